@@ -1,0 +1,3 @@
+"""serac_gateway: an OpenAI-compatible proxy that makes edits take effect at once (SERAC, arXiv 2206.06520)."""
+
+__version__ = "0.1.0"

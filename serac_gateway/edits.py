@@ -1,0 +1,256 @@
+"""What an edit is, and when one is valid. Pure: no I/O, no clock but the one passed in.
+
+An edit is one stored change. An editor writes an `EditDraft`; the store keeps immutable `Edit` versions
+of it, the newest of which is current.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from serac_gateway.errors import InvalidRequestError
+
+MAX_PROMPT_CHARS = 2_000
+MAX_TARGET_CHARS = 2_000
+MAX_SUBJECT_CHARS = 500
+MAX_PARAPHRASES = 32
+MAX_NOTE_CHARS = 2_000
+"""Limit of the free texts `author`, `reason` and `source`."""
+
+DEFAULT_NAMESPACE = "default"
+_NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_EDIT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+AwareDatetime = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class EditKind(StrEnum):
+    """What an edit does to an in-scope query."""
+
+    FACT = "fact"
+    """The answer is `target_new`."""
+    SUPPRESSION = "suppression"
+    """The answer is a refusal: `target_new` is its text, nothing else is revealed."""
+    INSTRUCTION = "instruction"
+    """`target_new` tells how to speak of the topic `prompt`."""
+
+
+class EditState(StrEnum):
+    """Where an edit stands in its life."""
+
+    LIVE = "live"
+    RETIRED = "retired"
+
+
+class EditDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an editor writes. Only `prompt` and `target_new` are required."""
+
+    prompt: str
+    target_new: str
+    id: str | None = None
+    kind: EditKind = EditKind.FACT
+    target_true: str | None = None
+    subject: str | None = None
+    paraphrases: tuple[str, ...] = ()
+    valid_from: AwareDatetime | None = None
+    valid_until: AwareDatetime | None = None
+    author: str | None = None
+    reason: str | None = None
+    source: str | None = None
+
+
+class EditPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A change to an edit: the fields given replace the stored ones, `null` clears an optional one."""
+
+    prompt: str | msgspec.UnsetType = msgspec.UNSET
+    target_new: str | msgspec.UnsetType = msgspec.UNSET
+    kind: EditKind | msgspec.UnsetType = msgspec.UNSET
+    target_true: str | None | msgspec.UnsetType = msgspec.UNSET
+    subject: str | None | msgspec.UnsetType = msgspec.UNSET
+    paraphrases: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    valid_from: AwareDatetime | None | msgspec.UnsetType = msgspec.UNSET
+    valid_until: AwareDatetime | None | msgspec.UnsetType = msgspec.UNSET
+    author: str | None | msgspec.UnsetType = msgspec.UNSET
+    reason: str | None | msgspec.UnsetType = msgspec.UNSET
+    source: str | None | msgspec.UnsetType = msgspec.UNSET
+
+
+class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One immutable version of a stored edit. Versions count from 1."""
+
+    id: str
+    namespace: str
+    version: int
+    state: EditState
+    kind: EditKind
+    prompt: str
+    target_new: str
+    created_at: AwareDatetime
+    """When this version was made (UTC)."""
+    target_true: str | None = None
+    subject: str | None = None
+    paraphrases: tuple[str, ...] = ()
+    valid_from: AwareDatetime | None = None
+    valid_until: AwareDatetime | None = None
+    author: str | None = None
+    reason: str | None = None
+    source: str | None = None
+
+    def is_in_force(self, now: datetime) -> bool:
+        """Whether the edit may fire at `now`: live, and inside its validity window (end excluded)."""
+        return (
+            self.state is EditState.LIVE
+            and (self.valid_from is None or self.valid_from <= now)
+            and (self.valid_until is None or now < self.valid_until)
+        )
+
+
+def new_edit_id() -> str:
+    """A fresh id that sorts by creation time: ``ed_`` + 12 hex digits of milliseconds + 10 random ones."""
+    return f"ed_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(5)}"
+
+
+def first_version(draft: EditDraft, *, namespace: str, now: datetime | None = None) -> Edit:
+    """The first version of a new edit.
+
+    Raises:
+        InvalidRequestError: A field of the draft breaks a rule; the error names field, value and limit.
+    """
+    check_namespace(namespace)
+    edit = Edit(
+        id=new_edit_id() if draft.id is None else draft.id,
+        namespace=namespace,
+        version=1,
+        state=EditState.LIVE,
+        created_at=now or datetime.now(UTC),
+        **{name: getattr(draft, name) for name in EditPatch.__struct_fields__},
+    )
+    return _checked(edit)
+
+
+def patched(edit: Edit, patch: EditPatch, *, now: datetime | None = None) -> Edit:
+    """The next version of `edit`, with the fields of `patch` that are set.
+
+    Raises:
+        InvalidRequestError: The patch is empty, or the edit it gives breaks a rule.
+    """
+    changes = {
+        name: value
+        for name in EditPatch.__struct_fields__
+        if (value := getattr(patch, name)) is not msgspec.UNSET
+    }
+    if not changes:
+        raise InvalidRequestError(
+            f"the change is empty; give at least one of {', '.join(EditPatch.__struct_fields__)}"
+        )
+    return _checked(_next_version(edit, now=now, **changes))
+
+
+def retired(edit: Edit, *, now: datetime | None = None) -> Edit:
+    """The next version of `edit` in state `retired`: it never fires again, its history stays."""
+    return _next_version(edit, now=now, state=EditState.RETIRED)
+
+
+def statement(edit: Edit) -> str:
+    """The edit as one text with its new answer, as the scope classifier is shown it."""
+    return f"{edit.prompt.strip()} {edit.target_new.strip()}"
+
+
+def forms(edit: Edit) -> tuple[str, ...]:
+    """The texts under which an edit is indexed: prompt, statement, each paraphrase; no text twice."""
+    return tuple(dict.fromkeys((edit.prompt, statement(edit), *edit.paraphrases)))
+
+
+def check_namespace(namespace: str) -> str:
+    """`namespace` itself.
+
+    Raises:
+        InvalidRequestError: It is not 1-63 characters of a-z, 0-9, ``_`` and ``-``.
+    """
+    if not _NAMESPACE.fullmatch(namespace):
+        raise InvalidRequestError(
+            f"namespace {namespace[:80]!r} is not allowed; use 1 to 63 characters of a-z, 0-9, _ and -,"
+            " the first a letter or digit",
+            field="namespace",
+        )
+    return namespace
+
+
+def check_edit_id(edit_id: str) -> str:
+    """`edit_id` itself.
+
+    Raises:
+        InvalidRequestError: It is not 1-64 letters, digits, ``_`` and ``-``.
+    """
+    if not _EDIT_ID.fullmatch(edit_id):
+        raise InvalidRequestError(
+            f"edit id {edit_id[:80]!r} is not allowed; use 1 to 64 letters, digits, _ and -,"
+            " the first a letter or digit",
+            field="id",
+        )
+    return edit_id
+
+
+def _next_version(edit: Edit, *, now: datetime | None, **changes: object) -> Edit:
+    return msgspec.structs.replace(
+        edit, version=edit.version + 1, created_at=now or datetime.now(UTC), **changes
+    )
+
+
+def _checked(edit: Edit) -> Edit:
+    check_edit_id(edit.id)
+    _check_text("prompt", edit.prompt, MAX_PROMPT_CHARS)
+    _check_text("target_new", edit.target_new, MAX_TARGET_CHARS)
+    for name, limit in (
+        ("target_true", MAX_TARGET_CHARS),
+        ("subject", MAX_SUBJECT_CHARS),
+        ("author", MAX_NOTE_CHARS),
+        ("reason", MAX_NOTE_CHARS),
+        ("source", MAX_NOTE_CHARS),
+    ):
+        text = getattr(edit, name)
+        if text is not None:
+            _check_text(name, text, limit)
+    if len(edit.paraphrases) > MAX_PARAPHRASES:
+        raise InvalidRequestError(
+            f"{len(edit.paraphrases)} paraphrases are too many; the limit is {MAX_PARAPHRASES}",
+            field="paraphrases",
+            details={"value": len(edit.paraphrases), "limit": MAX_PARAPHRASES},
+        )
+    for position, paraphrase in enumerate(edit.paraphrases):
+        _check_text(f"paraphrases[{position}]", paraphrase, MAX_PROMPT_CHARS)
+    if edit.valid_from and edit.valid_until and edit.valid_until <= edit.valid_from:
+        raise InvalidRequestError(
+            f"valid_until {edit.valid_until.isoformat()!r} is not after valid_from"
+            f" {edit.valid_from.isoformat()!r}; the window must not be empty",
+            field="valid_until",
+            details={"value": edit.valid_until.isoformat(), "limit": edit.valid_from.isoformat()},
+        )
+    return edit
+
+
+def _check_text(field: str, text: str, limit: int) -> None:
+    if not text.strip():
+        raise InvalidRequestError(
+            f"{field} {text[:40]!r} is blank; give it a text", field=field, details={"value": text[:40]}
+        )
+    if len(text) > limit:
+        raise InvalidRequestError(
+            f"{field} has {len(text):,} characters; the limit is {limit:,}; shorten it"
+            f" (it begins {text[:40]!r})",
+            field=field,
+            details={"value": len(text), "limit": limit},
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidRequestError(
+            f"{field} holds a lone surrogate at character {exc.start}; send valid Unicode", field=field
+        ) from exc
