@@ -72,14 +72,14 @@ class EditPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     prompt: str | msgspec.UnsetType = msgspec.UNSET
     target_new: str | msgspec.UnsetType = msgspec.UNSET
     kind: EditKind | msgspec.UnsetType = msgspec.UNSET
-    target_true: str | None | msgspec.UnsetType = msgspec.UNSET
-    subject: str | None | msgspec.UnsetType = msgspec.UNSET
+    target_true: str | msgspec.UnsetType | None = msgspec.UNSET
+    subject: str | msgspec.UnsetType | None = msgspec.UNSET
     paraphrases: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
-    valid_from: AwareDatetime | None | msgspec.UnsetType = msgspec.UNSET
-    valid_until: AwareDatetime | None | msgspec.UnsetType = msgspec.UNSET
-    author: str | None | msgspec.UnsetType = msgspec.UNSET
-    reason: str | None | msgspec.UnsetType = msgspec.UNSET
-    source: str | None | msgspec.UnsetType = msgspec.UNSET
+    valid_from: AwareDatetime | msgspec.UnsetType | None = msgspec.UNSET
+    valid_until: AwareDatetime | msgspec.UnsetType | None = msgspec.UNSET
+    author: str | msgspec.UnsetType | None = msgspec.UNSET
+    reason: str | msgspec.UnsetType | None = msgspec.UNSET
+    source: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

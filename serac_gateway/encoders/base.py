@@ -5,11 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-Vectors = NDArray[np.float32]
-"""Unit-length embeddings. *Shape:* (number of texts, D)."""
+from serac_gateway.vectors import Vectors
 
 
 class Encoder(ABC):

@@ -1,0 +1,61 @@
+"""The seam to a causal language model that runs in this process."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """How to pick tokens and when to stop."""
+
+    max_tokens: int
+    """At least 1; the model's own context window limits it further."""
+    temperature: float = 0.0
+    """0 is greedy; 0..2."""
+    top_p: float = 1.0
+    """0 < top_p <= 1."""
+    seed: int | None = None
+    """None: not reproducible unless greedy."""
+    stop: tuple[str, ...] = ()
+    """Texts that end the answer; they are not part of it."""
+
+
+class Piece(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of an answer as it is generated."""
+
+    text: str
+    """Whole Unicode characters, never part of a stop text. May be empty in the last piece."""
+    tokens: int
+    """Tokens generated since the piece before."""
+    finish_reason: str | None = None
+    """"stop" or "length" in the last piece, None before."""
+
+
+class LanguageModel(ABC):
+    """A causal language model. Sync and thread-safe; called on worker threads only."""
+
+    @property
+    @abstractmethod
+    def context_tokens(self) -> int:
+        """The most tokens that prompt and answer may have together."""
+
+    @abstractmethod
+    def count_tokens(self, text: str) -> int:
+        """Tokens of `text`, without the start token."""
+
+    @abstractmethod
+    def generate(
+        self, prompt: str, sampling: Sampling, *, cancelled: Callable[[], bool] = lambda: False
+    ) -> Iterator[Piece]:
+        """Continue `prompt` piece by piece; the last piece has a finish_reason.
+
+        `cancelled` is asked between tokens; once it is true the iterator ends without a last piece.
+        `prompt` is plain text: control tokens written in it are read as text.
+
+        Raises:
+            InvalidRequestError: The prompt does not leave room for one token in the context window.
+            ModelUnavailableError: The model failed.
+        """

@@ -1,0 +1,198 @@
+"""The decision about a request, told in one function: `EditRouter.decide`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+
+import msgspec
+import numpy as np
+
+from serac_gateway.classifiers.base import Candidate, ScopeClassifier
+from serac_gateway.conversation import Query
+from serac_gateway.edits import Edit
+from serac_gateway.encoders.base import Encoder
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.vectors import Vectors
+
+
+class Route(StrEnum):
+    """Who answers."""
+
+    BASE = "base"
+    """The base model; request and reply pass unchanged."""
+    COUNTERFACTUAL = "counterfactual"
+    """The counterfactual model, here."""
+    IN_CONTEXT = "in_context"
+    """The base model, with the edit put in its context."""
+    BYPASS = "bypass"
+    """The base model, unchanged, because the request cannot be decided or answered here."""
+
+
+class ScoredCandidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate with its classification."""
+
+    edit: Edit
+    form: str
+    similarity: float
+    scope_probability: float
+
+
+class Timings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the time of a decision went. The parts of a batch are shared equally."""
+
+    encode_ms: float = 0.0
+    search_ms: float = 0.0
+    classify_ms: float = 0.0
+
+
+class RouteDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a request goes where it goes."""
+
+    route: Route
+    reason: str
+    """A fixed word or two for logs and metrics: "in scope", "no candidate", "tools required", …"""
+    edit: Edit | None = None
+    """The edit in whose scope the query is, None if it is in none's."""
+    similarity: float | None = None
+    """Of the edit chosen, else of the nearest candidate; None if there is none."""
+    scope_probability: float | None = None
+    """Likewise."""
+    scope_threshold: float | None = None
+    candidates: tuple[ScoredCandidate, ...] = ()
+    """Most probable first."""
+    timings: Timings = Timings()
+
+    @property
+    def in_scope(self) -> bool:
+        """Whether an edit governs the query."""
+        return self.edit is not None
+
+
+class EditRouter:
+    """Decides for queries. Sync and thread-safe; called on worker threads only."""
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        live_edits: LiveEdits,
+        classifier: ScopeClassifier,
+        max_candidates: int = 8,
+        scope_threshold: float | None = None,
+    ) -> None:
+        self._encoder = encoder
+        self._live_edits = live_edits
+        self._classifier = classifier
+        self._max_candidates = max_candidates
+        self._scope_threshold = classifier.scope_threshold if scope_threshold is None else scope_threshold
+
+    def has_edits(self, namespace: str) -> bool:
+        """Whether anything could be in scope at all. Costs nothing: ask it on the event loop."""
+        return self._live_edits.count(namespace) > 0
+
+    def decide(self, namespace: str, queries: Sequence[Query]) -> list[RouteDecision]:
+        """One decision a query, in order.
+
+        Raises:
+            ModelUnavailableError: Encoder or classifier failed.
+        """
+        if not self.has_edits(namespace):
+            return [
+                RouteDecision(
+                    route=Route.BASE, reason="no edits", scope_threshold=self._scope_threshold
+                )
+                for _ in queries
+            ]  # fmt: skip
+        begun = time.perf_counter()
+        texts, owner_T = _retrieval_texts(queries)
+        vectors_TD = self._encoder.encode(texts)
+        encoded = time.perf_counter()
+        candidates_B = self._candidates(namespace, vectors_TD, owner_T, len(queries))
+        searched = time.perf_counter()
+        share = 1_000.0 / max(1, len(queries))
+        timings = Timings(encode_ms=(encoded - begun) * share, search_ms=(searched - encoded) * share)
+        return [
+            self._decide_one(query, row, timings) for query, row in zip(queries, candidates_B, strict=True)
+        ]
+
+    def _candidates(
+        self, namespace: str, vectors_TD: Vectors, owner_T: Sequence[int], count: int
+    ) -> list[list[Candidate]]:
+        best_B: list[dict[str, Candidate]] = [{} for _ in range(count)]
+        floor = self._classifier.similarity_floor
+        rows = self._live_edits.candidates(namespace, vectors_TD, self._max_candidates)
+        for owner, row in zip(owner_T, rows, strict=True):
+            for candidate in row:
+                known = best_B[owner].get(candidate.edit.id)
+                if candidate.similarity >= floor and (
+                    known is None or candidate.similarity > known.similarity
+                ):
+                    best_B[owner][candidate.edit.id] = candidate
+        return [
+            sorted(best.values(), key=lambda candidate: -candidate.similarity)[: self._max_candidates]
+            for best in best_B
+        ]
+
+    def _decide_one(self, query: Query, candidates: list[Candidate], timings: Timings) -> RouteDecision:
+        threshold = self._scope_threshold
+        if not candidates:
+            return RouteDecision(
+                route=Route.BASE, reason="no candidate", scope_threshold=threshold, timings=timings
+            )
+        begun = time.perf_counter()
+        probabilities_K = self._classifier.scope_probabilities(query, candidates)
+        timings = msgspec.structs.replace(timings, classify_ms=(time.perf_counter() - begun) * 1_000)
+        scored = [
+            ScoredCandidate(
+                edit=candidate.edit,
+                form=candidate.form,
+                similarity=candidate.similarity,
+                scope_probability=probability,
+            )
+            for candidate, probability in zip(candidates, probabilities_K, strict=True)
+        ]
+        order = np.argsort([-one.scope_probability for one in scored], kind="stable")
+        ranked = tuple(scored[position] for position in order)
+        chosen = self._chosen(ranked)
+        shown = chosen or ranked[0]
+        return RouteDecision(
+            route=Route.COUNTERFACTUAL if chosen else Route.BASE,
+            reason="in scope" if chosen else "below threshold",
+            edit=chosen.edit if chosen else None,
+            similarity=shown.similarity,
+            scope_probability=shown.scope_probability,
+            scope_threshold=threshold,
+            candidates=ranked,
+            timings=timings,
+        )
+
+    def _chosen(self, ranked: Sequence[ScoredCandidate]) -> ScoredCandidate | None:
+        """The candidate whose edit governs: the most probable one; the newest of those that ask the same."""
+        best = ranked[0]
+        if best.scope_probability < self._scope_threshold:
+            return None
+        rivals = [one for one in ranked if _same_question(one.edit, best.edit)]
+        return max(rivals, key=lambda one: (one.edit.created_at, one.edit.id))
+
+
+def _same_question(edit: Edit, other: Edit) -> bool:
+    return _normal(edit.prompt) == _normal(other.prompt)
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.casefold().split()).rstrip(" ?.!:")
+
+
+def _retrieval_texts(queries: Sequence[Query]) -> tuple[list[str], list[int]]:
+    """The texts to embed, and whose each is: the query, and if it leans on earlier turns also with them."""
+    texts: list[str] = []
+    owner_T: list[int] = []
+    for position, query in enumerate(queries):
+        texts.append(query.text)
+        owner_T.append(position)
+        if query.context:
+            texts.append(" ".join((*query.context, query.text)))
+            owner_T.append(position)
+    return texts, owner_T

@@ -1,0 +1,52 @@
+"""The seam to the upstream: the service that hosts the base model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+
+import msgspec
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""In order, duplicates kept, names in lower case (as ASGI has them)."""
+
+
+class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A client's request on its way to the upstream, unchanged but for hop-by-hop headers."""
+
+    method: str
+    target: bytes
+    """Raw path below the base URL, still percent-encoded, with its query string: b"/models?limit=1"."""
+    headers: Headers
+    body: bytes | AsyncIterator[bytes]
+    """Whole, or still arriving from the client."""
+
+
+class UpstreamResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """The upstream's reply: status and headers are there, the body is still arriving."""
+
+    status: int
+    headers: Headers
+    """Without hop-by-hop headers; content-length and content-encoding as the upstream sent them."""
+    body: AsyncIterator[bytes]
+    """As it arrives, undecoded. Raises UpstreamError when the upstream breaks off."""
+
+
+class Upstream(ABC):
+    """An OpenAI-compatible service."""
+
+    @abstractmethod
+    def send(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
+        """Send, and wait for the response's headers.
+
+        Leaving the context closes the connection if the body was not read to its end.
+
+        Raises:
+            UpstreamError: It could not be reached.
+            UpstreamTimeoutError: It did not connect or answer in time.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close all connections. Idempotent."""
