@@ -1,0 +1,43 @@
+"""Cuts a stream of text before the first stop text, and never lets part of one through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class StopTexts:
+    """Fed with text as it is generated; gives back what is safe to show.
+
+    Text that could be the beginning of a stop text is held back until it is known not to be.
+    """
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self._stop = tuple(text for text in stop if text)
+        self._held = ""
+        self.reached = False
+        """Whether a stop text has come; nothing after it is shown."""
+
+    def feed(self, text: str) -> str:
+        """The part of the held text and `text` that can be shown now."""
+        if self.reached:
+            return ""
+        self._held += text
+        ends = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
+        if ends:
+            self.reached = True
+            shown, self._held = self._held[: min(ends)], ""
+            return shown
+        keep = max((self._open_length(stop) for stop in self._stop), default=0)
+        cut = len(self._held) - keep
+        shown, self._held = self._held[:cut], self._held[cut:]
+        return shown
+
+    def finish(self) -> str:
+        """What is still held, now that no more text comes."""
+        shown, self._held = self._held, ""
+        return shown
+
+    def _open_length(self, stop: str) -> int:
+        """Length of the longest end of the held text that is a beginning of `stop`."""
+        longest = min(len(stop) - 1, len(self._held))
+        return next((n for n in range(longest, 0, -1) if self._held.endswith(stop[:n])), 0)
