@@ -1,0 +1,176 @@
+"""The embedded encoder in ONNX Runtime, int8 on the CPU: a third of the time of fp32.
+
+Texts run one at a time on purpose. Dynamic quantisation picks its scales from the whole batch, so in a batch
+a text's vector would depend on its company; alone, the same text has the same vector always. Batching would
+gain a factor of 1.3 at most.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+from serac_gateway.encoders.base import Encoder
+from serac_gateway.errors import ConfigError, ModelUnavailableError
+from serac_gateway.vectors import Vectors
+
+_MAX_TOKENS = 256
+"""What all-MiniLM-L6-v2 was trained for; longer texts are cut."""
+_RECIPE = "onnx-int8-v1"
+"""Part of the fingerprint: raise it when export or quantisation change the numbers."""
+
+
+class OnnxEncoder(Encoder):
+    """An exported encoder; one instance serves all threads."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load ``model.onnx``, ``tokenizer.json`` and ``fingerprint`` from `folder`.
+
+        Raises:
+            ConfigError: A file is missing or damaged.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # requests run side by side instead
+        try:
+            self._session = onnxruntime.InferenceSession(
+                folder / "model.onnx", options, providers=["CPUExecutionProvider"]
+            )
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self._fingerprint = (folder / "fingerprint").read_text("utf-8")
+        except Exception as exc:  # both libraries raise bare Exceptions of their own making
+            raise ConfigError(
+                f"the exported encoder in {str(folder)!r} cannot be read: {exc};"
+                " delete that folder and start again, it is made anew"
+            ) from exc
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(_MAX_TOKENS)
+        self._width = int(self._session.get_outputs()[0].shape[-1])
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self._width
+
+    @property
+    def fingerprint(self) -> str:
+        """The recipe and a digest of the weights that were exported."""
+        return self._fingerprint
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """See `Encoder.encode`."""
+        vectors_BD = np.empty((len(texts), self._width), dtype=np.float32)
+        for row, text in enumerate(texts):
+            ids_1L = np.array([self._tokenizer.encode(text).ids], dtype=np.int64)
+            try:
+                (vectors_BD[row],) = self._session.run(
+                    None, {"input_ids": ids_1L, "attention_mask": np.ones_like(ids_1L)}
+                )[0]
+            except Exception as exc:  # onnxruntime's errors share no base class but this
+                raise ModelUnavailableError(
+                    f"the encoder failed on a text of {len(text)} characters: {exc}"
+                ) from exc
+        return vectors_BD
+
+
+def open_embedded_encoder(
+    weights: Path, cache: Path, on_progress: Callable[[str], None] = lambda stage: None
+) -> OnnxEncoder:
+    """The embedded all-MiniLM-L6-v2 from `weights`, exported and quantised once into `cache`.
+
+    Starts that run side by side wait for one export; a start that is killed leaves nothing half made.
+
+    Raises:
+        ConfigError: The weights cannot be read, or the copy cannot be written.
+    """
+    digest = hashlib.sha256((weights / "model.safetensors").read_bytes()).hexdigest()[:16]
+    fingerprint = f"{_RECIPE}-{digest}"
+    folder = cache / f"encoder-{fingerprint}"
+    if not folder.is_dir():
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with (cache / "encoder.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not folder.is_dir():
+                    on_progress("exporting the encoder (once)")
+                    _export(weights, folder, fingerprint)
+        except OSError as exc:
+            raise ConfigError(
+                f"cannot write the exported encoder to {str(folder)!r}: {exc.strerror or exc};"
+                " free space there or choose another --data-dir"
+            ) from exc
+    return OnnxEncoder(folder)
+
+
+def _export(weights: Path, folder: Path, fingerprint: str) -> None:
+    import torch
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from transformers import AutoModel
+
+    class Pooled(torch.nn.Module):
+        """Mean over tokens, then unit length, as the model's own sentence-transformers folder says."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.transformer = AutoModel.from_pretrained(weights, attn_implementation="eager")
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            hidden_BLD = self.transformer(
+                input_ids=input_ids, attention_mask=attention_mask
+            ).last_hidden_state
+            mask_BL1 = attention_mask.unsqueeze(-1).to(hidden_BLD.dtype)
+            mean_BD = (hidden_BLD * mask_BL1).sum(1) / mask_BL1.sum(1).clamp(min=1e-9)
+            return torch.nn.functional.normalize(mean_BD, dim=1)
+
+    temporary = Path(tempfile.mkdtemp(prefix=".encoder-", dir=folder.parent))
+    try:
+        example_BL = torch.tensor([[101, 2040, 102], [101, 2073, 102]])
+        lengths = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens", max=512)}
+        _quiet(
+            lambda: torch.onnx.export(
+                Pooled().eval(),
+                (example_BL, torch.ones_like(example_BL)),
+                str(temporary / "fp32.onnx"),
+                input_names=["input_ids", "attention_mask"],
+                output_names=["vectors"],
+                dynamic_shapes={"input_ids": lengths, "attention_mask": lengths},
+                external_data=False,
+                verbose=False,
+            )
+        )
+        _quiet(
+            lambda: quantize_dynamic(
+                temporary / "fp32.onnx",
+                temporary / "model.onnx",
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+            )
+        )
+        (temporary / "fp32.onnx").unlink()
+        shutil.copy(weights / "tokenizer.json", temporary)
+        (temporary / "fingerprint").write_text(fingerprint, "utf-8")
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _quiet(step: Callable[[], object]) -> None:
+    """Run a library's step without its chatter about optional packages and pre-processing."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            step()
+    finally:
+        logging.disable(disabled)

@@ -1,0 +1,163 @@
+"""Every edit index does what `EditIndex` says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serac_gateway.indexes.base import EditIndex
+from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+from serac_gateway.vectors import Vectors
+
+WIDTH = 8
+MakeIndex = Callable[[], EditIndex]
+
+
+@pytest.fixture(scope="module", params=["flat"])
+def make_index(request: pytest.FixtureRequest) -> MakeIndex:
+    return {"flat": lambda: FaissFlatIndex(WIDTH)}[request.param]
+
+
+def unit_vectors(rows: int, seed: int) -> Vectors:
+    vectors_RD = np.random.default_rng(seed).normal(size=(rows, WIDTH)).astype(np.float32)
+    return vectors_RD / np.linalg.norm(vectors_RD, axis=1, keepdims=True)
+
+
+def brute_force(held: dict[str, Vectors], query_D: Vectors, k: int) -> list[tuple[str, float]]:
+    best = [(edit_id, float((vectors_FD @ query_D).max())) for edit_id, vectors_FD in held.items()]
+    return sorted(best, key=lambda pair: (-pair[1], pair[0]))[:k]
+
+
+def assert_equals_brute_force(index: EditIndex, held: dict[str, Vectors], k: int, seed: int) -> None:
+    queries_BD = unit_vectors(3, seed)
+    for query_D, found in zip(queries_BD, index.search(queries_BD, k), strict=True):
+        expected = brute_force(held, query_D, k)
+        assert [one.edit_id for one in found] == [edit_id for edit_id, _ in expected]
+        assert np.allclose([one.similarity for one in found], [s for _, s in expected], atol=1e-5)
+        for one in found:
+            assert np.isclose(held[one.edit_id][one.form] @ query_D, one.similarity, atol=1e-5)
+
+
+def test_an_empty_index_finds_nothing(make_index: MakeIndex) -> None:
+    index = make_index()
+    assert index.search(unit_vectors(2, 0), 8) == [[], []]
+    assert len(index) == 0
+
+
+def test_a_put_is_seen_by_the_next_search_and_replaces_what_was_there(make_index: MakeIndex) -> None:
+    index = make_index()
+    first, second = unit_vectors(2, 1)
+    index.put([("a", first[None])])
+    assert index.search(first[None], 1)[0][0].similarity == pytest.approx(1.0)
+    index.put([("a", second[None])])
+    assert len(index) == 1
+    assert "a" in index
+    assert index.search(first[None], 8)[0][0].similarity == pytest.approx(float(first @ second), abs=1e-6)
+
+
+def test_a_search_returns_edits_not_forms(make_index: MakeIndex) -> None:
+    index = make_index()
+    index.put([("many", unit_vectors(200, 2)), ("one", unit_vectors(1, 3))])
+    assert {one.edit_id for one in index.search(unit_vectors(1, 4), 2)[0]} == {"many", "one"}
+
+
+def test_removing_forgets_and_ignores_what_is_unknown(make_index: MakeIndex) -> None:
+    index = make_index()
+    index.put([("a", unit_vectors(2, 5)), ("b", unit_vectors(2, 6))])
+    index.remove(["a", "never there"])
+    assert [one.edit_id for one in index.search(unit_vectors(1, 7), 8)[0]] == ["b"]
+    assert "a" not in index
+
+
+@pytest.mark.parametrize(
+    "vectors_FD", [np.ones((1, WIDTH + 1), np.float32), np.empty((0, WIDTH), np.float32)]
+)
+def test_vectors_of_the_wrong_shape_are_refused_and_change_nothing(
+    make_index: MakeIndex, vectors_FD: Vectors
+) -> None:
+    index = make_index()
+    with pytest.raises(ValueError, match="'bad'"):
+        index.put([("good", unit_vectors(1, 8)), ("bad", vectors_FD)])
+    assert len(index) == 0
+    with pytest.raises(ValueError, match="at least one"):
+        index.search(unit_vectors(1, 8), 0)
+    with pytest.raises(ValueError, match="width"):
+        index.search(np.ones((1, WIDTH + 1), np.float32), 1)
+
+
+operations = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=20)),
+        st.tuples(st.just("remove"), st.lists(st.integers(0, 30), max_size=10)),
+    ),
+    max_size=20,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(operations=operations, k=st.integers(1, 8), seed=st.integers(0, 2**31))
+def test_any_order_of_writes_searches_like_brute_force(
+    make_index: MakeIndex, operations: list, k: int, seed: int
+) -> None:
+    index, held = make_index(), {}
+    for step, (name, arguments) in enumerate(operations):
+        if name == "put":
+            batch = {
+                f"e{number}": unit_vectors(forms, seed + 100 * step + number) for number, forms in arguments
+            }
+            index.put(batch.items())
+            held |= batch
+        else:
+            index.remove(f"e{number}" for number in arguments)
+            for number in arguments:
+                held.pop(f"e{number}", None)
+        assert len(index) == len(held)
+    assert_equals_brute_force(index, held, k, seed)
+
+
+def test_thousands_of_edits_replaced_and_removed_search_like_brute_force(make_index: MakeIndex) -> None:
+    index, held = make_index(), {}
+    for round_ in range(12):
+        batch = {
+            f"e{(round_ * 700 + i) % 3_000}": unit_vectors(1 + i % 4, round_ * 1_000 + i)
+            for i in range(1_000)
+        }
+        index.put(batch.items())
+        held |= batch
+        gone = [f"e{(round_ * 311 + i) % 3_000}" for i in range(200)]
+        index.remove(gone)
+        for edit_id in gone:
+            held.pop(edit_id, None)
+    assert len(index) == len(held)
+    assert_equals_brute_force(index, held, 8, 99)
+
+
+def test_searches_during_writes_see_whole_writes_only(make_index: MakeIndex) -> None:
+    """Both edits of a put point the same way; a search must find neither or both of one generation."""
+    index = make_index()
+    query = unit_vectors(1, 11)
+    stop = threading.Event()
+    torn: list[object] = []
+
+    def search() -> None:
+        while not stop.is_set():
+            found = index.search(query, 2)[0]
+            if len(found) == 1 or (len(found) == 2 and abs(found[0].similarity - found[1].similarity) > 1e-6):
+                torn.append(found)
+
+    threads = [threading.Thread(target=search) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for generation in range(300):
+        vectors = unit_vectors(1, 1_000 + generation)
+        index.put([("left", vectors), ("right", vectors)])
+        index.put((f"noise{generation}-{i}", -query) for i in range(20))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert torn == []
