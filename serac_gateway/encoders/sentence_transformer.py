@@ -29,8 +29,8 @@ class SentenceTransformerEncoder(Encoder):
             self._model = SentenceTransformer(id_or_path)
         except (OSError, ValueError) as exc:
             raise ConfigError(
-                f"cannot load the encoder {id_or_path!r}: {str(exc).splitlines()[0]}; give a"
-                " sentence-transformers id or folder as models.encoder, or leave it out for the embedded all-MiniLM-L6-v2"
+                f"cannot load the encoder {id_or_path!r}: {str(exc).splitlines()[0]}; set models.encoder to a"
+                " sentence-transformers id or folder, or leave it out for the embedded all-MiniLM-L6-v2"
             ) from exc
         self._model.eval()
         width = self._model.get_embedding_dimension()
