@@ -1,0 +1,56 @@
+# make run      set up .venv and see edits take effect in front of a real language model
+# make install  only set up .venv      make test  set up and run the tests
+# make lint     style, types, imports  make constraints  pin what .venv holds now
+# PYTHON=/path/to/python3.11 picks the interpreter, FAISS=gpu the index that uses a CUDA device.
+#
+# pip's own settings (PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS, pip.conf) are respected. On Linux the pinned torch
+# is several GB smaller from an index that has PyTorch's CPU builds.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+FAISS  ?= cpu
+VENV   := .venv
+PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
+
+.PHONY: help install run test lint constraints
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+install: $(VENV)/.installed
+
+run: install
+	$(VENV)/bin/serac demo
+
+test: $(VENV)/.installed-dev
+	HF_HUB_OFFLINE=1 $(VENV)/bin/pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+# The stamps make a second `make run` start at once; a change of what is installed runs pip again.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing serac_gateway and its pinned dependencies into $(VENV)/ (about 1.5 GB, some minutes)"
+	$(PIP) install --constraint constraints.txt --editable '.[$(FAISS)]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Adding the tools that test and train it"
+	$(PIP) install --constraint constraints.txt --editable '.[$(FAISS),train,dev]'
+	@touch $@
+
+$(VENV)/bin/python:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "serac_gateway needs Python 3.11 or newer and found '$(PYTHON)' ($$("$(PYTHON)" -V 2>&1 | tail -1)); name one: make install PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import ensurepip' 2>/dev/null || { \
+	    echo "'$(PYTHON)' cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 2; }
+	@echo "Making $(VENV)/ with $$("$(PYTHON)" -V)"
+	@"$(PYTHON)" -m venv $(VENV)
+
+# The tested set. Local version labels (torch's +cpu) are cut: an index may hold the release under another one.
+constraints: $(VENV)/.installed-dev
+	@{ echo "# Every package of .[cpu,train,dev] at the version that the tests ran with. Made by: make constraints"; \
+	   $(PIP) freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.tmp && mv constraints.tmp constraints.txt
