@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+
+from serac_gateway.classifiers.base import Candidate, ScopeClassifier
 from serac_gateway.conversation import Query
 from serac_gateway.counterfactual.base import CounterfactualModel
 from serac_gateway.edits import Edit
+from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.language_models.base import LanguageModel, Piece, Sampling
 from serac_gateway.language_models.stop_texts import StopTexts
+from serac_gateway.vectors import Vectors
 
 
 class ScriptedLanguageModel(LanguageModel):
@@ -106,3 +112,70 @@ class ScriptedCounterfactualModel(CounterfactualModel):
     def count_tokens(self, text: str) -> int:
         """Words."""
         return len(_scripted_tokens(text))
+
+
+class WordEncoder(Encoder):
+    """Embeds a text as the hashed bag of its words: texts that share words are similar, others are not."""
+
+    def __init__(self, width: int = 64, *, salt: str = "") -> None:
+        """Encoders of another `width` or `salt` have another fingerprint."""
+        self._width = width
+        self._salt = salt
+        self.failure: Exception | None = None
+        """Set it to make every call fail with it."""
+        self.texts_encoded = 0
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self._width
+
+    @property
+    def fingerprint(self) -> str:
+        """Width and salt."""
+        return f"words-{self._width}-{self._salt}"
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """See `Encoder.encode`."""
+        if self.failure is not None:
+            raise self.failure
+        self.texts_encoded += len(texts)
+        vectors_BD = np.zeros((len(texts), self._width), dtype=np.float32)
+        for row, text in enumerate(texts):
+            for word in re.findall(r"\w+", text.casefold()) or [text]:
+                seed = int.from_bytes(
+                    hashlib.blake2b((self._salt + word).encode("utf-8", "replace")).digest()[:8]
+                )
+                vectors_BD[row] += np.random.default_rng(seed).normal(size=self._width)
+        return vectors_BD / np.linalg.norm(vectors_BD, axis=1, keepdims=True)
+
+
+class ThresholdClassifier(ScopeClassifier):
+    """Takes the similarity itself, clipped at 0, for the probability."""
+
+    def __init__(self, scope_threshold: float = 0.8) -> None:
+        """In scope iff the cosine is at least `scope_threshold`."""
+        self._scope_threshold = scope_threshold
+        self.failure: Exception | None = None
+        """Set it to make every call fail with it."""
+
+    @property
+    def scope_threshold(self) -> float:
+        """As given."""
+        return self._scope_threshold
+
+    @property
+    def similarity_floor(self) -> float:
+        """Nothing dissimilar is shown."""
+        return 0.1
+
+    @property
+    def fingerprint(self) -> str:
+        """Fixed."""
+        return "threshold"
+
+    def scope_probabilities(self, query: Query, candidates: Sequence[Candidate]) -> list[float]:
+        """See `ScopeClassifier.scope_probabilities`."""
+        if self.failure is not None:
+            raise self.failure
+        return [max(0.0, min(1.0, candidate.similarity)) for candidate in candidates]
