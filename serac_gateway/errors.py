@@ -7,6 +7,7 @@
     ├── PermissionDeniedError       403
     ├── EditNotFoundError           404
     ├── EditConflictError           409
+    │   └── IdempotencyKeyReusedError 422
     ├── PreconditionFailedError     412
     ├── PreconditionRequiredError   428
     ├── UpstreamError               502
@@ -62,7 +63,11 @@ class EditNotFoundError(GatewayError):
 
 
 class EditConflictError(GatewayError):
-    """The edit contradicts stored state: an id that exists, a key that was used with another body."""
+    """The edit contradicts stored state: its id exists."""
+
+
+class IdempotencyKeyReusedError(EditConflictError):
+    """The Idempotency-Key was used with another request body."""
 
 
 class PreconditionFailedError(GatewayError):

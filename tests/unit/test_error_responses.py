@@ -1,0 +1,88 @@
+"""The mapping of errors to HTTP responses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from serac_gateway import errors
+from serac_gateway.errors import GatewayError, InvalidRequestError, UpstreamTimeoutError
+from serac_gateway.http import error_responses
+from serac_gateway.http.error_responses import openai_error, problem
+
+
+def _subclasses(base: type[GatewayError]) -> Iterator[type[GatewayError]]:
+    for subclass in base.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+SHIPPED = sorted(
+    (one for one in _subclasses(GatewayError) if one.__module__ == errors.__name__),
+    key=lambda one: one.__name__,
+)
+
+
+@pytest.mark.parametrize("error_class", SHIPPED)
+def test_every_error_class_has_a_mapping_of_its_own(error_class: type[GatewayError]) -> None:
+    assert error_class in error_responses._RESPONSES
+
+
+@pytest.mark.parametrize("error_class", SHIPPED)
+def test_the_status_is_the_one_that_errors_py_promises(error_class: type[GatewayError]) -> None:
+    assert errors.__doc__ is not None
+    line = next(line for line in errors.__doc__.splitlines() if f" {error_class.__name__} " in line)
+    status, _ = problem(error_class("message"))
+    promised = line.split()[-1]
+    assert str(status) == (promised if promised.isdigit() and len(promised) == 3 else "500")
+
+
+def test_a_subclass_without_a_mapping_answers_like_its_parent() -> None:
+    class OddRequestError(InvalidRequestError):
+        pass
+
+    assert problem(OddRequestError("odd"))[0] == 400
+
+
+def test_openai_shape_has_its_four_keys_and_names_the_parameter() -> None:
+    status, body = openai_error(InvalidRequestError("temperature 9 is too high", field="temperature"))
+    assert status == 400
+    assert body == {
+        "error": {
+            "message": "temperature 9 is too high",
+            "type": "invalid_request_error",
+            "param": "temperature",
+            "code": "invalid_request",
+        }
+    }
+
+
+def test_problem_names_field_value_and_limit() -> None:
+    error = InvalidRequestError("too many", field="queries", details={"value": 300, "limit": 256})
+    assert problem(error) == (
+        400,
+        {
+            "type": "urn:serac:problem:invalid-request",
+            "title": "The request is not valid",
+            "status": 400,
+            "detail": "too many",
+            "field": "queries",
+            "value": 300,
+            "limit": 256,
+        },
+    )
+
+
+def test_details_cannot_overwrite_what_a_problem_is_made_of() -> None:
+    _, body = problem(UpstreamTimeoutError("late", details={"status": 200, "title": "all is well"}))
+    assert body["status"] == 504
+    assert body["title"] != "all is well"
+
+
+@pytest.mark.parametrize(
+    ("message", "limit"),
+    [("Expected `int` <= 1000", 1000), ("Expected `array` of length <= 256", 256), ("Expected `str`", None)],
+)
+def test_the_limit_is_read_from_a_msgspec_message(message: str, limit: int | None) -> None:
+    assert error_responses.limit_in(message) == limit
