@@ -1,0 +1,96 @@
+"""Every encoder does what `Encoder` says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serac_gateway.encoders.base import Encoder
+from serac_gateway.encoders.onnx import OnnxEncoder, open_embedded_encoder
+from serac_gateway.encoders.sentence_transformer import SentenceTransformerEncoder, embedded_minilm_path
+from serac_gateway.errors import ConfigError
+from serac_gateway.testing import WordEncoder
+
+TEXTS = ["Who runs Acme?", "who is in charge of acme", "How tall is Mont Blanc?", "🙂", "x" * 100_000, " "]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> OnnxEncoder:
+    return open_embedded_encoder(embedded_minilm_path(), tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def reference() -> SentenceTransformerEncoder:
+    return SentenceTransformerEncoder(str(embedded_minilm_path()))
+
+
+@pytest.fixture(params=["exported", "reference", "words"])
+def encoder(request: pytest.FixtureRequest) -> Encoder:
+    make: dict[str, Callable[[], Encoder]] = {
+        "exported": lambda: request.getfixturevalue("exported"),
+        "reference": lambda: request.getfixturevalue("reference"),
+        "words": WordEncoder,
+    }
+    return make[request.param]()
+
+
+def test_embeddings_are_unit_rows_in_the_order_of_the_texts(encoder: Encoder) -> None:
+    vectors_BD = encoder.encode(TEXTS)
+    assert vectors_BD.shape == (len(TEXTS), encoder.width)
+    assert vectors_BD.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors_BD, axis=1), 1, atol=1e-4)
+    assert np.allclose(vectors_BD[2], encoder.encode([TEXTS[2]])[0], atol=1e-4)
+
+
+def test_no_texts_give_no_rows(encoder: Encoder) -> None:
+    assert encoder.encode([]).shape == (0, encoder.width)
+
+
+def test_a_paraphrase_is_nearer_than_another_topic(encoder: Encoder) -> None:
+    query_D, paraphrase_D, other_D = encoder.encode(TEXTS[:3])
+    assert query_D @ paraphrase_D > query_D @ other_D
+
+
+def test_the_exported_encoder_gives_a_text_the_same_vector_in_any_company(exported: OnnxEncoder) -> None:
+    alone_D = exported.encode([TEXTS[0]])[0]
+    assert np.array_equal(exported.encode(TEXTS)[0], alone_D)
+
+
+def test_the_exported_encoder_agrees_with_sentence_transformers(
+    exported: OnnxEncoder, reference: SentenceTransformerEncoder
+) -> None:
+    """int8 against fp32: cosine above 0.99 for sentences, 0.95 for any text, and another fingerprint."""
+    cosines = (exported.encode(TEXTS) * reference.encode(TEXTS)).sum(axis=1)
+    assert cosines[:3].min() > 0.99
+    assert cosines.min() > 0.95
+    assert exported.fingerprint != reference.fingerprint
+
+
+def test_the_export_is_made_once(tmp_path: Path, exported: OnnxEncoder) -> None:
+    stages: list[str] = []
+    first = open_embedded_encoder(embedded_minilm_path(), tmp_path, stages.append)
+    again = open_embedded_encoder(embedded_minilm_path(), tmp_path, stages.append)
+    assert len(stages) == 1
+    assert first.fingerprint == again.fingerprint == exported.fingerprint
+    assert [path.name for path in tmp_path.glob(".encoder-*")] == []
+
+
+def test_a_damaged_export_is_named_with_its_remedy(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(ConfigError, match="delete that folder"):
+        OnnxEncoder(tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_its_remedy(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    with pytest.raises(ConfigError, match="data-dir"):
+        open_embedded_encoder(embedded_minilm_path(), blocked / "cache")
+
+
+def test_an_unknown_model_is_named_with_its_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"models\.encoder"):
+        SentenceTransformerEncoder(str(tmp_path / "nothing here"))
