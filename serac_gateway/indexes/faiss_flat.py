@@ -9,6 +9,7 @@ removed edits leave dead rows behind, which merges drop.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import faiss
 import msgspec
@@ -24,8 +25,20 @@ _OVERFETCH = 4
 """Rows fetched for each edit wanted, at first: an edit has several forms."""
 
 
+class FlatRows(Protocol):
+    """What the index needs of a flat faiss index, wherever its rows lie."""
+
+    ntotal: int
+
+    def search(self, x: Vectors, k: int, /) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Similarities and rows, best first. *Shape:* (B, k) each."""
+
+    def reconstruct_n(self, n0: int, ni: int, /) -> Vectors:
+        """Rows `n0` to `n0 + ni`."""
+
+
 class _Segment(msgspec.Struct, frozen=True, kw_only=True):
-    flat: faiss.IndexFlat
+    flat: FlatRows
     key_R: NDArray[np.int64]
     """Which put each row came from. All rows of a put lie in one segment."""
     form_R: NDArray[np.int64]
@@ -102,7 +115,7 @@ class FaissFlatIndex(EditIndex):
         """Whether the edit is indexed."""
         return edit_id in self._key_of_edit_id
 
-    def _flat(self, vectors_RD: Vectors) -> faiss.IndexFlat:
+    def _flat(self, vectors_RD: Vectors) -> FlatRows:
         flat = faiss.IndexFlatIP(self._width)
         flat.add(np.ascontiguousarray(vectors_RD))
         return flat

@@ -12,15 +12,27 @@ from hypothesis import strategies as st
 
 from serac_gateway.indexes.base import EditIndex
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+from serac_gateway.indexes.faiss_gpu import CudaDevice, FaissGpuIndex, cuda_device_count
 from serac_gateway.vectors import Vectors
 
 WIDTH = 8
 MakeIndex = Callable[[], EditIndex]
 
 
-@pytest.fixture(scope="module", params=["flat"])
+@pytest.fixture(scope="module", params=["flat", pytest.param("gpu", marks=pytest.mark.gpu)])
 def make_index(request: pytest.FixtureRequest) -> MakeIndex:
-    return {"flat": lambda: FaissFlatIndex(WIDTH)}[request.param]
+    if request.param == "flat":
+        return lambda: FaissFlatIndex(WIDTH)
+    if not cuda_device_count():
+        pytest.skip("faiss sees no CUDA device; needs the extra [gpu] and a GPU")
+    device = CudaDevice()
+    return lambda: FaissGpuIndex(WIDTH, device=device)
+
+
+@pytest.mark.skipif(cuda_device_count() > 0, reason="a CUDA device is there")
+def test_a_cuda_device_that_is_not_there_is_refused_with_the_remedy() -> None:
+    with pytest.raises(ValueError, match=r"CUDA device 0 is not there.*\[gpu\]"):
+        CudaDevice()
 
 
 def unit_vectors(rows: int, seed: int) -> Vectors:
