@@ -179,6 +179,7 @@ def check_namespace(namespace: str) -> str:
             f"namespace {namespace[:80]!r} is not allowed; use 1 to 63 characters of a-z, 0-9, _ and -,"
             " the first a letter or digit",
             field="namespace",
+            details={"value": namespace[:80]},
         )
     return namespace
 
@@ -194,6 +195,7 @@ def check_edit_id(edit_id: str) -> str:
             f"edit id {edit_id[:80]!r} is not allowed; use 1 to 64 letters, digits, _ and -,"
             " the first a letter or digit",
             field="id",
+            details={"value": edit_id[:80]},
         )
     return edit_id
 

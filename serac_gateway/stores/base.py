@@ -92,8 +92,8 @@ class EditStore(ABC):
         """Make one change durable and append it to the log.
 
         Raises:
-            EditConflictError: An added edit's id exists (also as a retired one), or the idempotency key was
-                used with another fingerprint.
+            EditConflictError: An added edit's id exists (also as a retired one).
+            IdempotencyKeyReusedError: The idempotency key was used with another fingerprint.
             EditNotFoundError: There is no edit of that id to update or retire.
             PreconditionFailedError: The current version is not the new one - 1.
         """

@@ -1,0 +1,75 @@
+"""What app.py hands to the control plane: its parts, and how far loading has come.
+
+app.py sets `state.readiness` before it listens and `state.control_parts` once everything is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from typing import Annotated
+
+import msgspec
+from litestar.datastructures import State
+from litestar.params import Dependency
+
+from serac_gateway.editing import Editor
+from serac_gateway.errors import ModelUnavailableError
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.routing import EditRouter
+from serac_gateway.stores.base import EditStore
+
+
+class Readiness:
+    """Which parts of the gateway are still missing, and what each is doing. Thread-safe."""
+
+    def __init__(self, *parts: str) -> None:
+        """All of `parts` are missing, in this order."""
+        self._missing = dict.fromkeys(parts, "waiting")
+
+    def note(self, part: str, progress: str) -> None:
+        """Say what a missing part is doing: "converting", "12,000 edits loaded"."""
+        self._missing[part] = progress
+
+    def done(self, part: str) -> None:
+        """The part is there. Idempotent."""
+        self._missing.pop(part, None)
+
+    @property
+    def missing(self) -> Mapping[str, str]:
+        """Part and progress, in the order of loading; empty when the gateway is ready."""
+        return dict(self._missing)
+
+
+class ControlParts(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts that the control plane works with."""
+
+    editor: Editor
+    store: EditStore
+    live_edits: LiveEdits
+    router: EditRouter
+    decision_pool: Executor
+    """Runs `EditRouter.decide`."""
+    upstream_url: str
+    """Base URL of the upstream up to and with /v1, also of the embedded one."""
+    route_counts: Callable[[], Mapping[str, int]]
+    """Requests since start, by route."""
+
+
+def provide_control_parts(state: State) -> ControlParts:
+    """The parts, for handlers.
+
+    Raises:
+        ModelUnavailableError: The gateway is still loading.
+    """
+    parts: ControlParts | None = state.get("control_parts")
+    if parts is None:
+        missing = ", ".join(f"{part} ({progress})" for part, progress in state.readiness.missing.items())
+        raise ModelUnavailableError(
+            f"the gateway is still loading: {missing}; try again when /health/ready answers 200"
+        )
+    return parts
+
+
+Parts = Annotated[ControlParts, Dependency(skip_validation=True)]
+"""Annotates the handlers' parameter `parts`."""

@@ -1,0 +1,81 @@
+"""From JSON bytes to a record, strictly, with errors that name the field and show the value."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import Request
+
+from serac_gateway.errors import InvalidRequestError
+from serac_gateway.http.error_responses import limit_in
+
+RecordT = TypeVar("RecordT")
+
+_PATH = re.compile(r" - at `\$\.?(.*)`$")
+_UNKNOWN_FIELD = re.compile(r"unknown field `(.*?)`")
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_MAX_SHOWN_CHARS = 80
+
+
+def decode_body(body: bytes, record: type[RecordT]) -> RecordT:
+    """`body` as a `record`.
+
+    Raises:
+        InvalidRequestError: It is not JSON, or not of that shape.
+    """
+    try:
+        return msgspec.json.decode(body, type=record)
+    except msgspec.ValidationError as exc:
+        raise _shape_error(body, str(exc)) from exc
+    except (ValueError, RecursionError) as exc:  # msgspec.DecodeError is a ValueError, as is bad UTF-8
+        shown = body[:_MAX_SHOWN_CHARS].decode("utf-8", "replace")
+        raise InvalidRequestError(
+            f"this is not valid JSON ({exc}); it begins {shown!r}", field="body", details={"value": shown}
+        ) from exc
+
+
+class StrictJsonRequest(Request[Any, Any, Any]):
+    """A request whose `data` parameter is decoded by `decode_body`.
+
+    Litestar would decode to plain objects and convert them leniently (the text "5" for an integer), with
+    errors that do not show the value.
+    """
+
+    async def json(self) -> Any:  # noqa: ANN401 - the signature is Litestar's
+        """The body as what the handler's `data` parameter is annotated with."""
+        field = self.route_handler.parsed_data_field
+        return decode_body(await self.body(), Any if field is None else field.annotation)
+
+
+def _shape_error(body: bytes, message: str) -> InvalidRequestError:
+    found = _PATH.search(message)
+    field = found[1] if found else ""
+    what = message[: found.start()] if found else message
+    if unknown := _UNKNOWN_FIELD.search(message):
+        field = f"{field}.{unknown[1]}" if field else unknown[1]
+    value = _value_at(body, field)
+    details: dict[str, object] = {} if value is None else {"value": value}
+    if limit := limit_in(message):
+        details["limit"] = limit
+    shown = f", here {value!r}" if value is not None else ""
+    return InvalidRequestError(f"{field or 'body'}: {what}{shown}", field=field or "body", details=details)
+
+
+def _value_at(body: bytes, path: str) -> str | float | None:
+    """What stands at "queries[3].text"; long texts cut; None for objects, arrays, and what cannot be read."""
+    try:
+        value = msgspec.json.decode(body)
+    except (ValueError, RecursionError):  # the shape was wrong before the syntax was
+        return None
+    for name, position in _STEP.findall(path):
+        if isinstance(value, dict) and name:
+            value = value.get(name)
+        elif isinstance(value, list) and position and int(position) < len(value):
+            value = value[int(position)]
+        else:
+            return None
+    if isinstance(value, str):
+        return value[:_MAX_SHOWN_CHARS]
+    return value if isinstance(value, int | float) else None
