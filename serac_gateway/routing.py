@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from enum import StrEnum
 
 import msgspec
@@ -169,20 +170,35 @@ class EditRouter:
         )
 
     def _chosen(self, ranked: Sequence[ScoredCandidate]) -> ScoredCandidate | None:
-        """The candidate whose edit governs: the most probable one; the newest of those that ask the same."""
+        """The candidate whose edit governs: the most probable one, or the newest that answers its question.
+
+        Probability cannot settle which of two edits about one question is meant: the newer one is. But a
+        newer edit that is in scope only by a near miss must not displace the right one, so it has to be in
+        scope of that one's own prompt too.
+        """
         best = ranked[0]
         if best.scope_probability < self._scope_threshold:
             return None
-        rivals = [one for one in ranked if _same_question(one.edit, best.edit)]
-        return max(rivals, key=lambda one: (one.edit.created_at, one.edit.id))
+        newer = [
+            one
+            for one in ranked[1:]
+            if one.scope_probability >= self._scope_threshold and _age(one) > _age(best)
+        ]
+        rivals = [one for one in newer if self._answers(one, best.edit.prompt)]
+        return max((best, *rivals), key=_age)
+
+    def _answers(self, rival: ScoredCandidate, prompt: str) -> bool:
+        vectors_2D = self._encoder.encode([prompt, rival.form])
+        candidate = Candidate(
+            edit=rival.edit, form=rival.form, similarity=float(vectors_2D[0] @ vectors_2D[1])
+        )
+        (probability,) = self._classifier.scope_probabilities(Query(text=prompt), [candidate])
+        return probability >= self._scope_threshold
 
 
-def _same_question(edit: Edit, other: Edit) -> bool:
-    return _normal(edit.prompt) == _normal(other.prompt)
-
-
-def _normal(text: str) -> str:
-    return " ".join(text.casefold().split()).rstrip(" ?.!:")
+def _age(candidate: ScoredCandidate) -> tuple[datetime, str]:
+    """Orders edits by when their current version was made; ids settle a tie."""
+    return candidate.edit.created_at, candidate.edit.id
 
 
 def _retrieval_texts(queries: Sequence[Query]) -> tuple[list[str], list[int]]:
