@@ -147,7 +147,8 @@ class WordEncoder(Encoder):
                     hashlib.blake2b((self._salt + word).encode("utf-8", "replace")).digest()[:8]
                 )
                 vectors_BD[row] += np.random.default_rng(seed).normal(size=self._width)
-        return vectors_BD / np.linalg.norm(vectors_BD, axis=1, keepdims=True)
+        unit_BD: Vectors = vectors_BD / np.linalg.norm(vectors_BD, axis=1, keepdims=True)
+        return unit_BD
 
 
 class ThresholdClassifier(ScopeClassifier):
