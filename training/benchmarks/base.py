@@ -1,0 +1,174 @@
+"""What a benchmark is: edits, and for each the queries that must fire with it or must not fire at all."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from serac_gateway.edits import DEFAULT_NAMESPACE, EditDraft, first_version
+from serac_gateway.errors import InvalidRequestError
+
+
+class Role(StrEnum):
+    """What may be done with a data set."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+    """Never trained, tuned or calibrated on."""
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """One query with what is right for it."""
+
+    kind: str
+    """What it tries: prompt, rephrase, neighbour, same_subject, locality, unrelated, or a semantic table."""
+    text: str
+    in_scope: bool
+    """True: it must fire with the edit of its case. False: it must fire with no edit."""
+    context: tuple[str, ...] = ()
+    """Earlier turns, oldest first."""
+    relation: str | None = None
+    """The relation asked for, if the data tells."""
+    contested: bool = False
+    """A negative that another stored edit may rightly answer; see `with_contested`."""
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """One edit with its probes. The edit's id is the case's id."""
+
+    edit: EditDraft
+    probes: tuple[Probe, ...]
+    relation: str | None = None
+    """The edited relation, if the data tells."""
+
+    @property
+    def id(self) -> str:
+        """Unique within a benchmark, and a valid edit id."""
+        assert self.edit.id is not None, "cases are built with an id"
+        return self.edit.id
+
+
+class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
+    """Edits that are all stored together, and probes."""
+
+    name: str
+    role: Role
+    cases: tuple[Case, ...]
+    traffic: tuple[Probe, ...] = ()
+    """Probes that belong to no edit; none may fire."""
+    left_out: int = 0
+    """Cases that `chosen` found unusable."""
+
+
+def chosen(benchmark: Benchmark, *, edits: int | None, seed: int) -> Benchmark:
+    """The benchmark with `edits` of its cases, drawn without replacement; None or too many: all of them.
+
+    Left out are edits that no gateway stores (some published rows have no target) and, but for the first,
+    those that ask the same question (the prompt, letter case and spaces aside): a store answers with the
+    newest of them, so no answer could be right for both.
+    """
+    storable = [case for case in benchmark.cases if _is_storable(case)]
+    distinct = list({_question(case.edit.prompt): case for case in reversed(storable)}.values())
+    distinct.reverse()
+    left_out = len(benchmark.cases) - len(distinct)
+    if edits is not None and edits < len(distinct):
+        distinct = random.Random(seed).sample(distinct, edits)
+    return msgspec.structs.replace(benchmark, cases=tuple(distinct), left_out=left_out)
+
+
+def with_contested(benchmark: Benchmark) -> Benchmark:
+    """The benchmark with those negatives marked that another stored edit may rightly answer.
+
+    A neighbour's question is no negative once the neighbour has an edit of its own. A negative is contested
+    when it names the subject of another case's edit and asks for the same relation (or either relation is
+    unknown). This looks at texts only, never at a classifier's decision. Traffic stays unmarked: there every
+    fire counts.
+    """
+    subjects = _Subjects(benchmark.cases)
+    return msgspec.structs.replace(
+        benchmark,
+        cases=tuple(
+            msgspec.structs.replace(
+                case, probes=tuple(subjects.mark(probe, own_id=case.id) for probe in case.probes)
+            )
+            for case in benchmark.cases
+        ),
+    )
+
+
+class _Subjects:
+    """The subjects of all edits, by first word."""
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self._by_first_word: dict[str, list[tuple[str, Case]]] = defaultdict(list)
+        for case in cases:
+            subject = _words(case.edit.subject or "")
+            if subject:
+                self._by_first_word[subject.split()[0]].append((f" {subject} ", case))
+
+    def mark(self, probe: Probe, *, own_id: str) -> Probe:
+        if probe.in_scope:
+            return probe
+        text = f" {_words(' '.join((*probe.context, probe.text)))} "
+        is_contested = any(
+            case.id != own_id
+            and (probe.relation is None or case.relation is None or probe.relation == case.relation)
+            and subject in text
+            for word in set(text.split())
+            for subject, case in self._by_first_word.get(word, ())
+        )
+        return msgspec.structs.replace(probe, contested=is_contested)
+
+
+def probes(kind: str, texts: Iterable[str], *, in_scope: bool) -> tuple[Probe, ...]:
+    """Probes of one kind, blank and repeated texts left out."""
+    return tuple(
+        Probe(kind=kind, text=text, in_scope=in_scope)
+        for text in dict.fromkeys(text.strip() for text in texts)
+        if text
+    )
+
+
+def fact(
+    case_id: str,
+    *,
+    prompt: str,
+    target_new: str,
+    subject: str | None,
+    target_true: str | None = None,
+    probes: Sequence[Probe],
+    relation: str | None = None,
+) -> Case:
+    """A case of a fact edit, with the edited prompt itself as the first probe."""
+    edit = EditDraft(
+        id=case_id,
+        prompt=prompt,
+        target_new=target_new,
+        subject=subject or None,
+        target_true=target_true or None,
+    )
+    return Case(
+        edit=edit, probes=(Probe(kind="prompt", text=prompt, in_scope=True), *probes), relation=relation
+    )
+
+
+def _is_storable(case: Case) -> bool:
+    try:
+        first_version(case.edit, namespace=DEFAULT_NAMESPACE)
+    except InvalidRequestError:
+        return False
+    return True
+
+
+def _question(prompt: str) -> str:
+    return " ".join(prompt.casefold().split()).rstrip(" ?.!:")
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))

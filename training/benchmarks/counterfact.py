@@ -1,0 +1,88 @@
+"""CounterFact (Meng et al., NeurIPS 2022): cloze edits, paraphrases behind noise, and neighbours' prompts.
+
+Neighbours have the same relation and the same true answer, so they look alike: "neighbour no-fire" is what
+papers call locality or specificity.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from training.benchmarks.base import Benchmark, Case, Role, fact, probes
+from training.benchmarks.rows import Row, converted, data_folder, read_rows
+
+TEST_FILE = "counterfact/counterfact_500_full_prompts.jsonl.gz"
+VALIDATION_FILE = "counterfact/counterfact-val.jsonl.gz"
+TRAIN_FILE = "counterfact/counterfact-train.jsonl.gz"
+
+_FORM = "CounterFact as ROME published it (requested_rewrite, …), or with flat fields (prompt, target_new, …)"
+
+
+def read(path: Path, *, name: str = "counterfact", role: Role = Role.TEST) -> Benchmark:
+    """The cases of one file: ROME's counterfact.json, or either of the flat forms of the shared data.
+
+    Raises:
+        ConfigError: The file cannot be read or has another form.
+    """
+    return Benchmark(name=name, role=role, cases=tuple(converted(read_rows(path), _case, form=_FORM)))
+
+
+def load() -> Benchmark:
+    """The 500 test cases of the shared data."""
+    return read(data_folder() / TEST_FILE)
+
+
+def load_validation() -> Benchmark:
+    """The validation cases, less those whose case is also in the test set."""
+    benchmark = read(data_folder() / VALIDATION_FILE, name="counterfact-validation", role=Role.VALIDATION)
+    test_prompts = {case.edit.prompt for case in load().cases}
+    return Benchmark(
+        name=benchmark.name,
+        role=benchmark.role,
+        cases=tuple(case for case in benchmark.cases if case.edit.prompt not in test_prompts),
+    )
+
+
+def load_10k() -> Benchmark:
+    """10,000 train-marked cases, for the size of the store; of quality only where they were held out."""
+    return read(data_folder() / TRAIN_FILE, name="counterfact-10k", role=Role.TRAIN)
+
+
+def _case(position: int, row: Row) -> Case:
+    return _published(position, row) if "requested_rewrite" in row else _flat(position, row)
+
+
+def _published(position: int, row: Row) -> Case:
+    rewrite = row["requested_rewrite"]
+    return fact(
+        f"counterfact-{position}",
+        prompt=rewrite["prompt"].format(rewrite["subject"]),
+        target_new=rewrite["target_new"]["str"],
+        target_true=rewrite["target_true"]["str"],
+        subject=rewrite["subject"],
+        relation=rewrite.get("relation_id"),
+        probes=(
+            *probes("rephrase", row["paraphrase_prompts"], in_scope=True),
+            *probes("neighbour", row["neighborhood_prompts"], in_scope=False),
+        ),
+    )
+
+
+def _flat(position: int, row: Row) -> Case:
+    rephrases = row["rephrase_prompt"]
+    neighbours = row["locality"] if "locality" in row else [row["locality_prompt"]]
+    return fact(
+        f"counterfact-{position}",
+        prompt=row["prompt"],
+        target_new=row["target_new"],
+        target_true=row["ground_truth"],
+        subject=row["subject"],
+        probes=(
+            *probes("rephrase", [rephrases] if isinstance(rephrases, str) else rephrases, in_scope=True),
+            *probes("neighbour", [_text(neighbour) for neighbour in neighbours], in_scope=False),
+        ),
+    )
+
+
+def _text(neighbour: str | Row) -> str:
+    return neighbour if isinstance(neighbour, str) else neighbour["prompt"]
