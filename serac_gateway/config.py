@@ -6,6 +6,7 @@ Secrets come from the environment only. Unknown keys are refused by name.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
@@ -22,6 +23,9 @@ UPSTREAM_API_KEY_VARIABLE = "SERAC_UPSTREAM_API_KEY"
 _SECRET_VARIABLES = frozenset({UPSTREAM_API_KEY_VARIABLE})
 _OTHER_VARIABLES = frozenset({"SERAC_DATA", "SERAC_URL", "SERAC_NAMESPACE", "SERAC_TEST_REDIS_URL"})
 """Read elsewhere: the public data's folder, the CLI's server and namespace, the tests' redis-server."""
+
+_USERINFO = re.compile(r"[^/@]*@")
+"""A password in a URL, which no message may show."""
 
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
@@ -55,14 +59,14 @@ class ServerConfig(_Section, frozen=True, kw_only=True):
 class StoreConfig(_Section, frozen=True, kw_only=True):
     """The edit store."""
 
-    url: str | None = None
+    url: Annotated[str, msgspec.Meta(pattern="^(redis|rediss|unix)://.")] | None = None
     """redis://, rediss:// or unix://; None: an embedded Valkey in the data folder."""
 
 
 class UpstreamConfig(_Section, frozen=True, kw_only=True):
     """The base model's server."""
 
-    url: str | None = None
+    url: Annotated[str, msgspec.Meta(pattern="^https?://.")] | None = None
     """Base URL up to and with /v1; None: the embedded base model."""
     connect_timeout_s: PositiveFloat = 10.0
     response_timeout_s: PositiveFloat = 600.0
@@ -119,62 +123,88 @@ def load_config(
     path: Path | None = None,
     *,
     environment: Mapping[str, str] | None = None,
-    overrides: Mapping[str, Mapping[str, object] | object] | None = None,
+    overrides: Mapping[str, object] | None = None,
 ) -> GatewayConfig:
     """The configuration from defaults, then the file, then `SERAC_SECTION__KEY` variables, then `overrides`.
 
-    `SERAC_DATA_DIR` sets the top-level key. Overrides are nested as the tree is; None values are left out.
+    `SERAC_DATA_DIR` sets the top-level key; an empty variable counts as not set. Overrides are nested as the
+    tree is; None values are left out.
 
     Raises:
-        ConfigError: A file that cannot be read, an unknown key or a value out of range, named.
+        ConfigError: A file that cannot be read, an unknown key or a value that is not allowed, named.
     """
     tree: dict[str, object] = {}
-    if path is not None:
+    config = GatewayConfig()
+    for source, layer in (
+        (f"config file {str(path)!r}", {} if path is None else _read(path)),
+        ("environment", _from_environment(os.environ if environment is None else environment)),
+        ("command line", overrides or {}),
+    ):
+        tree = _merged(tree, layer)
         try:
-            tree = tomllib.loads(path.read_text("utf-8"))
-        except OSError as exc:
-            raise ConfigError(f"cannot read the config file {str(path)!r}: {exc.strerror}") from exc
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-            raise ConfigError(f"config file {str(path)!r} is not valid TOML: {exc}") from exc
-    _merge(tree, _from_environment(os.environ if environment is None else environment))
-    _merge(tree, overrides or {})
+            config = msgspec.convert(tree, GatewayConfig)
+        except msgspec.ValidationError as exc:
+            raise ConfigError(f"{source}: {_told(exc, tree)}") from exc
+    return config
+
+
+def _read(path: Path) -> dict[str, object]:
     try:
-        return msgspec.convert(tree, GatewayConfig)
-    except msgspec.ValidationError as exc:
-        where = f"config file {str(path)!r}" if path else "configuration"
-        raise ConfigError(f"{where}: {exc}; see configs/gateway/ for every key and its meaning") from exc
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"cannot read the config file {str(path)!r}: {exc.strerror}") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"config file {str(path)!r} is not valid TOML: {exc}") from exc
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
     tree: dict[str, object] = {}
     for name, text in environment.items():
-        if not name.startswith(ENVIRONMENT_PREFIX) or name in _SECRET_VARIABLES | _OTHER_VARIABLES:
+        if not name.startswith(ENVIRONMENT_PREFIX) or not text:
+            continue
+        if name in _SECRET_VARIABLES | _OTHER_VARIABLES:
             continue
         *sections, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
-        branch = tree
-        for section in sections:
-            inner = branch.setdefault(section, {})
-            if not isinstance(inner, dict):
-                raise ConfigError(f"environment variable {name!r} contradicts another one")
-            branch = inner
-        branch[key] = _scalar(text)
+        branch: dict[str, object] = {key: _scalar(text)}
+        for section in reversed(sections):
+            branch = {section: branch}
+        tree = _merged(tree, branch)
     return tree
 
 
 def _scalar(text: str) -> object:
+    """A number or a boolean as TOML writes it; anything else is text as it stands."""
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        tree = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
-    return value if isinstance(value, (bool, int, float)) else text
+    value = tree["value"]
+    return value if isinstance(value, (bool, int, float)) and len(tree) == 1 else text
 
 
-def _merge(tree: dict[str, object], changes: Mapping[str, object]) -> None:
+def _merged(tree: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
+    merged = dict(tree)
     for key, value in changes.items():
         if isinstance(value, Mapping):
-            branch = tree.setdefault(key, {})
-            if not isinstance(branch, dict):
-                raise ConfigError(f"config key {key!r} must be a table")
-            _merge(branch, value)
+            branch = merged.get(key)
+            merged[key] = _merged(branch if isinstance(branch, Mapping) else {}, value)
         elif value is not None:
-            tree[key] = value
+            merged[key] = value
+    return merged
+
+
+def _told(error: msgspec.ValidationError, tree: Mapping[str, object]) -> str:
+    """The error in terms of the tree: the key in full, its value, what is allowed."""
+    what, _, path = str(error).partition(" - at `$.")
+    where = path.rstrip("`")
+    default: object = GatewayConfig()
+    value: object = tree
+    for name in where.split(".") if where else ():
+        default = getattr(default, name)
+        value = value[name] if isinstance(value, Mapping) else value
+    if (unknown := re.search("unknown field `([^`]*)`", what)) and isinstance(default, msgspec.Struct):
+        key, section = (f"{where}.{unknown[1]}", f"in [{where}] ") if where else (unknown[1], "")
+        return f"unknown key {key!r}; allowed {section}are {', '.join(default.__struct_fields__)}"
+    shown = _USERINFO.sub("***@", value) if isinstance(value, str) else value
+    allowed = f"expected one of {', '.join(type(default))}" if isinstance(default, StrEnum) else what.lower()
+    return f"{where} = {shown!r} is not allowed: {allowed}"
