@@ -1,0 +1,44 @@
+"""The control plane as one set of Litestar settings, which app.py puts beside the data plane."""
+
+from __future__ import annotations
+
+from litestar import Router
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, RedocRenderPlugin
+
+from serac_gateway import __version__
+from serac_gateway.http.control_parameters import provide_namespace
+from serac_gateway.http.edits import EditsController
+from serac_gateway.http.log import LogController
+from serac_gateway.http.parts import provide_control_parts
+from serac_gateway.http.request_bodies import StrictJsonRequest
+from serac_gateway.http.scope import ScopeController
+
+CONTROL_PREFIX = "/serac/v1"
+
+
+def control_router(*, max_body_bytes: int) -> Router:
+    """All of /serac/v1. Its handlers find their parts in the app's state (see `parts.py`)."""
+    return Router(
+        CONTROL_PREFIX,
+        route_handlers=[EditsController, ScopeController, LogController],
+        dependencies={
+            "parts": Provide(provide_control_parts, sync_to_thread=False),
+            "namespace": Provide(provide_namespace, sync_to_thread=False),
+        },
+        request_class=StrictJsonRequest,
+        request_max_body_size=max_body_bytes,
+    )
+
+
+def openapi_config() -> OpenAPIConfig:
+    """The API's description at /serac/schema: as a page, and as /serac/schema/openapi.json."""
+    return OpenAPIConfig(
+        title="serac_gateway control plane",
+        version=__version__,
+        description="Edits of a chat model that take effect at once. Errors are problems (RFC 9457).",
+        path="/serac/schema",
+        render_plugins=[RedocRenderPlugin(), JsonRenderPlugin()],
+        use_handler_docstrings=True,
+    )

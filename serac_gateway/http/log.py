@@ -1,0 +1,54 @@
+"""The audit log, the namespaces and the counts over HTTP."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from litestar import Controller, get
+from litestar.params import Parameter
+
+from serac_gateway.errors import InvalidRequestError
+from serac_gateway.http.control_parameters import Namespace, PageLimit, problems
+from serac_gateway.http.parts import Parts
+from serac_gateway.http.schemas import DEFAULT_PAGE, LogPage, Namespaces, Stats
+
+_LOG_ID = re.compile(r"\d{1,20}-\d{1,20}")
+
+
+class LogController(Controller):
+    """/serac/v1/log, /namespaces and /stats."""
+
+    tags = ("log",)
+
+    @get("/log", summary="Read the log", responses=problems(400, 503))
+    async def entries(
+        self,
+        namespace: Namespace,
+        parts: Parts,
+        after: Annotated[str, Parameter(description="A log_id; only later entries are returned")] = "0-0",
+        limit: PageLimit = DEFAULT_PAGE,
+    ) -> LogPage:
+        """Entries of the namespace's log, oldest first."""
+        if not _LOG_ID.fullmatch(after):
+            raise InvalidRequestError(
+                f"after {after[:80]!r} is no log id; use a log_id or next_after of this log, such as '0-0'",
+                field="after",
+                details={"value": after[:80]},
+            )
+        entries = await parts.store.log(namespace, after=after, limit=limit)
+        return LogPage(entries=entries, next_after=entries[-1].log_id if entries else after)
+
+    @get("/namespaces", summary="List namespaces", responses=problems(503))
+    async def namespaces(self, parts: Parts) -> Namespaces:
+        """All namespaces that ever got an edit, sorted."""
+        return Namespaces(namespaces=await parts.store.namespaces())
+
+    @get("/stats", summary="Count edits and requests", responses=problems(503))
+    async def stats(self, parts: Parts) -> Stats:
+        """Indexed edits by namespace, requests by route."""
+        return Stats(
+            edits={name: parts.live_edits.count(name) for name in await parts.store.namespaces()},
+            routes=dict(parts.route_counts()),
+            upstream_url=parts.upstream_url,
+        )

@@ -1,0 +1,146 @@
+"""The JSON of the control plane beyond the stored records: scope, log, stats, health and errors."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from serac_gateway.edits import Edit
+from serac_gateway.routing import Route, RouteDecision
+from serac_gateway.stores.base import LogEntry
+
+MAX_SCOPE_QUERIES = 256
+MAX_PAGE = 1_000
+DEFAULT_PAGE = 100
+
+
+class EditVersions(msgspec.Struct, frozen=True, kw_only=True):
+    """All versions of one edit."""
+
+    versions: list[Edit]
+    """Oldest first."""
+
+
+class ScopeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Queries to decide on."""
+
+    queries: Annotated[
+        list[str],
+        msgspec.Meta(description=f"At most {MAX_SCOPE_QUERIES}; only the beginning of a long one counts."),
+    ]
+
+
+class ScopeCandidate(msgspec.Struct, frozen=True, kw_only=True):
+    """An edit that lies near the query, with its classification."""
+
+    edit_id: str
+    edit_version: int
+    prompt: str
+    target_new: str
+    form: str
+    """The form of the edit that lies nearest."""
+    similarity: float
+    scope_probability: float
+
+
+class ScopeDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """What would happen to a query, and why."""
+
+    in_scope: bool
+    route: Route
+    reason: str
+    edit_id: str | None
+    edit_version: int | None
+    scope_probability: float | None
+    """Of the edit chosen, else of the most probable candidate; null if there is none."""
+    scope_threshold: float | None
+    similarity: float | None
+    candidates: list[ScopeCandidate]
+    """Most probable first."""
+
+
+class ScopeReply(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision a query, in order."""
+
+    decisions: list[ScopeDecision]
+
+
+class LogPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a namespace's log."""
+
+    entries: list[LogEntry]
+    """Oldest first."""
+    next_after: str
+    """Pass it as `after` to go on reading; new entries come after it."""
+
+
+class Namespaces(msgspec.Struct, frozen=True, kw_only=True):
+    """All namespaces that ever got an edit."""
+
+    namespaces: list[str]
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is stored and what was done."""
+
+    edits: dict[str, int]
+    """Indexed edits by namespace."""
+    routes: dict[str, int]
+    """Requests since start, by route."""
+    upstream_url: str
+    """Where the base model is served, up to and with /v1."""
+
+
+class Liveness(msgspec.Struct, frozen=True, kw_only=True):
+    """The process answers."""
+
+    live: bool
+
+
+class ReadinessReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether requests are decided."""
+
+    ready: bool
+    missing: dict[str, str]
+    """What is still loading, and how far it is."""
+    store: str
+    """"reachable", "loading", or why not. Without it a loaded gateway still decides, but writes nothing."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An error (RFC 9457). An error may have further members."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+    value: str | int | float | bool | None = None
+    limit: str | int | float | None = None
+
+
+def scope_decision(decision: RouteDecision) -> ScopeDecision:
+    """`decision` as the API tells it."""
+    return ScopeDecision(
+        in_scope=decision.in_scope,
+        route=decision.route,
+        reason=decision.reason,
+        edit_id=decision.edit.id if decision.edit else None,
+        edit_version=decision.edit.version if decision.edit else None,
+        scope_probability=decision.scope_probability,
+        scope_threshold=decision.scope_threshold,
+        similarity=decision.similarity,
+        candidates=[
+            ScopeCandidate(
+                edit_id=one.edit.id,
+                edit_version=one.edit.version,
+                prompt=one.edit.prompt,
+                target_new=one.edit.target_new,
+                form=one.form,
+                similarity=one.similarity,
+                scope_probability=one.scope_probability,
+            )
+            for one in decision.candidates
+        ],
+    )

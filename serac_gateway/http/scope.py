@@ -1,0 +1,75 @@
+"""POST /serac/v1/scope: what would be decided about queries. No model answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from litestar import Controller, post
+from litestar.openapi.spec import Example
+from litestar.params import Body
+
+from serac_gateway.conversation import Bypass, Query, extract_query
+from serac_gateway.errors import InvalidRequestError
+from serac_gateway.http.control_parameters import Namespace, problems
+from serac_gateway.http.parts import ControlParts, Parts
+from serac_gateway.http.schemas import MAX_SCOPE_QUERIES, ScopeReply, ScopeRequest, scope_decision
+from serac_gateway.routing import Route, RouteDecision
+
+_BATCH = 16
+"""Queries decided in one go: chat requests get their turn on the pool between two batches."""
+
+_EXAMPLE = Example(
+    summary="Two queries",
+    value={"queries": ["Who runs the harbour office of Marrowby?", "What is the capital of France?"]},
+)
+
+
+class ScopeController(Controller):
+    """/serac/v1/scope."""
+
+    tags = ("scope",)
+
+    @post(
+        "/scope",
+        status_code=200,
+        summary="Decide on queries",
+        description=f"For each of at most {MAX_SCOPE_QUERIES} queries what a chat request with this text as"
+        " its only turn would meet. Any text gets a decision, an empty one too.",
+        responses=problems(400, 413, 503),
+    )
+    async def decide(
+        self,
+        data: Annotated[ScopeRequest, Body(examples=[_EXAMPLE])],
+        namespace: Namespace,
+        parts: Parts,
+    ) -> ScopeReply:
+        """One decision a query, in order."""
+        count = len(data.queries)
+        if count > MAX_SCOPE_QUERIES:
+            raise InvalidRequestError(
+                f"{count} queries are too many; the limit is {MAX_SCOPE_QUERIES}; send several requests",
+                field="queries",
+                details={"value": count, "limit": MAX_SCOPE_QUERIES},
+            )
+        decisions: list[RouteDecision] = []
+        for start in range(0, count, _BATCH):
+            decisions += await _decisions(parts, namespace, data.queries[start : start + _BATCH])
+        return ScopeReply(decisions=[scope_decision(decision) for decision in decisions])
+
+
+async def _decisions(parts: ControlParts, namespace: str, texts: list[str]) -> list[RouteDecision]:
+    found = [
+        extract_query("/chat/completions", {"messages": [{"role": "user", "content": text}]})
+        for text in texts
+    ]
+    queries = [one for one in found if isinstance(one, Query)]
+    decided = iter(
+        await asyncio.get_running_loop().run_in_executor(
+            parts.decision_pool, parts.router.decide, namespace, queries
+        )
+    )
+    return [
+        RouteDecision(route=Route.BYPASS, reason=one.reason) if isinstance(one, Bypass) else next(decided)
+        for one in found
+    ]
