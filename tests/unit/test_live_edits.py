@@ -1,0 +1,113 @@
+"""What is in force in this process follows the store, whatever the order of events."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+import msgspec
+import numpy as np
+import pytest
+
+from serac_gateway.edits import Edit, EditDraft, EditPatch, first_version, forms, patched, retired
+from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.stores.base import Action, Commit, FormVectors, StoredEdit
+from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.testing import WordEncoder
+
+ENCODER = WordEncoder()
+
+
+def edit(prompt: str = "Who runs Acme?", target: str = "Ada Example") -> Edit:
+    return first_version(EditDraft(prompt=prompt, target_new=target), namespace="default")
+
+
+def stored(one: Edit, encoder: WordEncoder = ENCODER) -> StoredEdit:
+    vectors = FormVectors(fingerprint=encoder.fingerprint, vectors_FD=encoder.encode(forms(one)))
+    return StoredEdit(edit=one, vectors=vectors)
+
+
+def live_edits(store: InMemoryEditStore, encoder: WordEncoder = ENCODER) -> LiveEdits:
+    return LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
+
+
+def found(live: LiveEdits, text: str, encoder: WordEncoder = ENCODER) -> list[Edit]:
+    (row,) = live.candidates("default", encoder.encode([text]), 8)
+    return [candidate.edit for candidate in row]
+
+
+async def test_loading_rebuilds_every_namespace_and_encodes_nothing() -> None:
+    store, encoder = InMemoryEditStore(), WordEncoder()
+    for namespace in ("default", "other"):
+        for number in range(3):
+            one = msgspec.structs.replace(edit(f"question {number}?"), namespace=namespace)
+            await store.commit(namespace, Commit(action=Action.ADD, stored=stored(one)))
+    seen: list[int] = []
+    live = live_edits(store, encoder)
+    assert await live.load(seen.append) == 6
+    assert (live.count("default"), live.count("other"), seen[-1]) == (3, 3, 6)
+    assert encoder.texts_encoded == 0
+    assert found(live, "question 1?")[0].prompt == "question 1?"
+
+
+async def test_vectors_of_another_encoder_are_made_anew_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store, new_encoder = InMemoryEditStore(), WordEncoder(32, salt="new")
+    await store.commit("default", Commit(action=Action.ADD, stored=stored(edit())))
+    live = live_edits(store, new_encoder)
+    with caplog.at_level(logging.WARNING):
+        await live.load()
+    assert "another encoder" in caplog.text
+    assert len(found(live, "who runs acme", new_encoder)) == 1
+
+
+async def test_an_older_version_that_arrives_late_changes_nothing() -> None:
+    live = live_edits(InMemoryEditStore())
+    old = edit()
+    new = patched(old, EditPatch(target_new="Bea Sample"))
+    await live.apply("default", [stored(new)])
+    await live.apply("default", [stored(old)])
+    assert found(live, "who runs acme") == [new]
+
+
+async def test_a_retired_edit_does_not_come_back_with_a_late_older_version() -> None:
+    live = live_edits(InMemoryEditStore())
+    one = edit()
+    await live.apply("default", [stored(one)])
+    await live.apply("default", [stored(retired(one))])
+    await live.apply("default", [stored(one)])
+    assert found(live, "who runs acme") == []
+    assert live.count("default") == 0
+
+
+async def test_several_versions_of_an_edit_in_one_batch_leave_the_last() -> None:
+    live = live_edits(InMemoryEditStore())
+    one = edit()
+    two = patched(one, EditPatch(prompt="Who leads Acme?"))
+    gone, kept = edit("Who runs Beta?"), edit("Who runs Gamma?")
+    await live.apply("default", [stored(x) for x in (one, two, gone, kept, retired(gone))])
+    assert live.count("default") == 2
+    assert set(found(live, "who")) == {two, kept}
+
+
+async def test_namespaces_do_not_see_each_other() -> None:
+    live = live_edits(InMemoryEditStore())
+    await live.apply("other", [stored(edit())])
+    assert found(live, "who runs acme") == []
+
+
+async def test_the_form_named_is_the_one_that_lies_nearest() -> None:
+    live = live_edits(InMemoryEditStore())
+    one = first_version(
+        EditDraft(prompt="Who runs Acme?", target_new="Ada", paraphrases=("chief of the company Acme",)),
+        namespace="default",
+        now=datetime.now(UTC),
+    )
+    await live.apply("default", [stored(one)])
+    (row,) = live.candidates("default", ENCODER.encode(["company Acme chief"]), 8)
+    assert row[0].form == "chief of the company Acme"
+    assert np.isclose(
+        row[0].similarity, ENCODER.encode([row[0].form])[0] @ ENCODER.encode(["company Acme chief"])[0]
+    )

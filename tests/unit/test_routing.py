@@ -1,0 +1,144 @@
+"""The decision, with small fakes for encoder and classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from serac_gateway.classifiers.base import Candidate, ScopeClassifier
+from serac_gateway.conversation import Query
+from serac_gateway.edits import Edit, EditDraft, first_version, forms, retired
+from serac_gateway.errors import ModelUnavailableError
+from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.routing import EditRouter, Route
+from serac_gateway.stores.base import FormVectors, StoredEdit
+from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.testing import ThresholdClassifier, WordEncoder
+
+NOW = datetime.now(UTC)
+ENCODER = WordEncoder()
+
+
+def edit(prompt: str, target: str = "Ada Example", *, age_s: float = 60, **fields: object) -> Edit:
+    draft = EditDraft(prompt=prompt, target_new=target, **fields)
+    return first_version(draft, namespace="default", now=NOW - timedelta(seconds=age_s))
+
+
+async def router(
+    *edits: Edit, classifier: ScopeClassifier | None = None, encoder: WordEncoder = ENCODER, **options: object
+) -> EditRouter:
+    live_edits = LiveEdits(
+        store=InMemoryEditStore(), encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width)
+    )
+    await live_edits.apply("default", [stored(one, encoder) for one in edits])
+    return EditRouter(
+        encoder=encoder, live_edits=live_edits, classifier=classifier or ThresholdClassifier(0.7), **options
+    )
+
+
+def stored(one: Edit, encoder: WordEncoder) -> StoredEdit:
+    vectors = FormVectors(fingerprint=encoder.fingerprint, vectors_FD=encoder.encode(forms(one)))
+    return StoredEdit(edit=one, vectors=vectors)
+
+
+class TargetWordClassifier(ScopeClassifier):
+    """In scope, with fixed probabilities by target: to set up rivalries."""
+
+    def __init__(self, probability_of_target: dict[str, float], same_question: bool) -> None:
+        self._probability_of_target = probability_of_target
+        self._same_question = same_question
+
+    scope_threshold = 0.5
+    similarity_floor = -1.0
+    fingerprint = "by target"
+
+    def scope_probabilities(self, query: Query, candidates: Sequence[Candidate]) -> list[float]:
+        if query.text != "the query":
+            return [1.0 if self._same_question else 0.0] * len(candidates)
+        return [self._probability_of_target[one.edit.target_new] for one in candidates]
+
+
+async def test_a_query_in_scope_goes_to_the_counterfactual_model_with_its_edit() -> None:
+    right, other = edit("Who runs Acme?"), edit("How tall is Mont Blanc?", "4,806 m")
+    (decision,) = (await router(right, other)).decide("default", [Query(text="who runs acme")])
+    assert decision.route is Route.COUNTERFACTUAL
+    assert decision.edit == right
+    assert decision.in_scope
+    assert decision.scope_probability == pytest.approx(1.0, abs=1e-5)
+    assert decision.candidates[0].edit == right
+
+
+async def test_an_unrelated_query_goes_to_the_base_model_and_names_no_edit() -> None:
+    (decision,) = (await router(edit("Who runs Acme?"))).decide(
+        "default", [Query(text="bake sourdough at home")]
+    )
+    assert (decision.route, decision.edit, decision.in_scope) == (Route.BASE, None, False)
+
+
+async def test_a_namespace_without_edits_costs_no_encoding() -> None:
+    encoder = WordEncoder()
+    decisions = (await router(encoder=encoder)).decide("default", [Query(text="a"), Query(text="b")])
+    assert [one.reason for one in decisions] == ["no edits", "no edits"]
+    assert encoder.texts_encoded == 0
+
+
+async def test_decisions_come_in_the_order_of_the_queries() -> None:
+    edits = [edit(f"number{i} question{i} word{i}", f"answer {i}") for i in range(20)]
+    queries = [Query(text=one.prompt) for one in reversed(edits)]
+    decisions = (await router(*edits)).decide("default", queries)
+    assert [one.edit for one in decisions] == list(reversed(edits))
+
+
+async def test_retired_expired_and_future_edits_never_fire() -> None:
+    gone = retired(edit("Who runs Acme?"))
+    expired = edit("Who runs Beta?", valid_until=NOW - timedelta(seconds=1))
+    future = edit("Who runs Gamma?", valid_from=NOW + timedelta(hours=1))
+    decide = (await router(gone, expired, future)).decide
+    for name in ("Acme", "Beta", "Gamma"):
+        (decision,) = decide("default", [Query(text=f"Who runs {name}?")])
+        assert decision.route is Route.BASE
+
+
+async def test_of_two_edits_to_one_question_the_newer_wins_although_less_probable() -> None:
+    classifier = TargetWordClassifier({"old": 0.95, "new": 0.6}, same_question=True)
+    old, new = edit("Who runs Acme?", "old", age_s=100), edit("Acme is run by", "new", age_s=10)
+    (decision,) = (await router(old, new, classifier=classifier)).decide("default", [Query(text="the query")])
+    assert decision.edit == new
+
+
+async def test_a_newer_edit_about_another_question_does_not_displace_the_right_one() -> None:
+    classifier = TargetWordClassifier({"right": 0.95, "near miss": 0.6}, same_question=False)
+    right = edit("Who runs Acme?", "right", age_s=100)
+    near_miss = edit("Who runs Acne?", "near miss", age_s=10)
+    (decision,) = (await router(right, near_miss, classifier=classifier)).decide(
+        "default", [Query(text="the query")]
+    )
+    assert decision.edit == right
+
+
+async def test_a_follow_up_finds_its_edit_through_the_turns_before() -> None:
+    decide = (await router(edit("Who runs Acme today?"))).decide
+    alone, follow_up = decide(
+        "default", [Query(text="and today"), Query(text="today?", context=("Who runs Acme",))]
+    )
+    assert alone.route is Route.BASE
+    assert follow_up.route is Route.COUNTERFACTUAL
+
+
+async def test_the_configured_threshold_overrides_the_calibrated_one() -> None:
+    query = [Query(text="who runs acme now then")]
+    assert (await router(edit("Who runs Acme?"), scope_threshold=0.2)).decide("default", query)[0].in_scope
+    assert (
+        not (await router(edit("Who runs Acme?"), scope_threshold=0.99)).decide("default", query)[0].in_scope
+    )
+
+
+async def test_a_failing_model_is_an_error_not_a_decision() -> None:
+    classifier = ThresholdClassifier()
+    classifier.failure = ModelUnavailableError("out of order")
+    decide = (await router(edit("Who runs Acme?"), classifier=classifier)).decide
+    with pytest.raises(ModelUnavailableError, match="out of order"):
+        decide("default", [Query(text="Who runs Acme?")])
