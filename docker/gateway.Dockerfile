@@ -1,0 +1,32 @@
+# The gateway. From the repository's root:
+#   docker build -f docker/gateway.Dockerfile -t serac-gateway .
+# Build arguments: PIP_EXTRA_INDEX_URL, an index with PyTorch's CPU builds, makes the image several GB
+# smaller; FAISS=gpu takes the index that uses a CUDA device.
+
+FROM python:3.11-slim AS build
+ARG PIP_EXTRA_INDEX_URL=""
+ARG FAISS="cpu"
+WORKDIR /src
+RUN python -m venv /opt/serac
+COPY LICENSE NOTICE README.md constraints.txt pyproject.toml ./
+COPY serac_gateway serac_gateway
+COPY training training
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/serac/bin/python -m pip install --constraint constraints.txt ".[${FAISS}]"
+
+FROM python:3.11-slim
+RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/serac serac \
+    && install -d -o serac -g serac /var/lib/serac
+COPY --from=build /opt/serac /opt/serac
+# The Gemma terms ask that their notice goes along with the model.
+COPY LICENSE NOTICE /usr/share/doc/serac/
+ENV PATH="/opt/serac/bin:${PATH}" SERAC_DATA_DIR="/var/lib/serac"
+USER serac
+# The embedded store, where no Redis is named, and converted copies of the models.
+VOLUME /var/lib/serac
+EXPOSE 8080
+# The first start converts the embedded models, which takes a minute or two.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5m --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/health/ready', timeout=4)"]
+ENTRYPOINT ["serac"]
+CMD ["serve", "--host", "0.0.0.0"]
