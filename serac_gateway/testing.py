@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
+import uvicorn
 
 from serac_gateway.classifiers.base import Candidate, ScopeClassifier
 from serac_gateway.conversation import Query
@@ -180,3 +185,20 @@ class ThresholdClassifier(ScopeClassifier):
         if self.failure is not None:
             raise self.failure
         return [max(0.0, min(1.0, candidate.similarity)) for candidate in candidates]
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:  # noqa: ANN401 - any ASGI application
+    """Serve `app` over a real loopback socket, from a thread with an event loop of its own; gives the URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="serving")
+    thread.start()
+    try:
+        while not server.started and thread.is_alive():
+            time.sleep(0.005)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()

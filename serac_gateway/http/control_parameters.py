@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Dependency, Parameter
+from litestar.params import HeaderParameter, QueryParameter, SkipValidation
 
 from serac_gateway.edits import DEFAULT_NAMESPACE, check_namespace
 from serac_gateway.http.error_responses import PROBLEM_MEDIA_TYPE
@@ -26,8 +27,8 @@ _DESCRIPTIONS = {
 def provide_namespace(
     header: Annotated[
         str,
-        Parameter(
-            header="x-serac-namespace",
+        HeaderParameter(
+            name="x-serac-namespace",
             description="Keeps tenants apart: 1 to 63 characters of a-z, 0-9, _ and -",
             pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
         ),
@@ -41,10 +42,10 @@ def provide_namespace(
     return check_namespace(header)
 
 
-Namespace = Annotated[str, Dependency(skip_validation=True)]
+Namespace = NamedDependency[SkipValidation[str]]
 """Annotates the handlers' parameter `namespace`."""
 
-PageLimit = Annotated[int, Parameter(ge=1, le=MAX_PAGE, description="How many to return at most")]
+PageLimit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="How many to return at most")]
 
 
 def problems(*statuses: int) -> dict[int, ResponseSpec]:

@@ -11,7 +11,7 @@ import msgspec
 from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.datastructures import ResponseHeader, State
 from litestar.openapi.spec import Example
-from litestar.params import Body, Parameter
+from litestar.params import BodyKwarg, HeaderParameter, PathParameter, QueryParameter
 from litestar.response import Stream
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import HTTPResponseBodyEvent, Receive, Send
@@ -33,10 +33,10 @@ _ETAG = ResponseHeader(
     name="etag", description='The version in quotes: `"3"`', documentation_only=True, required=True
 )  # fmt: skip
 
-EditId = Annotated[str, Parameter(description="1 to 64 letters, digits, _ and -")]
+EditId = Annotated[str, PathParameter(description="1 to 64 letters, digits, _ and -")]
 IfMatch = Annotated[
     str | None,
-    Parameter(header="if-match", description="The ETag of the version that the change builds on, or `*`"),
+    HeaderParameter(name="if-match", description="The ETag of the version that the change builds on, or `*`"),
 ]
 _DRAFT_EXAMPLE = Example(
     summary="A fact",
@@ -76,12 +76,12 @@ class EditsController(Controller):
     )
     async def add(
         self,
-        data: Annotated[EditDraft, Body(examples=[_DRAFT_EXAMPLE])],
+        data: Annotated[EditDraft, BodyKwarg(examples=[_DRAFT_EXAMPLE])],
         namespace: Namespace,
         parts: Parts,
         idempotency_key: Annotated[
             str | None,
-            Parameter(header="idempotency-key", description="1 to 255 visible ASCII characters"),
+            HeaderParameter(name="idempotency-key", description="1 to 255 visible ASCII characters"),
         ] = None,
     ) -> Response[Edit]:
         """Add one edit."""
@@ -107,12 +107,14 @@ class EditsController(Controller):
         self,
         namespace: Namespace,
         parts: Parts,
-        cursor: Annotated[str | None, Parameter(description="`next_cursor` of the page before")] = None,
+        cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of the page before")] = None,
         limit: PageLimit = DEFAULT_PAGE,
-        state: Annotated[EditState | None, Parameter(description="Only edits in this state")] = None,
+        edit_state: Annotated[
+            EditState | None, QueryParameter(name="state", description="Only edits in this state")
+        ] = None,
     ) -> Page:
         """One page of current edits; an edit that exists for the whole walk is listed once."""
-        return await parts.store.page(namespace, cursor=cursor, limit=limit, state=state)
+        return await parts.store.page(namespace, cursor=cursor, limit=limit, state=edit_state)
 
     @get(
         "/edits/{edit_id:str}",
@@ -143,7 +145,7 @@ class EditsController(Controller):
     async def change(
         self,
         edit_id: EditId,
-        data: Annotated[EditPatch, Body(examples=[_PATCH_EXAMPLE])],
+        data: Annotated[EditPatch, BodyKwarg(examples=[_PATCH_EXAMPLE])],
         namespace: Namespace,
         parts: Parts,
         if_match: IfMatch = None,

@@ -164,12 +164,20 @@ def _on_http_exception(request: Request[Any, Any, Any], exc: HTTPException) -> R
     body = problem_of_http_exception(exc)
     field = body.get("field")
     if isinstance(field, str):
+        field = body["field"] = _name_on_the_wire(request, field)
         value = (
             request.query_params.get(field) or request.path_params.get(field) or request.headers.get(field)
         )
         if value is not None:
             body["value"] = str(value)[:_MAX_SHOWN_CHARS]
     return _problem_response(exc.status_code, body, exc.headers)
+
+
+def _name_on_the_wire(request: Request[Any, Any, Any], parameter: str) -> str:
+    """The name of a handler's parameter as clients know it: "state" for `edit_state`."""
+    declared = request.route_handler.parsed_fn_signature.parameters.get(parameter)
+    definition = declared.kwarg_definition if declared else None
+    return getattr(definition, "name", None) or parameter
 
 
 def _on_unexpected(request: Request[Any, Any, Any], exc: Exception) -> Response[dict[str, object]]:

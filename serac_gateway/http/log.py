@@ -6,7 +6,7 @@ import re
 from typing import Annotated
 
 from litestar import Controller, get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.http.control_parameters import Namespace, PageLimit, problems
@@ -26,7 +26,7 @@ class LogController(Controller):
         self,
         namespace: Namespace,
         parts: Parts,
-        after: Annotated[str, Parameter(description="A log_id; only later entries are returned")] = "0-0",
+        after: Annotated[str, QueryParameter(description="Only entries after this log_id")] = "0-0",
         limit: PageLimit = DEFAULT_PAGE,
     ) -> LogPage:
         """Entries of the namespace's log, oldest first."""
@@ -46,9 +46,9 @@ class LogController(Controller):
 
     @get("/stats", summary="Count edits and requests", responses=problems(503))
     async def stats(self, parts: Parts) -> Stats:
-        """Indexed edits by namespace, requests by route."""
+        """Indexed edits by namespace, requests by route and reason."""
         return Stats(
             edits={name: parts.live_edits.count(name) for name in await parts.store.namespaces()},
-            routes=dict(parts.route_counts()),
+            routes=parts.route_counts.snapshot(),
             upstream_url=parts.upstream_url,
         )

@@ -5,17 +5,18 @@ app.py sets `state.readiness` before it listens and `state.control_parts` once e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
-from typing import Annotated
 
 import msgspec
 from litestar.datastructures import State
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from serac_gateway.editing import Editor
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.live_edits import LiveEdits
+from serac_gateway.metrics import RouteCounts
 from serac_gateway.routing import EditRouter
 from serac_gateway.stores.base import EditStore
 
@@ -52,8 +53,7 @@ class ControlParts(msgspec.Struct, frozen=True, kw_only=True):
     """Runs `EditRouter.decide`."""
     upstream_url: str
     """Base URL of the upstream up to and with /v1, also of the embedded one."""
-    route_counts: Callable[[], Mapping[str, int]]
-    """Requests since start, by route."""
+    route_counts: RouteCounts
 
 
 def provide_control_parts(state: State) -> ControlParts:
@@ -71,5 +71,5 @@ def provide_control_parts(state: State) -> ControlParts:
     return parts
 
 
-Parts = Annotated[ControlParts, Dependency(skip_validation=True)]
+Parts = NamedDependency[SkipValidation[ControlParts]]
 """Annotates the handlers' parameter `parts`."""

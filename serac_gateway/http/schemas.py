@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from serac_gateway.edits import Edit
+from serac_gateway.metrics import RouteCount
 from serac_gateway.routing import Route, RouteDecision
 from serac_gateway.stores.base import LogEntry
 
@@ -86,8 +87,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
     edits: dict[str, int]
     """Indexed edits by namespace."""
-    routes: dict[str, int]
-    """Requests since start, by route."""
+    routes: list[RouteCount]
+    """Requests since start, by route and reason."""
     upstream_url: str
     """Where the base model is served, up to and with /v1."""
 

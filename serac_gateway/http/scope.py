@@ -7,7 +7,7 @@ from typing import Annotated
 
 from litestar import Controller, post
 from litestar.openapi.spec import Example
-from litestar.params import Body
+from litestar.params import BodyKwarg
 
 from serac_gateway.conversation import Bypass, Query, extract_query
 from serac_gateway.errors import InvalidRequestError
@@ -40,7 +40,7 @@ class ScopeController(Controller):
     )
     async def decide(
         self,
-        data: Annotated[ScopeRequest, Body(examples=[_EXAMPLE])],
+        data: Annotated[ScopeRequest, BodyKwarg(examples=[_EXAMPLE])],
         namespace: Namespace,
         parts: Parts,
     ) -> ScopeReply:
