@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
@@ -9,7 +10,16 @@ from enum import StrEnum
 import msgspec
 
 from serac_gateway.edits import AwareDatetime, Edit, EditState
+from serac_gateway.errors import InvalidRequestError
 from serac_gateway.vectors import Vectors
+
+IDEMPOTENCY_TTL_S = 86_400
+"""How long a store remembers the receipt behind an idempotency key, unless told otherwise."""
+
+LOG_START = "0-0"
+"""The log_id before the first entry."""
+
+_LOG_ID = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
 class Action(StrEnum):
@@ -79,12 +89,29 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     """Pass it to get the following page; None: this was the last."""
 
 
+def log_id_order(log_id: str) -> tuple[int, int]:
+    """The key that sorts log ids.
+
+    Raises:
+        InvalidRequestError: It is no log id.
+    """
+    match = _LOG_ID.fullmatch(log_id)
+    if match is None:
+        raise InvalidRequestError(
+            f"log id {log_id[:80]!r} is not allowed; take one that the log gave out, or {LOG_START!r}",
+            field="after",
+        )
+    return int(match[1]), int(match[2])
+
+
 class EditStore(ABC):
     """Current edits, all their versions, their vectors and a log, by namespace.
 
     Async and task-safe: one store serves all tasks of a process. Every method raises StoreUnavailableError
     when the server cannot be reached or refuses; a commit that raised it may or may not have happened (retry
-    it with an idempotency key). A commit is never cut in half, whatever happens to its caller.
+    it with an idempotency key). A commit is never cut in half, whatever happens to its caller: a cancelled
+    one runs to its end unseen. Every method raises InvalidRequestError for a namespace, edit id, cursor or
+    log id that breaks the rules of edits.py; nothing of it reaches the server.
     """
 
     @abstractmethod
@@ -92,6 +119,8 @@ class EditStore(ABC):
         """Make one change durable and append it to the log.
 
         Raises:
+            ValueError: The commit is not well formed: another namespace's edit, or an added one whose version
+                is not 1.
             EditConflictError: An added edit's id exists (also as a retired one).
             IdempotencyKeyReusedError: The idempotency key was used with another fingerprint.
             EditNotFoundError: There is no edit of that id to update or retire.
@@ -118,8 +147,9 @@ class EditStore(ABC):
     async def page(
         self, namespace: str, *, cursor: str | None = None, limit: int = 100, state: EditState | None = None
     ) -> Page:
-        """Current edits in the order of their ids (which is that of creation for generated ids).
+        """At most `limit` (1 or more) current edits by their ids: for generated ones, in order of creation.
 
+        With `state`, only those in it; a page may then be short, or empty, and yet not the last.
         An edit that exists for the whole walk is listed once, whatever others write meanwhile.
         """
 
@@ -140,10 +170,10 @@ class EditStore(ABC):
 
     @abstractmethod
     async def log_end(self, namespace: str) -> str:
-        """The log_id of the last entry; "0-0" for an empty log."""
+        """The log_id of the last entry; `LOG_START` for an empty log."""
 
     @abstractmethod
-    async def log(self, namespace: str, *, after: str = "0-0", limit: int = 100) -> list[LogEntry]:
+    async def log(self, namespace: str, *, after: str = LOG_START, limit: int = 100) -> list[LogEntry]:
         """Entries after `after`, oldest first."""
 
     @abstractmethod

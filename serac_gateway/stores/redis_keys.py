@@ -1,0 +1,55 @@
+"""Which keys the edit store has in Redis, and what stands in each."""
+
+from __future__ import annotations
+
+import hashlib
+
+from serac_gateway.edits import EditState, check_edit_id, check_namespace
+
+SCHEMA = "serac:schema"
+"""String: the version of this layout."""
+
+SCHEMA_VERSION = 1
+
+NAMESPACES = "serac:namespaces"
+"""Set: every namespace that ever tried a commit, entered before its first one."""
+
+
+class NamespaceKeys:
+    """The keys of one namespace. Its name is their hash tag, so that one commit stays on one cluster slot.
+
+    The log holds no content, only what happened to which version, and is read together with the versions:
+    an edit's content can be purged and its log entries stay as they are.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        """Derive the keys.
+
+        Raises:
+            InvalidRequestError: The namespace breaks the rules, so it could break out of its keys, too.
+        """
+        self._prefix = f"serac:{{{check_namespace(namespace)}}}"
+        self.current = f"{self._prefix}:current"
+        """Hash: edit id to the JSON record of its current version."""
+        self.vectors = f"{self._prefix}:vectors"
+        """Hash: edit id to the vectors of its current version (MessagePack)."""
+        self.ids = f"{self._prefix}:ids"
+        """Sorted set, all scores 0: every edit id, in lexicographic order."""
+        self.log = f"{self._prefix}:log"
+        """Stream: action, edit_id, version of every commit."""
+
+    def versions(self, edit_id: str) -> str:
+        """List: the JSON record of every version; version n is element n - 1. Only ever appended to."""
+        return f"{self._prefix}:versions:{check_edit_id(edit_id)}"
+
+    def ids_in(self, state: EditState) -> str:
+        """Sorted set like `ids`: those whose current version is in `state`."""
+        return f"{self.ids}:{state.value}"
+
+    def result(self, idempotency_key: str | None) -> str:
+        """Hash with a time to live: fingerprint of the request behind the key, and its receipt.
+
+        The key is the client's text and comes in any length and shape, so only its digest is stored.
+        """
+        digest = hashlib.sha256((idempotency_key or "").encode("utf-8", "surrogatepass")).hexdigest()
+        return f"{self._prefix}:idempotency:{digest}"
