@@ -53,4 +53,4 @@ $(VENV)/bin/python:
 # The tested set. Local version labels (torch's +cpu) are cut: an index may hold the release under another one.
 constraints: $(VENV)/.installed-dev
 	@{ echo "# Every package of .[cpu,train,dev] at the version that the tests ran with. Made by: make constraints"; \
-	   $(PIP) freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.tmp && mv constraints.tmp constraints.txt
+	   $(PIP) freeze --all --exclude pip --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.tmp && mv constraints.tmp constraints.txt

@@ -21,7 +21,7 @@ COPY --from=build /opt/serac /opt/serac
 # The Gemma terms ask that their notice goes along with the model.
 COPY LICENSE NOTICE /usr/share/doc/serac/
 ENV PATH="/opt/serac/bin:${PATH}" SERAC_DATA_DIR="/var/lib/serac"
-USER serac
+USER 10001
 # The embedded store, where no Redis is named, and converted copies of the models.
 VOLUME /var/lib/serac
 EXPOSE 8080

@@ -1,0 +1,154 @@
+"""What is installed, and what is shipped around the code: pins, image, compose file, make."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from serac_gateway.config import load_config
+
+ROOT = Path(__file__).parents[2]
+TOOLS = Path(sys.executable).parent
+COMPOSE = ROOT / "docker" / "compose.yaml"
+DOCKERFILE = ROOT / "docker" / "gateway.Dockerfile"
+GEMMA_NOTICE = (
+    "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
+)
+
+
+def run(*command: str | Path, cwd: Path | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(part) for part in command], cwd=cwd, input=stdin, text=True, capture_output=True, check=False
+    )
+
+
+# -- pins
+
+
+@pytest.fixture(scope="module")
+def pins() -> dict[str, str]:
+    """Version by canonical name, as constraints.txt has them."""
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+def direct_requirements() -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    return [
+        Requirement(one) for one in project["dependencies"] + extras["cpu"] + extras["train"] + extras["dev"]
+    ]
+
+
+def test_constraints_pin_exact_releases_without_paths_addresses_or_local_labels(pins: dict[str, str]) -> None:
+    assert len(pins) > 100
+    assert {name: version for name, version in pins.items() if not re.fullmatch(r"[0-9a-z.]+", version)} == {}
+
+
+def test_the_cpu_set_up_brings_no_cuda_packages(pins: dict[str, str]) -> None:
+    assert [name for name in pins if re.match(r"nvidia|cuda|cupy|triton|faiss-gpu", name)] == []
+
+
+def test_every_pin_lies_in_the_range_that_pyproject_allows(pins: dict[str, str]) -> None:
+    for requirement in direct_requirements():
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+
+
+def test_everything_that_is_required_directly_or_not_is_pinned(pins: dict[str, str]) -> None:
+    import torch
+
+    if torch.version.cuda:
+        pytest.skip("torch is a CUDA build here; only the CPU set-up is pinned")
+    waiting, seen = direct_requirements(), set()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if (name, *sorted(requirement.extras)) in seen:
+            continue
+        seen.add((name, *sorted(requirement.extras)))
+        assert name in pins, f"{name} is not pinned; run: make constraints"
+        for text in importlib.metadata.requires(name) or []:
+            inner = Requirement(text)
+            if inner.marker is None or any(
+                inner.marker.evaluate({"extra": extra}) for extra in requirement.extras or {""}
+            ):
+                waiting.append(inner)
+
+
+def test_the_notice_carries_the_words_that_the_gemma_terms_ask_for() -> None:
+    assert GEMMA_NOTICE in (ROOT / "NOTICE").read_text("utf-8")
+
+
+# -- make
+
+
+@pytest.mark.parametrize(
+    ("python", "expected"),
+    [
+        ('#!/bin/sh\ncase "$1" in -V) echo Python 3.9.2;; *) exit 1;; esac\n', "needs Python 3.11 or newer"),
+        ('#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; esac\n', "apt-get install python3-venv"),
+    ],
+    ids=["too old", "without venv"],
+)
+def test_make_says_in_one_line_which_python_it_needs(python: str, expected: str, tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    interpreter = tmp_path / "python3"
+    interpreter.write_text(python, "utf-8")
+    interpreter.chmod(0o755)
+    done = run("make", "install", f"PYTHON={interpreter}", cwd=tmp_path)
+    assert done.returncode == 2
+    said = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert len(said) == 1
+    assert expected in said[0]
+    assert not (tmp_path / ".venv").exists()
+
+
+# -- image and compose file
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+    hadolint = shutil.which("hadolint", path=f"{TOOLS}:{os.environ['PATH']}")
+    if hadolint is None:
+        pytest.skip("hadolint has no build for this machine")
+    done = run(hadolint, "--no-color", DOCKERFILE)
+    assert done.stdout + done.stderr == ""
+    assert run(hadolint, "-", stdin="FROM python\nRUN pip install torch\n").returncode != 0
+
+
+def compose_check(path: Path) -> subprocess.CompletedProcess[str]:
+    return run(TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", path)
+
+
+def test_the_compose_file_keeps_to_the_compose_schema(tmp_path: Path) -> None:
+    assert compose_check(COMPOSE).returncode == 0
+    broken = tmp_path / "compose.yaml"
+    broken.write_text(COMPOSE.read_text("utf-8").replace("healthcheck:", "healthchecks:"), "utf-8")
+    assert compose_check(broken).returncode != 0
+
+
+def test_the_compose_file_sets_keys_that_the_gateway_knows_and_insists_on_an_upstream() -> None:
+    environment = yaml.safe_load(COMPOSE.read_text("utf-8"))["services"]["gateway"]["environment"]
+    assert environment.pop("SERAC_UPSTREAM__URL").startswith("${SERAC_UPSTREAM__URL:?")
+    assert environment.pop("SERAC_UPSTREAM_API_KEY") == "${SERAC_UPSTREAM_API_KEY:-}"
+    assert load_config(environment=environment).store.url == "redis://redis:6379/0"
+
+
+def test_redis_fsyncs_every_write_to_a_volume_and_evicts_nothing() -> None:
+    redis = yaml.safe_load(COMPOSE.read_text("utf-8"))["services"]["redis"]
+    command = " ".join(redis["command"])
+    assert "--appendonly yes --appendfsync always" in command
+    assert "--maxmemory-policy noeviction" in command
+    assert redis["volumes"] == ["redis-data:/data"]
