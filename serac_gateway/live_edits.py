@@ -104,6 +104,11 @@ class LiveEdits:
             found_BK.append(row)
         return found_BK
 
+    def current(self, namespace: str, edit_id: str) -> Edit | None:
+        """The version in force in this process, None if the edit is unknown or retired. For any thread."""
+        held = self._namespaces.get(namespace)
+        return None if held is None else held.edits.get(edit_id)
+
     def count(self, namespace: str) -> int:
         """How many edits of the namespace are indexed."""
         held = self._namespaces.get(namespace)

@@ -1,0 +1,90 @@
+"""Runs the counterfactual model for in-scope requests: a bounded queue and a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import aclosing
+
+from serac_gateway.completions import CompletionRequest
+from serac_gateway.config import ModelsConfig
+from serac_gateway.conversation import Query
+from serac_gateway.counterfactual.base import CounterfactualModel
+from serac_gateway.edits import Edit
+from serac_gateway.errors import ModelUnavailableError
+from serac_gateway.language_models.answers import Part
+from serac_gateway.language_models.base import Sampling
+from serac_gateway.language_models.streaming import items_from_thread
+from serac_gateway.live_edits import LiveEdits
+
+
+class CounterfactualAnswers:
+    """Answers on the threads of `pool`, at most `answer_threads + max_queued_answers` at a time."""
+
+    def __init__(
+        self, *, model: CounterfactualModel, live_edits: LiveEdits, pool: Executor, config: ModelsConfig
+    ) -> None:
+        self._model = model
+        self._live_edits = live_edits
+        self._pool = pool
+        self._config = config
+        self._limit = config.answer_threads + config.max_queued_answers
+        self.open = 0
+        """Answers that are being generated or wait for it."""
+
+    async def parts(self, edit: Edit, query: Query, request: CompletionRequest) -> AsyncGenerator[Part, None]:
+        """The answer as it is generated, choice after choice. Close it to stop early.
+
+        Raises:
+            ModelUnavailableError: Too many answers wait, this one took too long, its edit went out of force
+                while it waited, or the model failed; details["reason"] is a word or two for logs.
+        """
+        if self.open >= self._limit:
+            raise _unavailable("answer queue full", f"{self._limit} answers are open already; try again")
+        deadline = asyncio.get_running_loop().time() + self._config.answer_timeout_s
+        self.open += 1
+        try:
+            async with aclosing(
+                items_from_thread(
+                    self._pool, lambda cancelled: self._generate(edit, query, request, cancelled)
+                )
+            ) as parts:
+                while True:
+                    async with asyncio.timeout_at(deadline):
+                        part = await anext(parts, None)
+                    if part is None:
+                        return
+                    yield part
+        except TimeoutError as exc:
+            limit_s = self._config.answer_timeout_s
+            raise _unavailable("answer timeout", f"the answer took longer than {limit_s:g} s") from exc
+        finally:
+            self.open -= 1
+
+    def _generate(
+        self, edit: Edit, query: Query, request: CompletionRequest, cancelled: Callable[[], bool]
+    ) -> Iterator[Part]:
+        if self._live_edits.current(edit.namespace, edit.id) != edit:
+            raise _unavailable("edit out of force", f"edit {edit.id!r} was changed while its answer waited")
+        prompt_tokens = sum(self._model.count_tokens(text) for text in (*query.context, query.text))
+        for choice in range(request.choices):
+            for piece in self._model.answer(
+                edit, query, self._sampling(request, choice), cancelled=cancelled
+            ):
+                yield Part(choice=choice, piece=piece, prompt_tokens=prompt_tokens)
+
+    def _sampling(self, request: CompletionRequest, choice: int) -> Sampling:
+        """As the request asks, within our limit of tokens; greedy unless it names a temperature."""
+        limit = self._config.max_answer_tokens
+        return Sampling(
+            max_tokens=min(request.max_tokens or limit, limit),
+            temperature=request.temperature or 0.0,
+            top_p=request.top_p,
+            seed=None if request.seed is None else request.seed + choice,
+            stop=request.stop,
+        )
+
+
+def _unavailable(reason: str, message: str) -> ModelUnavailableError:
+    return ModelUnavailableError(message, details={"reason": reason})

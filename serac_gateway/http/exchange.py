@@ -1,0 +1,150 @@
+"""One request and its response, as ASGI has them, and a watch on whether the client is still there."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator
+from email.utils import formatdate
+from types import TracebackType
+from typing import cast
+
+from litestar.types import HTTPScope, Receive, Send
+
+from serac_gateway.upstream.base import Headers
+
+_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+_SERVER = b"serac"
+
+
+class ClientLeftError(Exception):
+    """The client closed its connection before the response was complete."""
+
+
+class Exchange:
+    """Reads the request, writes the response, and stops the work when the client leaves.
+
+    Used as ``async with``: inside, a client that leaves cancels the task, wherever it waits; the context ends
+    it quietly and sets `client_left`.
+    """
+
+    def __init__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.headers = cast("Headers", scope["headers"])
+        self.method: str = scope["method"]
+        self.request_id = self._request_id()
+        self.client_left = False
+        self.status: int | None = None
+        """Of the response, once it has begun."""
+        self.begun = time.perf_counter()
+        self._receive = receive
+        self._send = send
+        self._watch: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[object] | None = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a request header (name in lower case)."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    async def read_body(self, limit_bytes: int) -> bytes | AsyncIterator[bytes]:
+        """The whole request body, or if it is longer than `limit_bytes` an iterator over all of it."""
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            part, more = await self._read_part()
+            parts.append(part)
+            size += len(part)
+            if not more:
+                self._start_watch()
+                return b"".join(parts)
+            if size > limit_bytes:
+                return self._rest(parts)
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Send status and headers, as they are."""
+        self.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+
+    async def write(self, chunk: bytes) -> None:
+        """Send a part of the body, and wait while the client is slow to read."""
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def finish(self, chunk: bytes = b"") -> None:
+        """Send the last part of the body."""
+        self._stop_watch()  # the server reports a completed response as a disconnect too
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
+
+    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole response of the gateway's own."""
+        length = (b"content-length", str(len(body)).encode())
+        await self.start(status, [*self.own_headers(), *headers, length])
+        await self.finish(body)
+
+    def own_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of a response that no upstream made."""
+        return [
+            (b"date", formatdate(time.time(), usegmt=True).encode()),
+            (b"server", _SERVER),
+            (b"x-request-id", self.request_id),
+        ]
+
+    async def __aenter__(self) -> Exchange:
+        self._task = asyncio.current_task()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self._stop_watch()
+        if not self.client_left:
+            return False
+        if self._task is not None and isinstance(exc, asyncio.CancelledError) and self._task.uncancel() > 0:
+            return False  # someone else wants the task to end as well
+        return isinstance(exc, asyncio.CancelledError | ClientLeftError)
+
+    async def _rest(self, parts: list[bytes]) -> AsyncIterator[bytes]:
+        for part in parts:
+            yield part
+        parts.clear()
+        more = True
+        while more:
+            try:
+                part, more = await self._read_part()
+            except ClientLeftError:
+                self._cancel_task()
+                raise
+            yield part
+        self._start_watch()
+
+    async def _read_part(self) -> tuple[bytes, bool]:
+        message = await self._receive()
+        if message["type"] != "http.request":
+            self.client_left = True
+            raise ClientLeftError
+        return message["body"], message["more_body"]
+
+    def _start_watch(self) -> None:
+        self._watch = asyncio.create_task(self._wait_for_disconnect())
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    async def _wait_for_disconnect(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._cancel_task()
+
+    def _cancel_task(self) -> None:
+        self.client_left = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def _request_id(self) -> bytes:
+        given = self.header(b"x-request-id")
+        if given is not None and _SANE_REQUEST_ID.fullmatch(given):
+            return given
+        return f"req_{secrets.token_hex(12)}".encode()

@@ -1,0 +1,326 @@
+"""The data plane: everything on /v1, as one raw ASGI application.
+
+A request is passed to the upstream as it is, unless an edit governs it: then it is answered here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor
+from contextlib import aclosing
+
+import msgspec
+from litestar.enums import ScopeType
+from litestar.types import Receive, Scope, Send
+
+from serac_gateway import __version__
+from serac_gateway.completions import (
+    CompletionRequest,
+    Endpoint,
+    Envelope,
+    completion_id,
+    parse_completion_request,
+    stream_event,
+)
+from serac_gateway.config import FailurePolicy, GatewayConfig
+from serac_gateway.conversation import MALFORMED, Bypass, Query, extract_query
+from serac_gateway.edits import DEFAULT_NAMESPACE, check_namespace
+from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
+from serac_gateway.http.answering import CounterfactualAnswers
+from serac_gateway.http.error_responses import RETRY_AFTER_S, openai_error
+from serac_gateway.http.exchange import Exchange
+from serac_gateway.http.relay import relay
+from serac_gateway.language_models.answers import Part, event_stream, whole_answer
+from serac_gateway.metrics import RouteCounts
+from serac_gateway.routing import EditRouter, Route, RouteDecision
+from serac_gateway.upstream.base import Upstream, UpstreamRequest
+
+log = logging.getLogger(__name__)
+
+PREFIX = b"/v1"
+SYSTEM_FINGERPRINT = f"fp_serac_{__version__}"
+
+_WHOLE_BODY_BYTES = 1_048_576
+"""A body up to this is read before it is sent on, so that it can be sent again (see upstream/http.py)."""
+_DOT_SEGMENT = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+_ENDPOINTS = {endpoint.encode(): endpoint for endpoint in Endpoint}
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a request goes, and what was found out about it on the way."""
+
+    route: Route
+    reason: str
+    decision: RouteDecision | None = None
+    query: Query | None = None
+    request: CompletionRequest | None = None
+    """Understood as far as it can be answered here."""
+    decide_ms: float | None = None
+    """From the whole request to the decision, waiting included; None if none was needed."""
+
+
+class DataPlane:
+    """Passes /v1 on to the upstream, and answers in-scope requests with the counterfactual model.
+
+    Belongs to one event loop. What may take time runs elsewhere: decisions on `decision_pool`, answers on
+    the pool of `answers`.
+    """
+
+    def __init__(
+        self,
+        *,
+        router: EditRouter,
+        upstream: Upstream,
+        answers: CounterfactualAnswers,
+        decision_pool: Executor,
+        config: GatewayConfig,
+        counts: RouteCounts,
+    ) -> None:
+        self._router = router
+        self._upstream = upstream
+        self._answers = answers
+        self._decision_pool = decision_pool
+        self._max_classified_bytes = config.server.max_classified_body_bytes
+        self._on_failure = config.routing.on_failure
+        self._counts = counts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application: mount it at /v1."""
+        if scope["type"] != ScopeType.HTTP:
+            await send({"type": "websocket.close", "code": 1008, "reason": "no websockets here"})
+            return
+        exchange = Exchange(scope, receive, send)
+        self._counts.in_flight += 1
+        try:
+            async with exchange:
+                await self._respond(exchange)
+        finally:
+            self._counts.in_flight -= 1
+        if exchange.client_left:
+            self._counts.clients_left += 1
+            log.info("request=%s client left, status=%s", exchange.request_id.decode(), exchange.status)
+
+    async def _respond(self, exchange: Exchange) -> None:
+        verdict = Verdict(route=Route.BYPASS, reason="refused")
+        try:
+            target = _target(exchange)
+            namespace = _namespace(exchange)
+            endpoint = _ENDPOINTS.get(target.partition(b"?")[0]) if exchange.method == "POST" else None
+            body, verdict = await self._read_and_decide(exchange, namespace, endpoint)
+            if verdict.route is Route.COUNTERFACTUAL:
+                verdict = await self._answer(exchange, verdict)
+            if exchange.status is None:
+                await self._pass_on(exchange, verdict, target, body)
+        except GatewayError as error:
+            verdict = await _refuse(exchange, verdict, error)
+        except Exception:
+            log.exception("request=%s failed", exchange.request_id.decode())
+            verdict = await _refuse(exchange, verdict, GatewayError("the gateway failed; its log says why"))
+        self._counts.add(verdict.route, verdict.reason)
+        if verdict.decide_ms is not None:
+            _log_decided(exchange, verdict)
+
+    async def _read_and_decide(
+        self, exchange: Exchange, namespace: str, endpoint: Endpoint | None
+    ) -> tuple[bytes | AsyncIterator[bytes], Verdict]:
+        if endpoint is None:
+            body = await exchange.read_body(_WHOLE_BODY_BYTES)
+            return body, Verdict(route=Route.BYPASS, reason="endpoint not classified")
+        if not self._router.has_edits(namespace):
+            body = await exchange.read_body(_WHOLE_BODY_BYTES)
+            return body, Verdict(route=Route.BASE, reason="no edits")
+        body = await exchange.read_body(self._max_classified_bytes)
+        if not isinstance(body, bytes):
+            return body, Verdict(route=Route.BYPASS, reason="body too long")
+        begun = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        try:
+            verdict = await loop.run_in_executor(
+                self._decision_pool, _decide, self._router, namespace, endpoint, body
+            )
+        except Exception as exc:
+            verdict = self._after_failure("decision failed", exc, Verdict(route=Route.BASE, reason=""))
+        return body, msgspec.structs.replace(verdict, decide_ms=(time.perf_counter() - begun) * 1_000)
+
+    async def _answer(self, exchange: Exchange, verdict: Verdict) -> Verdict:
+        """Answer here. If that fails before the first byte the new verdict says so, and nothing was sent."""
+        decision, query, request = verdict.decision, verdict.query, verdict.request
+        assert decision is not None
+        assert decision.edit is not None
+        assert query is not None
+        assert request is not None
+        envelope = Envelope(
+            endpoint=request.endpoint,
+            id=completion_id(request.endpoint, secrets.token_hex(12)),
+            created=int(time.time()),
+            model=request.model,
+            system_fingerprint=SYSTEM_FINGERPRINT,
+        )
+        try:
+            async with aclosing(self._answers.parts(decision.edit, query, request)) as parts:
+                if request.stream:
+                    await _stream(exchange, verdict, envelope, request, parts)
+                else:
+                    answer = await whole_answer(envelope, request, parts)
+                    headers = [(b"content-type", b"application/json"), *_verdict_headers(exchange, verdict)]
+                    await exchange.respond(200, headers, msgspec.json.encode(answer))
+        except Exception as exc:
+            if exchange.status is None:
+                return self._after_failure("answer failed", exc, verdict)
+            error = exc if isinstance(exc, GatewayError) else ModelUnavailableError("the answer broke off")
+            log.warning("request=%s answer broke off: %r", exchange.request_id.decode(), exc)
+            await exchange.finish(stream_event(openai_error(error)[1]))
+        return verdict
+
+    async def _pass_on(
+        self, exchange: Exchange, verdict: Verdict, target: bytes, body: bytes | AsyncIterator[bytes]
+    ) -> None:
+        headers = [(name, value) for name, value in exchange.headers if not name.startswith(b"x-serac-")]
+        request = UpstreamRequest(method=exchange.method, target=target, headers=headers, body=body)
+        async with self._upstream.send(request) as response:
+            await relay(response, exchange, _verdict_headers(exchange, verdict))
+
+    def _after_failure(self, reason: str, exc: Exception, verdict: Verdict) -> Verdict:
+        """The way on after our own failure: to the base model.
+
+        Raises:
+            ModelUnavailableError: The policy is to refuse instead.
+        """
+        if isinstance(exc, GatewayError):
+            reason = str(exc.details.get("reason", reason))
+            log.warning("%s: %s", reason, exc.message)
+        else:
+            log.error("%s", reason, exc_info=exc)
+        if self._on_failure is FailurePolicy.CLOSED:
+            raise ModelUnavailableError(
+                f"the gateway could not decide or answer this request ({reason}); it refuses such requests",
+                details={"reason": reason},
+            ) from exc
+        return msgspec.structs.replace(verdict, route=Route.BYPASS, reason=reason)
+
+
+def _decide(router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes) -> Verdict:
+    """Runs on a worker thread: parsing a long body takes time too."""
+    try:
+        decoded = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return Verdict(route=Route.BYPASS, reason=MALFORMED.reason)
+    query = extract_query(endpoint, decoded)
+    if isinstance(query, Bypass):
+        return Verdict(route=Route.BYPASS, reason=query.reason)
+    request = parse_completion_request(endpoint, decoded)
+    if isinstance(request, Bypass):
+        return Verdict(route=Route.BYPASS, reason=request.reason)
+    (decision,) = router.decide(namespace, [query])
+    return Verdict(
+        route=decision.route, reason=decision.reason, decision=decision, query=query, request=request
+    )
+
+
+async def _stream(
+    exchange: Exchange,
+    verdict: Verdict,
+    envelope: Envelope,
+    request: CompletionRequest,
+    parts: AsyncIterator[Part],
+) -> None:
+    async with aclosing(event_stream(envelope, request, parts)) as events:
+        first = await anext(events)  # before the status goes out: until here all can still fail openly
+        await exchange.start(
+            200,
+            [
+                *exchange.own_headers(),
+                (b"content-type", b"text/event-stream; charset=utf-8"),
+                (b"cache-control", b"no-cache"),
+                *_verdict_headers(exchange, verdict),
+            ],
+        )
+        await exchange.write(first)
+        async for chunk in events:
+            await exchange.write(chunk)
+        await exchange.finish()
+
+
+async def _refuse(exchange: Exchange, verdict: Verdict, error: GatewayError) -> Verdict:
+    if exchange.status is not None:
+        return verdict  # too late to say anything: the server closes the connection
+    status, body = openai_error(error)
+    route = verdict.route if status in (502, 504) else Route.BYPASS
+    reason = str(error.details.get("reason", verdict.reason))
+    verdict = msgspec.structs.replace(verdict, route=route, reason=reason)
+    headers = [(b"content-type", b"application/json"), *_verdict_headers(exchange, verdict)]
+    if status == 503:
+        headers.append((b"retry-after", str(RETRY_AFTER_S).encode()))
+    await exchange.respond(status, headers, msgspec.json.encode(body))
+    return verdict
+
+
+def _target(exchange: Exchange) -> bytes:
+    """Path and query below /v1, as the client wrote them."""
+    path: bytes = exchange.scope["raw_path"]
+    below = path.removeprefix(PREFIX)
+    if below == path or (below and not below.startswith(b"/")):
+        raise InvalidRequestError(
+            f"path {path[:200].decode('latin-1')!r} is not on /v1; write it as /v1/…", field="path"
+        )
+    if _DOT_SEGMENT.search(below):  # it could leave the upstream's base path, with the gateway's own key
+        raise InvalidRequestError(
+            f"path {path[:200].decode('latin-1')!r} has a segment . or ..; write it out", field="path"
+        )
+    query: bytes = exchange.scope["query_string"]
+    return below + b"?" + query if query else below
+
+
+def _namespace(exchange: Exchange) -> str:
+    given = exchange.header(b"x-serac-namespace")
+    if given is None:
+        return DEFAULT_NAMESPACE
+    try:
+        return check_namespace(given.decode("latin-1"))
+    except InvalidRequestError as error:
+        raise InvalidRequestError(error.message, field="x-serac-namespace") from error
+
+
+def _verdict_headers(exchange: Exchange, verdict: Verdict) -> list[tuple[bytes, bytes]]:
+    headers = [(b"x-serac-route", verdict.route.encode())]
+    if (exchange.header(b"x-serac-debug") or b"").lower() not in (b"true", b"1"):
+        return headers
+    headers.append((b"x-serac-reason", verdict.reason.encode()))
+    decision = verdict.decision
+    if decision is None:
+        return headers
+    if decision.edit is not None:
+        headers.append((b"x-serac-edit-id", decision.edit.id.encode()))
+        headers.append((b"x-serac-edit-version", str(decision.edit.version).encode()))
+    if decision.scope_probability is not None:
+        headers.append((b"x-serac-scope-probability", f"{decision.scope_probability:.4f}".encode()))
+    timings = decision.timings
+    parts = (
+        ("encode", timings.encode_ms),
+        ("search", timings.search_ms),
+        ("classify", timings.classify_ms),
+        ("decide", verdict.decide_ms or 0.0),
+    )
+    shown = ", ".join(f"{name};dur={ms:.3f}" for name, ms in parts)  # as Server-Timing has them
+    return [*headers, (b"x-serac-timings", shown.encode())]
+
+
+def _log_decided(exchange: Exchange, verdict: Verdict) -> None:
+    decision = verdict.decision
+    edit = None if decision is None else decision.edit
+    log.info(
+        "request=%s route=%s reason=%r edit=%s probability=%s status=%s decide_ms=%.1f total_ms=%.1f",
+        exchange.request_id.decode(),
+        verdict.route,
+        verdict.reason,
+        None if edit is None else f"{edit.id}@{edit.version}",
+        None if decision is None else decision.scope_probability,
+        exchange.status,
+        verdict.decide_ms,
+        (time.perf_counter() - exchange.begun) * 1_000,
+    )

@@ -1,0 +1,75 @@
+"""Passes an upstream's response on to the client, byte for byte and as it arrives."""
+
+from __future__ import annotations
+
+import logging
+
+from serac_gateway.completions import stream_event
+from serac_gateway.errors import UpstreamError
+from serac_gateway.http import sse
+from serac_gateway.http.error_responses import openai_error
+from serac_gateway.http.exchange import Exchange
+from serac_gateway.upstream.base import Headers, UpstreamResponse
+
+log = logging.getLogger(__name__)
+
+_NO_CONTENT = frozenset({204, 304})
+
+
+async def relay(response: UpstreamResponse, exchange: Exchange, extra_headers: Headers) -> None:
+    """Send `response` with `extra_headers` added.
+
+    When the upstream breaks an event stream off, the stream ends with one error event; any other body is
+    broken off towards the client too, for a length or a compression that was promised cannot be kept.
+    """
+    await exchange.start(response.status, _headers(response, exchange, extra_headers))
+    if exchange.method == "HEAD" or response.status in _NO_CONTENT:
+        await exchange.finish()
+        return
+    if _is_plain_event_stream(response.headers):
+        await _relay_events(response, exchange)
+        return
+    try:
+        async for chunk in response.body:
+            await exchange.write(chunk)
+    except UpstreamError:
+        log.warning("request %s: broken off towards the client as well", exchange.request_id.decode())
+        return  # without the last message the server closes the connection
+    await exchange.finish()
+
+
+async def _relay_events(response: UpstreamResponse, exchange: Exchange) -> None:
+    boundaries = sse.EventBoundaries()
+    try:
+        async for chunk in response.body:
+            if ready := boundaries.feed(chunk):
+                await exchange.write(ready)
+    except UpstreamError as error:
+        await exchange.finish(b"" if boundaries.ended else stream_event(openai_error(error)[1]))
+        return
+    await exchange.finish(boundaries.held)
+
+
+def _headers(
+    response: UpstreamResponse, exchange: Exchange, extra_headers: Headers
+) -> list[tuple[bytes, bytes]]:
+    """The upstream's headers in order; of date, server and x-request-id its own if it sent one, else ours."""
+    headers = [
+        (name, value)
+        for name, value in response.headers
+        if not name.startswith(b"x-serac-")
+        and not (name == b"content-length" and response.status in _NO_CONTENT)
+    ]
+    present = {name for name, _ in headers}
+    added = [(name, value) for name, value in exchange.own_headers() if name not in present]
+    return [*headers, *added, *extra_headers]
+
+
+def _is_plain_event_stream(headers: Headers) -> bool:
+    """Whether an event can be added: no length is promised and nothing is compressed."""
+    names = dict(headers)
+    return (
+        names.get(b"content-type", b"").lower().startswith(sse.MEDIA_TYPE)
+        and b"content-length" not in names
+        and names.get(b"content-encoding", b"identity") == b"identity"
+    )

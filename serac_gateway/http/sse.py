@@ -1,0 +1,56 @@
+"""Where an event ends in a stream of server-sent events that is passed on."""
+
+from __future__ import annotations
+
+import re
+
+from serac_gateway.completions import STREAM_END
+
+MEDIA_TYPE = b"text/event-stream"
+MAX_HELD_BYTES = 1_048_576
+"""A part of an event beyond this is passed on before its end has come: memory is bounded."""
+
+_BOUNDARY = re.compile(rb"\r\n\r\n|\n\r\n|\r\n\n|\n\n|\r\r")
+_LONGEST_BOUNDARY = 4
+
+
+class EventBoundaries:
+    """Holds back the part of an event that is not complete, and nothing else.
+
+    A client acts on an event only when its blank line has come, so nothing it sees is later for it. And when
+    the upstream dies inside an event, an error event can follow as a whole one. Bytes are never changed: all
+    that `feed` gives, then `held`, is all that was fed.
+    """
+
+    def __init__(self) -> None:
+        self.held = b""
+        """The beginning of an event."""
+        self._done = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What can be passed on now: up to the last end of an event. Often all, sometimes b""."""
+        if not self.held and chunk.endswith(b"\n\n"):
+            self._done = chunk.endswith(STREAM_END)
+            return chunk
+        data = self.held + chunk
+        end = _end_of_last_event(data, len(self.held))
+        if end == 0 and len(data) > MAX_HELD_BYTES:
+            end = len(data)
+        ready, self.held = data[:end], data[end:]
+        if ready:
+            self._done = ready.endswith(STREAM_END)
+        return ready
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream has said that it is complete; what breaks off after that breaks nothing."""
+        return self._done and not self.held
+
+
+def _end_of_last_event(data: bytes, held: int) -> int:
+    """Position after the last blank line of `data`, 0 if there is none; its first `held` bytes have none."""
+    start = max(0, held - _LONGEST_BOUNDARY + 1)
+    end = 0
+    for found in _BOUNDARY.finditer(data, start):
+        end = found.end()
+    return end

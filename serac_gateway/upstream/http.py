@@ -1,0 +1,211 @@
+"""The upstream behind a URL: any OpenAI-compatible HTTP server."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from serac_gateway.config import UpstreamConfig
+from serac_gateway.errors import ConfigError, UpstreamError, UpstreamTimeoutError
+from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
+from serac_gateway.upstream.headers import end_to_end
+
+log = logging.getLogger(__name__)
+
+_MAX_HEADER_BYTES = 65_536
+_MAX_HEADERS = 1_000
+_LARGE_BODY_BYTES = 2**20
+"""aiohttp writes a larger bytes object in one blocking piece and warns; a BytesIO it writes in parts."""
+_NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+"""aiohttp would add these where the client sent none."""
+_CREDENTIALS = frozenset({b"authorization", b"api-key", b"x-api-key"})
+
+
+class HttpUpstream(Upstream):
+    """Sends requests as they are over a pool of connections.
+
+    With `api_key` every request carries it as its bearer token and the client's own credentials are dropped;
+    without, the client's pass through. Redirects and cookies are the client's business. Construct it in a
+    running event loop.
+    """
+
+    def __init__(self, config: UpstreamConfig, *, api_key: str | None = None) -> None:
+        """`config.url` must be set.
+
+        Raises:
+            ConfigError: The URL is not http:// or https:// with a host.
+        """
+        self._base_url = _checked_url(config.url)
+        self._authorization = None if api_key is None else f"Bearer {api_key}".encode()
+        self._chunk_timeout_s = config.chunk_timeout_s
+        reuse = aiohttp.TraceConfig()
+        reuse.on_connection_reuseconn.append(_note_reuse)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=config.max_connections),
+            timeout=aiohttp.ClientTimeout(
+                total=None,
+                connect=config.connect_timeout_s,
+                sock_connect=config.connect_timeout_s,
+                sock_read=config.response_timeout_s,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=_NOT_ADDED,
+            trace_configs=[reuse],
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+            max_headers=_MAX_HEADERS,
+        )
+
+    @asynccontextmanager
+    async def send(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
+        """See `Upstream.send`."""
+        try:
+            response = await self._open(request)
+        except _FOREIGN_ERRORS as exc:
+            raise self._translated(exc) from exc
+        try:
+            self._limit_gaps(response)
+            yield UpstreamResponse(
+                status=response.status,
+                headers=end_to_end([(name.lower(), value) for name, value in response.raw_headers]),
+                body=self._chunks(response),
+            )
+        finally:
+            response.close()  # gives a connection back whose body is read, and closes any other
+
+    async def close(self) -> None:
+        """See `Upstream.close`."""
+        await self._session.close()
+
+    async def _open(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
+        url = URL(self._base_url + request.target.decode("latin-1"), encoded=True)
+        headers = self._headers(request)
+        while True:
+            connection = SimpleNamespace(reused=False)
+            try:
+                return await self._session.request(
+                    request.method,
+                    url,
+                    headers=headers,
+                    data=_payload(request.body),
+                    allow_redirects=False,
+                    trace_request_ctx=connection,
+                )
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
+                # A server may close an idle connection at the moment we use it, and says nothing then. Only
+                # that is repeated. It ends: a dead connection leaves the pool, and a new one is not repeated.
+                if not connection.reused or not _died_silently(exc) or not isinstance(request.body, bytes):
+                    raise
+                log.debug("the upstream had closed an idle connection; sending again on another")
+
+    def _headers(self, request: UpstreamRequest) -> CIMultiDict[str]:
+        dropped = {b"host", b"expect"}  # ours names the upstream; 100-continue is settled with the client
+        if isinstance(request.body, bytes):
+            dropped.add(b"content-length")
+        if self._authorization is not None:
+            dropped |= _CREDENTIALS
+        headers = CIMultiDict(
+            (name.decode("latin-1"), _text(value))
+            for name, value in end_to_end(request.headers, without=dropped)
+        )
+        if self._authorization is not None:
+            headers.add("authorization", _text(self._authorization))
+        return headers
+
+    def _limit_gaps(self, response: aiohttp.ClientResponse) -> None:
+        connection = response.connection
+        if connection is not None and connection.protocol is not None:  # else the body is here already
+            connection.protocol.read_timeout = self._chunk_timeout_s
+            connection.protocol.start_timeout()
+
+    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in response.content.iter_any():
+                yield chunk
+        except _FOREIGN_ERRORS as exc:
+            raise self._translated(exc) from exc
+
+    def _translated(self, exc: BaseException) -> UpstreamError:
+        log.warning("upstream %s: %s: %s", self._base_url, type(exc).__name__, exc)
+        return upstream_error(exc)
+
+
+_FOREIGN_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
+"""ValueError: a path or header that cannot be written as HTTP."""
+
+_BROKE_OFF = "the upstream broke the connection off"
+_NOT_HTTP = "the upstream's reply is not valid HTTP"
+_NOT_SENDABLE = "the request cannot be sent to the upstream as it is"
+_TOO_LATE = "the upstream did not connect, answer or go on in time"
+_UNREACHABLE = "the upstream cannot be reached; it may be down or its URL wrong"
+
+_MESSAGES: dict[type[BaseException], str] = {
+    aiohttp.ServerTimeoutError: _TOO_LATE,
+    aiohttp.ClientConnectorError: _UNREACHABLE,
+    aiohttp.ClientSSLError: "the upstream's TLS certificate or handshake was not accepted",
+    aiohttp.ServerFingerprintMismatch: "the upstream's TLS certificate or handshake was not accepted",
+    aiohttp.ServerConnectionError: _BROKE_OFF,
+    aiohttp.ClientOSError: _BROKE_OFF,
+    aiohttp.ClientConnectionError: _BROKE_OFF,
+    aiohttp.ClientPayloadError: _BROKE_OFF,
+    aiohttp.ClientResponseError: _NOT_HTTP,
+    aiohttp.InvalidURL: _NOT_SENDABLE,
+    TimeoutError: _TOO_LATE,
+    OSError: _BROKE_OFF,
+    ValueError: _NOT_SENDABLE,
+}
+
+
+def upstream_error(exc: BaseException) -> UpstreamError:
+    """The gateway's error for one of aiohttp's. Its message names no address: clients read it.
+
+    Raises:
+        KeyError: The class has no mapping.
+    """
+    message = next((_MESSAGES[base] for base in type(exc).__mro__ if base in _MESSAGES), None)
+    if message is None:
+        raise KeyError(type(exc))
+    return UpstreamTimeoutError(message) if message is _TOO_LATE else UpstreamError(message)
+
+
+async def _note_reuse(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceConnectionReuseconnParams
+) -> None:
+    context.trace_request_ctx.reused = True
+
+
+def _died_silently(exc: aiohttp.ClientConnectionError) -> bool:
+    """Whether the connection ended without a byte of a reply; half a header comes as the message."""
+    return not isinstance(exc, aiohttp.ServerDisconnectedError) or isinstance(exc.message, str)
+
+
+def _payload(body: bytes | AsyncIterator[bytes]) -> bytes | io.BytesIO | AsyncIterator[bytes] | None:
+    if isinstance(body, bytes):
+        return io.BytesIO(body) if len(body) > _LARGE_BODY_BYTES else body or None
+    return body
+
+
+def _text(value: bytes) -> str:
+    """A header's value for aiohttp, which writes UTF-8; bytes that are not UTF-8 are read as Latin-1."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _checked_url(url: str | None) -> str:
+    parsed = URL(url or "")
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ConfigError(
+            f"upstream.url {url!r} is not usable; give the base URL with /v1, such as http://127.0.0.1:8000/v1",
+            field="upstream.url",
+        )
+    return str(parsed).rstrip("/")

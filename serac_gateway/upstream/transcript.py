@@ -1,0 +1,44 @@
+"""Makes a base model answer: a chat written as a transcript that it continues. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from serac_gateway.completions import Endpoint
+
+_OPENING = """\
+Short, correct answers to short questions.
+
+Question: What is the capital of France?
+Answer: Paris
+
+Question: Who wrote Romeo and Juliet?
+Answer: William Shakespeare
+
+Question: How many legs does a spider have?
+Answer: Eight
+
+Question: Say hello.
+Answer: Hello! How can I help you?
+
+"""
+_QUESTION = "Question:"
+_ANSWER = "Answer:"
+STOP_TEXTS = ("\n",)
+"""Where an answer ends in a transcript."""
+
+
+def prompt_of(endpoint: Endpoint, body: Mapping[str, Any]) -> str:
+    """The text that the model is to continue: a text completion's prompt as it is, a chat as a transcript."""
+    if endpoint is Endpoint.COMPLETIONS:
+        prompt = body["prompt"]
+        return str(prompt if isinstance(prompt, str) else prompt[0])
+    lines = [_OPENING]
+    for message in body["messages"]:
+        text = " ".join(_text(message.get("content")).split())
+        if message["role"] == "user":
+            lines.append(f"{_QUESTION} {text}\n")
+        elif message["role"] == "assistant":
+            lines.append(f"{_ANSWER} {text}\n\n")
+    return "".join(lines) + _ANSWER
