@@ -13,7 +13,7 @@ from litestar.datastructures import State
 
 from serac_gateway.editing import Editor
 from serac_gateway.http.control_plane import control_router, openapi_config
-from serac_gateway.http.error_responses import EXCEPTION_HANDLERS
+from serac_gateway.http.exception_handlers import EXCEPTION_HANDLERS
 from serac_gateway.http.health import HealthController
 from serac_gateway.http.parts import ControlParts, Readiness
 from serac_gateway.http.request_ids import add_request_id
@@ -54,6 +54,7 @@ def control_plane_app(store: InMemoryEditStore, encoder: WordEncoder, pool: Thre
         exception_handlers=EXCEPTION_HANDLERS,
         before_send=[add_request_id],
         openapi_config=openapi_config(),
+        logging_config=None,
         state=State({"readiness": Readiness(), "control_parts": parts}),
     )
 

@@ -30,7 +30,8 @@ def provide_namespace(
         HeaderParameter(
             name="x-serac-namespace",
             description="Keeps tenants apart: 1 to 63 characters of a-z, 0-9, _ and -",
-            pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
+            # Documented only: check_namespace explains a refusal better than a regex does.
+            schema_extra={"pattern": "^[a-z0-9][a-z0-9_-]{0,62}$"},
         ),
     ] = DEFAULT_NAMESPACE,
 ) -> str:

@@ -9,7 +9,7 @@ import msgspec
 from litestar import Request
 
 from serac_gateway.errors import InvalidRequestError
-from serac_gateway.http.error_responses import limit_in
+from serac_gateway.http.constraints import allowed_values, limit_in
 
 RecordT = TypeVar("RecordT")
 
@@ -28,7 +28,7 @@ def decode_body(body: bytes, record: type[RecordT]) -> RecordT:
     try:
         return msgspec.json.decode(body, type=record)
     except msgspec.ValidationError as exc:
-        raise _shape_error(body, str(exc)) from exc
+        raise _shape_error(body, record, str(exc)) from exc
     except (ValueError, RecursionError) as exc:  # msgspec.DecodeError is a ValueError, as is bad UTF-8
         shown = body[:_MAX_SHOWN_CHARS].decode("utf-8", "replace")
         raise InvalidRequestError(
@@ -49,7 +49,7 @@ class StrictJsonRequest(Request[Any, Any, Any]):
         return decode_body(await self.body(), Any if field is None else field.annotation)
 
 
-def _shape_error(body: bytes, message: str) -> InvalidRequestError:
+def _shape_error(body: bytes, record: type, message: str) -> InvalidRequestError:
     found = _PATH.search(message)
     field = found[1] if found else ""
     what = message[: found.start()] if found else message
@@ -59,7 +59,9 @@ def _shape_error(body: bytes, message: str) -> InvalidRequestError:
     details: dict[str, object] = {} if value is None else {"value": value}
     if limit := limit_in(message):
         details["limit"] = limit
-    shown = f", here {value!r}" if value is not None else ""
+    shown = f", here {value!r}" if value is not None and repr(value) not in what else ""
+    if allowed := allowed_values(record, field):
+        shown += f"; use one of {', '.join(allowed)}"
     return InvalidRequestError(f"{field or 'body'}: {what}{shown}", field=field or "body", details=details)
 
 

@@ -78,11 +78,3 @@ def test_details_cannot_overwrite_what_a_problem_is_made_of() -> None:
     _, body = problem(UpstreamTimeoutError("late", details={"status": 200, "title": "all is well"}))
     assert body["status"] == 504
     assert body["title"] != "all is well"
-
-
-@pytest.mark.parametrize(
-    ("message", "limit"),
-    [("Expected `int` <= 1000", 1000), ("Expected `array` of length <= 256", 256), ("Expected `str`", None)],
-)
-def test_the_limit_is_read_from_a_msgspec_message(message: str, limit: int | None) -> None:
-    assert error_responses.limit_in(message) == limit

@@ -1,0 +1,114 @@
+"""What Litestar does with an exception out of a handler of the control plane, or out of its own routing."""
+
+from __future__ import annotations
+
+import logging
+import re
+from http import HTTPStatus
+from typing import Any
+
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.routes import HTTPRoute
+from litestar.types import ExceptionHandlersMap
+
+from serac_gateway.errors import GatewayError
+from serac_gateway.http.constraints import allowed_values, limit_in
+from serac_gateway.http.error_responses import PROBLEM_MEDIA_TYPE, RETRY_AFTER_S, problem, problem_body
+
+log = logging.getLogger(__name__)
+
+_MAX_SHOWN_CHARS = 200
+_AnyRequest = Request[Any, Any, Any]
+
+
+def _on_gateway_error(request: _AnyRequest, exc: GatewayError) -> Response[dict[str, object]]:
+    status, body = problem(exc)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("%s %s: %s", request.method, request.url.path, exc.message)
+    return _response(status, body)
+
+
+def _on_http_exception(request: _AnyRequest, exc: HTTPException) -> Response[dict[str, object]]:
+    status = HTTPStatus(exc.status_code)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _on_unexpected(request, exc)
+    body = problem_body(status, status.phrase.lower().replace(" ", "_"), status.phrase, exc.detail)
+    headers = dict(exc.headers or {})
+    if status is HTTPStatus.NOT_FOUND:
+        body["detail"] = (
+            f"there is nothing at {_shown(request.url.path)!r}; /serac/schema lists what there is"
+        )
+    elif status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["allow"] = ", ".join(_methods_at(request))
+        body["detail"] = (
+            f"{request.method} is not possible at {_shown(request.url.path)!r}; use {headers['allow']}"
+        )
+    elif status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        limit = request.route_handler.resolve_request_max_body_size()
+        body |= {"field": "body", "limit": limit, "detail": f"the body is larger than {limit:,} bytes"}
+    elif isinstance(exc, ValidationException) and isinstance(exc.extra, list) and exc.extra:
+        body |= _parameter_problem(request, exc.extra[0])
+    return _response(status, body, headers)
+
+
+def _on_unexpected(request: _AnyRequest, exc: Exception) -> Response[dict[str, object]]:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=exc)
+    detail = "the gateway failed on this request; its log tells why"
+    return _response(500, problem_body(500, "internal_error", "The gateway failed", detail))
+
+
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {
+    GatewayError: _on_gateway_error,
+    HTTPException: _on_http_exception,
+    Exception: _on_unexpected,
+}
+"""For Litestar, everywhere but on /v1, whose handler makes its own error bodies with `openai_error`."""
+
+
+def _parameter_problem(request: _AnyRequest, told: dict[str, Any]) -> dict[str, object]:
+    """What Litestar tells of the first bad parameter, under the name that clients know it by."""
+    parameter, message = str(told.get("key", "")), str(told.get("message", ""))
+    declared = request.route_handler.parsed_fn_signature.parameters.get(parameter)
+    if parameter == "data":
+        return {"field": "body", "detail": "the body is empty; send a JSON object"}
+    if declared is None:
+        return {"detail": message}
+    name = getattr(declared.kwarg_definition, "name", None) or parameter
+    found: dict[str, object] = {"field": name}
+    value = request.query_params.get(name)
+    if value is not None:
+        found["value"] = _shown(value)
+        if repr(value) not in message:
+            message += f", here {_shown(value)!r}"
+    if limit := limit_in(message):
+        found["limit"] = limit
+    if allowed := allowed_values(declared.annotation):
+        message += f"; use one of {', '.join(allowed)}"
+    return {**found, "detail": f"{name}: {message}"}
+
+
+def _methods_at(request: _AnyRequest) -> list[str]:
+    path = request.url.path.rstrip("/") or "/"
+    return sorted(
+        {
+            str(method)
+            for route in request.app.routes
+            if isinstance(route, HTTPRoute)
+            and re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", route.path_format), path)
+            for method in route.methods
+        }
+    )
+
+
+def _response(
+    status: int, body: dict[str, object], headers: dict[str, str] | None = None
+) -> Response[dict[str, object]]:
+    headers = dict(headers or {})
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.setdefault("retry-after", str(RETRY_AFTER_S))
+    return Response(body, status_code=status, media_type=PROBLEM_MEDIA_TYPE, headers=headers)
+
+
+def _shown(text: str) -> str:
+    return text[:_MAX_SHOWN_CHARS]
