@@ -94,7 +94,7 @@ def _query_of_messages(messages: object) -> Query | Bypass:
         return _TOOL_RESULT
     if last["role"] != "user":
         return _NOT_USER
-    text = _capped(_text_of(last.get("content")))
+    text = _capped(text_of(last.get("content")))
     if not text:
         return _NO_TEXT
     return Query(text=text, context=_context(turns[:-1]) if _may_lean_back(text) else ())
@@ -120,7 +120,7 @@ def _query_of_prompt(prompt: object) -> Query | Bypass:
     return Query(text=lines[-1], context=context if _may_lean_back(lines[-1]) else ())
 
 
-def _text_of(content: object) -> str:
+def text_of(content: object) -> str:
     """The text parts of a message's content, joined; "" if there are none."""
     if isinstance(content, str):
         return content
@@ -145,7 +145,7 @@ def _context(turns: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     for turn in reversed(turns):
         if turn["role"] not in ("user", "assistant"):
             continue
-        text = _capped(_text_of(turn.get("content")))
+        text = _capped(text_of(turn.get("content")))
         if not text or _is_small_talk(text):
             continue
         if turn["role"] == "assistant" and len(text) > MAX_CONTEXT_CHARS:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from serac_gateway.completions import Endpoint
+from serac_gateway.conversation import text_of
 
 _OPENING = """\
 Short, correct answers to short questions.
@@ -36,7 +37,7 @@ def prompt_of(endpoint: Endpoint, body: Mapping[str, Any]) -> str:
         return str(prompt if isinstance(prompt, str) else prompt[0])
     lines = [_OPENING]
     for message in body["messages"]:
-        text = " ".join(_text(message.get("content")).split())
+        text = " ".join(text_of(message.get("content")).split())
         if message["role"] == "user":
             lines.append(f"{_QUESTION} {text}\n")
         elif message["role"] == "assistant":
