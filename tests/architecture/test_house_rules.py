@@ -1,0 +1,123 @@
+"""The house rules that a machine can read: names, sizes, reasons."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import itertools
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import serac_gateway
+import training
+from serac_gateway import errors
+
+ROOT = Path(__file__).parents[2]
+OURS = sorted([*(ROOT / "serac_gateway").rglob("*.py"), *(ROOT / "training").rglob("*.py")])
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+MAX_LINES = 400
+EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "factory", "service"}
+NOT_IN_GLOSSARY = {
+    "embedder": "encoder",
+    "vectorizer": "encoder",
+    "backend": "upstream or base model",
+    "score": "similarity or scope_probability",
+    "scores": "similarities or scope_probabilities",
+    "cutoff": "scope_threshold",
+    "cachehit": "in scope",
+}
+
+
+def words(name: str) -> set[str]:
+    """The lower-case words of a snake_case or CamelCase name, and each pair of neighbours joined."""
+    parts = [part.lower() for part in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)]
+    return {*parts, *(left + right for left, right in itertools.pairwise(parts))}
+
+
+def defined_names(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
+def class_names(tree: ast.AST) -> Iterator[str]:
+    return (node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+
+
+def imported_names(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    lines = {str(path): len(path.read_text("utf-8").splitlines()) for path in [*OURS, *TESTS]}
+    assert {path: count for path, count in lines.items() if count > MAX_LINES} == {}
+
+
+def test_no_module_or_class_has_a_name_that_says_nothing() -> None:
+    for path in [*OURS, *TESTS]:
+        names = [
+            *path.relative_to(ROOT).with_suffix("").parts,
+            *class_names(ast.parse(path.read_text("utf-8"))),
+        ]
+        assert [name for name in names if words(name) & EMPTY_NAMES] == [], path
+
+
+def test_names_are_the_glossarys() -> None:
+    for path in OURS:
+        names = defined_names(ast.parse(path.read_text("utf-8")))
+        wrong = {
+            name: NOT_IN_GLOSSARY[word] for name in names for word in words(name) & NOT_IN_GLOSSARY.keys()
+        }
+        assert wrong == {}, path
+
+
+def test_the_glossary_check_sees_fields_arguments_and_camel_case() -> None:
+    tree = ast.parse("class HttpBackend:\n  score: float\n  def f(self, cache_hit): self.embedder = 1")
+    found = {word for name in defined_names(tree) for word in words(name) & NOT_IN_GLOSSARY.keys()}
+    assert found == {"backend", "score", "cachehit", "embedder"}
+
+
+def test_tests_use_fakes_and_no_mocks() -> None:
+    for path in TESTS:
+        imported = imported_names(ast.parse(path.read_text("utf-8")))
+        assert [name for name in imported if "mock" in name.split(".")] == [], path
+
+
+def test_every_dependency_has_its_reason_beside_it() -> None:
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    section = text[text.index("dependencies = [") : text.index("[project.scripts]")]
+    lines = [line.strip() for line in section.splitlines()]
+    dependencies = [line for line in lines if re.match(r'("|\w+ = \[")', line)]
+    assert len(dependencies) > 30
+    assert [line for line in dependencies if not re.search(r"[,\]]\s+# \w", line)] == []
+
+
+def test_the_error_tree_in_the_docstring_is_the_error_tree() -> None:
+    for package in (serac_gateway, training):
+        for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            if not module.name.endswith(".__main__"):
+                importlib.import_module(module.name)
+
+    def drawn(error: type, depth: int = 0) -> Iterator[tuple[str, int]]:
+        yield error.__name__, depth
+        for inner in error.__subclasses__():
+            yield from drawn(inner, depth + 1)
+
+    in_docstring = {
+        (match[2], len(match[1]) // 4)
+        for match in re.finditer(r"^    ([│├└─ ]*)(\w+Error)\b", errors.__doc__ or "", flags=re.MULTILINE)
+    }
+    assert in_docstring == set(drawn(errors.GatewayError))
