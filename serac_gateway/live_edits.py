@@ -40,6 +40,8 @@ class LiveEdits:
         self._encoder = encoder
         self._make_index = make_index
         self._namespaces: dict[str, _Namespace] = {}
+        self.loaded = False
+        """Whether `load` has ended: before, an edit that is not found may yet come."""
 
     async def load(self, on_progress: Callable[[int], None] = lambda count: None) -> int:
         """Rebuild everything from the store, and return the number of edits.
@@ -70,6 +72,7 @@ class LiveEdits:
                     "namespace %s: %d edits had vectors of another encoder and were encoded anew with %s",
                     namespace, reencoded, self._encoder.fingerprint,
                 )  # fmt: skip
+        self.loaded = True
         return total
 
     async def apply(self, namespace: str, changes: Sequence[StoredEdit]) -> None:

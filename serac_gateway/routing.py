@@ -89,6 +89,11 @@ class EditRouter:
         self._max_candidates = max_candidates
         self._scope_threshold = classifier.scope_threshold if scope_threshold is None else scope_threshold
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether all stored edits are in force, so that "no edit" is an answer."""
+        return self._live_edits.loaded
+
     def has_edits(self, namespace: str) -> bool:
         """Whether anything could be in scope at all. Costs nothing: ask it on the event loop."""
         return self._live_edits.count(namespace) > 0

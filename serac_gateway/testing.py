@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import msgspec
 import numpy as np
 import uvicorn
 
@@ -202,3 +204,135 @@ def serving(app: Any) -> Iterator[str]:  # noqa: ANN401 - any ASGI application
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+class ReceivedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as it came over the wire."""
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    """In order, duplicates kept, names as sent."""
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header, whatever the case of its name."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+
+class ScriptedConnection:
+    """What a script of `ScriptedUpstream` writes its reply to, down to the byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def raw(self, data: bytes) -> None:
+        """Write `data` as it is."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def head(self, status: int, *headers: tuple[str, str]) -> None:
+        """Write status line and headers."""
+        lines = [f"HTTP/1.1 {status} Scripted", *(f"{name}: {value}" for name, value in headers), "", ""]
+        await self.raw("\r\n".join(lines).encode("latin-1"))
+
+    async def whole(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
+        """Write a reply with its length."""
+        await self.head(status, *headers, ("content-length", str(len(body))))
+        await self.raw(body)
+
+    async def chunk(self, data: bytes) -> None:
+        """Write one chunk of a reply whose head says ``transfer-encoding: chunked``."""
+        await self.raw(b"%x\r\n%s\r\n" % (len(data), data))
+
+    async def end(self) -> None:
+        """End a chunked reply."""
+        await self.raw(b"0\r\n\r\n")
+
+    async def break_off(self) -> None:
+        """Close the connection as it is, after what was written has been sent."""
+        self._writer.close()
+
+    async def client_left(self) -> None:
+        """Return when the other side has closed the connection."""
+        with suppress(ConnectionError):
+            while await self._reader.read(65_536):
+                pass
+
+
+Script = Callable[[ReceivedRequest, ScriptedConnection], Awaitable[None]]
+
+
+async def echo(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+    """Reply with the request's own body."""
+    await connection.whole(200, request.body, ("content-type", "application/json"))
+
+
+class ScriptedUpstream:
+    """An HTTP/1.1 server on a real loopback socket that replies by a script and remembers what it was sent.
+
+    Used as ``async with``. A script that was cancelled or raised closes its connection.
+    """
+
+    def __init__(self, script: Script = echo, *, idle_timeout_s: float | None = None) -> None:
+        """`script` can be exchanged at any time; idle connections are closed after `idle_timeout_s`."""
+        self.script = script
+        self.requests: list[ReceivedRequest] = []
+        """All that came, oldest first."""
+        self.open_connections = 0
+        self.connections_made = 0
+        self._idle_timeout_s = idle_timeout_s
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        """Base URL with /v1."""
+        assert self._server is not None
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+
+    async def __aenter__(self) -> ScriptedUpstream:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open_connections += 1
+        self.connections_made += 1
+        try:
+            while not writer.is_closing():
+                request = await asyncio.wait_for(_read_request(reader), self._idle_timeout_s)
+                self.requests.append(request)
+                await self.script(request, ScriptedConnection(reader, writer))
+        except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
+            pass  # idle for too long, or the client has left
+        finally:
+            self.open_connections -= 1
+            writer.close()
+
+
+async def _read_request(reader: asyncio.StreamReader) -> ReceivedRequest:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    method, target, _ = head[0].split(" ")
+    headers = tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in head[1:-2]))
+    lower = {name.lower(): value for name, value in headers}
+    body = b""
+    if lower.get("transfer-encoding") == "chunked":
+        while size := int(await reader.readline(), 16):
+            body += (await reader.readexactly(size + 2))[:-2]
+        await reader.readline()
+    else:
+        body = await reader.readexactly(int(lower.get("content-length", 0)))
+    return ReceivedRequest(method=method, target=target, headers=headers, body=body)

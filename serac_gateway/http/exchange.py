@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import secrets
 import time
 from collections.abc import AsyncIterator
 from email.utils import formatdate
 from types import TracebackType
 from typing import cast
 
-from litestar.types import HTTPScope, Receive, Send
+from litestar.types import HTTPScope, Receive, Scope, Send
 
+from serac_gateway.http.request_ids import REQUEST_ID_HEADER, request_id
 from serac_gateway.upstream.base import Headers
 
-_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _SERVER = b"serac"
 
 
@@ -34,7 +32,7 @@ class Exchange:
         self.scope = scope
         self.headers = cast("Headers", scope["headers"])
         self.method: str = scope["method"]
-        self.request_id = self._request_id()
+        self.request_id = request_id(cast("Scope", scope)).encode()
         self.client_left = False
         self.status: int | None = None
         """Of the response, once it has begun."""
@@ -87,7 +85,7 @@ class Exchange:
         return [
             (b"date", formatdate(time.time(), usegmt=True).encode()),
             (b"server", _SERVER),
-            (b"x-request-id", self.request_id),
+            (REQUEST_ID_HEADER, self.request_id),
         ]
 
     async def __aenter__(self) -> Exchange:
@@ -142,9 +140,3 @@ class Exchange:
         self.client_left = True
         if self._task is not None:
             self._task.cancel()
-
-    def _request_id(self) -> bytes:
-        given = self.header(b"x-request-id")
-        if given is not None and _SANE_REQUEST_ID.fullmatch(given):
-            return given
-        return f"req_{secrets.token_hex(12)}".encode()

@@ -48,6 +48,7 @@ SYSTEM_FINGERPRINT = f"fp_serac_{__version__}"
 _WHOLE_BODY_BYTES = 1_048_576
 """A body up to this is read before it is sent on, so that it can be sent again (see upstream/http.py)."""
 _DOT_SEGMENT = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+_NOT_LOADED = ModelUnavailableError("the stored edits are still being loaded")
 _ENDPOINTS = {endpoint.encode(): endpoint for endpoint in Endpoint}
 
 
@@ -131,6 +132,9 @@ class DataPlane:
         if endpoint is None:
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
             return body, Verdict(route=Route.BYPASS, reason="endpoint not classified")
+        if not self._router.is_ready:
+            verdict = self._after_failure("edits not loaded", _NOT_LOADED, Verdict(route=Route.BASE, reason=""))
+            return await exchange.read_body(_WHOLE_BODY_BYTES), verdict
         if not self._router.has_edits(namespace):
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
             return body, Verdict(route=Route.BASE, reason="no edits")
