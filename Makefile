@@ -33,7 +33,7 @@ lint: $(VENV)/.installed-dev
 
 # The stamps make a second `make run` start at once; a change of what is installed runs pip again.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Installing serac_gateway and its pinned dependencies into $(VENV)/ (about 1.5 GB, some minutes)"
+	@echo "Installing serac_gateway and its pinned dependencies into $(VENV)/ (about 2 GB, some minutes)"
 	$(PIP) install --constraint constraints.txt --editable '.[$(FAISS)]'
 	@touch $@
 
@@ -50,7 +50,8 @@ $(VENV)/bin/python:
 	@echo "Making $(VENV)/ with $$("$(PYTHON)" -V)"
 	@"$(PYTHON)" -m venv $(VENV)
 
-# The tested set. Local version labels (torch's +cpu) are cut: an index may hold the release under another one.
+# The tested set; made with Debian 12's Python 3.11.2, which needs a backport more than later ones. Local
+# version labels (torch's +cpu) are cut: an index may hold the release under another one.
 constraints: $(VENV)/.installed-dev
 	@{ echo "# Every package of .[cpu,train,dev] at the version that the tests ran with. Made by: make constraints"; \
 	   $(PIP) freeze --all --exclude pip --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.tmp && mv constraints.tmp constraints.txt
