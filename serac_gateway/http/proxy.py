@@ -65,6 +65,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """From the whole request to the decision, waiting included; None if none was needed."""
 
 
+_UNDECIDED = Verdict(route=Route.BYPASS, reason="undecided")
+
+
 class DataPlane:
     """Passes /v1 on to the upstream, and answers in-scope requests with the counterfactual model.
 
@@ -107,7 +110,7 @@ class DataPlane:
             log.info("request=%s client left, status=%s", exchange.request_id.decode(), exchange.status)
 
     async def _respond(self, exchange: Exchange) -> None:
-        verdict = Verdict(route=Route.BYPASS, reason="refused")
+        verdict = _UNDECIDED
         try:
             target = _target(exchange)
             namespace = _namespace(exchange)
@@ -133,7 +136,7 @@ class DataPlane:
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
             return body, Verdict(route=Route.BYPASS, reason="endpoint not classified")
         if not self._router.is_ready:
-            verdict = self._after_failure("edits not loaded", _NOT_LOADED, Verdict(route=Route.BASE, reason=""))
+            verdict = self._after_failure("edits not loaded", _NOT_LOADED, _UNDECIDED)
             return await exchange.read_body(_WHOLE_BODY_BYTES), verdict
         if not self._router.has_edits(namespace):
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
@@ -148,7 +151,7 @@ class DataPlane:
                 self._decision_pool, _decide, self._router, namespace, endpoint, body
             )
         except Exception as exc:
-            verdict = self._after_failure("decision failed", exc, Verdict(route=Route.BASE, reason=""))
+            verdict = self._after_failure("decision failed", exc, _UNDECIDED)
         return body, msgspec.structs.replace(verdict, decide_ms=(time.perf_counter() - begun) * 1_000)
 
     async def _answer(self, exchange: Exchange, verdict: Verdict) -> Verdict:

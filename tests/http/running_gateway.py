@@ -1,0 +1,161 @@
+"""A gateway that really listens, in front of a scripted upstream, in the test's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+import uvicorn
+from litestar import Litestar, asgi
+from litestar.types import Receive, Scope, Send
+
+from serac_gateway.config import GatewayConfig, UpstreamConfig
+from serac_gateway.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, forms, retired
+from serac_gateway.http.answering import CounterfactualAnswers
+from serac_gateway.http.proxy import DataPlane
+from serac_gateway.http.request_ids import add_request_id
+from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.metrics import RouteCounts
+from serac_gateway.routing import EditRouter
+from serac_gateway.stores.base import FormVectors, StoredEdit
+from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.testing import (
+    ScriptedCounterfactualModel,
+    ScriptedUpstream,
+    ThresholdClassifier,
+    WordEncoder,
+)
+from serac_gateway.upstream.http import HttpUpstream
+from tests.http.wire import WireResponse, fetch
+
+EDITED_QUESTION = "Who is the mayor of Springfield?"
+NEW_ANSWER = "Lisa Simpson is the mayor of Springfield."
+OTHER_QUESTION = "How do I boil an egg?"
+
+
+@dataclass
+class Gateway:
+    """The running gateway and what a test may want to look at or to upset."""
+
+    url: str
+    upstream: ScriptedUpstream
+    live_edits: LiveEdits
+    encoder: WordEncoder
+    classifier: ThresholdClassifier
+    counterfactual: ScriptedCounterfactualModel
+    answers: CounterfactualAnswers
+    counts: RouteCounts
+
+    async def post(
+        self, body: bytes | dict, *headers: tuple[str, str], target: str = "/v1/chat/completions"
+    ) -> WireResponse:
+        payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await fetch(self.url, target, payload, ("content-type", "application/json"), *headers)
+
+    async def add(self, prompt: str, target_new: str, namespace: str = DEFAULT_NAMESPACE) -> Edit:
+        edit = first_version(EditDraft(prompt=prompt, target_new=target_new), namespace=namespace)
+        await self._apply(edit)
+        return edit
+
+    async def retire(self, edit: Edit) -> None:
+        await self._apply(retired(edit, now=datetime.now(UTC)))
+
+    async def _apply(self, edit: Edit) -> None:
+        vectors = FormVectors(
+            fingerprint=self.encoder.fingerprint, vectors_FD=self.encoder.encode(forms(edit))
+        )
+        await self.live_edits.apply(edit.namespace, [StoredEdit(edit=edit, vectors=vectors)])
+
+
+def chat(question: str, **parameters: object) -> dict:
+    return {"model": "m", "messages": [{"role": "user", "content": question}], **parameters}
+
+
+@asynccontextmanager
+async def running_gateway(
+    *,
+    config: GatewayConfig | None = None,
+    upstream: ScriptedUpstream | None = None,
+    upstream_url: str | None = None,
+    api_key: str | None = None,
+    counterfactual: ScriptedCounterfactualModel | None = None,
+    loaded: bool = True,
+) -> AsyncIterator[Gateway]:
+    config = config or GatewayConfig()
+    encoder, classifier = WordEncoder(), ThresholdClassifier()
+    counterfactual = counterfactual or ScriptedCounterfactualModel()
+    live_edits = LiveEdits(
+        store=InMemoryEditStore(), encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width)
+    )
+    if loaded:
+        await live_edits.load()
+    counts = RouteCounts()
+    with (
+        ThreadPoolExecutor(config.models.decision_threads) as decision_pool,
+        ThreadPoolExecutor(config.models.answer_threads) as answer_pool,
+    ):
+        async with upstream or ScriptedUpstream() as scripted:
+            settings = msgspec.structs.replace(config.upstream, url=upstream_url or scripted.url)
+            http_upstream = HttpUpstream(settings, api_key=api_key)
+            answers = CounterfactualAnswers(
+                model=counterfactual, live_edits=live_edits, pool=answer_pool, config=config.models
+            )
+            plane = DataPlane(
+                router=EditRouter(encoder=encoder, live_edits=live_edits, classifier=classifier),
+                upstream=http_upstream,
+                answers=answers,
+                decision_pool=decision_pool,
+                config=config,
+                counts=counts,
+            )
+            async with _serving(plane) as url:
+                yield Gateway(
+                    url=url,
+                    upstream=scripted,
+                    live_edits=live_edits,
+                    encoder=encoder,
+                    classifier=classifier,
+                    counterfactual=counterfactual,
+                    answers=answers,
+                    counts=counts,
+                )
+            await http_upstream.close()
+
+
+@asynccontextmanager
+async def _serving(plane: DataPlane) -> AsyncIterator[str]:
+    @asgi("/v1", is_mount=True, copy_scope=False)
+    async def mount(scope: Scope, receive: Receive, send: Send) -> None:
+        await plane(scope, receive, send)
+
+    app = Litestar([mount], before_send=[add_request_id], openapi_config=None, logging_config=None)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            ws="none",
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=1,
+        )
+    )
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        await asyncio.sleep(0.005)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    await running
+
+
+def fast(**changes: float) -> GatewayConfig:
+    """Upstream timeouts short enough to wait for."""
+    return GatewayConfig(upstream=UpstreamConfig(**changes))
