@@ -1,0 +1,3 @@
+"""The command `serac`."""
+
+from serac_gateway.cli.main import main as main

@@ -1,0 +1,118 @@
+"""`serac ask` and `serac explain`: one question through the gateway, or only its decision."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import msgspec
+from rich.markup import escape
+from rich.table import Table
+
+from serac_gateway.cli.client import GatewayClient
+from serac_gateway.cli.console import GatewayRefusedError, print_json, run, stderr, stdout
+from serac_gateway.cli.options import chosen_namespace, chosen_url
+
+CHAT_PATH = "/v1/chat/completions"
+
+
+def ask(
+    question: str,
+    *,
+    model: str | None,
+    max_tokens: int,
+    url: str | None,
+    namespace: str | None,
+    as_json: bool,
+) -> None:
+    """Stream the answer to stdout; the route goes to stderr."""
+    run(_ask(question, model, max_tokens, chosen_url(url), chosen_namespace(namespace), as_json))
+
+
+def explain(question: str, *, url: str | None, namespace: str | None, as_json: bool) -> None:
+    """Print the decision as a table."""
+    run(_explain(question, chosen_url(url), chosen_namespace(namespace), as_json))
+
+
+async def first_model(client: GatewayClient) -> str:
+    """The id of the upstream's first model.
+
+    Raises:
+        GatewayRefusedError: It lists none.
+    """
+    models = (await client.call("GET", "/v1/models")).json().get("data") or []
+    if not models:
+        raise GatewayRefusedError("the upstream lists no models; name one with --model")
+    return str(models[0]["id"])
+
+
+async def _ask(
+    question: str, model: str | None, max_tokens: int, url: str, namespace: str, as_json: bool
+) -> None:
+    async with GatewayClient(url, namespace=namespace) as client:
+        body = {
+            "model": model or await first_model(client),
+            "messages": [{"role": "user", "content": question}],
+            "max_tokens": max_tokens,
+            "stream": True,
+        }
+        out = stdout()
+        answer = ""
+        async with client.stream(
+            "POST", CHAT_PATH, content=msgspec.json.encode(body), headers={"x-serac-debug": "true"}
+        ) as response:
+            async for piece in _pieces(response):
+                answer += piece
+                if not as_json:
+                    out.print(piece, end="", markup=False)
+            told = {
+                name.removeprefix("x-serac-").replace("-", "_"): value
+                for name, value in ((name.lower(), value) for name, value in response.headers.items())
+                if name.startswith("x-serac-") or name == "x-request-id"
+            }
+    if as_json:
+        print_json({"answer": answer, **told})
+    else:
+        out.print()
+        stderr().print(f"[dim]{escape(' · '.join(f'{name} {value}' for name, value in told.items()))}[/]")
+
+
+async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
+    """The texts of a stream of chat completion chunks."""
+    async for line in response.content:
+        data = line.strip().removeprefix(b"data:").strip()
+        if not line.startswith(b"data:") or data == b"[DONE]":
+            continue
+        event = msgspec.json.decode(data)
+        if "error" in event:
+            raise GatewayRefusedError(f"the answer broke off: {event['error'].get('message')}")
+        for choice in event.get("choices", ()):
+            yield choice.get("delta", {}).get("content") or ""
+
+
+async def _explain(question: str, url: str, namespace: str, as_json: bool) -> None:
+    async with GatewayClient(url, namespace=namespace) as client:
+        reply = await client.call("POST", "/serac/v1/scope", body={"queries": [question]})
+    (decision,) = reply.json()["decisions"]
+    if as_json:
+        print_json(decision)
+        return
+    out = stdout()
+    scope = "in scope" if decision["in_scope"] else "out of scope"
+    out.print(f"[bold]{scope}[/] · route [bold]{decision['route']}[/] ({escape(decision['reason'])})")
+    if decision["scope_threshold"] is not None:
+        out.print(f"in scope from a scope probability of {decision['scope_threshold']:.3f}")
+    if not decision["candidates"]:
+        out.print("no edit lies near this question")
+        return
+    table = Table("scope probability", "similarity", "edit", "prompt", "new answer", "nearest form")
+    for one in decision["candidates"]:
+        chosen = one["edit_id"] == decision["edit_id"]
+        cells = (
+            f"{one['scope_probability']:.3f}",
+            f"{one['similarity']:.3f}",
+            f"{one['edit_id']} v{one['edit_version']}",
+            *(escape(one[name]) for name in ("prompt", "target_new", "form")),
+        )
+        table.add_row(*cells, style="bold green" if chosen else None)
+    out.print(table)

@@ -1,0 +1,111 @@
+"""The gateway's HTTP API as the commands use it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from serac_gateway.cli.console import GatewayRefusedError, GatewayUnreachableError
+
+_CONNECT_TIMEOUT_S = 5.0
+_READ_TIMEOUT_S = 300.0
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole response of status 2xx."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in any case."""
+    raw: bytes
+
+    def json(self) -> Any:  # noqa: ANN401 - decoded JSON
+        """The body, decoded."""
+        return msgspec.json.decode(self.raw)
+
+
+class GatewayClient:
+    """Calls one gateway for one namespace. An async context manager."""
+
+    def __init__(self, url: str, *, namespace: str) -> None:
+        self.url = url
+        self._namespace = namespace
+
+    async def __aenter__(self) -> GatewayClient:
+        self._session = aiohttp.ClientSession(
+            headers={"x-serac-namespace": self._namespace},
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=_READ_TIMEOUT_S
+            ),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Send, and read the whole response.
+
+        Raises:
+            GatewayUnreachableError: Nobody answers.
+            GatewayRefusedError: The status is not 2xx.
+        """
+        content = None if body is None else msgspec.json.encode(body)
+        async with self.stream(method, path, content=content, query=query, headers=headers) as response:
+            return Reply(status=response.status, headers=response.headers, raw=await response.read())
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | AsyncIterator[bytes] | None = None,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send, and give the response while its body arrives. Raises as `call` does."""
+        sent = {"content-type": "application/json", **(headers or {})}
+        try:
+            async with self._session.request(
+                method, self.url + path, data=content, params=query, headers=sent
+            ) as response:
+                if not response.ok:
+                    raise GatewayRefusedError(_told(response, await response.read()))
+                yield response
+        except aiohttp.InvalidURL as exc:
+            raise GatewayUnreachableError(f"{self.url!r} is no URL; write it as http://host:port") from exc
+        except aiohttp.ClientConnectorError as exc:
+            raise GatewayUnreachableError(
+                f"no gateway answers at {self.url}; start one with `serac serve`"
+            ) from exc
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            raise GatewayUnreachableError(
+                f"the gateway at {self.url} broke off ({type(exc).__name__}); its log tells why"
+            ) from exc
+
+
+def _told(response: aiohttp.ClientResponse, body: bytes) -> str:
+    """What an error response says: a problem's detail, OpenAI's message, else its status."""
+    try:
+        told = msgspec.json.decode(body)
+        message = told["error"]["message"] if "error" in told else told["detail"]
+    except (ValueError, KeyError, TypeError):
+        message = f"{response.method} {response.url} answered {response.status}, not as a gateway does"
+    request_id = response.headers.get("x-request-id")
+    return f"{message} ({response.status}, request {request_id})" if request_id else str(message)

@@ -1,0 +1,120 @@
+"""`serac demo`: edits take effect in front of a real language model, told in one table."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from serac_gateway.cli.console import EXIT_REFUSED, print_json, run, stderr, stdout
+from serac_gateway.cli.demo_walk import Line, load_demo, request_count, walk
+from serac_gateway.cli.serving import serve_gateway
+
+_WARNING = 30
+_TABLE_WIDTH = 160
+"""Where stdout is no terminal."""
+
+
+def demo(*, once: bool, url: str | None, data_dir: Path | None, port: int, as_json: bool) -> None:
+    """Walk through the gateway at `url`, or start one, walk, and go on serving unless `once`."""
+    if url is not None:
+        raise typer.Exit(_walk_and_show(url.rstrip("/"), as_json=as_json))
+    exit_codes: list[int] = []
+
+    def walk_beside_the_server(address: str) -> None:
+        try:
+            exit_codes.append(_walk_and_show(address, as_json=as_json))
+        except typer.Exit as ended:
+            exit_codes.append(ended.exit_code)
+        if once:
+            os.kill(os.getpid(), signal.SIGTERM)  # as an operator ends the server
+        else:
+            stderr().print(
+                f"serving on [bold]{address}/v1[/] until Ctrl-C; try `serac ask --namespace demo …`"
+            )
+
+    serve_gateway(
+        config_file=None,
+        overrides={
+            "data_dir": None if data_dir is None else str(data_dir),
+            "server": {"port": port},
+        },
+        on_ready=lambda address: threading.Thread(
+            target=walk_beside_the_server, args=(address,), name="demo", daemon=True
+        ).start(),
+        log_level=_WARNING,
+    )
+    if once:
+        raise typer.Exit(exit_codes[0] if exit_codes else EXIT_REFUSED)
+
+
+def _walk_and_show(url: str, *, as_json: bool) -> int:
+    """The exit code: 0 if every line is as it should be."""
+    lines = run(_collected(url))
+    wrong = [line for line in lines if line.problem]
+    if as_json:
+        print_json({"lines": lines, "wrong": len(wrong)})
+    else:
+        out = stdout()
+        if not out.is_terminal:
+            out.width = _TABLE_WIDTH
+        out.print(_table(lines), soft_wrap=False)
+        remark = f"{len(wrong)} lines are not" if wrong else f"all {len(lines)} lines are"
+        out.print(f"[{'red' if wrong else 'green'}]{remark} as they should be[/]")
+    return EXIT_REFUSED if wrong else 0
+
+
+async def _collected(url: str) -> list[Line]:
+    bar = Progress(
+        TextColumn("asking the models"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=stderr(),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("", total=request_count(load_demo()[1]))
+        return [line async for line in walk(url, lambda: bar.advance(task))]
+
+
+def _table(lines: list[Line]) -> Table:
+    table = Table(
+        title="Edits at work: the base model's answers before, the gateway's after", show_lines=False
+    )
+    for name in ("asked", "question", "before", "after", "route"):
+        table.add_column(name, overflow="fold")
+    table.add_column("ms", justify="right")
+    table.add_column("as it should be", overflow="fold")
+    for line in lines:
+        if line.asked in ("question", "unrelated"):
+            table.add_section()
+        unchanged = line.after == line.before
+        remark = (
+            "unchanged"
+            if unchanged and line.asked != "unrelated"
+            else "byte-identical"
+            if unchanged
+            else "edited"
+        )
+        table.add_row(
+            line.asked,
+            escape(line.question),
+            escape(_one_line(line.before)),
+            "=" if unchanged else f"[bold]{escape(_one_line(line.after))}[/]",
+            line.route,
+            f"{line.latency_ms:,.0f}",
+            f"[red]no: {escape(line.problem)}[/]" if line.problem else f"[green]yes, {remark}[/]",
+        )
+    return table
+
+
+def _one_line(text: str) -> str:
+    shown = " ".join(text.split())
+    return shown if len(shown) <= 90 else shown[:89] + "…"

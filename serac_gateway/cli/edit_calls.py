@@ -1,0 +1,114 @@
+"""What `serac edits` asks of the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from serac_gateway.cli.client import GatewayClient
+from serac_gateway.cli.console import print_json, stderr
+from serac_gateway.edits import EditState
+
+_EDITS = "/serac/v1/edits"
+_NDJSON = {"content-type": "application/x-ndjson"}
+_PAGE = 1_000
+_CHUNK_BYTES = 65_536
+
+
+async def called(url: str, namespace: str, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401 - decoded JSON
+    """One call's decoded reply."""
+    async with GatewayClient(url, namespace=namespace) as client:
+        return (await client.call(method, path, **more)).json()
+
+
+async def listed(
+    url: str, namespace: str, state: EditState | None, limit: int
+) -> tuple[list[dict[str, Any]], bool]:
+    """The first `limit` edits, and whether there are more."""
+    edits: list[dict[str, Any]] = []
+    query: dict[str, str] = {} if state is None else {"state": state}
+    async with GatewayClient(url, namespace=namespace) as client:
+        while True:
+            query["limit"] = str(min(_PAGE, limit - len(edits)))
+            page = (await client.call("GET", _EDITS, query=query)).json()
+            edits += page["edits"]
+            if page["next_cursor"] is None or len(edits) >= limit:
+                return edits, page["next_cursor"] is not None
+            query["cursor"] = page["next_cursor"]
+
+
+async def retired(url: str, namespace: str, path: str) -> dict[str, Any]:
+    """Retire the edit at `path` as it is now, and give its last version."""
+    async with GatewayClient(url, namespace=namespace) as client:
+        current = await client.call("GET", path)
+        reply = await client.call("DELETE", path, headers={"if-match": current.headers["etag"]})
+        edit: dict[str, Any] = reply.json()
+        return edit
+
+
+async def imported(url: str, namespace: str, file: str, *, as_json: bool) -> tuple[int, int]:
+    """Send a file ("-": stdin), show each refused line, and count lines imported and refused."""
+    path = None if file == "-" else Path(file)
+    source = path.open("rb") if path else nullcontext(sys.stdin.buffer)
+    total_bytes = path.stat().st_size if path else None
+    bar = Progress(
+        TextColumn("importing"),
+        BarColumn(),
+        TextColumn("{task.fields[lines]:,} lines"),
+        TimeRemainingColumn(),
+        console=stderr(),
+        disable=as_json or not stderr().is_terminal,
+    )
+    added = refused = 0
+    with source as lines, bar:
+        task = bar.add_task("", total=total_bytes, lines=0)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            while chunk := await asyncio.to_thread(_read, lines):
+                yield chunk
+                bar.advance(task, len(chunk))
+
+        async with (
+            GatewayClient(url, namespace=namespace) as client,
+            client.stream("POST", f"{_EDITS}:import", content=chunks(), headers=_NDJSON) as response,
+        ):
+            async for line in response.content:
+                outcome = msgspec.json.decode(line)
+                error = outcome.get("error")
+                added, refused = added + (error is None), refused + (error is not None)
+                bar.update(task, lines=added + refused)
+                if as_json:
+                    print_json(outcome)
+                elif error:
+                    bar.console.print(
+                        f"[red]line {outcome['line']}:[/] {escape(error['detail'])}", soft_wrap=True
+                    )
+    return added, refused
+
+
+async def exported(url: str, namespace: str, output: Path | None) -> int:
+    """Write all live edits to the file or to stdout, and count them."""
+    count = 0
+    target = nullcontext(sys.stdout.buffer) if output is None else output.open("wb")
+    with target as file:
+        async with (
+            GatewayClient(url, namespace=namespace) as client,
+            client.stream("GET", f"{_EDITS}:export") as response,
+        ):
+            async for chunk in response.content.iter_any():
+                count += chunk.count(b"\n")
+                file.write(chunk)
+        file.flush()
+    return count
+
+
+def _read(file: BinaryIO) -> bytes:
+    return file.read1(_CHUNK_BYTES) if hasattr(file, "read1") else file.read(_CHUNK_BYTES)

@@ -1,0 +1,203 @@
+"""`serac edits …`: the commands and what they print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from serac_gateway.cli.console import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stderr, stdout
+from serac_gateway.cli.options import (
+    JsonOption,
+    NamespaceOption,
+    UrlOption,
+    chosen_namespace,
+    chosen_url,
+)
+from serac_gateway.edits import EditKind, EditState
+
+edits_app = typer.Typer(no_args_is_help=True, help="Add, read, remove, import and export edits.")
+
+EditIdArgument = Annotated[str, typer.Argument(metavar="ID", help="The edit's id.")]
+
+
+@edits_app.command()
+def add(
+    prompt: Annotated[str, typer.Argument(help="The question that gets a new answer.")],
+    target_new: Annotated[str, typer.Argument(metavar="ANSWER", help="The new answer.")],
+    kind: Annotated[EditKind, typer.Option(help="What the edit does.")] = EditKind.FACT,
+    paraphrase: Annotated[list[str] | None, typer.Option(help="Another wording; may be repeated.")] = None,
+    subject: Annotated[str | None, typer.Option(help="What the question is about.")] = None,
+    target_true: Annotated[str | None, typer.Option(help="The old answer.")] = None,
+    valid_from: Annotated[str | None, typer.Option(help="2026-12-01T00:00:00Z")] = None,
+    valid_until: Annotated[str | None, typer.Option(help="2027-01-01T00:00:00Z")] = None,
+    author: Annotated[str | None, typer.Option(help="Who says so.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why.")] = None,
+    source: Annotated[str | None, typer.Option(help="Where it stands.")] = None,
+    edit_id: Annotated[str | None, typer.Option("--id", help="An id of your own.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Repeat the command with it without adding twice.")
+    ] = None,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add an edit; it is in force when this returns."""
+    given = {
+        "prompt": prompt,
+        "target_new": target_new,
+        "kind": kind,
+        "paraphrases": paraphrase,
+        "subject": subject,
+        "target_true": target_true,
+        "valid_from": valid_from,
+        "valid_until": valid_until,
+        "author": author,
+        "reason": reason,
+        "source": source,
+        "id": edit_id,
+    }
+    draft = {name: value for name, value in given.items() if value is not None and value != []}
+    headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
+    edit = _call(url, namespace, "POST", "/serac/v1/edits", body=draft, headers=headers)
+    if as_json:
+        print_json(edit)
+    else:
+        stdout().print(f"added {edit['id']} version {edit['version']}")
+
+
+@edits_app.command("list")
+def list_edits(
+    state: Annotated[EditState | None, typer.Option(help="Only edits in this state.")] = EditState.LIVE,
+    every: Annotated[bool, typer.Option("--all", help="Retired ones too.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List edits in the order of their ids."""
+    from serac_gateway.cli.edit_calls import listed
+
+    edits, more = run(listed(chosen_url(url), chosen_namespace(namespace), None if every else state, limit))
+    if as_json:
+        print_json(edits)
+    else:
+        _print_table(edits)
+    if more:
+        stderr().print(f"[dim]there are more than {limit}; raise --limit or use `serac edits export`[/]")
+
+
+@edits_app.command()
+def show(
+    edit_id: EditIdArgument,
+    versions: Annotated[bool, typer.Option("--versions", help="All versions, oldest first.")] = False,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show an edit, or its history."""
+    path = _edit_path(edit_id)
+    if versions:
+        history = _call(url, namespace, "GET", f"{path}/versions")["versions"]
+        print_json(history) if as_json else _print_table(history)
+        return
+    edit = _call(url, namespace, "GET", path)
+    if as_json:
+        print_json(edit)
+        return
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    for name, value in edit.items():
+        if value not in (None, []):
+            table.add_row(name, escape("\n".join(value) if isinstance(value, list) else str(value)))
+    stdout().print(table)
+
+
+@edits_app.command()
+def remove(
+    edit_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of the edits.")],
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Retire edits: they never fire again, their history stays."""
+    from serac_gateway.cli.edit_calls import retired
+
+    for edit_id in edit_ids:
+        edit = run(retired(chosen_url(url), chosen_namespace(namespace), _edit_path(edit_id)))
+        if as_json:
+            print_json(edit)
+        else:
+            stdout().print(f"retired {edit['id']} version {edit['version']}")
+
+
+@edits_app.command("import")
+def import_edits(
+    file: Annotated[str, typer.Argument(help="NDJSON, one edit a line; - reads stdin.")],
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add the edits of a file. A bad line stops no other; the exit code is 1 if there was one.
+
+    With --json each line's outcome is printed as it comes.
+    """
+    from serac_gateway.cli.edit_calls import imported
+
+    if file != "-" and not Path(file).is_file():
+        fail(f"there is no file {file!r}", EXIT_USAGE)
+    added, refused = run(imported(chosen_url(url), chosen_namespace(namespace), file, as_json=as_json))
+    if not as_json:
+        stdout().print(f"{added:,} imported, {refused:,} refused")
+    if refused:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+@edits_app.command()
+def export(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write.", show_default="stdout")
+    ] = None,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write all live edits as NDJSON, as `import` takes them (--json changes nothing)."""
+    from serac_gateway.cli.edit_calls import exported
+
+    count = run(exported(chosen_url(url), chosen_namespace(namespace), output))
+    if output is not None:
+        stderr().print(f"{count:,} edits written to {output}")
+
+
+def _call(url: str | None, namespace: str | None, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401 - decoded JSON
+    from serac_gateway.cli.edit_calls import called
+
+    return run(called(chosen_url(url), chosen_namespace(namespace), method, path, **more))
+
+
+def _edit_path(edit_id: str) -> str:
+    from urllib.parse import quote
+
+    return f"/serac/v1/edits/{quote(edit_id, safe='')}"
+
+
+def _print_table(edits: list[dict[str, Any]]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("id", "version", "state", "kind", "prompt", "new answer")
+    for edit in edits:
+        table.add_row(
+            edit["id"],
+            str(edit["version"]),
+            edit["state"],
+            edit["kind"],
+            escape(edit["prompt"]),
+            escape(edit["target_new"]),
+            style=None if edit["state"] == EditState.LIVE else "dim",
+        )
+    stdout().print(table)

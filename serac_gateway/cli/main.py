@@ -1,0 +1,134 @@
+"""`serac`: its commands and their exit codes.
+
+Commands import what they need when they run, so that `serac --help` is fast and a client command never
+loads a model library.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serac_gateway import __version__
+from serac_gateway.cli.console import stderr
+from serac_gateway.cli.edits import edits_app
+from serac_gateway.cli.options import JsonOption, NamespaceOption, UrlOption
+
+app = typer.Typer(
+    name="serac",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="An OpenAI-compatible proxy that makes edits to a chat model take effect at once.",
+    epilog="[bold]Exit codes[/]: 0 all went well · 1 the gateway refused, or a line or check failed · 2 wrong"
+    " usage or configuration · 3 no gateway answers.",
+)
+app.add_typer(edits_app, name="edits")
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default="8080")] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the embedded store and of converted models.", show_default="XDG data folder"
+        ),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file; see configs/gateway/.")] = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(help="Edit store: redis://…, rediss://… or unix://….", show_default="embedded"),
+    ] = None,
+    upstream: Annotated[
+        str | None, typer.Option(help="Base model's server: http://…/v1.", show_default="embedded model")
+    ] = None,
+) -> None:
+    """Start the gateway; with no options on embedded defaults.
+
+    The upstream's key comes from the client, or from SERAC_UPSTREAM_API_KEY.
+    """
+    from serac_gateway.cli.serving import serve_gateway
+
+    serve_gateway(
+        config_file=config,
+        overrides={
+            "data_dir": None if data_dir is None else str(data_dir),
+            "server": {"host": host, "port": port},
+            "store": {"url": redis},
+            "upstream": {"url": upstream},
+        },
+        on_ready=lambda url: stderr().print(f"serving on [bold]{url}/v1[/]; Ctrl-C ends it"),
+    )
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="What to ask the chat model through the gateway.")],
+    model: Annotated[str | None, typer.Option(help="Model id.", show_default="the upstream's first")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a question, stream the answer, and show who answered."""
+    from serac_gateway.cli.ask import ask as run_ask
+
+    run_ask(question, model=model, max_tokens=max_tokens, url=url, namespace=namespace, as_json=as_json)
+
+
+@app.command()
+def explain(
+    question: Annotated[str, typer.Argument(help="The question to decide on; no model answers it.")],
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the decision on a question: route, candidates, probabilities."""
+    from serac_gateway.cli.ask import explain as run_explain
+
+    run_explain(question, url=url, namespace=namespace, as_json=as_json)
+
+
+@app.command()
+def demo(
+    once: Annotated[
+        bool, typer.Option("--once", help="Exit afterwards, with code 1 if a line is not as it should be.")
+    ] = False,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Walk through a gateway that runs.", show_default="start one on 127.0.0.1:8080"),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Data folder of the gateway that is started.", show_default="XDG data folder"),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port of the gateway that is started.")] = 8080,
+    as_json: JsonOption = False,
+) -> None:
+    """See edits take effect in front of a real language model.
+
+    Works in the namespace "demo", and clears what an earlier run left there.
+    """
+    from serac_gateway.cli.demo import demo as run_demo
+
+    run_demo(once=once, url=url, data_dir=data_dir, port=port, as_json=as_json)
+
+
+def main() -> None:
+    """The entry point."""
+    app()

@@ -1,0 +1,34 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url", help="The gateway; also by SERAC_URL.", show_default=DEFAULT_URL, rich_help_panel="Gateway"
+    ),
+]
+NamespaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--namespace", help="Also by SERAC_NAMESPACE.", show_default="default", rich_help_panel="Gateway"
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.", rich_help_panel="Output")]
+
+
+def chosen_url(url: str | None) -> str:
+    """The option, else SERAC_URL, else the default; without a slash at the end."""
+    return (url or os.environ.get("SERAC_URL") or DEFAULT_URL).rstrip("/")
+
+
+def chosen_namespace(namespace: str | None) -> str:
+    """The option, else SERAC_NAMESPACE, else "default"."""
+    return namespace or os.environ.get("SERAC_NAMESPACE") or "default"

@@ -1,0 +1,52 @@
+"""Runs the gateway in this process, showing what it loads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rich.markup import escape
+
+from serac_gateway.cli.console import EXIT_USAGE, fail, stderr
+from serac_gateway.errors import ConfigError
+
+
+def serve_gateway(
+    *,
+    config_file: Path | None,
+    overrides: Mapping[str, object],
+    on_ready: Callable[[str], None],
+    log_level: int = logging.INFO,
+) -> None:
+    """Serve until SIGINT or SIGTERM. What cannot be used ends with one line and exit code 2.
+
+    `on_ready` is told the URL, on the event loop: it must not block.
+    """
+    from serac_gateway.app import serve
+    from serac_gateway.config import load_config
+
+    logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    console = stderr()
+    status = console.status("starting")
+    doing: dict[str, str] = {}
+
+    def show_progress(part: str, text: str) -> None:
+        doing[part] = text
+        if console.is_terminal:
+            status.update(escape("; ".join(f"{part}: {text}" for part, text in doing.items())))
+        else:
+            console.print(f"{part}: {text}", markup=False)
+
+    def show_ready(url: str) -> None:
+        status.stop()
+        on_ready(url)
+
+    try:
+        status.start()
+        serve(load_config(config_file, overrides=overrides), on_progress=show_progress, on_ready=show_ready)
+    except ConfigError as error:
+        status.stop()
+        fail(error.message, EXIT_USAGE)
+    finally:
+        status.stop()
