@@ -1,0 +1,122 @@
+"""OpenAI's requests as we understand them, and its objects as we make them."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types import Completion
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from serac_gateway.completions import (
+    Choice,
+    CompletionRequest,
+    Endpoint,
+    Envelope,
+    Usage,
+    completion_id,
+    parse_completion_request,
+    stream_event,
+)
+from serac_gateway.conversation import Bypass
+
+USAGE = Usage(prompt_tokens=3, completion_tokens=4)
+
+
+def envelope(endpoint: Endpoint) -> Envelope:
+    return Envelope(
+        endpoint=endpoint, id=completion_id(endpoint, "1"), created=5, model="m", system_fingerprint="f"
+    )
+
+
+def request_of(endpoint: Endpoint = Endpoint.CHAT, **parameters: object) -> CompletionRequest:
+    request = parse_completion_request(endpoint, {"model": "m", **parameters})
+    assert isinstance(request, CompletionRequest)
+    return request
+
+
+def test_parameters_that_are_not_given_or_null_have_their_defaults() -> None:
+    names = ("stream", "stream_options", "n", "max_tokens", "temperature", "top_p", "seed", "stop", "tools")
+    assert request_of() == request_of(**dict.fromkeys(names))
+    assert request_of() == CompletionRequest(endpoint=Endpoint.CHAT, model="m")
+
+
+def test_parameters_that_are_given_are_read() -> None:
+    request = request_of(
+        stream=True, stream_options={"include_usage": True, "include_obfuscation": False}, n=2,
+        max_tokens=5, max_completion_tokens=7, temperature=1, top_p=0.5, seed=-1, stop=["a", "", "b"],
+    )  # fmt: skip
+    assert request == CompletionRequest(
+        endpoint=Endpoint.CHAT, model="m", stream=True, include_usage=True, choices=2, max_tokens=7,
+        temperature=1.0, top_p=0.5, seed=-1, stop=("a", "b"),
+    )  # fmt: skip
+    assert request_of(stop="end").stop == ("end",)
+    assert not request_of(stream_options={"include_usage": True}).include_usage
+
+
+@pytest.mark.parametrize("endpoint", list(Endpoint))
+@given(
+    body=st.dictionaries(
+        st.sampled_from([*CompletionRequest.__struct_fields__, "n", "logprobs", "tool_choice", "best_of"]),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text(max_size=3)
+        | st.lists(st.text(max_size=3) | st.integers(), max_size=20)
+        | st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+    )
+)
+def test_any_parameters_give_a_request_in_range_or_a_reason(endpoint: Endpoint, body: dict) -> None:
+    outcome = parse_completion_request(endpoint, body)
+    if isinstance(outcome, Bypass):
+        assert outcome.reason
+        return
+    assert outcome.choices >= 1
+    assert outcome.max_tokens is None or outcome.max_tokens >= 1
+    assert 0 < outcome.top_p <= 1
+    assert outcome.temperature is None or 0 <= outcome.temperature <= 2
+
+
+def test_objects_are_what_the_openai_package_defines() -> None:
+    choices = [Choice(text="a", finish_reason="stop"), Choice(text="b", finish_reason="length")]
+    chat = ChatCompletion.model_validate(envelope(Endpoint.CHAT).complete(choices, USAGE), strict=True)
+    text = Completion.model_validate(envelope(Endpoint.COMPLETIONS).complete(choices, USAGE), strict=True)
+    assert [choice.message.content for choice in chat.choices] == ["a", "b"]
+    assert [(choice.index, choice.text) for choice in text.choices] == [(0, "a"), (1, "b")]
+    assert chat.usage is not None
+    assert chat.usage.total_tokens == 7
+    assert (chat.id, text.id) == ("chatcmpl-1", "cmpl-1")
+
+
+def test_chunks_are_what_the_openai_package_defines() -> None:
+    chat, text = envelope(Endpoint.CHAT), envelope(Endpoint.COMPLETIONS)
+    for chunk in (
+        chat.first_chunk(0),
+        chat.text_chunk(1, "x"),
+        chat.last_chunk(1, "stop"),
+        chat.usage_chunk(USAGE),
+    ):
+        ChatCompletionChunk.model_validate(chunk, strict=True)
+    assert text.first_chunk(0) is None
+    assert text.text_chunk(1, "x")["choices"] == [
+        {"index": 1, "text": "x", "logprobs": None, "finish_reason": None}
+    ]
+    assert text.usage_chunk(USAGE)["choices"] == []
+
+
+@given(st.text())
+def test_an_event_is_one_line_of_json_whatever_its_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return
+    event = stream_event({"text": text})
+    assert event.startswith(b"data: ")
+    assert event.count(b"\n") == 2
+    assert b"\r" not in event
+    assert json.loads(event.removeprefix(b"data: ")) == {"text": text}
+    assert msgspec.json.decode(event.removeprefix(b"data: ")) == {"text": text}

@@ -1,0 +1,183 @@
+"""The query that a request is decided on."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serac_gateway.conversation import (
+    MAX_CONTEXT_CHARS,
+    MAX_CONTEXT_TURNS,
+    MAX_QUERY_CHARS,
+    Bypass,
+    Query,
+    extract_query,
+)
+
+CHAT, PROMPT = "/chat/completions", "/completions"
+
+
+def user(text: object) -> dict:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> dict:
+    return {"role": "assistant", "content": text}
+
+
+def query_of(*messages: dict) -> Query:
+    query = extract_query(CHAT, {"messages": list(messages)})
+    assert isinstance(query, Query)
+    return query
+
+
+def reason_of(*messages: object) -> str:
+    bypass = extract_query(CHAT, {"messages": list(messages)})
+    assert isinstance(bypass, Bypass)
+    return bypass.reason
+
+
+def test_the_query_is_the_text_of_the_last_user_turn() -> None:
+    parts = [{"type": "image_url"}, {"type": "text", "text": "Who wrote"}, {"type": "text", "text": "Dune?"}]
+    assert query_of(user("old"), assistant("x"), user("Who wrote Dune by the way?")).text == (
+        "Who wrote Dune by the way?"
+    )
+    assert query_of(user(parts)).text == "Who wrote\nDune?"
+    assert query_of(user("What is Dune about?"), {"role": "system", "content": "late"}).text == (
+        "What is Dune about?"
+    )
+
+
+def test_a_question_that_stands_alone_has_no_context() -> None:
+    turns = [user("Who leads ACME?"), assistant("Ada."), user("What is the capital of Peru, please?")]
+    assert query_of(*turns).context == ()
+
+
+@pytest.mark.parametrize(
+    "follow_up",
+    [
+        "And who runs it now?",
+        "Where was she born and raised?",
+        "What about the company in Paris?",
+        "Why?",
+        "since when exactly",
+        "How old is that building by now?",
+    ],
+)
+def test_a_question_that_leans_back_takes_the_turns_before_it(follow_up: str) -> None:
+    turns = [user("Who leads ACME?"), assistant("Ada Byron leads ACME."), user(follow_up)]
+    assert query_of(*turns).context == ("Who leads ACME?", "Ada Byron leads ACME.")
+
+
+@pytest.mark.parametrize(
+    "talk", ["Thanks!", "ok, thank you very much", "Great, that helps a lot.", "hello", "Got it", "No"]
+)
+def test_small_talk_takes_no_context(talk: str) -> None:
+    assert query_of(user("Who leads ACME?"), assistant("Ada."), user(talk)).context == ()
+
+
+def test_context_is_the_latest_short_turns_without_small_talk_and_tool_results() -> None:
+    turns = [
+        user("one is the first"),
+        assistant("long " * 200),
+        user("two " + "x" * 1_000),
+        {"role": "tool", "content": "tool"},
+        user("thanks"),
+        assistant("three"),
+        user("four stands here"),
+        user("And it?"),
+    ]
+    context = query_of(*turns).context
+    assert len(context) == MAX_CONTEXT_TURNS
+    assert [text[:5] for text in context] == ["two x", "three", "four "]
+    assert len(context[0]) == MAX_CONTEXT_CHARS
+
+
+def test_of_a_long_text_head_and_tail_are_kept() -> None:
+    text = "Who wrote Dune? " + "noise " * 20_000 + "Answer in one word, please?"
+    query = query_of(user(text))
+    assert query.text.startswith("Who wrote Dune?")
+    assert query.text.endswith("Answer in one word, please?")
+    assert len(query.text) <= MAX_QUERY_CHARS
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ([], "malformed request"),
+        ([1], "malformed request"),
+        ([{"content": "x"}], "malformed request"),
+        ([user("x"), {"role": "tool", "content": "5"}], "tool result turn"),
+        ([user("x"), {"role": "function", "content": "5"}], "tool result turn"),
+        ([user("x"), assistant("y")], "last turn is not the user's"),
+        ([{"role": "system", "content": "x"}], "last turn is not the user's"),
+        ([user("  \n ")], "no text in the user turn"),
+        ([user(None)], "no text in the user turn"),
+        ([user([{"type": "input_audio", "input_audio": {}}])], "no text in the user turn"),
+    ],
+)
+def test_what_has_no_query_says_why(messages: list, reason: str) -> None:
+    assert reason_of(*messages) == reason
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ("The capital of Peru is", "The capital of Peru is"),
+        (["The capital of Peru is"], "The capital of Peru is"),
+        ("Q: Who wrote Dune?\nA: Herbert\n\nQ: Who leads ACME today?\nA:", "Who leads ACME today?"),
+        ("Human: Who leads ACME today?\n\nAssistant:", "Who leads ACME today?"),
+        ("A long text.\nMore of it.\n\nQuestion: Who leads ACME today?\n", "Who leads ACME today?"),
+    ],
+)
+def test_the_query_of_a_prompt_is_its_last_line(prompt: object, text: str) -> None:
+    query = extract_query(PROMPT, {"prompt": prompt})
+    assert isinstance(query, Query)
+    assert (query.text, query.context) == (text, ())
+
+
+def test_a_prompt_that_leans_back_has_its_earlier_lines_as_context() -> None:
+    query = extract_query(PROMPT, {"prompt": "Q: Who leads ACME?\nA: Ada.\nQ: Where was she born?\nA:"})
+    assert query == Query(text="Where was she born?", context=("Who leads ACME?", "A: Ada."))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+roles = st.sampled_from(["user", "assistant", "system", "tool", "developer", ""]) | json_values
+contents = json_values | st.lists(
+    st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url"]) | json_values, "text": json_values})
+)
+messages = st.lists(st.fixed_dictionaries({"role": roles, "content": contents}) | json_values)
+bodies = json_values | st.fixed_dictionaries({"messages": messages | json_values, "prompt": json_values})
+
+
+@given(path=st.sampled_from([CHAT, PROMPT]), body=bodies)
+def test_any_json_gives_a_bounded_query_or_a_reason(path: str, body: object) -> None:
+    outcome = extract_query(path, body)
+    if isinstance(outcome, Bypass):
+        assert outcome.reason
+        return
+    assert 0 < len(outcome.text) <= MAX_QUERY_CHARS
+    assert len(outcome.context) <= MAX_CONTEXT_TURNS
+    for text in (outcome.text, *outcome.context):
+        text.encode()
+
+
+@given(st.text(alphabet="gobyehank ,.!\n", max_size=3_000), st.text(max_size=50))
+def test_no_text_takes_long(text: str, tail: str) -> None:
+    begun = time.perf_counter()
+    extract_query(CHAT, {"messages": [user("x"), user(text + tail)]})
+    assert time.perf_counter() - begun < 0.1
+
+
+def test_a_million_characters_take_no_longer_than_two_thousand() -> None:
+    begun = time.perf_counter()
+    extract_query(CHAT, {"messages": [user("good bye " * 1_000_000), user("it " * 1_000_000)]})
+    extract_query(PROMPT, {"prompt": "\n" * 1_000_000 + "Q: " * 1_000_000})
+    assert time.perf_counter() - begun < 0.05

@@ -1,0 +1,60 @@
+"""The upstream behind a URL: its errors, its settings, its headers."""
+
+from __future__ import annotations
+
+import inspect
+
+import aiohttp
+import pytest
+
+from serac_gateway.config import UpstreamConfig
+from serac_gateway.errors import ConfigError, UpstreamError, UpstreamTimeoutError
+from serac_gateway.upstream.headers import end_to_end
+from serac_gateway.upstream.http import HttpUpstream, upstream_error
+
+CLIENT_ERRORS = [
+    error
+    for _, error in inspect.getmembers(aiohttp, inspect.isclass)
+    if issubclass(error, aiohttp.ClientError) and error is not aiohttp.ClientError
+]
+
+
+@pytest.mark.parametrize("error", CLIENT_ERRORS)
+def test_every_error_of_aiohttp_is_mapped(error: type[aiohttp.ClientError]) -> None:
+    """A new class below ClientError alone would have no mapping, and fails here."""
+    ours = upstream_error(error.__new__(error))
+    assert isinstance(ours, UpstreamTimeoutError) == issubclass(error, TimeoutError)
+    assert ours.message
+
+
+def test_an_error_that_is_not_mapped_is_noticed() -> None:
+    class NewError(aiohttp.ClientError):
+        pass
+
+    with pytest.raises(KeyError):
+        upstream_error(NewError())
+
+
+def test_a_timeout_of_the_socket_is_a_timeout() -> None:
+    assert isinstance(upstream_error(aiohttp.SocketTimeoutError("secret")), UpstreamTimeoutError)
+    assert type(upstream_error(OSError("secret"))) is UpstreamError
+    assert "secret" not in upstream_error(OSError("secret")).message
+
+
+@pytest.mark.parametrize("url", [None, "", "localhost:8000/v1", "ftp://host/v1", "/v1"])
+async def test_a_url_that_cannot_be_used_is_named(url: str | None) -> None:
+    with pytest.raises(ConfigError, match=r"upstream\.url"):
+        HttpUpstream(UpstreamConfig(url=url))
+
+
+def test_hop_by_hop_headers_and_those_that_connection_names_are_dropped() -> None:
+    headers = [
+        (b"connection", b"close, X-Mine"),
+        (b"x-mine", b"1"),
+        (b"a", b"1"),
+        (b"transfer-encoding", b"chunked"),
+        (b"a", b"2"),
+        (b"host", b"h"),
+        (b"upgrade", b"h2c"),
+    ]
+    assert end_to_end(headers, without=(b"host",)) == [(b"a", b"1"), (b"a", b"2")]
