@@ -23,6 +23,14 @@ class Role(StrEnum):
     """Never trained, tuned or calibrated on."""
 
 
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """One earlier turn of a conversation."""
+
+    role: str
+    """user or assistant."""
+    text: str
+
+
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """One query with what is right for it."""
 
@@ -31,7 +39,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     in_scope: bool
     """True: it must fire with the edit of its case. False: it must fire with no edit."""
-    context: tuple[str, ...] = ()
+    context: tuple[Turn, ...] = ()
     """Earlier turns, oldest first."""
     relation: str | None = None
     """The relation asked for, if the data tells."""
@@ -86,9 +94,9 @@ def with_contested(benchmark: Benchmark) -> Benchmark:
     """The benchmark with those negatives marked that another stored edit may rightly answer.
 
     A neighbour's question is no negative once the neighbour has an edit of its own. A negative is contested
-    when it names the subject of another case's edit and asks for the same relation (or either relation is
-    unknown). This looks at texts only, never at a classifier's decision. Traffic stays unmarked: there every
-    fire counts.
+    when it is another case's prompt, or names the subject of another case's edit and asks for the same
+    relation (or either relation is unknown). This looks at texts only, never at a classifier's decision.
+    Traffic stays unmarked: there every fire counts.
     """
     subjects = _Subjects(benchmark.cases)
     return msgspec.structs.replace(
@@ -106,6 +114,7 @@ class _Subjects:
     """The subjects of all edits, by first word."""
 
     def __init__(self, cases: Sequence[Case]) -> None:
+        self._prompts = {_question(case.edit.prompt) for case in cases}
         self._by_first_word: dict[str, list[tuple[str, Case]]] = defaultdict(list)
         for case in cases:
             subject = _words(case.edit.subject or "")
@@ -115,8 +124,8 @@ class _Subjects:
     def mark(self, probe: Probe, *, own_id: str) -> Probe:
         if probe.in_scope:
             return probe
-        text = f" {_words(' '.join((*probe.context, probe.text)))} "
-        is_contested = any(
+        text = f" {_words(probe.text)} "
+        is_contested = _question(probe.text) in self._prompts or any(
             case.id != own_id
             and (probe.relation is None or case.relation is None or probe.relation == case.relation)
             and subject in text

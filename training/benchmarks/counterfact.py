@@ -6,7 +6,10 @@ papers call locality or specificity.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
+
+import msgspec
 
 from training.benchmarks.base import Benchmark, Case, Role, fact, probes
 from training.benchmarks.rows import Row, converted, data_folder, read_rows
@@ -14,6 +17,9 @@ from training.benchmarks.rows import Row, converted, data_folder, read_rows
 TEST_FILE = "counterfact/counterfact_500_full_prompts.jsonl.gz"
 VALIDATION_FILE = "counterfact/counterfact-val.jsonl.gz"
 TRAIN_FILE = "counterfact/counterfact-train.jsonl.gz"
+
+FACTS_FILE = "pararel/trex_lms_vocab.jsonl.gz"
+"""CounterFact was made from these facts, so they tell the relations of rows that lack them."""
 
 _FORM = "CounterFact as ROME published it (requested_rewrite, …), or with flat fields (prompt, target_new, …)"
 
@@ -29,23 +35,39 @@ def read(path: Path, *, name: str = "counterfact", role: Role = Role.TEST) -> Be
 
 def load() -> Benchmark:
     """The 500 test cases of the shared data."""
-    return read(data_folder() / TEST_FILE)
+    return _with_relations(read(data_folder() / TEST_FILE))
 
 
 def load_validation() -> Benchmark:
     """The validation cases, less those whose case is also in the test set."""
     benchmark = read(data_folder() / VALIDATION_FILE, name="counterfact-validation", role=Role.VALIDATION)
-    test_prompts = {case.edit.prompt for case in load().cases}
-    return Benchmark(
-        name=benchmark.name,
-        role=benchmark.role,
-        cases=tuple(case for case in benchmark.cases if case.edit.prompt not in test_prompts),
-    )
+    test_prompts = {case.edit.prompt for case in read(data_folder() / TEST_FILE).cases}
+    cases = tuple(case for case in benchmark.cases if case.edit.prompt not in test_prompts)
+    return _with_relations(msgspec.structs.replace(benchmark, cases=cases))
 
 
 def load_10k() -> Benchmark:
     """10,000 train-marked cases, for the size of the store; of quality only where they were held out."""
-    return read(data_folder() / TRAIN_FILE, name="counterfact-10k", role=Role.TRAIN)
+    return _with_relations(read(data_folder() / TRAIN_FILE, name="counterfact-10k", role=Role.TRAIN))
+
+
+def _with_relations(benchmark: Benchmark) -> Benchmark:
+    """The benchmark with the relation of every case whose fact (subject, true object) has exactly one."""
+    relations: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in read_rows(data_folder() / FACTS_FILE):
+        relations[row["sub_label"], row["obj_label"]].add(row["relation"])
+
+    def completed(case: Case) -> Case:
+        found = relations.get((case.edit.subject or "", case.edit.target_true or ""), set())
+        return _of_relation(case, next(iter(found))) if len(found) == 1 else case
+
+    return msgspec.structs.replace(benchmark, cases=tuple(map(completed, benchmark.cases)))
+
+
+def _of_relation(case: Case, relation: str) -> Case:
+    """All probes of a case ask for its relation: neighbours differ in the subject."""
+    probes = tuple(msgspec.structs.replace(probe, relation=relation) for probe in case.probes)
+    return msgspec.structs.replace(case, relation=relation, probes=probes)
 
 
 def _case(position: int, row: Row) -> Case:
@@ -54,18 +76,18 @@ def _case(position: int, row: Row) -> Case:
 
 def _published(position: int, row: Row) -> Case:
     rewrite = row["requested_rewrite"]
-    return fact(
+    case = fact(
         f"counterfact-{position}",
         prompt=rewrite["prompt"].format(rewrite["subject"]),
         target_new=rewrite["target_new"]["str"],
         target_true=rewrite["target_true"]["str"],
         subject=rewrite["subject"],
-        relation=rewrite.get("relation_id"),
         probes=(
             *probes("rephrase", row["paraphrase_prompts"], in_scope=True),
             *probes("neighbour", row["neighborhood_prompts"], in_scope=False),
         ),
     )
+    return _of_relation(case, rewrite["relation_id"]) if rewrite.get("relation_id") else case
 
 
 def _flat(position: int, row: Row) -> Case:

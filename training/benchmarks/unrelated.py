@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from training.benchmarks.base import Benchmark, Probe, Role
+from training.benchmarks.base import Benchmark, Probe, Role, Turn
 from training.benchmarks.counterfact import load_10k
 from training.benchmarks.rows import Row, converted, data_folder, read_rows
 
@@ -41,7 +41,8 @@ def _question(source: str, field: str) -> Callable[[int, Row], tuple[Probe, ...]
 
 def _turns(source: str) -> Callable[[int, Row], tuple[Probe, ...]]:
     return lambda position, row: tuple(
-        _probe(source, turn, context=tuple(row["turns"][:number])) for number, turn in enumerate(row["turns"])
+        _probe(source, turn, context=tuple(Turn(role="user", text=said) for said in row["turns"][:number]))
+        for number, turn in enumerate(row["turns"])
     )
 
 
@@ -51,7 +52,7 @@ def _instruction(source: str) -> Callable[[int, Row], tuple[Probe, ...]]:
     )
 
 
-def _probe(source: str, text: str, context: tuple[str, ...] = ()) -> Probe:
+def _probe(source: str, text: str, context: tuple[Turn, ...] = ()) -> Probe:
     return Probe(kind=f"unrelated/{source}", text=text.strip(), in_scope=False, context=context)
 
 
