@@ -33,7 +33,13 @@ _ETAG = ResponseHeader(
     name="etag", description='The version in quotes: `"3"`', documentation_only=True, required=True
 )  # fmt: skip
 
-EditId = Annotated[str, PathParameter(description="1 to 64 letters, digits, _ and -")]
+EditId = Annotated[
+    str,
+    PathParameter(
+        description="1 to 64 letters, digits, _ and -",
+        schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"},
+    ),
+]
 IfMatch = Annotated[
     str | None,
     HeaderParameter(name="if-match", description="The ETag of the version that the change builds on, or `*`"),
@@ -81,7 +87,11 @@ class EditsController(Controller):
         parts: Parts,
         idempotency_key: Annotated[
             str | None,
-            HeaderParameter(name="idempotency-key", description="1 to 255 visible ASCII characters"),
+            HeaderParameter(
+                name="idempotency-key",
+                description="1 to 255 visible ASCII characters",
+                schema_extra={"pattern": r"^[\x21-\x7e]{1,255}$"},
+            ),
         ] = None,
     ) -> Response[Edit]:
         """Add one edit."""

@@ -117,8 +117,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int
     detail: str
     field: str | None = None
-    value: str | int | float | bool | None = None
-    limit: str | int | float | None = None
+    value: str | float | bool | None = None
+    limit: str | float | None = None
 
 
 def scope_decision(decision: RouteDecision) -> ScopeDecision:

@@ -100,6 +100,7 @@ def log_id_order(log_id: str) -> tuple[int, int]:
         raise InvalidRequestError(
             f"log id {log_id[:80]!r} is not allowed; take one that the log gave out, or {LOG_START!r}",
             field="after",
+            details={"value": log_id[:80]},
         )
     return int(match[1]), int(match[2])
 

@@ -1,0 +1,74 @@
+"""The REST API keeps what its own OpenAPI promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.specs.openapi.checks import allow_header_conformance, positive_data_acceptance
+
+from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.testing import WordEncoder
+from tests.control_plane import ControlPlane, control_plane_app, running_control_plane
+
+EXAMPLES_PER_OPERATION = 30
+NOT_EXPECTED = [
+    # Blank texts, empty validity windows and missing If-Match are refused; JSON Schema cannot say so.
+    positive_data_acceptance,
+    # Litestar's own OPTIONS handler lists one method of a path whose handlers it merged.
+    allow_header_conformance,
+]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[ControlPlane]:
+    with running_control_plane(InMemoryEditStore()) as control_plane:
+        yield control_plane
+
+
+def _documented() -> dict[str, Any]:
+    """The OpenAPI without a server: tests are made of it before one runs."""
+    with ThreadPoolExecutor(1) as pool:
+        return control_plane_app(InMemoryEditStore(), WordEncoder(), pool).openapi_schema.to_schema()
+
+
+schema = schemathesis.openapi.from_dict(_documented())
+
+
+@schema.parametrize()
+@settings(
+    max_examples=EXAMPLES_PER_OPERATION,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+def test_any_request_is_answered_as_documented(case: schemathesis.Case, running: ControlPlane) -> None:
+    case.call_and_validate(base_url=running.url, excluded_checks=NOT_EXPECTED)
+
+
+def test_the_schema_names_every_call_with_an_example_of_what_to_send(running: ControlPlane) -> None:
+    paths = httpx.get(f"{running.url}/serac/schema/openapi.json").json()["paths"]
+    calls = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    assert calls == {
+        "POST /serac/v1/edits",
+        "GET /serac/v1/edits",
+        "GET /serac/v1/edits/{edit_id}",
+        "PATCH /serac/v1/edits/{edit_id}",
+        "DELETE /serac/v1/edits/{edit_id}",
+        "GET /serac/v1/edits/{edit_id}/versions",
+        "POST /serac/v1/edits:import",
+        "GET /serac/v1/edits:export",
+        "POST /serac/v1/scope",
+        "GET /serac/v1/log",
+        "GET /serac/v1/namespaces",
+        "GET /serac/v1/stats",
+        "GET /health/live",
+        "GET /health/ready",
+    }
+    for path in ("/serac/v1/edits", "/serac/v1/scope"):
+        assert "example" in str(paths[path]["post"]["requestBody"])
