@@ -33,7 +33,7 @@ from serac_gateway.edits import DEFAULT_NAMESPACE, check_namespace
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.error_responses import RETRY_AFTER_S, openai_error
-from serac_gateway.http.exchange import Exchange
+from serac_gateway.http.exchange import ClientLeftError, Exchange
 from serac_gateway.http.relay import relay
 from serac_gateway.language_models.answers import Part, event_stream, whole_answer
 from serac_gateway.metrics import RouteCounts
@@ -120,6 +120,8 @@ class DataPlane:
                 verdict = await self._answer(exchange, verdict)
             if exchange.status is None:
                 await self._pass_on(exchange, verdict, target, body)
+        except ClientLeftError:
+            raise
         except GatewayError as error:
             verdict = await _refuse(exchange, verdict, error)
         except Exception:

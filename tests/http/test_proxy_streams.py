@@ -204,6 +204,20 @@ async def test_a_client_that_leaves_during_its_upload_ends_the_upload(passing: G
     await eventually(lambda: passing.counts.in_flight == 0)
 
 
+async def test_a_client_that_leaves_in_the_middle_of_a_small_body_is_no_error_of_ours(
+    passing: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connected(passing.url) as (_, writer):
+        head = [("content-length", "1000")]
+        writer.write(request_bytes(passing.url, "POST", "/v1/chat/completions", head, BODY))
+        await writer.drain()
+        await eventually(lambda: passing.counts.in_flight == 1)
+    await eventually(lambda: passing.counts.in_flight == 0)
+    assert passing.counts.clients_left == 1
+    assert passing.upstream.requests == []
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
 async def test_a_slow_reader_costs_no_memory(passing: Gateway) -> None:
     event = b"data: " + b"x" * 9_992 + b"\n\n"
     total = 10_000  # 100 MB
