@@ -44,7 +44,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     relation: str | None = None
     """The relation asked for, if the data tells."""
     contested: bool = False
-    """A negative that another stored edit may rightly answer; see `with_contested`."""
+    """A negative that another stored edit may rightly answer; see `prepared`."""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +54,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     probes: tuple[Probe, ...]
     relation: str | None = None
     """The edited relation, if the data tells."""
+    question: str | None = None
+    """Cases with an equal one ask the same in other words, maybe with other answers (zsRE has many)."""
+    rivals: tuple[str, ...] = ()
+    """The other cases with this question, see `prepared`. Which of them answers is the gateway's rule for
+    conflicts (the newest); that one of them does is what a scope classifier has to see."""
 
     @property
     def id(self) -> str:
@@ -90,8 +95,8 @@ def chosen(benchmark: Benchmark, *, edits: int | None, seed: int) -> Benchmark:
     return msgspec.structs.replace(benchmark, cases=tuple(distinct), left_out=left_out)
 
 
-def with_contested(benchmark: Benchmark) -> Benchmark:
-    """The benchmark with those negatives marked that another stored edit may rightly answer.
+def prepared(benchmark: Benchmark) -> Benchmark:
+    """The benchmark with rivals named, and with those negatives marked that another edit may rightly answer.
 
     A neighbour's question is no negative once the neighbour has an edit of its own. A negative is contested
     when it is another case's prompt, or names the subject of another case's edit and asks for the same
@@ -99,11 +104,17 @@ def with_contested(benchmark: Benchmark) -> Benchmark:
     Traffic stays unmarked: there every fire counts.
     """
     subjects = _Subjects(benchmark.cases)
+    ids: dict[str, list[str]] = defaultdict(list)
+    for case in benchmark.cases:
+        if case.question is not None:
+            ids[case.question].append(case.id)
     return msgspec.structs.replace(
         benchmark,
         cases=tuple(
             msgspec.structs.replace(
-                case, probes=tuple(subjects.mark(probe, own_id=case.id) for probe in case.probes)
+                case,
+                probes=tuple(subjects.mark(probe, own_id=case.id) for probe in case.probes),
+                rivals=tuple(one for one in ids.get(case.question or "", ()) if one != case.id),
             )
             for case in benchmark.cases
         ),
@@ -153,6 +164,7 @@ def fact(
     target_true: str | None = None,
     probes: Sequence[Probe],
     relation: str | None = None,
+    question: str | None = None,
 ) -> Case:
     """A case of a fact edit, with the edited prompt itself as the first probe."""
     edit = EditDraft(
@@ -163,7 +175,10 @@ def fact(
         target_true=target_true or None,
     )
     return Case(
-        edit=edit, probes=(Probe(kind="prompt", text=prompt, in_scope=True), *probes), relation=relation
+        edit=edit,
+        probes=(Probe(kind="prompt", text=prompt, in_scope=True), *probes),
+        relation=relation,
+        question=question,
     )
 
 

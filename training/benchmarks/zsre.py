@@ -1,7 +1,8 @@
 """zsRE (Levy et al., CoNLL 2017) as MEND and all later editing papers use it.
 
 Each edit is a question with a new answer; one rephrased question must fire, one Natural Questions query must
-not. The 1,037 cases of the lifelong-editing papers are the test set.
+not. The 1,037 cases of the lifelong-editing papers are the test set; 294 of them ask for a fact that another
+one asks for too, often with another new answer, so cases with the same subject and true answer are rivals.
 """
 
 from __future__ import annotations
@@ -40,12 +41,14 @@ def load_10k() -> Benchmark:
 
 def _case(position: int, row: Row) -> Case:
     locality = row.get("loc") or ""
+    true_answer = (row.get("answers") or [None])[0]
     return fact(
         f"zsre-{position}",
         prompt=row["src"],
         target_new=row["alt"],
-        target_true=(row.get("answers") or [None])[0],
+        target_true=true_answer,
         subject=row["subject"],
+        question=f"{row['subject']}: {true_answer}" if true_answer else None,
         probes=(
             *probes("rephrase", [row["rephrase"]], in_scope=True),
             *probes("locality", [_query(locality)], in_scope=False),

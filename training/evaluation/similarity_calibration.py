@@ -23,7 +23,7 @@ from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import ConfigError
 from serac_gateway.indexes.base import EditIndex
 from training.benchmarks import counterfact, knowedit, wikifactdiff, zsre
-from training.benchmarks.base import Benchmark, Probe, Role, chosen, with_contested
+from training.benchmarks.base import Benchmark, Probe, Role, chosen, prepared
 from training.benchmarks.rows import data_folder, read_rows
 
 _TRAFFIC_FILE = "paraphrase_pairs/similiar_qqp_full.jsonl.gz"
@@ -77,7 +77,7 @@ def validation_sets() -> list[Benchmark]:
     small_zsre = zsre.read(data_folder() / zsre.SMALL_TRAIN_FILE, name="zsre-train-1k", role=Role.TRAIN)
     benchmarks = [counterfact.load_validation(), wikifactdiff.load(), small_zsre, knowedit.load()]
     return [
-        *(with_contested(chosen(benchmark, edits=None, seed=0)) for benchmark in benchmarks),
+        *(prepared(chosen(benchmark, edits=None, seed=0)) for benchmark in benchmarks),
         Benchmark(name="qqp", role=Role.TRAIN, cases=(), traffic=traffic),
     ]
 
@@ -94,8 +94,8 @@ def measured(benchmarks: Sequence[Benchmark], encoder: Encoder, index: EditIndex
         )
     outcomes = []
     for benchmark in benchmarks:
-        asked = [(probe, case.id) for case in benchmark.cases for probe in case.probes]
-        asked += [(probe, "") for probe in benchmark.traffic]
+        asked = [(probe, {case.id, *case.rivals}) for case in benchmark.cases for probe in case.probes]
+        asked += [(probe, set()) for probe in benchmark.traffic]
         for kind in sorted({probe.kind for probe, _ in asked} - _LEFT_OUT):
             rows = [(probe, own) for probe, own in asked if probe.kind == kind and not probe.contested]
             nearest = [
@@ -108,7 +108,7 @@ def measured(benchmarks: Sequence[Benchmark], encoder: Encoder, index: EditIndex
                     in_scope=in_scope,
                     similarity_B=np.array([one.similarity for one in nearest]),
                     right_B=np.array(
-                        [in_scope and one.edit_id == own for one, (_, own) in zip(nearest, rows, strict=True)]
+                        [in_scope and one.edit_id in own for one, (_, own) in zip(nearest, rows, strict=True)]
                     ),
                 )
             )

@@ -1,0 +1,142 @@
+"""What a run leaves behind: its settings, and one JSON line a case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from serac_gateway.errors import ConfigError
+from training.benchmarks.base import Probe
+from training.evaluation.deciding import Decision
+
+SETTINGS_FILE = "run.json"
+CASES_FILE = "cases.jsonl"
+
+
+class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes two runs the same run."""
+
+    benchmark: str
+    role: str
+    path: str | None
+    edits: int | None
+    """As asked for; None: all."""
+    seed: int
+    decider: Mapping[str, str]
+    stored_edits: int
+    left_out: int
+
+
+class ProbeOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One probe and what was decided."""
+
+    kind: str
+    text: str
+    in_scope: bool
+    contested: bool = False
+    asked: bool = True
+    """False: this way of asking cannot put the probe (see `HttpDecider`)."""
+    context: int = 0
+    """How many earlier turns it has."""
+    fired: str | None = None
+    """The edit that fired."""
+    best: str | None = None
+    """The most probable candidate."""
+    scope_probability: float | None = None
+    """Of the most probable candidate."""
+    similarity: float | None = None
+    """Of the most similar candidate."""
+    rank: int | None = None
+    """Of the case's own edit among the candidates by similarity, from 1; None: it was none of them."""
+    own_probability: float | None = None
+    """Of the case's own edit, if it was a candidate."""
+
+
+class CaseOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One case: its edit and its probes. Traffic has a case a probe, without an edit."""
+
+    case: str
+    prompt: str | None = None
+    target_new: str | None = None
+    relation: str | None = None
+    rivals: tuple[str, ...] = ()
+    """Cases that ask the same: firing with one of them is right too."""
+    probes: tuple[ProbeOutcome, ...]
+
+
+def probe_outcome(probe: Probe, own_id: str | None, decision: Decision | None) -> ProbeOutcome:
+    """The record of one decision."""
+    if decision is None:
+        return ProbeOutcome(
+            kind=probe.kind, text=probe.text, in_scope=probe.in_scope, asked=False, context=len(probe.context)
+        )
+    by_similarity = sorted(decision.candidates, key=lambda one: -one.similarity)
+    ids = [one.edit_id for one in by_similarity]
+    best = decision.candidates[0] if decision.candidates else None
+    own = next((one for one in decision.candidates if one.edit_id == own_id), None)
+    return ProbeOutcome(
+        kind=probe.kind,
+        text=probe.text,
+        in_scope=probe.in_scope,
+        contested=probe.contested,
+        context=len(probe.context),
+        fired=decision.edit_id,
+        best=best.edit_id if best else None,
+        scope_probability=best.scope_probability if best else None,
+        similarity=by_similarity[0].similarity if by_similarity else None,
+        rank=ids.index(own_id) + 1 if own_id in ids else None,
+        own_probability=own.scope_probability if own else None,
+    )
+
+
+class RunFolder:
+    """A folder with run.json and cases.jsonl, to which an interrupted run can come back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def begin(self, settings: RunSettings) -> frozenset[str]:
+        """Write the settings, or find the same ones; returns the cases that are done already.
+
+        Raises:
+            ConfigError: The folder holds a run with other settings.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / SETTINGS_FILE
+        if path.exists() and self.settings() != settings:
+            raise ConfigError(
+                f"the folder {str(self.folder)!r} holds another run ({self.settings()}); choose another --out"
+                " or delete it"
+            )
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(settings), indent=2) + b"\n")
+        return frozenset(outcome.case for outcome in self.outcomes())
+
+    def settings(self) -> RunSettings:
+        """The settings.
+
+        Raises:
+            ConfigError: There is no run here.
+        """
+        try:
+            return msgspec.json.decode((self.folder / SETTINGS_FILE).read_bytes(), type=RunSettings)
+        except (OSError, msgspec.DecodeError) as exc:
+            raise ConfigError(f"{str(self.folder)!r} holds no run: {exc}") from exc
+
+    def append(self, outcomes: Sequence[CaseOutcome]) -> None:
+        """Add the lines of finished cases."""
+        with (self.folder / CASES_FILE).open("ab") as file:
+            file.write(b"".join(msgspec.json.encode(outcome) + b"\n" for outcome in outcomes))
+
+    def outcomes(self) -> Iterator[CaseOutcome]:
+        """Every finished case. A line that an interruption cut short is no finished case."""
+        path = self.folder / CASES_FILE
+        if not path.exists():
+            return
+        whole, _, torn = path.read_bytes().rpartition(b"\n")
+        if torn:
+            path.write_bytes(whole + b"\n" if whole else b"")
+        for line in whole.split(b"\n"):
+            if line:
+                yield msgspec.json.decode(line, type=CaseOutcome)
