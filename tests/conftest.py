@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from serac_gateway.stores.memory import InMemoryEditStore
 from tests.control_plane import ControlPlane, running_control_plane
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when a model is loaded: no test may need a hub
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests of the public data where it is not at hand, and say how to provide it."""
+    if item.get_closest_marker("data") and not Path(os.environ.get("SERAC_DATA", "/nonexistent")).is_dir():
+        pytest.skip("needs the public data; set SERAC_DATA to its folder")
 
 
 @pytest.fixture
