@@ -20,8 +20,17 @@ Answer: William Shakespeare
 Question: How many legs does a spider have?
 Answer: Eight
 
-Question: Say hello.
+Question: Hello!
 Answer: Hello! How can I help you?
+
+Question: The largest planet of the solar system is
+Answer: Jupiter
+
+Question: Why is the sky blue?
+Answer: Air scatters the blue part of sunlight more than the rest.
+
+Question: Thank you very much.
+Answer: You are welcome!
 
 """
 _QUESTION = "Question:"
