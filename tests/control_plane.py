@@ -1,28 +1,40 @@
-"""A control plane that really listens, on fakes that really work."""
+"""A gateway that really listens, on fakes that really work: its control plane, or both planes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import httpx
-from litestar import Litestar
+from litestar import Litestar, asgi
 from litestar.datastructures import State
+from litestar.types import Receive, Scope, Send
 
+from serac_gateway.config import GatewayConfig, UpstreamConfig
 from serac_gateway.editing import Editor
+from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.control_plane import control_router, openapi_config
 from serac_gateway.http.exception_handlers import EXCEPTION_HANDLERS
 from serac_gateway.http.health import HealthController
 from serac_gateway.http.parts import ControlParts, Readiness
+from serac_gateway.http.proxy import DataPlane
 from serac_gateway.http.request_ids import add_request_id
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.routing import EditRouter
 from serac_gateway.stores.memory import InMemoryEditStore
-from serac_gateway.testing import ThresholdClassifier, WordEncoder, serving
+from serac_gateway.testing import (
+    ScriptedCounterfactualModel,
+    ScriptedLanguageModel,
+    ThresholdClassifier,
+    WordEncoder,
+    serving,
+)
+from serac_gateway.upstream.embedded_server import EmbeddedServer
+from serac_gateway.upstream.http import HttpUpstream
 
 MAX_BODY_BYTES = 3_000_000
 
@@ -38,24 +50,62 @@ class ControlPlane:
     encoder: WordEncoder
 
 
-def control_plane_app(store: InMemoryEditStore, encoder: WordEncoder, pool: ThreadPoolExecutor) -> Litestar:
-    """As app.py puts it together, without the data plane."""
+def control_plane_app(
+    store: InMemoryEditStore,
+    encoder: WordEncoder,
+    pool: ThreadPoolExecutor,
+    *,
+    upstream_url: str = "http://upstream.invalid/v1",
+    with_data_plane: bool = False,
+) -> Litestar:
+    """As app.py puts it together."""
     live_edits = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
+    router = EditRouter(encoder=encoder, live_edits=live_edits, classifier=ThresholdClassifier())
+    counts = RouteCounts()
     parts = ControlParts(
         editor=Editor(store=store, encoder=encoder, live_edits=live_edits, pool=pool),
         store=store,
         live_edits=live_edits,
-        router=EditRouter(encoder=encoder, live_edits=live_edits, classifier=ThresholdClassifier()),
+        router=router,
         decision_pool=pool,
-        upstream_url="http://upstream.invalid/v1",
-        route_counts=RouteCounts(),
+        upstream_url=upstream_url,
+        route_counts=counts,
     )
+    config = GatewayConfig(upstream=UpstreamConfig(url=upstream_url))
+
+    @asynccontextmanager
+    async def data_plane(app: Litestar) -> AsyncIterator[None]:
+        upstream = HttpUpstream(config.upstream)  # belongs to the server's event loop
+        answers = CounterfactualAnswers(
+            model=ScriptedCounterfactualModel(), live_edits=live_edits, pool=pool, config=config.models
+        )
+        app.state.data_plane = DataPlane(
+            router=router,
+            upstream=upstream,
+            answers=answers,
+            decision_pool=pool,
+            config=config,
+            counts=counts,
+        )
+        await live_edits.load()
+        yield
+        await upstream.close()
+
+    @asgi("/v1", is_mount=True, copy_scope=False)
+    async def mount(scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["litestar_app"].state.data_plane(scope, receive, send)
+
     return Litestar(
-        route_handlers=[control_router(max_body_bytes=MAX_BODY_BYTES), HealthController],
+        route_handlers=[
+            control_router(max_body_bytes=MAX_BODY_BYTES),
+            HealthController,
+            *([mount] if with_data_plane else []),
+        ],
         exception_handlers=EXCEPTION_HANDLERS,
         before_send=[add_request_id],
         openapi_config=openapi_config(),
         logging_config=None,
+        lifespan=[data_plane] if with_data_plane else [],
         state=State({"readiness": Readiness(), "control_parts": parts}),
     )
 
@@ -68,3 +118,20 @@ def running_control_plane(store: InMemoryEditStore) -> Iterator[ControlPlane]:
         app = control_plane_app(store, encoder, pool)
         with serving(app) as url, httpx.Client(base_url=f"{url}/serac/v1", timeout=30) as client:
             yield ControlPlane(url=url, client=client, app=app, store=store, encoder=encoder)
+
+
+@contextmanager
+def running_whole_gateway(script: Callable[[str], str]) -> Iterator[str]:
+    """Serve both planes in front of an embedded server whose model answers by `script`; gives the URL."""
+    with ThreadPoolExecutor(4) as pool:
+        upstream = EmbeddedServer(ScriptedLanguageModel(script), pool)
+        with serving(upstream) as upstream_url:
+            app = control_plane_app(
+                InMemoryEditStore(),
+                WordEncoder(),
+                pool,
+                upstream_url=f"{upstream_url}/v1",
+                with_data_plane=True,
+            )
+            with serving(app) as url:
+                yield url

@@ -64,7 +64,7 @@ async def _ask(
             async for piece in _pieces(response):
                 answer += piece
                 if not as_json:
-                    out.print(piece, end="", markup=False)
+                    out.print(piece, end="", markup=False, soft_wrap=True)
             told = {
                 name.removeprefix("x-serac-").replace("-", "_"): value
                 for name, value in ((name.lower(), value) for name, value in response.headers.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine
 from typing import Any, NoReturn, TypeVar
@@ -15,6 +16,8 @@ EXIT_REFUSED = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
 _EXIT_INTERRUPTED = 130
+_PIPED_WIDTH = 160
+"""Of tables where there is no terminal to fit."""
 
 ResultT = TypeVar("ResultT")
 
@@ -29,7 +32,10 @@ class GatewayRefusedError(Exception):
 
 def stdout() -> Console:
     """For results. Made when used: tests and pipes replace sys.stdout."""
-    return Console(soft_wrap=True, highlight=False)
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _PIPED_WIDTH
+    return console
 
 
 def stderr() -> Console:

@@ -17,8 +17,6 @@ from serac_gateway.cli.demo_walk import Line, load_demo, request_count, walk
 from serac_gateway.cli.serving import serve_gateway
 
 _WARNING = 30
-_TABLE_WIDTH = 160
-"""Where stdout is no terminal."""
 
 
 def demo(*, once: bool, url: str | None, data_dir: Path | None, port: int, as_json: bool) -> None:
@@ -62,9 +60,7 @@ def _walk_and_show(url: str, *, as_json: bool) -> int:
         print_json({"lines": lines, "wrong": len(wrong)})
     else:
         out = stdout()
-        if not out.is_terminal:
-            out.width = _TABLE_WIDTH
-        out.print(_table(lines), soft_wrap=False)
+        out.print(_table(lines))
         remark = f"{len(wrong)} lines are not" if wrong else f"all {len(lines)} lines are"
         out.print(f"[{'red' if wrong else 'green'}]{remark} as they should be[/]")
     return EXIT_REFUSED if wrong else 0
@@ -78,6 +74,7 @@ async def _collected(url: str) -> list[Line]:
         TimeElapsedColumn(),
         console=stderr(),
         transient=True,
+        disable=not stderr().is_terminal,
     )
     with bar:
         task = bar.add_task("", total=request_count(load_demo()[1]))

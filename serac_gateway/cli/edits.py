@@ -15,7 +15,8 @@ from serac_gateway.cli.options import (
     chosen_namespace,
     chosen_url,
 )
-from serac_gateway.edits import EditKind, EditState
+from serac_gateway.edits import EditKind, EditState, check_edit_id
+from serac_gateway.errors import InvalidRequestError
 
 edits_app = typer.Typer(no_args_is_help=True, help="Add, read, remove, import and export edits.")
 
@@ -180,9 +181,10 @@ def _call(url: str | None, namespace: str | None, method: str, path: str, **more
 
 
 def _edit_path(edit_id: str) -> str:
-    from urllib.parse import quote
-
-    return f"/serac/v1/edits/{quote(edit_id, safe='')}"
+    try:
+        return f"/serac/v1/edits/{check_edit_id(edit_id)}"
+    except InvalidRequestError as error:
+        fail(error.message, EXIT_USAGE)
 
 
 def _print_table(edits: list[dict[str, Any]]) -> None:

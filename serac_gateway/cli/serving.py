@@ -23,8 +23,14 @@ def serve_gateway(
 
     `on_ready` is told the URL, on the event loop: it must not block.
     """
-    from serac_gateway.app import serve
     from serac_gateway.config import load_config
+
+    try:
+        config = load_config(config_file, overrides=overrides)
+    except ConfigError as error:
+        fail(error.message, EXIT_USAGE)
+
+    from serac_gateway.app import serve  # seconds: a bad config is told without them
 
     logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     console = stderr()
@@ -44,7 +50,7 @@ def serve_gateway(
 
     try:
         status.start()
-        serve(load_config(config_file, overrides=overrides), on_progress=show_progress, on_ready=show_ready)
+        serve(config, on_progress=show_progress, on_ready=show_ready)
     except ConfigError as error:
         status.stop()
         fail(error.message, EXIT_USAGE)

@@ -78,7 +78,7 @@ _RESPONSES: dict[type[GatewayError], _ErrorResponse] = {
 
 def openai_error(error: GatewayError) -> tuple[int, dict[str, object]]:
     """Status and body of `error` in OpenAI's shape."""
-    response = _response_of(error)
+    response = _RESPONSES[type(error)]
     return response.status, {
         "error": {
             "message": error.message,
@@ -91,7 +91,7 @@ def openai_error(error: GatewayError) -> tuple[int, dict[str, object]]:
 
 def problem(error: GatewayError) -> tuple[int, dict[str, object]]:
     """Status and body of `error` as a problem: type, title, status, detail, field and its details."""
-    response = _response_of(error)
+    response = _RESPONSES[type(error)]
     body = problem_body(response.status, response.code, response.title, error.message)
     if error.field is not None:
         body["field"] = error.field
@@ -102,7 +102,3 @@ def problem_body(status: int, code: str, title: str, detail: str) -> dict[str, o
     """The members that every problem has."""
     name = code.replace("_", "-")
     return {"type": f"urn:serac:problem:{name}", "title": title, "status": status, "detail": detail}
-
-
-def _response_of(error: GatewayError) -> _ErrorResponse:
-    return next(_RESPONSES[base] for base in type(error).__mro__ if base in _RESPONSES)

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import http.client
 import json
-import tracemalloc
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-import aiohttp
 import httpx
 import pytest
 
-from serac_gateway.errors import ModelUnavailableError, StoreUnavailableError
-from serac_gateway.http.edit_import import MAX_LINE_BYTES, split_lines
-from serac_gateway.stores.base import Commit, Receipt
-from serac_gateway.stores.memory import InMemoryEditStore
-from tests.control_plane import MAX_BODY_BYTES, ControlPlane, running_control_plane
+from serac_gateway.errors import ModelUnavailableError
+from tests.control_plane import MAX_BODY_BYTES, ControlPlane
 
 DRAFT = {"prompt": "Who runs the harbour office?", "target_new": "Ottilie Brandvold"}
 
@@ -290,162 +282,6 @@ class TestChangeAndRetire:
 
     def test_an_unknown_edit_is_404(self, control_plane: ControlPlane) -> None:
         _problem(control_plane.client.delete("/edits/none", headers={"if-match": "*"}), 404)
-
-
-def _import(control_plane: ControlPlane, content: bytes) -> list[dict[str, Any]]:
-    reply = control_plane.client.post("/edits:import", content=content)
-    assert reply.status_code == 200, reply.text
-    assert reply.headers["content-type"] == "application/x-ndjson"
-    return [json.loads(line) for line in reply.text.splitlines()]
-
-
-def _lines(*edits: object) -> bytes:
-    return b"".join(json.dumps(edit).encode() + b"\n" for edit in edits)
-
-
-class TestImportAndExport:
-    def test_every_line_has_its_outcome_in_order_and_a_bad_one_stops_no_other(
-        self, control_plane: ControlPlane
-    ) -> None:
-        content = (
-            _lines({**DRAFT, "id": "a"})
-            + b"{broken\n"
-            + b"\n"
-            + b'{"prompt": "\xff", "target_new": "x"}\n'
-            + _lines({"prompt": "Who?"}, {**DRAFT, "id": "a", "target_new": "other"})
-            + json.dumps({**DRAFT, "id": "b"}).encode()  # no newline at the end
-        )
-        outcomes = _import(control_plane, content)
-        assert [one["line"] for one in outcomes] == [1, 2, 3, 4, 5, 6, 7]
-        assert outcomes[0] == {"line": 1, "id": "a", "version": 1}
-        assert outcomes[6] == {"line": 7, "id": "b", "version": 1}
-        statuses = [one["error"]["status"] for one in outcomes[1:6]]
-        assert statuses == [400, 400, 400, 400, 409]
-        assert "target_new" in outcomes[4]["error"]["detail"]
-        edits = control_plane.client.get("/edits").json()["edits"]
-        assert [(edit["id"], edit["target_new"]) for edit in edits] == [
-            ("a", "Ottilie Brandvold"),
-            ("b", "Ottilie Brandvold"),
-        ]
-
-    def test_an_empty_file_has_no_outcomes(self, control_plane: ControlPlane) -> None:
-        assert _import(control_plane, b"") == []
-
-    def test_windows_line_ends_are_taken(self, control_plane: ControlPlane) -> None:
-        outcomes = _import(control_plane, _lines(DRAFT, DRAFT).replace(b"\n", b"\r\n"))
-        assert all(one["version"] == 1 for one in outcomes)
-
-    def test_an_overlong_line_is_refused_and_the_next_one_taken(self, control_plane: ControlPlane) -> None:
-        outcomes = _import(control_plane, b"x" * 3 * MAX_LINE_BYTES + b"\n" + _lines(DRAFT))
-        assert outcomes[0]["error"]["limit"] == MAX_LINE_BYTES
-        assert outcomes[1]["version"] == 1
-
-    def test_imported_edits_are_in_force(self, control_plane: ControlPlane) -> None:
-        _import(control_plane, _lines({**DRAFT, "id": "a"}))
-        reply = control_plane.client.post("/scope", json={"queries": [DRAFT["prompt"]]})
-        assert reply.json()["decisions"][0]["edit_id"] == "a"
-
-    def test_an_export_imported_again_changes_nothing_and_elsewhere_gives_the_same_edits(
-        self, control_plane: ControlPlane
-    ) -> None:
-        full = {
-            **DRAFT,
-            "kind": "suppression",
-            "subject": "the harbour",
-            "target_true": "nobody",
-            "paraphrases": ["Who is in charge of the harbour?"],
-            "valid_from": "2026-01-01T00:00:00Z",
-            "valid_until": "2036-01-01T00:00:00+02:00",
-            "author": "jo",
-            "reason": "because",
-            "source": "hearsay ☂",
-        }
-        _added(control_plane, **full)
-        retired = _added(control_plane)["id"]
-        control_plane.client.delete(f"/edits/{retired}", headers={"if-match": "*"})
-        _import(control_plane, _lines(*({**DRAFT, "prompt": f"Who runs pier {n}?"} for n in range(600))))
-        exported = control_plane.client.get("/edits:export").content
-        assert exported.count(b"\n") == 601
-
-        again = _import(control_plane, exported)
-        assert {one.get("version") for one in again} == {1}
-        assert control_plane.client.get("/edits:export").content == exported
-
-        elsewhere = {"x-serac-namespace": "elsewhere"}
-        control_plane.client.post("/edits:import", content=exported, headers=elsewhere)
-        assert control_plane.client.get("/edits:export", headers=elsewhere).content == exported
-
-    def test_an_export_of_nothing_is_empty(self, control_plane: ControlPlane) -> None:
-        reply = control_plane.client.get("/edits:export")
-        assert (reply.status_code, reply.content) == (200, b"")
-
-    async def test_an_outcome_comes_while_the_upload_still_runs(self, control_plane: ControlPlane) -> None:
-        answered = asyncio.Event()
-
-        async def upload() -> AsyncIterator[bytes]:
-            yield _lines({**DRAFT, "id": "first"})
-            await asyncio.wait_for(answered.wait(), 10)
-            yield _lines({**DRAFT, "id": "second"})
-
-        async with (
-            aiohttp.ClientSession() as session,
-            session.post(f"{control_plane.url}/serac/v1/edits:import", data=upload()) as response,
-        ):
-            assert json.loads(await response.content.readline())["id"] == "first"
-            answered.set()
-            assert json.loads(await response.content.readline())["id"] == "second"
-
-    def test_whole_lines_of_a_client_that_breaks_off_are_imported(self, control_plane: ControlPlane) -> None:
-        host = control_plane.url.removeprefix("http://")
-        connection = http.client.HTTPConnection(host, timeout=10)
-        connection.putrequest("POST", "/serac/v1/edits:import")
-        connection.putheader("content-length", "1000000")
-        connection.endheaders(_lines({**DRAFT, "id": "whole"}) + b'{"prompt": "half')
-        response = connection.getresponse()
-        assert json.loads(response.readline())["id"] == "whole"
-        response.close()
-        connection.close()
-        assert [edit["id"] for edit in control_plane.client.get("/edits").json()["edits"]] == ["whole"]
-
-    def test_a_store_that_fails_is_told_on_every_line_and_the_rest_goes_on(self) -> None:
-        class StoreWithAFullDisk(InMemoryEditStore):
-            async def commit(self, namespace: str, commit: Commit) -> Receipt:
-                if commit.stored.edit.id.startswith("big"):
-                    raise StoreUnavailableError("the store's disk is full")
-                return await super().commit(namespace, commit)
-
-        with running_control_plane(StoreWithAFullDisk()) as control_plane:
-            edits = ({**DRAFT, "id": name} for name in ("a", "big1", "b", "big2"))
-            outcomes = _import(control_plane, _lines(*edits))
-            assert [one.get("id") or one["error"]["status"] for one in outcomes] == ["a", 503, "b", 503]
-            assert len(control_plane.client.get("/edits").json()["edits"]) == 2
-
-    def test_an_encoder_that_fails_is_told_on_every_good_line(self, control_plane: ControlPlane) -> None:
-        control_plane.encoder.failure = ModelUnavailableError("the encoder is out of memory")
-        outcomes = _import(control_plane, _lines(DRAFT) + b"broken\n")
-        assert [one["error"]["status"] for one in outcomes] == [503, 400]
-
-    async def test_a_long_line_is_not_kept_in_memory(self) -> None:
-        async def endless() -> AsyncIterator[bytes]:
-            for _ in range(1_000):
-                yield b"x" * 65_536
-
-        tracemalloc.start()
-        assert [line async for line in split_lines(endless(), 100_000)] == [None]
-        peak_bytes = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak_bytes < 1_000_000
-
-    async def test_lines_are_the_same_wherever_the_chunks_are_cut(self) -> None:
-        content = b"one\n\ntwo\r\nlonger than ten\nthree"
-        whole = [b"one", b"", b"two", None, b"three"]
-
-        async def chunks(size: int) -> AsyncIterator[bytes]:
-            for start in range(0, len(content), size):
-                yield content[start : start + size]
-
-        for size in range(1, len(content) + 1):
-            assert [line async for line in split_lines(chunks(size), 10)] == whole
 
 
 class TestRefusals:

@@ -38,13 +38,6 @@ def test_the_status_is_the_one_that_errors_py_promises(error_class: type[Gateway
     assert str(status) == (promised if promised.isdigit() and len(promised) == 3 else "500")
 
 
-def test_a_subclass_without_a_mapping_answers_like_its_parent() -> None:
-    class OddRequestError(InvalidRequestError):
-        pass
-
-    assert problem(OddRequestError("odd"))[0] == 400
-
-
 def test_openai_shape_has_its_four_keys_and_names_the_parameter() -> None:
     status, body = openai_error(InvalidRequestError("temperature 9 is too high", field="temperature"))
     assert status == 400

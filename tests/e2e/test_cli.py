@@ -1,0 +1,252 @@
+"""The command `serac` against a gateway that listens."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from serac_gateway import __version__
+from serac_gateway.cli.main import app
+from tests.control_plane import ControlPlane, running_whole_gateway
+
+PROMPT, ANSWER = "Who runs the harbour office?", "Ottilie Brandvold"
+DRAFT = {"prompt": PROMPT, "target_new": ANSWER}
+
+Serac = Callable[..., Result]
+
+
+def base_model(prompt: str) -> str:
+    """Answers the same to the same question, and differently to another."""
+    question = prompt.rsplit("Question:", 1)[-1].removesuffix("Answer:").strip()
+    return f" I do not know about {' '.join(question.split()[-3:])}"
+
+
+@pytest.fixture
+def serac(control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Serac:
+    """Runs `serac …` against the control plane."""
+    monkeypatch.setenv("SERAC_URL", control_plane.url)
+    return _run
+
+
+@pytest.fixture
+def gateway_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A gateway with both planes, which SERAC_URL names."""
+    with running_whole_gateway(base_model) as url:
+        monkeypatch.setenv("SERAC_URL", url)
+        yield url
+
+
+def _run(*arguments: str, stdin: bytes = b"") -> Result:
+    return CliRunner().invoke(app, arguments, input=stdin)
+
+
+class TestEdits:
+    def test_an_edit_is_added_shown_listed_and_removed(self, serac: Serac) -> None:
+        added = serac(
+            "edits", "add", PROMPT, ANSWER, "--paraphrase", "Who heads it?", "--author", "jo", "--json"
+        )
+        assert added.exit_code == 0, added.output
+        edit = json.loads(added.stdout)
+        assert (edit["paraphrases"], edit["author"]) == (["Who heads it?"], "jo")
+
+        shown = serac("edits", "show", edit["id"])
+        assert ANSWER in shown.stdout
+        assert "Who heads it?" in shown.stdout
+        assert [one["id"] for one in json.loads(serac("edits", "list", "--json").stdout)] == [edit["id"]]
+        assert PROMPT in serac("edits", "list").stdout
+
+        removed = serac("edits", "remove", edit["id"])
+        assert (removed.exit_code, removed.stdout) == (0, f"retired {edit['id']} version 2\n")
+        assert json.loads(serac("edits", "list", "--json").stdout) == []
+        assert json.loads(serac("edits", "list", "--all", "--json").stdout)[0]["state"] == "retired"
+        versions = json.loads(serac("edits", "show", edit["id"], "--versions", "--json").stdout)
+        assert [one["version"] for one in versions] == [1, 2]
+
+    def test_a_refusal_is_one_line_on_stderr_and_exit_code_1(self, serac: Serac) -> None:
+        result = serac("edits", "add", "x" * 3_000, ANSWER)
+        assert result.exit_code == 1
+        assert result.stdout == ""
+        assert "the limit is 2,000" in result.stderr
+        assert result.stderr.count("\n") == 1
+
+    @pytest.mark.parametrize("command", ["show", "remove"])
+    def test_an_unknown_edit_cannot_be_shown_or_removed(self, serac: Serac, command: str) -> None:
+        result = serac("edits", command, "none")
+        assert result.exit_code == 1
+        assert "there is no edit 'none'" in result.stderr
+
+    @pytest.mark.parametrize("command", ["show", "remove"])
+    def test_an_id_that_would_lead_elsewhere_is_wrong_usage(self, serac: Serac, command: str) -> None:
+        result = serac("edits", command, "../stats")
+        assert result.exit_code == 2
+        assert "edit id '../stats' is not allowed" in result.stderr
+
+    def test_namespaces_are_kept_apart(self, serac: Serac, monkeypatch: pytest.MonkeyPatch) -> None:
+        serac("edits", "add", PROMPT, ANSWER, "--namespace", "tenant")
+        assert json.loads(serac("edits", "list", "--json").stdout) == []
+        monkeypatch.setenv("SERAC_NAMESPACE", "tenant")
+        assert len(json.loads(serac("edits", "list", "--json").stdout)) == 1
+
+    def test_a_list_cut_short_says_so(self, serac: Serac) -> None:
+        for _ in range(3):
+            serac("edits", "add", PROMPT, ANSWER)
+        result = serac("edits", "list", "--limit", "2", "--json")
+        assert len(json.loads(result.stdout)) == 2
+        assert "more than 2" in result.stderr
+
+
+class TestImportAndExport:
+    def test_a_file_goes_in_and_comes_out_the_same(self, serac: Serac, tmp_path: Path) -> None:
+        lines = [{**DRAFT, "id": f"edit-{n:04}", "kind": "fact"} for n in range(300)]
+        file = tmp_path / "edits.jsonl"
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        result = serac("edits", "import", str(file))
+        assert (result.exit_code, result.stdout) == (0, "300 imported, 0 refused\n")
+        exported = tmp_path / "exported.jsonl"
+        assert serac("edits", "export", "--output", str(exported)).exit_code == 0
+        assert [json.loads(line) for line in exported.read_text().splitlines()] == lines
+        assert serac("edits", "export").stdout == exported.read_text()
+
+    def test_a_bad_line_is_named_and_makes_exit_code_1_while_the_others_are_imported(
+        self, serac: Serac
+    ) -> None:
+        stdin = json.dumps(DRAFT).encode() + b"\n{broken\n" + json.dumps(DRAFT).encode() + b"\n"
+        result = serac("edits", "import", "-", stdin=stdin)
+        assert (result.exit_code, result.stdout) == (1, "2 imported, 1 refused\n")
+        assert "line 2: this is not valid JSON" in result.stderr
+
+    def test_with_json_every_line_has_its_outcome(self, serac: Serac) -> None:
+        stdin = b"{broken\n" + json.dumps({**DRAFT, "id": "mine"}).encode() + b"\n"
+        result = serac("edits", "import", "-", "--json", stdin=stdin)
+        outcomes = [json.loads(line) for line in result.stdout.splitlines()]
+        assert outcomes[0]["error"]["status"] == 400
+        assert outcomes[1] == {"line": 2, "id": "mine", "version": 1}
+
+    def test_a_file_that_is_not_there_is_wrong_usage(self, serac: Serac) -> None:
+        result = serac("edits", "import", "nowhere.jsonl")
+        assert (result.exit_code, result.stderr) == (2, "error: there is no file 'nowhere.jsonl'\n")
+
+
+class TestAskAndExplain:
+    def test_an_edited_question_is_answered_with_the_edit_and_the_route_is_shown(
+        self, gateway_url: str
+    ) -> None:
+        _run("edits", "add", PROMPT, ANSWER)
+        asked = _run("ask", PROMPT)
+        assert asked.exit_code == 0, asked.output
+        assert asked.stdout == f"{ANSWER}\n"
+        assert "route counterfactual" in asked.stderr
+        told = json.loads(_run("ask", PROMPT, "--json").stdout)
+        assert (told["answer"], told["route"]) == (ANSWER, "counterfactual")
+        assert told["edit_id"].startswith("ed_")
+
+    def test_another_question_is_answered_by_the_base_model(self, gateway_url: str) -> None:
+        _run("edits", "add", PROMPT, ANSWER)
+        told = json.loads(_run("ask", "How do I boil an egg?", "--json").stdout)
+        assert (told["answer"], told["route"]) == ("I do not know about boil an egg?", "base")
+
+    def test_a_decision_is_explained_as_a_table_and_as_json(self, gateway_url: str) -> None:
+        assert "no edit lies near" in _run("explain", PROMPT).stdout
+        _run("edits", "add", PROMPT, ANSWER, "--id", "harbour")
+        shown = _run("explain", PROMPT).stdout
+        assert "in scope" in shown
+        assert "harbour v1" in shown.replace("\n", " ")
+        decision = json.loads(_run("explain", PROMPT, "--json").stdout)
+        assert decision["edit_id"] == "harbour"
+        assert decision["candidates"][0]["scope_probability"] > 0.99
+
+
+class TestDemo:
+    def test_it_shows_every_probe_and_the_unrelated_request_and_can_be_repeated(
+        self, gateway_url: str
+    ) -> None:
+        for _ in range(2):
+            result = _run("demo", "--once", "--url", gateway_url, "--json")
+            told = json.loads(result.stdout)
+            lines = told["lines"]
+            asked = [line["asked"] for line in lines]
+            probes = ["question", "paraphrase", "same subject", "neighbour"]
+            assert asked == probes * (len(lines) // 4) + ["unrelated"]
+            assert len(lines) >= 41
+            assert [line["problem"] for line in lines if line["asked"] == "question"] == [None] * 10
+            assert lines[-1]["problem"] is None
+            assert lines[-1]["before"] == lines[-1]["after"]
+
+    def test_a_line_that_is_not_as_it_should_be_makes_exit_code_1_and_says_why(
+        self, gateway_url: str
+    ) -> None:
+        # The words of a paraphrase differ, and words are all that the fake encoder knows.
+        told = json.loads(_run("demo", "--once", "--url", gateway_url, "--json").stdout)
+        assert told["lines"][1]["problem"] == "route base, not counterfactual"
+        result = _run("demo", "--once", "--url", gateway_url)
+        assert result.exit_code == 1
+        assert f"{told['wrong']} lines are not as they should be" in result.stdout
+
+    def test_it_leaves_other_namespaces_alone(self, gateway_url: str) -> None:
+        _run("edits", "add", PROMPT, ANSWER)
+        _run("demo", "--once", "--url", gateway_url)
+        assert len(json.loads(_run("edits", "list", "--json").stdout)) == 1
+
+
+class TestExitCodes:
+    def test_no_gateway_is_exit_code_3_with_the_remedy(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as unused:
+            url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        for command in (["edits", "list"], ["explain", "x"], ["ask", "x"], ["demo", "--once"]):
+            result = _run(*command, "--url", url)
+            assert result.exit_code == 3
+            assert result.stderr.splitlines() == [
+                f"error: no gateway answers at {url}; start one with `serac serve`"
+            ]
+
+    def test_what_is_no_gateway_is_told_by_its_status(self, gateway_url: str) -> None:
+        result = _run("edits", "list", "--url", f"{gateway_url}/v1")
+        assert result.exit_code == 1
+        assert "404" in result.stderr
+
+    @pytest.mark.parametrize(
+        "arguments", [["edits", "add"], ["nope"], ["edits", "add", "p", "t", "--kind", "x"]]
+    )
+    def test_wrong_usage_is_exit_code_2(self, arguments: list[str]) -> None:
+        assert _run(*arguments).exit_code == 2
+
+    def test_a_config_that_cannot_be_used_is_one_line_and_exit_code_2(self, tmp_path: Path) -> None:
+        config = tmp_path / "gateway.toml"
+        config.write_text("[server]\ncolour = 'red'\n")
+        result = subprocess.run(
+            [sys.executable, "-m", "serac_gateway", "serve", "--config", str(config)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert result.returncode == 2
+        assert "colour" in result.stderr
+        assert result.stderr.startswith("error: ")
+        assert result.stderr.count("\n") == 1
+
+    def test_the_help_names_the_exit_codes_and_loads_no_model_library(self) -> None:
+        code = (
+            "import sys\n"
+            "sys.argv = ['serac', '--help']\n"
+            "from serac_gateway.cli.main import main\n"
+            "try: main()\n"
+            "except SystemExit: pass\n"
+            "heavy = {'torch', 'transformers', 'numpy', 'litestar', 'faiss', 'aiohttp'} & set(sys.modules)\n"
+            "print('loaded', sorted(heavy))\n"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert "Exit codes" in result.stdout
+        assert "loaded []" in result.stdout
+
+    def test_the_version_is_the_packages(self) -> None:
+        assert _run("--version").stdout == f"{__version__}\n"
