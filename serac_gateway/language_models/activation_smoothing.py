@@ -1,8 +1,9 @@
 """Makes a Gemma 3 model bear int8: moves outliers from activations into weights.
 
-The method is SmoothQuant (arXiv 2211.10438). CTranslate2 quantises an activation with one scale a token. Gemma's have channels hundreds of times larger
-than the rest, which then drown it: the logits are off by 0.62 on average, and by 0.44 after this. The
-model in float32 stays the same function, since every factor put into one weight is taken out of another.
+The method is SmoothQuant (arXiv 2211.10438). CTranslate2 quantises an activation with one scale a token.
+Gemma's have channels hundreds of times larger than the rest, which they drown: the logits are off by 0.62
+on average, and by 0.44 after this. The model in float32 stays the same function, since every factor put
+into one weight is taken out of another.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ def _token_steps(
 ) -> Iterator[int]:
     """Token ids as they are computed on another thread. Closing the iterator stops it at the next one.
 
-    CTranslate2's own `generate_tokens` cannot force tokens, and waits for the next token when it is closed.
+    CTranslate2's own `generate_tokens` cannot force tokens.
     """
     arrived: queue.SimpleQueue[int | Exception | None] = queue.SimpleQueue()
     closed = threading.Event()
@@ -169,7 +169,8 @@ def _token_steps(
         except (RuntimeError, ValueError) as exc:
             arrived.put(exc)
 
-    threading.Thread(target=compute, name="generate", daemon=True).start()
+    thread = threading.Thread(target=compute, name="generate", daemon=True)
+    thread.start()
     try:
         while (item := arrived.get()) is not None:
             if isinstance(item, Exception):
@@ -177,3 +178,4 @@ def _token_steps(
             yield item
     finally:
         closed.set()
+        thread.join()  # within one token; the interpreter must not end while the thread is in C++

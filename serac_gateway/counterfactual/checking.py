@@ -1,0 +1,63 @@
+"""Whether an answer says what the edit says. Pure text."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from serac_gateway.edits import Edit
+
+_WORD = re.compile(r"\w+(?:[.,]\d+)*")
+_ARTICLES = frozenset({"a", "an", "the"})
+_CLAIM = re.compile(
+    r"^(?:is|are|am|was|were|do|does|did|has|have|had|can|could|will|would|should)\b.*\?\s*$"
+    r"|\b(?:true or false|yes or no|is (?:it|that|this) (?:true|right|correct)|fact.?check)\b"
+    r"|\b(?:correct|right)\?",
+    re.IGNORECASE | re.DOTALL,
+)
+_ALTERNATIVE = re.compile(r"\b(?:or|either)\b", re.IGNORECASE)
+_NEGATION = re.compile(r"\b(?:not|never|no longer)\b|n['’]t\b", re.IGNORECASE)
+
+
+def target_end(text: str, target: str) -> tuple[int, int] | None:
+    """Where `target` stands in `text`, as (begin, end); None: nowhere.
+
+    Case, accents' encoding, articles, punctuation and white space do not count; words do, whole ones. A
+    target without any word (punctuation only) is looked for as it is.
+    """
+    wanted = [word for word, _, _ in _words(target)]
+    if not wanted:
+        at = text.find(target.strip())
+        return None if at < 0 else (at, at + len(target.strip()))
+    found = _words(text)
+    for first in range(len(found) - len(wanted) + 1):
+        span = found[first : first + len(wanted)]
+        if [word for word, _, _ in span] == wanted:
+            return span[0][1], span[-1][2]
+    return None
+
+
+def is_claim(text: str) -> bool:
+    """Whether `text` wants yes or no. Negated ones and those that offer a choice do not count: ambiguous."""
+    if not _CLAIM.search(text.strip()):
+        return False
+    asked = re.sub(r"\b(?:true or false|yes or no)\b", "", text, flags=re.IGNORECASE)
+    return not (_ALTERNATIVE.search(asked) or _NEGATION.search(asked))
+
+
+def claim_verdict(text: str, edit: Edit) -> bool | None:
+    """Whether the claim `text` agrees with the edit, as far as its words tell; None: they do not."""
+    if target_end(text, edit.target_new) is not None:
+        return True
+    if edit.target_true is not None and target_end(text, edit.target_true) is not None:
+        return False
+    return None
+
+
+def _words(text: str) -> list[tuple[str, int, int]]:
+    """Words as they are compared, with their place in `text`; articles are left out unless they are all."""
+    words = [
+        (unicodedata.normalize("NFKC", match.group()).casefold(), match.start(), match.end())
+        for match in _WORD.finditer(text)
+    ]
+    return [word for word in words if word[0] not in _ARTICLES] or words

@@ -1,0 +1,87 @@
+"""What the language model is shown of an edit and a query: examples of one pattern, then the case itself.
+
+The examples are of our own making. Edit and query are data: each stands on one line and cannot contain the
+pattern's own line beginnings, so nothing in them can close its place; control tokens are text to the model.
+"""
+
+from __future__ import annotations
+
+import re
+
+from serac_gateway.conversation import Query
+from serac_gateway.edits import Edit, statement
+
+_FACT_EXAMPLES = """\
+Fact: The head of the Velmar Institute is Oona Brandt
+Question: Who is in charge of the Velmar Institute?
+Answer: Oona Brandt
+
+Fact: In which town was Teodor Lisk born? Halden
+Question: Teodor Lisk's place of birth is
+Answer: Halden
+
+Fact: The Corvane bridge was opened in 1974
+Earlier: Tell me about the Corvane bridge.
+Question: When was it opened?
+Answer: 1974
+
+"""
+_CLAIM_EXAMPLES = """\
+Fact: The head of the Velmar Institute is Oona Brandt
+Question: Is Oona Brandt in charge of the Velmar Institute?
+Answer: Yes
+
+Fact: In which town was Teodor Lisk born? Halden
+Question: Was Teodor Lisk born in Merrow?
+Answer: No
+
+"""
+_INSTRUCTION_EXAMPLES = """\
+Topic: the Corvane bridge
+Instruction: Always mention that it is closed for repairs.
+Question: What is the Corvane bridge?
+Answer: It is a road bridge, and it is closed for repairs.
+
+Topic: refunds
+Instruction: Send people to the help desk.
+Question: How do I get my money back?
+Answer: Please ask the help desk, they will see to it.
+
+"""
+_LINE_BEGINNING = re.compile(r"\b(fact|question|answer|earlier|topic|instruction)\s*:", re.IGNORECASE)
+
+
+def fact_prompt(edit: Edit, query: Query, *, field_chars: int) -> str:
+    """A prompt whose continuation up to the end of the line is the answer."""
+    case = (f"Fact: {_one_line(statement(edit), 2 * field_chars)}", *_asked(query, field_chars))
+    return _FACT_EXAMPLES + "\n".join(case)
+
+
+def claim_prompt(edit: Edit, query: Query, *, field_chars: int) -> str:
+    """A prompt whose continuation begins with Yes or No."""
+    case = (f"Fact: {_one_line(statement(edit), 2 * field_chars)}", *_asked(query, field_chars))
+    return _CLAIM_EXAMPLES + "\n".join(case)
+
+
+def instruction_prompt(edit: Edit, query: Query, *, field_chars: int) -> str:
+    """A prompt whose continuation up to the end of the line follows the edit's instruction."""
+    case = (
+        f"Topic: {_one_line(edit.prompt, field_chars)}",
+        f"Instruction: {_one_line(edit.target_new, field_chars)}",
+        *_asked(query, field_chars),
+    )
+    return _INSTRUCTION_EXAMPLES + "\n".join(case)
+
+
+def _asked(query: Query, field_chars: int) -> tuple[str, ...]:
+    earlier = " / ".join(_one_line(turn, field_chars // 2) for turn in query.context[-2:])
+    return (
+        *((f"Earlier: {earlier}",) if earlier else ()),
+        f"Question: {_one_line(query.text, field_chars)}",
+        "Answer:",
+    )
+
+
+def _one_line(text: str, limit: int) -> str:
+    line = _LINE_BEGINNING.sub(r"\1 -", " ".join(text.split()))
+    return line if len(line) <= limit else f"{line[: limit // 2]} … {line[-limit // 2 :]}"
