@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -15,8 +16,6 @@ from rich.table import Table
 from serac_gateway.cli.console import EXIT_REFUSED, print_json, run, stderr, stdout
 from serac_gateway.cli.demo_walk import Line, load_demo, request_count, walk
 from serac_gateway.cli.serving import serve_gateway
-
-_WARNING = 30
 
 
 def demo(*, once: bool, url: str | None, data_dir: Path | None, port: int, as_json: bool) -> None:
@@ -46,7 +45,7 @@ def demo(*, once: bool, url: str | None, data_dir: Path | None, port: int, as_js
         on_ready=lambda address: threading.Thread(
             target=walk_beside_the_server, args=(address,), name="demo", daemon=True
         ).start(),
-        log_level=_WARNING,
+        log_level=logging.WARNING,
     )
     if once:
         raise typer.Exit(exit_codes[0] if exit_codes else EXIT_REFUSED)
