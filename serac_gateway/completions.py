@@ -17,6 +17,8 @@ MAX_TOKENS = 1_000_000
 """More than any context window; a larger number is not one that was meant."""
 
 
+SEEDS = 2**31
+"""Generators take 32 bits at most, OpenAI's clients 64 with a sign."""
 STREAM_END = b"data: [DONE]\n\n"
 
 
@@ -41,6 +43,7 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """None: not given."""
     top_p: float = 1.0
     seed: int | None = None
+    """In 0..SEEDS-1: a seed of another number is folded into that."""
     stop: tuple[str, ...] = ()
 
 
@@ -176,7 +179,7 @@ def parse_completion_request(endpoint: Endpoint, body: object) -> CompletionRequ
         max_tokens=fields.max_completion_tokens or fields.max_tokens,
         temperature=fields.temperature,
         top_p=fields.top_p,
-        seed=fields.seed,
+        seed=None if fields.seed is None else fields.seed % SEEDS,
         stop=tuple(text for text in stop if text),
     )
 

@@ -44,6 +44,11 @@ class EmbeddedUpstream(Upstream):
         """Base URL with /v1, for asking the base model without the gateway."""
         self._http = http
 
+    @property
+    def process_id(self) -> int:
+        """Of the child."""
+        return self._process.pid
+
     def send(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
         """See `Upstream.send`."""
         return self._http.send(request)

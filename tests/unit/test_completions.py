@@ -51,7 +51,7 @@ def test_parameters_that_are_given_are_read() -> None:
     )  # fmt: skip
     assert request == CompletionRequest(
         endpoint=Endpoint.CHAT, model="m", stream=True, include_usage=True, choices=2, max_tokens=7,
-        temperature=1.0, top_p=0.5, seed=-1, stop=("a", "b"),
+        temperature=1.0, top_p=0.5, seed=2**31 - 1, stop=("a", "b"),
     )  # fmt: skip
     assert request_of(stop="end").stop == ("end",)
     assert not request_of(stream_options={"include_usage": True}).include_usage
@@ -78,6 +78,7 @@ def test_any_parameters_give_a_request_in_range_or_a_reason(endpoint: Endpoint, 
     assert outcome.choices >= 1
     assert outcome.max_tokens is None or outcome.max_tokens >= 1
     assert 0 < outcome.top_p <= 1
+    assert outcome.seed is None or 0 <= outcome.seed < 2**31
     assert outcome.temperature is None or 0 <= outcome.temperature <= 2
 
 
