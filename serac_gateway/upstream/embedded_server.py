@@ -217,7 +217,7 @@ def main() -> None:
     arguments = parser.parse_args()
     report = _take_over_stdout()
     # Imports torch, which takes seconds: only the process that generates has to.
-    from serac_gateway.language_models.open import open_language_model
+    from serac_gateway.language_models.opening import open_language_model
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
