@@ -15,7 +15,7 @@ _LONGEST_BOUNDARY = 4
 
 
 class EventBoundaries:
-    """Holds back the part of an event that is not complete, and nothing else.
+    """Holds back the part of an event that is not complete, and nothing else; comments pass line by line.
 
     A client acts on an event only when its blank line has come, so nothing it sees is later for it. And when
     the upstream dies inside an event, an error event can follow as a whole one. Bytes are never changed: all
@@ -28,12 +28,14 @@ class EventBoundaries:
         self._done = False
 
     def feed(self, chunk: bytes) -> bytes:
-        """What can be passed on now: up to the last end of an event. Often all, sometimes b""."""
+        """What can be passed on now: up to the last end of an event or of a comment between two."""
         if not self.held and chunk.endswith(b"\n\n"):
             self._done = chunk.endswith(STREAM_END)
             return chunk
         data = self.held + chunk
         end = _end_of_last_event(data, len(self.held))
+        while data.startswith(b":", end) and (line_end := data.find(b"\n", end)) >= 0:
+            end = line_end + 1  # a comment is whole by itself, and may be there to keep connections alive
         if end == 0 and len(data) > MAX_HELD_BYTES:
             end = len(data)
         ready, self.held = data[:end], data[end:]

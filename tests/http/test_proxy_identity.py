@@ -45,8 +45,9 @@ STREAM = (
 ).encode()
 
 
-@pytest.mark.parametrize("cut", range(0, len(STREAM), 7))
-async def test_a_stream_cut_anywhere_arrives_the_same(editing: Gateway, cut: int) -> None:
+async def test_a_stream_cut_at_any_byte_arrives_the_same(passing: Gateway) -> None:
+    cut = 0
+
     async def stream(request: ReceivedRequest, connection: ScriptedConnection) -> None:
         await connection.head(200, ("content-type", "text/event-stream"), ("transfer-encoding", "chunked"))
         for piece in (STREAM[:cut], STREAM[cut : cut + 1], STREAM[cut + 1 :]):
@@ -54,10 +55,11 @@ async def test_a_stream_cut_anywhere_arrives_the_same(editing: Gateway, cut: int
                 await connection.chunk(piece)
         await connection.end()
 
-    editing.upstream.script = stream
-    response = await editing.post(chat(OTHER_QUESTION, stream=True))
-    assert response.complete
-    assert response.body == STREAM
+    passing.upstream.script = stream
+    for cut in range(len(STREAM)):  # noqa: B007 - the script reads it
+        response = await passing.post(chat(OTHER_QUESTION, stream=True))
+        assert response.complete
+        assert response.body == STREAM
 
 
 async def test_an_event_stream_without_a_last_blank_line_arrives_whole(passing: Gateway) -> None:

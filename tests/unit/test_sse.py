@@ -25,16 +25,24 @@ def test_however_a_stream_is_cut_whole_events_come_out_and_no_byte_is_lost(
     given_out = []
     for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
         given_out.append(boundaries.feed(whole[start:end]))
-        assert given_out[-1] == b"" or given_out[-1].endswith(ENDS)
+        assert given_out[-1] == b"" or given_out[-1].endswith((*ENDS, b": ping\n", b": ping\r\n"))
     assert b"".join(given_out) + boundaries.held == whole
     assert b"".join(given_out) == stream
 
 
 def test_an_event_comes_out_as_soon_as_its_last_byte_is_there() -> None:
-    for event in (b"data: 1\n\n", b"data: 1\r\n\r\n", b": c\n\n"):
+    for event in (b"data: 1\n\n", b"data: 1\r\n\r\n", b"event: c\ndata: 1\n\n"):
         boundaries = EventBoundaries()
         outputs = [boundaries.feed(event[at : at + 1]) for at in range(len(event))]
         assert outputs == [b""] * (len(event) - 1) + [event]
+
+
+def test_a_comment_between_events_does_not_wait_for_a_blank_line() -> None:
+    boundaries = EventBoundaries()
+    assert boundaries.feed(b": pi") == b""
+    assert boundaries.feed(b"ng\n") == b": ping\n"
+    assert boundaries.feed(b"data: 1\n: not between\n") == b""
+    assert boundaries.feed(b"\n:\r\nda") == b"data: 1\n: not between\n\n:\r\n"
 
 
 def test_a_chunk_of_whole_events_is_not_copied() -> None:
