@@ -84,6 +84,7 @@ class EmbeddedValkey:
         self._log_offset = 0
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
+        self._stopping = False
 
     @classmethod
     async def start(cls, folder: Path) -> Self:
@@ -128,11 +129,10 @@ class EmbeddedValkey:
 
     async def stop(self) -> None:
         """End the server, and let the folder go. Idempotent."""
+        self._stopping = True  # a cancellation alone can get lost in the client's connecting
         if self._supervisor is not None:
             self._supervisor.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._supervisor
-            self._supervisor = None
+            await asyncio.wait([self._supervisor])
         if self._process is not None:
             await _end(self._process)
         if self._lock >= 0:
@@ -192,7 +192,7 @@ class EmbeddedValkey:
     async def _supervise(self) -> None:
         """Start the server again whenever it ends by itself: killed, out of memory, its disk full."""
         pause_s = _POLL_S
-        while True:
+        while not self._stopping:
             assert self._process is not None
             code = await self._process.wait()
             log.error("%s", self._failure(f"ended with code {code} and is started again"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.embedded_valkey import EmbeddedValkey
 from serac_gateway.stores.redis import RedisStore
 
 
@@ -17,9 +16,4 @@ async def open_store(url: str | None, data_path: Path) -> EditStore:
     """
     if url is not None:
         return await RedisStore.open(url)
-    server = await EmbeddedValkey.start(data_path / "valkey")
-    try:
-        return await RedisStore.open(server.url, name=server.name, server=server)
-    except BaseException:
-        await server.stop()
-        raise
+    return await RedisStore.open_embedded(data_path / "valkey")

@@ -1,0 +1,56 @@
+"""Edits and commits in few words, for the tests of edit stores."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from serac_gateway.edits import Edit, EditDraft, EditState, first_version
+from serac_gateway.stores.base import Action, Commit, EditStore, FormVectors, Receipt, StoredEdit
+
+NS = "default"
+
+
+def new(edit_id: str, *, namespace: str = NS, **fields: object) -> Edit:
+    fields = {"prompt": f"Who runs {edit_id}?", "target_new": "Ann", **fields}
+    return first_version(EditDraft(id=edit_id, **fields), namespace=namespace)
+
+
+def next_of(edit: Edit, **fields: object) -> Edit:
+    return msgspec.structs.replace(edit, version=edit.version + 1, **fields)
+
+
+def commit_of(
+    action: Action, edit: Edit, *, key: str | None = None, fingerprint: str = "", seed: int = 0
+) -> Commit:
+    vectors_FD = np.random.default_rng(seed).standard_normal((2, 5), dtype=np.float32)
+    stored = StoredEdit(edit=edit, vectors=FormVectors(fingerprint=f"encoder {seed}", vectors_FD=vectors_FD))
+    return Commit(action=action, stored=stored, idempotency_key=key, request_fingerprint=fingerprint)
+
+
+async def add(store: EditStore, edit: Edit, **more: object) -> Receipt:
+    return await store.commit(edit.namespace, commit_of(Action.ADD, edit, **more))
+
+
+async def update(store: EditStore, edit: Edit, **more: object) -> Receipt:
+    return await store.commit(edit.namespace, commit_of(Action.UPDATE, edit, **more))
+
+
+async def snapshot(store: EditStore, namespace: str = NS) -> dict[str, StoredEdit]:
+    found = [stored async for stored in store.snapshot(namespace)]
+    by_id = {stored.edit.id: stored for stored in found}
+    assert len(by_id) == len(found)
+    return by_id
+
+
+async def walk(
+    store: EditStore, *, limit: int, state: EditState | None = None, namespace: str = NS
+) -> list[Edit]:
+    edits, cursor = [], None
+    while True:
+        page = await store.page(namespace, cursor=cursor, limit=limit, state=state)
+        assert len(page.edits) <= limit
+        edits += page.edits
+        if page.next_cursor is None:
+            return edits
+        cursor = page.next_cursor
