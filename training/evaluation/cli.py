@@ -141,15 +141,17 @@ def latency(
     json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
     """How long decisions take: encoder alone, without and with candidates."""
+    from training.benchmarks import counterfact, unrelated
+    from training.benchmarks.base import chosen
     from training.evaluation import latency as latencies
     from training.evaluation.gateway_parts import open_parts
 
     with _config_errors():
+        stored = chosen(counterfact.load_10k(), edits=edits, seed=seed)
+        texts = latencies.queries_of(stored, unrelated.load().traffic, count=queries)
         parts = open_parts(encoder=encoder, classifier=classifier)
         with _progress() as on_progress:
-            found = run_command(
-                latencies.measure(parts, edits=edits, queries=queries, seed=seed, on_progress=on_progress)
-            )
+            found = run_command(latencies.measure(parts, stored=stored, texts=texts, on_progress=on_progress))
     if json:
         print_json(found)
     else:

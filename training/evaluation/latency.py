@@ -11,8 +11,7 @@ import msgspec
 from serac_gateway.conversation import Query
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.routing import EditRouter
-from training.benchmarks import counterfact, unrelated
-from training.benchmarks.base import chosen
+from training.benchmarks.base import Benchmark, Probe
 from training.evaluation.deciding import NAMESPACE, InProcessDecider
 from training.evaluation.gateway_parts import GatewayParts
 from training.evaluation.metrics import median, percentile
@@ -54,17 +53,21 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     with_candidate: Decided | None
 
 
-async def measure(
-    parts: GatewayParts, *, edits: int, queries: int, seed: int = 0, on_progress: OnProgress = silent
-) -> Latency:
-    """Time decisions about unrelated traffic and about rephrased prompts, `queries` of each."""
-    stored = chosen(counterfact.load_10k(), edits=edits, seed=seed)
-    traffic = [probe.text for probe in unrelated.load().traffic if not probe.context]
-    rephrased = [probe.text for case in stored.cases for probe in case.probes if probe.kind == "rephrase"]
-    short = [
-        [text for text in texts if len(text.split()) <= _MAX_WORDS][:queries]
-        for texts in (traffic, rephrased)
+def queries_of(edits: Benchmark, traffic: Sequence[Probe], *, count: int) -> list[str]:
+    """`count` short texts of unrelated traffic, and as many rephrased prompts of the edits."""
+    groups = (
+        [probe.text for probe in traffic if not probe.context],
+        [probe.text for case in edits.cases for probe in case.probes if probe.kind == "rephrase"],
+    )
+    return [
+        text for texts in groups for text in [one for one in texts if len(one.split()) <= _MAX_WORDS][:count]
     ]
+
+
+async def measure(
+    parts: GatewayParts, *, stored: Benchmark, texts: Sequence[str], on_progress: OnProgress = silent
+) -> Latency:
+    """Store the edits of `stored` and time a decision about each text."""
     async with InProcessDecider(
         encoder=parts.encoder, classifier=parts.classifier, make_index=parts.make_index
     ) as decider:
@@ -72,7 +75,6 @@ async def measure(
             [case.edit for case in stored.cases],
             lambda count: on_progress("storing edits", count, len(stored.cases)),
         )
-        texts = [text for group in short for text in group]
         timed = _timed(decider.router, texts, on_progress)
         return Latency(
             edits=len(stored.cases),
