@@ -1,0 +1,324 @@
+"""Builds every part, puts them together, and serves. No other module constructs what it uses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvicorn
+from litestar import Litestar, asgi
+from litestar.datastructures import State
+from litestar.types import Receive, Scope, Send
+
+from serac_gateway.classifiers.base import ScopeClassifier
+from serac_gateway.classifiers.similarity import SimilarityClassifier
+from serac_gateway.config import UPSTREAM_API_KEY_VARIABLE, GatewayConfig
+from serac_gateway.counterfactual.base import CounterfactualModel
+from serac_gateway.counterfactual.prompted import PromptedCounterfactualModel
+from serac_gateway.editing import Editor
+from serac_gateway.encoders.base import Encoder
+from serac_gateway.encoders.onnx import open_embedded_encoder
+from serac_gateway.encoders.sentence_transformer import SentenceTransformerEncoder, embedded_minilm_path
+from serac_gateway.errors import ConfigError
+from serac_gateway.http.answering import CounterfactualAnswers
+from serac_gateway.http.control_plane import control_router, openapi_config
+from serac_gateway.http.exception_handlers import EXCEPTION_HANDLERS
+from serac_gateway.http.health import HealthController
+from serac_gateway.http.parts import ControlParts, Readiness
+from serac_gateway.http.proxy import DataPlane
+from serac_gateway.http.request_ids import add_request_id
+from serac_gateway.indexes.base import EditIndex
+from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+from serac_gateway.indexes.faiss_gpu import CudaDevice, FaissGpuIndex, cuda_device_count
+from serac_gateway.language_models.opening import open_language_model
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.metrics import RouteCounts
+from serac_gateway.routing import EditRouter
+from serac_gateway.stores.open import open_store
+from serac_gateway.upstream.base import Upstream
+from serac_gateway.upstream.embedded import start_embedded_upstream
+from serac_gateway.upstream.http import HttpUpstream
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = Path(__file__).parent / "weights"
+_KEEP_ALIVE_S = 90
+"""Above the 60 s after which common load balancers close an idle connection themselves."""
+
+OnProgress = Callable[[str, str], None]
+"""Told the part that is being loaded, and what it is doing."""
+
+
+class Models(msgspec.Struct, frozen=True, kw_only=True):
+    """What decides and what answers."""
+
+    encoder: Encoder
+    classifier: ScopeClassifier
+    counterfactual: CounterfactualModel
+
+
+def open_models(config: GatewayConfig, on_progress: OnProgress = lambda part, text: None) -> Models:
+    """Load encoder, scope classifier and counterfactual model. Takes seconds, or a minute the first time.
+
+    Raises:
+        ConfigError: Weights are missing, damaged or do not fit together.
+    """
+    encoder, classifier = open_decision_models(config, on_progress)
+    language_model = open_language_model(
+        config.models.counterfactual, config.data_path, lambda text: on_progress("counterfactual model", text)
+    )
+    return Models(
+        encoder=encoder,
+        classifier=classifier,
+        counterfactual=PromptedCounterfactualModel(language_model),
+    )
+
+
+def open_decision_models(
+    config: GatewayConfig, on_progress: OnProgress = lambda part, text: None
+) -> tuple[Encoder, ScopeClassifier]:
+    """Load what a decision needs.
+
+    Raises:
+        ConfigError: Weights are missing, damaged or do not fit together.
+    """
+    encoder: Encoder
+    if config.models.encoder is None:
+        encoder = open_embedded_encoder(
+            embedded_minilm_path(), config.data_path / "models", lambda text: on_progress("encoder", text)
+        )
+    else:
+        encoder = SentenceTransformerEncoder(config.models.encoder)
+    folder = Path(config.models.scope_classifier or WEIGHTS / "similarity-minilm")
+    return encoder, SimilarityClassifier(folder, encoder_fingerprint=encoder.fingerprint)
+
+
+def index_maker(width: int) -> Callable[[], EditIndex]:
+    """Makes a namespace's index: on the GPU if faiss has one, else in memory; exact either way."""
+    if cuda_device_count():
+        device = CudaDevice()
+        return lambda: FaissGpuIndex(width, device=device)
+    return lambda: FaissFlatIndex(width)
+
+
+@asynccontextmanager
+async def open_gateway(
+    config: GatewayConfig, *, on_progress: OnProgress = lambda part, text: None
+) -> AsyncIterator[Litestar]:
+    """The whole gateway as an ASGI application, its parts closed in reverse order at the end.
+
+    It serves when it is given; the stored edits may still be loading, which /health/ready tells and
+    `wait_until_ready` waits for. Until then /v1 passes through and /serac/v1 answers 503.
+
+    Raises:
+        ConfigError: A part cannot be had.
+    """
+    async with AsyncExitStack() as stack:
+        config.data_path.mkdir(parents=True, exist_ok=True)
+        store = await open_store(config.store.url, config.data_path)
+        stack.push_async_callback(store.close)
+        starting = asyncio.ensure_future(_open_upstream(config, on_progress))
+        stack.push_async_callback(_close_when_started, starting)
+        models = await asyncio.to_thread(open_models, config, on_progress)
+        upstream, upstream_url = await starting
+        decision_pool = stack.enter_context(
+            ThreadPoolExecutor(config.models.decision_threads, thread_name_prefix="decision")
+        )
+        answer_pool = stack.enter_context(
+            ThreadPoolExecutor(config.models.answer_threads, thread_name_prefix="answer")
+        )
+        live_edits = LiveEdits(
+            store=store, encoder=models.encoder, make_index=index_maker(models.encoder.width)
+        )
+        router = EditRouter(
+            encoder=models.encoder,
+            live_edits=live_edits,
+            classifier=models.classifier,
+            max_candidates=config.routing.candidates,
+            scope_threshold=config.routing.scope_threshold,
+        )
+        counts = RouteCounts()
+        data_plane = DataPlane(
+            router=router,
+            upstream=upstream,
+            answers=CounterfactualAnswers(
+                model=models.counterfactual, live_edits=live_edits, pool=answer_pool, config=config.models
+            ),
+            decision_pool=decision_pool,
+            config=config,
+            counts=counts,
+        )
+        parts = ControlParts(
+            editor=Editor(
+                store=store, encoder=models.encoder, live_edits=live_edits, pool=decision_pool
+            ),
+            store=store,
+            live_edits=live_edits,
+            router=router,
+            decision_pool=decision_pool,
+            upstream_url=upstream_url,
+            route_counts=counts,
+        )  # fmt: skip
+        app = _application(data_plane, Readiness("edits"), config)
+        loading = asyncio.ensure_future(_load_edits(app.state, parts, on_progress))
+        stack.push_async_callback(_cancel, loading)
+        app.state.loading = loading
+        yield app
+
+
+async def wait_until_ready(app: Litestar) -> None:
+    """Return when the stored edits are loaded; raises what made the loading fail."""
+    await asyncio.shield(app.state.loading)
+
+
+def serve(
+    config: GatewayConfig,
+    *,
+    on_progress: OnProgress = lambda part, text: None,
+    on_ready: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Serve until SIGINT or SIGTERM; running answers may finish within the drain limit.
+
+    `on_ready` is told the gateway's URL once edits are decided on.
+
+    Raises:
+        ConfigError: A part cannot be had, or the address is taken.
+    """
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(config, on_progress, on_ready))
+
+
+class _Server(uvicorn.Server):
+    """Ends by itself on SIGINT or SIGTERM; uvicorn's own would raise the signal again, past our cleanup."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM)
+        for number in signals:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+
+async def _serve(config: GatewayConfig, on_progress: OnProgress, on_ready: Callable[[str], None]) -> None:
+    with contextlib.closing(_listener(config)) as listener:
+        async with open_gateway(config, on_progress=on_progress) as app:
+            server = _Server(
+                uvicorn.Config(
+                    app,
+                    log_level="warning",
+                    access_log=False,
+                    ws="none",
+                    server_header=False,
+                    date_header=False,  # the data plane passes the upstream's on, or adds its own
+                    timeout_keep_alive=_KEEP_ALIVE_S,
+                    timeout_graceful_shutdown=int(config.server.drain_timeout_s),
+                )
+            )
+            announcing = asyncio.ensure_future(_announce(app, server, listener, on_ready))
+            try:
+                await server.serve(sockets=[listener])
+            finally:
+                await _cancel(announcing)
+
+
+async def _announce(
+    app: Litestar, server: uvicorn.Server, listener: socket.socket, on_ready: Callable[[str], None]
+) -> None:
+    try:
+        await wait_until_ready(app)
+    except Exception:
+        server.should_exit = True
+        raise
+    host, port = listener.getsockname()[:2]
+    on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+
+def _listener(config: GatewayConfig) -> socket.socket:
+    """The listening socket, made before any model is loaded: a port that is taken shows at once."""
+    host, port = config.server.host, config.server.port
+    try:
+        family, *_, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as exc:
+        raise ConfigError(
+            f"cannot listen on {host!r} port {port}: {exc.strerror or exc};"
+            " stop what listens there or choose another --port"
+        ) from exc
+    return listener
+
+
+async def _open_upstream(config: GatewayConfig, on_progress: OnProgress) -> tuple[Upstream, str]:
+    if config.upstream.url is not None:
+        key = os.environ.get(UPSTREAM_API_KEY_VARIABLE) or None
+        return HttpUpstream(config.upstream, api_key=key), config.upstream.url
+    embedded = await start_embedded_upstream(
+        config=config.upstream,
+        data_path=config.data_path,
+        on_progress=lambda text: on_progress("base model", text),
+    )
+    return embedded, embedded.url
+
+
+async def _close_when_started(starting: asyncio.Future[tuple[Upstream, str]]) -> None:
+    if not starting.done():
+        await _cancel(starting)
+    elif not starting.cancelled() and starting.exception() is None:
+        await starting.result()[0].close()
+
+
+async def _load_edits(state: State, parts: ControlParts, on_progress: OnProgress) -> None:
+    def report(count: int) -> None:
+        readiness.note("edits", f"{count:,} loaded")
+        on_progress("edits", f"{count:,} loaded")
+
+    readiness: Readiness = state.readiness
+    total = await parts.live_edits.load(report)
+    state.control_parts = parts
+    readiness.done("edits")
+    log.info("ready with %d edits", total)
+
+
+async def _cancel(task: asyncio.Future[Any]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _application(data_plane: DataPlane, readiness: Readiness, config: GatewayConfig) -> Litestar:
+    @asgi("/v1", is_mount=True, copy_scope=False)
+    async def data_plane_mount(scope: Scope, receive: Receive, send: Send) -> None:
+        await data_plane(scope, receive, send)
+
+    return Litestar(
+        [
+            data_plane_mount,
+            control_router(max_body_bytes=config.server.max_control_body_bytes),
+            HealthController,
+        ],
+        openapi_config=openapi_config(),
+        exception_handlers=EXCEPTION_HANDLERS,
+        before_send=[add_request_id],
+        logging_config=None,  # ours is set up by the command; Litestar's would take over the root logger
+        state=State({"readiness": readiness}),
+    )
