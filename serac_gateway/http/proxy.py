@@ -24,20 +24,19 @@ from serac_gateway.completions import (
     Endpoint,
     Envelope,
     completion_id,
-    parse_completion_request,
     stream_event,
 )
 from serac_gateway.config import FailurePolicy, GatewayConfig
-from serac_gateway.conversation import MALFORMED, Bypass, Query, extract_query
 from serac_gateway.edits import DEFAULT_NAMESPACE, check_namespace
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.error_responses import RETRY_AFTER_S, openai_error
 from serac_gateway.http.exchange import ClientLeftError, Exchange
 from serac_gateway.http.relay import relay
+from serac_gateway.http.verdict import AnswerTask, Verdict, decide, log_decided, verdict_headers
 from serac_gateway.language_models.answers import Part, event_stream, whole_answer
 from serac_gateway.metrics import RouteCounts
-from serac_gateway.routing import EditRouter, Route, RouteDecision
+from serac_gateway.routing import EditRouter, Route
 from serac_gateway.upstream.base import Upstream, UpstreamRequest
 
 log = logging.getLogger(__name__)
@@ -50,22 +49,7 @@ _WHOLE_BODY_BYTES = 1_048_576
 _DOT_SEGMENT = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 _NOT_LOADED = ModelUnavailableError("the stored edits are still being loaded")
 _ENDPOINTS = {endpoint.encode(): endpoint for endpoint in Endpoint}
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a request goes, and what was found out about it on the way."""
-
-    route: Route
-    reason: str
-    decision: RouteDecision | None = None
-    query: Query | None = None
-    request: CompletionRequest | None = None
-    """Understood as far as it can be answered here."""
-    decide_ms: float | None = None
-    """From the whole request to the decision, waiting included; None if none was needed."""
-
-
-_UNDECIDED = Verdict(route=Route.BYPASS, reason="undecided")
+_UNDECIDED = Verdict(route=Route.BYPASS, reason="refused")
 
 
 class DataPlane:
@@ -116,8 +100,8 @@ class DataPlane:
             namespace = _namespace(exchange)
             endpoint = _ENDPOINTS.get(target.partition(b"?")[0]) if exchange.method == "POST" else None
             body, verdict = await self._read_and_decide(exchange, namespace, endpoint)
-            if verdict.route is Route.COUNTERFACTUAL:
-                verdict = await self._answer(exchange, verdict)
+            if verdict.task is not None:
+                verdict = await self._answer(exchange, verdict, verdict.task)
             if exchange.status is None:
                 await self._pass_on(exchange, verdict, target, body)
         except ClientLeftError:
@@ -129,7 +113,7 @@ class DataPlane:
             verdict = await _refuse(exchange, verdict, GatewayError("the gateway failed; its log says why"))
         self._counts.add(verdict.route, verdict.reason)
         if verdict.decide_ms is not None:
-            _log_decided(exchange, verdict)
+            log_decided(exchange, verdict)
 
     async def _read_and_decide(
         self, exchange: Exchange, namespace: str, endpoint: Endpoint | None
@@ -150,19 +134,15 @@ class DataPlane:
         loop = asyncio.get_running_loop()
         try:
             verdict = await loop.run_in_executor(
-                self._decision_pool, _decide, self._router, namespace, endpoint, body
+                self._decision_pool, decide, self._router, namespace, endpoint, body
             )
         except Exception as exc:
             verdict = self._after_failure("decision failed", exc, _UNDECIDED)
         return body, msgspec.structs.replace(verdict, decide_ms=(time.perf_counter() - begun) * 1_000)
 
-    async def _answer(self, exchange: Exchange, verdict: Verdict) -> Verdict:
+    async def _answer(self, exchange: Exchange, verdict: Verdict, task: AnswerTask) -> Verdict:
         """Answer here. If that fails before the first byte the new verdict says so, and nothing was sent."""
-        decision, query, request = verdict.decision, verdict.query, verdict.request
-        assert decision is not None
-        assert decision.edit is not None
-        assert query is not None
-        assert request is not None
+        request = task.request
         envelope = Envelope(
             endpoint=request.endpoint,
             id=completion_id(request.endpoint, secrets.token_hex(12)),
@@ -171,12 +151,12 @@ class DataPlane:
             system_fingerprint=SYSTEM_FINGERPRINT,
         )
         try:
-            async with aclosing(self._answers.parts(decision.edit, query, request)) as parts:
+            async with aclosing(self._answers.parts(task.edit, task.query, request)) as parts:
                 if request.stream:
                     await _stream(exchange, verdict, envelope, request, parts)
                 else:
                     answer = await whole_answer(envelope, request, parts)
-                    headers = [(b"content-type", b"application/json"), *_verdict_headers(exchange, verdict)]
+                    headers = [(b"content-type", b"application/json"), *verdict_headers(exchange, verdict)]
                     await exchange.respond(200, headers, msgspec.json.encode(answer))
         except Exception as exc:
             if exchange.status is None:
@@ -192,7 +172,7 @@ class DataPlane:
         headers = [(name, value) for name, value in exchange.headers if not name.startswith(b"x-serac-")]
         request = UpstreamRequest(method=exchange.method, target=target, headers=headers, body=body)
         async with self._upstream.send(request) as response:
-            await relay(response, exchange, _verdict_headers(exchange, verdict))
+            await relay(response, exchange, verdict_headers(exchange, verdict))
 
     def _after_failure(self, reason: str, exc: Exception, verdict: Verdict) -> Verdict:
         """The way on after our own failure: to the base model.
@@ -213,24 +193,6 @@ class DataPlane:
         return msgspec.structs.replace(verdict, route=Route.BYPASS, reason=reason)
 
 
-def _decide(router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes) -> Verdict:
-    """Runs on a worker thread: parsing a long body takes time too."""
-    try:
-        decoded = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return Verdict(route=Route.BYPASS, reason=MALFORMED.reason)
-    query = extract_query(endpoint, decoded)
-    if isinstance(query, Bypass):
-        return Verdict(route=Route.BYPASS, reason=query.reason)
-    request = parse_completion_request(endpoint, decoded)
-    if isinstance(request, Bypass):
-        return Verdict(route=Route.BYPASS, reason=request.reason)
-    (decision,) = router.decide(namespace, [query])
-    return Verdict(
-        route=decision.route, reason=decision.reason, decision=decision, query=query, request=request
-    )
-
-
 async def _stream(
     exchange: Exchange,
     verdict: Verdict,
@@ -246,7 +208,7 @@ async def _stream(
                 *exchange.own_headers(),
                 (b"content-type", b"text/event-stream; charset=utf-8"),
                 (b"cache-control", b"no-cache"),
-                *_verdict_headers(exchange, verdict),
+                *verdict_headers(exchange, verdict),
             ],
         )
         await exchange.write(first)
@@ -262,7 +224,7 @@ async def _refuse(exchange: Exchange, verdict: Verdict, error: GatewayError) -> 
     route = verdict.route if status in (502, 504) else Route.BYPASS
     reason = str(error.details.get("reason", verdict.reason))
     verdict = msgspec.structs.replace(verdict, route=route, reason=reason)
-    headers = [(b"content-type", b"application/json"), *_verdict_headers(exchange, verdict)]
+    headers = [(b"content-type", b"application/json"), *verdict_headers(exchange, verdict)]
     if status == 503:
         headers.append((b"retry-after", str(RETRY_AFTER_S).encode()))
     await exchange.respond(status, headers, msgspec.json.encode(body))
@@ -293,43 +255,3 @@ def _namespace(exchange: Exchange) -> str:
         return check_namespace(given.decode("latin-1"))
     except InvalidRequestError as error:
         raise InvalidRequestError(error.message, field="x-serac-namespace") from error
-
-
-def _verdict_headers(exchange: Exchange, verdict: Verdict) -> list[tuple[bytes, bytes]]:
-    headers = [(b"x-serac-route", verdict.route.encode())]
-    if (exchange.header(b"x-serac-debug") or b"").lower() not in (b"true", b"1"):
-        return headers
-    headers.append((b"x-serac-reason", verdict.reason.encode()))
-    decision = verdict.decision
-    if decision is None:
-        return headers
-    if decision.edit is not None:
-        headers.append((b"x-serac-edit-id", decision.edit.id.encode()))
-        headers.append((b"x-serac-edit-version", str(decision.edit.version).encode()))
-    if decision.scope_probability is not None:
-        headers.append((b"x-serac-scope-probability", f"{decision.scope_probability:.4f}".encode()))
-    timings = decision.timings
-    parts = (
-        ("encode", timings.encode_ms),
-        ("search", timings.search_ms),
-        ("classify", timings.classify_ms),
-        ("decide", verdict.decide_ms or 0.0),
-    )
-    shown = ", ".join(f"{name};dur={ms:.3f}" for name, ms in parts)  # as Server-Timing has them
-    return [*headers, (b"x-serac-timings", shown.encode())]
-
-
-def _log_decided(exchange: Exchange, verdict: Verdict) -> None:
-    decision = verdict.decision
-    edit = None if decision is None else decision.edit
-    log.info(
-        "request=%s route=%s reason=%r edit=%s probability=%s status=%s decide_ms=%.1f total_ms=%.1f",
-        exchange.request_id.decode(),
-        verdict.route,
-        verdict.reason,
-        None if edit is None else f"{edit.id}@{edit.version}",
-        None if decision is None else decision.scope_probability,
-        exchange.status,
-        verdict.decide_ms,
-        (time.perf_counter() - exchange.begun) * 1_000,
-    )

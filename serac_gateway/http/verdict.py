@@ -1,0 +1,101 @@
+"""Where a request goes and why: decided from its body, told in response headers and in the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import msgspec
+
+from serac_gateway.completions import CompletionRequest, Endpoint, parse_completion_request
+from serac_gateway.conversation import MALFORMED, Bypass, Query, extract_query
+from serac_gateway.edits import Edit
+from serac_gateway.http.exchange import Exchange
+from serac_gateway.routing import EditRouter, Route, RouteDecision
+
+log = logging.getLogger(__name__)
+
+
+class AnswerTask(msgspec.Struct, frozen=True, kw_only=True):
+    """What the counterfactual model needs to answer a request."""
+
+    edit: Edit
+    query: Query
+    request: CompletionRequest
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a request goes, and what was found out about it on the way."""
+
+    route: Route
+    reason: str
+    decision: RouteDecision | None = None
+    task: AnswerTask | None = None
+    """Set if, and only if, the request is to be answered here."""
+    decide_ms: float | None = None
+    """From the whole request to the decision, waiting included; None if none was needed."""
+
+
+def decide(router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes) -> Verdict:
+    """Decide on a whole request body. Runs on a worker thread: parsing a long one takes time too.
+
+    Raises:
+        ModelUnavailableError: Encoder or classifier failed.
+    """
+    try:
+        decoded = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return Verdict(route=Route.BYPASS, reason=MALFORMED.reason)
+    query = extract_query(endpoint, decoded)
+    if isinstance(query, Bypass):
+        return Verdict(route=Route.BYPASS, reason=query.reason)
+    request = parse_completion_request(endpoint, decoded)
+    if isinstance(request, Bypass):
+        return Verdict(route=Route.BYPASS, reason=request.reason)
+    (decision,) = router.decide(namespace, [query])
+    task = None
+    if decision.route is Route.COUNTERFACTUAL and decision.edit is not None:
+        task = AnswerTask(edit=decision.edit, query=query, request=request)
+    return Verdict(route=decision.route, reason=decision.reason, decision=decision, task=task)
+
+
+def verdict_headers(exchange: Exchange, verdict: Verdict) -> list[tuple[bytes, bytes]]:
+    """The x-serac-* headers of a response: the route, and the details if the request asks for them."""
+    headers = [(b"x-serac-route", verdict.route.encode())]
+    if (exchange.header(b"x-serac-debug") or b"").lower() not in (b"true", b"1"):
+        return headers
+    headers.append((b"x-serac-reason", verdict.reason.encode()))
+    decision = verdict.decision
+    if decision is None:
+        return headers
+    if decision.edit is not None:
+        headers.append((b"x-serac-edit-id", decision.edit.id.encode()))
+        headers.append((b"x-serac-edit-version", str(decision.edit.version).encode()))
+    if decision.scope_probability is not None:
+        headers.append((b"x-serac-scope-probability", f"{decision.scope_probability:.4f}".encode()))
+    timings = decision.timings
+    parts = (
+        ("encode", timings.encode_ms),
+        ("search", timings.search_ms),
+        ("classify", timings.classify_ms),
+        ("decide", verdict.decide_ms or 0.0),
+    )
+    shown = ", ".join(f"{name};dur={ms:.3f}" for name, ms in parts)  # as Server-Timing has them
+    return [*headers, (b"x-serac-timings", shown.encode())]
+
+
+def log_decided(exchange: Exchange, verdict: Verdict) -> None:
+    """One line about a request that was decided on, without any of its content."""
+    decision = verdict.decision
+    edit = None if decision is None else decision.edit
+    log.info(
+        "request=%s route=%s reason=%r edit=%s probability=%s status=%s decide_ms=%.1f total_ms=%.1f",
+        exchange.request_id.decode(),
+        verdict.route,
+        verdict.reason,
+        None if edit is None else f"{edit.id}@{edit.version}",
+        None if decision is None else decision.scope_probability,
+        exchange.status,
+        verdict.decide_ms,
+        (time.perf_counter() - exchange.begun) * 1_000,
+    )
