@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serac_gateway.errors import ConfigError
-from training.benchmarks import counterfact, fever, knowedit, wikifactdiff, zsre
+from training.benchmarks import counterfact, fever, knowedit, pitfalls, wikifactdiff, zsre
 from training.benchmarks.base import Benchmark, Case, Probe, Role, chosen, fact, prepared, probes
 from training.benchmarks.catalogue import BENCHMARKS, READERS, open_benchmark
 from training.benchmarks.rows import data_folder, read_rows
@@ -179,6 +179,31 @@ def test_fever_stores_one_of_the_claims_that_share_evidence(tmp_path: Path) -> N
     ]
     assert (second.edit.prompt, second.edit.target_new) == ("Ketti is a poet.", "True")
     assert all("Ketti is a poet" in probe.text for probe in second.probes)
+
+
+def test_pitfalls_ask_the_inverse_question_about_the_old_object(tmp_path: Path) -> None:
+    work = {"id": "P800", "prompt": "The notable work of {} is", "query": "What is the notable work of {}?"}
+    creator = {"id": "P170", "prompt": "The creator of {} is", "query": "Who is the creator of {}?"}
+    row: dict[str, object] = {
+        "triples": [
+            {"relation": work, "subject": {"label": "Ana"}, "object": {"label": "Dawn"}},
+            {"relation": creator, "subject": {"label": "Dawn"}, "object": {"label": "Ana"}},
+        ],
+        "edits": [
+            {
+                "relation": work,
+                "subject": {"label": "Ana"},
+                "object": {"label": "Dawn"},
+                "new_object": {"label": "Dusk"},
+            }
+        ],
+    }
+    (case,) = pitfalls.read(written(tmp_path / "p.json", [row])).cases
+    assert (case.edit.prompt, case.edit.target_new) == ("The notable work of Ana is", "Dusk")
+    assert kinds(case)[1:] == [
+        ("rephrase", "What is the notable work of Ana?", True),
+        ("reversed", "Who is the creator of Dawn?", False),
+    ]
 
 
 def test_a_row_of_another_form_is_refused_with_what_was_expected(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from training.benchmarks import (
     counterfact_hard,
     fever,
     knowedit,
+    pitfalls,
     semantic,
     unrelated,
     wikifactdiff,
@@ -27,6 +28,7 @@ BENCHMARKS: Mapping[str, Callable[[], Benchmark]] = {
     "counterfact-hard": counterfact_hard.load,
     "knowedit": knowedit.load,
     "wikifactdiff": wikifactdiff.load,
+    "pitfalls": pitfalls.load,
     "fever": fever.load,
     "unrelated": unrelated.load,
     "semantic": semantic.load,
@@ -38,6 +40,7 @@ READERS: Mapping[str, Callable[[Path], Benchmark]] = {
     "counterfact": counterfact.read,
     "knowedit": lambda path: knowedit.read([path]),
     "wikifactdiff": wikifactdiff.read,
+    "pitfalls": pitfalls.read,
     "fever": fever.read,
     "semantic": semantic.read,
 }

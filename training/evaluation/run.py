@@ -68,8 +68,7 @@ Unit = tuple[str, Case | None, Sequence[Probe]]
 
 def _units(benchmark: Benchmark) -> Iterator[Unit]:
     for case in benchmark.cases:
-        if case.probes:
-            yield case.id, case, case.probes
+        yield case.id, case, case.probes
     for number, probe in enumerate(benchmark.traffic):
         yield f"traffic-{number}", None, (probe,)
 
