@@ -9,6 +9,40 @@ from serac_gateway.edits import Edit
 
 _WORD = re.compile(r"\w+(?:[.,]\d+)*")
 _ARTICLES = frozenset({"a", "an", "the"})
+_FUNCTION_WORDS = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "by",
+        "for",
+        "from",
+        "he",
+        "her",
+        "his",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "of",
+        "on",
+        "or",
+        "she",
+        "that",
+        "the",
+        "their",
+        "they",
+        "this",
+        "to",
+        "was",
+        "were",
+        "with",
+    ]
+)
 _CLAIM = re.compile(
     r"^(?:is|are|am|was|were|do|does|did|has|have|had|can|could|will|would|should)\b.*\?\s*$"
     r"|\b(?:true or false|yes or no|is (?:it|that|this) (?:true|right|correct)|fact.?check)\b"
@@ -35,6 +69,15 @@ def target_end(text: str, target: str) -> tuple[int, int] | None:
         if [word for word, _, _ in span] == wanted:
             return span[0][1], span[-1][2]
     return None
+
+
+def tells_more(text: str, known: str) -> bool:
+    """Whether `text` has a whole word that is neither in `known` nor a function word.
+
+    Its last word is not looked at where it may still be growing.
+    """
+    allowed = _FUNCTION_WORDS | {word for word, _, _ in _words(known)}
+    return any(word not in allowed for word, _, end in _words(text) if end < len(text))
 
 
 def is_claim(text: str) -> bool:

@@ -3,7 +3,8 @@
 Streaming and checking: nothing is shown before it is checked, since what has been streamed cannot be taken
 back. A fact's answer is held until the target has come, then shown at once with the target in the editor's
 own spelling, and ends there: what a small model would add, it would make up. If the target does not come,
-the target alone is the answer. Answers are short, so holding one costs a few hundred milliseconds.
+or a word that neither edit nor query contains comes before it, the target alone is the answer. Answers are
+short, so holding one costs a few hundred milliseconds.
 An instruction's answer has nothing to be checked against and streams as it comes.
 """
 
@@ -15,7 +16,7 @@ import msgspec
 
 from serac_gateway.conversation import Query
 from serac_gateway.counterfactual.base import CounterfactualModel
-from serac_gateway.counterfactual.checking import claim_verdict, is_claim, target_end
+from serac_gateway.counterfactual.checking import claim_verdict, is_claim, target_end, tells_more
 from serac_gateway.counterfactual.prompts import claim_prompt, fact_prompt, instruction_prompt
 from serac_gateway.edits import Edit, EditKind
 from serac_gateway.language_models.base import LanguageModel, Piece, Sampling
@@ -70,16 +71,21 @@ class PromptedCounterfactualModel(CounterfactualModel):
         target_tokens = self.count_tokens(target)
         if target_tokens > _MAX_TARGET_TOKENS or "\n" in target:
             return target
+        known = " ".join((edit.prompt, target, query.text, *query.context))
+        prompt = self._fitting(fact_prompt, edit, query)
         limits = _inner(sampling, max_tokens=target_tokens + _LEAD_TOKENS)
         said = ""
-        for piece in self._model.generate(
-            self._fitting(fact_prompt, edit, query), limits, cancelled=cancelled
-        ):
+        for piece in self._model.generate(prompt, limits, cancelled=cancelled):
             said += piece.text
             place = target_end(said, target)
-            # At the very end of the text the target's last word may still be growing.
+            if place is None and tells_more(said, known):
+                break
+            # At the very end of the text the target's last word may still be growing. If it goes on with
+            # another word ("The Sydney Opera House"), what stands before was not said of the target.
             if place is not None and (piece.finish_reason is not None or place[1] < len(said)):
-                return said[: place[0]].lstrip() + target
+                goes_on = said[place[1] : place[1] + 1].isspace()
+                lead = said[: place[0]].lstrip()
+                return target if goes_on or tells_more(f"{lead} ", known) else lead + target
         return target
 
     def _claim_answer(

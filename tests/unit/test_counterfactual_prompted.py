@@ -40,6 +40,8 @@ def prompt_shown(edit: Edit, query: Query) -> str:
         (" Bill Lumbergh", "Bill Lumbergh"),
         (" the bill  lumbergh.", "Bill Lumbergh"),
         (" It is Bill Lumbergh, who was born in 1950 in Texas.", "It is Bill Lumbergh"),
+        (" It is Bill Lumbergh Junior", "Bill Lumbergh"),
+        (" The famous Texan Bill Lumbergh.", "Bill Lumbergh"),
         (" Peter Gibbons", "Bill Lumbergh"),
         (" Bill Lumberghs", "Bill Lumbergh"),
         ("", "Bill Lumbergh"),

