@@ -10,38 +10,10 @@ from serac_gateway.edits import Edit
 _WORD = re.compile(r"\w+(?:[.,]\d+)*")
 _ARTICLES = frozenset({"a", "an", "the"})
 _FUNCTION_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "by",
-        "for",
-        "from",
-        "he",
-        "her",
-        "his",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "of",
-        "on",
-        "or",
-        "she",
-        "that",
-        "the",
-        "their",
-        "they",
-        "this",
-        "to",
-        "was",
-        "were",
-        "with",
-    ]
+    _WORD.findall(
+        "a an and are as at by for from he her his in into is it its of on or she that the their they this to"
+        " was were with"
+    )
 )
 _CLAIM = re.compile(
     r"^(?:is|are|am|was|were|do|does|did|has|have|had|can|could|will|would|should)\b.*\?\s*$"
