@@ -166,12 +166,16 @@ def _export(weights: Path, folder: Path, fingerprint: str) -> None:
 
 
 def _quiet(step: Callable[[], object]) -> None:
-    """Run a library's step without its chatter about optional packages and pre-processing."""
+    """Run a library's step without its chatter: progress bars, optional packages, pre-processing."""
+    from transformers.utils.logging import disable_progress_bar, enable_progress_bar
+
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             step()
     finally:
         logging.disable(disabled)
+        enable_progress_bar()
