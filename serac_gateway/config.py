@@ -21,8 +21,8 @@ from serac_gateway.errors import ConfigError
 ENVIRONMENT_PREFIX = "SERAC_"
 UPSTREAM_API_KEY_VARIABLE = "SERAC_UPSTREAM_API_KEY"
 _SECRET_VARIABLES = frozenset({UPSTREAM_API_KEY_VARIABLE})
-_OTHER_VARIABLES = frozenset({"SERAC_DATA", "SERAC_URL", "SERAC_NAMESPACE", "SERAC_TEST_REDIS_URL"})
-"""Read elsewhere: the public data's folder, the CLI's server and namespace, the tests' redis-server."""
+_OTHER_VARIABLES = frozenset({"SERAC_DATA", "SERAC_URL", "SERAC_NAMESPACE"})
+"""Read elsewhere: the public data's folder, the CLI's server and namespace."""
 
 _USERINFO = re.compile(r"[^/@]*@")
 """A password in a URL, which no message may show."""

@@ -182,6 +182,10 @@ class Editor:
         edit = commit.stored.edit
         receipt = await self._store.commit(edit.namespace, commit)
         if receipt.replayed:
+            # Whoever made that commit may have died before it took effect: make sure of it now.
+            await self._live_edits.apply(
+                edit.namespace, [await self._store.stored(edit.namespace, receipt.edit_id)]
+            )
             return await self._store.get(edit.namespace, receipt.edit_id, version=receipt.version)
         await self._live_edits.apply(edit.namespace, [commit.stored])
         return edit

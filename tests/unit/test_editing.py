@@ -1,0 +1,132 @@
+"""A write is checked, encoded, committed and taken into force; or nothing of it happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from serac_gateway.editing import Editor
+from serac_gateway.edits import EditDraft, EditPatch
+from serac_gateway.errors import (
+    EditConflictError,
+    InvalidRequestError,
+    ModelUnavailableError,
+    PreconditionFailedError,
+    StoreUnavailableError,
+)
+from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.stores.base import Commit, Receipt
+from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.testing import WordEncoder
+
+DRAFT = EditDraft(prompt="Who runs Acme?", target_new="Ada Example")
+
+
+class LosingStore(InMemoryEditStore):
+    """Commits, and then loses the reply: what a broken connection does."""
+
+    lose_replies = False
+    held: asyncio.Event | None = None
+    """If set: commits are done, but their replies wait for it."""
+
+    async def commit(self, namespace: str, commit: Commit) -> Receipt:
+        receipt = await super().commit(namespace, commit)
+        if self.held is not None:
+            await self.held.wait()
+        if self.lose_replies:
+            raise StoreUnavailableError("the reply was lost")
+        return receipt
+
+
+class Setup:
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self.store, self.encoder = LosingStore(), WordEncoder()
+        self.live = LiveEdits(
+            store=self.store, encoder=self.encoder, make_index=lambda: FaissFlatIndex(self.encoder.width)
+        )
+        self.editor = Editor(store=self.store, encoder=self.encoder, live_edits=self.live, pool=pool)
+
+
+@pytest.fixture
+def setup() -> Iterator[Setup]:
+    with ThreadPoolExecutor(2) as pool:
+        yield Setup(pool)
+
+
+async def test_an_added_edit_is_stored_and_in_force_when_the_call_returns(setup: Setup) -> None:
+    edit = await setup.editor.add("default", DRAFT)
+    assert await setup.store.get("default", edit.id) == edit
+    assert setup.live.count("default") == 1
+
+
+async def test_an_encoder_that_fails_leaves_nothing_stored(setup: Setup) -> None:
+    setup.encoder.failure = ModelUnavailableError("out of order")
+    with pytest.raises(ModelUnavailableError):
+        await setup.editor.add("default", DRAFT)
+    assert await setup.store.namespaces() == []
+    assert setup.live.count("default") == 0
+
+
+async def test_a_draft_that_breaks_a_rule_is_refused_before_anything_is_encoded(setup: Setup) -> None:
+    with pytest.raises(InvalidRequestError):
+        await setup.editor.add("default", EditDraft(prompt=" ", target_new="x"))
+    assert setup.encoder.texts_encoded == 0
+
+
+async def test_a_stale_version_changes_nothing(setup: Setup) -> None:
+    edit = await setup.editor.add("default", DRAFT)
+    newer = await setup.editor.change("default", edit.id, EditPatch(target_new="Bea"), expected_version=1)
+    with pytest.raises(PreconditionFailedError) as caught:
+        await setup.editor.retire("default", edit.id, expected_version=1)
+    assert caught.value.details["current"] == 2
+    assert await setup.store.get("default", edit.id) == newer
+
+
+async def test_a_retry_after_a_lost_reply_gives_the_first_edit_and_puts_it_in_force(setup: Setup) -> None:
+    setup.store.lose_replies = True
+    with pytest.raises(StoreUnavailableError):
+        await setup.editor.add("default", DRAFT, idempotency_key="k", request_fingerprint="f")
+    assert setup.live.count("default") == 0
+    setup.store.lose_replies = False
+    edit = await setup.editor.add("default", DRAFT, idempotency_key="k", request_fingerprint="f")
+    assert [one.id for one in (await setup.store.page("default")).edits] == [edit.id]
+    assert setup.live.count("default") == 1
+
+
+async def test_an_edit_whose_caller_left_in_mid_commit_is_in_force_all_the_same(setup: Setup) -> None:
+    setup.store.held = asyncio.Event()
+    adding = asyncio.ensure_future(setup.editor.add("default", DRAFT))
+    while not await setup.store.namespaces():
+        await asyncio.sleep(0.001)
+    adding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await adding
+    assert setup.live.count("default") == 0
+    setup.store.held.set()
+    while setup.live.count("default") == 0:
+        await asyncio.sleep(0.001)
+
+
+async def test_a_batch_gives_each_draft_its_own_outcome(setup: Setup) -> None:
+    drafts = [
+        EditDraft(prompt="One?", target_new="1", id="one"),
+        EditDraft(prompt="", target_new="2"),
+        EditDraft(prompt="Other?", target_new="3", id="one"),
+        EditDraft(prompt="Four?", target_new="4"),
+    ]
+    first, blank, taken, last = await setup.editor.add_many("default", drafts)
+    assert (first.id, last.target_new) == ("one", "4")
+    assert isinstance(blank, InvalidRequestError)
+    assert isinstance(taken, EditConflictError)
+    assert setup.live.count("default") == 2
+
+
+async def test_the_same_batch_twice_changes_nothing(setup: Setup) -> None:
+    drafts = [EditDraft(prompt=f"Question {i}?", target_new=str(i), id=f"e{i}") for i in range(5)]
+    first = await setup.editor.add_many("default", drafts)
+    assert await setup.editor.add_many("default", drafts) == first
+    assert len(await setup.store.log("default")) == 5
