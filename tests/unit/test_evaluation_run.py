@@ -137,6 +137,12 @@ async def test_a_finished_run_stores_and_asks_nothing_again(tmp_path: Path) -> N
     assert encoder.texts_encoded == 0
 
 
+async def test_all_edits_are_stored_when_the_probes_of_some_cases_are_asked(tmp_path: Path) -> None:
+    outcomes = await measured(in_process(), tmp_path, ask=2)
+    assert len(outcomes) == 2
+    assert RunFolder(tmp_path).settings().stored_edits == 6
+
+
 async def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
     await measured(in_process(), tmp_path)
     with pytest.raises(ConfigError, match="holds another run"):

@@ -37,6 +37,9 @@ def scope(
     benchmark: Annotated[str, typer.Option(help="zsre, counterfact, …; a wrong name lists them.")],
     path: Annotated[Path | None, typer.Option(help="The published file; default: the shared data.")] = None,
     edits: Annotated[int | None, typer.Option(min=1, help="Store only so many edits; default: all.")] = None,
+    ask: Annotated[
+        int | None, typer.Option(min=1, help="Ask the probes of so many cases only; default: of all.")
+    ] = None,
     seed: Seed = 0,
     url: Annotated[str | None, typer.Option(help="Ask a running gateway instead of in this process.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; an unfinished run goes on.")] = None,
@@ -70,14 +73,30 @@ def scope(
                 threads=threads,
             )
         folder = out or RUNS / "-".join(
-            filter(None, (benchmark, str(edits or "all"), f"seed{seed}", "http" if url else ""))
+            filter(
+                None,
+                (
+                    benchmark,
+                    str(edits or "all"),
+                    f"ask{ask}" if ask else "",
+                    f"seed{seed}",
+                    "http" if url else "",
+                ),
+            )
         )
 
         async def measured() -> RunFolder:
             async with decider:
                 with _progress() as on_progress:
                     return await run(
-                        opened, decider, folder, edits=edits, seed=seed, path=path, on_progress=on_progress
+                        opened,
+                        decider,
+                        folder,
+                        edits=edits,
+                        ask=ask,
+                        seed=seed,
+                        path=path,
+                        on_progress=on_progress,
                     )
 
         results = run_command(measured())

@@ -27,6 +27,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     decider: Mapping[str, str]
     stored_edits: int
     left_out: int
+    asked_cases: int | None = None
+    """Of so many cases the probes are asked; None: of all."""
 
 
 class ProbeOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

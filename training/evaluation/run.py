@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
@@ -20,10 +21,13 @@ async def run(
     *,
     edits: int | None = None,
     seed: int = 0,
+    ask: int | None = None,
     path: Path | None = None,
     on_progress: OnProgress = silent,
 ) -> RunFolder:
     """Measure; a run that was interrupted goes on where it stopped.
+
+    All `edits` are stored; `ask` limits the cases, and the prompts of traffic, whose probes are asked.
 
     Raises:
         ConfigError: The folder holds another run, or an edit was refused.
@@ -40,9 +44,10 @@ async def run(
             decider=dict(decider.about),
             stored_edits=len(subset.cases),
             left_out=subset.left_out,
+            asked_cases=ask,
         )
     )
-    remaining = [unit for unit in _units(subset) if unit[0] not in done]
+    remaining = [unit for unit in _drawn(subset, ask, seed) if unit[0] not in done]
     if not remaining:
         return results
     await decider.store(
@@ -64,6 +69,15 @@ async def outcomes_of(benchmark: Benchmark, decider: Decider) -> list[CaseOutcom
 
 Unit = tuple[str, Case | None, Sequence[Probe]]
 """What becomes one line: the case's id, the case (None: traffic), its probes."""
+
+
+def _drawn(benchmark: Benchmark, count: int | None, seed: int) -> list[Unit]:
+    """All units, or `count` of those with probes."""
+    units = list(_units(benchmark))
+    if count is None:
+        return units
+    asking = [unit for unit in units if unit[2]]
+    return random.Random(seed).sample(asking, min(count, len(asking)))
 
 
 def _units(benchmark: Benchmark) -> Iterator[Unit]:
