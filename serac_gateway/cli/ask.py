@@ -66,7 +66,7 @@ async def _ask(
                 if not as_json:
                     out.print(piece, end="", markup=False, soft_wrap=True)
             told = {
-                name.removeprefix("x-serac-").replace("-", "_"): value
+                name.removeprefix("x-").removeprefix("serac-").replace("-", "_"): value
                 for name, value in ((name.lower(), value) for name, value in response.headers.items())
                 if name.startswith("x-serac-") or name == "x-request-id"
             }
@@ -74,7 +74,8 @@ async def _ask(
         print_json({"answer": answer, **told})
     else:
         out.print()
-        stderr().print(f"[dim]{escape(' · '.join(f'{name} {value}' for name, value in told.items()))}[/]")
+        remark = " · ".join(f"{name} {value}" for name, value in told.items())
+        stderr().print(f"[dim]{escape(remark)}[/]", soft_wrap=True)
 
 
 async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[str]:

@@ -86,7 +86,9 @@ def list_edits(
     else:
         _print_table(edits)
     if more:
-        stderr().print(f"[dim]there are more than {limit}; raise --limit or use `serac edits export`[/]")
+        stderr().print(
+            f"[dim]there are more than {limit}; raise --limit or use `serac edits export`[/]", soft_wrap=True
+        )
 
 
 @edits_app.command()
@@ -171,7 +173,7 @@ def export(
 
     count = run(exported(chosen_url(url), chosen_namespace(namespace), output))
     if output is not None:
-        stderr().print(f"{count:,} edits written to {output}")
+        stderr().print(f"{count:,} edits written to {output}", soft_wrap=True)
 
 
 def _call(url: str | None, namespace: str | None, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401 - decoded JSON

@@ -72,7 +72,7 @@ def serve(
             "store": {"url": redis},
             "upstream": {"url": upstream},
         },
-        on_ready=lambda url: stderr().print(f"serving on [bold]{url}/v1[/]; Ctrl-C ends it"),
+        on_ready=lambda url: stderr().print(f"serving on [bold]{url}/v1[/]; Ctrl-C ends it", soft_wrap=True),
     )
 
 
