@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from serac_gateway.encoders.onnx import open_embedded_encoder
+from serac_gateway.encoders.sentence_transformer import embedded_minilm_path
+from serac_gateway.language_models.embedded_gemma import converted_gemma
 from serac_gateway.stores.memory import InMemoryEditStore
 from tests.control_plane import ControlPlane, running_control_plane
 
@@ -18,6 +21,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip tests of the public data where it is not at hand, and say how to provide it."""
     if item.get_closest_marker("data") and not Path(os.environ.get("SERAC_DATA", "/nonexistent")).is_dir():
         pytest.skip("needs the public data; set SERAC_DATA to its folder")
+
+
+@pytest.fixture(scope="session")
+def converted_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder that holds the converted embedded models: made once, in half a minute."""
+    data_path = tmp_path_factory.mktemp("converted")
+    converted_gemma(data_path)
+    open_embedded_encoder(embedded_minilm_path(), data_path / "models")
+    return data_path
 
 
 @pytest.fixture

