@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -22,6 +23,8 @@ from training.evaluation.progress import OnProgress
 app = typer.Typer(no_args_is_help=True, help="Measure the scope classifier.")
 
 RUNS = Path("runs/evaluation")
+VECTORS = RUNS / "vectors"
+"""What encoders gave in earlier runs."""
 
 Encoder = Annotated[
     str | None, typer.Option(help="A sentence-transformers id or folder; default: the embedded encoder.")
@@ -55,10 +58,12 @@ def scope(
     from training.benchmarks.catalogue import open_benchmark
     from training.evaluation.deciding import Decider, HttpDecider, InProcessDecider
     from training.evaluation.gateway_parts import open_parts
+    from training.evaluation.remembered import remembered
     from training.evaluation.report import result_rows, write_report
     from training.evaluation.run import run
 
-    with _config_errors():
+    with ExitStack() as stack:
+        stack.enter_context(_config_errors())
         opened = open_benchmark(benchmark, path)
         decider: Decider
         if url is not None:
@@ -66,24 +71,20 @@ def scope(
         else:
             parts = open_parts(encoder=encoder, classifier=classifier)
             decider = InProcessDecider(
-                encoder=parts.encoder,
+                encoder=stack.enter_context(remembered(parts.encoder, VECTORS)),
                 classifier=parts.classifier,
                 make_index=parts.make_index,
                 scope_threshold=threshold,
                 threads=threads,
             )
-        folder = out or RUNS / "-".join(
-            filter(
-                None,
-                (
-                    benchmark,
-                    str(edits or "all"),
-                    f"ask{ask}" if ask else "",
-                    f"seed{seed}",
-                    "http" if url else "",
-                ),
-            )
-        )
+        name = [
+            benchmark,
+            str(edits or "all"),
+            f"ask{ask}" if ask else "",
+            f"seed{seed}",
+            "http" if url else "",
+        ]
+        folder = out or RUNS / "-".join(filter(None, name))
 
         async def measured() -> RunFolder:
             async with decider:
@@ -133,10 +134,12 @@ def curve(
     """The same probes at growing numbers of edits in the store."""
     from training.evaluation import curve as curves
     from training.evaluation.gateway_parts import open_parts
+    from training.evaluation.remembered import remembered
 
     with _config_errors():
         parts = open_parts(encoder=encoder, classifier=classifier)
-        with _progress() as on_progress:
+        with _progress() as on_progress, remembered(parts.encoder, VECTORS) as known:
+            parts = msgspec.structs.replace(parts, encoder=known)
             points = run_command(
                 curves.measure(
                     parts,
