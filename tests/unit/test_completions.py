@@ -6,7 +6,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -58,6 +58,7 @@ def test_parameters_that_are_given_are_read() -> None:
 
 
 @pytest.mark.parametrize("endpoint", list(Endpoint))
+@settings(deadline=None)  # a busy machine is no failure
 @given(
     body=st.dictionaries(
         st.sampled_from([*CompletionRequest.__struct_fields__, "n", "logprobs", "tool_choice", "best_of"]),
@@ -109,6 +110,7 @@ def test_chunks_are_what_the_openai_package_defines() -> None:
     assert text.usage_chunk(USAGE)["choices"] == []
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.text())
 def test_an_event_is_one_line_of_json_whatever_its_text(text: str) -> None:
     try:

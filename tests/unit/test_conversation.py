@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serac_gateway.conversation import (
@@ -157,6 +157,7 @@ messages = st.lists(st.fixed_dictionaries({"role": roles, "content": contents}) 
 bodies = json_values | st.fixed_dictionaries({"messages": messages | json_values, "prompt": json_values})
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(path=st.sampled_from([CHAT, PROMPT]), body=bodies)
 def test_any_json_gives_a_bounded_query_or_a_reason(path: str, body: object) -> None:
     outcome = extract_query(path, body)
@@ -169,15 +170,16 @@ def test_any_json_gives_a_bounded_query_or_a_reason(path: str, body: object) -> 
         text.encode()
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.text(alphabet="gobyehank ,.!\n", max_size=3_000), st.text(max_size=50))
 def test_no_text_takes_long(text: str, tail: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     extract_query(CHAT, {"messages": [user("x"), user(text + tail)]})
-    assert time.perf_counter() - begun < 0.1
+    assert time.process_time() - begun < 0.1
 
 
 def test_a_million_characters_take_no_longer_than_two_thousand() -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     extract_query(CHAT, {"messages": [user("good bye " * 1_000_000), user("it " * 1_000_000)]})
     extract_query(PROMPT, {"prompt": "\n" * 1_000_000 + "Q: " * 1_000_000})
-    assert time.perf_counter() - begun < 0.05
+    assert time.process_time() - begun < 0.05

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serac_gateway.http.sse import MAX_HELD_BYTES, EventBoundaries
@@ -15,6 +15,7 @@ streams = st.lists(
 ).map(lambda events: b"".join(end.join(texts) + end + end for texts, end in events))
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(stream=streams, tail=st.sampled_from([b"", b"data: ha", b"data: x\n"]), data=st.data())
 def test_however_a_stream_is_cut_whole_events_come_out_and_no_byte_is_lost(
     stream: bytes, tail: bytes, data: st.DataObject
