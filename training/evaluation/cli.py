@@ -138,7 +138,7 @@ def curve(
 
     with _config_errors():
         parts = open_parts(encoder=encoder, classifier=classifier)
-        with _progress() as on_progress, remembered(parts.encoder, VECTORS) as known:
+        with _progress() as on_progress, remembered(parts.encoder, out / "vectors") as known:
             parts = msgspec.structs.replace(parts, encoder=known)
             points = run_command(
                 curves.measure(
