@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.metadata
 import itertools
 import pkgutil
 import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import serac_gateway
 import training
 from serac_gateway import errors
 
 ROOT = Path(__file__).parents[2]
-OURS = sorted([*(ROOT / "serac_gateway").rglob("*.py"), *(ROOT / "training").rglob("*.py")])
+OURS_AT_RUN_TIME = sorted((ROOT / "serac_gateway").rglob("*.py"))
+OURS = [*OURS_AT_RUN_TIME, *sorted((ROOT / "training").rglob("*.py"))]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 MAX_LINES = 400
@@ -53,12 +60,12 @@ def class_names(tree: ast.AST) -> Iterator[str]:
     return (node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
 
 
-def imported_names(tree: ast.AST) -> Iterator[str]:
+def imported_modules(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
+        if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        if isinstance(node, ast.ImportFrom):
-            yield node.module or ""
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def test_no_file_is_longer_than_400_lines() -> None:
@@ -92,7 +99,7 @@ def test_the_glossary_check_sees_fields_arguments_and_camel_case() -> None:
 
 def test_tests_use_fakes_and_no_mocks() -> None:
     for path in TESTS:
-        imported = imported_names(ast.parse(path.read_text("utf-8")))
+        imported = imported_modules(ast.parse(path.read_text("utf-8")))
         assert [name for name in imported if "mock" in name.split(".")] == [], path
 
 
@@ -121,3 +128,30 @@ def test_the_error_tree_in_the_docstring_is_the_error_tree() -> None:
         for match in re.finditer(r"^    ([│├└─ ]*)(\w+Error)\b", errors.__doc__ or "", flags=re.MULTILINE)
     }
     assert in_docstring == set(drawn(errors.GatewayError))
+
+
+def declared(*extras: str) -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [
+        *project["dependencies"],
+        *(one for extra in extras for one in project["optional-dependencies"][extra]),
+    ]
+    return {canonicalize_name(Requirement(one).name) for one in wanted}
+
+
+def test_whatever_is_imported_is_declared_where_it_is_needed() -> None:
+    """What another package happens to bring may be gone with its next release."""
+    distributions = importlib.metadata.packages_distributions()
+    for paths, allowed in (
+        (OURS_AT_RUN_TIME, declared("cpu")),
+        (OURS, declared("cpu", "train")),
+        (TESTS, declared("cpu", "train", "dev")),
+    ):
+        for path in paths:
+            tops = {name.split(".")[0] for name in imported_modules(ast.parse(path.read_text("utf-8")))}
+            undeclared = {
+                top
+                for top in tops - sys.stdlib_module_names - {"serac_gateway", "training", "tests"}
+                if not {canonicalize_name(name) for name in distributions.get(top, [])} & allowed
+            }
+            assert undeclared == set(), path
