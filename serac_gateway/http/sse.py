@@ -12,6 +12,8 @@ MAX_HELD_BYTES = 1_048_576
 
 _BOUNDARY = re.compile(rb"\r\n\r\n|\n\r\n|\r\n\n|\n\n|\r\r")
 _LONGEST_BOUNDARY = 4
+_BETWEEN_EVENTS = re.compile(rb"(?::[^\r\n]*)?\r?\n")
+"""A comment, which may be there to keep connections alive, or a blank line more."""
 
 
 class EventBoundaries:
@@ -34,8 +36,8 @@ class EventBoundaries:
             return chunk
         data = self.held + chunk
         end = _end_of_last_event(data, len(self.held))
-        while data.startswith(b":", end) and (line_end := data.find(b"\n", end)) >= 0:
-            end = line_end + 1  # a comment is whole by itself, and may be there to keep connections alive
+        while between := _BETWEEN_EVENTS.match(data, end):
+            end = between.end()
         if end == 0 and len(data) > MAX_HELD_BYTES:
             end = len(data)
         ready, self.held = data[:end], data[end:]
