@@ -1,0 +1,140 @@
+"""The trained scope classifier: a cross-encoder's logit and the bi-encoder's similarity, calibrated together.
+
+Two stages see the same pair in two ways. The bi-encoder knows what sounds alike and has not been trained for
+this; the cross-encoder reads edit and query together. A logistic function of both is the scope_probability.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import msgspec
+
+from serac_gateway.classifiers.base import Candidate, ScopeClassifier
+from serac_gateway.classifiers.pair_text import edit_text, query_text
+from serac_gateway.classifiers.similarity import CALIBRATION_FILE, Probability, logistic
+from serac_gateway.conversation import Query
+from serac_gateway.errors import ConfigError
+
+MODEL_FILE = "model.onnx"
+TOKENIZER_FILE = "tokenizer.json"
+
+
+class ScopeCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `serac-train calibrate` writes beside the weights.
+
+    scope_probability = 1 / (1 + exp(-(logit_weight * logit + similarity_weight * similarity + intercept))).
+    """
+
+    encoder_fingerprint: str
+    """The encoder whose cosines were calibrated. Those of another one mean something else."""
+    logit_weight: Annotated[float, msgspec.Meta(gt=0)]
+    similarity_weight: float
+    intercept: float
+    scope_threshold: Probability
+    similarity_floor: Annotated[float, msgspec.Meta(ge=-1, le=1)]
+    """A candidate less similar is out of scope without being read by the cross-encoder."""
+    max_tokens: Annotated[int, msgspec.Meta(ge=16, le=512)]
+    provenance: dict[str, Any] = {}
+    """Data, config digest, date, and the numbers reached."""
+
+    def probability(self, logit: float, similarity: float) -> float:
+        """The scope_probability of a pair, 0..1."""
+        return logistic(self.logit_weight * logit + self.similarity_weight * similarity + self.intercept)
+
+
+class PairModel(Protocol):
+    """What reads a pair of texts and gives a logit. Thread-safe."""
+
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """One logit a pair (edit text, query text), in order."""
+        ...
+
+
+class CrossEncoderClassifier(ScopeClassifier):
+    """Reads every candidate together with the query. One instance serves all threads."""
+
+    def __init__(self, folder: Path, *, encoder_fingerprint: str, model: PairModel | None = None) -> None:
+        """Load calibration and weights from `folder`; `model` replaces the weights (calibrating, GPU).
+
+        Raises:
+            ConfigError: A file is missing or damaged, or was made for another encoder.
+        """
+        data, self._calibration = read_calibration(folder)
+        if self._calibration.encoder_fingerprint != encoder_fingerprint:
+            raise ConfigError(
+                f"the calibration {str(folder / CALIBRATION_FILE)!r} was made for the encoder"
+                f" {self._calibration.encoder_fingerprint!r}, but this gateway runs {encoder_fingerprint!r};"
+                " cosines of different encoders cannot share a threshold: run serac-train calibrate,"
+                " or leave models.encoder out of the configuration"
+            )
+        self._model = model or open_pair_model(folder, max_tokens=self._calibration.max_tokens)
+        self._fingerprint = f"cross-encoder-{hashlib.sha256(data).hexdigest()[:12]}"
+
+    @property
+    def scope_threshold(self) -> float:
+        """The calibrated cut, one for all data."""
+        return self._calibration.scope_threshold
+
+    @property
+    def similarity_floor(self) -> float:
+        """Below it nothing was in scope in calibration, with a margin."""
+        return self._calibration.similarity_floor
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the calibration file, which names the weights it belongs to."""
+        return self._fingerprint
+
+    def scope_probabilities(self, query: Query, candidates: Sequence[Candidate]) -> list[float]:
+        """See `ScopeClassifier.scope_probabilities`."""
+        logits_K = self._model.logits([pair_texts(query, candidate) for candidate in candidates])
+        return [
+            self._calibration.probability(logit, candidate.similarity)
+            for logit, candidate in zip(logits_K, candidates, strict=True)
+        ]
+
+
+def pair_texts(query: Query, candidate: Candidate) -> tuple[str, str]:
+    """What the cross-encoder is shown: the edit by its prompt, or by the paraphrase that lies nearest."""
+    edit = candidate.edit
+    prompt = candidate.form if candidate.form in edit.paraphrases else edit.prompt
+    shown = edit_text(prompt, edit.target_new)
+    return shown, query_text(query.text, query.context, shown)
+
+
+def read_calibration(folder: Path) -> tuple[bytes, ScopeCalibration]:
+    """The calibration in `folder`, as bytes and as a record.
+
+    Raises:
+        ConfigError: It is missing or damaged.
+    """
+    path = folder / CALIBRATION_FILE
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise ConfigError(
+            f"cannot read the calibration {str(path)!r}: {exc.strerror}; make one with: serac-train calibrate"
+        ) from exc
+    try:
+        return data, msgspec.json.decode(data, type=ScopeCalibration)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(
+            f"the calibration {str(path)!r} is damaged: {exc}; make one with: serac-train calibrate"
+        ) from exc
+
+
+def open_pair_model(folder: Path, *, max_tokens: int) -> PairModel:
+    """The weights in `folder`: in torch where CUDA is there, else in ONNX Runtime, int8.
+
+    Raises:
+        ConfigError: They are missing or damaged.
+    """
+    from serac_gateway.classifiers.pair_models import OnnxPairModel, TorchPairModel, cuda_is_there
+
+    if cuda_is_there():
+        return TorchPairModel(folder, max_tokens=max_tokens, device="cuda")
+    return OnnxPairModel(folder, max_tokens=max_tokens)

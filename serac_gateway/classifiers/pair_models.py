@@ -1,0 +1,174 @@
+"""The same int8 weights of the cross-encoder in ONNX Runtime on the CPU and, dequantised, in torch on a GPU.
+
+In ONNX Runtime pairs run one at a time on purpose: dynamic quantisation picks its scales from the whole
+batch, so in a batch a pair's logit would depend on its company. Batching would gain a factor of 1.3 at most.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+from serac_gateway.classifiers.cross_encoder import MODEL_FILE, TOKENIZER_FILE
+from serac_gateway.errors import ConfigError, ModelUnavailableError
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHT_NAMES = "serac_weight_names"
+"""Metadata of the ONNX file: torch's name of each weight -> its initialiser, and whether it is transposed."""
+CONFIG = "serac_bert_config"
+"""Metadata of the ONNX file: the BertConfig as JSON."""
+
+
+class OnnxPairModel:
+    """int8 in ONNX Runtime."""
+
+    def __init__(self, folder: Path, *, max_tokens: int, threads: int = 2) -> None:
+        """Load ``model.onnx`` and ``tokenizer.json``; `threads` work on one pair.
+
+        Raises:
+            ConfigError: A file is missing or damaged.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._tokenizer = _tokenizer(folder, max_tokens)
+        try:
+            self._session = onnxruntime.InferenceSession(
+                folder / MODEL_FILE, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as exc:  # onnxruntime raises bare Exceptions of its own making
+            raise _unreadable(folder / MODEL_FILE, exc) from exc
+
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """See `PairModel.logits`.
+
+        Raises:
+            ModelUnavailableError: The model failed.
+        """
+        found = []
+        for edit, query in pairs:
+            encoding = self._tokenizer.encode(edit, query)
+            try:
+                (logit_11,) = self._session.run(
+                    None,
+                    {
+                        "input_ids": np.array([encoding.ids], dtype=np.int64),
+                        "token_type_ids": np.array([encoding.type_ids], dtype=np.int64),
+                    },
+                )
+            except Exception as exc:  # onnxruntime's errors share no base class but this
+                raise ModelUnavailableError(
+                    f"the scope classifier failed on a pair of {len(encoding.ids)} tokens: {exc}"
+                ) from exc
+            found.append(float(np.asarray(logit_11).reshape(-1)[0]))
+        return found
+
+
+class TorchPairModel:
+    """The same weights dequantised: equal to `OnnxPairModel` but for its quantised activations."""
+
+    def __init__(self, folder: Path, *, max_tokens: int, device: str) -> None:
+        """Load ``model.onnx`` and ``tokenizer.json`` onto `device`.
+
+        Raises:
+            ConfigError: A file is missing or damaged.
+        """
+        self._tokenizer = _tokenizer(folder, max_tokens)
+        self._tokenizer.enable_padding()
+        self._device = device
+        self._model = dequantised(folder / MODEL_FILE).to(device).eval()
+
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """See `PairModel.logits`; all pairs in one batch.
+
+        Raises:
+            ModelUnavailableError: The model failed.
+        """
+        import torch
+
+        if not pairs:
+            return []
+        encodings = self._tokenizer.encode_batch(list(pairs))
+
+        def tensor_BL(name: str) -> torch.Tensor:
+            return torch.tensor([getattr(one, name) for one in encodings], device=self._device)
+
+        try:
+            with torch.inference_mode():
+                logits_B = self._model(
+                    input_ids=tensor_BL("ids"),
+                    token_type_ids=tensor_BL("type_ids"),
+                    attention_mask=tensor_BL("attention_mask"),
+                ).logits[:, 0]
+                return [float(one) for one in logits_B.float().cpu()]
+        except RuntimeError as exc:  # torch's class for a lost or full device
+            raise ModelUnavailableError(f"the scope classifier failed on {len(pairs)} pairs: {exc}") from exc
+
+
+def dequantised(path: Path) -> torch.nn.Module:
+    """A BertForSequenceClassification with the weights of the ONNX file at `path`.
+
+    Raises:
+        ConfigError: The file is missing or damaged, or was not written by serac-train.
+    """
+    import onnx
+    import torch
+    from onnx import numpy_helper
+    from transformers import BertConfig, BertForSequenceClassification
+
+    try:
+        model = onnx.load(str(path))
+        metadata = {one.key: one.value for one in model.metadata_props}
+        names: dict[str, tuple[str, bool]] = json.loads(metadata[WEIGHT_NAMES])
+        config = BertConfig(**json.loads(metadata[CONFIG]))
+    except Exception as exc:  # protobuf, JSON and file errors alike mean that the file is not ours
+        raise _unreadable(path, exc) from exc
+    arrays = {one.name: one for one in model.graph.initializer}
+    bert = BertForSequenceClassification(config)
+    state = {}
+    for name, (initialiser, transposed) in names.items():
+        if initialiser in arrays:
+            weights = numpy_helper.to_array(arrays[initialiser]).astype(np.float32)
+        else:
+            whole = numpy_helper.to_array(arrays[f"{initialiser}_quantized"]).astype(np.float32)
+            zero = numpy_helper.to_array(arrays[f"{initialiser}_zero_point"]).astype(np.float32)
+            scale = numpy_helper.to_array(arrays[f"{initialiser}_scale"]).astype(np.float32)
+            weights = (whole - zero) * scale  # one scale, or one a column
+        state[name] = torch.from_numpy(np.ascontiguousarray(weights.T if transposed else weights))
+    missing, unexpected = bert.load_state_dict(state, strict=False)
+    absent = [name for name in missing if not name.endswith("position_ids")]
+    if absent or unexpected:
+        raise _unreadable(path, ValueError(f"weights {absent or unexpected!r} do not fit"))
+    loaded: torch.nn.Module = bert
+    return loaded
+
+
+def cuda_is_there() -> bool:
+    """Whether torch sees a CUDA device."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    except Exception as exc:  # the library raises bare Exceptions
+        raise _unreadable(folder / TOKENIZER_FILE, exc) from exc
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens)
+    return tokenizer
+
+
+def _unreadable(path: Path, exc: Exception) -> ConfigError:
+    return ConfigError(
+        f"the scope classifier's file {str(path)!r} cannot be read: {exc};"
+        " name a folder that serac-train wrote, or leave models.scope_classifier out of the configuration"
+    )

@@ -1,0 +1,135 @@
+"""What the cross-encoder is shown of an edit and of a query: the same in training and in the gateway."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+MAX_EDIT_CHARS = 320
+MAX_QUERY_CHARS = 260
+MAX_CONTEXT_CHARS = 160
+MAX_CONTEXT_TURNS = 3
+CONTEXT_MARK = " >> "
+"""Stands between the earlier turns and the query."""
+
+_SENTENCE = re.compile(r"(?<=[.!?…。？！])\s+|\n+")
+_WORD = re.compile(r"\w+")
+_FREQUENT = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "by",
+        "do",
+        "does",
+        "did",
+        "for",
+        "from",
+        "has",
+        "have",
+        "how",
+        "i",
+        "in",
+        "is",
+        "it",
+        "me",
+        "my",
+        "of",
+        "on",
+        "or",
+        "that",
+        "the",
+        "this",
+        "to",
+        "was",
+        "were",
+        "what",
+        "when",
+        "where",
+        "which",
+        "who",
+        "whom",
+        "whose",
+        "why",
+        "will",
+        "with",
+        "you",
+        "your",
+    ]
+)
+
+
+def edit_text(prompt: str, target_new: str) -> str:
+    """The edit with its new answer: scope is whether this answers the query."""
+    return f"{prompt.strip()[:MAX_EDIT_CHARS]} {target_new.strip()[:MAX_EDIT_CHARS]}"
+
+
+def query_text(text: str, context: Sequence[str], edit: str) -> str:
+    """The query, with earlier turns before it where there are any; long texts cut to what bears on `edit`."""
+    shown = focused(text, edit, MAX_QUERY_CHARS)
+    turns = [focused(turn, edit, MAX_CONTEXT_CHARS) for turn in context[-MAX_CONTEXT_TURNS:] if turn.strip()]
+    return CONTEXT_MARK.join((" ".join(turns), shown)) if turns else shown
+
+
+def focused(text: str, edit: str, limit: int) -> str:
+    """About `limit` characters of `text`: first and last sentence, and those that share words with `edit`.
+
+    The first sentence tells what is wanted ("Translate this:"), the last one usually asks. A text within the
+    limit stays as it is, but for its white space.
+    """
+    text = " ".join(text.split()) if len(text) <= limit else text.strip()
+    if len(text) <= limit:
+        return text
+    sentences = [s for s in _SENTENCE.split(text) if s.strip()]
+    if len(sentences) == 1:
+        return _windows(text, edit, limit)
+    wanted = _words(edit)
+    last = len(sentences) - 1
+    rank = sorted(
+        range(len(sentences)),
+        key=lambda i: (
+            -len(wanted & _words(sentences[i])) - (0.6 if i == last else 0.5 if i == 0 else 0.0),
+            i,
+        ),
+    )
+    kept: dict[int, str] = {}
+    left = limit
+    for i in rank:
+        piece = " ".join(sentences[i].split())
+        if len(piece) > left:
+            if left < 40:
+                continue
+            piece = _windows(piece, edit, left)
+        kept[i] = piece
+        left -= len(piece) + 1
+        if left < 20:
+            break
+    return " ".join(kept[i] for i in sorted(kept))
+
+
+def _windows(text: str, edit: str, limit: int) -> str:
+    """The stretch of one long sentence that shares most words with `edit`; its end, if none does."""
+    wanted = _words(edit)
+    words = text.split(" ")
+    hits = [1 if wanted & _words(word) else 0 for word in words]
+    if not any(hits):
+        return text[-limit:]
+    best, best_count, start, count, size = 0, -1, 0, 0, 0
+    for end, word in enumerate(words):
+        size += len(word) + 1
+        count += hits[end]
+        while size > limit and start < end:
+            size -= len(words[start]) + 1
+            count -= hits[start]
+            start += 1
+        if count > best_count:
+            best, best_count = start, count
+    return " ".join(words[best:])[:limit]
+
+
+def _words(text: str) -> set[str]:
+    return {w for w in _WORD.findall(text.casefold()) if w not in _FREQUENT}

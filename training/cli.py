@@ -1,0 +1,165 @@
+"""The command `serac-train`: parsing and printing only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from serac_gateway.cli.console import EXIT_USAGE, fail, print_json
+from serac_gateway.errors import ConfigError
+from training.config import load_config
+from training.evaluation import cli as evaluation
+from training.scope_classifier import TrainingError
+from training.scope_run import OnProgress, Own
+
+app = typer.Typer(no_args_is_help=True, help="Train, calibrate and measure the scope classifier.")
+app.add_typer(evaluation.app, name="evaluate")
+app.command()(evaluation.calibrate_similarity)
+
+Config = Annotated[Path, typer.Option(help="The run's configuration.")]
+Run = Annotated[Path, typer.Option(help="The run's folder; an unfinished run goes on.")]
+Out = Annotated[Path, typer.Option(help="The folder that gets the weights and calibration.json.")]
+Edits = Annotated[
+    Path | None, typer.Option(help="Your own edits, NDJSON: serac edits export. Goes with --traffic.")
+]
+Traffic = Annotated[
+    Path | None, typer.Option(help='Your own traffic, NDJSON: {"query": …, "edit_id": … or null}.')
+]
+
+DEFAULT_CONFIG = Path("configs/training/scope.toml")
+DEFAULT_RUN = Path("runs/scope")
+
+
+@app.command()
+def scope(
+    config: Config = DEFAULT_CONFIG, run: Run = DEFAULT_RUN, edits: Edits = None, traffic: Traffic = None
+) -> None:
+    """Train the cross-encoder; continues where a stopped run was."""
+    from training import scope_run
+
+    with _errors(), _progress("training") as on_progress:
+        trained = scope_run.train(load_config(config), run, own=_own(edits, traffic), on_progress=on_progress)
+    Console().print(
+        f"{trained.steps} steps, loss {trained.mean_loss:.4f}: {trained.checkpoint}", soft_wrap=True
+    )
+
+
+@app.command()
+def calibrate(
+    config: Config = DEFAULT_CONFIG,
+    run: Run = DEFAULT_RUN,
+    out: Out = DEFAULT_RUN / "weights",
+    edits: Edits = None,
+    traffic: Traffic = None,
+    max_false_fire_rate: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="The lowest threshold that keeps it; default: best harmonic mean."),
+    ] = None,
+    reuse: Annotated[bool, typer.Option(help="Choose anew on what the last call observed.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the calibration as JSON.")] = False,
+) -> None:
+    """Export int8 weights, fit probabilities and choose the one threshold; draw the plots."""
+    from training import scope_run
+    from training.plots import write_plots
+
+    with _errors(), _progress("calibrating") as on_progress:
+        made, found = scope_run.calibrate(
+            load_config(config), run, out, own=_own(edits, traffic), reuse=reuse,
+            max_false_fire_rate=max_false_fire_rate, on_progress=on_progress,
+        )  # fmt: skip
+        plots = write_plots(found, made, run)
+    if json:
+        print_json(made)
+        return
+    table = Table("set", "rate", title=f"threshold {made.scope_threshold:.3f}")
+    for name, rate in made.provenance["by_set"].items():
+        table.add_row(name, f"{rate:.4f}")
+    Console().print(table)
+    Console().print(f"wrote {out} and {', '.join(str(path) for path in plots)}", soft_wrap=True)
+
+
+@app.command("explain-errors")
+def explain_errors(
+    run: Run = DEFAULT_RUN,
+    weights: Annotated[Path, typer.Option(help="The folder with calibration.json.")] = DEFAULT_RUN
+    / "weights",
+    count: Annotated[int, typer.Option(min=1, help="False fires and misses shown, each.")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="Print rows as JSON.")] = False,
+) -> None:
+    """The worst false fires and misses of the last calibration, as a table."""
+    from serac_gateway.classifiers.cross_encoder import read_calibration
+    from training import observations, scope_run
+
+    with _errors():
+        found = observations.load(run / scope_run.OBSERVATIONS_FILE)
+        rows = scope_run.worst(found, read_calibration(weights)[1], count)
+    if json:
+        print_json(rows)
+        return
+    table = Table("error", "probability", "similarity", "query", "edit", "set")
+    for row in rows:
+        similarity = "" if row.similarity is None else f"{row.similarity:.3f}"
+        table.add_row(
+            row.error,
+            f"{row.scope_probability:.3f}",
+            similarity,
+            row.query[-160:],
+            row.edit[:120],
+            row.set_name,
+        )
+    Console().print(table)
+
+
+def main() -> None:
+    """The entry point of `serac-train`."""
+    app()
+
+
+def _own(edits: Path | None, traffic: Path | None) -> Own | None:
+    if (edits is None) != (traffic is None):
+        raise ConfigError("--edits and --traffic go together; give both or neither")
+    return Own(edits=edits, traffic=traffic) if edits is not None and traffic is not None else None
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except (ConfigError, TrainingError, FileNotFoundError) as exc:
+        fail(str(exc), EXIT_USAGE)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[OnProgress]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+
+        def on_progress(part: str, done: int, total: int) -> None:
+            bar.update(task, description=f"{what}: {part}", completed=done, total=total)
+
+        yield on_progress
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The configuration of a scope training run: one TOML file, unknown keys refused by name."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from serac_gateway.errors import ConfigError
+from training.mixture import MixtureSettings
+from training.scope_classifier import TrainingSettings
+
+
+class ValidationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the threshold is chosen on."""
+
+    benchmarks: tuple[str, ...] = ("counterfact-hard",)
+    cases: int = 200
+    traffic: int = 1_000
+    floor: float = 0.25
+    """Candidates less similar are not read while calibrating; the shipped floor is at least as high."""
+
+
+class ScopeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of `configs/training/scope.toml`."""
+
+    start_from: str | None = None
+    """A folder with a BERT to begin from; None: the embedded all-MiniLM-L6-v2."""
+    mixture: MixtureSettings = MixtureSettings()
+    training: TrainingSettings = TrainingSettings()
+    validation: ValidationSettings = ValidationSettings()
+
+
+def load_config(path: Path) -> ScopeConfig:
+    """Read a configuration.
+
+    Raises:
+        ConfigError: The file is missing, is no TOML, or has an unknown key or a wrong type.
+    """
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), ScopeConfig)
+    except OSError as exc:
+        raise ConfigError(f"cannot read the configuration {str(path)!r}: {exc.strerror}") from exc
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"the configuration {str(path)!r} is wrong: {exc}") from exc
+
+
+def digest(config: ScopeConfig) -> str:
+    """Names a configuration: equal ones have equal digests."""
+    return hashlib.sha256(msgspec.json.encode(config)).hexdigest()[:16]

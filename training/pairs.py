@@ -1,0 +1,48 @@
+"""A pair (edit, query, in scope or not), the unit that the cross-encoder is trained on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True):
+    """One training example."""
+
+    prompt: str
+    target: str
+    text: str
+    """The query."""
+    in_scope: bool
+    kind: str
+    """Where it comes from, for reports: "paraphrase", "same subject", …"""
+    context: tuple[str, ...] = ()
+    subject: str | None = None
+    """Of the edit, where it is known."""
+
+
+def save_pairs(path: Path, pairs: Sequence[Pair]) -> None:
+    """Write pairs as JSON Lines."""
+    encoder = msgspec.json.Encoder()
+    with path.open("wb") as out:
+        for pair in pairs:
+            out.write(encoder.encode(pair) + b"\n")
+
+
+def load_pairs(path: Path) -> list[Pair]:
+    """Read pairs written by `save_pairs`.
+
+    Raises:
+        msgspec.ValidationError: A line lacks a column; the error names it.
+    """
+    decoder = msgspec.json.Decoder(Pair)
+    return [decoder.decode(line) for line in path.read_bytes().splitlines() if line.strip()]
+
+
+def sentences(texts: Sequence[str], *, shortest: int = 25, longest: int = 220) -> list[str]:
+    """The sentences of `texts` of a length that serves as noise around a question."""
+    found = (s.strip() for text in texts for s in re.split(r"(?<=[.!?])\s+", text))
+    return [s for s in found if shortest <= len(s) <= longest]

@@ -1,0 +1,221 @@
+"""A run of the scope classifier from data to shippable weights; the commands call these."""
+
+from __future__ import annotations
+
+import platform
+import random
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from serac_gateway.app import index_maker
+from serac_gateway.classifiers.cross_encoder import ScopeCalibration
+from serac_gateway.classifiers.pair_models import OnnxPairModel
+from serac_gateway.classifiers.similarity import CALIBRATION_FILE
+from serac_gateway.encoders.base import Encoder
+from serac_gateway.encoders.sentence_transformer import embedded_minilm_path
+from serac_gateway.vectors import Vectors
+from training import calibration as calibrating
+from training import observations as observing
+from training.benchmarks.base import Benchmark
+from training.config import ScopeConfig, digest
+from training.evaluation.gateway_parts import open_encoder
+from training.export import export
+from training.facts import data_folder
+from training.mixture import load_world, training_pairs
+from training.own_data import own_benchmark, own_pairs, read_edits, read_traffic
+from training.pairs import Pair, load_pairs, save_pairs
+from training.scope_classifier import Trained, TrainingError, train_scope
+from training.validation_sets import validation_benchmarks
+
+PAIRS_FILE = "pairs.jsonl"
+CONFIG_FILE = "config.json"
+OBSERVATIONS_FILE = "observations.jsonl"
+WEIGHTS_FOLDER = "weights"
+
+OnProgress = Callable[[str, int, int], None]
+
+
+class Own(msgspec.Struct, frozen=True, kw_only=True):
+    """Files of a user's own edits and traffic."""
+
+    edits: Path
+    traffic: Path
+
+
+def train(config: ScopeConfig, run: Path, *, own: Own | None = None, on_progress: OnProgress) -> Trained:
+    """Make the pairs once, then train or go on training. With `own`, only the user's data is trained on.
+
+    Raises:
+        TrainingError: See `train_scope`; also a run folder of another configuration.
+        ConfigError: The user's files are damaged.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    written = run / CONFIG_FILE
+    saved = msgspec.json.format(msgspec.json.encode(config), indent=2)
+    if written.is_file() and written.read_bytes() != saved:
+        raise TrainingError(
+            f"{str(run)!r} is the run of another configuration; give another --run, or delete it"
+        )
+    written.write_bytes(saved)
+    pairs_path = run / PAIRS_FILE
+    if not pairs_path.is_file():
+        save_pairs(pairs_path, _pairs(config, own))
+    start = Path(config.start_from) if config.start_from else embedded_minilm_path()
+
+    def stepped(step: int, steps: int, loss: float) -> None:
+        on_progress(f"loss {loss:.4f}", step, steps)
+
+    return train_scope(
+        load_pairs(pairs_path), start_from=start, run=run, settings=config.training, progress=stepped
+    )
+
+
+def calibrate(
+    config: ScopeConfig, run: Path, out: Path, *, own: Own | None = None, reuse: bool = False,
+    max_false_fire_rate: float | None = None, on_progress: OnProgress,
+) -> tuple[ScopeCalibration, list[observing.Observation]]:  # fmt: skip
+    """Export the run's checkpoint into `out` (int8), observe the validation sets with it, fit and choose.
+
+    `reuse` takes the observations of an earlier call and the weights it exported.
+
+    Raises:
+        ConfigError: Data is missing or one-sided, or no threshold keeps `max_false_fire_rate`.
+        TrainingError: The checkpoint is of another architecture.
+    """
+    kept = run / OBSERVATIONS_FILE
+    encoder = open_encoder()
+    if not reuse:
+        export(run / "checkpoint", out)
+        found = _observed(config, out, encoder, own, on_progress)
+        observing.save(kept, found)
+    found = observing.load(kept)
+    stack = calibrating.fitted_stack(found)
+    point = calibrating.chosen_threshold(
+        calibrating.outcomes(found, stack), max_false_fire_rate=max_false_fire_rate
+    )
+    bins = calibrating.reliability(found, stack)
+    made = ScopeCalibration(
+        encoder_fingerprint=encoder.fingerprint,
+        logit_weight=round(stack.logit_weight, 4),
+        similarity_weight=round(stack.similarity_weight, 4),
+        intercept=round(stack.intercept, 4),
+        scope_threshold=point.threshold,
+        similarity_floor=max(config.validation.floor, calibrating.similarity_floor(found)),
+        max_tokens=config.training.max_tokens,
+        provenance={
+            "date": datetime.now(UTC).date().isoformat(),
+            "config_digest": digest(config),
+            "command": "serac-train scope, serac-train calibrate",
+            "python": platform.python_version(),
+            "held_out_relations": list(config.mixture.held_out_relations),
+            "validation_sets": list(config.validation.benchmarks) if own is None else ["own"],
+            "threshold_rule": (
+                "best harmonic mean of hit and no-fire, each a mean over its sets, in one index"
+                if max_false_fire_rate is None
+                else f"lowest with mean false fires <= {max_false_fire_rate}"
+            ),
+            "expected_calibration_error": round(calibrating.expected_calibration_error(bins), 4),
+            "hit": round(point.hit, 4),
+            "no_fire": round(point.no_fire, 4),
+            "by_set": point.by_set,
+        },
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / CALIBRATION_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
+    return made, found
+
+
+class WorstError(msgspec.Struct, frozen=True, kw_only=True):
+    """A probe that is decided wrongly."""
+
+    error: str
+    """"false fire" or "miss"."""
+    set_name: str
+    query: str
+    edit: str
+    """Of the most probable candidate."""
+    scope_probability: float
+    similarity: float | None
+    logit: float | None
+
+
+def worst(found: Sequence[observing.Observation], made: ScopeCalibration, count: int) -> list[WorstError]:
+    """The worst false fires (most probable first), then the worst misses (least probable first)."""
+    false_fires: list[WorstError] = []
+    misses: list[WorstError] = []
+    for one in found:
+        best = max(one.readings, key=lambda r: made.probability(r.logit, r.similarity), default=None)
+        probability = made.probability(best.logit, best.similarity) if best else 0.0
+        fires = best is not None and probability >= made.scope_threshold
+        is_right = best is not None and best.right
+        if fires == one.in_scope and (is_right or not fires):
+            continue
+        row = WorstError(
+            error="false fire" if fires else "miss",
+            set_name=one.set_name,
+            query=" >> ".join((*one.context, one.text)),
+            edit=f"{best.prompt} -> {best.target}" if best else "(no candidate)",
+            scope_probability=round(probability, 4),
+            similarity=round(best.similarity, 3) if best else None,
+            logit=round(best.logit, 2) if best else None,
+        )
+        (false_fires if fires else misses).append(row)
+    false_fires.sort(key=lambda row: -row.scope_probability)
+    misses.sort(key=lambda row: row.scope_probability)
+    return [*false_fires[:count], *misses[:count]]
+
+
+def _pairs(config: ScopeConfig, own: Own | None) -> list[Pair]:
+    embed = _embed()
+    if own is None:
+        data = data_folder()
+        return training_pairs(load_world(data), data, config.mixture, embed)
+    edits = read_edits(own.edits)
+    return own_pairs(edits, read_traffic(own.traffic, edits), embed, random.Random(config.mixture.seed))
+
+
+def _embed() -> Callable[[Sequence[str]], Vectors]:
+    """The untrained bi-encoder in batches: mining needs no company-free numerics."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(embedded_minilm_path()))
+    model.max_seq_length = 64
+
+    def embed(texts: Sequence[str]) -> Vectors:
+        vectors_BD: Vectors = model.encode(
+            list(texts),
+            batch_size=64,
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=False,
+        )
+        return vectors_BD
+
+    return embed
+
+
+def _observed(
+    config: ScopeConfig, weights: Path, encoder: Encoder, own: Own | None, on_progress: OnProgress
+) -> list[observing.Observation]:
+    benchmarks: list[Benchmark]
+    if own is None:
+        benchmarks = validation_benchmarks(
+            config.validation.benchmarks, held_out=config.mixture.held_out_relations, seed=config.mixture.seed
+        )
+    else:
+        edits = read_edits(own.edits)
+        benchmarks = [own_benchmark(edits, read_traffic(own.traffic, edits))]
+    return observing.observe(
+        benchmarks,
+        encoder=encoder,
+        index=index_maker(encoder.width)(),
+        model=OnnxPairModel(weights, max_tokens=config.training.max_tokens),
+        floor=config.validation.floor,
+        cases=config.validation.cases,
+        traffic=config.validation.traffic,
+        skip=frozenset({"prompt", "forgetfulness"}),
+        on_progress=on_progress,
+    )

@@ -1,0 +1,106 @@
+"""The sets a threshold is chosen on: held out of training, none of them marked test."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import msgspec
+
+from serac_gateway.edits import EditDraft
+from serac_gateway.errors import ConfigError
+from training.benchmarks import catalogue
+from training.benchmarks.base import Benchmark, Case, Probe, Role, Turn, chosen, prepared
+from training.fact_source import FactSource
+from training.facts import counterfact_relation, data_folder, template_of
+from training.mixture import load_world
+from training.pair_maker import PairMaker
+from training.pairs import Pair
+from training.public_sets import unrelated_texts
+
+GENERATED_GROUPS = 600
+
+
+def validation_benchmarks(names: Sequence[str], *, held_out: Sequence[str], seed: int) -> list[Benchmark]:
+    """The benchmarks of those names; "generated" and "unrelated-zsre" are made here.
+
+    Raises:
+        ConfigError: A name is unknown, or names a test set.
+    """
+    made = []
+    for name in names:
+        if name == "generated":
+            made.append(generated(held_out, seed=seed))
+        elif name == "unrelated-zsre":
+            texts = random.Random(seed).sample(sorted(set(unrelated_texts(data_folder()))), 3_000)
+            traffic = tuple(Probe(kind="unrelated", text=text, in_scope=False) for text in texts)
+            made.append(Benchmark(name=name, role=Role.VALIDATION, cases=(), traffic=traffic))
+        else:
+            benchmark = catalogue.open_benchmark(name)
+            if benchmark.role is Role.TEST:
+                raise ConfigError(f"{name!r} is marked test; no threshold may be chosen on it")
+            made.append(chosen(_true_paraphrases(benchmark), edits=None, seed=seed))
+    return _contested_marked(made)
+
+
+def _true_paraphrases(benchmark: Benchmark) -> Benchmark:
+    """CounterFact without the generation prompts ("…'s surroundings include") among its validation rephrases.
+
+    Those ask for what follows from an edit, not for it; kept are rephrases in a phrasing of the relation.
+    """
+    if benchmark.name != "counterfact-validation":
+        return benchmark
+    clozes = load_world(data_folder()).clozes
+
+    def is_kept(case: Case, probe: Probe) -> bool:
+        if probe.kind != "rephrase" or case.edit.subject is None:
+            return True
+        tail = template_of(probe.text, case.edit.subject)
+        own = counterfact_relation(case.edit.prompt, case.edit.subject, clozes)
+        return any(tail.endswith(cloze) for rid in own for cloze in clozes[rid])
+
+    return msgspec.structs.replace(
+        benchmark,
+        cases=tuple(
+            msgspec.structs.replace(case, probes=tuple(p for p in case.probes if is_kept(case, p)))
+            for case in benchmark.cases
+        ),
+    )
+
+
+def _contested_marked(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
+    """The benchmarks with negatives marked that an edit of any of them may rightly answer."""
+    everything = prepared(
+        Benchmark(
+            name="all", role=Role.VALIDATION, cases=tuple(case for one in benchmarks for case in one.cases)
+        )
+    )
+    marked = iter(everything.cases)
+    return [msgspec.structs.replace(one, cases=tuple(next(marked) for _ in one.cases)) for one in benchmarks]
+
+
+def generated(held_out: Sequence[str], *, seed: int) -> Benchmark:
+    """Edits of held-out relations with every kind of query that training makes: noise, doubt, lures."""
+    world = load_world(data_folder())
+    relations = [world.relations[rid] for rid in held_out if rid in world.relations]
+    maker = PairMaker(FactSource(relations, world.facts, world.names, world.passages, seed + 1_000))
+    groups: dict[str, list[Pair]] = {}
+    for pair in maker.pairs(GENERATED_GROUPS):
+        if pair.subject is not None:
+            groups.setdefault(pair.subject.casefold(), []).append(pair)
+    cases = []
+    for number, pairs in enumerate(groups.values()):
+        first = pairs[0]
+        edit = EditDraft(
+            id=f"generated-{number}", prompt=first.prompt, target_new=first.target, subject=first.subject
+        )
+        own = [p for p in pairs if (p.prompt, p.target) == (first.prompt, first.target)]
+        cases.append(Case(edit=edit, probes=tuple(_probe(pair) for pair in own)))
+    return Benchmark(name="generated", role=Role.VALIDATION, cases=tuple(cases))
+
+
+def _probe(pair: Pair) -> Probe:
+    context = tuple(
+        Turn(role="assistant" if i % 2 else "user", text=text) for i, text in enumerate(pair.context)
+    )
+    return Probe(kind=pair.kind, text=pair.text, in_scope=pair.in_scope, context=context)
