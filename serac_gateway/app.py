@@ -21,6 +21,7 @@ from litestar.datastructures import State
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway.classifiers.base import ScopeClassifier
+from serac_gateway.classifiers.cross_encoder import MODEL_FILE, CrossEncoderClassifier
 from serac_gateway.classifiers.similarity import SimilarityClassifier
 from serac_gateway.config import UPSTREAM_API_KEY_VARIABLE, GatewayConfig
 from serac_gateway.counterfactual.base import CounterfactualModel
@@ -51,7 +52,7 @@ from serac_gateway.upstream.http import HttpUpstream
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = Path(__file__).parent / "weights"
+SHIPPED_CLASSIFIER = Path(__file__).parent / "weights" / "scope-classifier"
 _KEEP_ALIVE_S = 90
 """Above the 60 s after which common load balancers close an idle connection themselves."""
 
@@ -99,8 +100,9 @@ def open_decision_models(
         )
     else:
         encoder = SentenceTransformerEncoder(config.models.encoder)
-    folder = Path(config.models.scope_classifier or WEIGHTS / "similarity-minilm")
-    return encoder, SimilarityClassifier(folder, encoder_fingerprint=encoder.fingerprint)
+    folder = Path(config.models.scope_classifier or SHIPPED_CLASSIFIER)
+    kind = CrossEncoderClassifier if (folder / MODEL_FILE).exists() else SimilarityClassifier
+    return encoder, kind(folder, encoder_fingerprint=encoder.fingerprint)
 
 
 def index_maker(width: int) -> Callable[[], EditIndex]:

@@ -38,6 +38,7 @@ class OnnxPairModel:
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores have other work
         self._tokenizer = _tokenizer(folder, max_tokens)
         try:
             self._session = onnxruntime.InferenceSession(
@@ -151,7 +152,9 @@ def dequantised(path: Path) -> torch.nn.Module:
 
 
 def cuda_is_there() -> bool:
-    """Whether torch sees a CUDA device."""
+    """Whether torch sees a CUDA device; asked of torch, seconds to import, only where a driver is."""
+    if not any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/dxg")):
+        return False
     import torch
 
     return torch.cuda.is_available()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sentence_transformers import SentenceTransformer
 
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import ConfigError, ModelUnavailableError
 from serac_gateway.vectors import Vectors
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 _BATCH = 64
 
@@ -25,6 +28,9 @@ class SentenceTransformerEncoder(Encoder):
         Raises:
             ConfigError: There is no such model here, or it cannot be read.
         """
+        # Imported here: torch takes seconds, and the embedded encoder does without it.
+        from sentence_transformers import SentenceTransformer
+
         try:
             self._model = SentenceTransformer(id_or_path)
         except (OSError, ValueError) as exc:
