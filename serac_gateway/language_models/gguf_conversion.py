@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers
 from ctranslate2.converters import TransformersConverter
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeling_gguf_pytorch_utils
 from transformers.utils import logging as transformers_logging
 
 from serac_gateway.language_models.activation_smoothing import smooth_activations
@@ -70,9 +70,12 @@ def _quiet() -> Iterator[None]:
     bars = transformers_logging.is_progress_bar_enabled()
     transformers.utils.logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    # The reading of GGUF files has a bar of its own that no setting turns off.
+    bar, modeling_gguf_pytorch_utils.tqdm = modeling_gguf_pytorch_utils.tqdm, lambda items, **_: items
     try:
         yield
     finally:
+        modeling_gguf_pytorch_utils.tqdm = bar
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()

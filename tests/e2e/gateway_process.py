@@ -63,6 +63,8 @@ class GatewayProcess:
         self.process.kill()
         self.process.wait()
         self._reader.join()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
 
     def children(self) -> list[psutil.Process]:
         """The store's and the base model's processes."""
