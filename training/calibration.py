@@ -11,30 +11,36 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from serac_gateway.errors import ConfigError
-from training.observations import Observation
+from training.observations import Observation, Reading
 
 BINS = 10
 MIN_LOGIT_WEIGHT = 1e-3
 
 
 class Stack(msgspec.Struct, frozen=True, kw_only=True):
-    """scope_probability = sigmoid(logit_weight * logit + similarity_weight * similarity + intercept)."""
+    """What `ScopeCalibration` holds of the logistic function: one weight a witness, and the intercept."""
 
     logit_weight: float
     similarity_weight: float
+    absent_weight: float
     intercept: float
 
-    def probabilities(
-        self, logits_N: NDArray[np.float64], similarity_N: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Elementwise, 0..1."""
-        raw_N = self.logit_weight * logits_N + self.similarity_weight * similarity_N + self.intercept
+    def probabilities(self, readings: Sequence[Reading]) -> NDArray[np.float64]:
+        """*Shape:* (N,), 0..1, in order."""
+        weights_3 = np.array([self.logit_weight, self.similarity_weight, self.absent_weight])
+        raw_N = features(readings) @ weights_3 + self.intercept
         return np.asarray(1.0 / (1.0 + np.exp(-np.clip(raw_N, -60, 60))))
+
+
+def features(readings: Sequence[Reading]) -> NDArray[np.float64]:
+    """Logit, similarity, share of absent names. *Shape:* (N, 3)."""
+    return np.array([(r.logit, r.similarity, r.absent) for r in readings], dtype=np.float64).reshape(-1, 3)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What one probe would do at any threshold."""
 
+    benchmark: str
     set_name: str
     in_scope: bool
     probability: float
@@ -44,7 +50,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperatingPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """The rates at one threshold. Every set weighs the same on its side."""
+    """The rates at one threshold. Every benchmark weighs the same on its side, however many kinds it has."""
 
     threshold: float
     hit: float
@@ -68,18 +74,14 @@ class ReliabilityBin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fitted_stack(observations: Sequence[Observation]) -> Stack:
-    """Logistic regression on every reading; each set weighs the same, positives and negatives too.
+    """Logistic regression on every reading; each benchmark weighs the same, positives and negatives too.
 
     Raises:
         ConfigError: All readings are right, or none is.
     """
-    logits, similarities, labels, sets = [], [], [], []
-    for one in observations:
-        for reading in one.readings:
-            logits.append(reading.logit)
-            similarities.append(reading.similarity)
-            labels.append(reading.right)
-            sets.append(one.set_name)
+    readings = [reading for one in observations for reading in one.readings]
+    sets = [one.benchmark for one in observations for _ in one.readings]
+    labels = [reading.right for reading in readings]
     labels_N = np.array(labels, dtype=bool)
     if labels_N.all() or not labels_N.any():
         side = "positive" if not labels_N.any() else "negative"
@@ -93,14 +95,14 @@ def fitted_stack(observations: Sequence[Observation]) -> Stack:
         for name in names:
             rows_N = chosen_N & np.array([s == name for s in sets])
             weights_N[rows_N] = 1.0 / (len(names) * rows_N.sum())
-    features_NF = np.column_stack([logits, similarities])
     model = LogisticRegression(C=1e4, max_iter=2_000).fit(
-        features_NF, labels_N, sample_weight=weights_N * len(labels_N) / 2
+        features(readings), labels_N, sample_weight=weights_N * len(labels_N) / 2
     )
-    logit_weight, similarity_weight = (float(w) for w in model.coef_[0])
+    logit_weight, similarity_weight, absent_weight = (float(w) for w in model.coef_[0])
     return Stack(
         logit_weight=max(MIN_LOGIT_WEIGHT, logit_weight),
         similarity_weight=similarity_weight,
+        absent_weight=absent_weight,
         intercept=float(model.intercept_[0]),
     )
 
@@ -111,31 +113,39 @@ def outcomes(observations: Sequence[Observation], stack: Stack) -> list[Outcome]
     for one in observations:
         best, right = 0.0, False
         if one.readings:
-            probabilities_K = stack.probabilities(
-                np.array([r.logit for r in one.readings]), np.array([r.similarity for r in one.readings])
-            )
+            probabilities_K = stack.probabilities(one.readings)
             place = int(np.argmax(probabilities_K))
             best, right = float(probabilities_K[place]), one.readings[place].right
-        found.append(Outcome(set_name=one.set_name, in_scope=one.in_scope, probability=best, right=right))
+        found.append(
+            Outcome(
+                benchmark=one.benchmark,
+                set_name=one.set_name,
+                in_scope=one.in_scope,
+                probability=best,
+                right=right,
+            )
+        )
     return found
 
 
 def at_threshold(found: Sequence[Outcome], threshold: float) -> OperatingPoint:
     """The rates if every probability >= threshold fires."""
-    good: dict[tuple[str, bool], list[bool]] = defaultdict(list)
+    by_set: dict[tuple[str, bool], list[bool]] = defaultdict(list)
+    by_benchmark: dict[tuple[str, bool], list[bool]] = defaultdict(list)
     for one in found:
         fires = one.probability >= threshold
-        good[(one.set_name, one.in_scope)].append(fires and one.right if one.in_scope else not fires)
-    rates = {key: float(np.mean(values)) for key, values in good.items()}
-    hits = [rate for (_, in_scope), rate in rates.items() if in_scope]
-    quiet = [rate for (_, in_scope), rate in rates.items() if not in_scope]
+        is_good = fires and one.right if one.in_scope else not fires
+        by_set[(one.set_name, one.in_scope)].append(is_good)
+        by_benchmark[(one.benchmark, one.in_scope)].append(is_good)
+    hits = [float(np.mean(good)) for (_, in_scope), good in by_benchmark.items() if in_scope]
+    quiet = [float(np.mean(good)) for (_, in_scope), good in by_benchmark.items() if not in_scope]
     return OperatingPoint(
         threshold=threshold,
         hit=float(np.mean(hits)) if hits else 0.0,
         no_fire=float(np.mean(quiet)) if quiet else 0.0,
         by_set={
-            f"{name} {'hit' if side else 'no-fire'}": round(rate, 4)
-            for (name, side), rate in sorted(rates.items())
+            f"{name} {'hit' if in_scope else 'no-fire'}": round(float(np.mean(good)), 4)
+            for (name, in_scope), good in sorted(by_set.items())
         },
     )
 
@@ -146,7 +156,7 @@ def chosen_threshold(found: Sequence[Outcome], *, max_false_fire_rate: float | N
     Raises:
         ConfigError: No threshold below 1 keeps the limit.
     """
-    points = [at_threshold(found, float(cut)) for cut in np.round(np.arange(0.02, 0.999, 0.01), 3)]
+    points = [at_threshold(found, float(cut)) for cut in np.round(np.arange(0.02, 0.998, 0.004), 3)]
     if max_false_fire_rate is None:
         return max(points, key=lambda point: point.harmonic)
     for point in points:
@@ -164,9 +174,7 @@ def reliability(
 ) -> list[ReliabilityBin]:
     """How often candidates of a probability are right, by equal-width bins; empty bins are left out."""
     readings = [r for one in observations for r in one.readings]
-    probabilities_N = stack.probabilities(
-        np.array([r.logit for r in readings]), np.array([r.similarity for r in readings])
-    )
+    probabilities_N = stack.probabilities(readings)
     right_N = np.array([r.right for r in readings])
     made = []
     for place in range(bins):

@@ -1,4 +1,4 @@
-"""Writes a trained cross-encoder as the weights that ship: int8 MatMuls, fp16 embeddings, one ONNX file."""
+"""Writes a trained cross-encoder as the weights that ship: int8 and fp16 in one ONNX file."""
 
 from __future__ import annotations
 
@@ -64,12 +64,13 @@ def export(checkpoint: Path, folder: Path) -> Path:
                 per_channel=True,
                 weight_type=QuantType.QInt8,
                 op_types_to_quantize=["MatMul"],
+                nodes_to_exclude=_feed_forward_ends(exported, model.config.intermediate_size),
             )
         finally:
             logging.disable(previous)
         written = onnx.load(str(small))
         names = _weight_names(written, model)
-        _halve_embeddings(written)
+        _halve_whole_weights(written)
         config = {field: getattr(model.config, field) for field in _CONFIG_FIELDS}
         helper.set_model_props(written, {WEIGHT_NAMES: json.dumps(names), CONFIG: json.dumps(config)})
         onnx.save(written, str(folder / MODEL_FILE))
@@ -125,8 +126,7 @@ def _weight_names(
                 names[name] = (initialiser, True)
             else:
                 continue
-            del arrays[initialiser]
-            break
+            break  # equal weights may share an initialiser: the exporter folds them
         else:
             raise ValueError(
                 f"the exported graph holds no initialiser equal to {name!r}; the exporter changed"
@@ -134,18 +134,39 @@ def _weight_names(
     return names
 
 
-def _halve_embeddings(model: onnx.ModelProto) -> None:
-    """Word embeddings to fp16 with a cast behind the lookup: half the bytes, no loss that shows."""
+def _feed_forward_ends(model: onnx.ModelProto, width: int) -> list[str]:
+    """The MatMuls behind the activation: its outliers make quantised inputs coarse (see training/LOG.md)."""
+    shapes = {one.name: tuple(one.dims) for one in model.graph.initializer}
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "MatMul" and shapes.get(node.input[1], (0,))[0] == width
+    ]
+
+
+def _halve_whole_weights(model: onnx.ModelProto) -> None:
+    """Word embeddings and MatMuls that stayed whole to fp16: half the bytes, no loss that shows.
+
+    Embeddings are cast behind the lookup; a MatMul's weights before it, which the runtime folds at load.
+    """
     graph = model.graph
     for place, initialiser in enumerate(graph.initializer):
         array = numpy_helper.to_array(initialiser)
-        if array.ndim == 2 and array.dtype == np.float32 and array.nbytes > 4_000_000:
-            graph.initializer[place].CopyFrom(
-                numpy_helper.from_array(array.astype(np.float16), initialiser.name)
-            )
-            for node in list(graph.node):
-                if node.op_type == "Gather" and node.input[0] == initialiser.name:
-                    result = node.output[0]
-                    node.output[0] = f"{result}_fp16"
-                    cast = helper.make_node("Cast", [f"{result}_fp16"], [result], to=TensorProto.FLOAT)
-                    graph.node.insert(list(graph.node).index(node) + 1, cast)
+        name = initialiser.name
+        users = [node for node in graph.node if name in node.input]
+        if array.ndim != 2 or array.dtype != np.float32 or len(users) != 1 or array.size < 4_096:
+            continue
+        (user,) = users
+        if user.op_type not in ("Gather", "MatMul"):
+            continue
+        graph.initializer[place].CopyFrom(numpy_helper.from_array(array.astype(np.float16), name))
+        at = list(graph.node).index(user)
+        if user.op_type == "Gather":
+            result = user.output[0]
+            user.output[0] = f"{result}_fp16"
+            cast = helper.make_node("Cast", [f"{result}_fp16"], [result], to=TensorProto.FLOAT)
+            graph.node.insert(at + 1, cast)
+        else:
+            user.input[list(user.input).index(name)] = f"{name}_fp32"
+            cast = helper.make_node("Cast", [name], [f"{name}_fp32"], to=TensorProto.FLOAT)
+            graph.node.insert(at, cast)

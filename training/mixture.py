@@ -32,13 +32,16 @@ class MixtureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     held_out_relations: tuple[str, ...] = ()
     groups: int = 11000
     """Edits made from the relation tables; each gives about seven pairs."""
+    claim_share: float = 0.06
+    """Of the groups: verdicts on claims instead of facts."""
     zsre_rows: int = 3500
     counterfact_rows: int = 2000
     knowedit_rows: int = 700
     pokemqa_rows: int = 1500
     qqp_rows: int = 4500
     paws_rows: int = 2000
-    claims: bool = True
+    claim_rounds: int = 1
+    """How often FEVER's claims come, each time in other forms; 0 leaves them out."""
     mined_edits: int = 5000
     mined_queries: int = 3000
     mined_floor: float = 0.35
@@ -102,7 +105,8 @@ def training_pairs(world: World, data: Path, settings: MixtureSettings, embed: E
     rng = random.Random(settings.seed)
     kept = [r for rid, r in world.relations.items() if rid not in held_out]
     facts = [f for f in world.facts if f.relation not in held_out]
-    maker = PairMaker(FactSource(kept, facts, world.names, world.passages, settings.seed))
+    source = FactSource(kept, facts, world.names, world.passages, settings.seed)
+    maker = PairMaker(source, claim_share=settings.claim_share)
     excluded = _belongs_to([world.relations[rid] for rid in sorted(held_out)], kept, embed)
     words = re.compile(
         "|".join(re.escape(n) for rid in sorted(held_out) for n in world.relations[rid].nouns[:2]) or "$^",
@@ -118,7 +122,7 @@ def training_pairs(world: World, data: Path, settings: MixtureSettings, embed: E
     pairs += public_sets.pokemqa_pairs(data, rng, rows=settings.pokemqa_rows, excluded_words=words)
     pairs += public_sets.qqp_pairs(data, rng, rows=settings.qqp_rows)
     pairs += public_sets.paws_pairs(data, rng, rows=settings.paws_rows)
-    if settings.claims:
+    for _ in range(settings.claim_rounds):
         pairs += public_sets.fever_pairs(data, rng)
     pairs += _mined(pairs, mined_from, public_sets.unrelated_texts(data), settings, embed, rng)
     rng.shuffle(pairs)

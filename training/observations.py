@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from serac_gateway.classifiers.base import Candidate
-from serac_gateway.classifiers.cross_encoder import PairModel, pair_texts
+from serac_gateway.classifiers.cross_encoder import PairModel, absent_names, pair_texts
 from serac_gateway.conversation import Query, extract_query
 from serac_gateway.edits import Edit, first_version, forms
 from serac_gateway.encoders.base import Encoder
@@ -26,6 +26,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     similarity: float
     logit: float
+    absent: float
+    """Share of the edit's names that the probe lacks, 0..1."""
     right: bool
     """Whether this is the edit in whose scope the probe is."""
 
@@ -87,7 +89,8 @@ def observe(
                 readings=tuple(
                     Reading(
                         prompt=one.edit.prompt, target=one.edit.target_new, similarity=one.similarity,
-                        logit=logit, right=probe.in_scope and one.edit.id in own,
+                        logit=logit, absent=absent_names(query, one),
+                        right=probe.in_scope and one.edit.id in own,
                     )
                     for one, logit in zip(candidates, logits_K, strict=True)
                 ),

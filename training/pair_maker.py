@@ -28,15 +28,16 @@ TOPIC_QUERIES = (
     "I want to learn about [X]", "Write a paragraph about [X].", "Is it true what they say about [X]?",
     "What is the story behind [X]?", "Summarize what is known about [X].",
 )  # fmt: skip
-_TOPIC_SHARE, _CLAIM_SHARE = 0.04, 0.06
+_TOPIC_SHARE = 0.04
 
 
 class PairMaker:
     """Groups of pairs, one edit each."""
 
-    def __init__(self, source: FactSource) -> None:
-        """`source` gives facts, phrasings and chance."""
+    def __init__(self, source: FactSource, *, claim_share: float = 0.06) -> None:
+        """`source` gives facts, phrasings and chance; `claim_share` of the groups are verdicts on claims."""
         self._source = source
+        self._claim_share = claim_share
 
     def pairs(self, groups: int) -> Iterator[Pair]:
         """The pairs of `groups` edits, about seven each, a good third of them in scope."""
@@ -44,7 +45,7 @@ class PairMaker:
             draw = self._source.rng.random()
             if draw < _TOPIC_SHARE:
                 yield from self._topic_group()
-            elif draw < _TOPIC_SHARE + _CLAIM_SHARE:
+            elif draw < _TOPIC_SHARE + self._claim_share:
                 yield from self._claim_group()
             else:
                 yield from FactGroup(self._source).pairs()

@@ -24,13 +24,14 @@ from training.observations import Observation
 def write_plots(found: Sequence[Observation], made: ScopeCalibration, folder: Path) -> list[Path]:
     """Write ``roc.png``, ``precision_recall.png``, ``reliability.png``, ``histograms.png``."""
     stack = Stack(
-        logit_weight=made.logit_weight, similarity_weight=made.similarity_weight, intercept=made.intercept
+        logit_weight=made.logit_weight,
+        similarity_weight=made.similarity_weight,
+        absent_weight=made.absent_weight,
+        intercept=made.intercept,
     )
     folder.mkdir(parents=True, exist_ok=True)
     readings = [r for one in found for r in one.readings]
-    probabilities_N = stack.probabilities(
-        np.array([r.logit for r in readings]), np.array([r.similarity for r in readings])
-    )
+    probabilities_N = stack.probabilities(readings)
     right_N = np.array([r.right for r in readings])
     similarity_N = np.array([r.similarity for r in readings])
     return [
@@ -48,7 +49,7 @@ def _curves(
     folder: Path,
 ) -> Path:
     figure, axes = plt.subplots(figsize=(5, 5))
-    for name, values_N in (("both stages", probabilities_N), ("similarity alone", similarity_N)):
+    for name, values_N in (("scope_probability", probabilities_N), ("similarity alone", similarity_N)):
         false_N, true_N, _ = roc_curve(right_N, values_N)
         axes.plot(false_N, true_N, label=f"{name}, area {roc_auc_score(right_N, values_N):.4f}")
     axes.set(xlabel="false fires, share of wrong candidates", ylabel="right candidates found", xlim=(0, 0.3))
@@ -63,7 +64,7 @@ def _precision_recall(
     folder: Path,
 ) -> Path:  # fmt: skip
     figure, axes = plt.subplots(figsize=(5, 5))
-    for name, values_N in (("both stages", probabilities_N), ("similarity alone", similarity_N)):
+    for name, values_N in (("scope_probability", probabilities_N), ("similarity alone", similarity_N)):
         precision_N, recall_N, _ = precision_recall_curve(right_N, values_N)
         axes.plot(recall_N, precision_N, label=name)
     axes.set(xlabel="recall", ylabel="precision")

@@ -101,6 +101,7 @@ def calibrate(
         encoder_fingerprint=encoder.fingerprint,
         logit_weight=round(stack.logit_weight, 4),
         similarity_weight=round(stack.similarity_weight, 4),
+        absent_weight=round(stack.absent_weight, 4),
         intercept=round(stack.intercept, 4),
         scope_threshold=point.threshold,
         similarity_floor=max(config.validation.floor, calibrating.similarity_floor(found)),
@@ -113,7 +114,7 @@ def calibrate(
             "held_out_relations": list(config.mixture.held_out_relations),
             "validation_sets": list(config.validation.benchmarks) if own is None else ["own"],
             "threshold_rule": (
-                "best harmonic mean of hit and no-fire, each a mean over its sets, in one index"
+                "best harmonic mean of hit and no-fire, each a mean over the benchmarks, in one index"
                 if max_false_fire_rate is None
                 else f"lowest with mean false fires <= {max_false_fire_rate}"
             ),
@@ -147,8 +148,10 @@ def worst(found: Sequence[observing.Observation], made: ScopeCalibration, count:
     false_fires: list[WorstError] = []
     misses: list[WorstError] = []
     for one in found:
-        best = max(one.readings, key=lambda r: made.probability(r.logit, r.similarity), default=None)
-        probability = made.probability(best.logit, best.similarity) if best else 0.0
+        best = max(
+            one.readings, key=lambda r: made.probability(r.logit, r.similarity, r.absent), default=None
+        )
+        probability = made.probability(best.logit, best.similarity, best.absent) if best else 0.0
         fires = best is not None and probability >= made.scope_threshold
         is_right = best is not None and best.right
         if fires == one.in_scope and (is_right or not fires):
@@ -212,7 +215,7 @@ def _observed(
         benchmarks,
         encoder=encoder,
         index=index_maker(encoder.width)(),
-        model=OnnxPairModel(weights, max_tokens=config.training.max_tokens),
+        model=OnnxPairModel(weights, max_tokens=config.training.max_tokens, threads=1),
         floor=config.validation.floor,
         cases=config.validation.cases,
         traffic=config.validation.traffic,

@@ -40,7 +40,7 @@ def validation_benchmarks(names: Sequence[str], *, held_out: Sequence[str], seed
             if benchmark.role is Role.TEST:
                 raise ConfigError(f"{name!r} is marked test; no threshold may be chosen on it")
             made.append(chosen(_true_paraphrases(benchmark), edits=None, seed=seed))
-    return _contested_marked(made)
+    return _contested_marked(_distinct_subjects(made))
 
 
 def _true_paraphrases(benchmark: Benchmark) -> Benchmark:
@@ -66,6 +66,17 @@ def _true_paraphrases(benchmark: Benchmark) -> Benchmark:
             for case in benchmark.cases
         ),
     )
+
+
+def _distinct_subjects(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
+    """The benchmarks without cases whose subject an earlier benchmark edits: two would answer one query."""
+    taken: set[str] = set()
+    kept = []
+    for one in benchmarks:
+        cases = tuple(case for case in one.cases if (case.edit.subject or case.id).casefold() not in taken)
+        taken |= {(case.edit.subject or case.id).casefold() for case in one.cases}
+        kept.append(msgspec.structs.replace(one, cases=cases))
+    return kept
 
 
 def _contested_marked(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:

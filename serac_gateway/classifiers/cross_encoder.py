@@ -1,7 +1,8 @@
-"""The trained scope classifier: a cross-encoder's logit and the bi-encoder's similarity, calibrated together.
+"""The trained scope classifier: a cross-encoder's logit and two other witnesses, calibrated together.
 
-Two stages see the same pair in two ways. The bi-encoder knows what sounds alike and has not been trained for
-this; the cross-encoder reads edit and query together. A logistic function of both is the scope_probability.
+The bi-encoder knows what sounds alike and has not been trained for this; the cross-encoder reads edit and
+query together; neither spells well, so the share of the edit's names that the query lacks is counted. A
+logistic function of the three is the scope_probability.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Protocol
 import msgspec
 
 from serac_gateway.classifiers.base import Candidate, ScopeClassifier
-from serac_gateway.classifiers.pair_text import edit_text, query_text
+from serac_gateway.classifiers.pair_text import edit_text, names_absent, query_text
 from serac_gateway.classifiers.similarity import CALIBRATION_FILE, Probability, logistic
 from serac_gateway.conversation import Query
 from serac_gateway.errors import ConfigError
@@ -26,13 +27,15 @@ TOKENIZER_FILE = "tokenizer.json"
 class ScopeCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `serac-train calibrate` writes beside the weights.
 
-    scope_probability = 1 / (1 + exp(-(logit_weight * logit + similarity_weight * similarity + intercept))).
+    scope_probability = 1 / (1 + exp(-(logit_weight * logit + similarity_weight * similarity
+    + absent_weight * names_absent + intercept))).
     """
 
     encoder_fingerprint: str
     """The encoder whose cosines were calibrated. Those of another one mean something else."""
     logit_weight: Annotated[float, msgspec.Meta(gt=0)]
     similarity_weight: float
+    absent_weight: float
     intercept: float
     scope_threshold: Probability
     similarity_floor: Annotated[float, msgspec.Meta(ge=-1, le=1)]
@@ -41,9 +44,14 @@ class ScopeCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     provenance: dict[str, Any] = {}
     """Data, config digest, date, and the numbers reached."""
 
-    def probability(self, logit: float, similarity: float) -> float:
-        """The scope_probability of a pair, 0..1."""
-        return logistic(self.logit_weight * logit + self.similarity_weight * similarity + self.intercept)
+    def probability(self, logit: float, similarity: float, absent: float) -> float:
+        """The scope_probability of a pair, 0..1; `absent` as `names_absent` gives it."""
+        return logistic(
+            self.logit_weight * logit
+            + self.similarity_weight * similarity
+            + self.absent_weight * absent
+            + self.intercept
+        )
 
 
 class PairModel(Protocol):
@@ -93,17 +101,24 @@ class CrossEncoderClassifier(ScopeClassifier):
         """See `ScopeClassifier.scope_probabilities`."""
         logits_K = self._model.logits([pair_texts(query, candidate) for candidate in candidates])
         return [
-            self._calibration.probability(logit, candidate.similarity)
+            self._calibration.probability(logit, candidate.similarity, absent_names(query, candidate))
             for logit, candidate in zip(logits_K, candidates, strict=True)
         ]
 
 
 def pair_texts(query: Query, candidate: Candidate) -> tuple[str, str]:
     """What the cross-encoder is shown: the edit by its prompt, or by the paraphrase that lies nearest."""
-    edit = candidate.edit
-    prompt = candidate.form if candidate.form in edit.paraphrases else edit.prompt
-    shown = edit_text(prompt, edit.target_new)
+    shown = edit_text(_shown_prompt(candidate), candidate.edit.target_new)
     return shown, query_text(query.text, query.context, shown)
+
+
+def absent_names(query: Query, candidate: Candidate) -> float:
+    """The share of the shown prompt's names that the query lacks, 0..1."""
+    return names_absent(_shown_prompt(candidate), query.text, query.context)
+
+
+def _shown_prompt(candidate: Candidate) -> str:
+    return candidate.form if candidate.form in candidate.edit.paraphrases else candidate.edit.prompt
 
 
 def read_calibration(folder: Path) -> tuple[bytes, ScopeCalibration]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 
 MAX_EDIT_CHARS = 320
 MAX_QUERY_CHARS = 260
@@ -14,53 +15,23 @@ CONTEXT_MARK = " >> "
 
 _SENTENCE = re.compile(r"(?<=[.!?…。？！])\s+|\n+")
 _WORD = re.compile(r"\w+")
-_FREQUENT = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "by",
-        "do",
-        "does",
-        "did",
-        "for",
-        "from",
-        "has",
-        "have",
-        "how",
-        "i",
-        "in",
-        "is",
-        "it",
-        "me",
-        "my",
-        "of",
-        "on",
-        "or",
-        "that",
-        "the",
-        "this",
-        "to",
-        "was",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "whom",
-        "whose",
-        "why",
-        "will",
-        "with",
-        "you",
-        "your",
-    ]
-)
+_NAME_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+_NO_NAMES = frozenset((
+    "a", "an", "and", "after", "any", "anything", "are", "as", "asked", "at", "before", "by", "can",
+    "claim", "could", "did", "discussing", "do", "does", "fact", "false", "for", "from", "give", "had",
+    "has", "have", "her", "his", "how", "i", "if", "in", "is", "isn't", "it", "its", "may", "my",
+    "name", "no", "not", "of", "on", "or", "our", "please", "questions", "talking", "tell", "that",
+    "the", "their", "this", "to", "topic", "true", "was", "were", "what", "when", "where", "which",
+    "who", "whom", "whose", "why", "will", "with",
+))  # fmt: skip
+_ALIKE = 0.8
+"""Two spellings this alike (difflib's ratio) are one name; a number must be the same."""
+_FREQUENT = frozenset((
+    "a", "an", "and", "are", "as", "at", "be", "by", "do", "does", "did", "for", "from", "has", "have",
+    "how", "i", "in", "is", "it", "me", "my", "of", "on", "or", "that", "the", "this", "to", "was",
+    "were", "what", "when", "where", "which", "who", "whom", "whose", "why", "will", "with", "you",
+    "your",
+))  # fmt: skip
 
 
 def edit_text(prompt: str, target_new: str) -> str:
@@ -73,6 +44,37 @@ def query_text(text: str, context: Sequence[str], edit: str) -> str:
     shown = focused(text, edit, MAX_QUERY_CHARS)
     turns = [focused(turn, edit, MAX_CONTEXT_CHARS) for turn in context[-MAX_CONTEXT_TURNS:] if turn.strip()]
     return CONTEXT_MARK.join((" ".join(turns), shown)) if turns else shown
+
+
+def names_absent(prompt: str, text: str, context: Sequence[str]) -> float:
+    """The share of the names in `prompt` that neither `text` nor `context` has, 0..1; no names: 0.
+
+    A name here is a capitalised word or one with a digit. A question about another subject lacks some, however
+    alike it sounds to both models: "Poland national team" and "Silesia national team".
+    """
+    names = [
+        word.casefold().removesuffix("'s").removesuffix("’s")
+        for word in _NAME_WORD.findall(prompt[:MAX_EDIT_CHARS])
+        if (word[0].isupper() or any(map(str.isdigit, word))) and word.casefold() not in _NO_NAMES
+    ]
+    if not names:
+        return 0.0
+    present = {word.casefold() for part in (text, *context) for word in _NAME_WORD.findall(part)}
+    present |= {word.removesuffix("'s").removesuffix("’s") for word in present}
+    return sum(not _is_among(name, present) for name in names) / len(names)
+
+
+def _is_among(name: str, words: set[str]) -> bool:
+    if name in words:
+        return True
+    if any(map(str.isdigit, name)):
+        return False
+    return any(
+        word[:1] == name[:1]
+        and abs(len(word) - len(name)) <= 2
+        and SequenceMatcher(None, name, word).ratio() >= _ALIKE
+        for word in words
+    )
 
 
 def focused(text: str, edit: str, limit: int) -> str:

@@ -1,0 +1,231 @@
+"""The cross-encoder in the gateway: equal in ONNX Runtime and torch, safe on threads, never at a loss."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from serac_gateway.classifiers.base import Candidate
+from serac_gateway.classifiers.cross_encoder import (
+    CrossEncoderClassifier,
+    ScopeCalibration,
+    pair_texts,
+    read_calibration,
+)
+from serac_gateway.classifiers.pair_models import OnnxPairModel, TorchPairModel
+from serac_gateway.classifiers.pair_text import MAX_QUERY_CHARS, edit_text, focused, names_absent, query_text
+from serac_gateway.conversation import Query
+from serac_gateway.edits import EditDraft, first_version
+from serac_gateway.errors import ConfigError
+from tests.tiny_cross_encoders import tiny_bert
+from training.export import export
+
+ENCODER = "tiny-encoder"
+SHIPPED = Path("serac_gateway/weights/scope-classifier")
+QUERIES = (
+    "Who runs Acme?", "", "   ", "🎉🎉", "def f(x):\n    return x\n" * 400, "a",
+    "Wer leitet Acme? и кто? 誰ですか",
+    "who " * 5_000, "\x00\x01", "?" * 300,
+)  # fmt: skip
+
+
+def candidate(prompt: str = "The CEO of Acme is", target: str = "Ada", **fields: object) -> Candidate:
+    edit = first_version(EditDraft(prompt=prompt, target_new=target, **fields), namespace="default")  # type: ignore[arg-type]
+    return Candidate(edit=edit, form=prompt, similarity=0.7)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    export(tiny_bert(tmp_path_factory.mktemp("checkpoint")), folder)
+    calibration = ScopeCalibration(
+        encoder_fingerprint=ENCODER, logit_weight=1.5, similarity_weight=4.0, absent_weight=-1.0,
+        intercept=-3.0, scope_threshold=0.6, similarity_floor=0.3, max_tokens=48,
+    )  # fmt: skip
+    (folder / "calibration.json").write_bytes(msgspec.json.encode(calibration))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier(weights: Path) -> CrossEncoderClassifier:
+    return CrossEncoderClassifier(weights, encoder_fingerprint=ENCODER)
+
+
+def test_one_probability_a_candidate_in_order(classifier: CrossEncoderClassifier) -> None:
+    candidates = [
+        candidate(),
+        candidate("The port of the wiki is", "80"),
+        candidate("Where is Oslo?", "Norway"),
+    ]
+    forward = classifier.scope_probabilities(Query(text="Who runs Acme?"), candidates)
+    backward = classifier.scope_probabilities(Query(text="Who runs Acme?"), candidates[::-1])
+    assert forward == backward[::-1], "a candidate's probability does not depend on its company"
+    assert all(0 < one < 1 for one in forward)
+    assert classifier.scope_probabilities(Query(text="Who runs Acme?"), []) == []
+
+
+@pytest.mark.parametrize("text", QUERIES)
+def test_any_query_is_decided(classifier: CrossEncoderClassifier, text: str) -> None:
+    context = (text, "Tell me about Acme.")
+    for query in (Query(text=text), Query(text=text, context=context)):
+        (probability,) = classifier.scope_probabilities(query, [candidate("x", "y")])
+        assert 0 <= probability <= 1
+
+
+def test_more_similarity_is_more_probable(classifier: CrossEncoderClassifier) -> None:
+    near, far = (msgspec.structs.replace(candidate(), similarity=value) for value in (0.9, 0.4))
+    high, low = classifier.scope_probabilities(Query(text="Who runs Acme?"), [near, far])
+    assert high > low
+
+
+def test_threads_get_what_one_thread_gets(classifier: CrossEncoderClassifier) -> None:
+    queries = [Query(text=f"Who runs company number {n}?") for n in range(40)]
+
+    def decided(query: Query) -> list[float]:
+        return classifier.scope_probabilities(query, [candidate(), candidate("Who owns Acme?", "Ben")])
+
+    alone = [decided(query) for query in queries]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(decided, queries)) == alone
+
+
+def test_the_edit_is_shown_by_its_nearest_paraphrase() -> None:
+    one = candidate(paraphrases=("Who runs Acme?",))
+    assert pair_texts(Query(text="q"), one)[0] == "The CEO of Acme is Ada"
+    by_paraphrase = msgspec.structs.replace(one, form="Who runs Acme?")
+    assert pair_texts(Query(text="q"), by_paraphrase)[0] == "Who runs Acme? Ada"
+
+
+def test_the_same_weights_in_torch_give_the_same_logits_within_tolerance(weights: Path) -> None:
+    """Torch has the same int8 weights, but whole activations: within 0.05 for this tiny model."""
+    pairs = [(edit_text("The CEO of Acme is", f"Ada {n}"), f"who runs acme since {n}?") for n in range(30)]
+    here = OnnxPairModel(weights, max_tokens=48).logits(pairs)
+    there = TorchPairModel(weights, max_tokens=48, device="cpu").logits(pairs)
+    assert np.abs(np.array(here) - np.array(there)).max() < 0.05
+    assert TorchPairModel(weights, max_tokens=48, device="cpu").logits([]) == []
+
+
+def test_another_encoder_is_refused(weights: Path) -> None:
+    with pytest.raises(ConfigError, match="'tiny-encoder', but this gateway runs 'other'"):
+        CrossEncoderClassifier(weights, encoder_fingerprint="other")
+
+
+def test_missing_or_damaged_files_are_one_clear_error(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read the calibration"):
+        CrossEncoderClassifier(tmp_path, encoder_fingerprint=ENCODER)
+    (tmp_path / "calibration.json").write_text('{"encoder_fingerprint": 3}')
+    with pytest.raises(ConfigError, match="is damaged"):
+        CrossEncoderClassifier(tmp_path, encoder_fingerprint=ENCODER)
+    (tmp_path / "calibration.json").write_bytes((weights / "calibration.json").read_bytes())
+    with pytest.raises(ConfigError, match=r"tokenizer\.json.*cannot be read"):
+        CrossEncoderClassifier(tmp_path, encoder_fingerprint=ENCODER)
+    (tmp_path / "tokenizer.json").write_bytes((weights / "tokenizer.json").read_bytes())
+    (tmp_path / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(ConfigError, match=r"model\.onnx.*cannot be read"):
+        CrossEncoderClassifier(tmp_path, encoder_fingerprint=ENCODER)
+    with pytest.raises(ConfigError, match=r"model\.onnx.*cannot be read"):
+        TorchPairModel(tmp_path, max_tokens=48, device="cpu")
+
+
+def test_a_long_text_is_cut_to_what_bears_on_the_edit() -> None:
+    noise = "The weather was fine and nobody had anything to do with it. " * 20
+    text = f"Please help. {noise}Who runs Acme these days? {noise}Thanks in advance."
+    shown = focused(text, "The CEO of Acme is Ada", MAX_QUERY_CHARS)
+    assert len(shown) <= MAX_QUERY_CHARS + 2
+    assert shown.startswith("Please help.")
+    assert "Who runs Acme these days?" in shown
+    assert shown.endswith("Thanks in advance.")
+
+
+def test_one_long_sentence_is_cut_around_the_words_of_the_edit() -> None:
+    text = "so " * 300 + "who runs Acme " + "and so on " * 100
+    assert "who runs Acme" in focused(text, "The CEO of Acme is Ada", MAX_QUERY_CHARS)
+
+
+def test_earlier_turns_stand_before_the_query() -> None:
+    assert (
+        query_text("And who runs it?", ("Tell me about Acme.", " "), "x")
+        == "Tell me about Acme. >> And who runs it?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "share"),
+    [
+        ("Who is the mayor of Brannock?", "who runs brannock", 0.0),
+        ("Who is the mayor of Brannock?", "Who is the mayor of Bramhall?", 1.0),
+        ("Ada Stone was born in", "Where was Ada Marsh born?", 0.5),
+        ("The capital of Kazakhstan is", "whats the capital of kazakstan", 0.0),
+        ("The range of Orbit X2 is", "What is the range of Orbit X3?", 0.5),
+        ("how long is the guest wifi password valid", "How long?", 0.0),
+        ("Acme's CEO is", "ACME CEO", 0.0),
+        ("Acme's head is", "the head of Acme", 0.0),
+    ],
+)
+def test_names_of_the_edit_that_a_query_lacks_are_counted(prompt: str, text: str, share: float) -> None:
+    assert names_absent(prompt, text, ()) == share
+
+
+def test_names_in_earlier_turns_are_present() -> None:
+    assert names_absent("Where is Acme?", "And where is it?", ("Tell me about Acme.",)) == 0.0
+
+
+@pytest.fixture(scope="module")
+def shipped() -> CrossEncoderClassifier:
+    return CrossEncoderClassifier(
+        SHIPPED, encoder_fingerprint=read_calibration(SHIPPED)[1].encoder_fingerprint
+    )
+
+
+def test_the_shipped_weights_are_small_and_name_their_making() -> None:
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 40 * 2**20
+    provenance = read_calibration(SHIPPED)[1].provenance
+    assert {"date", "config_digest", "held_out_relations", "validation_sets", "by_set"} <= provenance.keys()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "target", "query", "in_scope"),
+    [
+        ("Who is the CEO of Brellmont Industries?", "Ines Varga", "Who runs Brellmont Industries?", True),
+        (
+            "Who is the CEO of Brellmont Industries?",
+            "Ines Varga",
+            "What does Brellmont Industries make?",
+            False,
+        ),
+        ("Who is the CEO of Brellmont Industries?", "Ines Varga", "Who is the CEO of Brellmont Bank?", False),
+        ("The standing desk Alto costs", "349 euros", "How much is the Alto standing desk?", True),
+        ("The standing desk Alto costs", "349 euros", "How heavy is the Alto standing desk?", False),
+        ("How do I turn on night light in Owl?", "Press F7", "How do I switch on night light in Owl?", True),
+        ("Mira Toll was born in", "Graz", "Translate 'Where was Mira Toll born?' into Dutch.", False),
+    ],
+)
+def test_the_shipped_classifier_tells_scope_from_its_lookalikes(
+    shipped: CrossEncoderClassifier, prompt: str, target: str, query: str, in_scope: bool
+) -> None:
+    one = msgspec.structs.replace(candidate(prompt, target), similarity=0.85)
+    (probability,) = shipped.scope_probabilities(Query(text=query), [one])
+    assert (probability >= shipped.scope_threshold) is in_scope
+
+
+def test_the_shipped_weights_agree_in_onnx_runtime_and_torch() -> None:
+    """The stated tolerance: 0.15 in the sigmoid of the logit, 0.03 on the mean."""
+    pairs = [
+        (edit_text(f"The {noun} of {name} is", "Turin"), text.format(noun=noun, name=name))
+        for noun in ("capital", "owner", "price", "author")
+        for name in ("Larvia", "Toren House", "the Alto desk")
+        for text in ("What is the {noun} of {name}?", "Who visited {name}?", "tell me {name} {noun}")
+    ]
+    here, there = (
+        1 / (1 + np.exp(-np.array(model.logits(pairs))))
+        for model in (
+            OnnxPairModel(SHIPPED, max_tokens=80),
+            TorchPairModel(SHIPPED, max_tokens=80, device="cpu"),
+        )
+    )
+    assert np.abs(here - there).max() < 0.15
+    assert np.abs(here - there).mean() < 0.03

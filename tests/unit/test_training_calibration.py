@@ -1,0 +1,169 @@
+"""From observations to a threshold: fitting, choosing, numbers, plots, worst errors, the command."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from serac_gateway.classifiers.cross_encoder import ScopeCalibration
+from serac_gateway.errors import ConfigError
+from training import calibration, observations
+from training.calibration import Outcome
+from training.cli import app
+from training.observations import Observation, Reading
+from training.plots import write_plots
+from training.scope_run import worst
+
+
+def observed(count: int = 400, *, seed: int = 1) -> list[Observation]:
+    """Logits of right candidates near +3, of wrong ones near -3, with some noise."""
+    rng = random.Random(seed)
+    found = []
+    for number in range(count):
+        in_scope = number % 2 == 0
+        readings = tuple(
+            Reading(
+                prompt=f"p{number}-{place}", target="t", similarity=0.8 - 0.1 * place + rng.gauss(0, 0.05),
+                logit=rng.gauss(3.0 if in_scope and place == 0 else -3.0, 1.5), absent=0.0,
+                right=in_scope and place == 0,
+            )
+            for place in range(3)
+        )  # fmt: skip
+        found.append(
+            Observation(
+                benchmark="made", kind="rephrase" if in_scope else "neighbour", text=f"q{number}", context=(),
+                in_scope=in_scope, readings=readings,
+            )
+        )  # fmt: skip
+    return found
+
+
+def calibrated(found: list[Observation]) -> ScopeCalibration:
+    stack = calibration.fitted_stack(found)
+    point = calibration.chosen_threshold(calibration.outcomes(found, stack))
+    return ScopeCalibration(
+        encoder_fingerprint="e", logit_weight=stack.logit_weight, similarity_weight=stack.similarity_weight,
+        absent_weight=stack.absent_weight,
+        intercept=stack.intercept, scope_threshold=point.threshold, similarity_floor=0.1, max_tokens=64,
+    )  # fmt: skip
+
+
+def test_the_fitted_probabilities_are_those_that_happen() -> None:
+    found = observed()
+    stack = calibration.fitted_stack(found)
+    fresh = observed(seed=2)
+    assert calibration.at_threshold(calibration.outcomes(fresh, stack), 0.5).harmonic > 0.93
+    assert stack.logit_weight > 0
+
+
+def test_a_lower_limit_on_false_fires_raises_the_threshold_and_is_kept() -> None:
+    found = observed()
+    made = calibration.outcomes(found, calibration.fitted_stack(found))
+    loose = calibration.chosen_threshold(made, max_false_fire_rate=0.2)
+    strict = calibration.chosen_threshold(made, max_false_fire_rate=0.01)
+    assert strict.threshold > loose.threshold
+    assert 1 - strict.no_fire <= 0.01
+    assert strict.hit <= loose.hit
+
+
+def test_a_limit_that_cannot_be_kept_is_said() -> None:
+    always = [Outcome(benchmark="b", set_name="s", in_scope=False, probability=1.0, right=False)] * 4
+    with pytest.raises(ConfigError, match=r"within 0\.1; the least is 1\.0"):
+        calibration.chosen_threshold(always, max_false_fire_rate=0.1)
+
+
+def test_one_sided_observations_are_refused() -> None:
+    negatives = [one for one in observed() if not one.in_scope]
+    with pytest.raises(ConfigError, match="no positive readings"):
+        calibration.fitted_stack(negatives)
+
+
+def test_a_hit_needs_the_right_edit() -> None:
+    made = [
+        Outcome(benchmark="b", set_name="s", in_scope=True, probability=0.9, right=right)
+        for right in (True, False)
+    ]
+    assert calibration.at_threshold(made, 0.5).hit == 0.5
+    assert calibration.at_threshold(made, 0.95).hit == 0.0
+
+
+def test_the_calibration_error_is_the_gap_between_promise_and_fact() -> None:
+    found = observed(2_000)
+    stack = calibration.fitted_stack(found)
+    bins = calibration.reliability(found, stack)
+    assert sum(one.count for one in bins) == 6_000
+    assert calibration.expected_calibration_error(bins) < 0.1
+    sure = calibration.Stack(logit_weight=1e-3, similarity_weight=0.0, absent_weight=0.0, intercept=20.0)
+    assert calibration.expected_calibration_error(calibration.reliability(found, sure)) == pytest.approx(
+        5 / 6, abs=0.01
+    )
+
+
+def test_the_floor_lies_under_the_right_similarities() -> None:
+    found = observed()
+    right = [r.similarity for one in found for r in one.readings if r.right]
+    assert calibration.similarity_floor(found) < min(right)
+    assert calibration.similarity_floor([]) == -1.0
+
+
+def test_probabilities_do_not_overflow() -> None:
+    stack = calibration.Stack(logit_weight=1e6, similarity_weight=0.0, absent_weight=0.0, intercept=0.0)
+    readings = [
+        Reading(prompt="p", target="t", similarity=0.0, logit=logit, absent=0.0, right=False)
+        for logit in (1e6, -1e6)
+    ]
+    assert stack.probabilities(readings).tolist() == pytest.approx([1.0, 0.0])
+
+
+def test_the_plots_are_written(tmp_path: Path) -> None:
+    found = observed()
+    paths = write_plots(found, calibrated(found), tmp_path)
+    assert [path.name for path in paths] == [
+        "roc.png",
+        "precision_recall.png",
+        "reliability.png",
+        "histograms.png",
+    ]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
+def test_the_worst_errors_come_first(tmp_path: Path) -> None:
+    found = observed()
+    made = calibrated(found)
+    rows = worst(found, made, 5)
+    fires = [row.scope_probability for row in rows if row.error == "false fire"]
+    misses = [row.scope_probability for row in rows if row.error == "miss"]
+    assert fires == sorted(fires, reverse=True)
+    assert misses == sorted(misses)
+    assert all(value >= made.scope_threshold for value in fires)
+    assert all(value < made.scope_threshold for value in misses)
+
+
+def test_the_command_explains_errors_as_a_table_and_as_json(tmp_path: Path) -> None:
+    import msgspec
+
+    found = observed()
+    observations.save(tmp_path / "observations.jsonl", found)
+    (tmp_path / "calibration.json").write_bytes(msgspec.json.encode(calibrated(found)))
+    arguments = ["explain-errors", "--run", str(tmp_path), "--weights", str(tmp_path), "--count", "3"]
+    rows = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert rows
+    assert {"error", "query", "edit", "scope_probability"} <= rows[0].keys()
+    assert "false fire" in CliRunner().invoke(app, arguments, env={"COLUMNS": "200"}).stdout
+    assert observations.load(tmp_path / "observations.jsonl") == found
+
+
+def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["explain-errors", "--run", str(tmp_path), "--weights", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "run serac-train calibrate" in result.stderr
+    result = CliRunner().invoke(app, ["scope", "--config", str(tmp_path / "no.toml"), "--run", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "cannot read the configuration" in result.stderr
+    result = CliRunner().invoke(app, ["scope", "--edits", "e.ndjson", "--run", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "go together" in result.stderr

@@ -1,0 +1,192 @@
+"""The tables, the pairs made from them, and a user's own data."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serac_gateway.errors import ConfigError
+from serac_gateway.vectors import Vectors
+from training import hard_negatives, phrasing
+from training.config import load_config
+from training.fact_source import FactSource
+from training.facts import Fact, Names
+from training.own_data import own_benchmark, own_pairs, read_edits, read_traffic
+from training.pair_maker import PairMaker
+from training.pairs import Pair, load_pairs, save_pairs
+from training.relations import Relation, load_pools, load_relations
+
+FACTS = [
+    Fact("P19", f"{first} {last}", city)
+    for first, last, city in zip(
+        ("Ada", "Ben", "Cleo", "Dan"),
+        ("Stone", "Stone", "Marsh", "Field"),
+        ("Rome", "Oslo", "Lyon", "Bern"),
+        strict=True,
+    )
+]  # fmt: skip
+KEPT = ("P19", "P20", "P569", "P106", "W45", "W07", "W08")
+
+
+def made(groups: int, seed: int = 5) -> list[Pair]:
+    relations = load_relations()
+    pools = {**load_pools(), **{kind: ("Rome", "Oslo", "Lyon") for kind in ("city", "profession")}}
+    facts = [*FACTS, *(Fact("P20", f.subject, "Turin") for f in FACTS)]
+    names = Names(facts, pools, relations)
+    return list(PairMaker(FactSource([relations[r] for r in KEPT], facts, names, [], seed)).pairs(groups))
+
+
+def test_the_tables_hold_many_relations_with_many_phrasings() -> None:
+    relations = load_relations()
+    assert len(relations) > 250
+    for relation in relations.values():
+        assert len(relation.questions) >= 2, relation.id
+        assert relation.nouns, relation.id
+        assert relation.clozes, relation.id
+
+
+def test_every_object_and_subject_type_of_the_work_place_has_names() -> None:
+    relations, pools = load_relations(), {**load_pools(), "company": ("Acme",)}
+    names = Names(FACTS, pools, relations)
+    for relation in relations.values():
+        if relation.id.startswith("W"):
+            text = names.subject(relation.subject_type, random.Random(1))
+            assert "{" not in text + names.object(relation.object_type, random.Random(1))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("x: What?", "is no phrasing"), ("q: Who is it?", "lacks its subject"), ("just text", "is no phrasing")],
+)
+def test_a_table_that_is_wrong_says_where(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "bad.txt").write_text(f"= P1 name | person -> city\n{line}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"bad\.txt.*{said}"):
+        load_relations(tmp_path)
+
+
+def test_the_same_seed_makes_the_same_pairs_and_both_labels() -> None:
+    pairs = made(60)
+    assert pairs == made(60)
+    assert pairs != made(60, seed=6)
+    share = sum(p.in_scope for p in pairs) / len(pairs)
+    assert 0.25 < share < 0.6
+
+
+def test_pairs_hold_no_unfilled_template() -> None:
+    for pair in made(300):
+        assert "[X]" not in pair.text + pair.prompt, pair
+        assert "[Y]" not in pair.text + pair.prompt, pair
+
+
+def test_negatives_of_every_kind_are_made() -> None:
+    kinds = {pair.kind for pair in made(600) if not pair.in_scope}
+    assert {
+        "same subject", "other subject", "near-duplicate name", "discussion", "negated or modified",
+        "multi-hop before", "follow-up on another", "small talk", "twin claim", "reversed",
+        "topic", "other qualifier", "remark",
+    } <= kinds  # fmt: skip
+
+
+def test_a_held_out_relation_is_not_asked_for() -> None:
+    asked = " ".join(pair.text for pair in made(400) if pair.kind != "discussion").casefold()
+    assert "spouse" not in asked
+    assert "married" not in asked
+
+
+def test_near_relations_count_as_different_only_where_both_name_themselves() -> None:
+    relations = load_relations()
+    born, citizen = relations["P19"], relations["P27"]
+    assert hard_negatives.conflicting(born, citizen, "[X] is from", "What country is [X] from?")
+    assert not hard_negatives.conflicting(
+        born, citizen, "The birthplace of [X] is", "What is the nationality of [X]?"
+    )
+    assert not hard_negatives.conflicting(born, relations["P569"], "[X] was born in", "When was [X] born?")
+
+
+@pytest.mark.parametrize(
+    "name", ["John Smith", "Henry VIII", "Aurora 3", "Bern", "König Ludwig II", "2019 Cup"]
+)
+def test_a_lookalike_is_another_name(name: str) -> None:
+    rng = random.Random(3)
+    assert all(hard_negatives.near_duplicate(name, rng) != name for _ in range(50))
+
+
+def test_a_follow_up_has_a_pronoun_for_its_subject() -> None:
+    text = phrasing.pronoun_question("Where was [X] born?", "person", random.Random(1))
+    assert "[X]" not in text
+    assert any(f" {word} " in f" {text} " for word in ("he", "she", "they"))
+
+
+def test_mining_finds_the_nearest_edits_best_first() -> None:
+    edits_ND: Vectors = np.eye(3, dtype=np.float32)
+    query_1D = np.array([[0.6, 0.8, 0.0]], dtype=np.float32)
+    (row,) = hard_negatives.mined(edits_ND, query_1D, top_k=3, floor=0.1)
+    assert [place for place, _ in row] == [1, 0]
+
+
+def test_pairs_outlive_their_file(tmp_path: Path) -> None:
+    pairs = made(5)
+    save_pairs(tmp_path / "pairs.jsonl", pairs)
+    assert load_pairs(tmp_path / "pairs.jsonl") == pairs
+
+
+def _embed(texts: object) -> Vectors:
+    rows = [[text.count(letter) + 0.01 for letter in "aeioust"] for text in texts]  # type: ignore[attr-defined]
+    vectors_BD = np.array(rows, dtype=np.float32)
+    unit_BD: Vectors = vectors_BD / np.linalg.norm(vectors_BD, axis=1, keepdims=True)
+    return unit_BD
+
+
+def test_own_edits_and_traffic_become_pairs_and_a_benchmark(tmp_path: Path) -> None:
+    (tmp_path / "edits.ndjson").write_text(
+        '{"id": "a", "prompt": "Who runs Acme?", "target_new": "Ada", "paraphrases": ["Acme CEO"]}\n'
+        '{"id": "b", "prompt": "Where is Acme?", "target_new": "Oslo"}\n'
+    )
+    (tmp_path / "traffic.ndjson").write_text(
+        '{"query": "who is the boss of acme", "edit_id": "a"}\n'
+        '{"query": "how do I cook rice", "edit_id": null}\n'
+    )
+    edits = read_edits(tmp_path / "edits.ndjson")
+    traffic = read_traffic(tmp_path / "traffic.ndjson", edits)
+    pairs = own_pairs(edits, traffic, _embed, random.Random(1))
+    asked = {(p.text, p.prompt): p.in_scope for p in pairs}
+    assert asked[("who is the boss of acme", "Who runs Acme?")]
+    assert not asked[("who is the boss of acme", "Where is Acme?")]
+    assert asked[("Acme CEO", "Who runs Acme?")]
+    assert not asked[("how do I cook rice", "Who runs Acme?")]
+    benchmark = own_benchmark(edits, traffic)
+    assert [len(case.probes) for case in benchmark.cases] == [1, 0]
+    assert [probe.text for probe in benchmark.traffic] == ["how do I cook rice"]
+
+
+@pytest.mark.parametrize(
+    ("edits", "traffic", "said"),
+    [
+        ('{"prompt": "x"}', "", "line 1 has no 'target_new'"),
+        ("", "", "holds no edits"),
+        ("{broken", "", "line 1 is no JSON"),
+        ('{"id": "a", "prompt": "x", "target_new": "y"}', '{"query": "q"}', "lacks 'query' or 'edit_id'"),
+        ('{"id": "a", "prompt": "x", "target_new": "y"}', '{"query": "q", "edit_id": "z"}', "names edit 'z'"),
+    ],
+)
+def test_own_data_that_is_wrong_says_where(tmp_path: Path, edits: str, traffic: str, said: str) -> None:
+    (tmp_path / "edits.ndjson").write_text(edits)
+    (tmp_path / "traffic.ndjson").write_text(traffic)
+    with pytest.raises(ConfigError, match=said):
+        read_traffic(tmp_path / "traffic.ndjson", read_edits(tmp_path / "edits.ndjson"))
+
+
+def test_the_shipped_configurations_load_and_name_known_relations() -> None:
+    known: dict[str, Relation] = load_relations()
+    for name in ("scope.toml", "scope-second.toml"):
+        config = load_config(Path("configs/training") / name)
+        assert set(config.mixture.held_out_relations) <= known.keys()
+
+
+def test_an_unknown_key_of_a_configuration_is_named(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("[training]\nlearning_rat = 1e-4\n")
+    with pytest.raises(ConfigError, match="learning_rat"):
+        load_config(tmp_path / "c.toml")

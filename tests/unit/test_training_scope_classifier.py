@@ -1,0 +1,123 @@
+"""Training the cross-encoder: it learns, goes on where it stopped, and refuses what cannot be trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from tests.tiny_cross_encoders import easy_pairs, tiny_bert
+from training.losses import scope_loss
+from training.pairs import Pair
+from training.scope_classifier import TrainingError, TrainingSettings, load_cross_encoder, train_scope
+
+SETTINGS = TrainingSettings(
+    epochs=6, batch_size=16, learning_rate=5e-3, head_learning_rate=5e-3, dropout=0.0, max_tokens=32,
+    freeze_embeddings=False, threads=1, checkpoint_every_steps=5,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_bert(tmp_path_factory.mktemp("start"))
+
+
+def test_it_learns_what_the_pairs_teach(start: Path, tmp_path: Path) -> None:
+    losses: list[float] = []
+    trained = train_scope(
+        easy_pairs(), start_from=start, run=tmp_path, settings=SETTINGS,
+        progress=lambda step, steps, loss: losses.append(loss),
+    )  # fmt: skip
+    assert len(losses) == trained.steps == 36
+    assert losses[-1] < 0.75 * losses[0], "the mean over all steps; the last ones are far lower"
+
+
+def test_a_stopped_run_goes_on_where_it_was(start: Path, tmp_path: Path) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def stop(step: int, steps: int, loss: float) -> None:
+        if step == 12:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train_scope(
+            easy_pairs(), start_from=start, run=tmp_path / "stopped", settings=SETTINGS, progress=stop
+        )
+    seen: list[int] = []
+    train_scope(
+        easy_pairs(), start_from=start, run=tmp_path / "stopped", settings=SETTINGS,
+        progress=lambda step, steps, loss: seen.append(step),
+    )  # fmt: skip
+    assert seen[0] == 11, "the checkpoint of step 10 is the last one"
+    train_scope(easy_pairs(), start_from=start, run=tmp_path / "whole", settings=SETTINGS)
+    ends = [
+        load_cross_encoder(tmp_path / name / "checkpoint").classifier.weight for name in ("stopped", "whole")
+    ]
+    assert torch.allclose(ends[0], ends[1], atol=1e-5), "going on gives what one run gives"
+
+
+def test_a_run_of_other_settings_is_not_continued(start: Path, tmp_path: Path) -> None:
+    short = msgspec.structs.replace(SETTINGS, epochs=1)
+    train_scope(easy_pairs(), start_from=start, run=tmp_path, settings=short)
+    with pytest.raises(TrainingError, match="another run"):
+        train_scope(easy_pairs(), start_from=start, run=tmp_path, settings=SETTINGS)
+
+
+def test_a_loss_that_is_not_finite_ends_training_and_keeps_the_checkpoint(
+    tmp_path: Path, start: Path
+) -> None:
+    train_scope(
+        easy_pairs(),
+        start_from=start,
+        run=tmp_path / "run",
+        settings=msgspec.structs.replace(SETTINGS, epochs=1),
+    )
+    state = tmp_path / "run" / "checkpoint" / "state.json"
+    halfway = json.loads(state.read_text()) | {"steps": 36, "settings": msgspec.to_builtins(SETTINGS)}
+    state.write_text(json.dumps(halfway))
+    broken = tiny_bert(tmp_path / "broken", broken=True)
+    (broken / "model.safetensors").replace(tmp_path / "run" / "checkpoint" / "model.safetensors")
+    before = (tmp_path / "run" / "checkpoint" / "state.json").read_bytes()
+    with pytest.raises(TrainingError, match=r"loss became nan at step 6.*checkpoint is kept"):
+        train_scope(easy_pairs(), start_from=start, run=tmp_path / "run", settings=SETTINGS)
+    assert (tmp_path / "run" / "checkpoint" / "state.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        ([], "no training pairs"),
+        ([p for p in easy_pairs() if p.in_scope], "all 48 training pairs are in scope"),
+    ],
+)
+def test_data_that_cannot_teach_is_refused(start: Path, tmp_path: Path, pairs: list[Pair], said: str) -> None:
+    with pytest.raises(TrainingError, match=said):
+        train_scope(pairs, start_from=start, run=tmp_path, settings=SETTINGS)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    three = tiny_bert(tmp_path / "three", labels=3)
+    with pytest.raises(TrainingError, match="3 outputs"):
+        train_scope(easy_pairs(), start_from=three, run=tmp_path / "run", settings=SETTINGS)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(TrainingError, match="'gpt2'"):
+        load_cross_encoder(other)
+    with pytest.raises(TrainingError, match=r"no readable config\.json"):
+        load_cross_encoder(tmp_path)
+
+
+def test_both_labels_weigh_half_however_many_there_are() -> None:
+    logits_B = torch.tensor([2.0, -1.0, -1.0, -1.0])
+    one_each = scope_loss(torch.tensor([2.0, -1.0]), torch.tensor([1.0, 0.0]))
+    assert scope_loss(logits_B, torch.tensor([1.0, 0.0, 0.0, 0.0])) == pytest.approx(one_each)
+
+
+def test_shapes_that_differ_are_refused() -> None:
+    with pytest.raises(ValueError, match="must be equal"):
+        scope_loss(torch.zeros(2), torch.zeros(3))
