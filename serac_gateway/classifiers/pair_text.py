@@ -49,8 +49,8 @@ def query_text(text: str, context: Sequence[str], edit: str) -> str:
 def names_absent(prompt: str, text: str, context: Sequence[str]) -> float:
     """The share of the names in `prompt` that neither `text` nor `context` has, 0..1; no names: 0.
 
-    A name here is a capitalised word or one with a digit. A question about another subject lacks some, however
-    alike it sounds to both models: "Poland national team" and "Silesia national team".
+    A name here is a capitalised word or one with a digit. A question about another subject lacks some,
+    however alike it sounds to both models: "Poland national team" and "Silesia national team".
     """
     names = [
         word.casefold().removesuffix("'s").removesuffix("’s")
