@@ -20,7 +20,7 @@ class ValidationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     cases: int = 200
     traffic: int = 1_000
     floor: float = 0.25
-    """Candidates less similar are not read while calibrating; the shipped floor is at least as high."""
+    """Candidates less similar are not read while calibrating; the shipped floor is at most as high."""
 
 
 class ScopeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -104,7 +104,7 @@ def calibrate(
         absent_weight=round(stack.absent_weight, 4),
         intercept=round(stack.intercept, 4),
         scope_threshold=point.threshold,
-        similarity_floor=max(config.validation.floor, calibrating.similarity_floor(found)),
+        similarity_floor=max(-1.0, min(config.validation.floor, calibrating.similarity_floor(found))),
         max_tokens=config.training.max_tokens,
         provenance={
             "date": datetime.now(UTC).date().isoformat(),
