@@ -9,6 +9,7 @@ from serac_gateway.edits import Edit
 
 _WORD = re.compile(r"\w+(?:[.,]\d+)*")
 _ARTICLES = frozenset({"a", "an", "the"})
+_LAST_ARTICLE = re.compile(r"(?:^|(?<=\s))(?:an?|the)\s+$", re.IGNORECASE)
 _FUNCTION_WORDS = frozenset(
     _WORD.findall(
         "a an and are as at by for from he her his in into is it its of on or she that the their they this to"
@@ -41,6 +42,14 @@ def target_end(text: str, target: str) -> tuple[int, int] | None:
         if [word for word, _, _ in span] == wanted:
             return span[0][1], span[-1][2]
     return None
+
+
+def led_in(lead: str, target: str) -> str:
+    """`lead` and then `target`, with one article between them where both bring theirs."""
+    first, *_ = [*_WORD.findall(target), ""]
+    if first.casefold() in _ARTICLES:
+        lead = _LAST_ARTICLE.sub("", lead)
+    return lead + target
 
 
 def tells_more(text: str, known: str) -> bool:

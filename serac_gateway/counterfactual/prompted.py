@@ -16,7 +16,7 @@ import msgspec
 
 from serac_gateway.conversation import Query
 from serac_gateway.counterfactual.base import CounterfactualModel
-from serac_gateway.counterfactual.checking import claim_verdict, is_claim, target_end, tells_more
+from serac_gateway.counterfactual.checking import claim_verdict, is_claim, led_in, target_end, tells_more
 from serac_gateway.counterfactual.prompts import claim_prompt, fact_prompt, instruction_prompt
 from serac_gateway.edits import Edit, EditKind
 from serac_gateway.language_models.base import LanguageModel, Piece, Sampling
@@ -85,7 +85,7 @@ class PromptedCounterfactualModel(CounterfactualModel):
             if place is not None and (piece.finish_reason is not None or place[1] < len(said)):
                 goes_on = said[place[1] : place[1] + 1].isspace()
                 lead = said[: place[0]].lstrip()
-                return target if goes_on or tells_more(f"{lead} ", known) else lead + target
+                return target if goes_on or tells_more(f"{lead} ", known) else led_in(lead, target)
         return target
 
     def _claim_answer(

@@ -149,3 +149,19 @@ def test_a_cancelled_answer_shows_nothing() -> None:
     model = PromptedCounterfactualModel(ScriptedLanguageModel(" Bill"))
     query = Query(text=QUESTION)
     assert list(model.answer(edit_of("Bill"), query, Sampling(max_tokens=8), cancelled=lambda: True)) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "target", "shown"),
+    [
+        ("The euro.", "the euro", "the euro"),
+        ("It is the euro.", "the euro", "It is the euro"),
+        ("an apple", "An apple", "An apple"),
+        ("The Hague", "The Hague", "The Hague"),
+        ("in the house", "house", "in the house"),
+    ],
+)
+def test_an_article_that_the_model_and_the_target_both_bring_is_said_once(
+    said: str, target: str, shown: str
+) -> None:
+    assert text_of(answered(said, edit_of(target, prompt="What is it in?"), "What is it in?")) == shown
