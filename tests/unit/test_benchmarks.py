@@ -134,6 +134,19 @@ def test_counterfact_with_flat_fields(tmp_path: Path, row: dict[str, object]) ->
     ]
 
 
+def test_counterfacts_generation_prompts_are_no_paraphrases(tmp_path: Path) -> None:
+    asked = [*((f"Ana {one}", "{} is known for") for one in "abcd"), ("Ben", "It rained. {} speaks")]
+    rows: list[dict[str, object]] = [
+        {
+            "prompt": f"{name} speaks", "target_new": "Finnish", "ground_truth": "Thai", "subject": name,
+            "rephrase_prompt": text.format(name), "locality_prompt": "Ketti speaks",
+        }
+        for name, text in asked
+    ]  # fmt: skip
+    found = counterfact.read(written(tmp_path / "c.jsonl", rows)).cases
+    assert [case.probes[1].kind for case in found] == ["generation"] * 4 + ["rephrase"]
+
+
 def test_knowedit_asks_for_other_attributes_of_the_subject(tmp_path: Path) -> None:
     row: dict[str, object] = {
         "subject": "Oru",

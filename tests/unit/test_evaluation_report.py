@@ -74,6 +74,13 @@ def test_a_rival_that_fires_is_a_hit_but_not_the_cases_own() -> None:
     assert (found.hit.count, found.hit_own.count, found.wrong_edit.count) == (1, 0, 0)
 
 
+def test_generation_prompts_count_in_no_rate_but_are_reported() -> None:
+    asked = probe("rephrase", "a", in_scope=True), probe("generation", None, in_scope=True)
+    found = summarise([outcome("a", *asked)])
+    assert (found.hit.count, found.hit.total, found.harmonic.value) == (1, 1, 1.0)
+    assert {one.kind: one.right.total for one in found.kinds} == {"generation": 1, "rephrase": 1}
+
+
 def test_without_rephrased_probes_the_prompt_itself_counts_for_the_harmonic_mean() -> None:
     found = summarise(
         [outcome("a", probe("prompt", "a", in_scope=True), probe("same_subject", None, in_scope=False))]

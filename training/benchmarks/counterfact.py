@@ -6,12 +6,13 @@ papers call locality or specificity.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from training.benchmarks.base import Benchmark, Case, Role, fact, probes
+from training.benchmarks.base import Benchmark, Case, Probe, Role, fact, probes
 from training.benchmarks.rows import Row, converted, data_folder, read_rows
 
 TEST_FILE = "counterfact/counterfact_500_full_prompts.jsonl.gz"
@@ -20,6 +21,8 @@ TRAIN_FILE = "counterfact/counterfact-train.jsonl.gz"
 
 FACTS_FILE = "pararel/trex_lms_vocab.jsonl.gz"
 """CounterFact was made from these facts, so they tell the relations of rows that lack them."""
+
+_REPEATED = 4
 
 _FORM = "CounterFact as ROME published it (requested_rewrite, …), or with flat fields (prompt, target_new, …)"
 
@@ -30,7 +33,9 @@ def read(path: Path, *, name: str = "counterfact", role: Role = Role.TEST) -> Be
     Raises:
         ConfigError: The file cannot be read or has another form.
     """
-    return Benchmark(name=name, role=role, cases=tuple(converted(read_rows(path), _case, form=_FORM)))
+    rows = read_rows(path)
+    cases = converted(rows, _case, form=_FORM)
+    return Benchmark(name=name, role=role, cases=tuple(_generation_told_apart(cases)))
 
 
 def load() -> Benchmark:
@@ -68,6 +73,30 @@ def _of_relation(case: Case, relation: str) -> Case:
     """All probes of a case ask for its relation: neighbours differ in the subject."""
     probes = tuple(msgspec.structs.replace(probe, relation=relation) for probe in case.probes)
     return msgspec.structs.replace(case, relation=relation, probes=probes)
+
+
+def _generation_told_apart(cases: Sequence[Case]) -> Iterator[Case]:
+    """Call those rephrased probes "generation" whose template many cases share.
+
+    Some releases hold, in place of a paraphrase, one of ROME's 70 generation prompts ("X is incredible at",
+    "Where X is from, people speak the language of"). These depend on the edit and do not ask for it. True
+    paraphrases stand behind a sentence of their own, so their templates do not repeat.
+    """
+    templates = Counter(
+        _template(probe, case) for case in cases for probe in case.probes if probe.kind == "rephrase"
+    )
+    for case in cases:
+        probes = tuple(
+            msgspec.structs.replace(probe, kind="generation")
+            if probe.kind == "rephrase" and templates[_template(probe, case)] >= _REPEATED
+            else probe
+            for probe in case.probes
+        )
+        yield msgspec.structs.replace(case, probes=probes)
+
+
+def _template(probe: Probe, case: Case) -> str:
+    return probe.text.replace(case.edit.subject or "", "{}")
 
 
 def _case(position: int, row: Row) -> Case:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from training.benchmarks.counterfact_hard import HELD_OUT_RELATIONS
 from training.evaluation.metrics import Rate, rate, reliability_bins
 from training.evaluation.outcomes import CaseOutcome, ProbeOutcome, RunFolder, RunSettings
-from training.evaluation.summary import Summary, best_is_right, curve_of, is_right, summarise
+from training.evaluation.summary import APART, Summary, best_is_right, curve_of, is_right, summarise
 
 matplotlib.use("agg")
 
@@ -168,7 +168,7 @@ def _misses(outcomes: Sequence[CaseOutcome]) -> _Table:
         (probe, case)
         for case in outcomes
         for probe in case.probes
-        if probe.in_scope and probe.asked and not is_right(probe, case)
+        if probe.in_scope and probe.asked and probe.kind != "generation" and not is_right(probe, case)
     ]
     found.sort(key=lambda pair: pair[0].own_probability or 0)
     return [
@@ -195,7 +195,7 @@ def _plots(outcomes: Sequence[CaseOutcome]) -> list[str]:
         (probe, case)
         for case in outcomes
         for probe in case.probes
-        if probe.asked and not probe.contested and probe.kind != "prompt"
+        if probe.asked and not probe.contested and probe.kind not in APART
     ]
     points = curve_of(outcomes)
     figure = Figure(figsize=(11, 8), layout="constrained")

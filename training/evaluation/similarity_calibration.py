@@ -30,8 +30,8 @@ _TRAFFIC_FILE = "paraphrase_pairs/similiar_qqp_full.jsonl.gz"
 """Stands for unrelated traffic, so that the unrelated-traffic benchmark stays unseen."""
 _TRAFFIC_ROWS = 4_000
 
-_LEFT_OUT = frozenset({"prompt", "forgetfulness"})
-"""Kinds that tell nothing of a cut: equal by definition, and above any ("…, which is not Y, is")."""
+_LEFT_OUT = frozenset({"prompt", "generation", "forgetfulness"})
+"""Kinds that tell nothing of a cut: equal by definition, not asking for the edit, above any cut."""
 
 FILES = (
     counterfact.VALIDATION_FILE,

@@ -20,6 +20,10 @@ from training.evaluation.metrics import (
 )
 from training.evaluation.outcomes import CaseOutcome, ProbeOutcome
 
+APART = frozenset({"prompt", "generation"})
+"""Kinds that must fire and are no part of the hit rate: the edited prompt itself, and prompts whose answer
+depends on the edit without asking for it (they are a matter of portability)."""
+
 
 class KindRate(msgspec.Struct, frozen=True, kw_only=True):
     """How the probes of one kind came out."""
@@ -81,11 +85,11 @@ def summarise(outcomes: Sequence[CaseOutcome], *, seed: int = 0) -> Summary:
     """All numbers; probes that were not asked count nowhere."""
     asked = [(probe, case) for case in outcomes for probe in case.probes if probe.asked]
     positives = [(probe, case) for probe, case in asked if probe.in_scope]
-    rephrased = [(probe, case) for probe, case in positives if probe.kind != "prompt"]
+    rephrased = [(probe, case) for probe, case in positives if probe.kind not in APART]
     negatives = [(probe, case) for probe, case in asked if not probe.in_scope]
     uncontested = [(probe, case) for probe, case in negatives if not probe.contested]
     low, high = bootstrap_interval(outcomes, harmonic_of, seed=seed)
-    judged = [(probe, case) for probe, case in asked if probe.kind != "prompt" and not probe.contested]
+    judged = [(probe, case) for probe, case in asked if probe.kind not in APART and not probe.contested]
     return Summary(
         edit_success=_right([(probe, case) for probe, case in positives if probe.kind == "prompt"]),
         hit=_right(rephrased),
@@ -112,7 +116,7 @@ def harmonic_of(outcomes: Sequence[CaseOutcome]) -> float:
     stays: list[bool] = []
     for case in outcomes:
         for probe in case.probes:
-            if not probe.asked or probe.contested:
+            if not probe.asked or probe.contested or probe.kind == "generation":
                 continue
             group = stays if not probe.in_scope else prompts if probe.kind == "prompt" else hits
             group.append(is_right(probe, case))
@@ -129,7 +133,7 @@ def curve_of(outcomes: Sequence[CaseOutcome]) -> list[CurvePoint]:
     negatives = []
     for case in outcomes:
         for probe in case.probes:
-            if not probe.asked or probe.kind == "prompt" or probe.contested:
+            if not probe.asked or probe.kind in APART or probe.contested:
                 continue
             probability = probe.scope_probability or 0.0
             if probe.in_scope:
