@@ -17,7 +17,8 @@ LONG_TEXT_END_CHARS = 500
 """Of a text beyond MAX_QUERY_CHARS only this much of head and of tail is kept: a question stands at the start
 or at the end, and both together still fit an encoder that reads 256 tokens."""
 
-MAX_CONTEXT_TURNS = 3
+MAX_CONTEXT_USER_TURNS = 2
+MAX_CONTEXT_TURNS = MAX_CONTEXT_USER_TURNS + 1
 MAX_CONTEXT_CHARS = 300
 """A longer user turn is cut to this, a longer assistant turn is left out: it names too many subjects."""
 SHORT_QUERY_WORDS = 3
@@ -61,6 +62,7 @@ _SMALL_TALK_WORDS = _SMALL_TALK_STARTS | _words(
 )
 _LEANS_BACK = re.compile(
     r"^\W*(?:and|but|or|so|also|then|what about|how about|what else|why|since when)\b"
+    r"|\b(?:now|currently)\W*$"
     r"|\b(?:it|its|he|him|his|she|her|hers|they|them|their|theirs|this|that|these|those|there|then|former|latter"
     r"|same|instead|other one|else)\b",
     re.IGNORECASE,
@@ -140,19 +142,19 @@ def _texts_in(parts: Iterable[object]) -> Iterable[str]:
 
 
 def _context(turns: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The latest turns that can say what a pronoun stands for: the user's, and the assistant's short ones."""
+    """The turns that can say what a pronoun stands for: the user's latest two and the latest short answer."""
     found: list[str] = []
+    room = {"user": MAX_CONTEXT_USER_TURNS, "assistant": 1}
     for turn in reversed(turns):
-        if turn["role"] not in ("user", "assistant"):
+        if room.get(turn["role"], 0) == 0:
             continue
         text = _capped(text_of(turn.get("content")))
         if not text or _is_small_talk(text):
             continue
         if turn["role"] == "assistant" and len(text) > MAX_CONTEXT_CHARS:
             continue
+        room[turn["role"]] -= 1
         found.append(text[:MAX_CONTEXT_CHARS])
-        if len(found) == MAX_CONTEXT_TURNS:
-            break
     return tuple(reversed(found))
 
 

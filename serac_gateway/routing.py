@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,6 +17,9 @@ from serac_gateway.edits import Edit
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.vectors import Vectors
+
+_RIVAL_LOGITS = 1.0
+"""Edits of one question lie within it for a query; a neighbour's edit mostly does not (training/LOG.md)."""
 
 
 class Route(StrEnum):
@@ -178,27 +182,35 @@ class EditRouter:
         """The candidate whose edit governs: the most probable one, or the newest that answers its question.
 
         Probability cannot settle which of two edits about one question is meant: the newer one is. But a
-        newer edit that is in scope only by a near miss must not displace the right one, so it has to be in
-        scope of that one's own prompt too.
+        newer edit of a near miss must not displace the right one, so it has to be about as probable, and the
+        two have to answer each other's prompts.
         """
         best = ranked[0]
         if best.scope_probability < self._scope_threshold:
             return None
-        newer = [
+        rivals = [
             one
             for one in ranked[1:]
-            if one.scope_probability >= self._scope_threshold and _age(one) > _age(best)
+            if one.scope_probability >= self._scope_threshold
+            and _age(one) > _age(best)
+            and _logit(best) - _logit(one) <= _RIVAL_LOGITS
+            and self._answers(one, best.edit.prompt)
+            and self._answers(best, one.edit.prompt)
         ]
-        rivals = [one for one in newer if self._answers(one, best.edit.prompt)]
         return max((best, *rivals), key=_age)
 
-    def _answers(self, rival: ScoredCandidate, prompt: str) -> bool:
-        vectors_2D = self._encoder.encode([prompt, rival.form])
+    def _answers(self, scored: ScoredCandidate, prompt: str) -> bool:
+        vectors_2D = self._encoder.encode([prompt, scored.form])
         candidate = Candidate(
-            edit=rival.edit, form=rival.form, similarity=float(vectors_2D[0] @ vectors_2D[1])
+            edit=scored.edit, form=scored.form, similarity=float(vectors_2D[0] @ vectors_2D[1])
         )
         (probability,) = self._classifier.scope_probabilities(Query(text=prompt), [candidate])
         return probability >= self._scope_threshold
+
+
+def _logit(candidate: ScoredCandidate) -> float:
+    probability = min(max(candidate.scope_probability, 1e-9), 1 - 1e-9)
+    return math.log(probability / (1 - probability))
 
 
 def _age(candidate: ScoredCandidate) -> tuple[datetime, str]:

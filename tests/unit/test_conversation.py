@@ -79,6 +79,17 @@ def test_small_talk_takes_no_context(talk: str) -> None:
     assert query_of(user("Who leads ACME?"), assistant("Ada."), user(talk)).context == ()
 
 
+def test_a_subject_two_questions_back_is_in_the_context() -> None:
+    turns = [
+        user("Where is Brannock?"),
+        assistant("In the north."),
+        user("Is it a big town?"),
+        assistant("No, a small one."),
+        user("Who is its mayor?"),
+    ]
+    assert query_of(*turns).context == ("Where is Brannock?", "Is it a big town?", "No, a small one.")
+
+
 def test_context_is_the_latest_short_turns_without_small_talk_and_tool_results() -> None:
     turns = [
         user("one is the first"),

@@ -103,16 +103,26 @@ async def test_retired_expired_and_future_edits_never_fire() -> None:
 
 
 async def test_of_two_edits_to_one_question_the_newer_wins_although_less_probable() -> None:
-    classifier = TargetWordClassifier({"old": 0.95, "new": 0.6}, same_question=True)
+    classifier = TargetWordClassifier({"old": 0.9, "new": 0.85}, same_question=True)
     old, new = edit("Who runs Acme?", "old", age_s=100), edit("Acme is run by", "new", age_s=10)
     (decision,) = (await router(old, new, classifier=classifier)).decide("default", [Query(text="the query")])
     assert decision.edit == new
 
 
 async def test_a_newer_edit_about_another_question_does_not_displace_the_right_one() -> None:
-    classifier = TargetWordClassifier({"right": 0.95, "near miss": 0.6}, same_question=False)
+    classifier = TargetWordClassifier({"right": 0.9, "near miss": 0.85}, same_question=False)
     right = edit("Who runs Acme?", "right", age_s=100)
     near_miss = edit("Who runs Acne?", "near miss", age_s=10)
+    (decision,) = (await router(right, near_miss, classifier=classifier)).decide(
+        "default", [Query(text="the query")]
+    )
+    assert decision.edit == right
+
+
+async def test_a_newer_edit_that_is_far_less_probable_does_not_displace_the_right_one() -> None:
+    classifier = TargetWordClassifier({"right": 0.95, "near miss": 0.6}, same_question=True)
+    right = edit("Who runs Acme?", "right", age_s=100)
+    near_miss = edit("Who ran Acme?", "near miss", age_s=10)
     (decision,) = (await router(right, near_miss, classifier=classifier)).decide(
         "default", [Query(text="the query")]
     )
