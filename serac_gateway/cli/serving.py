@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from serac_gateway.cli.console import EXIT_USAGE, fail, stderr
-from serac_gateway.errors import ConfigError
+from serac_gateway.errors import ConfigError, GatewayError
 
 
 def serve_gateway(
@@ -51,7 +51,7 @@ def serve_gateway(
     try:
         status.start()
         serve(config, on_progress=show_progress, on_ready=show_ready)
-    except ConfigError as error:
+    except GatewayError as error:  # also a store that fails while its edits are loaded
         status.stop()
         fail(error.message, EXIT_USAGE)
     finally:
