@@ -101,6 +101,11 @@ def open_decision_models(
     else:
         encoder = SentenceTransformerEncoder(config.models.encoder)
     folder = Path(config.models.scope_classifier or SHIPPED_CLASSIFIER)
+    if not folder.is_dir():
+        raise ConfigError(
+            f"models.scope_classifier {str(folder)!r} is not a folder; give one that serac-train wrote,"
+            " or leave it out for the shipped classifier"
+        )
     kind = CrossEncoderClassifier if (folder / MODEL_FILE).exists() else SimilarityClassifier
     return encoder, kind(folder, encoder_fingerprint=encoder.fingerprint)
 
