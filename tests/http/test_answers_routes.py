@@ -277,6 +277,8 @@ async def test_an_edit_retired_while_its_answer_waits_does_not_act(policy: Failu
     async with running_gateway(config=policy_config(policy), counterfactual=model) as gateway:
         edit = await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         first = asyncio.create_task(gateway.post(in_scope()))
+        while not model.asked:
+            await asyncio.sleep(0.01)
         second = asyncio.create_task(gateway.post(in_scope(), DEBUG))
         while gateway.answers.open < 2:
             await asyncio.sleep(0.01)
