@@ -72,6 +72,7 @@ def export(checkpoint: Path, folder: Path) -> Path:
         names = _weight_names(written, model)
         _halve_whole_weights(written)
         config = {field: getattr(model.config, field) for field in _CONFIG_FIELDS}
+        _forget_where_it_was_made(written.graph)
         helper.set_model_props(written, {WEIGHT_NAMES: json.dumps(names), CONFIG: json.dumps(config)})
         onnx.save(written, str(folder / MODEL_FILE))
     shutil.copy(checkpoint / TOKENIZER_FILE, folder / TOKENIZER_FILE)
@@ -89,6 +90,13 @@ def _export_fp32(model: BertForSequenceClassification, path: Path) -> None:
             dynamic_shapes={"input_ids": tokens, "token_type_ids": tokens}, external_data=False,
             verbose=False,
         )  # fmt: skip
+
+
+def _forget_where_it_was_made(graph: onnx.GraphProto) -> None:
+    """Drop the stack traces that torch leaves in every node: they name files of the machine that exported."""
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
 
 
 def _weight_names(
