@@ -182,7 +182,7 @@ def shipped() -> CrossEncoderClassifier:
 
 
 def test_the_shipped_weights_do_not_tell_where_they_were_made() -> None:
-    assert b".py\"" not in (SHIPPED / "model.onnx").read_bytes()
+    assert b'.py"' not in (SHIPPED / "model.onnx").read_bytes()
 
 
 def test_the_shipped_weights_are_small_and_name_their_making() -> None:
