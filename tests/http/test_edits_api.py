@@ -234,6 +234,7 @@ class TestChangeAndRetire:
         self, control_plane: ControlPlane, path: str, if_match: str
     ) -> None:
         _problem(control_plane.client.delete(path, headers={"if-match": if_match}), 400)
+        assert control_plane.client.get(path).json()["version"] == 1
 
     @pytest.mark.parametrize("if_match", ["*", '"7", "1"'])
     def test_a_star_or_a_list_with_the_current_tag_matches(
