@@ -21,8 +21,11 @@ MAX_CONTEXT_USER_TURNS = 2
 MAX_CONTEXT_TURNS = MAX_CONTEXT_USER_TURNS + 1
 MAX_CONTEXT_CHARS = 300
 """A longer user turn is cut to this, a longer assistant turn is left out: it names too many subjects."""
-SHORT_QUERY_WORDS = 3
-"""A query of no more words than this is read together with the turns before it."""
+SHORT_QUERY_WORDS = 20
+"""A turn of no more words than this is read with those before it; that it leans on them need not show
+("What does the plan cost?", "The leaflet says noon."). The classifier tells a new topic from a follow-up."""
+SHORT_LINE_WORDS = 3
+"""The same for the last line of a prompt: the lines before are as often examples as a conversation."""
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +102,7 @@ def _query_of_messages(messages: object) -> Query | Bypass:
     text = _capped(text_of(last.get("content")))
     if not text:
         return _NO_TEXT
-    return Query(text=text, context=_context(turns[:-1]) if _may_lean_back(text) else ())
+    return Query(text=text, context=_context(turns[:-1]) if _may_lean_back(text, SHORT_QUERY_WORDS) else ())
 
 
 def _query_of_prompt(prompt: object) -> Query | Bypass:
@@ -119,7 +122,7 @@ def _query_of_prompt(prompt: object) -> Query | Bypass:
     if not lines:
         return _NO_TEXT
     context = tuple(line[:MAX_CONTEXT_CHARS] for line in lines[-1 - MAX_CONTEXT_TURNS : -1])
-    return Query(text=lines[-1], context=context if _may_lean_back(lines[-1]) else ())
+    return Query(text=lines[-1], context=context if _may_lean_back(lines[-1], SHORT_LINE_WORDS) else ())
 
 
 def text_of(content: object) -> str:
@@ -158,11 +161,11 @@ def _context(turns: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(reversed(found))
 
 
-def _may_lean_back(text: str) -> bool:
-    """Whether `text` may need the turns before it: pronoun, ellipsis or very short; small talk never does."""
+def _may_lean_back(text: str, short_words: int) -> bool:
+    """Whether `text` may need the turns before it: short, or with a pronoun; small talk never does."""
     if _is_small_talk(text):
         return False
-    return len(text.split()) <= SHORT_QUERY_WORDS or _LEANS_BACK.search(text) is not None
+    return len(text.split()) <= short_words or _LEANS_BACK.search(text) is not None
 
 
 def _is_small_talk(text: str) -> bool:

@@ -16,7 +16,7 @@ from serac_gateway.conversation import Query
 from serac_gateway.edits import Edit
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.live_edits import LiveEdits
-from serac_gateway.vectors import Vectors
+from serac_gateway.retrieval import merged, retrieval_texts
 
 _RIVAL_LOGITS = 1.0
 """Edits of one question lie within it for a query; a neighbour's edit mostly does not (training/LOG.md)."""
@@ -116,10 +116,14 @@ class EditRouter:
                 for _ in queries
             ]  # fmt: skip
         begun = time.perf_counter()
-        texts, owner_T = _retrieval_texts(queries)
-        vectors_TD = self._encoder.encode(texts)
+        texts_B = [retrieval_texts(query) for query in queries]
+        vectors_TD = self._encoder.encode([text for texts in texts_B for text in texts])
         encoded = time.perf_counter()
-        candidates_B = self._candidates(namespace, vectors_TD, owner_T, len(queries))
+        rows_T = iter(self._live_edits.candidates(namespace, vectors_TD, self._max_candidates))
+        candidates_B = [
+            self._worth_reading(query, [next(rows_T) for _ in texts])
+            for query, texts in zip(queries, texts_B, strict=True)
+        ]
         searched = time.perf_counter()
         share = 1_000.0 / max(1, len(queries))
         timings = Timings(encode_ms=(encoded - begun) * share, search_ms=(searched - encoded) * share)
@@ -127,23 +131,9 @@ class EditRouter:
             self._decide_one(query, row, timings) for query, row in zip(queries, candidates_B, strict=True)
         ]
 
-    def _candidates(
-        self, namespace: str, vectors_TD: Vectors, owner_T: Sequence[int], count: int
-    ) -> list[list[Candidate]]:
-        best_B: list[dict[str, Candidate]] = [{} for _ in range(count)]
-        floor = self._classifier.similarity_floor
-        rows = self._live_edits.candidates(namespace, vectors_TD, self._max_candidates)
-        for owner, row in zip(owner_T, rows, strict=True):
-            for candidate in row:
-                known = best_B[owner].get(candidate.edit.id)
-                if candidate.similarity >= floor and (
-                    known is None or candidate.similarity > known.similarity
-                ):
-                    best_B[owner][candidate.edit.id] = candidate
-        return [
-            sorted(best.values(), key=lambda candidate: -candidate.similarity)[: self._max_candidates]
-            for best in best_B
-        ]
+    def _worth_reading(self, query: Query, rows: Sequence[Sequence[Candidate]]) -> list[Candidate]:
+        found = merged(rows, floor=self._classifier.similarity_floor, limit=self._max_candidates)
+        return [one for one in found if self._classifier.may_reach(self._scope_threshold, query, one)]
 
     def _decide_one(self, query: Query, candidates: list[Candidate], timings: Timings) -> RouteDecision:
         threshold = self._scope_threshold
@@ -216,16 +206,3 @@ def _logit(candidate: ScoredCandidate) -> float:
 def _age(candidate: ScoredCandidate) -> tuple[datetime, str]:
     """Orders edits by when their current version was made; ids settle a tie."""
     return candidate.edit.created_at, candidate.edit.id
-
-
-def _retrieval_texts(queries: Sequence[Query]) -> tuple[list[str], list[int]]:
-    """The texts to embed, and whose each is: the query, and if it leans on earlier turns also with them."""
-    texts: list[str] = []
-    owner_T: list[int] = []
-    for position, query in enumerate(queries):
-        texts.append(query.text)
-        owner_T.append(position)
-        if query.context:
-            texts.append(" ".join((*query.context, query.text)))
-            owner_T.append(position)
-    return texts, owner_T

@@ -9,7 +9,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
+from serac_gateway.classifiers.cross_encoder import Stack
 from serac_gateway.errors import ConfigError
 from training.observations import Observation, Reading
 
@@ -17,24 +19,22 @@ BINS = 10
 MIN_LOGIT_WEIGHT = 1e-3
 
 
-class Stack(msgspec.Struct, frozen=True, kw_only=True):
-    """What `ScopeCalibration` holds of the logistic function: one weight a witness, and the intercept."""
-
-    logit_weight: float
-    similarity_weight: float
-    absent_weight: float
-    intercept: float
-
-    def probabilities(self, readings: Sequence[Reading]) -> NDArray[np.float64]:
-        """*Shape:* (N,), 0..1, in order."""
-        weights_3 = np.array([self.logit_weight, self.similarity_weight, self.absent_weight])
-        raw_N = features(readings) @ weights_3 + self.intercept
-        return np.asarray(1.0 / (1.0 + np.exp(-np.clip(raw_N, -60, 60))))
+SIMILARITY_CAPS = (1.0, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
+LOGIT_BOUND_QUANTILE = 0.98
 
 
-def features(readings: Sequence[Reading]) -> NDArray[np.float64]:
-    """Logit, similarity, share of absent names. *Shape:* (N, 3)."""
-    return np.array([(r.logit, r.similarity, r.absent) for r in readings], dtype=np.float64).reshape(-1, 3)
+def probabilities(stack: Stack, readings: Sequence[Reading]) -> NDArray[np.float64]:
+    """`Stack.probability` of each. *Shape:* (N,), 0..1, in order."""
+    return np.array([stack.probability(one.evidence) for one in readings], dtype=np.float64)
+
+
+def features(readings: Sequence[Reading], bound: float, cap: float) -> NDArray[np.float64]:
+    """Logit within ±`bound`, similarity up to `cap`, names absent, numbers differ. *Shape:* (N, 4)."""
+    rows = [(e.logit, e.similarity, e.names_absent, e.numbers_differ) for e in (r.evidence for r in readings)]
+    features_N4 = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    features_N4[:, 0] = np.clip(features_N4[:, 0], -bound, bound)
+    features_N4[:, 1] = np.minimum(features_N4[:, 1], cap)
+    return features_N4
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +76,8 @@ class ReliabilityBin(msgspec.Struct, frozen=True, kw_only=True):
 def fitted_stack(observations: Sequence[Observation]) -> Stack:
     """Logistic regression on every reading; each benchmark weighs the same, positives and negatives too.
 
+    The cap on similarity is the one of `SIMILARITY_CAPS` that fits best.
+
     Raises:
         ConfigError: All readings are right, or none is.
     """
@@ -95,15 +97,28 @@ def fitted_stack(observations: Sequence[Observation]) -> Stack:
         for name in names:
             rows_N = chosen_N & np.array([s == name for s in sets])
             weights_N[rows_N] = 1.0 / (len(names) * rows_N.sum())
-    model = LogisticRegression(C=1e4, max_iter=2_000).fit(
-        features(readings), labels_N, sample_weight=weights_N * len(labels_N) / 2
+    logits = [r.evidence.logit for r in readings if r.right]
+    bound = round(max(1.0, float(np.quantile(logits, LOGIT_BOUND_QUANTILE))), 2)
+    fits = []
+    for cap in SIMILARITY_CAPS:
+        features_N4 = features(readings, bound, cap)
+        model = LogisticRegression(C=1e4, max_iter=2_000).fit(
+            features_N4, labels_N, sample_weight=weights_N * len(labels_N) / 2
+        )
+        loss = log_loss(labels_N, model.predict_proba(features_N4)[:, 1], sample_weight=weights_N)
+        fits.append((loss, cap, model))
+    _, cap, model = min(fits, key=lambda fit: fit[0])
+    logit_weight, similarity_weight, absent_weight, numbers_weight = (
+        round(float(w), 4) for w in model.coef_[0]
     )
-    logit_weight, similarity_weight, absent_weight = (float(w) for w in model.coef_[0])
     return Stack(
         logit_weight=max(MIN_LOGIT_WEIGHT, logit_weight),
         similarity_weight=similarity_weight,
         absent_weight=absent_weight,
-        intercept=float(model.intercept_[0]),
+        numbers_weight=numbers_weight,
+        intercept=round(float(model.intercept_[0]), 4),
+        logit_bound=bound,
+        similarity_cap=cap,
     )
 
 
@@ -113,7 +128,7 @@ def outcomes(observations: Sequence[Observation], stack: Stack) -> list[Outcome]
     for one in observations:
         best, right = 0.0, False
         if one.readings:
-            probabilities_K = stack.probabilities(one.readings)
+            probabilities_K = probabilities(stack, one.readings)
             place = int(np.argmax(probabilities_K))
             best, right = float(probabilities_K[place]), one.readings[place].right
         found.append(
@@ -174,7 +189,7 @@ def reliability(
 ) -> list[ReliabilityBin]:
     """How often candidates of a probability are right, by equal-width bins; empty bins are left out."""
     readings = [r for one in observations for r in one.readings]
-    probabilities_N = stack.probabilities(readings)
+    probabilities_N = probabilities(stack, readings)
     right_N = np.array([r.right for r in readings])
     made = []
     for place in range(bins):
@@ -201,7 +216,7 @@ def similarity_floor(
     observations: Sequence[Observation], *, quantile: float = 0.001, margin: float = 0.05
 ) -> float:
     """Under it almost no probe has its own edit: a low quantile of the right ones, less a margin."""
-    right = [r.similarity for one in observations for r in one.readings if r.right]
+    right = [r.evidence.similarity for one in observations for r in one.readings if r.right]
     if not right:
         return -1.0
     return round(max(-1.0, float(np.quantile(right, quantile)) - margin), 3)

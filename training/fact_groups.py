@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 
 from training import hard_negatives, phrasing
@@ -14,6 +15,8 @@ REFUSALS = (
     "I cannot share that.", "I'm sorry, I can't say.", "This information is confidential.", "No comment.",
     "I am not able to answer that.", "Please contact the press office.",
 )  # fmt: skip
+_YEARS = tuple(range(1900, 2031))
+_UNREAL_CONTEXT_SHARE = 0.12
 QUALIFIERS = (
     ("in 2019", "in 2020"), ("in 2023", "in 2024"), ("in the EU", "in the US"), ("in Germany", "in Japan"),
     ("for students", "for adults"), ("on weekdays", "on Sundays"), ("in winter", "in summer"),
@@ -21,6 +24,11 @@ QUALIFIERS = (
     ("for beginners", "for experts"), ("per month", "per year"), ("for members", "for guests"),
     ("at the north entrance", "at the south entrance"), ("in the first quarter", "in the second quarter"),
     ("before the merger", "after the merger"), ("on Windows", "on Linux"), ("for children", "for pensioners"),
+    ("on Mondays", "on Thursdays"), ("on Friday", "on Tuesday"), ("this week", "next week"),
+    ("last year", "this year"), ("per day", "per week"), ("in the morning", "in the evening"),
+    ("in the final", "in the semi-final"), ("in the men's event", "in the women's event"),
+    ("a day", "a month"), ("in May", "in March"), ("today", "tomorrow"), ("in summer", "in autumn"),
+    ("for new customers", "for existing customers"), ("in the first season", "in the second season"),
 )  # fmt: skip
 _FILLERS = (
     "Yes.",
@@ -57,7 +65,7 @@ class FactGroup:
             )
         self._qualifier: tuple[str, str] | None = None
         if rng.random() < 0.06:
-            one, other = rng.choice(QUALIFIERS)
+            one, other = _years(rng) if rng.random() < 0.35 else rng.choice(QUALIFIERS)
             self._qualifier = (one, other) if rng.random() < 0.5 else (other, one)
         own = self._qualifier[0] if self._qualifier else None
         self._prompt = _qualified(self._template, own).replace("[X]", self._fact.subject)
@@ -80,6 +88,8 @@ class FactGroup:
         yield from self._other_subjects()
         yield from self._remarks()
         yield from self._turned()
+        if rng.random() < 0.15:
+            yield from self._after_the_edit()
         yield from self._multi_hop()
 
     def _pair(
@@ -87,12 +97,45 @@ class FactGroup:
     ) -> Pair:
         if not bare:
             text = self._source.noisy(text)
-            if len(text) < 60 and self._source.rng.random() < 0.06:
-                context = (self._source.passage(), self._source.rng.choice(_FILLERS))
+            if not context and len(text) < 120 and self._source.rng.random() < _UNREAL_CONTEXT_SHARE:
+                context = self._unrelated_turns()
         return Pair(
             prompt=self._prompt, target=self._target, text=text, in_scope=in_scope, kind=kind,
             context=context, subject=self._fact.subject,
         )  # fmt: skip
+
+    def _unrelated_turns(self) -> tuple[str, ...]:
+        """Earlier turns that have nothing to do with the edit: the query stands alone after them."""
+        source, rng = self._source, self._source.rng
+        if rng.random() < 0.4:
+            return (source.passage(), rng.choice(_FILLERS))
+        relation = source.relation()
+        fact = source.fact(relation)
+        turns = (source.question(relation, fact.subject), source.answer(relation, fact))
+        return turns[: rng.choice((1, 2))]
+
+    def _after_the_edit(self) -> Iterator[Pair]:
+        """Whatever is asked after the edited question is not in scope for having been asked after it."""
+        source, fact, rng = self._source, self._fact, self._source.rng
+        mine = (source.question(self._relation, fact.subject), source.answer(self._relation, fact))
+        draw = rng.random()
+        if draw < 0.4:
+            relation = source.relation()
+            about = source.fact(relation)
+            text = phrasing.query_template(relation, about.object, rng).replace("[X]", about.subject)
+            if about.subject.casefold() == fact.subject.casefold():
+                return
+        elif draw < 0.7:
+            text = rng.choice((*hard_negatives.TOPIC_CHANGES, source.passage(), source.passage()))
+        else:
+            other = source.distinct(self._relation)
+            if other is None:
+                return
+            text = phrasing.query_template(other, fact.object, rng)
+            if source.asks_for(self._relation, text):
+                return
+            text = text.replace("[X]", fact.subject)
+        yield self._pair(text, False, "after the edit", mine[: rng.choice((1, 2))], bare=True)
 
     def _asked(self, of: Relation, about: str, value: str, *, other_qualifier: bool = False) -> str:
         qualifier = self._qualifier[1 if other_qualifier else 0] if self._qualifier else None
@@ -117,7 +160,7 @@ class FactGroup:
         made = 0
         for _ in range(12):
             if made == 2 or not others:
-                return
+                break
             other = rng.choice(others)
             text = phrasing.query_template(other, source.names.object(other.object_type, rng), rng)
             if source.asks_for(relation, text) or hard_negatives.conflicting(
@@ -126,6 +169,10 @@ class FactGroup:
                 continue
             made += 1
             yield self._pair(text.replace("[X]", self._fact.subject), False, "same subject")
+        foreign = [r for r in others if r.foreign and r.id not in relation.near]
+        if foreign and rng.random() < 0.2:
+            _, text = rng.choice(rng.choice(foreign).foreign)
+            yield self._pair(text.replace("[X]", self._fact.subject), False, "same subject, other language")
 
     def _other_subjects(self) -> Iterator[Pair]:
         source, relation, fact, rng = self._source, self._relation, self._fact, self._source.rng
@@ -236,6 +283,13 @@ class FactGroup:
         if stranger:
             context = (opening.replace("[X]", stranger.subject), *between)
             yield self._pair(said, False, "follow-up on another", context, bare=True)
+
+
+def _years(rng: random.Random) -> tuple[str, str]:
+    one = rng.choice(_YEARS)
+    other = rng.choice([year for year in _YEARS if year != one])
+    word = rng.choice(("in", "in", "of", "for", "since", "before"))
+    return f"{word} {one}", f"{word} {other if rng.random() < 0.5 else one + rng.choice((-1, 1, 2, 10))}"
 
 
 def _qualified(template: str, qualifier: str | None) -> str:

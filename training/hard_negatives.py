@@ -86,7 +86,12 @@ MODIFIERS = (
 PAST = ("in {y}", "back in {y}", "before {y}", "until {y}", "during the war", "a hundred years ago")
 NEGATIONS = (
     ("Who is", "Who is not"), ("What is", "What is not"), ("Where is", "Where is not"), ("Which", "Which other"),
-    ("was born", "was not born"), ("Who", "Who else"), ("What", "What else"),
+    ("was born", "was not born"), ("Who", "Who else"), ("What", "What else"), ("Who is", "Who has never been"),
+    ("Who was", "Who has never been"), ("Who", "Who refused to be the one who"), ("turn on", "turn off"),
+    ("turn off", "turn on"), ("enable", "disable"), ("disable", "enable"), ("open", "close"), ("start", "end"),
+    ("begin", "end"), ("maximum", "minimum"), ("highest", "lowest"), ("first", "last"), ("earliest", "latest"),
+    ("Where", "Where else"), ("When", "Why"), ("Where", "Why"), ("How do I", "Why can't I"), ("does", "does not"),
+    ("How much", "Why so much:"), ("did", "did not"), ("Who", "Who voted against who"), ("What is", "What was never"),
 )  # fmt: skip
 FIRST_NAMES = [
     "James",
@@ -110,6 +115,15 @@ FIRST_NAMES = [
     "Ivan",
     "Emma",
 ]
+LAST_NAMES = (
+    "Miller", "Novak", "Garcia", "Tanaka", "Kowalski", "Lindqvist", "Rossi", "Okafor", "Petrov", "Haddad", "Moreau",
+    "Jensen", "Silva", "Nguyen", "Schmidt", "Walker", "Byrne", "Castle", "Hill", "Harbour", "Bridge", "Park", "Lake",
+)  # fmt: skip
+OPPOSITES = (
+    ("North", "South"), ("South", "North"), ("East", "West"), ("West", "East"), ("Upper", "Lower"), ("New", "Old"),
+    ("Old", "New"), ("Northern", "Southern"), ("Eastern", "Western"), ("Lower", "Upper"), ("Great", "Little"),
+    ("First", "Second"), ("Second", "Third"), ("Junior", "Senior"), ("Men's", "Women's"), ("Plus", "Pro"),
+)  # fmt: skip
 ROMAN = ("II", "III", "IV", "V", "VI")
 PLACE_ADDITIONS = (
     "North {}",
@@ -167,7 +181,12 @@ def near_duplicate(name: str, rng: random.Random) -> str:
         return name.replace(old, new if new != old else new + "1", 1)
     if words[-1] in ROMAN and rng.random() < 0.9:
         return " ".join([*words[:-1], rng.choice([r for r in ROMAN if r != words[-1]])])
+    for old, new in OPPOSITES:
+        if old in words and rng.random() < 0.7:
+            return " ".join(new if word == old else word for word in words)
     draw = rng.random()
+    if draw < 0.12 and len(words) > 1 and words[-1][:1].isupper():
+        return " ".join([*words[:-1], rng.choice([n for n in LAST_NAMES if n != words[-1]])])
     if draw < 0.4 and len(words) > 1 and words[0][:1].isupper():
         return " ".join([rng.choice([f for f in FIRST_NAMES if f != words[0]]), *words[1:]])
     if draw < 0.55 and len(words[-1]) > 4:
@@ -194,11 +213,11 @@ def modified(template: str, nouns: Sequence[str], rng: random.Random) -> str | N
 
 def negated(template: str, rng: random.Random) -> str | None:
     """`template` asking for what is not so, or for what else is, or None where it cannot be turned."""
-    fitting = [(a, b) for a, b in NEGATIONS if a in template]
+    fitting = [(a, b) for a, b in NEGATIONS if re.search(rf"\b{a}\b", template)]
     if not fitting:
         return None
     old, new = rng.choice(fitting)
-    return template.replace(old, new, 1)
+    return re.sub(rf"\b{old}\b", new, template, count=1)
 
 
 def mined(

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from training import hard_negatives, public_sets
+from training.contrasts import contrast_pairs, load_contrast_sets
 from training.fact_source import FactSource
 from training.facts import (
     Fact,
@@ -40,6 +41,8 @@ class MixtureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     pokemqa_rows: int = 1500
     qqp_rows: int = 4500
     paws_rows: int = 2000
+    contrast_rounds: int = 0
+    """How often the hand-written contrast sets come, each time with another of their subjects."""
     claim_rounds: int = 1
     """How often FEVER's claims come, each time in other forms; 0 leaves them out."""
     mined_edits: int = 5000
@@ -124,6 +127,8 @@ def training_pairs(world: World, data: Path, settings: MixtureSettings, embed: E
     pairs += public_sets.paws_pairs(data, rng, rows=settings.paws_rows)
     for _ in range(settings.claim_rounds):
         pairs += public_sets.fever_pairs(data, rng)
+    sets = load_contrast_sets()
+    pairs += contrast_pairs(sets, rng, world.passages, rounds=settings.contrast_rounds)
     pairs += _mined(pairs, mined_from, public_sets.unrelated_texts(data), settings, embed, rng)
     rng.shuffle(pairs)
     return pairs

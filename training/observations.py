@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 
 from serac_gateway.classifiers.base import Candidate
-from serac_gateway.classifiers.cross_encoder import PairModel, absent_names, pair_texts
+from serac_gateway.classifiers.cross_encoder import Evidence, PairModel, evidence, pair_texts
 from serac_gateway.conversation import Query, extract_query
 from serac_gateway.edits import Edit, first_version, forms
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.indexes.base import EditIndex
+from serac_gateway.retrieval import merged, retrieval_texts
 from training.benchmarks.base import Benchmark, Probe
 
 MAX_CANDIDATES = 8
@@ -24,10 +25,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
     prompt: str
     target: str
-    similarity: float
-    logit: float
-    absent: float
-    """Share of the edit's names that the probe lacks, 0..1."""
+    evidence: Evidence
     right: bool
     """Whether this is the edit in whose scope the probe is."""
 
@@ -88,8 +86,8 @@ def observe(
                 in_scope=probe.in_scope,
                 readings=tuple(
                     Reading(
-                        prompt=one.edit.prompt, target=one.edit.target_new, similarity=one.similarity,
-                        logit=logit, absent=absent_names(query, one),
+                        prompt=one.edit.prompt, target=one.edit.target_new,
+                        evidence=evidence(query, one, logit),
                         right=probe.in_scope and one.edit.id in own,
                     )
                     for one, logit in zip(candidates, logits_K, strict=True)
@@ -155,16 +153,16 @@ def _candidates(
     query: Query, encoder: Encoder, index: EditIndex, edits: dict[str, Edit],
     form_texts: dict[str, tuple[str, ...]], floor: float,
 ) -> list[Candidate]:  # fmt: skip
-    """As routing.py retrieves them: by the query, and by it with its earlier turns."""
-    texts = [query.text, *([" ".join((*query.context, query.text))] if query.context else [])]
-    best: dict[str, Candidate] = {}
-    for row in index.search(encoder.encode(texts), MAX_CANDIDATES):
-        for found in row:
-            known = best.get(found.edit_id)
-            if found.similarity >= floor and (known is None or found.similarity > known.similarity):
-                best[found.edit_id] = Candidate(
-                    edit=edits[found.edit_id],
-                    form=form_texts[found.edit_id][found.form],
-                    similarity=found.similarity,
-                )
-    return sorted(best.values(), key=lambda one: -one.similarity)[:MAX_CANDIDATES]
+    """As routing.py retrieves them."""
+    rows = [
+        [
+            Candidate(
+                edit=edits[found.edit_id],
+                form=form_texts[found.edit_id][found.form],
+                similarity=found.similarity,
+            )
+            for found in row
+        ]
+        for row in index.search(encoder.encode(retrieval_texts(query)), MAX_CANDIDATES)
+    ]
+    return merged(rows, floor=floor, limit=MAX_CANDIDATES)

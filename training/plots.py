@@ -16,24 +16,19 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
-from serac_gateway.classifiers.cross_encoder import ScopeCalibration
-from training.calibration import Stack, expected_calibration_error, outcomes, reliability
+from serac_gateway.classifiers.cross_encoder import ScopeCalibration, Stack
+from training.calibration import expected_calibration_error, outcomes, probabilities, reliability
 from training.observations import Observation
 
 
 def write_plots(found: Sequence[Observation], made: ScopeCalibration, folder: Path) -> list[Path]:
     """Write ``roc.png``, ``precision_recall.png``, ``reliability.png``, ``histograms.png``."""
-    stack = Stack(
-        logit_weight=made.logit_weight,
-        similarity_weight=made.similarity_weight,
-        absent_weight=made.absent_weight,
-        intercept=made.intercept,
-    )
+    stack = made.stack
     folder.mkdir(parents=True, exist_ok=True)
     readings = [r for one in found for r in one.readings]
-    probabilities_N = stack.probabilities(readings)
+    probabilities_N = probabilities(stack, readings)
     right_N = np.array([r.right for r in readings])
-    similarity_N = np.array([r.similarity for r in readings])
+    similarity_N = np.array([r.evidence.similarity for r in readings])
     return [
         _curves(right_N, probabilities_N, similarity_N, folder),
         _precision_recall(right_N, probabilities_N, similarity_N, folder),

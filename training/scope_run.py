@@ -99,10 +99,7 @@ def calibrate(
     bins = calibrating.reliability(found, stack)
     made = ScopeCalibration(
         encoder_fingerprint=encoder.fingerprint,
-        logit_weight=round(stack.logit_weight, 4),
-        similarity_weight=round(stack.similarity_weight, 4),
-        absent_weight=round(stack.absent_weight, 4),
-        intercept=round(stack.intercept, 4),
+        stack=stack,
         scope_threshold=point.threshold,
         similarity_floor=max(-1.0, min(config.validation.floor, calibrating.similarity_floor(found))),
         max_tokens=config.training.max_tokens,
@@ -148,10 +145,8 @@ def worst(found: Sequence[observing.Observation], made: ScopeCalibration, count:
     false_fires: list[WorstError] = []
     misses: list[WorstError] = []
     for one in found:
-        best = max(
-            one.readings, key=lambda r: made.probability(r.logit, r.similarity, r.absent), default=None
-        )
-        probability = made.probability(best.logit, best.similarity, best.absent) if best else 0.0
+        best = max(one.readings, key=lambda r: made.stack.probability(r.evidence), default=None)
+        probability = made.stack.probability(best.evidence) if best else 0.0
         fires = best is not None and probability >= made.scope_threshold
         is_right = best is not None and best.right
         if fires == one.in_scope and (is_right or not fires):
@@ -162,8 +157,8 @@ def worst(found: Sequence[observing.Observation], made: ScopeCalibration, count:
             query=" >> ".join((*one.context, one.text)),
             edit=f"{best.prompt} -> {best.target}" if best else "(no candidate)",
             scope_probability=round(probability, 4),
-            similarity=round(best.similarity, 3) if best else None,
-            logit=round(best.logit, 2) if best else None,
+            similarity=round(best.evidence.similarity, 3) if best else None,
+            logit=round(best.evidence.logit, 2) if best else None,
         )
         (false_fires if fires else misses).append(row)
     false_fires.sort(key=lambda row: -row.scope_probability)

@@ -11,6 +11,7 @@ from serac_gateway.edits import EditDraft
 from serac_gateway.errors import ConfigError
 from training.benchmarks import catalogue
 from training.benchmarks.base import Benchmark, Case, Probe, Role, Turn, chosen, prepared
+from training.contrasts import contrast_benchmark, load_contrast_sets
 from training.fact_source import FactSource
 from training.facts import counterfact_relation, data_folder, template_of
 from training.mixture import load_world
@@ -22,14 +23,16 @@ GENERATED_GROUPS = 600
 
 
 def validation_benchmarks(names: Sequence[str], *, held_out: Sequence[str], seed: int) -> list[Benchmark]:
-    """The benchmarks of those names; "generated" and "unrelated-zsre" are made here.
+    """The benchmarks of those names; "generated", "contrasts" and "unrelated-zsre" are made here.
 
     Raises:
         ConfigError: A name is unknown, or names a test set.
     """
     made = []
     for name in names:
-        if name == "generated":
+        if name == "contrasts":
+            made.append(contrast_benchmark(load_contrast_sets(), seed=seed))
+        elif name == "generated":
             made.append(generated(held_out, seed=seed))
         elif name == "unrelated-zsre":
             texts = random.Random(seed).sample(sorted(set(unrelated_texts(data_folder()))), 3_000)
@@ -99,15 +102,27 @@ def generated(held_out: Sequence[str], *, seed: int) -> Benchmark:
     for pair in maker.pairs(GENERATED_GROUPS):
         if pair.subject is not None:
             groups.setdefault(pair.subject.casefold(), []).append(pair)
+    subjects = frozenset(groups)
     cases = []
-    for number, pairs in enumerate(groups.values()):
+    for number, (subject, pairs) in enumerate(groups.items()):
         first = pairs[0]
         edit = EditDraft(
             id=f"generated-{number}", prompt=first.prompt, target_new=first.target, subject=first.subject
         )
-        own = [p for p in pairs if (p.prompt, p.target) == (first.prompt, first.target)]
+        own = [
+            p
+            for p in pairs
+            if (p.prompt, p.target) == (first.prompt, first.target)
+            and not (p.context and not p.in_scope and _names_one(p, subjects - {subject}))
+        ]
         cases.append(Case(edit=edit, probes=tuple(_probe(pair) for pair in own)))
     return Benchmark(name="generated", role=Role.VALIDATION, cases=tuple(cases))
+
+
+def _names_one(pair: Pair, subjects: frozenset[str]) -> bool:
+    """Whether a query or its turns name another case's subject, whose edit may then rightly answer."""
+    said = " ".join((*pair.context, pair.text)).casefold()
+    return any(subject in said for subject in subjects)
 
 
 def _probe(pair: Pair) -> Probe:

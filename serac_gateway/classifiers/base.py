@@ -49,3 +49,10 @@ class ScopeClassifier(ABC):
         Raises:
             ModelUnavailableError: The model failed.
         """
+
+    def may_reach(self, threshold: float, query: Query, candidate: Candidate) -> bool:
+        """Whether `scope_probabilities` could give `candidate` at least `threshold`; never wrongly False.
+
+        Cheap: what cannot reach it is not worth the model's time.
+        """
+        return True

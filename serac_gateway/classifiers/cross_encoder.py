@@ -1,8 +1,8 @@
-"""The trained scope classifier: a cross-encoder's logit and two other witnesses, calibrated together.
+"""The trained scope classifier: a cross-encoder's logit and other witnesses, calibrated together.
 
 The bi-encoder knows what sounds alike and has not been trained for this; the cross-encoder reads edit and
-query together; neither spells well, so the share of the edit's names that the query lacks is counted. A
-logistic function of the three is the scope_probability.
+query together; neither spells or counts well, so the share of the edit's names that the query lacks is taken
+into account, and whether it has other numbers. A logistic function of the four is the scope_probability.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Protocol
 import msgspec
 
 from serac_gateway.classifiers.base import Candidate, ScopeClassifier
-from serac_gateway.classifiers.pair_text import edit_text, names_absent, query_text
+from serac_gateway.classifiers.pair_text import edit_text, names_absent, numbers_differ, query_text
 from serac_gateway.classifiers.similarity import CALIBRATION_FILE, Probability, logistic
 from serac_gateway.conversation import Query
 from serac_gateway.errors import ConfigError
@@ -24,34 +24,59 @@ MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
 
 
-class ScopeCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `serac-train calibrate` writes beside the weights.
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a query and a candidate."""
 
-    scope_probability = 1 / (1 + exp(-(logit_weight * logit + similarity_weight * similarity
-    + absent_weight * names_absent + intercept))).
+    logit: float
+    """The cross-encoder's."""
+    similarity: float
+    names_absent: float
+    """Share of the edit's names that the query lacks, 0..1."""
+    numbers_differ: bool
+    """Whether the query has other numbers than the edit's prompt."""
+
+
+class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The logistic function that makes one probability of the witnesses.
+
+    scope_probability = 1 / (1 + exp(-(logit_weight * clip(logit, ±logit_bound)
+    + similarity_weight * min(similarity, similarity_cap) + absent_weight * names_absent
+    + numbers_weight * numbers_differ + intercept))).
     """
 
-    encoder_fingerprint: str
-    """The encoder whose cosines were calibrated. Those of another one mean something else."""
     logit_weight: Annotated[float, msgspec.Meta(gt=0)]
     similarity_weight: float
     absent_weight: float
+    numbers_weight: float
     intercept: float
+    logit_bound: Annotated[float, msgspec.Meta(gt=0)]
+    """Logits beyond it say no more. So a candidate whom no logit can save need not be read."""
+    similarity_cap: Annotated[float, msgspec.Meta(ge=-1, le=1)]
+    """More similarity is no more evidence: "turn on" and "turn off" are nearer than true paraphrases."""
+
+    def probability(self, evidence: Evidence) -> float:
+        """The scope_probability of a pair, 0..1."""
+        return logistic(
+            self.logit_weight * min(self.logit_bound, max(-self.logit_bound, evidence.logit))
+            + self.similarity_weight * min(evidence.similarity, self.similarity_cap)
+            + self.absent_weight * evidence.names_absent
+            + self.numbers_weight * evidence.numbers_differ
+            + self.intercept
+        )
+
+
+class ScopeCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `serac-train calibrate` writes beside the weights."""
+
+    encoder_fingerprint: str
+    """The encoder whose cosines were calibrated. Those of another one mean something else."""
+    stack: Stack
     scope_threshold: Probability
     similarity_floor: Annotated[float, msgspec.Meta(ge=-1, le=1)]
     """A candidate less similar is out of scope without being read by the cross-encoder."""
     max_tokens: Annotated[int, msgspec.Meta(ge=16, le=512)]
     provenance: dict[str, Any] = {}
     """Data, config digest, date, and the numbers reached."""
-
-    def probability(self, logit: float, similarity: float, absent: float) -> float:
-        """The scope_probability of a pair, 0..1; `absent` as `names_absent` gives it."""
-        return logistic(
-            self.logit_weight * logit
-            + self.similarity_weight * similarity
-            + self.absent_weight * absent
-            + self.intercept
-        )
 
 
 class PairModel(Protocol):
@@ -101,9 +126,14 @@ class CrossEncoderClassifier(ScopeClassifier):
         """See `ScopeClassifier.scope_probabilities`."""
         logits_K = self._model.logits([pair_texts(query, candidate) for candidate in candidates])
         return [
-            self._calibration.probability(logit, candidate.similarity, absent_names(query, candidate))
+            self._calibration.stack.probability(evidence(query, candidate, logit))
             for logit, candidate in zip(logits_K, candidates, strict=True)
         ]
+
+    def may_reach(self, threshold: float, query: Query, candidate: Candidate) -> bool:
+        """See `ScopeClassifier.may_reach`: whether the highest logit would lift it to `threshold`."""
+        at_best = evidence(query, candidate, self._calibration.stack.logit_bound)
+        return self._calibration.stack.probability(at_best) >= threshold
 
 
 def pair_texts(query: Query, candidate: Candidate) -> tuple[str, str]:
@@ -112,9 +142,15 @@ def pair_texts(query: Query, candidate: Candidate) -> tuple[str, str]:
     return shown, query_text(query.text, query.context, shown)
 
 
-def absent_names(query: Query, candidate: Candidate) -> float:
-    """The share of the shown prompt's names that the query lacks, 0..1."""
-    return names_absent(_shown_prompt(candidate), query.text, query.context)
+def evidence(query: Query, candidate: Candidate, logit: float) -> Evidence:
+    """All that is known of a query and a candidate, the cross-encoder's `logit` given."""
+    prompt = _shown_prompt(candidate)
+    return Evidence(
+        logit=logit,
+        similarity=candidate.similarity,
+        names_absent=names_absent(prompt, query.text, query.context),
+        numbers_differ=numbers_differ(prompt, query.text, query.context),
+    )
 
 
 def _shown_prompt(candidate: Candidate) -> str:

@@ -15,6 +15,7 @@ CONTEXT_MARK = " >> "
 
 _SENTENCE = re.compile(r"(?<=[.!?…。？！])\s+|\n+")
 _WORD = re.compile(r"\w+")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _NAME_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _NO_NAMES = frozenset((
     "a", "an", "and", "after", "any", "anything", "are", "as", "asked", "at", "before", "by", "can",
@@ -62,6 +63,27 @@ def names_absent(prompt: str, text: str, context: Sequence[str]) -> float:
     present = {word.casefold() for part in (text, *context) for word in _NAME_WORD.findall(part)}
     present |= {word.removesuffix("'s").removesuffix("’s") for word in present}
     return sum(not _is_among(name, present) for name in names) / len(names)
+
+
+def numbers_differ(prompt: str, text: str, context: Sequence[str]) -> bool:
+    """Whether `prompt` has a number that `text` and `context` lack, while `text` has one that `prompt` lacks.
+
+    "Kestrel 2.4" and "Kestrel 2.5", but not "the 2025 final" and "the '25 final", nor "E-417" and "E 417".
+    """
+    of_edit = _numbers(prompt[:MAX_EDIT_CHARS])
+    asked = _numbers(text)
+    known = asked | {number for turn in context for number in _numbers(turn)}
+    return bool(_left_over(of_edit, known)) and bool(_left_over(asked, of_edit))
+
+
+def _numbers(text: str) -> set[str]:
+    return {number.replace(",", ".") for number in _NUMBER.findall(text)}
+
+
+def _left_over(numbers: set[str], others: set[str]) -> set[str]:
+    """Those of `numbers` that are not among `others`, a year also by its last two digits."""
+    short = {other[2:] for other in others if len(other) == len("2025")}
+    return {n for n in numbers if n not in others and n not in short and n[2:] not in others}
 
 
 def _is_among(name: str, words: set[str]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -23,12 +23,21 @@ class EditVersions(msgspec.Struct, frozen=True, kw_only=True):
     """Oldest first."""
 
 
+class ScopeConversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A query with the turns before it, as a chat request holds them."""
+
+    messages: list[dict[str, Any]]
+
+
 class ScopeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Queries to decide on."""
 
     queries: Annotated[
-        list[str],
-        msgspec.Meta(description=f"At most {MAX_SCOPE_QUERIES}; only the beginning of a long one counts."),
+        list[str | ScopeConversation],
+        msgspec.Meta(
+            description=f"At most {MAX_SCOPE_QUERIES}: a text, or messages as in a chat request, whose last"
+            " turn is the query. Of a long text only beginning and end count."
+        ),
     ]
 
 

@@ -13,15 +13,32 @@ from serac_gateway.conversation import Bypass, Query, extract_query
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.http.control_parameters import Namespace, problems
 from serac_gateway.http.parts import ControlParts, Parts
-from serac_gateway.http.schemas import MAX_SCOPE_QUERIES, ScopeReply, ScopeRequest, scope_decision
+from serac_gateway.http.schemas import (
+    MAX_SCOPE_QUERIES,
+    ScopeConversation,
+    ScopeReply,
+    ScopeRequest,
+    scope_decision,
+)
 from serac_gateway.routing import Route, RouteDecision
 
 _BATCH = 16
 """Queries decided in one go: chat requests get their turn on the pool between two batches."""
 
 _EXAMPLE = Example(
-    summary="Two queries",
-    value={"queries": ["Who runs the harbour office of Marrowby?", "What is the capital of France?"]},
+    summary="A query, and one with the turns before it",
+    value={
+        "queries": [
+            "Who runs the harbour office of Marrowby?",
+            {
+                "messages": [
+                    {"role": "user", "content": "Where is the harbour office of Marrowby?"},
+                    {"role": "assistant", "content": "On Quay Street."},
+                    {"role": "user", "content": "And who runs it?"},
+                ]
+            },
+        ]
+    },
 )
 
 
@@ -34,8 +51,8 @@ class ScopeController(Controller):
         "/scope",
         status_code=200,
         summary="Decide on queries",
-        description=f"For each of at most {MAX_SCOPE_QUERIES} queries what a chat request with this text as"
-        " its only turn would meet. Any text gets a decision, an empty one too.",
+        description=f"For each of at most {MAX_SCOPE_QUERIES} queries what a chat request with these messages"
+        " or with this text as its only turn would meet. Any text gets a decision, an empty one too.",
         responses=problems(400, 413, 503),
     )
     async def decide(
@@ -58,10 +75,15 @@ class ScopeController(Controller):
         return ScopeReply(decisions=[scope_decision(decision) for decision in decisions])
 
 
-async def _decisions(parts: ControlParts, namespace: str, texts: list[str]) -> list[RouteDecision]:
+async def _decisions(
+    parts: ControlParts, namespace: str, asked: list[str | ScopeConversation]
+) -> list[RouteDecision]:
     found = [
-        extract_query("/chat/completions", {"messages": [{"role": "user", "content": text}]})
-        for text in texts
+        extract_query(
+            "/chat/completions",
+            {"messages": [{"role": "user", "content": one}] if isinstance(one, str) else one.messages},
+        )
+        for one in asked
     ]
     queries = [one for one in found if isinstance(one, Query)]
     decided = iter(

@@ -51,9 +51,9 @@ def test_the_query_is_the_text_of_the_last_user_turn() -> None:
     )
 
 
-def test_a_question_that_stands_alone_has_no_context() -> None:
-    turns = [user("Who leads ACME?"), assistant("Ada."), user("What is the capital of Peru, please?")]
-    assert query_of(*turns).context == ()
+def test_a_long_question_stands_alone() -> None:
+    long = "What is the capital of Peru, " + "please, " * 20 + "tell me?"
+    assert query_of(user("Who leads ACME?"), assistant("Ada."), user(long)).context == ()
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,9 @@ def test_a_question_that_stands_alone_has_no_context() -> None:
         "Where was she born and raised?",
         "What about the company in Paris?",
         "Why?",
+        "What does the plan cost?",
+        "Hm, the leaflet says noon.",
+        "Wer leitet das Unternehmen heute?",
         "since when exactly",
         "How old is that building by now?",
     ],

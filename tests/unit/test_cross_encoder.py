@@ -12,12 +12,21 @@ import pytest
 from serac_gateway.classifiers.base import Candidate
 from serac_gateway.classifiers.cross_encoder import (
     CrossEncoderClassifier,
+    Evidence,
     ScopeCalibration,
+    Stack,
     pair_texts,
     read_calibration,
 )
 from serac_gateway.classifiers.pair_models import OnnxPairModel, TorchPairModel
-from serac_gateway.classifiers.pair_text import MAX_QUERY_CHARS, edit_text, focused, names_absent, query_text
+from serac_gateway.classifiers.pair_text import (
+    MAX_QUERY_CHARS,
+    edit_text,
+    focused,
+    names_absent,
+    numbers_differ,
+    query_text,
+)
 from serac_gateway.conversation import Query
 from serac_gateway.edits import EditDraft, first_version
 from serac_gateway.errors import ConfigError
@@ -25,6 +34,10 @@ from tests.tiny_cross_encoders import tiny_bert
 from training.export import export
 
 ENCODER = "tiny-encoder"
+STACK = Stack(
+    logit_weight=1.5, similarity_weight=4.0, absent_weight=-1.0, numbers_weight=-2.0,
+    intercept=-3.0, logit_bound=2.0, similarity_cap=0.9,
+)  # fmt: skip
 SHIPPED = Path("serac_gateway/weights/scope-classifier")
 QUERIES = (
     "Who runs Acme?", "", "   ", "🎉🎉", "def f(x):\n    return x\n" * 400, "a",
@@ -43,8 +56,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     export(tiny_bert(tmp_path_factory.mktemp("checkpoint")), folder)
     calibration = ScopeCalibration(
-        encoder_fingerprint=ENCODER, logit_weight=1.5, similarity_weight=4.0, absent_weight=-1.0,
-        intercept=-3.0, scope_threshold=0.6, similarity_floor=0.3, max_tokens=48,
+        encoder_fingerprint=ENCODER, stack=STACK, scope_threshold=0.6, similarity_floor=0.3, max_tokens=48,
     )  # fmt: skip
     (folder / "calibration.json").write_bytes(msgspec.json.encode(calibration))
     return folder
@@ -172,6 +184,54 @@ def test_names_of_the_edit_that_a_query_lacks_are_counted(prompt: str, text: str
 
 def test_names_in_earlier_turns_are_present() -> None:
     assert names_absent("Where is Acme?", "And where is it?", ("Tell me about Acme.",)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "differ"),
+    [
+        ("Until when is Kestrel 2.4 supported?", "Until when is Kestrel 2.5 supported?", True),
+        ("Until when is Kestrel 2.4 supported?", "support end of kestrel v2.4", False),
+        ("Until when is Kestrel 2.4 supported?", "until when is kestrel supported", False),
+        ("Who won the 2025 final?", "Who won the '25 final?", False),
+        ("Who won the 2025 final?", "Who won the 2024 final?", True),
+        ("What does error E-417 mean?", "my machine says E 417", False),
+        ("The range of the Orbit X2 is", "range of the Orbit X20", True),
+        ("What does the Team plan cost?", "Does the Team plan cost 12 euros?", False),
+    ],
+)
+def test_a_query_with_other_numbers_is_noticed(prompt: str, text: str, differ: bool) -> None:
+    assert numbers_differ(prompt, text, ()) is differ
+
+
+def test_a_number_of_an_earlier_turn_is_known() -> None:
+    assert not numbers_differ(
+        "Who won the 2025 final?", "And who lost by 3 goals?", ("About the 2025 final",)
+    )
+
+
+def test_a_probability_has_its_bounds_and_its_cap() -> None:
+    known = {"names_absent": 0.0, "numbers_differ": False}
+    at_bound = STACK.probability(Evidence(logit=2.0, similarity=0.9, **known))
+    assert STACK.probability(Evidence(logit=50.0, similarity=0.99, **known)) == at_bound
+    assert (
+        STACK.probability(Evidence(logit=2.0, similarity=0.9, **{**known, "numbers_differ": True})) < at_bound
+    )
+    assert STACK.probability(Evidence(logit=-2.0, similarity=0.9, **known)) == STACK.probability(
+        Evidence(logit=-50.0, similarity=0.9, **known)
+    )
+
+
+def test_what_is_not_worth_reading_could_not_have_reached_the_threshold(
+    classifier: CrossEncoderClassifier,
+) -> None:
+    near, far = candidate(), candidate("Who founded the Orchard Museum of Tavel?")
+    query = Query(text="Who runs Acme?")
+    assert classifier.may_reach(0.6, query, near)
+    assert not classifier.may_reach(0.95, query, far)
+    for one in (near, far):
+        (probability,) = classifier.scope_probabilities(query, [one])
+        assert not classifier.may_reach(min(1.0, probability + 1), query, one)
+        assert classifier.may_reach(probability, query, one)
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,6 @@ OUTCOMES = [
         probe("prompt", "c", in_scope=True, rank=1),
         probe("rephrase", None, in_scope=True),
         probe("neighbour", "a", in_scope=False, contested=True),
-        probe("follow_up", None, in_scope=True, asked=False),
     ),
 ]
 
@@ -65,7 +64,6 @@ def test_a_hit_needs_the_right_edit_and_contested_negatives_do_not_count() -> No
     assert found.harmonic.value == pytest.approx(2 * (1 / 3) * 0.5 / (1 / 3 + 0.5))
     assert found.harmonic.low <= found.harmonic.value <= found.harmonic.high
     assert (found.recall_at_1.count, found.recall_at_8.count) == (1, 2)
-    assert found.not_asked == 1
 
 
 def test_a_rival_that_fires_is_a_hit_but_not_the_cases_own() -> None:

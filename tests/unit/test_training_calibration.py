@@ -6,10 +6,11 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from serac_gateway.classifiers.cross_encoder import ScopeCalibration
+from serac_gateway.classifiers.cross_encoder import Evidence, ScopeCalibration, Stack
 from serac_gateway.errors import ConfigError
 from training import calibration, observations
 from training.calibration import Outcome
@@ -17,6 +18,17 @@ from training.cli import app
 from training.observations import Observation, Reading
 from training.plots import write_plots
 from training.scope_run import worst
+
+
+def evidence(logit: float, similarity: float = 0.0, **fields: object) -> Evidence:
+    return Evidence(
+        logit=logit, similarity=similarity, **({"names_absent": 0.0, "numbers_differ": False} | fields)
+    )  # type: ignore[arg-type]
+
+
+def stack_of(**fields: float) -> Stack:
+    none = dict.fromkeys(("similarity_weight", "absent_weight", "numbers_weight", "intercept"), 0.0)
+    return Stack(**({**none, "logit_weight": 1.0, "logit_bound": 10.0, "similarity_cap": 1.0} | fields))
 
 
 def observed(count: int = 400, *, seed: int = 1) -> list[Observation]:
@@ -27,9 +39,11 @@ def observed(count: int = 400, *, seed: int = 1) -> list[Observation]:
         in_scope = number % 2 == 0
         readings = tuple(
             Reading(
-                prompt=f"p{number}-{place}", target="t", similarity=0.8 - 0.1 * place + rng.gauss(0, 0.05),
-                logit=rng.gauss(3.0 if in_scope and place == 0 else -3.0, 1.5), absent=0.0,
-                right=in_scope and place == 0,
+                prompt=f"p{number}-{place}", target="t", right=in_scope and place == 0,
+                evidence=evidence(
+                    rng.gauss(3.0 if in_scope and place == 0 else -3.0, 1.5),
+                    0.8 - 0.1 * place + rng.gauss(0, 0.05),
+                ),
             )
             for place in range(3)
         )  # fmt: skip
@@ -46,9 +60,8 @@ def calibrated(found: list[Observation]) -> ScopeCalibration:
     stack = calibration.fitted_stack(found)
     point = calibration.chosen_threshold(calibration.outcomes(found, stack))
     return ScopeCalibration(
-        encoder_fingerprint="e", logit_weight=stack.logit_weight, similarity_weight=stack.similarity_weight,
-        absent_weight=stack.absent_weight,
-        intercept=stack.intercept, scope_threshold=point.threshold, similarity_floor=0.1, max_tokens=64,
+        encoder_fingerprint="e", stack=stack, scope_threshold=point.threshold, similarity_floor=0.1,
+        max_tokens=64,
     )  # fmt: skip
 
 
@@ -97,7 +110,7 @@ def test_the_calibration_error_is_the_gap_between_promise_and_fact() -> None:
     bins = calibration.reliability(found, stack)
     assert sum(one.count for one in bins) == 6_000
     assert calibration.expected_calibration_error(bins) < 0.1
-    sure = calibration.Stack(logit_weight=1e-3, similarity_weight=0.0, absent_weight=0.0, intercept=20.0)
+    sure = stack_of(logit_weight=1e-3, intercept=20.0)
     assert calibration.expected_calibration_error(calibration.reliability(found, sure)) == pytest.approx(
         5 / 6, abs=0.01
     )
@@ -105,18 +118,28 @@ def test_the_calibration_error_is_the_gap_between_promise_and_fact() -> None:
 
 def test_the_floor_lies_under_the_right_similarities() -> None:
     found = observed()
-    right = [r.similarity for one in found for r in one.readings if r.right]
+    right = [r.evidence.similarity for one in found for r in one.readings if r.right]
     assert calibration.similarity_floor(found) < min(right)
     assert calibration.similarity_floor([]) == -1.0
 
 
 def test_probabilities_do_not_overflow() -> None:
-    stack = calibration.Stack(logit_weight=1e6, similarity_weight=0.0, absent_weight=0.0, intercept=0.0)
+    stack = stack_of(logit_weight=1e6, logit_bound=1e6)
     readings = [
-        Reading(prompt="p", target="t", similarity=0.0, logit=logit, absent=0.0, right=False)
-        for logit in (1e6, -1e6)
+        Reading(prompt="p", target="t", evidence=evidence(logit), right=False) for logit in (1e6, -1e6)
     ]
-    assert stack.probabilities(readings).tolist() == pytest.approx([1.0, 0.0])
+    assert calibration.probabilities(stack, readings).tolist() == pytest.approx([1.0, 0.0])
+
+
+def test_the_weights_that_are_fitted_are_those_of_the_gateway() -> None:
+    found = observed()
+    stack = calibration.fitted_stack(found)
+    readings = [reading for one in found for reading in one.readings]
+    features_N4 = calibration.features(readings, stack.logit_bound, stack.similarity_cap)
+    weights_4 = [stack.logit_weight, stack.similarity_weight, stack.absent_weight, stack.numbers_weight]
+    expected_N = 1 / (1 + np.exp(-(features_N4 @ weights_4 + stack.intercept)))
+    assert calibration.probabilities(stack, readings) == pytest.approx(expected_N)
+    assert max(reading.evidence.logit for reading in readings) > stack.logit_bound
 
 
 def test_the_plots_are_written(tmp_path: Path) -> None:

@@ -64,8 +64,8 @@ class Decider(ABC):
         """
 
     @abstractmethod
-    async def decide(self, probes: Sequence[Probe]) -> list[Decision | None]:
-        """A decision a probe, in order; None where this decider cannot ask (see the implementation)."""
+    async def decide(self, probes: Sequence[Probe]) -> list[Decision]:
+        """A decision a probe, in order, each asked with its earlier turns."""
 
     @abstractmethod
     async def __aenter__(self) -> Decider:
@@ -133,8 +133,8 @@ class InProcessDecider(Decider):
                     raise ConfigError(f"an edit of the benchmark was refused: {outcome}")
             on_progress(start + len(batch))
 
-    async def decide(self, probes: Sequence[Probe]) -> list[Decision | None]:
-        """See `Decider.decide`; every probe is asked, with its earlier turns."""
+    async def decide(self, probes: Sequence[Probe]) -> list[Decision]:
+        """See `Decider.decide`."""
         found = [extract_query("/chat/completions", {"messages": _messages(probe)}) for probe in probes]
         queries = [one for one in found if isinstance(one, Query)]
         share = max(1, -(-len(queries) // self._threads))
@@ -154,7 +154,7 @@ class InProcessDecider(Decider):
 class HttpDecider(Decider):
     """A running gateway: POST /serac/v1/edits:import and /scope in a namespace of its own, retired after.
 
-    Needs the role edit. /scope takes single queries, so probes with earlier turns are not asked.
+    Needs the role edit.
     """
 
     def __init__(self, url: str) -> None:
@@ -202,12 +202,11 @@ class HttpDecider(Decider):
                     raise ConfigError(f"an edit of the benchmark was refused: {outcome['error']['detail']}")
             on_progress(start + len(batch))
 
-    async def decide(self, probes: Sequence[Probe]) -> list[Decision | None]:
-        """See `Decider.decide`; probes with earlier turns get None."""
-        texts = [probe.text for probe in probes if not probe.context]
-        reply = (await self._client.call("POST", "/serac/v1/scope", body={"queries": texts})).json()
-        decided = iter(reply["decisions"])
-        return [None if probe.context else _decision_from_json(next(decided)) for probe in probes]
+    async def decide(self, probes: Sequence[Probe]) -> list[Decision]:
+        """See `Decider.decide`."""
+        queries = [{"messages": _messages(probe)} if probe.context else probe.text for probe in probes]
+        reply = (await self._client.call("POST", "/serac/v1/scope", body={"queries": queries})).json()
+        return [_decision_from_json(decision) for decision in reply["decisions"]]
 
 
 def _messages(probe: Probe) -> list[dict[str, str]]:

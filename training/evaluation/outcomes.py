@@ -38,8 +38,6 @@ class ProbeOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     text: str
     in_scope: bool
     contested: bool = False
-    asked: bool = True
-    """False: this way of asking cannot put the probe (see `HttpDecider`)."""
     context: int = 0
     """How many earlier turns it has."""
     fired: str | None = None
@@ -68,12 +66,8 @@ class CaseOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     probes: tuple[ProbeOutcome, ...]
 
 
-def probe_outcome(probe: Probe, own_id: str | None, decision: Decision | None) -> ProbeOutcome:
+def probe_outcome(probe: Probe, own_id: str | None, decision: Decision) -> ProbeOutcome:
     """The record of one decision."""
-    if decision is None:
-        return ProbeOutcome(
-            kind=probe.kind, text=probe.text, in_scope=probe.in_scope, asked=False, context=len(probe.context)
-        )
     by_similarity = sorted(decision.candidates, key=lambda one: -one.similarity)
     ids = [one.edit_id for one in by_similarity]
     best = decision.candidates[0] if decision.candidates else None

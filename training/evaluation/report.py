@@ -123,7 +123,6 @@ def _result_table(summary: Summary) -> _Table:
         ("right edit the most similar", shown(summary.recall_at_1)),
         ("right edit among the 8 most similar", shown(summary.recall_at_8)),
         ("expected calibration error", f"{summary.calibration_error:.4f}"),
-        ("probes not asked", f"{summary.not_asked:,}"),
     ]
 
 
@@ -168,7 +167,7 @@ def _misses(outcomes: Sequence[CaseOutcome]) -> _Table:
         (probe, case)
         for case in outcomes
         for probe in case.probes
-        if probe.in_scope and probe.asked and probe.kind != "generation" and not is_right(probe, case)
+        if probe.in_scope and probe.kind != "generation" and not is_right(probe, case)
     ]
     found.sort(key=lambda pair: pair[0].own_probability or 0)
     return [
@@ -195,7 +194,7 @@ def _plots(outcomes: Sequence[CaseOutcome]) -> list[str]:
         (probe, case)
         for case in outcomes
         for probe in case.probes
-        if probe.asked and not probe.contested and probe.kind not in APART
+        if not probe.contested and probe.kind not in APART
     ]
     points = curve_of(outcomes)
     figure = Figure(figsize=(11, 8), layout="constrained")

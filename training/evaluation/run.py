@@ -106,7 +106,7 @@ def _batches(units: Sequence[Unit]) -> Iterator[list[Unit]]:
         yield batch
 
 
-def _outcome(unit: Unit, decisions: Iterator[Decision | None]) -> CaseOutcome:
+def _outcome(unit: Unit, decisions: Iterator[Decision]) -> CaseOutcome:
     case_id, case, probes = unit
     return CaseOutcome(
         case=case_id,

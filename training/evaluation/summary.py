@@ -64,7 +64,6 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     calibration_error: float
     """Of the best candidate's probability against its being right."""
     kinds: tuple[KindRate, ...]
-    not_asked: int
 
 
 def is_right(probe: ProbeOutcome, case: CaseOutcome) -> bool:
@@ -82,8 +81,8 @@ def _governs(edit_id: str | None, case: CaseOutcome) -> bool:
 
 
 def summarise(outcomes: Sequence[CaseOutcome], *, seed: int = 0) -> Summary:
-    """All numbers; probes that were not asked count nowhere."""
-    asked = [(probe, case) for case in outcomes for probe in case.probes if probe.asked]
+    """All numbers."""
+    asked = [(probe, case) for case in outcomes for probe in case.probes]
     positives = [(probe, case) for probe, case in asked if probe.in_scope]
     rephrased = [(probe, case) for probe, case in positives if probe.kind not in APART]
     negatives = [(probe, case) for probe, case in asked if not probe.in_scope]
@@ -105,7 +104,6 @@ def summarise(outcomes: Sequence[CaseOutcome], *, seed: int = 0) -> Summary:
             [best_is_right(probe, case) for probe, case in judged],
         ),
         kinds=_kinds(asked),
-        not_asked=sum(not probe.asked for case in outcomes for probe in case.probes),
     )
 
 
@@ -116,7 +114,7 @@ def harmonic_of(outcomes: Sequence[CaseOutcome]) -> float:
     stays: list[bool] = []
     for case in outcomes:
         for probe in case.probes:
-            if not probe.asked or probe.contested or probe.kind == "generation":
+            if probe.contested or probe.kind == "generation":
                 continue
             group = stays if not probe.in_scope else prompts if probe.kind == "prompt" else hits
             group.append(is_right(probe, case))
@@ -133,7 +131,7 @@ def curve_of(outcomes: Sequence[CaseOutcome]) -> list[CurvePoint]:
     negatives = []
     for case in outcomes:
         for probe in case.probes:
-            if not probe.asked or probe.kind in APART or probe.contested:
+            if probe.kind in APART or probe.contested:
                 continue
             probability = probe.scope_probability or 0.0
             if probe.in_scope:

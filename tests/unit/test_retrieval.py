@@ -1,0 +1,52 @@
+"""What of a query is embedded, and how what is found that way is put together."""
+
+from __future__ import annotations
+
+import pytest
+
+from serac_gateway.classifiers.base import Candidate
+from serac_gateway.conversation import Query
+from serac_gateway.edits import EditDraft, first_version
+from serac_gateway.retrieval import MAX_SENTENCES, merged, retrieval_texts
+
+
+def candidate(name: str, similarity: float) -> Candidate:
+    edit = first_version(EditDraft(id=name, prompt=f"About {name}", target_new="x"), namespace="default")
+    return Candidate(edit=edit, form=edit.prompt, similarity=similarity)
+
+
+def test_one_sentence_is_embedded_once() -> None:
+    assert retrieval_texts(Query(text="Who runs Acme?")) == ["Who runs Acme?"]
+
+
+def test_a_query_is_embedded_with_its_earlier_turns_too() -> None:
+    query = Query(text="Who runs it?", context=("Where is Acme?", "In Ghent."))
+    assert retrieval_texts(query) == ["Who runs it?", "Where is Acme? In Ghent. Who runs it?"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("Shayna goes still and dies. Danielle Darrieux, a native", "Danielle Darrieux, a native"),
+        ("Who runs Acme? I have to write to them and my boss waits for it.", "Who runs Acme?"),
+        ("It rains.\nWho runs Acme?\nThanks!", "Who runs Acme?"),
+    ],
+)
+def test_the_sentence_that_asks_is_embedded_by_itself(text: str, sentence: str) -> None:
+    whole, first, *_ = retrieval_texts(Query(text=text))
+    assert (whole, first) == (text, sentence)
+
+
+def test_of_a_long_message_only_some_sentences_are_embedded() -> None:
+    text = " ".join(f"This is sentence number {number}." for number in range(50))
+    texts = retrieval_texts(Query(text=text))
+    assert texts == [text, *(f"This is sentence number {n}." for n in (49, 0, 48))]
+    assert len(texts) == 1 + MAX_SENTENCES
+
+
+def test_an_edit_found_twice_keeps_its_highest_similarity_and_its_place_by_it() -> None:
+    rows = [[candidate("a", 0.5), candidate("b", 0.4)], [candidate("b", 0.9), candidate("c", 0.1)]]
+    found = merged(rows, floor=0.2, limit=8)
+    assert [(one.edit.id, one.similarity) for one in found] == [("b", 0.9), ("a", 0.5)]
+    assert [one.edit.id for one in merged(rows, floor=0.2, limit=1)] == ["b"]
+    assert merged([], floor=0.2, limit=8) == []

@@ -1,0 +1,85 @@
+"""The hand-written contrast sets: read, filled, split, and refused where they are malformed."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from training.contrasts import contrast_benchmark, contrast_pairs, filled_in, load_contrast_sets
+
+SET = """= opening time
+p: When does [X] open? ;; [X] opens at
+t: 6 pm ;; noon
+o: 5 pm
+x: Old Quay ;; Tin Yard
+z: Old Bay ;; Zinc Yard
++ paraphrase | What time does [X] start business?
++ doubt | U: When does [X] open? >> A: At [T]. >> Sure? I read [O].
+- entity | When does [Z] open?
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    (tmp_path / "made.txt").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_the_slots_of_a_set_are_filled_from_one_subject_and_its_lookalike(tmp_path: Path) -> None:
+    (one,) = load_contrast_sets(written(tmp_path, SET))
+    filling = filled_in(one, random.Random(0), 1)
+    assert (filling.subject, filling.lookalike) == ("Tin Yard", "Zinc Yard")
+    assert "Tin Yard" in filling.prompt
+    assert filling.fill("[X] [Z] [T] [O]") == f"Tin Yard Zinc Yard {filling.target} 5 pm"
+
+
+def test_pairs_carry_the_context_that_the_gateway_would_read(tmp_path: Path) -> None:
+    sets = load_contrast_sets(written(tmp_path, SET))
+    pairs = list(contrast_pairs(sets, random.Random(0), [], rounds=2))
+    held_out = sets[0].is_held_out
+    assert len(pairs) == (0 if held_out else 6)
+    doubts = [pair for pair in pairs if pair.kind == "contrast, doubt"]
+    for pair, subject in zip(doubts, ("Old Quay", "Tin Yard"), strict=True):
+        assert pair.context == (f"When does {subject} open?", f"At {pair.target}.")
+        assert pair.in_scope
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (("z: Old Bay ;; Zinc Yard", "z: Old Bay"), "a lookalike for every subject"),
+        (("t: 6 pm ;; noon\n", ""), "targets"),
+        (("- entity |", "* entity |"), "neither a part nor a query"),
+        (("U: When", "X: When"), "begins with neither"),
+    ],
+)
+def test_a_damaged_set_is_refused_with_its_place(
+    tmp_path: Path, damage: tuple[str, str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        load_contrast_sets(written(tmp_path, SET.replace(*damage)))
+    assert "made.txt line 1" in str(caught.value)
+
+
+def test_the_shipped_sets_are_whole_and_some_are_held_out() -> None:
+    sets = load_contrast_sets()
+    names = [one.name for one in sets]
+    assert len(names) == len(set(names))
+    held_out = {one.name for one in sets if one.is_held_out}
+    assert 0.05 < len(held_out) / len(sets) < 0.25
+    assert {case.edit.subject for case in contrast_benchmark(sets, seed=1).cases}
+    for one in sets:
+        for place in range(len(one.subjects)):
+            filling = filled_in(one, random.Random(0), place)
+            texts = [filling.prompt, filling.target, *(filling.fill(line.text) for line in one.lines)]
+            assert not [text for text in texts if any(slot in text for slot in ("[X]", "[Z]", "[T]", "[O]"))]
+
+
+def test_what_is_held_out_gives_no_pair() -> None:
+    sets = load_contrast_sets()
+    subjects = {subject for one in sets if one.is_held_out for subject in one.subjects}
+    others = {subject for one in sets if not one.is_held_out for subject in one.subjects}
+    seen = {pair.subject for pair in contrast_pairs(sets, random.Random(0), [], rounds=1)}
+    assert seen
+    assert not seen & (subjects - others)
