@@ -5,6 +5,24 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+DEPENDS_WEIGHT = 0.3
+"""Of the second question, whether the answer depends on the edit, against the first."""
+
+
+def two_question_loss(
+    logits_B2: torch.Tensor, labels_B2: torch.Tensor, *, smoothing: float = 0.0
+) -> torch.Tensor:
+    """`scope_loss` of both questions: in scope, and depends on the edit; a label of NaN counts for nothing.
+
+    *Shape:* both (B, 2), labels 0, 1 or NaN; the first column has no NaN.
+    """
+    loss = scope_loss(logits_B2[:, 0], labels_B2[:, 0], smoothing=smoothing)
+    known_B = ~torch.isnan(labels_B2[:, 1])
+    if not known_B.any():
+        return loss
+    depends = scope_loss(logits_B2[known_B, 1], labels_B2[known_B, 1], smoothing=smoothing)
+    return loss + DEPENDS_WEIGHT * depends
+
 
 def scope_loss(logits_B: torch.Tensor, labels_B: torch.Tensor, *, smoothing: float = 0.0) -> torch.Tensor:
     """Binary cross-entropy in which both labels weigh half, as in SERAC (Mitchell et al. 2022, balanced BCE).

@@ -24,6 +24,17 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     """Of the edit, where it is known."""
 
 
+_MULTI_HOP_KINDS = frozenset({"multi-hop", "knowedit multi-hop", "contrast, multi-hop"})
+_UNCLEAR_KINDS = ("discussion", "task", "quote", "instruction", "counterfact generation", "qqp", "paws")
+
+
+def depends_on_edit(pair: Pair) -> bool | None:
+    """Whether a right answer depends on the edit: in scope, or a step beyond it; None: unclear."""
+    if pair.in_scope or pair.kind in _MULTI_HOP_KINDS:
+        return True
+    return None if pair.kind.removeprefix("contrast, ").startswith(_UNCLEAR_KINDS) else False
+
+
 def save_pairs(path: Path, pairs: Sequence[Pair]) -> None:
     """Write pairs as JSON Lines."""
     encoder = msgspec.json.Encoder()

@@ -16,8 +16,8 @@ import torch
 from transformers import AutoTokenizer, BertForSequenceClassification, PreTrainedTokenizerBase
 
 from serac_gateway.classifiers.pair_text import edit_text, query_text
-from training.losses import scope_loss
-from training.pairs import Pair
+from training.losses import two_question_loss
+from training.pairs import Pair, depends_on_edit
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,6 +36,10 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     threads: int = 2
     seed: int = 13
     checkpoint_every_steps: int = 200
+
+
+OUTPUTS = 2
+"""Whether the edit answers the query; whether a right answer depends on it, as that of a next step does."""
 
 
 class TrainingError(RuntimeError):
@@ -86,8 +90,10 @@ def train_scope(
     for step in range(first_step, len(batches)):
         _set_rate(optimizer, settings, step, len(batches))
         batch = batches[step]
-        logits_B = model(**{k: torch.from_numpy(v) for k, v in batch.items() if k != "labels"}).logits[:, 0]
-        loss = scope_loss(logits_B, torch.from_numpy(batch["labels"]), smoothing=settings.label_smoothing)
+        logits_B2 = model(**{k: torch.from_numpy(v) for k, v in batch.items() if k != "labels"}).logits
+        loss = two_question_loss(
+            logits_B2, torch.from_numpy(batch["labels"]), smoothing=settings.label_smoothing
+        )
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss became {loss.item()!r} at step {step}; the last good checkpoint is kept in"
@@ -106,10 +112,12 @@ def train_scope(
 
 
 def load_cross_encoder(folder: Path, *, dropout: float = 0.0) -> BertForSequenceClassification:
-    """A one-output cross-encoder from an encoder's or a checkpoint's folder.
+    """A cross-encoder with two outputs, in scope and depends on the edit, from a folder of weights.
+
+    From an encoder both outputs begin at random; from a checkpoint of one output the second begins as a copy.
 
     Raises:
-        TrainingError: The folder holds no BERT, or a classifier with another number of outputs.
+        TrainingError: The folder holds no BERT, or a classifier with more outputs.
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -117,17 +125,30 @@ def load_cross_encoder(folder: Path, *, dropout: float = 0.0) -> BertForSequence
         raise TrainingError(
             f"{str(folder)!r} holds no readable config.json; name a folder that training wrote"
         ) from exc
-    labels = len(config.get("id2label", {0: ""}))
+    labels = len(config.get("id2label", range(2)))  # transformers leaves its default of two out
     is_classifier = "BertForSequenceClassification" in config.get("architectures", [])
-    if config.get("model_type") != "bert" or (is_classifier and labels != 1):
+    if config.get("model_type") != "bert" or (is_classifier and labels > OUTPUTS):
         raise TrainingError(
             f"{str(folder)!r} holds a {config.get('model_type')!r} with {labels} outputs;"
-            " the scope classifier is a BERT with one output"
+            f" the scope classifier is a BERT with {OUTPUTS} outputs"
         )
+    outputs = labels if is_classifier else OUTPUTS
     model: BertForSequenceClassification = BertForSequenceClassification.from_pretrained(
-        str(folder), num_labels=1, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
+        str(folder), num_labels=outputs, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
     )
+    if outputs < OUTPUTS:
+        _second_output_like_the_first(model)
     return model
+
+
+def _second_output_like_the_first(model: BertForSequenceClassification) -> None:
+    first = model.classifier
+    both = torch.nn.Linear(first.in_features, OUTPUTS)
+    with torch.no_grad():
+        both.weight.copy_(first.weight.expand(OUTPUTS, -1))
+        both.bias.copy_(first.bias.expand(OUTPUTS))
+    model.classifier = both
+    model.num_labels = model.config.num_labels = OUTPUTS
 
 
 def _check_labels(pairs: Sequence[Pair]) -> None:
@@ -144,7 +165,7 @@ def _batches(
 ) -> list[dict[str, np.ndarray[Any, Any]]]:
     """Batches of pairs of like length, in random order, the same for the same seed.
 
-    *Shape:* input_ids, token_type_ids, attention_mask (B, L); labels (B,).
+    *Shape:* input_ids, token_type_ids, attention_mask (B, L); labels (B, 2), see `two_question_loss`.
     """
     encoded = tokenizer(
         [edit_text(p.prompt, p.target) for p in pairs],
@@ -165,12 +186,17 @@ def _batches(
                 block[i : i + settings.batch_size] for i in range(0, len(block), settings.batch_size)
             )
         rng.shuffle(epoch)
-        made.extend(_padded(encoded, rows, [float(pairs[i].in_scope) for i in rows]) for rows in epoch)
+        made.extend(_padded(encoded, rows, [_labels(pairs[i]) for i in rows]) for rows in epoch)
     return made
 
 
+def _labels(pair: Pair) -> tuple[float, float]:
+    depends = depends_on_edit(pair)
+    return float(pair.in_scope), math.nan if depends is None else float(depends)
+
+
 def _padded(
-    encoded: Mapping[str, list[list[int]]], rows: list[int], labels: list[float]
+    encoded: Mapping[str, list[list[int]]], rows: list[int], labels: list[tuple[float, float]]
 ) -> dict[str, np.ndarray[Any, Any]]:
     width = max(len(encoded["input_ids"][i]) for i in rows)
     batch: dict[str, np.ndarray[Any, Any]] = {}

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.tiny_cross_encoders import easy_pairs, tiny_bert
-from training.losses import scope_loss
-from training.pairs import Pair
+from training.losses import scope_loss, two_question_loss
+from training.pairs import Pair, depends_on_edit
 from training.scope_classifier import TrainingError, TrainingSettings, load_cross_encoder, train_scope
 
 SETTINGS = TrainingSettings(
@@ -79,7 +79,7 @@ def test_a_loss_that_is_not_finite_ends_training_and_keeps_the_checkpoint(
     state = tmp_path / "run" / "checkpoint" / "state.json"
     halfway = json.loads(state.read_text()) | {"steps": 36, "settings": msgspec.to_builtins(SETTINGS)}
     state.write_text(json.dumps(halfway))
-    broken = tiny_bert(tmp_path / "broken", broken=True)
+    broken = tiny_bert(tmp_path / "broken", labels=2, broken=True)
     (broken / "model.safetensors").replace(tmp_path / "run" / "checkpoint" / "model.safetensors")
     before = (tmp_path / "run" / "checkpoint" / "state.json").read_bytes()
     with pytest.raises(TrainingError, match=r"loss became nan at step 6.*checkpoint is kept"):
@@ -110,6 +110,41 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path) -> None
         load_cross_encoder(other)
     with pytest.raises(TrainingError, match=r"no readable config\.json"):
         load_cross_encoder(tmp_path)
+
+
+def test_a_checkpoint_of_one_output_gets_a_second_like_it(tmp_path: Path) -> None:
+    one = load_cross_encoder(tiny_bert(tmp_path / "one", labels=1))
+    assert one.classifier.weight.shape[0] == one.config.num_labels == 2
+    assert torch.equal(one.classifier.weight[0], one.classifier.weight[1])
+    one.save_pretrained(tmp_path / "two")
+    again = load_cross_encoder(tmp_path / "two")
+    assert torch.equal(again.classifier.weight, one.classifier.weight)
+
+
+def test_an_unclear_second_label_counts_for_nothing() -> None:
+    logits_B2 = torch.tensor([[2.0, 5.0], [-1.0, 5.0], [-2.0, -5.0]])
+    nan = float("nan")
+    labels_B2 = torch.tensor([[1.0, nan], [0.0, nan], [0.0, nan]])
+    only_first = two_question_loss(logits_B2, labels_B2)
+    assert only_first == pytest.approx(scope_loss(logits_B2[:, 0], labels_B2[:, 0]))
+    known = two_question_loss(logits_B2, torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.0, nan]]))
+    assert known > only_first
+
+
+@pytest.mark.parametrize(
+    ("kind", "in_scope", "depends"),
+    [
+        ("paraphrase", True, True),
+        ("multi-hop", False, True),
+        ("contrast, multi-hop", False, True),
+        ("same subject", False, False),
+        ("contrast, task", False, None),
+        ("qqp", False, None),
+    ],
+)
+def test_a_further_step_depends_on_the_edit(kind: str, in_scope: bool, depends: bool | None) -> None:
+    pair = Pair(prompt="p", target="t", text="q", in_scope=in_scope, kind=kind)
+    assert depends_on_edit(pair) is depends
 
 
 def test_both_labels_weigh_half_however_many_there_are() -> None:
