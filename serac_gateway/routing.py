@@ -42,6 +42,7 @@ class ScoredCandidate(msgspec.Struct, frozen=True, kw_only=True):
     form: str
     similarity: float
     scope_probability: float
+    depends_probability: float | None = None
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,7 +134,7 @@ class EditRouter:
 
     def _worth_reading(self, query: Query, rows: Sequence[Sequence[Candidate]]) -> list[Candidate]:
         found = merged(rows, floor=self._classifier.similarity_floor, limit=self._max_candidates)
-        return [one for one in found if self._classifier.may_reach(self._scope_threshold, query, one)]
+        return [one for one in found if self._classifier.is_worth_reading(query, one, self._scope_threshold)]
 
     def _decide_one(self, query: Query, candidates: list[Candidate], timings: Timings) -> RouteDecision:
         threshold = self._scope_threshold
@@ -142,16 +143,17 @@ class EditRouter:
                 route=Route.BASE, reason="no candidate", scope_threshold=threshold, timings=timings
             )
         begun = time.perf_counter()
-        probabilities_K = self._classifier.scope_probabilities(query, candidates)
+        found_K = self._classifier.classify(query, candidates)
         timings = msgspec.structs.replace(timings, classify_ms=(time.perf_counter() - begun) * 1_000)
         scored = [
             ScoredCandidate(
                 edit=candidate.edit,
                 form=candidate.form,
                 similarity=candidate.similarity,
-                scope_probability=probability,
+                scope_probability=found.scope_probability,
+                depends_probability=found.depends_probability,
             )
-            for candidate, probability in zip(candidates, probabilities_K, strict=True)
+            for candidate, found in zip(candidates, found_K, strict=True)
         ]
         order = np.argsort([-one.scope_probability for one in scored], kind="stable")
         ranked = tuple(scored[position] for position in order)
@@ -194,8 +196,8 @@ class EditRouter:
         candidate = Candidate(
             edit=scored.edit, form=scored.form, similarity=float(vectors_2D[0] @ vectors_2D[1])
         )
-        (probability,) = self._classifier.scope_probabilities(Query(text=prompt), [candidate])
-        return probability >= self._scope_threshold
+        (found,) = self._classifier.classify(Query(text=prompt), [candidate])
+        return found.scope_probability >= self._scope_threshold
 
 
 def _logit(candidate: ScoredCandidate) -> float:

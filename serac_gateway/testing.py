@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import uvicorn
 
-from serac_gateway.classifiers.base import Candidate, ScopeClassifier
+from serac_gateway.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.conversation import Query
 from serac_gateway.counterfactual.base import CounterfactualModel
 from serac_gateway.edits import Edit
@@ -182,11 +182,14 @@ class ThresholdClassifier(ScopeClassifier):
         """Fixed."""
         return "threshold"
 
-    def scope_probabilities(self, query: Query, candidates: Sequence[Candidate]) -> list[float]:
-        """See `ScopeClassifier.scope_probabilities`."""
+    def classify(self, query: Query, candidates: Sequence[Candidate]) -> list[Classification]:
+        """See `ScopeClassifier.classify`."""
         if self.failure is not None:
             raise self.failure
-        return [max(0.0, min(1.0, candidate.similarity)) for candidate in candidates]
+        return [
+            Classification(scope_probability=max(0.0, min(1.0, candidate.similarity)))
+            for candidate in candidates
+        ]
 
 
 @contextmanager

@@ -73,6 +73,26 @@ class ReliabilityBin(msgspec.Struct, frozen=True, kw_only=True):
     share_right: float
 
 
+def depended_on(observations: Sequence[Observation]) -> list[Observation]:
+    """The observations as they would be if the second question were the first: does the answer depend on it.
+
+    Probes and readings of which that is unclear are left out; no weights with one output have any.
+    """
+    turned = []
+    for one in observations:
+        if any(reading.depends is None for reading in one.readings):
+            continue
+        readings = tuple(
+            msgspec.structs.replace(r, evidence=r.depends_evidence, right=bool(r.depends))
+            for r in one.readings
+            if r.depends_logit is not None
+        )
+        if readings:
+            in_scope = one.in_scope or any(reading.right for reading in readings)
+            turned.append(msgspec.structs.replace(one, readings=readings, in_scope=in_scope))
+    return turned
+
+
 def fitted_stack(observations: Sequence[Observation]) -> Stack:
     """Logistic regression on every reading; each benchmark weighs the same, positives and negatives too.
 

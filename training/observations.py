@@ -16,6 +16,7 @@ from serac_gateway.encoders.base import Encoder
 from serac_gateway.indexes.base import EditIndex
 from serac_gateway.retrieval import merged, retrieval_texts
 from training.benchmarks.base import Benchmark, Probe
+from training.pairs import depends_on_edit
 
 MAX_CANDIDATES = 8
 
@@ -28,6 +29,16 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     evidence: Evidence
     right: bool
     """Whether this is the edit in whose scope the probe is."""
+    depends_logit: float | None = None
+    """The second one; None of weights that have only one."""
+    depends: bool | None = None
+    """Whether a right answer depends on this edit; None: unclear."""
+
+    @property
+    def depends_evidence(self) -> Evidence:
+        """With the second logit, which must be there."""
+        assert self.depends_logit is not None
+        return msgspec.structs.replace(self.evidence, logit=self.depends_logit)
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +90,8 @@ def observe(
         if query is None:
             continue
         candidates = _candidates(query, encoder, index, edits, form_texts, floor)
-        logits_K = model.logits([pair_texts(query, one) for one in candidates])
+        logits_KO = model.logits([pair_texts(query, one) for one in candidates])
+        depends = depends_on_edit(in_scope=probe.in_scope, kind=probe.kind)
         observations.append(
             Observation(
                 benchmark=name, kind=probe.kind, text=query.text, context=query.context,
@@ -87,10 +99,12 @@ def observe(
                 readings=tuple(
                     Reading(
                         prompt=one.edit.prompt, target=one.edit.target_new,
-                        evidence=evidence(query, one, logit),
+                        evidence=evidence(query, one, float(logits_O[0])),
                         right=probe.in_scope and one.edit.id in own,
+                        depends_logit=float(logits_O[1]) if len(logits_O) > 1 else None,
+                        depends=depends if one.edit.id in own else False,
                     )
-                    for one, logit in zip(candidates, logits_K, strict=True)
+                    for one, logits_O in zip(candidates, logits_KO, strict=True)
                 ),
             )
         )  # fmt: skip

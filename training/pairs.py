@@ -24,15 +24,16 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     """Of the edit, where it is known."""
 
 
-_MULTI_HOP_KINDS = frozenset({"multi-hop", "knowedit multi-hop", "contrast, multi-hop"})
+_MULTI_HOP_KINDS = frozenset({"multi-hop", "knowedit multi-hop"})
 _UNCLEAR_KINDS = ("discussion", "task", "quote", "instruction", "counterfact generation", "qqp", "paws")
 
 
-def depends_on_edit(pair: Pair) -> bool | None:
+def depends_on_edit(*, in_scope: bool, kind: str) -> bool | None:
     """Whether a right answer depends on the edit: in scope, or a step beyond it; None: unclear."""
-    if pair.in_scope or pair.kind in _MULTI_HOP_KINDS:
+    plain = kind.removeprefix("contrast, ")
+    if in_scope or plain in _MULTI_HOP_KINDS:
         return True
-    return None if pair.kind.removeprefix("contrast, ").startswith(_UNCLEAR_KINDS) else False
+    return None if plain.startswith(_UNCLEAR_KINDS) else False
 
 
 def save_pairs(path: Path, pairs: Sequence[Pair]) -> None:

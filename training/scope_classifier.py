@@ -191,7 +191,7 @@ def _batches(
 
 
 def _labels(pair: Pair) -> tuple[float, float]:
-    depends = depends_on_edit(pair)
+    depends = depends_on_edit(in_scope=pair.in_scope, kind=pair.kind)
     return float(pair.in_scope), math.nan if depends is None else float(depends)
 
 

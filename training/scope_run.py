@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from serac_gateway.app import index_maker
-from serac_gateway.classifiers.cross_encoder import ScopeCalibration
+from serac_gateway.classifiers.cross_encoder import DependsCalibration, ScopeCalibration
 from serac_gateway.classifiers.pair_models import OnnxPairModel
 from serac_gateway.classifiers.similarity import CALIBRATION_FILE
 from serac_gateway.encoders.base import Encoder
@@ -34,6 +34,8 @@ PAIRS_FILE = "pairs.jsonl"
 CONFIG_FILE = "config.json"
 OBSERVATIONS_FILE = "observations.jsonl"
 WEIGHTS_FOLDER = "weights"
+DEPENDS_FALSE_FIRE_RATE = 0.02
+"""Mean over the benchmarks."""
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -97,12 +99,14 @@ def calibrate(
         calibrating.outcomes(found, stack), max_false_fire_rate=max_false_fire_rate
     )
     bins = calibrating.reliability(found, stack)
+    depends = _depends(found)
     made = ScopeCalibration(
         encoder_fingerprint=encoder.fingerprint,
         stack=stack,
         scope_threshold=point.threshold,
         similarity_floor=max(-1.0, min(config.validation.floor, calibrating.similarity_floor(found))),
         max_tokens=config.training.max_tokens,
+        depends=depends,
         provenance={
             "date": datetime.now(UTC).date().isoformat(),
             "config_digest": digest(config),
@@ -124,6 +128,22 @@ def calibrate(
     out.mkdir(parents=True, exist_ok=True)
     (out / CALIBRATION_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
     return made, found
+
+
+def _depends(found: Sequence[observing.Observation]) -> DependsCalibration | None:
+    """The second question's calibration; None of weights with one output.
+
+    Its threshold keeps false fires rare: an edit put into a context where it does not belong does more harm
+    than one that is missing there.
+    """
+    turned = calibrating.depended_on(found)
+    if not turned:
+        return None
+    stack = calibrating.fitted_stack(turned)
+    point = calibrating.chosen_threshold(
+        calibrating.outcomes(turned, stack), max_false_fire_rate=DEPENDS_FALSE_FIRE_RATE
+    )
+    return DependsCalibration(stack=stack, threshold=point.threshold)
 
 
 class WorstError(msgspec.Struct, frozen=True, kw_only=True):

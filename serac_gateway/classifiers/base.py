@@ -21,6 +21,15 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """Cosine of query and form, -1..1."""
 
 
+class Classification(msgspec.Struct, frozen=True, kw_only=True):
+    """What the classifier says of a query and a candidate."""
+
+    scope_probability: float
+    """P(the edit, with its new answer, answers the query), 0..1."""
+    depends_probability: float | None = None
+    """P(a right answer depends on the edit, as that of a next step does), 0..1; None: it cannot say."""
+
+
 class ScopeClassifier(ABC):
     """Decides how probable it is that each candidate governs the query.
 
@@ -42,17 +51,19 @@ class ScopeClassifier(ABC):
     def fingerprint(self) -> str:
         """Names weights and calibration, for logs and reports."""
 
+    @property
+    def depends_threshold(self) -> float | None:
+        """A right answer depends on the edit iff depends_probability >= this; None: it cannot say."""
+        return None
+
     @abstractmethod
-    def scope_probabilities(self, query: Query, candidates: Sequence[Candidate]) -> list[float]:
-        """P(in scope) of each candidate, 0..1, in the order given; no candidates give an empty list.
+    def classify(self, query: Query, candidates: Sequence[Candidate]) -> list[Classification]:
+        """One classification a candidate, in the order given; no candidates give an empty list.
 
         Raises:
             ModelUnavailableError: The model failed.
         """
 
-    def may_reach(self, threshold: float, query: Query, candidate: Candidate) -> bool:
-        """Whether `scope_probabilities` could give `candidate` at least `threshold`; never wrongly False.
-
-        Cheap: what cannot reach it is not worth the model's time.
-        """
+    def is_worth_reading(self, query: Query, candidate: Candidate, scope_threshold: float) -> bool:
+        """Whether `classify` could find `candidate` in scope or depended on. Cheap; never wrongly False."""
         return True

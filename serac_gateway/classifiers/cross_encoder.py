@@ -8,13 +8,16 @@ into account, and whether it has other numbers. A logistic function of the four 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from serac_gateway.classifiers.base import Candidate, ScopeClassifier
+from serac_gateway.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.classifiers.pair_text import edit_text, names_absent, numbers_differ, query_text
 from serac_gateway.classifiers.similarity import CALIBRATION_FILE, Probability, logistic
 from serac_gateway.conversation import Query
@@ -65,6 +68,13 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         )
 
 
+class DependsCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The same for the second logit: whether a right answer depends on the edit."""
+
+    stack: Stack
+    threshold: Probability
+
+
 class ScopeCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `serac-train calibrate` writes beside the weights."""
 
@@ -75,15 +85,20 @@ class ScopeCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     similarity_floor: Annotated[float, msgspec.Meta(ge=-1, le=1)]
     """A candidate less similar is out of scope without being read by the cross-encoder."""
     max_tokens: Annotated[int, msgspec.Meta(ge=16, le=512)]
+    depends: DependsCalibration | None = None
+    """None: the weights do not tell it."""
     provenance: dict[str, Any] = {}
     """Data, config digest, date, and the numbers reached."""
 
 
 class PairModel(Protocol):
-    """What reads a pair of texts and gives a logit. Thread-safe."""
+    """What reads pairs of texts. Thread-safe."""
 
-    def logits(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """One logit a pair (edit text, query text), in order."""
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """The logits of each pair (edit text, query text), in order: in scope, and depends on the edit.
+
+        *Shape:* (K, 2), or (K, 1) of weights that were taught the first question alone; without pairs empty.
+        """
         ...
 
 
@@ -122,18 +137,34 @@ class CrossEncoderClassifier(ScopeClassifier):
         """Digest of the calibration file, which names the weights it belongs to."""
         return self._fingerprint
 
-    def scope_probabilities(self, query: Query, candidates: Sequence[Candidate]) -> list[float]:
-        """See `ScopeClassifier.scope_probabilities`."""
-        logits_K = self._model.logits([pair_texts(query, candidate) for candidate in candidates])
+    @property
+    def depends_threshold(self) -> float | None:
+        """The calibrated cut, if the weights tell it."""
+        return self._calibration.depends.threshold if self._calibration.depends else None
+
+    def classify(self, query: Query, candidates: Sequence[Candidate]) -> list[Classification]:
+        """See `ScopeClassifier.classify`."""
+        logits_KO = self._model.logits([pair_texts(query, candidate) for candidate in candidates])
+        depends = self._calibration.depends
         return [
-            self._calibration.stack.probability(evidence(query, candidate, logit))
-            for logit, candidate in zip(logits_K, candidates, strict=True)
+            Classification(
+                scope_probability=self._calibration.stack.probability(
+                    evidence(query, candidate, float(logits_O[0]))
+                ),
+                depends_probability=None
+                if depends is None
+                else depends.stack.probability(evidence(query, candidate, float(logits_O[1]))),
+            )
+            for logits_O, candidate in zip(logits_KO, candidates, strict=True)
         ]
 
-    def may_reach(self, threshold: float, query: Query, candidate: Candidate) -> bool:
-        """See `ScopeClassifier.may_reach`: whether the highest logit would lift it to `threshold`."""
-        at_best = evidence(query, candidate, self._calibration.stack.logit_bound)
-        return self._calibration.stack.probability(at_best) >= threshold
+    def is_worth_reading(self, query: Query, candidate: Candidate, scope_threshold: float) -> bool:
+        """See `ScopeClassifier.is_worth_reading`: whether the highest logits would lift it to a threshold."""
+        known = evidence(query, candidate, math.inf)
+        depends = self._calibration.depends
+        return self._calibration.stack.probability(known) >= scope_threshold or (
+            depends is not None and depends.stack.probability(known) >= depends.threshold
+        )
 
 
 def pair_texts(query: Query, candidate: Candidate) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from serac_gateway.classifiers.cross_encoder import MODEL_FILE, TOKENIZER_FILE
@@ -47,17 +48,17 @@ class OnnxPairModel:
         except Exception as exc:  # onnxruntime raises bare Exceptions of its own making
             raise _unreadable(folder / MODEL_FILE, exc) from exc
 
-    def logits(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """See `PairModel.logits`.
 
         Raises:
             ModelUnavailableError: The model failed.
         """
-        found = []
+        found: list[NDArray[np.float32]] = []
         for edit, query in pairs:
             encoding = self._tokenizer.encode(edit, query)
             try:
-                (logit_11,) = self._session.run(
+                (logits_1O,) = self._session.run(
                     None,
                     {
                         "input_ids": np.array([encoding.ids], dtype=np.int64),
@@ -68,8 +69,8 @@ class OnnxPairModel:
                 raise ModelUnavailableError(
                     f"the scope classifier failed on a pair of {len(encoding.ids)} tokens: {exc}"
                 ) from exc
-            found.append(float(np.asarray(logit_11).reshape(-1)[0]))
-        return found
+            found.append(np.asarray(logits_1O, dtype=np.float32))
+        return np.concatenate(found) if found else np.empty((0, 0), dtype=np.float32)
 
 
 class TorchPairModel:
@@ -86,7 +87,7 @@ class TorchPairModel:
         self._device = device
         self._model = dequantised(folder / MODEL_FILE).to(device).eval()
 
-    def logits(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """See `PairModel.logits`; all pairs in one batch.
 
         Raises:
@@ -95,7 +96,7 @@ class TorchPairModel:
         import torch
 
         if not pairs:
-            return []
+            return np.empty((0, 0), dtype=np.float32)
         encodings = self._tokenizer.encode_batch(list(pairs))
 
         def tensor_BL(name: str) -> torch.Tensor:
@@ -103,12 +104,12 @@ class TorchPairModel:
 
         try:
             with torch.inference_mode():
-                logits_B = self._model(
+                logits_BO = self._model(
                     input_ids=tensor_BL("ids"),
                     token_type_ids=tensor_BL("type_ids"),
                     attention_mask=tensor_BL("attention_mask"),
-                ).logits[:, 0]
-                return [float(one) for one in logits_B.float().cpu()]
+                ).logits
+                return np.asarray(logits_BO.float().cpu().numpy(), dtype=np.float32)
         except RuntimeError as exc:  # torch's class for a lost or full device
             raise ModelUnavailableError(f"the scope classifier failed on {len(pairs)} pairs: {exc}") from exc
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from serac_gateway.classifiers.base import Candidate, ScopeClassifier
+from serac_gateway.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.conversation import Query
 from serac_gateway.errors import ConfigError
 
@@ -80,10 +80,11 @@ class SimilarityClassifier(ScopeClassifier):
         """Digest of the calibration file."""
         return self._fingerprint
 
-    def scope_probabilities(self, query: Query, candidates: Sequence[Candidate]) -> list[float]:
-        """See `ScopeClassifier.scope_probabilities`. The query's text is in the similarity already."""
+    def classify(self, query: Query, candidates: Sequence[Candidate]) -> list[Classification]:
+        """See `ScopeClassifier.classify`. The query's text is in the similarity already."""
+        slope, intercept = self._calibration.slope, self._calibration.intercept
         return [
-            logistic(self._calibration.slope * candidate.similarity + self._calibration.intercept)
+            Classification(scope_probability=logistic(slope * candidate.similarity + intercept))
             for candidate in candidates
         ]
 

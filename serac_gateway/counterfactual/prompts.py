@@ -1,6 +1,8 @@
-"""What the language model is shown of an edit and a query: examples of one pattern, then the case itself.
+"""What the language model is shown of an edit and a query.
 
-The examples are of our own making. Edit and query are data: each stands on one line and cannot contain the
+A model trained on our prompt (`trained_prompt`) is shown the case alone, which is a third of the tokens and
+so of the time to the first one. Any other is shown examples of one pattern, of our own making, and then the
+case. Edit and query are data: each stands on one line and cannot contain the
 pattern's own line beginnings, so nothing in them can close its place; control tokens are text to the model.
 """
 
@@ -8,8 +10,27 @@ from __future__ import annotations
 
 import re
 
+from typing import Protocol
+
 from serac_gateway.conversation import Query
-from serac_gateway.edits import Edit, statement
+from serac_gateway.edits import Edit, EditKind, statement
+
+
+class PromptedEdit(Protocol):
+    """What a prompt tells of an edit; drafts and stored versions have it."""
+
+    @property
+    def kind(self) -> EditKind:
+        """Fact, suppression or instruction."""
+
+    @property
+    def prompt(self) -> str:
+        """The edited prompt."""
+
+    @property
+    def target_new(self) -> str:
+        """The new answer."""
+
 
 _FACT_EXAMPLES = """\
 Fact: The head of the Velmar Institute is Oona Brandt
@@ -48,7 +69,28 @@ Question: How do I get my money back?
 Answer: Please ask the help desk, they will see to it.
 
 """
-_LINE_BEGINNING = re.compile(r"\b(fact|question|answer|earlier|topic|instruction)\s*:", re.IGNORECASE)
+_LINE_BEGINNING = re.compile(
+    r"\b(fact|question|answer|earlier|topic|instruction|value|private|reply)\s*:", re.IGNORECASE
+)
+_LABELS = {
+    EditKind.FACT: ("Fact", "Value"),
+    EditKind.SUPPRESSION: ("Private", "Reply"),
+    EditKind.INSTRUCTION: ("Topic", "Instruction"),
+}
+
+
+def trained_prompt(edit: PromptedEdit, query: Query, *, field_chars: int) -> str:
+    """The prompt of a model that training taught it: its continuation, begun with a space, is the answer.
+
+    Training makes its examples with this function: change it and the adapter must be trained anew.
+    """
+    about, said = _LABELS[edit.kind]
+    case = (
+        f"{about}: {_one_line(edit.prompt, field_chars)}",
+        f"{said}: {_one_line(edit.target_new, field_chars)}",
+        *_asked(query, field_chars),
+    )
+    return "\n".join(case)
 
 
 def fact_prompt(edit: Edit, query: Query, *, field_chars: int) -> str:

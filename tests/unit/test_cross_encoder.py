@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -67,30 +68,36 @@ def classifier(weights: Path) -> CrossEncoderClassifier:
     return CrossEncoderClassifier(weights, encoder_fingerprint=ENCODER)
 
 
+def probabilities_of(
+    classifier: CrossEncoderClassifier, query: Query, candidates: Sequence[Candidate]
+) -> list[float]:
+    return [one.scope_probability for one in classifier.classify(query, candidates)]
+
+
 def test_one_probability_a_candidate_in_order(classifier: CrossEncoderClassifier) -> None:
     candidates = [
         candidate(),
         candidate("The port of the wiki is", "80"),
         candidate("Where is Oslo?", "Norway"),
     ]
-    forward = classifier.scope_probabilities(Query(text="Who runs Acme?"), candidates)
-    backward = classifier.scope_probabilities(Query(text="Who runs Acme?"), candidates[::-1])
+    forward = probabilities_of(classifier, Query(text="Who runs Acme?"), candidates)
+    backward = probabilities_of(classifier, Query(text="Who runs Acme?"), candidates[::-1])
     assert forward == backward[::-1], "a candidate's probability does not depend on its company"
     assert all(0 < one < 1 for one in forward)
-    assert classifier.scope_probabilities(Query(text="Who runs Acme?"), []) == []
+    assert classifier.classify(Query(text="Who runs Acme?"), []) == []
 
 
 @pytest.mark.parametrize("text", QUERIES)
 def test_any_query_is_decided(classifier: CrossEncoderClassifier, text: str) -> None:
     context = (text, "Tell me about Acme.")
     for query in (Query(text=text), Query(text=text, context=context)):
-        (probability,) = classifier.scope_probabilities(query, [candidate("x", "y")])
+        (probability,) = probabilities_of(classifier, query, [candidate("x", "y")])
         assert 0 <= probability <= 1
 
 
 def test_more_similarity_is_more_probable(classifier: CrossEncoderClassifier) -> None:
     near, far = (msgspec.structs.replace(candidate(), similarity=value) for value in (0.9, 0.4))
-    high, low = classifier.scope_probabilities(Query(text="Who runs Acme?"), [near, far])
+    high, low = probabilities_of(classifier, Query(text="Who runs Acme?"), [near, far])
     assert high > low
 
 
@@ -98,7 +105,7 @@ def test_threads_get_what_one_thread_gets(classifier: CrossEncoderClassifier) ->
     queries = [Query(text=f"Who runs company number {n}?") for n in range(40)]
 
     def decided(query: Query) -> list[float]:
-        return classifier.scope_probabilities(query, [candidate(), candidate("Who owns Acme?", "Ben")])
+        return probabilities_of(classifier, query, [candidate(), candidate("Who owns Acme?", "Ben")])
 
     alone = [decided(query) for query in queries]
     with ThreadPoolExecutor(8) as pool:
@@ -118,7 +125,7 @@ def test_the_same_weights_in_torch_give_the_same_logits_within_tolerance(weights
     here = OnnxPairModel(weights, max_tokens=48).logits(pairs)
     there = TorchPairModel(weights, max_tokens=48, device="cpu").logits(pairs)
     assert np.abs(np.array(here) - np.array(there)).max() < 0.05
-    assert TorchPairModel(weights, max_tokens=48, device="cpu").logits([]) == []
+    assert TorchPairModel(weights, max_tokens=48, device="cpu").logits([]).size == 0
 
 
 def test_another_encoder_is_refused(weights: Path) -> None:
@@ -226,12 +233,12 @@ def test_what_is_not_worth_reading_could_not_have_reached_the_threshold(
 ) -> None:
     near, far = candidate(), candidate("Who founded the Orchard Museum of Tavel?")
     query = Query(text="Who runs Acme?")
-    assert classifier.may_reach(0.6, query, near)
-    assert not classifier.may_reach(0.95, query, far)
+    assert classifier.is_worth_reading(query, near, 0.6)
+    assert not classifier.is_worth_reading(query, far, 0.95)
     for one in (near, far):
-        (probability,) = classifier.scope_probabilities(query, [one])
-        assert not classifier.may_reach(min(1.0, probability + 1), query, one)
-        assert classifier.may_reach(probability, query, one)
+        (probability,) = probabilities_of(classifier, query, [one])
+        assert not classifier.is_worth_reading(query, one, 1.0)
+        assert classifier.is_worth_reading(query, one, probability)
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +279,7 @@ def test_the_shipped_classifier_tells_scope_from_its_lookalikes(
     shipped: CrossEncoderClassifier, prompt: str, target: str, query: str, in_scope: bool
 ) -> None:
     one = msgspec.structs.replace(candidate(prompt, target), similarity=0.88)
-    (probability,) = shipped.scope_probabilities(Query(text=query), [one])
+    (probability,) = probabilities_of(shipped, Query(text=query), [one])
     assert (probability >= shipped.scope_threshold) is in_scope
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serac_gateway.classifiers.base import Candidate, ScopeClassifier
+from serac_gateway.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.conversation import Query
 from serac_gateway.edits import Edit, EditDraft, first_version, forms, retired
 from serac_gateway.errors import ModelUnavailableError
@@ -55,10 +55,15 @@ class TargetWordClassifier(ScopeClassifier):
     similarity_floor = -1.0
     fingerprint = "by target"
 
-    def scope_probabilities(self, query: Query, candidates: Sequence[Candidate]) -> list[float]:
-        if query.text != "the query":
-            return [1.0 if self._same_question else 0.0] * len(candidates)
-        return [self._probability_of_target[one.edit.target_new] for one in candidates]
+    def classify(self, query: Query, candidates: Sequence[Candidate]) -> list[Classification]:
+        same = 1.0 if self._same_question else 0.0
+        of_target = self._probability_of_target
+        return [
+            Classification(
+                scope_probability=of_target[one.edit.target_new] if query.text == "the query" else same
+            )
+            for one in candidates
+        ]
 
 
 async def test_a_query_in_scope_goes_to_the_counterfactual_model_with_its_edit() -> None:

@@ -42,11 +42,10 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_probability_follows_the_logistic_curve_and_keeps_the_candidates_order(folder: Path) -> None:
     classifier = SimilarityClassifier(folder, encoder_fingerprint="words")
-    found = classifier.scope_probabilities(
-        Query(text="q"), [candidate(0.75), candidate(1.0), candidate(-1.0)]
-    )
+    classified = classifier.classify(Query(text="q"), [candidate(0.75), candidate(1.0), candidate(-1.0)])
+    found = [one.scope_probability for one in classified]
     assert found == pytest.approx([0.5, 1 / (1 + np.exp(-5)), 1 / (1 + np.exp(35))])
-    assert classifier.scope_probabilities(Query(text="q"), []) == []
+    assert classifier.classify(Query(text="q"), []) == []
 
 
 def test_the_logistic_curve_does_not_overflow() -> None:

@@ -6,6 +6,7 @@ import json
 import random
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -140,6 +141,27 @@ def test_the_weights_that_are_fitted_are_those_of_the_gateway() -> None:
     expected_N = 1 / (1 + np.exp(-(features_N4 @ weights_4 + stack.intercept)))
     assert calibration.probabilities(stack, readings) == pytest.approx(expected_N)
     assert max(reading.evidence.logit for reading in readings) > stack.logit_bound
+
+
+def test_the_second_question_is_calibrated_like_the_first() -> None:
+    found = [
+        msgspec.structs.replace(
+            one,
+            readings=tuple(
+                msgspec.structs.replace(r, depends_logit=r.evidence.logit, depends=r.right, right=False)
+                for r in one.readings
+            ),
+        )
+        for one in observed()
+    ]
+    turned = calibration.depended_on(found)
+    assert calibration.fitted_stack(turned) == calibration.fitted_stack(observed())
+    unclear = [
+        msgspec.structs.replace(one, readings=(msgspec.structs.replace(one.readings[0], depends=None),))
+        for one in found
+    ]
+    assert calibration.depended_on(unclear) == []
+    assert calibration.depended_on(observed()) == []
 
 
 def test_the_plots_are_written(tmp_path: Path) -> None:

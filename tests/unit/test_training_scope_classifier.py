@@ -143,8 +143,7 @@ def test_an_unclear_second_label_counts_for_nothing() -> None:
     ],
 )
 def test_a_further_step_depends_on_the_edit(kind: str, in_scope: bool, depends: bool | None) -> None:
-    pair = Pair(prompt="p", target="t", text="q", in_scope=in_scope, kind=kind)
-    assert depends_on_edit(pair) is depends
+    assert depends_on_edit(in_scope=in_scope, kind=kind) is depends
 
 
 def test_both_labels_weigh_half_however_many_there_are() -> None:
