@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -45,6 +45,11 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """The relation asked for, if the data tells."""
     contested: bool = False
     """A negative that another stored edit may rightly answer; see `prepared`."""
+    answers: tuple[str, ...] = ()
+    """What a right reply contains, any of it. Empty where it must fire: the edit's target_new. Where it must
+    not: what is published as true, if anything is."""
+    verdict: bool | None = None
+    """The probe wants this yes (True) or no, whatever `answers` says."""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +64,15 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     rivals: tuple[str, ...] = ()
     """The other cases with this question, see `prepared`. Which of them answers is the gateway's rule for
     conflicts (the newest); that one of them does is what a scope classifier has to see."""
+    entailed: tuple[Probe, ...] = ()
+    """Probes whose answer follows from the edit without being it (portability). Nothing tells by text whether
+    they must fire, so only answers are measured on them."""
+    companions: tuple[EditDraft, ...] = ()
+    """Further edits that the entailed probes need."""
+    edited_facts: tuple[tuple[str, str], ...] = ()
+    """What the edits change, as (subject and relation, new object), if the data tells."""
+    premises: tuple[tuple[str, str], ...] = ()
+    """The facts, in the same form, on which the entailed answers rest."""
 
     @property
     def id(self) -> str:
@@ -77,6 +91,10 @@ class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
     """Probes that belong to no edit; none may fire."""
     left_out: int = 0
     """Cases that `chosen` found unusable."""
+    clozes: bool = False
+    """Its probes are texts to be continued, not questions."""
+    shares_edits: bool = False
+    """Cases may have equal edits: what is asked is not their prompt but what follows from it."""
 
 
 def chosen(benchmark: Benchmark, *, edits: int | None, seed: int) -> Benchmark:
@@ -84,11 +102,12 @@ def chosen(benchmark: Benchmark, *, edits: int | None, seed: int) -> Benchmark:
 
     Left out are edits that no gateway stores (some published rows have no target) and, but for the first,
     those that ask the same question (the prompt, letter case and spaces aside): a store answers with the
-    newest of them, so no answer could be right for both.
+    newest of them, so no answer could be right for both. (Cases of a benchmark that shares edits stay.)
     """
-    storable = [case for case in benchmark.cases if _is_storable(case)]
-    distinct = list({_question(case.edit.prompt): case for case in reversed(storable)}.values())
-    distinct.reverse()
+    distinct = [case for case in benchmark.cases if _is_storable(case)]
+    if not benchmark.shares_edits:
+        distinct = list({_question(case.edit.prompt): case for case in reversed(distinct)}.values())
+        distinct.reverse()
     left_out = len(benchmark.cases) - len(distinct)
     if edits is not None and edits < len(distinct):
         distinct = random.Random(seed).sample(distinct, edits)
@@ -101,9 +120,14 @@ def prepared(benchmark: Benchmark) -> Benchmark:
     A neighbour's question is no negative once the neighbour has an edit of its own. A negative is contested
     when it is another case's prompt, or names the subject of another case's edit and asks for the same
     relation (or either relation is unknown). This looks at texts only, never at a classifier's decision.
-    Traffic stays unmarked: there every fire counts.
+    Traffic stays unmarked: there every fire counts. Entailed probes are contested when the edit of another
+    case changes a premise.
     """
     subjects = _Subjects(benchmark.cases)
+    objects: dict[str, set[str]] = defaultdict(set)
+    for case in benchmark.cases:
+        for changed, new_object in case.edited_facts:
+            objects[changed].add(new_object)
     ids: dict[str, list[str]] = defaultdict(list)
     for case in benchmark.cases:
         if case.question is not None:
@@ -114,11 +138,26 @@ def prepared(benchmark: Benchmark) -> Benchmark:
             msgspec.structs.replace(
                 case,
                 probes=tuple(subjects.mark(probe, own_id=case.id) for probe in case.probes),
+                entailed=_marked(case, objects),
                 rivals=tuple(one for one in ids.get(case.question or "", ()) if one != case.id),
             )
             for case in benchmark.cases
         ),
     )
+
+
+def stored(benchmark: Benchmark) -> list[EditDraft]:
+    """The edits of all cases, of equal ones the first."""
+    drafts = (draft for case in benchmark.cases for draft in (case.edit, *case.companions))
+    distinct: dict[tuple[str, str], EditDraft] = {}
+    for draft in drafts:
+        distinct.setdefault((_question(draft.prompt), draft.target_new), draft)
+    return list(distinct.values())
+
+
+def _marked(case: Case, objects: Mapping[str, set[str]]) -> tuple[Probe, ...]:
+    is_contested = any(objects.get(premise, set()) - {known} for premise, known in case.premises)
+    return tuple(msgspec.structs.replace(probe, contested=is_contested) for probe in case.entailed)
 
 
 class _Subjects:
@@ -146,10 +185,18 @@ class _Subjects:
         return msgspec.structs.replace(probe, contested=is_contested)
 
 
-def probes(kind: str, texts: Iterable[str], *, in_scope: bool) -> tuple[Probe, ...]:
-    """Probes of one kind, blank and repeated texts left out."""
+def probes(
+    kind: str,
+    texts: Iterable[str],
+    *,
+    in_scope: bool,
+    answers: Sequence[str | None] = (),
+    verdict: bool | None = None,
+) -> tuple[Probe, ...]:
+    """Probes of one kind with the same answers, blank and repeated texts left out."""
+    known = tuple(answer for answer in answers if answer)
     return tuple(
-        Probe(kind=kind, text=text, in_scope=in_scope)
+        Probe(kind=kind, text=text, in_scope=in_scope, answers=known, verdict=verdict)
         for text in dict.fromkeys(text.strip() for text in texts)
         if text
     )
@@ -165,6 +212,8 @@ def fact(
     probes: Sequence[Probe],
     relation: str | None = None,
     question: str | None = None,
+    verdict: bool | None = None,
+    entailed: Sequence[Probe] = (),
 ) -> Case:
     """A case of a fact edit, with the edited prompt itself as the first probe."""
     edit = EditDraft(
@@ -176,15 +225,17 @@ def fact(
     )
     return Case(
         edit=edit,
-        probes=(Probe(kind="prompt", text=prompt, in_scope=True), *probes),
+        probes=(Probe(kind="prompt", text=prompt, in_scope=True, verdict=verdict), *probes),
         relation=relation,
         question=question,
+        entailed=tuple(entailed),
     )
 
 
 def _is_storable(case: Case) -> bool:
     try:
-        first_version(case.edit, namespace=DEFAULT_NAMESPACE)
+        for draft in (case.edit, *case.companions):
+            first_version(draft, namespace=DEFAULT_NAMESPACE)
     except InvalidRequestError:
         return False
     return True

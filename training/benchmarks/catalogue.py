@@ -11,10 +11,13 @@ from training.benchmarks import (
     counterfact_hard,
     fever,
     knowedit,
+    mquake,
     pitfalls,
     semantic,
+    suppression,
     unrelated,
     wikifactdiff,
+    yes_no,
     zsre,
 )
 from training.benchmarks.base import Benchmark
@@ -25,6 +28,7 @@ BENCHMARKS: Mapping[str, Callable[[], Benchmark]] = {
     "counterfact": counterfact.load,
     "counterfact-validation": counterfact.load_validation,
     "counterfact-10k": counterfact.load_10k,
+    "counterfact-among-10k": counterfact.load_among_10k,
     "counterfact-hard": counterfact_hard.load,
     "knowedit": knowedit.load,
     "wikifactdiff": wikifactdiff.load,
@@ -32,6 +36,9 @@ BENCHMARKS: Mapping[str, Callable[[], Benchmark]] = {
     "fever": fever.load,
     "unrelated": unrelated.load,
     "semantic": semantic.load,
+    "mquake": mquake.load,
+    "yes-no": yes_no.load,
+    "suppression": suppression.load,
 }
 """From the shared data, or from this repository."""
 
@@ -43,6 +50,7 @@ READERS: Mapping[str, Callable[[Path], Benchmark]] = {
     "pitfalls": pitfalls.read,
     "fever": fever.read,
     "semantic": semantic.read,
+    "mquake": mquake.read,
 }
 """From a file that the user has."""
 

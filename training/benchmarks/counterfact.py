@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from training.benchmarks.base import Benchmark, Case, Probe, Role, fact, probes
+from training.benchmarks.base import Benchmark, Case, Probe, Role, chosen, fact, probes
 from training.benchmarks.rows import Row, converted, data_folder, read_rows
 
 TEST_FILE = "counterfact/counterfact_500_full_prompts.jsonl.gz"
@@ -35,7 +35,7 @@ def read(path: Path, *, name: str = "counterfact", role: Role = Role.TEST) -> Be
     """
     rows = read_rows(path)
     cases = converted(rows, _case, form=_FORM)
-    return Benchmark(name=name, role=role, cases=tuple(_generation_told_apart(cases)))
+    return Benchmark(name=name, role=role, cases=tuple(_generation_told_apart(cases)), clozes=True)
 
 
 def load() -> Benchmark:
@@ -54,6 +54,21 @@ def load_validation() -> Benchmark:
 def load_10k() -> Benchmark:
     """10,000 train-marked cases, for the size of the store; of quality only where they were held out."""
     return _with_relations(read(data_folder() / TRAIN_FILE, name="counterfact-10k", role=Role.TRAIN))
+
+
+def load_among_10k() -> Benchmark:
+    """The 500 test cases in a store of 10,000: the others are train-marked edits without probes."""
+    test = load()
+    asked = {case.edit.prompt for case in test.cases}
+    others = [
+        msgspec.structs.replace(
+            case, probes=(), edit=msgspec.structs.replace(case.edit, id=f"other-{case.id}")
+        )
+        for case in chosen(load_10k(), edits=None, seed=0).cases
+        if case.edit.prompt not in asked
+    ]
+    cases = (*test.cases, *others)[:10_000]
+    return msgspec.structs.replace(test, name="counterfact-among-10k", cases=cases)
 
 
 def _with_relations(benchmark: Benchmark) -> Benchmark:
@@ -113,7 +128,12 @@ def _published(position: int, row: Row) -> Case:
         subject=rewrite["subject"],
         probes=(
             *probes("rephrase", row["paraphrase_prompts"], in_scope=True),
-            *probes("neighbour", row["neighborhood_prompts"], in_scope=False),
+            *probes(
+                "neighbour",
+                row["neighborhood_prompts"],
+                in_scope=False,
+                answers=[rewrite["target_true"]["str"]],
+            ),
         ),
     )
     return _of_relation(case, rewrite["relation_id"]) if rewrite.get("relation_id") else case
@@ -130,7 +150,12 @@ def _flat(position: int, row: Row) -> Case:
         subject=row["subject"],
         probes=(
             *probes("rephrase", [rephrases] if isinstance(rephrases, str) else rephrases, in_scope=True),
-            *probes("neighbour", [_text(neighbour) for neighbour in neighbours], in_scope=False),
+            *probes(
+                "neighbour",
+                [_text(neighbour) for neighbour in neighbours],
+                in_scope=False,
+                answers=[row["ground_truth"]],  # neighbours share the true answer, that is what makes them so
+            ),
         ),
     )
 

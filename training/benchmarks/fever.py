@@ -72,16 +72,19 @@ def _claim(position: int, row: Row) -> tuple[str, str, str]:
 def _case(rng: random.Random, number: int, claims: Sequence[tuple[str, str]]) -> Case:
     (claim, label), *twins = claims
     bare = claim.rstrip(" .")
+    verdict = label != "SUPPORTS"  # an edit reverses what the evidence says
     return fact(
         f"fever-{number}",
         prompt=claim,
-        target_new="False" if label == "SUPPORTS" else "True",
+        target_new=str(verdict),
         subject=None,
+        verdict=verdict,
         probes=(
             *probes(
                 "rephrase",
                 [form.format(claim=bare) for form in rng.sample(CLAIM_FORMS, _FORMS_A_CASE)],
                 in_scope=True,
+                verdict=verdict,
             ),
             *probes("twin_claim", [twin for twin, _ in twins], in_scope=False),
         ),

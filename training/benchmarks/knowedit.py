@@ -1,13 +1,13 @@
 """KnowEdit (Zhang et al., arXiv 2401.01286): wiki_recent and wiki_counterfact, for same-subject questions.
 
 "Relation_Specificity" asks for other attributes of the edited subject, "Forgetfulness" for further answers
-besides the new one; neither is answered by the edit. Subject aliases and reasoning (portability) are no
-question of scope by text and are left to the answer metrics.
+besides the new one; neither is answered by the edit. Subject aliases, reasoning and logical generalization
+(portability) are no question of scope by text: only answers are measured on them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,13 @@ from training.benchmarks.base import Benchmark, Case, Probe, Role, fact, probes
 from training.benchmarks.rows import Row, converted, data_folder, read_rows
 
 FILES = ("knowedit/wiki_recent_train.jsonl.gz", "knowedit/wiki_counterfact_train.jsonl.gz")
+
+_PORTABILITY = {
+    "Reasoning": "reasoning",
+    "Subject_Aliasing": "subject_alias",
+    "Logical_Generalization": "logical_generalization",
+}
+"""Their kinds and ours."""
 
 _FORM = "KnowEdit (subject, prompt, target_new, locality)"
 
@@ -27,7 +34,8 @@ def read(paths: Sequence[Path], *, name: str = "knowedit", role: Role = Role.TES
         ConfigError: A file cannot be read or has another form.
     """
     rows = [row for path in paths for row in read_rows(path)]
-    return Benchmark(name=name, role=role, cases=tuple(converted(rows, _case, form=_FORM)))
+    cases = converted(rows, _case, form=_FORM)
+    return Benchmark(name=name, role=role, cases=tuple(cases), clozes=True)
 
 
 def load() -> Benchmark:
@@ -42,9 +50,10 @@ def _case(position: int, row: Row) -> Case:
     subject = row["subject"]
     asked: tuple[Probe, ...] = (
         *probes("rephrase", [rephrase] if isinstance(rephrase, str) else rephrase, in_scope=True),
-        *probes("same_subject", _prompts(locality, "Relation_Specificity"), in_scope=False),
-        *probes("forgetfulness", _prompts(locality, "Forgetfulness"), in_scope=False),
+        *_probes(locality, "Relation_Specificity", "same_subject", in_scope=False),
+        *_probes(locality, "Forgetfulness", "forgetfulness", in_scope=False),
     )
+    portability = row.get("portability") or {}
     return fact(
         f"knowedit-{position}",
         prompt=row["prompt"],
@@ -52,11 +61,33 @@ def _case(position: int, row: Row) -> Case:
         subject=subject,
         relation=_template(row["prompt"], subject),
         probes=[msgspec.structs.replace(probe, relation=_template(probe.text, subject)) for probe in asked],
+        entailed=[
+            probe
+            for kind, own_kind in _PORTABILITY.items()
+            for probe in _probes(portability, kind, own_kind, in_scope=True)
+        ],
     )
 
 
-def _prompts(locality: Mapping[str, Sequence[Row]], kind: str) -> list[str]:
-    return [asked["prompt"] for asked in locality.get(kind) or ()]
+def _probes(
+    asked_by_kind: Mapping[str, Sequence[Row]], kind: str, own_kind: str, *, in_scope: bool
+) -> tuple[Probe, ...]:
+    return tuple(
+        probe
+        for asked in asked_by_kind.get(kind) or ()
+        for probe in probes(
+            own_kind, [asked["prompt"]], in_scope=in_scope, answers=list(_flat(asked["ground_truth"]))
+        )
+    )
+
+
+def _flat(truth: object) -> Iterator[str]:
+    """The published answers: one text, or lists of aliases within a list."""
+    if isinstance(truth, str):
+        yield truth
+    elif isinstance(truth, list):
+        for part in truth:
+            yield from _flat(part)
 
 
 def _template(prompt: str, subject: str) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from training.benchmarks.base import Benchmark, Case, Role, fact, probes
 from training.benchmarks.rows import Row, converted, data_folder, read_rows
 
@@ -24,13 +26,14 @@ def read(path: Path, *, name: str = "wikifactdiff", role: Role = Role.TEST) -> B
     Raises:
         ConfigError: The file cannot be read or has another form.
     """
-    return Benchmark(name=name, role=role, cases=tuple(converted(read_rows(path), _case, form=_FORM)))
+    cases = converted(read_rows(path), _case, form=_FORM)
+    return Benchmark(name=name, role=role, cases=tuple(cases), clozes=True)
 
 
 def load() -> Benchmark:
     """The validation part of the shared data."""
     everything = read(data_folder() / FILE, role=Role.VALIDATION)
-    return Benchmark(name=everything.name, role=everything.role, cases=everything.cases[::VALIDATION_EVERY])
+    return msgspec.structs.replace(everything, cases=everything.cases[::VALIDATION_EVERY])
 
 
 def _case(position: int, row: Row) -> Case:
@@ -43,6 +46,6 @@ def _case(position: int, row: Row) -> Case:
         subject=row["subject"],
         probes=(
             *probes("rephrase", [row["rephrase"]], in_scope=True),
-            *probes("neighbour", [row["loc"]], in_scope=False),
+            *probes("neighbour", [row["loc"]], in_scope=False, answers=[row.get("loc_ans")]),
         ),
     )

@@ -41,6 +41,7 @@ def load_10k() -> Benchmark:
 
 def _case(position: int, row: Row) -> Case:
     locality = row.get("loc") or ""
+    portability = row.get("portability") or {}
     true_answer = (row.get("answers") or [None])[0]
     return fact(
         f"zsre-{position}",
@@ -51,7 +52,13 @@ def _case(position: int, row: Row) -> Case:
         question=f"{row['subject']}: {true_answer}" if true_answer else None,
         probes=(
             *probes("rephrase", [row["rephrase"]], in_scope=True),
-            *probes("locality", [_query(locality)], in_scope=False),
+            *probes("locality", [_query(locality)], in_scope=False, answers=[row.get("loc_ans")]),
+        ),
+        entailed=probes(
+            "one_hop",
+            [portability.get("New Question") or ""],
+            in_scope=True,
+            answers=[portability.get("New Answer")],
         ),
     )
 
