@@ -151,8 +151,7 @@ async def open_gateway(
             encoder=models.encoder,
             live_edits=live_edits,
             classifier=models.classifier,
-            max_candidates=config.routing.candidates,
-            scope_threshold=config.routing.scope_threshold,
+            config=config.routing,
         )
         counts = RouteCounts()
         data_plane = DataPlane(

@@ -44,6 +44,20 @@ class FailurePolicy(StrEnum):
     """It is refused with 503."""
 
 
+class CompositePolicy(StrEnum):
+    """What happens to a request that takes more than stating one edit.
+
+    It asks several things, one of them in scope, or its answer depends on edits that do not give it.
+    """
+
+    COUNTERFACTUAL_ONLY = "counterfactual_only"
+    """What is in scope is answered here all the same, the rest is not touched."""
+    IN_CONTEXT = "in_context_for_composite"
+    """The base model answers, with the edits concerned stated in its context."""
+    PASS_THROUGH = "pass_composite_through"
+    """It reaches the base model unchanged."""
+
+
 class ServerConfig(_Section, frozen=True, kw_only=True):
     """Where the gateway listens."""
 
@@ -93,6 +107,12 @@ class ModelsConfig(_Section, frozen=True, kw_only=True):
     answer_timeout_s: PositiveFloat = 30.0
 
 
+class NamespaceRouting(_Section, frozen=True, kw_only=True):
+    """What a namespace has otherwise than the rest."""
+
+    composite: CompositePolicy
+
+
 class RoutingConfig(_Section, frozen=True, kw_only=True):
     """How requests are decided."""
 
@@ -100,6 +120,13 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
     scope_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     """None: the one calibrated with the classifier."""
     on_failure: FailurePolicy = FailurePolicy.OPEN
+    composite: CompositePolicy = CompositePolicy.COUNTERFACTUAL_ONLY
+    namespaces: dict[str, NamespaceRouting] = {}
+
+    def composite_of(self, namespace: str) -> CompositePolicy:
+        """The policy in force in `namespace`."""
+        own = self.namespaces.get(namespace)
+        return self.composite if own is None else own.composite
 
 
 class GatewayConfig(_Section, frozen=True, kw_only=True):

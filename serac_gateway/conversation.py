@@ -70,6 +70,11 @@ _LEANS_BACK = re.compile(
     r"|same|instead|other one|else)\b",
     re.IGNORECASE,
 )
+_OPEN_QUESTION = re.compile(
+    r"(?:^|[.?!,;:\n]\s*|\b(?:and|also|plus)\s+)(?:(?:in|at|on|for|to|by|from|since)\s+)?"
+    r"(?:who|whom|whose|what|when|where|why|how|which)\b",
+    re.IGNORECASE,
+)
 _ANSWER_CUE = re.compile(r"\s*(?:a|answer|assistant|ai|bot|response|output)\s*:\s*", re.IGNORECASE)
 _QUESTION_LABEL = re.compile(r"^(?:q|question|user|human|query|input|prompt)\s*:\s*", re.IGNORECASE)
 
@@ -123,6 +128,11 @@ def _query_of_prompt(prompt: object) -> Query | Bypass:
         return _NO_TEXT
     context = tuple(line[:MAX_CONTEXT_CHARS] for line in lines[-1 - MAX_CONTEXT_TURNS : -1])
     return Query(text=lines[-1], context=context if _may_lean_back(lines[-1], SHORT_LINE_WORDS) else ())
+
+
+def asks_several_things(text: str) -> bool:
+    """Whether `text` asks two open questions or more; a doubt after a question ("Isn't it …?") is none."""
+    return len(_OPEN_QUESTION.findall(text)) > 1
 
 
 def text_of(content: object) -> str:

@@ -12,12 +12,16 @@ import msgspec
 import numpy as np
 
 from serac_gateway.classifiers.base import Candidate, ScopeClassifier
-from serac_gateway.conversation import Query
+from serac_gateway.config import CompositePolicy, RoutingConfig
+from serac_gateway.conversation import Query, asks_several_things
 from serac_gateway.edits import Edit
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.retrieval import merged, retrieval_texts
 
+_DEFAULTS = RoutingConfig()
+MAX_CONTEXT_EDITS = 3
+"""So many edits at most are stated to the base model."""
 _RIVAL_LOGITS = 1.0
 """Edits of one question lie within it for a query; a neighbour's edit mostly does not (training/LOG.md)."""
 
@@ -66,6 +70,8 @@ class RouteDecision(msgspec.Struct, frozen=True, kw_only=True):
     scope_probability: float | None = None
     """Likewise."""
     scope_threshold: float | None = None
+    context_edits: tuple[Edit, ...] = ()
+    """What the base model is told, most probable first; of the route in_context alone."""
     candidates: tuple[ScoredCandidate, ...] = ()
     """Most probable first."""
     timings: Timings = Timings()
@@ -85,14 +91,15 @@ class EditRouter:
         encoder: Encoder,
         live_edits: LiveEdits,
         classifier: ScopeClassifier,
-        max_candidates: int = 8,
-        scope_threshold: float | None = None,
+        config: RoutingConfig = _DEFAULTS,
     ) -> None:
         self._encoder = encoder
         self._live_edits = live_edits
         self._classifier = classifier
-        self._max_candidates = max_candidates
-        self._scope_threshold = classifier.scope_threshold if scope_threshold is None else scope_threshold
+        self._config = config
+        self._max_candidates = config.candidates
+        given = config.scope_threshold
+        self._scope_threshold = classifier.scope_threshold if given is None else given
 
     @property
     def is_ready(self) -> bool:
@@ -129,14 +136,17 @@ class EditRouter:
         share = 1_000.0 / max(1, len(queries))
         timings = Timings(encode_ms=(encoded - begun) * share, search_ms=(searched - encoded) * share)
         return [
-            self._decide_one(query, row, timings) for query, row in zip(queries, candidates_B, strict=True)
+            self._decide_one(namespace, query, row, timings)
+            for query, row in zip(queries, candidates_B, strict=True)
         ]
 
     def _worth_reading(self, query: Query, rows: Sequence[Sequence[Candidate]]) -> list[Candidate]:
         found = merged(rows, floor=self._classifier.similarity_floor, limit=self._max_candidates)
         return [one for one in found if self._classifier.is_worth_reading(query, one, self._scope_threshold)]
 
-    def _decide_one(self, query: Query, candidates: list[Candidate], timings: Timings) -> RouteDecision:
+    def _decide_one(
+        self, namespace: str, query: Query, candidates: list[Candidate], timings: Timings
+    ) -> RouteDecision:
         threshold = self._scope_threshold
         if not candidates:
             return RouteDecision(
@@ -159,10 +169,14 @@ class EditRouter:
         ranked = tuple(scored[position] for position in order)
         chosen = self._chosen(ranked)
         shown = chosen or ranked[0]
+        depended = self._depended_on(ranked, chosen)
+        policy = self._config.composite_of(namespace)
+        route, reason = _route(policy, chosen, depended, query)
         return RouteDecision(
-            route=Route.COUNTERFACTUAL if chosen else Route.BASE,
-            reason="in scope" if chosen else "below threshold",
+            route=route,
+            reason=reason,
             edit=chosen.edit if chosen else None,
+            context_edits=depended if route is Route.IN_CONTEXT else (),
             similarity=shown.similarity,
             scope_probability=shown.scope_probability,
             scope_threshold=threshold,
@@ -191,6 +205,18 @@ class EditRouter:
         ]
         return max((best, *rivals), key=_age)
 
+    def _depended_on(
+        self, ranked: Sequence[ScoredCandidate], chosen: ScoredCandidate | None
+    ) -> tuple[Edit, ...]:
+        """The edits on which a right answer depends: the one in scope, then others by probability."""
+        threshold = self._classifier.depends_threshold
+        others = [] if threshold is None else [
+            one for one in ranked if (one.depends_probability or 0.0) >= threshold and one is not chosen
+        ]  # fmt: skip
+        others.sort(key=lambda one: -(one.depends_probability or 0.0))
+        first = [] if chosen is None else [chosen]
+        return tuple(one.edit for one in (*first, *others)[:MAX_CONTEXT_EDITS])
+
     def _answers(self, scored: ScoredCandidate, prompt: str) -> bool:
         vectors_2D = self._encoder.encode([prompt, scored.form])
         candidate = Candidate(
@@ -198,6 +224,21 @@ class EditRouter:
         )
         (found,) = self._classifier.classify(Query(text=prompt), [candidate])
         return found.scope_probability >= self._scope_threshold
+
+
+def _route(
+    policy: CompositePolicy, chosen: ScoredCandidate | None, depended: Sequence[Edit], query: Query
+) -> tuple[Route, str]:
+    """The route and its reason."""
+    if chosen is None:
+        if depended and policy is CompositePolicy.IN_CONTEXT:
+            return Route.IN_CONTEXT, "depends on an edit"
+        return Route.BASE, "below threshold"
+    if policy is CompositePolicy.COUNTERFACTUAL_ONLY or not asks_several_things(query.text):
+        return Route.COUNTERFACTUAL, "in scope"
+    if policy is CompositePolicy.IN_CONTEXT:
+        return Route.IN_CONTEXT, "asks several things"
+    return Route.BASE, "asks several things"
 
 
 def _logit(candidate: ScoredCandidate) -> float:

@@ -161,9 +161,10 @@ class WordEncoder(Encoder):
 class ThresholdClassifier(ScopeClassifier):
     """Takes the similarity itself, clipped at 0, for the probability."""
 
-    def __init__(self, scope_threshold: float = 0.8) -> None:
-        """In scope iff the cosine is at least `scope_threshold`."""
+    def __init__(self, scope_threshold: float = 0.8, depends_threshold: float | None = None) -> None:
+        """In scope iff the cosine is at least `scope_threshold`, depended on iff at least the other one."""
         self._scope_threshold = scope_threshold
+        self._depends_threshold = depends_threshold
         self.failure: Exception | None = None
         """Set it to make every call fail with it."""
 
@@ -171,6 +172,11 @@ class ThresholdClassifier(ScopeClassifier):
     def scope_threshold(self) -> float:
         """As given."""
         return self._scope_threshold
+
+    @property
+    def depends_threshold(self) -> float | None:
+        """As given."""
+        return self._depends_threshold
 
     @property
     def similarity_floor(self) -> float:
@@ -186,9 +192,12 @@ class ThresholdClassifier(ScopeClassifier):
         """See `ScopeClassifier.classify`."""
         if self.failure is not None:
             raise self.failure
+        probabilities = [max(0.0, min(1.0, candidate.similarity)) for candidate in candidates]
         return [
-            Classification(scope_probability=max(0.0, min(1.0, candidate.similarity)))
-            for candidate in candidates
+            Classification(
+                scope_probability=one, depends_probability=None if self._depends_threshold is None else one
+            )
+            for one in probabilities
         ]
 
 

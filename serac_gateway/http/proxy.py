@@ -103,7 +103,7 @@ class DataPlane:
             if verdict.task is not None:
                 verdict = await self._answer(exchange, verdict, verdict.task)
             if exchange.status is None:
-                await self._pass_on(exchange, verdict, target, body)
+                await self._pass_on(exchange, verdict, target, body if verdict.body is None else verdict.body)
         except ClientLeftError:
             raise
         except GatewayError as error:
@@ -190,7 +190,7 @@ class DataPlane:
                 f"the gateway could not decide or answer this request ({reason}); it refuses such requests",
                 details={"reason": reason},
             ) from exc
-        return msgspec.structs.replace(verdict, route=Route.BYPASS, reason=reason)
+        return msgspec.structs.replace(verdict, route=Route.BYPASS, reason=reason, body=None)
 
 
 async def _stream(

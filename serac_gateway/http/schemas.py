@@ -52,6 +52,8 @@ class ScopeCandidate(msgspec.Struct, frozen=True, kw_only=True):
     """The form of the edit that lies nearest."""
     similarity: float
     scope_probability: float
+    depends_probability: float | None
+    """P(a right answer depends on the edit); null where the classifier cannot say."""
 
 
 class ScopeDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +64,8 @@ class ScopeDecision(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     edit_id: str | None
     edit_version: int | None
+    context_edit_ids: list[str]
+    """The edits that the base model would be told, on the route in_context."""
     scope_probability: float | None
     """Of the edit chosen, else of the most probable candidate; null if there is none."""
     scope_threshold: float | None
@@ -138,6 +142,7 @@ def scope_decision(decision: RouteDecision) -> ScopeDecision:
         reason=decision.reason,
         edit_id=decision.edit.id if decision.edit else None,
         edit_version=decision.edit.version if decision.edit else None,
+        context_edit_ids=[edit.id for edit in decision.context_edits],
         scope_probability=decision.scope_probability,
         scope_threshold=decision.scope_threshold,
         similarity=decision.similarity,
@@ -150,6 +155,7 @@ def scope_decision(decision: RouteDecision) -> ScopeDecision:
                 form=one.form,
                 similarity=one.similarity,
                 scope_probability=one.scope_probability,
+                depends_probability=one.depends_probability,
             )
             for one in decision.candidates
         ],

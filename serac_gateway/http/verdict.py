@@ -11,6 +11,7 @@ from serac_gateway.completions import CompletionRequest, Endpoint, parse_complet
 from serac_gateway.conversation import MALFORMED, Bypass, Query, extract_query
 from serac_gateway.edits import Edit
 from serac_gateway.http.exchange import Exchange
+from serac_gateway.http.in_context import with_edits
 from serac_gateway.routing import EditRouter, Route, RouteDecision
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     decision: RouteDecision | None = None
     task: AnswerTask | None = None
     """Set if, and only if, the request is to be answered here."""
+    body: bytes | None = None
+    """What the upstream gets instead of the client's body; None: that one, byte for byte."""
     decide_ms: float | None = None
     """From the whole request to the decision, waiting included; None if none was needed."""
 
@@ -56,7 +59,8 @@ def decide(router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes) 
     task = None
     if decision.route is Route.COUNTERFACTUAL and decision.edit is not None:
         task = AnswerTask(edit=decision.edit, query=query, request=request)
-    return Verdict(route=decision.route, reason=decision.reason, decision=decision, task=task)
+    told = with_edits(endpoint, body, decision.context_edits) if decision.context_edits else None
+    return Verdict(route=decision.route, reason=decision.reason, decision=decision, task=task, body=told)
 
 
 def verdict_headers(exchange: Exchange, verdict: Verdict) -> list[tuple[bytes, bytes]]:
@@ -68,9 +72,9 @@ def verdict_headers(exchange: Exchange, verdict: Verdict) -> list[tuple[bytes, b
     decision = verdict.decision
     if decision is None:
         return headers
-    if decision.edit is not None:
-        headers.append((b"x-serac-edit-id", decision.edit.id.encode()))
-        headers.append((b"x-serac-edit-version", str(decision.edit.version).encode()))
+    for edit in decision.context_edits or ((decision.edit,) if decision.edit else ()):
+        headers.append((b"x-serac-edit-id", edit.id.encode()))
+        headers.append((b"x-serac-edit-version", str(edit.version).encode()))
     if decision.scope_probability is not None:
         headers.append((b"x-serac-scope-probability", f"{decision.scope_probability:.4f}".encode()))
     timings = decision.timings

@@ -88,9 +88,10 @@ async def running_gateway(
     api_key: str | None = None,
     counterfactual: ScriptedCounterfactualModel | None = None,
     loaded: bool = True,
+    depends_threshold: float | None = None,
 ) -> AsyncIterator[Gateway]:
     config = config or GatewayConfig()
-    encoder, classifier = WordEncoder(), ThresholdClassifier()
+    encoder, classifier = WordEncoder(), ThresholdClassifier(depends_threshold=depends_threshold)
     counterfactual = counterfactual or ScriptedCounterfactualModel()
     live_edits = LiveEdits(
         store=InMemoryEditStore(), encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width)
@@ -109,7 +110,9 @@ async def running_gateway(
                 model=counterfactual, live_edits=live_edits, pool=answer_pool, config=config.models
             )
             plane = DataPlane(
-                router=EditRouter(encoder=encoder, live_edits=live_edits, classifier=classifier),
+                router=EditRouter(
+                    encoder=encoder, live_edits=live_edits, classifier=classifier, config=config.routing
+                ),
                 upstream=http_upstream,
                 answers=answers,
                 decision_pool=decision_pool,

@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from serac_gateway.classifiers.base import Candidate, Classification, ScopeClassifier
+from serac_gateway.config import CompositePolicy, NamespaceRouting, RoutingConfig
 from serac_gateway.conversation import Query
 from serac_gateway.edits import Edit, EditDraft, first_version, forms, retired
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
-from serac_gateway.routing import EditRouter, Route
+from serac_gateway.routing import MAX_CONTEXT_EDITS, EditRouter, Route
 from serac_gateway.stores.base import FormVectors, StoredEdit
 from serac_gateway.stores.memory import InMemoryEditStore
 from serac_gateway.testing import ThresholdClassifier, WordEncoder
@@ -145,10 +146,58 @@ async def test_a_follow_up_finds_its_edit_through_the_turns_before() -> None:
 
 async def test_the_configured_threshold_overrides_the_calibrated_one() -> None:
     query = [Query(text="who runs acme now then")]
-    assert (await router(edit("Who runs Acme?"), scope_threshold=0.2)).decide("default", query)[0].in_scope
-    assert (
-        not (await router(edit("Who runs Acme?"), scope_threshold=0.99)).decide("default", query)[0].in_scope
+    for threshold, is_in_scope in ((0.2, True), (0.99, False)):
+        deciding = await router(edit("Who runs Acme?"), config=RoutingConfig(scope_threshold=threshold))
+        assert deciding.decide("default", query)[0].in_scope is is_in_scope
+
+
+COMPOSITE = "Who runs Acme and where is Acme?"
+NEXT_STEP = "In which big old town near the sea was the one born who runs Acme?"
+
+
+@pytest.mark.parametrize(
+    ("policy", "text", "route", "reason"),
+    [
+        (CompositePolicy.COUNTERFACTUAL_ONLY, COMPOSITE, Route.COUNTERFACTUAL, "in scope"),
+        (CompositePolicy.IN_CONTEXT, COMPOSITE, Route.IN_CONTEXT, "asks several things"),
+        (CompositePolicy.PASS_THROUGH, COMPOSITE, Route.BASE, "asks several things"),
+        (CompositePolicy.COUNTERFACTUAL_ONLY, NEXT_STEP, Route.BASE, "below threshold"),
+        (CompositePolicy.IN_CONTEXT, NEXT_STEP, Route.IN_CONTEXT, "depends on an edit"),
+        (CompositePolicy.PASS_THROUGH, NEXT_STEP, Route.BASE, "below threshold"),
+        (CompositePolicy.IN_CONTEXT, "Who runs Acme?", Route.COUNTERFACTUAL, "in scope"),
+        (CompositePolicy.IN_CONTEXT, "Bake sourdough", Route.BASE, "no candidate"),
+    ],
+)
+async def test_what_takes_more_than_one_edit_goes_where_the_policy_says(
+    policy: CompositePolicy, text: str, route: Route, reason: str
+) -> None:
+    acme = edit("Who runs Acme?")
+    deciding = await router(
+        acme,
+        classifier=ThresholdClassifier(0.6, depends_threshold=0.2),
+        config=RoutingConfig(composite=policy),
     )
+    (decision,) = deciding.decide("default", [Query(text=text)])
+    assert (decision.route, decision.reason) == (route, reason)
+    assert decision.context_edits == ((acme,) if route is Route.IN_CONTEXT else ())
+
+
+async def test_a_namespace_can_have_a_policy_of_its_own() -> None:
+    config = RoutingConfig(namespaces={"default": NamespaceRouting(composite=CompositePolicy.PASS_THROUGH)})
+    deciding = await router(edit("Who runs Acme?"), classifier=ThresholdClassifier(0.6), config=config)
+    assert deciding.decide("default", [Query(text=COMPOSITE)])[0].route is Route.BASE
+    assert config.composite_of("other") is CompositePolicy.COUNTERFACTUAL_ONLY
+
+
+async def test_no_more_edits_are_told_than_the_limit() -> None:
+    edits = [edit(f"Who runs Acme number {number}?") for number in range(MAX_CONTEXT_EDITS + 2)]
+    deciding = await router(
+        *edits,
+        classifier=ThresholdClassifier(1.01, depends_threshold=0.2),
+        config=RoutingConfig(composite=CompositePolicy.IN_CONTEXT),
+    )
+    (decision,) = deciding.decide("default", [Query(text="who runs acme number")])
+    assert len(decision.context_edits) == MAX_CONTEXT_EDITS
 
 
 async def test_a_failing_model_is_an_error_not_a_decision() -> None:

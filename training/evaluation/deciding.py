@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from typing import Any
 import msgspec
 
 from serac_gateway.classifiers.base import ScopeClassifier
-from serac_gateway.cli.client import GatewayClient
+from serac_gateway.config import RoutingConfig
 from serac_gateway.conversation import Query, extract_query
 from serac_gateway.editing import Editor
 from serac_gateway.edits import Edit, EditDraft
@@ -23,6 +22,7 @@ from serac_gateway.live_edits import LiveEdits
 from serac_gateway.routing import EditRouter, RouteDecision
 from serac_gateway.stores.memory import InMemoryEditStore
 from training.benchmarks.base import Probe
+from training.evaluation.http_namespace import HttpNamespace
 
 NAMESPACE = "evaluation"
 _IMPORT_BATCH = 1_000
@@ -99,7 +99,7 @@ class InProcessDecider(Decider):
             encoder=encoder,
             live_edits=self._live_edits,
             classifier=classifier,
-            scope_threshold=scope_threshold,
+            config=RoutingConfig(scope_threshold=scope_threshold),
         )
         threshold = classifier.scope_threshold if scope_threshold is None else scope_threshold
         self._about = {
@@ -135,7 +135,7 @@ class InProcessDecider(Decider):
 
     async def decide(self, probes: Sequence[Probe]) -> list[Decision]:
         """See `Decider.decide`."""
-        found = [extract_query("/chat/completions", {"messages": _messages(probe)}) for probe in probes]
+        found = [extract_query("/chat/completions", {"messages": messages(probe)}) for probe in probes]
         queries = [one for one in found if isinstance(one, Query)]
         share = max(1, -(-len(queries) // self._threads))
         loop = asyncio.get_running_loop()
@@ -159,57 +159,38 @@ class HttpDecider(Decider):
 
     def __init__(self, url: str) -> None:
         """`url` as http://host:port."""
-        self._url = url.rstrip("/")
-        self._namespace = f"evaluation-{secrets.token_hex(6)}"
-        self._client = GatewayClient(self._url, namespace=self._namespace)
-        self._stored: list[str] = []
+        self._namespace = HttpNamespace(url)
 
     @property
     def about(self) -> Mapping[str, str]:
         """The URL."""
-        return {"decider": self._url}
+        return {"decider": self._namespace.url}
 
     async def __aenter__(self) -> HttpDecider:
         """Connect."""
-        await self._client.__aenter__()
+        await self._namespace.__aenter__()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Retire every edit that was stored, and disconnect."""
-        try:
-            for edit_id in self._stored:
-                await self._client.call("DELETE", f"/serac/v1/edits/{edit_id}", headers={"if-match": '"1"'})
-        finally:
-            await self._client.__aexit__(None, None, None)
+        await self._namespace.__aexit__(*exc_info)
 
     async def store(
         self, drafts: Sequence[EditDraft], on_progress: Callable[[int], None] = lambda count: None
     ) -> None:
         """See `Decider.store`."""
-        for start in range(0, len(drafts), _IMPORT_BATCH):
-            batch = drafts[start : start + _IMPORT_BATCH]
-            lines = b"".join(msgspec.json.encode(draft) + b"\n" for draft in batch)
-            async with self._client.stream(
-                "POST",
-                "/serac/v1/edits:import",
-                content=lines,
-                headers={"content-type": "application/x-ndjson"},
-            ) as response:
-                outcomes = [msgspec.json.decode(line) for line in (await response.read()).splitlines()]
-            self._stored += [outcome["id"] for outcome in outcomes if "id" in outcome]
-            for outcome in outcomes:
-                if "error" in outcome:
-                    raise ConfigError(f"an edit of the benchmark was refused: {outcome['error']['detail']}")
-            on_progress(start + len(batch))
+        await self._namespace.store(drafts, on_progress)
 
     async def decide(self, probes: Sequence[Probe]) -> list[Decision]:
         """See `Decider.decide`."""
-        queries = [{"messages": _messages(probe)} if probe.context else probe.text for probe in probes]
-        reply = (await self._client.call("POST", "/serac/v1/scope", body={"queries": queries})).json()
+        queries = [{"messages": messages(probe)} if probe.context else probe.text for probe in probes]
+        client = self._namespace.client
+        reply = (await client.call("POST", "/serac/v1/scope", body={"queries": queries})).json()
         return [_decision_from_json(decision) for decision in reply["decisions"]]
 
 
-def _messages(probe: Probe) -> list[dict[str, str]]:
+def messages(probe: Probe) -> list[dict[str, str]]:
+    """The probe as a chat, with its earlier turns."""
     return [
         *({"role": turn.role, "content": turn.text} for turn in probe.context),
         {"role": "user", "content": probe.text},

@@ -1,0 +1,114 @@
+"""The route in_context: the base model answers, and is told the edits on which the answer depends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from serac_gateway.completions import Endpoint
+from serac_gateway.config import CompositePolicy, GatewayConfig, RoutingConfig
+from serac_gateway.edits import Edit, EditDraft, EditKind, first_version
+from serac_gateway.http.in_context import with_edits
+from tests.http.running_gateway import EDITED_QUESTION, OTHER_QUESTION, Gateway, chat, running_gateway
+
+NEXT_STEP = "In which town was the mayor of Springfield born?"
+IN_CONTEXT = GatewayConfig(routing=RoutingConfig(composite=CompositePolicy.IN_CONTEXT))
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[Gateway]:
+    async with running_gateway(config=IN_CONTEXT, depends_threshold=0.3) as running:
+        await running.add(EDITED_QUESTION, "Lisa Simpson")
+        yield running
+
+
+async def test_a_next_step_reaches_the_base_model_with_the_edit_stated(gateway: Gateway) -> None:
+    reply = await gateway.post(chat(NEXT_STEP, temperature=0), ("x-serac-debug", "true"))
+    assert reply.one("x-serac-route") == "in_context"
+    assert reply.one("x-serac-edit-id")
+    (sent,) = gateway.upstream.requests
+    told, question = json.loads(sent.body)["messages"]
+    assert told["role"] == "system"
+    assert f"- {EDITED_QUESTION} Lisa Simpson" in told["content"]
+    assert question == {"role": "user", "content": NEXT_STEP}
+    assert json.loads(sent.body)["temperature"] == 0
+
+
+async def test_its_stream_passes_through(gateway: Gateway) -> None:
+    reply = await gateway.post(chat(NEXT_STEP, stream=True))
+    assert reply.one("x-serac-route") == "in_context"
+    assert json.loads(gateway.upstream.requests[0].body)["stream"] is True
+
+
+async def test_what_does_not_depend_on_an_edit_reaches_the_base_model_byte_for_byte(gateway: Gateway) -> None:
+    body = (
+        b'{ "messages":[{"role":"user","content":"'
+        + OTHER_QUESTION.encode()
+        + b'"}],"top_p":1e-7,"model":"m"}'
+    )
+    reply = await gateway.post(body)
+    assert reply.one("x-serac-route") == "base"
+    assert gateway.upstream.requests[0].body == body
+
+
+async def test_the_default_tells_the_base_model_nothing() -> None:
+    async with running_gateway(depends_threshold=0.3) as running:
+        await running.add(EDITED_QUESTION, "Lisa Simpson")
+        reply = await running.post(chat(NEXT_STEP))
+        assert reply.one("x-serac-route") == "base"
+        assert json.loads(running.upstream.requests[0].body) == chat(NEXT_STEP)
+
+
+def edit(kind: EditKind = EditKind.FACT, target: str = "Lisa Simpson") -> Edit:
+    draft = EditDraft(prompt="Who is mayor?", target_new=target, kind=kind)
+    return first_version(draft, namespace="default")
+
+
+def rewritten(body: bytes, *edits: Edit, endpoint: Endpoint = Endpoint.CHAT) -> bytes:
+    return with_edits(endpoint, body, edits)
+
+
+def test_everything_but_the_note_keeps_its_bytes_and_order() -> None:
+    user = b'{"role":"user",  "content":"hi \\u00e9 1e-7", "x":1e-7}'
+    body = b'{"seed":1e-7,"messages":[' + user + b'],"unknown":{"a" : 1.50},"model":"m"}'
+    made = rewritten(body, edit())
+    assert made.startswith(b'{"seed":1e-7,"messages":[{"role":"system"')
+    assert made.endswith(user + b'],"unknown":{"a" : 1.50},"model":"m"}')
+
+
+@pytest.mark.parametrize(
+    "content", ["Be brief.", [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Really."}]]
+)
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_the_note_goes_to_the_end_of_the_clients_system_message(role: str, content: object) -> None:
+    body = {"messages": [{"role": role, "content": content}, {"role": "user", "content": "hi"}]}
+    made = msgspec.json.decode(rewritten(msgspec.json.encode(body), edit()))
+    first, last = made["messages"]
+    assert first["role"] == role
+    if isinstance(content, str):
+        assert first["content"].startswith("Be brief.\n\nTake the following as true")
+    else:
+        assert first["content"][:-1] == content
+        assert first["content"][-1]["text"].startswith("Take the following as true")
+    assert last == {"role": "user", "content": "hi"}
+
+
+@pytest.mark.parametrize("prompt", ["The mayor was born in", ["The mayor was born in"]])
+def test_a_completion_is_told_at_the_head_of_its_prompt(prompt: object) -> None:
+    body = msgspec.json.encode({"prompt": prompt, "n": 1})
+    made = msgspec.json.decode(rewritten(body, edit(), endpoint=Endpoint.COMPLETIONS))
+    assert made["prompt"].startswith("Take the following as true")
+    assert made["prompt"].endswith("Lisa Simpson\n\nThe mayor was born in")
+
+
+def test_rules_are_stated_as_rules() -> None:
+    body = msgspec.json.encode(chat("hi"))
+    made = rewritten(body, edit(EditKind.SUPPRESSION, "No comment."), edit(EditKind.INSTRUCTION, "Be kind."))
+    note = msgspec.json.decode(made)["messages"][0]["content"]
+    assert note.splitlines() == [
+        'Do not tell what answers "Who is mayor?"; if asked, say: No comment.',
+        'Whenever you speak of "Who is mayor?": Be kind.',
+    ]
