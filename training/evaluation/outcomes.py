@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -29,6 +30,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     left_out: int
     asked_cases: int | None = None
     """Of so many cases the probes are asked; None: of all."""
+    measures: Literal["scope", "answers"] = "scope"
 
 
 class ProbeOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -87,11 +89,25 @@ def probe_outcome(probe: Probe, own_id: str | None, decision: Decision) -> Probe
     )
 
 
-class RunFolder:
+class Line(Protocol):
+    """What a case leaves."""
+
+    @property
+    def case(self) -> str:
+        """The case's id."""
+        ...
+
+
+LineT = TypeVar("LineT", bound=Line)
+
+
+class LineFolder(Generic[LineT]):
     """A folder with run.json and cases.jsonl, to which an interrupted run can come back."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, line: type[LineT]) -> None:
+        """`line` is the record of a case."""
         self.folder = folder
+        self._line = line
 
     def begin(self, settings: RunSettings) -> frozenset[str]:
         """Write the settings, or find the same ones; returns the cases that are done already.
@@ -120,12 +136,12 @@ class RunFolder:
         except (OSError, msgspec.DecodeError) as exc:
             raise ConfigError(f"{str(self.folder)!r} holds no run: {exc}") from exc
 
-    def append(self, outcomes: Sequence[CaseOutcome]) -> None:
+    def append(self, outcomes: Sequence[LineT]) -> None:
         """Add the lines of finished cases."""
         with (self.folder / CASES_FILE).open("ab") as file:
             file.write(b"".join(msgspec.json.encode(outcome) + b"\n" for outcome in outcomes))
 
-    def outcomes(self) -> Iterator[CaseOutcome]:
+    def outcomes(self) -> Iterator[LineT]:
         """Every finished case. A line that an interruption cut short is no finished case."""
         path = self.folder / CASES_FILE
         if not path.exists():
@@ -135,4 +151,11 @@ class RunFolder:
             path.write_bytes(whole + b"\n" if whole else b"")
         for line in whole.split(b"\n"):
             if line:
-                yield msgspec.json.decode(line, type=CaseOutcome)
+                yield msgspec.json.decode(line, type=self._line)
+
+
+class RunFolder(LineFolder[CaseOutcome]):
+    """A run that measured the scope classifier."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, CaseOutcome)
