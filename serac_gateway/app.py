@@ -6,19 +6,15 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import uvicorn
-from litestar import Litestar, asgi
+from litestar import Litestar
 from litestar.datastructures import State
-from litestar.types import Receive, Scope, Send
 
 from serac_gateway.classifiers.base import ScopeClassifier
 from serac_gateway.classifiers.cross_encoder import MODEL_FILE, CrossEncoderClassifier
@@ -32,12 +28,9 @@ from serac_gateway.encoders.onnx import open_embedded_encoder
 from serac_gateway.encoders.sentence_transformer import SentenceTransformerEncoder, embedded_minilm_path
 from serac_gateway.errors import ConfigError
 from serac_gateway.http.answering import CounterfactualAnswers
-from serac_gateway.http.control_plane import control_router, openapi_config
-from serac_gateway.http.exception_handlers import EXCEPTION_HANDLERS
-from serac_gateway.http.health import HealthController
+from serac_gateway.http.application import application
 from serac_gateway.http.parts import ControlParts, Readiness
 from serac_gateway.http.proxy import DataPlane
-from serac_gateway.http.request_ids import add_request_id
 from serac_gateway.indexes.base import EditIndex
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.indexes.faiss_gpu import CudaDevice, FaissGpuIndex, cuda_device_count
@@ -45,6 +38,7 @@ from serac_gateway.language_models.opening import open_language_model
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.routing import EditRouter
+from serac_gateway.server import serve_until_stopped
 from serac_gateway.stores.open import open_store
 from serac_gateway.upstream.base import Upstream
 from serac_gateway.upstream.embedded import start_embedded_upstream
@@ -53,8 +47,6 @@ from serac_gateway.upstream.http import HttpUpstream
 log = logging.getLogger(__name__)
 
 SHIPPED_CLASSIFIER = Path(__file__).parent / "weights" / "scope-classifier"
-_KEEP_ALIVE_S = 90
-"""Above the 60 s after which common load balancers close an idle connection themselves."""
 
 OnProgress = Callable[[str, str], None]
 """Told the part that is being loaded, and what it is doing."""
@@ -175,16 +167,15 @@ async def open_gateway(
             upstream_url=upstream_url,
             route_counts=counts,
         )  # fmt: skip
-        app = _application(data_plane, Readiness("edits"), config)
+        app = application(
+            data_plane,
+            readiness=Readiness("edits"),
+            max_control_body_bytes=config.server.max_control_body_bytes,
+        )
         loading = asyncio.ensure_future(_load_edits(app.state, parts, on_progress))
         stack.push_async_callback(_cancel, loading)
         app.state.loading = loading
         yield app
-
-
-async def wait_until_ready(app: Litestar) -> None:
-    """Return when the stored edits are loaded; raises what made the loading fail."""
-    await asyncio.shield(app.state.loading)
 
 
 def serve(
@@ -200,78 +191,17 @@ def serve(
     Raises:
         ConfigError: A part cannot be had, or the address is taken.
     """
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, on_progress, on_ready))
-
-
-class _Server(uvicorn.Server):
-    """Ends by itself on SIGINT or SIGTERM; uvicorn's own would raise the signal again, past our cleanup."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        signals = (signal.SIGINT, signal.SIGTERM)
-        for number in signals:
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        try:
-            yield
-        finally:
-            for number in signals:
-                loop.remove_signal_handler(number)
+    serve_until_stopped(
+        lambda: open_gateway(config, on_progress=on_progress),
+        config.server,
+        when_ready=wait_until_ready,
+        on_ready=on_ready,
+    )
 
 
-async def _serve(config: GatewayConfig, on_progress: OnProgress, on_ready: Callable[[str], None]) -> None:
-    with contextlib.closing(_listener(config)) as listener:
-        async with open_gateway(config, on_progress=on_progress) as app:
-            server = _Server(
-                uvicorn.Config(
-                    app,
-                    log_level="warning",
-                    access_log=False,
-                    ws="none",
-                    server_header=False,
-                    date_header=False,  # the data plane passes the upstream's on, or adds its own
-                    timeout_keep_alive=_KEEP_ALIVE_S,
-                    timeout_graceful_shutdown=int(config.server.drain_timeout_s),
-                )
-            )
-            announcing = asyncio.ensure_future(_announce(app, server, listener, on_ready))
-            try:
-                await server.serve(sockets=[listener])
-            finally:
-                await _cancel(announcing)
-
-
-async def _announce(
-    app: Litestar, server: uvicorn.Server, listener: socket.socket, on_ready: Callable[[str], None]
-) -> None:
-    try:
-        await wait_until_ready(app)
-    except Exception:
-        server.should_exit = True
-        raise
-    host, port = listener.getsockname()[:2]
-    on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-
-
-def _listener(config: GatewayConfig) -> socket.socket:
-    """The listening socket, made before any model is loaded: a port that is taken shows at once."""
-    host, port = config.server.host, config.server.port
-    try:
-        family, *_, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as exc:
-        raise ConfigError(
-            f"cannot listen on {host!r} port {port}: {exc.strerror or exc};"
-            " stop what listens there or choose another --port"
-        ) from exc
-    return listener
+async def wait_until_ready(app: Litestar) -> None:
+    """Return when the stored edits are loaded; raises what made the loading fail."""
+    await asyncio.shield(app.state.loading)
 
 
 async def _open_upstream(config: GatewayConfig, on_progress: OnProgress) -> tuple[Upstream, str]:
@@ -309,22 +239,3 @@ async def _cancel(task: asyncio.Future[Any]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-def _application(data_plane: DataPlane, readiness: Readiness, config: GatewayConfig) -> Litestar:
-    @asgi("/v1", is_mount=True, copy_scope=False)
-    async def data_plane_mount(scope: Scope, receive: Receive, send: Send) -> None:
-        await data_plane(scope, receive, send)
-
-    return Litestar(
-        [
-            data_plane_mount,
-            control_router(max_body_bytes=config.server.max_control_body_bytes),
-            HealthController,
-        ],
-        openapi_config=openapi_config(),
-        exception_handlers=EXCEPTION_HANDLERS,
-        before_send=[add_request_id],
-        logging_config=None,  # ours is set up by the command; Litestar's would take over the root logger
-        state=State({"readiness": readiness}),
-    )

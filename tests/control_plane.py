@@ -8,19 +8,15 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import httpx
-from litestar import Litestar, asgi
-from litestar.datastructures import State
+from litestar import Litestar
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway.config import GatewayConfig, UpstreamConfig
 from serac_gateway.editing import Editor
 from serac_gateway.http.answering import CounterfactualAnswers
-from serac_gateway.http.control_plane import control_router, openapi_config
-from serac_gateway.http.exception_handlers import EXCEPTION_HANDLERS
-from serac_gateway.http.health import HealthController
+from serac_gateway.http.application import application
 from serac_gateway.http.parts import ControlParts, Readiness
 from serac_gateway.http.proxy import DataPlane
-from serac_gateway.http.request_ids import add_request_id
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
@@ -91,23 +87,17 @@ def control_plane_app(
         yield
         await upstream.close()
 
-    @asgi("/v1", is_mount=True, copy_scope=False)
-    async def mount(scope: Scope, receive: Receive, send: Send) -> None:
+    async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
         await scope["litestar_app"].state.data_plane(scope, receive, send)
 
-    return Litestar(
-        route_handlers=[
-            control_router(max_body_bytes=MAX_BODY_BYTES),
-            HealthController,
-            *([mount] if with_data_plane else []),
-        ],
-        exception_handlers=EXCEPTION_HANDLERS,
-        before_send=[add_request_id],
-        openapi_config=openapi_config(),
-        logging_config=None,
+    app = application(
+        mounted,
+        readiness=Readiness(),
+        max_control_body_bytes=MAX_BODY_BYTES,
         lifespan=[data_plane] if with_data_plane else [],
-        state=State({"readiness": Readiness(), "control_parts": parts}),
     )
+    app.state.control_parts = parts
+    return app
 
 
 @contextmanager

@@ -13,14 +13,13 @@ from datetime import UTC, datetime
 
 import msgspec
 import uvicorn
-from litestar import Litestar, asgi
-from litestar.types import Receive, Scope, Send
 
 from serac_gateway.config import GatewayConfig, UpstreamConfig
 from serac_gateway.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, forms, retired
 from serac_gateway.http.answering import CounterfactualAnswers
+from serac_gateway.http.application import application
+from serac_gateway.http.parts import Readiness
 from serac_gateway.http.proxy import DataPlane
-from serac_gateway.http.request_ids import add_request_id
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
@@ -135,11 +134,7 @@ async def running_gateway(
 
 @asynccontextmanager
 async def _serving(plane: DataPlane) -> AsyncIterator[str]:
-    @asgi("/v1", is_mount=True, copy_scope=False)
-    async def mount(scope: Scope, receive: Receive, send: Send) -> None:
-        await plane(scope, receive, send)
-
-    app = Litestar([mount], before_send=[add_request_id], openapi_config=None, logging_config=None)
+    app = application(plane, readiness=Readiness(), max_control_body_bytes=1_000_000)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(

@@ -1,0 +1,40 @@
+"""The ASGI application: data plane and control plane under one roof."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from litestar import Litestar, asgi
+from litestar.datastructures import State
+from litestar.types import Receive, Scope, Send
+
+from serac_gateway.http.control_plane import control_router, openapi_config
+from serac_gateway.http.exception_handlers import EXCEPTION_HANDLERS
+from serac_gateway.http.health import HealthController
+from serac_gateway.http.parts import Readiness
+from serac_gateway.http.request_ids import add_request_id
+
+
+def application(
+    data_plane: Callable[[Scope, Receive, Send], Awaitable[None]],
+    *,
+    readiness: Readiness,
+    max_control_body_bytes: int,
+    lifespan: Sequence[Callable[[Litestar], AbstractAsyncContextManager[None]]] = (),
+) -> Litestar:
+    """Mount `data_plane` at /v1 beside the control plane, which answers once `state.control_parts` is set."""
+
+    @asgi("/v1", is_mount=True, copy_scope=False)
+    async def data_plane_mount(scope: Scope, receive: Receive, send: Send) -> None:
+        await data_plane(scope, receive, send)
+
+    return Litestar(
+        [data_plane_mount, control_router(max_body_bytes=max_control_body_bytes), HealthController],
+        openapi_config=openapi_config(),
+        exception_handlers=EXCEPTION_HANDLERS,
+        before_send=[add_request_id],
+        logging_config=None,  # ours is set up by the command; Litestar's would take over the root logger
+        lifespan=list(lifespan),
+        state=State({"readiness": readiness}),
+    )
