@@ -58,13 +58,13 @@ def test_knowedits_portability_comes_by_kind_with_all_aliases(tmp_path: Path) ->
     row = {
         "subject": "Oru", "prompt": "The country of Oru is", "target_new": "Peru", "locality": {},
         "portability": {
-            "Reasoning": [{"prompt": "The capital of the country of Oru is", "ground_truth": [["Lima", "L"]]}],
+            "Reasoning": [{"prompt": "The capital of the country of Oru is", "ground_truth": [["Lima", ""]]}],
             "Subject_Aliasing": [{"prompt": "The country of Orou is", "ground_truth": "Peru"}],
         },
     }  # fmt: skip
     (case,) = knowedit.read([written(tmp_path / "knowedit.json", [row])]).cases
     assert [(probe.kind, probe.answers) for probe in case.entailed] == [
-        ("reasoning", ("Lima", "L")), ("subject_alias", ("Peru",)),
+        ("reasoning", ("Lima",)), ("subject_alias", ("Peru",)),
     ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ yes, the true old value and any third one want a no.
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Mapping
 
 import msgspec
@@ -26,14 +27,15 @@ def load(*, seed: int = 0) -> Benchmark:
 def built(edits: Benchmark, relations: Mapping[str, Relation], *, seed: int) -> Benchmark:
     """The edits of another benchmark with yes/no probes, but for relations without templates."""
     rng = random.Random(seed)
-    values: dict[str, set[str]] = {}
-    for case in edits.cases:
-        values.setdefault(case.relation or "", set()).add(case.edit.target_new)
-    cases = tuple(
-        _case(rng, case, relations[case.relation], values[case.relation])
+    usable = [
+        (case, relation)
         for case in edits.cases
-        if case.relation in relations and relations[case.relation].yes_no and case.edit.target_true
-    )
+        if (relation := relations.get(case.relation or "")) and relation.yes_no and case.edit.target_true
+    ]
+    values: dict[str, set[str]] = defaultdict(set)
+    for case, relation in usable:
+        values[relation.id].add(case.edit.target_new)
+    cases = tuple(_case(rng, case, relation, values[relation.id]) for case, relation in usable)
     return Benchmark(name="yes-no", role=Role.VALIDATION, cases=cases)
 
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from serac_gateway.cli.console import EXIT_USAGE, fail, print_json
+from serac_gateway.cli.console import print_json
 from serac_gateway.cli.console import run as run_command
-from serac_gateway.errors import ConfigError
+from training.evaluation.answers_cli import answers
 from training.evaluation.outcomes import RunFolder
-from training.evaluation.progress import OnProgress
+from training.evaluation.terminal import config_errors, print_table, progress_bars
 
-app = typer.Typer(no_args_is_help=True, help="Measure the scope classifier.")
+app = typer.Typer(no_args_is_help=True, help="Measure the scope classifier and the answers.")
+app.command()(answers)
 
 RUNS = Path("runs/evaluation")
 VECTORS = RUNS / "vectors"
@@ -63,7 +61,7 @@ def scope(
     from training.evaluation.run import run
 
     with ExitStack() as stack:
-        stack.enter_context(_config_errors())
+        stack.enter_context(config_errors())
         opened = open_benchmark(benchmark, path)
         decider: Decider
         if url is not None:
@@ -88,7 +86,7 @@ def scope(
 
         async def measured() -> RunFolder:
             async with decider:
-                with _progress() as on_progress:
+                with progress_bars() as on_progress:
                     return await run(
                         opened,
                         decider,
@@ -105,19 +103,31 @@ def scope(
     if json:
         print_json(written.summary)
         return
-    _print_table(result_rows([(results.settings(), written.summary)]))
+    print_table(result_rows([(results.settings(), written.summary)]))
     Console().print(f"report: {written.markdown} and {written.html}", soft_wrap=True)
 
 
 @app.command()
 def report(runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")]) -> None:
     """Write the reports of runs again, and print one table of them all."""
+    from training.evaluation.answer_outcomes import AnswerFolder
+    from training.evaluation.answer_report import answer_rows, write_answer_report
     from training.evaluation.report import result_rows, write_report
 
-    with _config_errors():
-        folders = [RunFolder(folder) for folder in runs]
-        rows = result_rows([(folder.settings(), write_report(folder).summary) for folder in folders])
-    _print_table(rows)
+    with config_errors():
+        settings = {folder: RunFolder(folder).settings() for folder in runs}
+        of_scope = [folder for folder in runs if settings[folder].measures == "scope"]
+        of_answers = [folder for folder in runs if settings[folder].measures == "answers"]
+        scope_rows = result_rows(
+            [(settings[folder], write_report(RunFolder(folder)).summary) for folder in of_scope]
+        )
+        rows = answer_rows(
+            [(settings[folder], write_answer_report(AnswerFolder(folder)).summary) for folder in of_answers]
+        )
+    if of_scope:
+        print_table(scope_rows)
+    if of_answers:
+        print_table(rows)
 
 
 @app.command()
@@ -136,9 +146,9 @@ def curve(
     from training.evaluation.gateway_parts import open_parts
     from training.evaluation.remembered import remembered
 
-    with _config_errors():
+    with config_errors():
         parts = open_parts(encoder=encoder, classifier=classifier)
-        with _progress() as on_progress, remembered(parts.encoder, out / "vectors") as known:
+        with progress_bars() as on_progress, remembered(parts.encoder, out / "vectors") as known:
             parts = msgspec.structs.replace(parts, encoder=known)
             points = run_command(
                 curves.measure(
@@ -150,7 +160,7 @@ def curve(
                 )
             )
         rows = curves.write(points, out, classifier=parts.classifier.fingerprint)
-    _print_table(rows)
+    print_table(rows)
 
 
 @app.command()
@@ -168,16 +178,16 @@ def latency(
     from training.evaluation import latency as latencies
     from training.evaluation.gateway_parts import open_parts
 
-    with _config_errors():
+    with config_errors():
         stored = chosen(counterfact.load_10k(), edits=edits, seed=seed)
         texts = latencies.queries_of(stored, unrelated.load().traffic, count=queries)
         parts = open_parts(encoder=encoder, classifier=classifier)
-        with _progress() as on_progress:
+        with progress_bars() as on_progress:
             found = run_command(latencies.measure(parts, stored=stored, texts=texts, on_progress=on_progress))
     if json:
         print_json(found)
     else:
-        _print_table(latencies.rows(found))
+        print_table(latencies.rows(found))
 
 
 def calibrate_similarity(
@@ -191,7 +201,7 @@ def calibrate_similarity(
     from training.evaluation import similarity_calibration
     from training.evaluation.gateway_parts import open_encoder
 
-    with _config_errors(), Console(stderr=True).status("encoding and searching"):
+    with config_errors(), Console(stderr=True).status("encoding and searching"):
         opened = open_encoder(encoder)
         calibration = similarity_calibration.calibrate(
             encoder=opened,
@@ -205,33 +215,3 @@ def calibrate_similarity(
         )
         path = similarity_calibration.write(calibration, out)
     Console().print(f"wrote {path}: {calibration.provenance['at_threshold']}", soft_wrap=True)
-
-
-@contextmanager
-def _config_errors() -> Iterator[None]:
-    try:
-        yield
-    except ConfigError as error:
-        fail(error.message, EXIT_USAGE)
-
-
-@contextmanager
-def _progress() -> Iterator[OnProgress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield show
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    head, *rest = rows
-    table = Table(*head)
-    for row in rest:
-        table.add_row(*row)
-    Console().print(table)

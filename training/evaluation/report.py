@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,13 +15,12 @@ from matplotlib.figure import Figure
 from training.benchmarks.counterfact_hard import HELD_OUT_RELATIONS
 from training.evaluation.metrics import Rate, rate, reliability_bins
 from training.evaluation.outcomes import CaseOutcome, ProbeOutcome, RunFolder, RunSettings
+from training.evaluation.pages import Section, Table, write_pages
 from training.evaluation.summary import APART, Summary, best_is_right, curve_of, is_right, summarise
 
 matplotlib.use("agg")
 
 _WORST = 15
-_Table = Sequence[Sequence[str]]
-"""The first row is the head."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,14 +42,8 @@ def write_report(results: RunFolder) -> Report:
     summary = summarise(outcomes, seed=settings.seed)
     title = f"{settings.benchmark}: {settings.stored_edits:,} edits"
     sections = _sections(settings, summary, outcomes)
-    markdown = results.folder / "report.md"
-    page = results.folder / "report.html"
-    markdown.write_text(_markdown(title, sections), "utf-8")
-    page.write_text(_html(title, sections, _plots(outcomes)), "utf-8")
-    (results.folder / "summary.json").write_bytes(
-        msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
-    )
-    return Report(markdown=markdown, html=page, summary=summary)
+    pages = write_pages(results.folder, title, sections, _plots(outcomes), summary)
+    return Report(markdown=pages.markdown, html=pages.html, summary=summary)
 
 
 def shown(found: Rate) -> str:
@@ -87,11 +79,9 @@ def _short(found: Rate) -> str:
     return f"{found.value:.4f} ({found.total:,})" if found.total else "–"
 
 
-def _sections(
-    settings: RunSettings, summary: Summary, outcomes: Sequence[CaseOutcome]
-) -> list[tuple[str, _Table]]:
+def _sections(settings: RunSettings, summary: Summary, outcomes: Sequence[CaseOutcome]) -> list[Section]:
     sections = [
-        ("Run", _settings_table(settings)),
+        ("Run", settings_table(settings)),
         ("Result (95 % intervals: Wilson, bootstrap over cases)", _result_table(summary)),
         ("By kind of probe", _kinds_table(summary)),
     ]
@@ -103,13 +93,14 @@ def _sections(
     return sections
 
 
-def _settings_table(settings: RunSettings) -> _Table:
+def settings_table(settings: RunSettings) -> Table:
+    """What was run."""
     rows = msgspec.to_builtins(settings)
     decider = rows.pop("decider")
     return [("setting", "value"), *((name, str(value)) for name, value in {**rows, **decider}.items())]
 
 
-def _result_table(summary: Summary) -> _Table:
+def _result_table(summary: Summary) -> Table:
     harmonic = summary.harmonic
     return [
         ("metric", "value"),
@@ -126,7 +117,7 @@ def _result_table(summary: Summary) -> _Table:
     ]
 
 
-def _kinds_table(summary: Summary) -> _Table:
+def _kinds_table(summary: Summary) -> Table:
     rates: dict[str, dict[bool, Rate]] = defaultdict(dict)
     for one in summary.kinds:
         rates[one.kind][one.in_scope] = one.right
@@ -139,7 +130,7 @@ def _kinds_table(summary: Summary) -> _Table:
     return [("kind", "in scope: right edit fires", "out of scope: none fires", "all right"), *rows]
 
 
-def _false_fires(outcomes: Sequence[CaseOutcome]) -> _Table:
+def _false_fires(outcomes: Sequence[CaseOutcome]) -> Table:
     prompts = {case.case: f"{case.prompt} → {case.target_new}" for case in outcomes}
     found = [
         probe
@@ -162,7 +153,7 @@ def _false_fires(outcomes: Sequence[CaseOutcome]) -> _Table:
     ]
 
 
-def _misses(outcomes: Sequence[CaseOutcome]) -> _Table:
+def _misses(outcomes: Sequence[CaseOutcome]) -> Table:
     found = [
         (probe, case)
         for case in outcomes
@@ -229,39 +220,3 @@ def _draw_histogram(axes: matplotlib.axes.Axes, probes: Sequence[ProbeOutcome]) 
     axes.set_yscale("log")
     if largest:
         axes.legend(fontsize=7)
-
-
-def _markdown(title: str, sections: Sequence[tuple[str, _Table]]) -> str:
-    parts = [f"# {title}\n"]
-    for heading, (head, *rows) in sections:
-        parts.append(f"## {heading}\n")
-        parts.append(_markdown_row(head))
-        parts.append(_markdown_row(["---"] * len(head)))
-        parts += [_markdown_row(row) for row in rows]
-        parts.append("")
-    return "\n".join(parts)
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-
-def _html(title: str, sections: Sequence[tuple[str, _Table]], images: Sequence[str]) -> str:
-    parts = [
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>",
-        "<style>body{font:15px/1.5 system-ui;max-width:75rem;margin:2rem auto;padding:0 1rem}"
-        "table{border-collapse:collapse}img{max-width:100%}"
-        "td,th{border-bottom:1px solid #ccc;padding:.2rem .8rem;text-align:left}</style>",
-        f"<h1>{html.escape(title)}</h1>",
-    ]
-    for position, (heading, (head, *rows)) in enumerate(sections):
-        parts.append(f"<h2>{html.escape(heading)}</h2><table>{_html_row(head, 'th')}")
-        parts += [_html_row(row, "td") for row in rows]
-        parts.append("</table>")
-        if position == 1:
-            parts += [f"<p><img alt='plots' src='data:image/png;base64,{image}'></p>" for image in images]
-    return "\n".join(parts)
-
-
-def _html_row(cells: Sequence[str], tag: str) -> str:
-    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
