@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,7 +20,9 @@ from training.evaluation.asking import Form, Reply, ask_streamed, ask_whole
 from training.evaluation.http_namespace import HttpNamespace
 from training.evaluation.outcomes import RunSettings
 from training.evaluation.progress import OnProgress, silent
-from training.evaluation.teacher_forcing import TeacherForcing
+
+if TYPE_CHECKING:  # torch takes seconds, and over HTTP nothing is forced
+    from training.evaluation.teacher_forcing import TeacherForcing
 
 
 class AnswerOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,9 @@ from typing import Any
 import ctranslate2
 import numpy as np
 import numpy.typing as npt
+import torch
 from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from serac_gateway.config import GatewayConfig
 from serac_gateway.conversation import Query
@@ -65,42 +67,43 @@ class CTranslate2ForcedModel(ForcedModel):
 
 
 class TransformersForcedModel(ForcedModel):
-    """Any causal LM, by id or path."""
+    """Any causal LM, by id or path, read as `TransformersLanguageModel` reads it."""
 
     def __init__(self, id_or_path: str) -> None:
         """Load it. Raises what transformers raises: the gateway has opened the same model before."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(id_or_path)
-        self._model: Any = AutoModelForCausalLM.from_pretrained(id_or_path).eval()
+        tokenizer = AutoTokenizer.from_pretrained(id_or_path)
+        self._tokenizer: Any = tokenizer.backend_tokenizer
+        self._tokenizer.encode_special_tokens = True
+        self._start_ids = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._model: Any = AutoModelForCausalLM.from_pretrained(id_or_path).eval().to(self._device)
 
     def matches(self, prompt: str, target: str) -> list[bool]:
         """See `ForcedModel.matches`."""
-        import torch
-
-        head = self._tokenizer(prompt).input_ids
-        tail = self._tokenizer(target, add_special_tokens=False).input_ids
-        if len(head) + len(tail) > self._model.config.max_position_embeddings:
+        head_ids = self._tokenizer.encode(prompt, add_special_tokens=False).ids
+        tail_ids = self._tokenizer.encode(target, add_special_tokens=False).ids
+        ids_1L = torch.tensor([[*self._start_ids, *head_ids, *tail_ids]], device=self._device)
+        if ids_1L.shape[1] > self._model.config.max_position_embeddings:
             return []
         with torch.inference_mode():
-            logits_1LV = self._model(torch.tensor([[*head, *tail]])).logits
-        return _matches(logits_1LV[0].float().numpy(), tail)
+            logits_1LV = self._model(ids_1L, logits_to_keep=len(tail_ids) + 1).logits
+        return _matches(logits_1LV[0].float().cpu().numpy(), tail_ids)
 
 
 class TeacherForcing:
     """Forces right answers on the model that would have given them. Sync."""
 
-    def __init__(self, model: ForcedModel, *, shown: Shown, is_base_model: bool) -> None:
-        """Force on `model`.
+    def __init__(self, model: ForcedModel, *, shown: Shown, base: ForcedModel | None) -> None:
+        """Force on the model that would have answered.
 
         Args:
             model: The counterfactual model's weights.
             shown: What it is shown of an edit and a probe; the answer comes next.
-            is_base_model: The base model has the same weights, so it can be asked what it would say.
+            base: The base model's weights, which are shown the bare probe; None: they are not at hand.
         """
         self._model = model
         self._shown = shown
-        self._is_base_model = is_base_model
+        self._base = base
 
     def token_accuracy(self, fired: EditDraft | None, probe: Probe, answer: str) -> float | None:
         """The share of the answer's tokens that the model chooses, shown the edit that fired, if one did.
@@ -109,10 +112,11 @@ class TeacherForcing:
         too long for it.
         """
         target = answer if probe.verdict is None else ("Yes" if probe.verdict else "No")
-        if fired is None and not self._is_base_model:
+        model = self._base if fired is None else self._model
+        if model is None:
             return None
         prompt = probe.text if fired is None else self._shown(fired, probe)
-        found = self._model.matches(prompt, f" {target.strip()}")
+        found = model.matches(prompt, f" {target.strip()}")
         return sum(found) / len(found) if found else None
 
 
@@ -122,14 +126,12 @@ def open_teacher_forcing(config: GatewayConfig) -> TeacherForcing:
     Raises:
         ConfigError: The embedded model cannot be had.
     """
-    chosen = config.models.counterfactual
-    model: ForcedModel
-    if chosen is None:
-        model = CTranslate2ForcedModel(converted_gemma(config.data_path))
-    else:
-        model = TransformersForcedModel(chosen)
+    if config.models.counterfactual is not None:
+        chosen = TransformersForcedModel(config.models.counterfactual)
+        return TeacherForcing(chosen, shown=examples_and_case, base=None)
+    embedded = CTranslate2ForcedModel(converted_gemma(config.data_path))
     return TeacherForcing(
-        model, shown=examples_and_case, is_base_model=chosen is None and config.upstream.url is None
+        embedded, shown=examples_and_case, base=embedded if config.upstream.url is None else None
     )
 
 

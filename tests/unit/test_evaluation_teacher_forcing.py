@@ -1,0 +1,117 @@
+"""Teacher forcing on tiny models that are loaded as the gateway loads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from serac_gateway.edits import EditDraft
+from serac_gateway.language_models.base import LanguageModel, Sampling
+from serac_gateway.language_models.ctranslate2 import CTranslate2LanguageModel
+from serac_gateway.language_models.gguf_conversion import convert
+from serac_gateway.language_models.transformers import TransformersLanguageModel
+from tests.tiny_language_models import (
+    CONTEXT_TOKENS,
+    SLIDING_WINDOW,
+    saved_tiny_gemma,
+    tiny_gemma,
+    tiny_tokenizer,
+)
+from training.benchmarks.base import Probe
+from training.evaluation.teacher_forcing import (
+    CTranslate2ForcedModel,
+    ForcedModel,
+    TeacherForcing,
+    TransformersForcedModel,
+    case_alone,
+    examples_and_case,
+)
+
+PROMPT = "The river is"
+EDIT = EditDraft(prompt="Who heads Oru?", target_new="Ann", target_true="Ben")
+
+
+@pytest.fixture(scope="module", params=["transformers", "ctranslate2"])
+def models(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ForcedModel, LanguageModel]:
+    """A model to force on, and the same to generate with."""
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    if request.param == "transformers":
+        path = str(saved_tiny_gemma(folder))
+        return TransformersForcedModel(path), TransformersLanguageModel(path)
+    tokenizer = tiny_tokenizer()
+    convert(tiny_gemma(tokenizer), tokenizer, folder / "model")
+    return (
+        CTranslate2ForcedModel(folder / "model", window=SLIDING_WINDOW),
+        CTranslate2LanguageModel(
+            folder / "model", context_tokens=CONTEXT_TOKENS, sliding_window=SLIDING_WINDOW
+        ),
+    )
+
+
+def test_what_a_model_generates_greedily_matches_in_every_token(
+    models: tuple[ForcedModel, LanguageModel],
+) -> None:
+    forced, model = models
+    said = "".join(piece.text for piece in model.generate(PROMPT, Sampling(max_tokens=3)))
+    found = forced.matches(PROMPT, said)
+    assert len(found) == model.count_tokens(said) >= 1
+    assert found[0]
+    assert all(found)
+
+
+def test_what_it_would_not_say_does_not_match(models: tuple[ForcedModel, LanguageModel]) -> None:
+    forced, model = models
+    said = "".join(piece.text for piece in model.generate(PROMPT, Sampling(max_tokens=1)))
+    other = "q" if not said.startswith("q") else "z"
+    assert forced.matches(PROMPT, other) == [False]
+
+
+def test_a_prompt_beyond_the_window_gives_nothing(models: tuple[ForcedModel, LanguageModel]) -> None:
+    assert models[0].matches("q z " * CONTEXT_TOKENS, " Ann") == []
+
+
+class PrefixModel(ForcedModel):
+    """Chooses a target's token as long as `said` begins with what came so far; a token is a character."""
+
+    def __init__(self, say: Callable[[str], str]) -> None:
+        self._say = say
+        self.prompts: list[str] = []
+
+    def matches(self, prompt: str, target: str) -> list[bool]:
+        self.prompts.append(prompt)
+        return [one == other for one, other in zip(target, self._say(prompt).ljust(99), strict=False)]
+
+
+def probe(text: str, verdict: bool | None = None) -> Probe:
+    return Probe(kind="rephrase", text=text, in_scope=True, verdict=verdict)
+
+
+@pytest.mark.parametrize("shown", [examples_and_case, case_alone])
+def test_accuracy_is_the_share_of_tokens_given_the_edit_that_fired(
+    shown: Callable[[EditDraft, Probe], str],
+) -> None:
+    model = PrefixModel(lambda prompt: " Abn")
+    forcing = TeacherForcing(model, shown=shown, base=None)
+    assert forcing.token_accuracy(EDIT, probe("Oru is headed by?"), "Ann") == 0.75
+    (prompt,) = model.prompts
+    assert "Who heads Oru?" in prompt
+    assert prompt.rstrip().endswith("Question: Oru is headed by?\nAnswer:")
+
+
+def test_without_an_edit_the_base_model_is_asked_the_bare_probe() -> None:
+    base = PrefixModel(lambda prompt: " Ben")
+    forcing = TeacherForcing(PrefixModel(lambda prompt: ""), shown=case_alone, base=base)
+    assert forcing.token_accuracy(None, probe("Oru is headed by"), "Ann") == 0.5  # the space, and the n
+    assert base.prompts == ["Oru is headed by"]
+    unknown = TeacherForcing(base, shown=case_alone, base=None)
+    assert unknown.token_accuracy(None, probe("Oru is headed by"), "Ann") is None
+
+
+def test_yes_no_probes_are_forced_with_yes_or_no() -> None:
+    forcing = TeacherForcing(PrefixModel(lambda prompt: " No"), shown=examples_and_case, base=None)
+    assert forcing.token_accuracy(EDIT, probe("Does Ben head Oru?", verdict=False), "Ann") == 1.0
+    assert forcing.token_accuracy(EDIT, probe("Does Ann head Oru?", verdict=True), "Ann") == 0.25
