@@ -22,6 +22,7 @@ from serac_gateway.classifiers.similarity import SimilarityClassifier
 from serac_gateway.config import UPSTREAM_API_KEY_VARIABLE, GatewayConfig
 from serac_gateway.counterfactual.base import CounterfactualModel
 from serac_gateway.counterfactual.prompted import PromptedCounterfactualModel
+from serac_gateway.counterfactual.trained import TrainedCounterfactualModel
 from serac_gateway.editing import Editor
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.encoders.onnx import open_embedded_encoder
@@ -34,6 +35,7 @@ from serac_gateway.http.proxy import DataPlane
 from serac_gateway.indexes.base import EditIndex
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.indexes.faiss_gpu import CudaDevice, FaissGpuIndex, cuda_device_count
+from serac_gateway.language_models.adapters import is_adapter
 from serac_gateway.language_models.opening import open_language_model
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
@@ -47,6 +49,7 @@ from serac_gateway.upstream.http import HttpUpstream
 log = logging.getLogger(__name__)
 
 SHIPPED_CLASSIFIER = Path(__file__).parent / "weights" / "scope-classifier"
+SHIPPED_ADAPTER = Path(__file__).parent / "weights" / "counterfactual-adapter"
 
 OnProgress = Callable[[str, str], None]
 """Told the part that is being loaded, and what it is doing."""
@@ -67,14 +70,30 @@ def open_models(config: GatewayConfig, on_progress: OnProgress = lambda part, te
         ConfigError: Weights are missing, damaged or do not fit together.
     """
     encoder, classifier = open_decision_models(config, on_progress)
-    language_model = open_language_model(
-        config.models.counterfactual, config.data_path, lambda text: on_progress("counterfactual model", text)
-    )
     return Models(
         encoder=encoder,
         classifier=classifier,
-        counterfactual=PromptedCounterfactualModel(language_model),
+        counterfactual=open_counterfactual_model(
+            config, lambda text: on_progress("counterfactual model", text)
+        ),
     )
+
+
+def open_counterfactual_model(
+    config: GatewayConfig, on_progress: Callable[[str], None] = lambda text: None
+) -> CounterfactualModel:
+    """The embedded Gemma with the adapter that is named or else shipped; or any other model, shown examples.
+
+    Raises:
+        ConfigError: The model or the adapter is missing, damaged, or they do not fit together.
+    """
+    named = config.models.counterfactual
+    adapter = SHIPPED_ADAPTER if named is None else Path(named)
+    if is_adapter(adapter):
+        return TrainedCounterfactualModel(
+            open_language_model(None, config.data_path, on_progress, adapter=adapter)
+        )
+    return PromptedCounterfactualModel(open_language_model(named, config.data_path, on_progress))
 
 
 def open_decision_models(

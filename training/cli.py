@@ -26,7 +26,9 @@ from training.evaluation import cli as evaluation
 from training.scope_classifier import TrainingError
 from training.scope_run import OnProgress, Own
 
-app = typer.Typer(no_args_is_help=True, help="Train, calibrate and measure the scope classifier.")
+app = typer.Typer(
+    no_args_is_help=True, help="Train and measure the scope classifier and the counterfactual model."
+)
 app.add_typer(evaluation.app, name="evaluate")
 app.command()(evaluation.calibrate_similarity)
 
@@ -42,6 +44,11 @@ Traffic = Annotated[
 
 DEFAULT_CONFIG = Path("configs/training/scope.toml")
 DEFAULT_RUN = Path("runs/scope")
+
+AdapterConfig = Annotated[Path, typer.Option("--config", help="The run's configuration.")]
+AdapterOut = Annotated[Path, typer.Option(help="The folder with the adapter.")]
+DEFAULT_ADAPTER_CONFIG = Path("configs/training/counterfactual.toml")
+DEFAULT_ADAPTER_RUN = Path("runs/counterfactual")
 
 
 @app.command()
@@ -122,6 +129,60 @@ def explain_errors(
             row.set_name,
         )
     Console().print(table)
+
+
+@app.command()
+def counterfactual(config: AdapterConfig = DEFAULT_ADAPTER_CONFIG, run: Run = DEFAULT_ADAPTER_RUN) -> None:
+    """Train the counterfactual model's adapter; continues where a stopped run was."""
+    from training import counterfactual_run
+
+    with _errors(), _progress("training") as on_progress:
+        trained = counterfactual_run.train(
+            counterfactual_run.load_config(config), run, on_progress=on_progress
+        )
+    Console().print(
+        f"{trained.steps} steps, loss {trained.mean_loss:.4f}: {trained.checkpoint}", soft_wrap=True
+    )
+
+
+@app.command("counterfactual-export")
+def counterfactual_export(
+    config: AdapterConfig = DEFAULT_ADAPTER_CONFIG,
+    run: Run = DEFAULT_ADAPTER_RUN,
+    out: AdapterOut = DEFAULT_ADAPTER_RUN / "adapter",
+) -> None:
+    """Write the run's last checkpoint as the adapter that ships: float16, with card and notice."""
+    from training import counterfactual_run
+
+    with _errors():
+        counterfactual_run.export(counterfactual_run.load_config(config), run, out)
+    Console().print(f"wrote {out}", soft_wrap=True)
+
+
+@app.command("counterfactual-validate")
+def counterfactual_validate(
+    config: AdapterConfig = DEFAULT_ADAPTER_CONFIG,
+    run: Run = DEFAULT_ADAPTER_RUN,
+    adapter: AdapterOut = DEFAULT_ADAPTER_RUN / "adapter",
+    raw: Annotated[bool, typer.Option(help="Measure the model without an adapter.")] = False,
+    answers: Annotated[Path | None, typer.Option(help="Write every answer here, NDJSON.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print rows as JSON.")] = False,
+) -> None:
+    """Answer the held-out examples greedily in int8, and count what is right, by form."""
+    from training import counterfactual_run
+    from training.counterfactual_report import answer_table, write_answers
+    from training.counterfactual_validation import summary
+
+    with _errors(), _progress("validating") as on_progress:
+        outcomes = counterfactual_run.validate(
+            counterfactual_run.load_config(config), run, None if raw else adapter, on_progress=on_progress
+        )
+    if answers is not None:
+        write_answers(answers, outcomes)
+    if json:
+        print_json(summary(outcomes))
+        return
+    Console().print(answer_table(summary(outcomes)))
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ _LAST_ARTICLE = re.compile(r"(?:^|(?<=\s))(?:an?|the)\s+$", re.IGNORECASE)
 _FUNCTION_WORDS = frozenset(
     _WORD.findall(
         "a an and are as at by for from he her his in into is it its of on or she that the their they this to"
-        " was were with"
+        " was were with yes no not true false correct wrong right sure am i only know please sorry"
     )
 )
 _CLAIM = re.compile(
@@ -32,11 +32,11 @@ def target_end(text: str, target: str) -> tuple[int, int] | None:
     Case, accents' encoding, articles, punctuation and white space do not count; words do, whole ones. A
     target without any word (punctuation only) is looked for as it is.
     """
-    wanted = [word for word, _, _ in _words(target)]
+    wanted = [word for word, _, _ in word_spans(target)]
     if not wanted:
         at = text.find(target.strip())
         return None if at < 0 else (at, at + len(target.strip()))
-    found = _words(text)
+    found = word_spans(text)
     for first in range(len(found) - len(wanted) + 1):
         span = found[first : first + len(wanted)]
         if [word for word, _, _ in span] == wanted:
@@ -57,8 +57,8 @@ def tells_more(text: str, known: str) -> bool:
 
     Its last word is not looked at where it may still be growing.
     """
-    allowed = _FUNCTION_WORDS | {word for word, _, _ in _words(known)}
-    return any(word not in allowed for word, _, end in _words(text) if end < len(text))
+    allowed = _FUNCTION_WORDS | {word for word, _, _ in word_spans(known)}
+    return any(word not in allowed for word, _, end in word_spans(text) if end < len(text))
 
 
 def is_claim(text: str) -> bool:
@@ -78,10 +78,15 @@ def claim_verdict(text: str, edit: Edit) -> bool | None:
     return None
 
 
-def _words(text: str) -> list[tuple[str, int, int]]:
-    """Words as they are compared, with their place in `text`; articles are left out unless they are all."""
+def is_article(text: str) -> bool:
+    """Whether `text` is an article and nothing else."""
+    return text.strip().casefold() in _ARTICLES
+
+
+def word_spans(text: str, *, articles: bool = False) -> list[tuple[str, int, int]]:
+    """Words as they are compared, with their place in `text`; without `articles` only if there are others."""
     words = [
         (unicodedata.normalize("NFKC", match.group()).casefold(), match.start(), match.end())
         for match in _WORD.finditer(text)
     ]
-    return [word for word in words if word[0] not in _ARTICLES] or words
+    return words if articles else [word for word in words if word[0] not in _ARTICLES] or words

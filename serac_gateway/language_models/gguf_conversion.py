@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeli
 from transformers.utils import logging as transformers_logging
 
 from serac_gateway.language_models.activation_smoothing import smooth_activations
+from serac_gateway.language_models.adapters import merge_adapter
 
 
 def load_gguf(path: Path) -> tuple[Any, Any]:
@@ -30,10 +31,19 @@ def load_gguf(path: Path) -> tuple[Any, Any]:
     return model.eval(), tokenizer
 
 
-def convert_gguf(path: Path, target: Path, on_progress: Callable[[str], None]) -> None:
-    """Write the folder `target` with the int8 model and its tokenizer.json."""
+def convert_gguf(
+    path: Path, target: Path, on_progress: Callable[[str], None], *, adapter: Path | None = None
+) -> None:
+    """Write the folder `target` with the int8 model, `adapter` merged in, and its tokenizer.json.
+
+    Raises:
+        ConfigError: The adapter is damaged or belongs to another model.
+    """
     on_progress("unpacking the weights")
     model, tokenizer = load_gguf(path)
+    if adapter is not None:
+        on_progress("merging the adapter")
+        merge_adapter(model, adapter)
     on_progress("converting to int8")
     convert(model, tokenizer, target)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from serac_gateway.errors import ConfigError, ModelUnavailableError
+from serac_gateway.language_models.adapters import merge_adapter
 from serac_gateway.language_models.base import LanguageModel, Piece, Sampling
 from serac_gateway.language_models.pieces import answer_room, pieces
 
@@ -18,11 +20,11 @@ MAX_CONTEXT_TOKENS = 8_192
 class TransformersLanguageModel(LanguageModel):
     """Runs in torch: bfloat16 on the GPU if there is one, else float32 (faster on a CPU, and exact)."""
 
-    def __init__(self, id_or_path: str) -> None:
-        """Load the model.
+    def __init__(self, id_or_path: str, *, adapter: Path | None = None) -> None:
+        """Load the model, with `adapter` merged in.
 
         Raises:
-            ConfigError: There is no such model here, or it cannot be read.
+            ConfigError: There is no such model or adapter here, or it cannot be read.
         """
         self._name = id_or_path
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -39,6 +41,8 @@ class TransformersLanguageModel(LanguageModel):
             raise ConfigError(
                 f"language model {id_or_path!r} has no tokenizer.json; convert its tokenizer first"
             )
+        if adapter is not None:
+            merge_adapter(model, adapter)
         self._model = model.to(self._device).eval()
         self._tokenizer = tokenizer.backend_tokenizer
         self._tokenizer.encode_special_tokens = True  # control tokens in a prompt are text

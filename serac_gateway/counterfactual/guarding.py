@@ -1,0 +1,88 @@
+"""Lets through of a model's answer, as it is generated, only what the edit and the query say.
+
+A small model misspells and makes up. What has been streamed cannot be taken back, so text is held until it is
+known to be harmless: words that edit or query contain, or function words, pass at once; what may be the
+beginning of the target is held until the target is whole, and then given in the editor's own spelling. At the
+first word that nobody said, the target takes its place and the answer ends. So every answer contains the
+target exactly, whatever the model does, and no word that was not given to it.
+"""
+
+from __future__ import annotations
+
+from serac_gateway.counterfactual.checking import is_article, led_in, target_end, tells_more, word_spans
+
+
+class GuardedAnswer:
+    """Fed with the text of an answer to an edit with the answer `target`; gives back what may be shown."""
+
+    def __init__(self, target: str, *, known: str) -> None:
+        """`known` is all that edit and query say, the target included."""
+        self._target = target.strip()
+        self._target_words = [word for word, _, _ in word_spans(self._target)]
+        self._known = known
+        self._said = ""
+        self._shown = 0
+        """How much of `_said` has been given out."""
+        self._tail_from: int | None = None
+        """Where `_said` goes on after the target."""
+        self.ended = False
+        """Whether the answer is over; no more text is of use."""
+
+    def feed(self, text: str) -> str:
+        """What may be shown now that `text` has come."""
+        self._said = (self._said + text) if self._said else text.lstrip()
+        if self.ended:
+            return ""
+        if self._tail_from is not None:
+            self.ended = tells_more(self._said[self._tail_from :], self._known)
+            return ""
+        place = target_end(self._said, self._target)
+        # At the very end of the text the target's last word may still be growing.
+        if place is not None and place[1] < len(self._said):
+            return self._with_target(place)
+        if tells_more(self._said, self._known):
+            return self._instead()
+        return self._harmless()
+
+    def finish(self) -> str:
+        """What is still to be shown, now that the model has ended."""
+        if self.ended:
+            return ""
+        self.ended = True
+        if self._tail_from is not None:
+            tail = self._said[self._tail_from :]
+            return "" if tells_more(f"{tail} ", self._known) else tail.rstrip()
+        place = target_end(self._said, self._target)
+        if place is None or tells_more(f"{self._said[: place[0]]} ", self._known):
+            return self._instead()
+        return self._with_target(place)
+
+    def _with_target(self, place: tuple[int, int]) -> str:
+        if tells_more(f"{self._said[: place[0]]} ", self._known):
+            return self._instead()
+        lead = self._said[self._shown : place[0]]
+        self._tail_from = place[1]
+        self.ended = self.ended or tells_more(self._said[place[1] :], self._known)
+        if self.ended and self._shown == 0 and is_article(lead):
+            lead = ""  # "The Sydney Opera House": the article belonged to what is cut off
+        return led_in(lead, self._target)
+
+    def _instead(self) -> str:
+        """The target in place of what is held."""
+        self.ended = True
+        apart = self._shown == 0 or self._said[self._shown - 1].isspace()
+        return self._target if apart else f" {self._target}"
+
+    def _harmless(self) -> str:
+        """Whole words, up to what could be the beginning of the target or an article before it."""
+        words = word_spans(self._said, articles=True)
+        whole = [one for one in words if one[2] < len(self._said)]
+        hold_from = whole[-1][2] if whole else 0
+        for count in range(len(whole)):
+            tail = [word for word, _, _ in whole[count:] if not is_article(word)]
+            if tail == self._target_words[: len(tail)]:
+                hold_from = whole[count][1]
+                break
+        shown = self._said[self._shown : hold_from] if hold_from > self._shown else ""
+        self._shown += len(shown)
+        return shown

@@ -1,0 +1,78 @@
+"""Fits prompts into the model's window and answers into the client's limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+
+from serac_gateway.conversation import Query
+from serac_gateway.edits import Edit
+from serac_gateway.language_models.base import LanguageModel, Piece, Sampling
+from serac_gateway.language_models.stop_texts import StopTexts
+
+MAX_FIELD_CHARS = 480
+"""Of an edit or a query in a prompt; longer ones lose their middle."""
+MAX_TARGET_TOKENS = 48
+"""A longer target is no answer to generate but a text to give: it is given as it is."""
+_MIN_FIELD_CHARS = 30
+_MAX_PROMPT_TOKENS = 440
+"""Longer fields are shortened to it: a prompt within one attention window (512) is read in 0.2 s."""
+_ANSWER_TOKENS = MAX_TARGET_TOKENS + 32
+
+
+def fitting_prompt(make_prompt: Callable[..., str], edit: Edit, query: Query, model: LanguageModel) -> str:
+    """`make_prompt(edit, query, field_chars=…)` with fields as long as the model's window allows."""
+    limit = min(_MAX_PROMPT_TOKENS, model.context_tokens - _ANSWER_TOKENS)
+    field_chars = MAX_FIELD_CHARS
+    while True:
+        prompt = make_prompt(edit, query, field_chars=field_chars)
+        if field_chars <= _MIN_FIELD_CHARS or model.count_tokens(prompt) <= limit:
+            return prompt
+        field_chars //= 2
+
+
+def limited(texts: Iterable[str], sampling: Sampling, model: LanguageModel) -> Iterator[Piece]:
+    """`texts` as pieces, cut before the first stop text and after `max_tokens`; the last has its reason."""
+    stop_texts = StopTexts(sampling.stop)
+    used = 0
+    for text in texts:
+        shown = stop_texts.feed(text)
+        room = sampling.max_tokens - used
+        tokens = model.count_tokens(shown)
+        if tokens > room:
+            cut = _cut(shown, room, model)
+            yield Piece(text=cut, tokens=model.count_tokens(cut), finish_reason="length")
+            return
+        used += tokens
+        if stop_texts.reached:
+            yield Piece(text=shown, tokens=tokens, finish_reason="stop")
+            return
+        if shown:
+            yield Piece(text=shown, tokens=tokens)
+    rest = stop_texts.finish()
+    cut = _cut(rest, sampling.max_tokens - used, model)
+    yield Piece(text=cut, tokens=model.count_tokens(cut), finish_reason="stop" if cut == rest else "length")
+
+
+def _cut(text: str, tokens: int, model: LanguageModel) -> str:
+    """The longest beginning of `text` of no more than `tokens`."""
+    if model.count_tokens(text) <= tokens:
+        return text
+    fits, too_long = 0, len(text)
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        if model.count_tokens(text[:middle]) <= tokens:
+            fits = middle
+        else:
+            too_long = middle
+    return text[:fits]
+
+
+def without_leading_space(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """The pieces without the space that a prompt's continuation begins with."""
+    begun = False
+    for piece in pieces:
+        text = piece.text if begun else piece.text.lstrip()
+        begun = begun or bool(text)
+        yield msgspec.structs.replace(piece, text=text)

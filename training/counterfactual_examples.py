@@ -1,0 +1,58 @@
+"""An example for the counterfactual model: an edit, a query with its context, and the right answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from serac_gateway.conversation import Query
+from serac_gateway.edits import EditKind
+
+
+class Example(msgspec.Struct, frozen=True, kw_only=True):
+    """One example. Its `kind`, `prompt` and `target_new` are an edit's: prompts are made of it as of one."""
+
+    prompt: str
+    target_new: str
+    text: str
+    """The query."""
+    answer: str
+    form: str
+    """How the query asks, for reports: "question", "cloze", "yes-no", …"""
+    kind: EditKind = EditKind.FACT
+    context: tuple[str, ...] = ()
+    source: str = "own"
+    """The set it comes from."""
+
+    @property
+    def query(self) -> Query:
+        """What serving would show of the query."""
+        return Query(text=self.text, context=self.context)
+
+    @property
+    def is_agreement(self) -> bool | None:
+        """Whether the answer agrees (yes) or not (no); None: it is neither."""
+        if self.form == "suppression":
+            return None
+        first = self.answer.split(",")[0].split(".")[0].split(":")[0]
+        return {"Yes": True, "No": False}.get(first)
+
+
+def save_examples(path: Path, examples: Sequence[Example]) -> None:
+    """Write examples as JSON Lines."""
+    encoder = msgspec.json.Encoder()
+    with path.open("wb") as out:
+        for example in examples:
+            out.write(encoder.encode(example) + b"\n")
+
+
+def load_examples(path: Path) -> list[Example]:
+    """Read examples written by `save_examples`.
+
+    Raises:
+        msgspec.ValidationError: A line lacks a column; the error names it.
+    """
+    decoder = msgspec.json.Decoder(Example)
+    return [decoder.decode(line) for line in path.read_bytes().splitlines() if line.strip()]
