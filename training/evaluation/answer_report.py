@@ -12,10 +12,13 @@ from pathlib import Path
 import msgspec
 from matplotlib.figure import Figure
 
+from serac_gateway.edits import EditKind
+from serac_gateway.routing import Route
 from training.benchmarks.counterfact_hard import HELD_OUT_RELATIONS
 from training.evaluation.answer_metrics import new_words
 from training.evaluation.answer_outcomes import AnswerFolder, CaseAnswers, ProbeAnswer
 from training.evaluation.answer_summary import AnswerSummary, Pair, is_leak, is_right, summarise
+from training.evaluation.answer_times import ANSWERED_HERE
 from training.evaluation.metrics import Rate
 from training.evaluation.outcomes import RunSettings
 from training.evaluation.pages import Section, Table, write_pages
@@ -84,7 +87,7 @@ def _brief(found: Rate) -> str:
 
 def _answer_times(summary: AnswerSummary) -> tuple[str, str]:
     for times in summary.times:
-        if times.replies == "counterfactual":
+        if times.replies == Route.COUNTERFACTUAL:
             return _number(times.first_token_median_ms), _number(times.total_median_ms)
     return "–", "–"
 
@@ -107,7 +110,7 @@ def _sections(settings: RunSettings, summary: AnswerSummary, cases: Sequence[Cas
     wrong = [pair for pair in asked if pair[0].in_scope and pair[0].kind != "generation"]
     wrong = [pair for pair in wrong if not is_right(pair[0])]
     changed = [pair for pair in asked if not is_right(pair[0]) and not pair[0].in_scope]
-    leaked = [pair for pair in asked if pair[1].edit_kind == "suppression" and is_leak(*pair)]
+    leaked = [pair for pair in asked if pair[1].edit_kind is EditKind.SUPPRESSION and is_leak(*pair)]
     sections.append((f"Wrong answers, {min(_LISTED, len(wrong))} of {len(wrong)}", _replies(wrong[:_LISTED])))
     sections.append(
         (f"Replies that changed, {min(_LISTED, len(changed))} of {len(changed)}", _replies(changed[:_LISTED]))
@@ -147,11 +150,8 @@ def _result_table(summary: AnswerSummary) -> Table:
 
 def _kinds_table(summary: AnswerSummary) -> Table:
     return [
-        ("kind", "right is", "right"),
-        *(
-            (one.kind, "the new answer" if one.in_scope else "no change", shown(one.right))
-            for one in summary.kinds
-        ),
+        ("kind", "must fire", "right"),
+        *((one.kind, "yes" if one.in_scope else "no", shown(one.right)) for one in summary.kinds),
     ]
 
 
@@ -207,7 +207,7 @@ def _replies(pairs: Sequence[Pair]) -> Table:
 
 def _to_read(asked: Sequence[Pair], *, seed: int) -> Table:
     """Answers made here, drawn at random, with the words that neither query nor edit holds."""
-    here = [pair for pair in asked if pair[0].route in ("counterfactual", "in_context")]
+    here = [pair for pair in asked if pair[0].route in ANSWERED_HERE]
     drawn = random.Random(seed).sample(here, min(ANSWERS_TO_READ, len(here)))
     return [
         ("query", "edit", "reply", "new words"),

@@ -12,11 +12,15 @@ from serac_gateway.edits import EditKind
 from serac_gateway.routing import Route
 from training.evaluation.answer_metrics import contains_answer, leaks, n_gram_entropy, verdict
 from training.evaluation.answer_outcomes import CaseAnswers, ProbeAnswer
+from training.evaluation.answer_times import (
+    ANSWERED_HERE,
+    RouteShare,
+    Times,
+    routes_taken,
+    times_by_route,
+)
 from training.evaluation.metrics import Rate, bootstrap_interval, median, percentile, rate
 from training.evaluation.summary import Interval, KindRate
-
-SHORT_ANSWER_TOKENS = 16
-_ANSWERED_HERE = (Route.COUNTERFACTUAL, Route.IN_CONTEXT)
 
 Pair = tuple[ProbeAnswer, CaseAnswers]
 
@@ -28,26 +32,6 @@ class PortabilityRate(msgspec.Struct, frozen=True, kw_only=True):
     right: Rate
     uncontested: Rate
     """Of those whose premises no other stored edit changes."""
-
-
-class RouteShare(msgspec.Struct, frozen=True, kw_only=True):
-    """How many probes of a group took a route."""
-
-    group: str
-    route: str
-    share: Rate
-
-
-class Times(msgspec.Struct, frozen=True, kw_only=True):
-    """How long replies of one route took, in milliseconds; NaN where nothing was timed."""
-
-    replies: str
-    count: int
-    first_token_median_ms: float
-    first_token_p95_ms: float
-    total_median_ms: float
-    total_p95_ms: float
-    tokens_median: float
 
 
 class AnswerSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +105,7 @@ def summarise(cases: Sequence[CaseAnswers], *, seed: int = 0) -> AnswerSummary:
     unchanged = [pair for pair in asked if not pair[0].in_scope]
     with_truth = [probe for probe, _ in unchanged if probe.answers]
     suppressed = [pair for pair in asked if pair[1].edit_kind is EditKind.SUPPRESSION and pair[0].in_scope]
-    here = [probe for probe, _ in asked if probe.route in _ANSWERED_HERE]
+    here = [probe for probe, _ in asked if probe.route in ANSWERED_HERE]
     words = [float(len(probe.reply.split())) for probe in here]
 
     def mean(value: Callable[[ProbeAnswer], float | None]) -> Interval:
@@ -133,7 +117,7 @@ def summarise(cases: Sequence[CaseAnswers], *, seed: int = 0) -> AnswerSummary:
         reliability_own=_right(prompts, own_only=True),
         generalization_own=_right(rephrased, own_only=True),
         right_when_answered_here=_right(
-            [pair for pair in (*prompts, *rephrased) if pair[0].route in _ANSWERED_HERE]
+            [pair for pair in (*prompts, *rephrased) if pair[0].route in ANSWERED_HERE]
         ),
         verdicts=_right([pair for pair in asked if pair[0].verdict is not None]),
         locality=_right([pair for pair in unchanged if not pair[0].contested]),
@@ -150,12 +134,12 @@ def summarise(cases: Sequence[CaseAnswers], *, seed: int = 0) -> AnswerSummary:
         forced_reliability=mean(lambda probe: probe.token_accuracy if _is_prompt(probe) else None),
         forced_generalization=mean(lambda probe: probe.token_accuracy if _is_rephrased(probe) else None),
         forced_portability=mean(lambda probe: probe.token_accuracy if probe.entailed else None),
-        fluency=mean(lambda probe: n_gram_entropy(probe.reply) if probe.route in _ANSWERED_HERE else None),
+        fluency=mean(lambda probe: n_gram_entropy(probe.reply) if probe.route in ANSWERED_HERE else None),
         fluency_base=mean(lambda probe: n_gram_entropy(probe.reply) if probe.route == Route.BASE else None),
         answer_words_median=median(words),
         answer_words_p95=percentile(words, 95),
-        routes=_routes(asked),
-        times=_times(asked),
+        routes=routes_taken([probe for probe, _ in asked]),
+        times=times_by_route([probe for probe, _ in asked]),
         kinds=_kinds(asked),
     )
 
@@ -207,42 +191,6 @@ def _any_right(cases: Sequence[CaseAnswers], *, contested_too: bool) -> Rate:
             if probes and (contested_too or not any(probe.contested for probe in probes))
         ]
     )
-
-
-def _routes(asked: Sequence[Pair]) -> tuple[RouteShare, ...]:
-    groups: dict[str, list[str]] = defaultdict(list)
-    for probe, _ in asked:
-        name = "entailed" if probe.entailed else "must fire" if probe.in_scope else "must not fire"
-        groups[name].append(probe.route)
-    return tuple(
-        RouteShare(group=group, route=route, share=rate([one == route for one in taken]))
-        for group, taken in sorted(groups.items())
-        for route in sorted(set(taken))
-    )
-
-
-def _times(asked: Sequence[Pair]) -> tuple[Times, ...]:
-    by_route: dict[str, list[ProbeAnswer]] = defaultdict(list)
-    for probe, _ in asked:
-        by_route[probe.route].append(probe)
-        if probe.route in _ANSWERED_HERE and 0 < (probe.tokens or 0) <= SHORT_ANSWER_TOKENS:
-            by_route[f"{probe.route}, up to {SHORT_ANSWER_TOKENS} tokens"].append(probe)
-    return tuple(
-        Times(
-            replies=name,
-            count=len(probes),
-            first_token_median_ms=median(_timed(probes)),
-            first_token_p95_ms=percentile(_timed(probes), 95),
-            total_median_ms=median([probe.total_ms for probe in probes]),
-            total_p95_ms=percentile([probe.total_ms for probe in probes], 95),
-            tokens_median=median([float(probe.tokens) for probe in probes if probe.tokens is not None]),
-        )
-        for name, probes in sorted(by_route.items())
-    )
-
-
-def _timed(probes: Sequence[ProbeAnswer]) -> list[float]:
-    return [probe.first_token_ms for probe in probes if probe.first_token_ms is not None]
 
 
 def _kinds(asked: Sequence[Pair]) -> tuple[KindRate, ...]:

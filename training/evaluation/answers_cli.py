@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 from rich.console import Console
 
 from serac_gateway.cli.console import print_json
 from serac_gateway.cli.console import run as run_command
+from training.benchmarks.base import Benchmark
+from training.evaluation.answering import AnswerOptions, run_answers
+from training.evaluation.progress import OnProgress
 from training.evaluation.terminal import config_errors, print_table, progress_bars
+
+if TYPE_CHECKING:
+    from training.evaluation.answer_outcomes import AnswerFolder
+    from training.evaluation.teacher_forcing import TeacherForcing
 
 RUNS = Path("runs/evaluation")
 
@@ -55,51 +63,31 @@ def answers(
 ) -> None:
     """What users are answered, by real requests to a gateway: right, unchanged, quick; and a report."""
     from training.benchmarks.catalogue import open_benchmark
-    from training.evaluation.answer_outcomes import AnswerFolder
     from training.evaluation.answer_report import answer_rows, write_answer_report
-    from training.evaluation.answering import AnswerOptions, run_answers
 
     if url is not None and (config is not None or threshold is not None):
         raise typer.BadParameter("--config and --threshold are of a gateway started here, not of --url")
+    options = AnswerOptions(
+        given_edit=given_edit,
+        as_completion=clozes_as is ClozesAs.COMPLETION,
+        max_tokens=max_tokens,
+        at_once=at_once,
+    )
     with config_errors(), progress_bars() as on_progress:
-        opened = open_benchmark(benchmark, path)
-        folder = out or RUNS / _name(benchmark, edits, ask, seed, url, given_edit, clozes_as)
-
-        async def measured() -> AnswerFolder:
-            async with AsyncExitStack() as stack:
-                about, forcing = {"gateway": url or ""}, None
-                if url is None:
-                    from training.evaluation.gateway_in_process import gateway_in_process, started_with
-                    from training.evaluation.teacher_forcing import open_teacher_forcing
-
-                    started = started_with(config, threshold=threshold)
-                    address = await stack.enter_async_context(gateway_in_process(started))
-                    forcing = open_teacher_forcing(started) if forced else None
-                    about = {
-                        "gateway": "in process",
-                        "config": str(config or "embedded defaults"),
-                        "scope_threshold": "calibrated" if threshold is None else str(threshold),
-                    }
-                return await run_answers(
-                    opened,
-                    url or address,
-                    folder,
-                    options=AnswerOptions(
-                        given_edit=given_edit,
-                        as_completion=clozes_as is ClozesAs.COMPLETION,
-                        max_tokens=max_tokens,
-                        at_once=at_once,
-                    ),
-                    about=about,
-                    edits=edits,
-                    ask=ask,
-                    seed=seed,
-                    path=path,
-                    forcing=forcing,
-                    on_progress=on_progress,
-                )
-
-        results = run_command(measured())
+        chosen = _Chosen(
+            benchmark=open_benchmark(benchmark, path),
+            path=path,
+            edits=edits,
+            ask=ask,
+            seed=seed,
+            options=options,
+        )
+        folder = out or RUNS / chosen.folder_name(over_http=url is not None)
+        if url is not None:
+            measuring = _measured(chosen, url, folder, on_progress)
+        else:
+            measuring = _measured_here(chosen, config, threshold, forced, folder, on_progress)
+        results = run_command(measuring)
         written = write_answer_report(results)
     if json:
         print_json(written.summary)
@@ -108,23 +96,71 @@ def answers(
     Console().print(f"report: {written.markdown} and {written.html}", soft_wrap=True)
 
 
-def _name(
-    benchmark: str,
-    edits: int | None,
-    ask: int | None,
-    seed: int,
-    url: str | None,
-    given_edit: bool,
-    clozes_as: ClozesAs,
-) -> str:
-    parts = (
-        "answers",
-        benchmark,
-        str(edits or "all"),
-        f"ask{ask}" if ask else "",
-        f"seed{seed}",
-        "given-edit" if given_edit else "",
-        "completion" if clozes_as is ClozesAs.COMPLETION else "",
-        "http" if url else "",
+class _Chosen(msgspec.Struct, frozen=True, kw_only=True):
+    """What to measure."""
+
+    benchmark: Benchmark
+    path: Path | None
+    edits: int | None
+    ask: int | None
+    seed: int
+    options: AnswerOptions
+
+    def folder_name(self, *, over_http: bool) -> str:
+        parts = (
+            "answers",
+            self.benchmark.name,
+            str(self.edits or "all"),
+            f"ask{self.ask}" if self.ask else "",
+            f"seed{self.seed}",
+            "given-edit" if self.options.given_edit else "",
+            "completion" if self.options.as_completion else "",
+            "http" if over_http else "",
+        )
+        return "-".join(part for part in parts if part)
+
+
+async def _measured(
+    chosen: _Chosen,
+    url: str,
+    folder: Path,
+    on_progress: OnProgress,
+    *,
+    about: Mapping[str, str] | None = None,
+    forcing: TeacherForcing | None = None,
+) -> AnswerFolder:
+    return await run_answers(
+        chosen.benchmark,
+        url,
+        folder,
+        options=chosen.options,
+        about=about or {"gateway": url},
+        edits=chosen.edits,
+        ask=chosen.ask,
+        seed=chosen.seed,
+        path=chosen.path,
+        forcing=forcing,
+        on_progress=on_progress,
     )
-    return "-".join(part for part in parts if part)
+
+
+async def _measured_here(
+    chosen: _Chosen,
+    config: Path | None,
+    threshold: float | None,
+    forced: bool,
+    folder: Path,
+    on_progress: OnProgress,
+) -> AnswerFolder:
+    from training.evaluation.gateway_in_process import gateway_in_process, started_with
+    from training.evaluation.teacher_forcing import open_teacher_forcing
+
+    started = started_with(config, threshold=threshold)
+    about = {
+        "gateway": "in process",
+        "config": str(config or "embedded defaults"),
+        "scope_threshold": "calibrated" if threshold is None else str(threshold),
+    }
+    async with gateway_in_process(started) as url:
+        forcing = open_teacher_forcing(started) if forced else None
+        return await _measured(chosen, url, folder, on_progress, about=about, forcing=forcing)
