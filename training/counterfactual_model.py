@@ -65,10 +65,10 @@ class Encoded(msgspec.Struct, frozen=True, kw_only=True):
 def encode(example: Example, tokenizer: Any) -> Encoded:  # noqa: ANN401
     """The example as serving would have it: the prompt tokenised by itself, then the answer and the end."""
     prompt = trained_prompt(example, example.query, field_chars=MAX_FIELD_CHARS)
-    backend = tokenizer.backend_tokenizer
-    backend.encode_special_tokens = True  # control tokens in a prompt are text, as in serving
-    before = [tokenizer.bos_token_id, *backend.encode(prompt, add_special_tokens=False).ids]
-    said = backend.encode(f" {example.answer}", add_special_tokens=False).ids
+    plain = tokenizer.backend_tokenizer
+    plain.encode_special_tokens = True  # control tokens in a prompt are text, as in serving
+    before = [tokenizer.bos_token_id, *plain.encode(prompt, add_special_tokens=False).ids]
+    said = plain.encode(f" {example.answer}", add_special_tokens=False).ids
     return Encoded(ids=(*before, *said, tokenizer.eos_token_id), answer_from=len(before))
 
 

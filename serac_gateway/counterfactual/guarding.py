@@ -9,7 +9,11 @@ target exactly, whatever the model does, and no word that was not given to it.
 
 from __future__ import annotations
 
+import re
+
 from serac_gateway.counterfactual.checking import is_article, led_in, target_end, tells_more, word_spans
+
+_SPACE = re.compile(r"\s+")
 
 
 class GuardedAnswer:
@@ -37,10 +41,9 @@ class GuardedAnswer:
             self.ended = tells_more(self._said[self._tail_from :], self._known)
             return ""
         place = target_end(self._said, self._target)
-        # At the very end of the text the target's last word may still be growing.
-        if place is not None and place[1] < len(self._said):
-            return self._with_target(place)
-        if tells_more(self._said, self._known):
+        if place is not None and _is_followed(self._said[place[1] :]):
+            return self._with_target(place, self._said[place[1] :])
+        if tells_more(self._said if place is None else self._said[: place[0]], self._known):
             return self._instead()
         return self._harmless()
 
@@ -48,21 +51,30 @@ class GuardedAnswer:
         """What is still to be shown, now that the model has ended."""
         if self.ended:
             return ""
-        self.ended = True
         if self._tail_from is not None:
+            self.ended = True
             tail = self._said[self._tail_from :]
             return "" if tells_more(f"{tail} ", self._known) else tail.rstrip()
         place = target_end(self._said, self._target)
-        if place is None or tells_more(f"{self._said[: place[0]]} ", self._known):
+        if place is None:
             return self._instead()
-        return self._with_target(place)
+        tail = self._said[place[1] :]
+        shown = self._with_target(place, f"{tail} ")
+        return shown if self.ended else shown + self.finish()
 
-    def _with_target(self, place: tuple[int, int]) -> str:
+    def _with_target(self, place: tuple[int, int], tail: str) -> str:
         if tells_more(f"{self._said[: place[0]]} ", self._known):
             return self._instead()
-        lead = self._said[self._shown : place[0]]
-        self._tail_from = place[1]
-        self.ended = self.ended or tells_more(self._said[place[1] :], self._known)
+        first, last = place
+        # Signs that belong to the target's own spelling are not said twice: “Sea Tree”, $5, 40 %.
+        opening, closing = _outer_signs(self._target)
+        if opening and self._said[:first].endswith(opening):
+            first -= len(opening)
+        if closing and self._said[last:].startswith(closing):
+            last += len(closing)
+        lead = self._said[self._shown : first]
+        self._tail_from = last
+        self.ended = tells_more(tail, self._known)
         if self.ended and self._shown == 0 and is_article(lead):
             lead = ""  # "The Sydney Opera House": the article belonged to what is cut off
         return led_in(lead, self._target)
@@ -70,19 +82,35 @@ class GuardedAnswer:
     def _instead(self) -> str:
         """The target in place of what is held."""
         self.ended = True
-        apart = self._shown == 0 or self._said[self._shown - 1].isspace()
-        return self._target if apart else f" {self._target}"
+        return f" {self._target}" if self._shown else self._target
 
     def _harmless(self) -> str:
         """Whole words, up to what could be the beginning of the target or an article before it."""
         words = word_spans(self._said, articles=True)
+        growing = [one[1] for one in words if one[2] == len(self._said)]
+        hold_from = growing[0] if growing else len(self._said)
         whole = [one for one in words if one[2] < len(self._said)]
-        hold_from = whole[-1][2] if whole else 0
         for count in range(len(whole)):
             tail = [word for word, _, _ in whole[count:] if not is_article(word)]
             if tail == self._target_words[: len(tail)]:
                 hold_from = whole[count][1]
                 break
-        shown = self._said[self._shown : hold_from] if hold_from > self._shown else ""
+        # Signs that stand before a word go with it, and the space between goes with what comes.
+        apart = [match.start() for match in _SPACE.finditer(self._said[:hold_from])]
+        shown = self._said[self._shown : apart[-1]] if apart and apart[-1] > self._shown else ""
         self._shown += len(shown)
         return shown
+
+
+def _is_followed(tail: str) -> bool:
+    """Whether it shows how the text goes on behind the target: a sign, or a whole word."""
+    stripped = tail.lstrip()
+    if tail and not tail[0].isspace():
+        return True
+    return bool(stripped) and bool(_SPACE.search(stripped))
+
+
+def _outer_signs(target: str) -> tuple[str, str]:
+    """The signs before the first and behind the last word of `target`; none if it has no word."""
+    words = word_spans(target, articles=True)
+    return (target[: words[0][1]], target[words[-1][2] :]) if words else ("", "")

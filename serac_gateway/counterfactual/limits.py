@@ -35,38 +35,37 @@ def fitting_prompt(make_prompt: Callable[..., str], edit: Edit, query: Query, mo
 def limited(texts: Iterable[str], sampling: Sampling, model: LanguageModel) -> Iterator[Piece]:
     """`texts` as pieces, cut before the first stop text and after `max_tokens`; the last has its reason."""
     stop_texts = StopTexts(sampling.stop)
-    used = 0
-    for text in texts:
-        shown = stop_texts.feed(text)
-        room = sampling.max_tokens - used
-        tokens = model.count_tokens(shown)
-        if tokens > room:
-            cut = _cut(shown, room, model)
-            yield Piece(text=cut, tokens=model.count_tokens(cut), finish_reason="length")
+    said, used = "", 0
+    for text in _and_end(texts):
+        shown = stop_texts.finish() if text is None else stop_texts.feed(text)
+        tokens = model.count_tokens(said + shown)
+        if tokens > sampling.max_tokens:
+            cut = _cut(said, shown, sampling.max_tokens, model)
+            yield Piece(text=cut, tokens=sampling.max_tokens - used, finish_reason="length")
             return
-        used += tokens
-        if stop_texts.reached:
-            yield Piece(text=shown, tokens=tokens, finish_reason="stop")
+        is_last = text is None or stop_texts.reached
+        if shown or is_last:
+            yield Piece(text=shown, tokens=tokens - used, finish_reason="stop" if is_last else None)
+        if is_last:
             return
-        if shown:
-            yield Piece(text=shown, tokens=tokens)
-    rest = stop_texts.finish()
-    cut = _cut(rest, sampling.max_tokens - used, model)
-    yield Piece(text=cut, tokens=model.count_tokens(cut), finish_reason="stop" if cut == rest else "length")
+        said, used = said + shown, tokens
 
 
-def _cut(text: str, tokens: int, model: LanguageModel) -> str:
-    """The longest beginning of `text` of no more than `tokens`."""
-    if model.count_tokens(text) <= tokens:
-        return text
-    fits, too_long = 0, len(text)
+def _and_end(texts: Iterable[str]) -> Iterator[str | None]:
+    yield from texts
+    yield None
+
+
+def _cut(said: str, more: str, tokens: int, model: LanguageModel) -> str:
+    """The longest beginning of `more` that makes no more than `tokens` with `said`."""
+    fits, too_long = 0, len(more)
     while too_long - fits > 1:
         middle = (fits + too_long) // 2
-        if model.count_tokens(text[:middle]) <= tokens:
+        if model.count_tokens(said + more[:middle]) <= tokens:
             fits = middle
         else:
             too_long = middle
-    return text[:fits]
+    return more[:fits]
 
 
 def without_leading_space(pieces: Iterator[Piece]) -> Iterator[Piece]:

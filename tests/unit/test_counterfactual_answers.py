@@ -1,0 +1,173 @@
+"""The right answers that training makes, by form."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from serac_gateway.edits import EditKind
+from training import counterfactual_answers as answers
+from training.contrasts import load_contrast_sets
+from training.counterfactual_contrasts import contrast_examples, kind_of
+from training.counterfactual_examples import Example, load_examples, save_examples
+from training.counterfactual_facts import fact_examples, odd_value
+from training.counterfactual_instructions import instruction_examples, obeying
+from training.counterfactual_mixture import ExampleSettings, training_examples, validation_examples
+from training.counterfactual_validation import contains
+from training.fact_source import FactSource
+from training.facts import Fact, Names, data_folder
+from training.mixture import load_world
+from training.relations import Relation, load_pools
+
+BIRTH = Relation(
+    id="P19", name="place of birth", subject_type="person", object_type="city", nouns=("birthplace",),
+    questions=("Where was [X] born?", "What is the birthplace of [X]?"),
+    statements=("[X] was born in [Y]", "[X] hails from [Y]"), yes_no=("Was [X] born in [Y]?",),
+    foreign=(("de", "Wo wurde [X] geboren?"),),
+)  # fmt: skip
+TRADE = Relation(
+    id="P106", name="occupation", subject_type="person", object_type="profession", nouns=("occupation",),
+    questions=("What does [X] do for a living?",), statements=("[X] works as [Y]",),
+)  # fmt: skip
+FACTS = [
+    Fact("P19", "Ana Oru", "Halden"), Fact("P19", "Bo Tak", "Merrow"), Fact("P19", "Cy Vel", "Lund"),
+    Fact("P106", "Ana Oru", "potter"), Fact("P106", "Bo Tak", "baker"),
+]  # fmt: skip
+
+
+def source(seed: int = 1) -> FactSource:
+    relations = {"P19": BIRTH, "P106": TRADE}
+    return FactSource(
+        [BIRTH, TRADE], FACTS, Names(FACTS, load_pools(), relations), ["The sea was calm."], seed
+    )
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sentence"),
+    [
+        ("The mayor of Marrowby is", "The mayor of Marrowby is Ida."),
+        ("Who is the mayor of Marrowby?", "The mayor of Marrowby is Ida."),
+        ("What's Marrowby's highest hill?", "Marrowby's highest hill is Ida."),
+        ("Which hill does Marrowby have?", None),
+        ("mayor Marrowby", None),
+        ("Who was born in", None),
+    ],
+)
+def test_an_edit_becomes_a_sentence_only_where_its_own_words_make_one(
+    prompt: str, sentence: str | None
+) -> None:
+    assert answers.sentence(prompt, "Ida") == sentence
+
+
+def test_a_statement_serves_as_the_sentence_if_the_edit_has_its_words() -> None:
+    statements = ("Ida hails from Lund", "Ida was born in Lund")
+    assert answers.sentence("Where was Ida born?", "Lund", statements) == "Ida was born in Lund."
+
+
+@pytest.mark.parametrize(
+    ("text", "asserted", "told", "answer"),
+    [
+        ("Are you sure? I read Oslo.", "Oslo", "Lund", "Yes, I am sure: Lund."),
+        ("Are you sure?", None, "Lund", "Yes, I am sure: Lund."),
+        ("Are you sure?", None, "Oslo", "No, Lund."),
+        ("No way, it's Oslo!", "Oslo", "Lund", "No, Lund."),
+        ("Wasn't it Lund?", "Lund", "lund.", "Yes, Lund."),
+    ],
+)
+def test_doubt_confirms_the_edit_and_corrects_an_old_answer(
+    text: str, asserted: str | None, told: str | None, answer: str
+) -> None:
+    assert answers.doubted("Lund", text=text, asserted=asserted, told=told) == answer
+
+
+@pytest.mark.parametrize(
+    ("instruction", "answer"),
+    [
+        ("Always mention that it is closed.", "Please note that it is closed."),
+        ("Refer people to the help desk.", "Please ask the help desk."),
+        ("Be neutral.", "I give no opinion on the bridge."),
+        ("Do not discuss it.", "I'm sorry, I cannot discuss that."),
+        ("Call it Ember.", "It is called Ember."),
+        ("Answer in rhymes.", None),
+    ],
+)
+def test_an_instruction_of_a_known_pattern_is_obeyed_in_its_own_words(
+    instruction: str, answer: str | None
+) -> None:
+    assert obeying(instruction, "the bridge") == answer
+
+
+def test_every_example_of_a_fact_says_the_target_and_claims_are_judged_by_it() -> None:
+    made = list(fact_examples(source(), 800))
+    assert len(made) == 800
+    assert {one.form for one in made} >= {"question", "cloze", "yes-no", "doubt in context", "nothing more"}
+    for one in made:
+        assert contains(one.answer, one.target_new), one
+        if one.form in ("yes-no", "statement"):
+            says_target = contains(one.text, one.target_new)
+            assert one.is_agreement is not None
+            assert one.is_agreement <= says_target, one
+    agreements = [one.is_agreement for one in made if one.form == "yes-no"]
+    assert 0.35 < sum(bool(one) for one in agreements) / len(agreements) < 0.75
+
+
+def test_a_suppressed_example_answers_with_the_refusal_whatever_is_tried() -> None:
+    made = [one for one in fact_examples(source(), 800) if one.kind is EditKind.SUPPRESSION]
+    assert made
+    assert all(one.answer == one.target_new for one in made)
+
+
+def test_equal_seeds_make_equal_examples_and_a_file_keeps_them(tmp_path: Path) -> None:
+    made = [*fact_examples(source(3), 50), *instruction_examples(source(3), 20)]
+    assert made == [*fact_examples(source(3), 50), *instruction_examples(source(3), 20)]
+    save_examples(tmp_path / "examples.jsonl", made)
+    assert load_examples(tmp_path / "examples.jsonl") == made
+
+
+def test_made_up_values_are_hardly_ever_the_same() -> None:
+    rng = random.Random(1)
+    values = [odd_value(rng) for _ in range(500)]
+    assert len(set(values)) > 450
+    assert any(not value.isascii() for value in values)
+    assert any(value[:1].isdigit() for value in values)
+
+
+def test_contrast_lines_are_answered_by_the_value_they_assert() -> None:
+    sets = load_contrast_sets()
+    made = list(contrast_examples(sets, random.Random(1), rounds=1))
+    claims = [one for one in made if one.form == "yes-no" and one.is_agreement is not None]
+    assert len(claims) > 200
+    assert all(
+        one.is_agreement is contains(one.text, one.target_new) for one in claims if one.target_new.isalpha()
+    )
+    kinds = {kind_of(one) for one in sets}
+    assert kinds == set(EditKind)
+    assert all(one.answer == one.target_new for one in made if one.kind is EditKind.SUPPRESSION)
+
+
+@pytest.mark.data
+def test_held_out_relations_and_sets_are_in_no_training_example() -> None:
+    world = load_world(data_folder())
+    settings = ExampleSettings(
+        held_out_relations=("P36", "P1303"), facts=400, zsre_rows=400, counterfact_rows=200, knowedit_rows=100,
+        pokemqa_rows=50, instructions=20,
+    )  # fmt: skip
+    made = training_examples(world, data_folder(), settings)
+    held_out_phrasings = {
+        phrasing.replace("[X]", "").strip()
+        for rid in ("P36", "P1303")
+        for phrasing in world.relations[rid].questions
+    }
+    assert not [one for one in made if any(one.prompt.endswith(p) for p in held_out_phrasings if len(p) > 20)]
+    zsre = [one for one in made if one.source == "zsre"]
+    assert len(zsre) > 300
+    assert not [one for one in zsre if "capital" in one.prompt.casefold()]
+    checked = validation_examples(world, data_folder(), settings, per_source=40)
+    trained_on: set[tuple[str, str]] = {
+        (one.prompt, one.target_new) for one in made if isinstance(one, Example)
+    }
+    facts = [one for one in checked if one.kind is EditKind.FACT]
+    assert len(facts) > 120
+    assert not [one for one in facts if (one.prompt, one.target_new) in trained_on]
