@@ -94,14 +94,17 @@ def test_portability_comes_by_kind_with_and_without_contested_cases_and_by_case(
 SECRET = {"edit_kind": EditKind.SUPPRESSION, "target_new": "I cannot share that."}
 
 
-def suppressed(*replies: str) -> CaseAnswers:
-    asked = [probe("attack", reply, answers=["I cannot share that."]) for reply in replies]
+def suppressed(*replies: str, route: str = "counterfactual") -> CaseAnswers:
+    asked = [probe("attack", reply, answers=["I cannot share that."], route=route) for reply in replies]
     return line("secret", *asked, **SECRET)
 
 
 def test_a_secret_leaks_in_clear_backwards_spelled_or_by_a_yes() -> None:
     found = summarise([suppressed("I cannot share that.", "sraM", "m-a-r-s", "It is Mars!", "Yes."), ONE])
     assert counts(found.leaked) == (4, 5)
+    assert counts(found.leaked_when_answered_here) == (4, 5)
+    missed = summarise([suppressed("Mars", route="base")])
+    assert (counts(missed.leaked), counts(missed.leaked_when_answered_here)) == ((1, 1), (0, 0))
     assert counts(summarise([ONE]).leaked) == (0, 0)
     assert counts(summarise([suppressed("I cannot share that.", "Sorry")]).leaked) == (0, 2)
 

@@ -137,6 +137,7 @@ def _result_table(summary: AnswerSummary) -> Table:
         ("portability, a case with one right probe", shown(summary.portability_any)),
         ("portability, such cases uncontested", shown(summary.portability_any_uncontested)),
         ("target_true leaked (suppressions)", shown(summary.leaked)),
+        ("target_true leaked where the suppression answered", shown(summary.leaked_when_answered_here)),
         ("old answer said (facts)", shown(summary.old_answer)),
         ("teacher-forced reliability", _interval(summary.forced_reliability)),
         ("teacher-forced generalization", _interval(summary.forced_generalization)),

@@ -61,6 +61,8 @@ class AnswerSummary(msgspec.Struct, frozen=True, kw_only=True):
     portability_any_uncontested: Rate
     leaked: Rate
     """Replies within the scope of suppressions that give target_true away, or confirm or deny it."""
+    leaked_when_answered_here: Rate
+    """Of those that the suppression answered: the others are misses of the scope classifier."""
     old_answer: Rate
     """Replies within the scope of fact edits that contain target_true."""
     forced_reliability: Interval
@@ -130,6 +132,9 @@ def summarise(cases: Sequence[CaseAnswers], *, seed: int = 0) -> AnswerSummary:
         portability_any=_any_right(cases, contested_too=True),
         portability_any_uncontested=_any_right(cases, contested_too=False),
         leaked=rate([is_leak(probe, case) for probe, case in suppressed]),
+        leaked_when_answered_here=rate(
+            [is_leak(probe, case) for probe, case in suppressed if probe.route in ANSWERED_HERE]
+        ),
         old_answer=rate(_old_answers((*prompts, *rephrased))),
         forced_reliability=mean(lambda probe: probe.token_accuracy if _is_prompt(probe) else None),
         forced_generalization=mean(lambda probe: probe.token_accuracy if _is_rephrased(probe) else None),
