@@ -19,7 +19,7 @@ from litestar.datastructures import State
 from serac_gateway.classifiers.base import ScopeClassifier
 from serac_gateway.classifiers.cross_encoder import MODEL_FILE, CrossEncoderClassifier
 from serac_gateway.classifiers.similarity import SimilarityClassifier
-from serac_gateway.config import UPSTREAM_API_KEY_VARIABLE, GatewayConfig
+from serac_gateway.config import UPSTREAM_API_KEY_VARIABLE, GatewayConfig, ModelsConfig
 from serac_gateway.counterfactual.base import CounterfactualModel
 from serac_gateway.counterfactual.prompted import PromptedCounterfactualModel
 from serac_gateway.counterfactual.trained import TrainedCounterfactualModel
@@ -74,26 +74,28 @@ def open_models(config: GatewayConfig, on_progress: OnProgress = lambda part, te
         encoder=encoder,
         classifier=classifier,
         counterfactual=open_counterfactual_model(
-            config, lambda text: on_progress("counterfactual model", text)
+            config.models, config.data_path, lambda text: on_progress("counterfactual model", text)
         ),
     )
 
 
 def open_counterfactual_model(
-    config: GatewayConfig, on_progress: Callable[[str], None] = lambda text: None
+    models: ModelsConfig, data_path: Path, on_progress: Callable[[str], None] = lambda text: None
 ) -> CounterfactualModel:
-    """The embedded Gemma with the adapter that is named or else shipped; or any other model, shown examples.
+    """The model that is named, or the embedded Gemma; trained on our prompt if it has an adapter.
 
     Raises:
         ConfigError: The model or the adapter is missing, damaged, or they do not fit together.
     """
-    named = config.models.counterfactual
-    adapter = SHIPPED_ADAPTER if named is None else Path(named)
-    if is_adapter(adapter):
-        return TrainedCounterfactualModel(
-            open_language_model(None, config.data_path, on_progress, adapter=adapter)
-        )
-    return PromptedCounterfactualModel(open_language_model(named, config.data_path, on_progress))
+    named, adapter = models.counterfactual, None
+    if models.counterfactual_adapter is not None:
+        adapter = Path(models.counterfactual_adapter)
+    elif named is None and is_adapter(SHIPPED_ADAPTER):
+        adapter = SHIPPED_ADAPTER
+    language_model = open_language_model(named, data_path, on_progress, adapter=adapter)
+    if adapter is None:
+        return PromptedCounterfactualModel(language_model)
+    return TrainedCounterfactualModel(language_model)
 
 
 def open_decision_models(

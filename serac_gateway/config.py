@@ -98,7 +98,10 @@ class ModelsConfig(_Section, frozen=True, kw_only=True):
     scope_classifier: str | None = None
     """A folder that training wrote; None: the shipped one."""
     counterfactual: str | None = None
-    """A causal LM id or path, or a folder with an adapter for the embedded Gemma; None: the shipped one."""
+    """A causal LM id or path; None: the embedded Gemma 3 270M."""
+    counterfactual_adapter: str | None = None
+    """A folder with an adapter, trained on our prompt, for that model; None: the shipped one for the embedded
+    Gemma, and examples in the prompt for any other model."""
     decision_threads: PositiveInt = 2
     answer_threads: PositiveInt = 1
     max_queued_answers: PositiveInt = 32

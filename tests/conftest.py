@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from serac_gateway.app import SHIPPED_ADAPTER
 from serac_gateway.encoders.onnx import open_embedded_encoder
 from serac_gateway.encoders.sentence_transformer import embedded_minilm_path
+from serac_gateway.language_models.adapters import is_adapter
 from serac_gateway.language_models.embedded_gemma import converted_gemma
 from serac_gateway.stores.memory import InMemoryEditStore
 from tests.control_plane import ControlPlane, running_control_plane
@@ -25,9 +27,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def converted_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder that holds the converted embedded models: made once, in half a minute."""
+    """A data folder that holds the converted embedded models: made once, in a minute."""
     data_path = tmp_path_factory.mktemp("converted")
     converted_gemma(data_path)
+    if is_adapter(SHIPPED_ADAPTER):
+        converted_gemma(data_path, adapter=SHIPPED_ADAPTER)
     open_embedded_encoder(embedded_minilm_path(), data_path / "models")
     return data_path
 

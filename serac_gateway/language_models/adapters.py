@@ -82,5 +82,6 @@ def _has(model: nn.Module, module: str) -> bool:
 
 def _damaged(folder: Path, why: str) -> str:
     return (
-        f"cannot read the adapter in {str(folder)!r}: {why}; restore it, or leave models.counterfactual out"
+        f"cannot read the adapter in {str(folder)!r}: {why}; restore it, or leave"
+        " models.counterfactual_adapter out"
     )

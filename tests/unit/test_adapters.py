@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from pathlib import Path
 
@@ -10,9 +11,15 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
+from serac_gateway.app import open_counterfactual_model
+from serac_gateway.config import ModelsConfig
+from serac_gateway.counterfactual.prompted import PromptedCounterfactualModel
+from serac_gateway.counterfactual.trained import TrainedCounterfactualModel
 from serac_gateway.errors import ConfigError
 from serac_gateway.language_models.adapters import adapter_fingerprint, is_adapter, merge_adapter
 from serac_gateway.language_models.base import Sampling
+from serac_gateway.language_models.embedded_gemma import converted_gemma
+from serac_gateway.language_models.opening import open_language_model
 from serac_gateway.language_models.transformers import TransformersLanguageModel
 from tests.tiny_language_models import saved_tiny_gemma, tiny_gemma, tiny_tokenizer
 
@@ -100,3 +107,49 @@ def test_a_damaged_adapter_is_named(tmp_path: Path, damage: str) -> None:
         (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(ConfigError, match="cannot read the adapter"):
         merge_adapter(tiny_gemma(tiny_tokenizer()), tmp_path)
+
+
+def test_a_named_model_with_a_named_adapter_answers_by_our_prompt_and_without_by_examples(
+    tmp_path: Path,
+) -> None:
+    saved_adapter(tmp_path / "adapter")
+    base = str(saved_tiny_gemma(tmp_path / "base"))
+    with_adapter = ModelsConfig(counterfactual=base, counterfactual_adapter=str(tmp_path / "adapter"))
+    assert isinstance(open_counterfactual_model(with_adapter, tmp_path), TrainedCounterfactualModel)
+    without = ModelsConfig(counterfactual=base)
+    assert isinstance(open_counterfactual_model(without, tmp_path), PromptedCounterfactualModel)
+    missing = ModelsConfig(counterfactual=base, counterfactual_adapter=str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match=r"cannot read the adapter in .*nowhere"):
+        open_counterfactual_model(missing, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_embedded_gemma_is_converted_once_for_each_adapter_and_the_raw_one_stays(
+    tmp_path: Path, converted_models: Path
+) -> None:
+    shutil.copytree(converted_models / "models", tmp_path / "models")
+    raw = converted_gemma(tmp_path)
+    config = LoraConfig(r=2, target_modules=["o_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    config.base_model_name_or_path = "google/gemma-3-270m"
+    weights = {}
+    for layer in range(18):
+        name = f"base_model.model.model.layers.{layer}.self_attn.o_proj"
+        weights[f"{name}.lora_A.weight"] = torch.randn(2, 1_024) / 10
+        weights[f"{name}.lora_B.weight"] = torch.randn(640, 2) / 10
+    (tmp_path / "adapter").mkdir()
+    save_file(weights, tmp_path / "adapter" / "adapter_model.safetensors")
+    config.save_pretrained(str(tmp_path / "adapter"))
+    merged = converted_gemma(tmp_path, adapter=tmp_path / "adapter")
+    assert merged != raw == converted_gemma(tmp_path)
+    assert (merged / "NOTICE.md").is_file()
+    stages: list[str] = []
+    again = converted_gemma(tmp_path, stages.append, adapter=tmp_path / "adapter")
+    assert (again, stages) == (merged, [])
+    answers = {
+        "".join(piece.text for piece in model.generate("The capital of France is", Sampling(max_tokens=8)))
+        for model in (
+            open_language_model(None, tmp_path),
+            open_language_model(None, tmp_path, adapter=tmp_path / "adapter"),
+        )
+    }
+    assert len(answers) == 2

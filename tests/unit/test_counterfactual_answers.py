@@ -11,7 +11,7 @@ from serac_gateway.edits import EditKind
 from training import counterfactual_answers as answers
 from training.contrasts import load_contrast_sets
 from training.counterfactual_contrasts import contrast_examples, kind_of
-from training.counterfactual_examples import Example, load_examples, save_examples
+from training.counterfactual_examples import load_examples, save_examples
 from training.counterfactual_facts import fact_examples, odd_value
 from training.counterfactual_instructions import instruction_examples, obeying
 from training.counterfactual_mixture import ExampleSettings, training_examples, validation_examples
@@ -151,8 +151,8 @@ def test_contrast_lines_are_answered_by_the_value_they_assert() -> None:
 def test_held_out_relations_and_sets_are_in_no_training_example() -> None:
     world = load_world(data_folder())
     settings = ExampleSettings(
-        held_out_relations=("P36", "P1303"), facts=400, zsre_rows=400, counterfact_rows=200, knowedit_rows=100,
-        pokemqa_rows=50, instructions=20,
+        held_out_relations=("P36", "P1303"), facts=400, zsre_rows=400, counterfact_rows=200,
+        knowedit_rows=100, pokemqa_rows=50, instructions=20,
     )  # fmt: skip
     made = training_examples(world, data_folder(), settings)
     held_out_phrasings = {
@@ -160,14 +160,13 @@ def test_held_out_relations_and_sets_are_in_no_training_example() -> None:
         for rid in ("P36", "P1303")
         for phrasing in world.relations[rid].questions
     }
-    assert not [one for one in made if any(one.prompt.endswith(p) for p in held_out_phrasings if len(p) > 20)]
+    told = [one for one in made for p in held_out_phrasings if len(p) > 20 and one.prompt.endswith(p)]
+    assert told == []
     zsre = [one for one in made if one.source == "zsre"]
     assert len(zsre) > 300
     assert not [one for one in zsre if "capital" in one.prompt.casefold()]
     checked = validation_examples(world, data_folder(), settings, per_source=40)
-    trained_on: set[tuple[str, str]] = {
-        (one.prompt, one.target_new) for one in made if isinstance(one, Example)
-    }
+    trained_on = {(one.prompt, one.target_new) for one in made}
     facts = [one for one in checked if one.kind is EditKind.FACT]
     assert len(facts) > 120
     assert not [one for one in facts if (one.prompt, one.target_new) in trained_on]
