@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from serac_gateway.config import GatewayConfig, ModelsConfig, UpstreamConfig
 from serac_gateway.edits import EditDraft
+from serac_gateway.errors import ConfigError
 from serac_gateway.language_models.base import LanguageModel, Sampling
 from serac_gateway.language_models.ctranslate2 import CTranslate2LanguageModel
 from serac_gateway.language_models.gguf_conversion import convert
@@ -19,6 +21,7 @@ from tests.tiny_language_models import (
     tiny_gemma,
     tiny_tokenizer,
 )
+from tests.unit.test_adapters import saved_adapter
 from training.benchmarks.base import Probe
 from training.evaluation.teacher_forcing import (
     CTranslate2ForcedModel,
@@ -27,6 +30,7 @@ from training.evaluation.teacher_forcing import (
     TransformersForcedModel,
     case_alone,
     examples_and_case,
+    open_teacher_forcing,
 )
 
 PROMPT = "The river is"
@@ -72,6 +76,25 @@ def test_what_it_would_not_say_does_not_match(models: tuple[ForcedModel, Languag
 
 def test_a_prompt_beyond_the_window_gives_nothing(models: tuple[ForcedModel, LanguageModel]) -> None:
     assert models[0].matches("q z " * CONTEXT_TOKENS, " Ann") == []
+
+
+def test_a_gateway_s_adapter_is_forced_with_the_prompt_it_was_trained_on(tmp_path: Path) -> None:
+    """Shown the case alone the tiny model has room for it; examples would not fit its window."""
+    path, adapter = str(saved_tiny_gemma(tmp_path / "model")), tmp_path / "adapter"
+    saved_adapter(adapter)
+    edit, asked = EditDraft(prompt="Oru?", target_new="Ann"), probe("Oru?")
+    upstream = UpstreamConfig(url="http://base.invalid/v1")
+    found = []
+    for chosen in (ModelsConfig(counterfactual=path, counterfactual_adapter=str(adapter)),
+                   ModelsConfig(counterfactual=path)):  # fmt: skip
+        forcing = open_teacher_forcing(GatewayConfig(models=chosen, upstream=upstream))
+        assert forcing.token_accuracy(None, asked, "Ann") is None  # the base model is elsewhere
+        found.append(forcing.token_accuracy(edit, asked, "Ann"))
+    assert isinstance(found[0], float)
+    assert found[1] is None
+    (adapter / "adapter_model.safetensors").write_bytes(b"torn")
+    with pytest.raises(ConfigError, match="adapter"):
+        TransformersForcedModel(path, adapter=adapter)
 
 
 class PrefixModel(ForcedModel):

@@ -20,14 +20,16 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from serac_gateway.app import SHIPPED_ADAPTER
 from serac_gateway.config import GatewayConfig
 from serac_gateway.conversation import Query
+from serac_gateway.counterfactual.limits import MAX_FIELD_CHARS
 from serac_gateway.counterfactual.prompts import claim_prompt, fact_prompt, trained_prompt
 from serac_gateway.edits import DEFAULT_NAMESPACE, EditDraft, first_version
+from serac_gateway.language_models.adapters import is_adapter, merge_adapter
 from serac_gateway.language_models.embedded_gemma import SLIDING_WINDOW, converted_gemma
 from training.benchmarks.base import Probe
 
-_FIELD_CHARS = 240
 _START = "<bos>"
 
 Shown = Callable[[EditDraft, Probe], str]
@@ -69,14 +71,20 @@ class CTranslate2ForcedModel(ForcedModel):
 class TransformersForcedModel(ForcedModel):
     """Any causal LM, by id or path, read as `TransformersLanguageModel` reads it."""
 
-    def __init__(self, id_or_path: str) -> None:
-        """Load it. Raises what transformers raises: the gateway has opened the same model before."""
+    def __init__(self, id_or_path: str, *, adapter: Path | None = None) -> None:
+        """Load it, with `adapter` merged in.
+
+        Raises what transformers raises: the gateway has opened the same model before.
+        """
         tokenizer = AutoTokenizer.from_pretrained(id_or_path)
         self._tokenizer: Any = tokenizer.backend_tokenizer
         self._tokenizer.encode_special_tokens = True
         self._start_ids = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model: Any = AutoModelForCausalLM.from_pretrained(id_or_path).eval().to(self._device)
+        self._model: Any = AutoModelForCausalLM.from_pretrained(id_or_path)
+        if adapter is not None:
+            merge_adapter(self._model, adapter)
+        self._model.eval().to(self._device)
 
     def matches(self, prompt: str, target: str) -> list[bool]:
         """See `ForcedModel.matches`."""
@@ -121,32 +129,41 @@ class TeacherForcing:
 
 
 def open_teacher_forcing(config: GatewayConfig) -> TeacherForcing:
-    """With the counterfactual model of that configuration.
+    """With the weights and the prompt that a gateway of that configuration answers with.
 
     Raises:
-        ConfigError: The embedded model cannot be had.
+        ConfigError: The embedded model or the adapter cannot be had.
     """
-    if config.models.counterfactual is not None:
-        chosen = TransformersForcedModel(config.models.counterfactual)
-        return TeacherForcing(chosen, shown=examples_and_case, base=None)
-    embedded = CTranslate2ForcedModel(converted_gemma(config.data_path))
-    return TeacherForcing(
-        embedded, shown=examples_and_case, base=embedded if config.upstream.url is None else None
-    )
+    named, adapter = config.models.counterfactual, None
+    if config.models.counterfactual_adapter is not None:
+        adapter = Path(config.models.counterfactual_adapter)
+    elif named is None and is_adapter(SHIPPED_ADAPTER):
+        adapter = SHIPPED_ADAPTER
+    model: ForcedModel
+    if named is None:
+        model = CTranslate2ForcedModel(converted_gemma(config.data_path, adapter=adapter))
+    else:
+        model = TransformersForcedModel(named, adapter=adapter)
+    base: ForcedModel | None = None
+    if config.upstream.url is None:
+        is_same = named is None and adapter is None
+        base = model if is_same else CTranslate2ForcedModel(converted_gemma(config.data_path))
+    shown = examples_and_case if adapter is None else case_alone
+    return TeacherForcing(model, shown=shown, base=base)
 
 
 def examples_and_case(fired: EditDraft, probe: Probe) -> str:
     """What `PromptedCounterfactualModel` shows a model that is not trained on our prompt."""
     make_prompt = fact_prompt if probe.verdict is None else claim_prompt
     return make_prompt(
-        first_version(fired, namespace=DEFAULT_NAMESPACE), _query(probe), field_chars=_FIELD_CHARS
+        first_version(fired, namespace=DEFAULT_NAMESPACE), _query(probe), field_chars=MAX_FIELD_CHARS
     )
 
 
 def case_alone(fired: EditDraft, probe: Probe) -> str:
     """What a model is shown that is trained on our prompt."""
     return trained_prompt(
-        first_version(fired, namespace=DEFAULT_NAMESPACE), _query(probe), field_chars=_FIELD_CHARS
+        first_version(fired, namespace=DEFAULT_NAMESPACE), _query(probe), field_chars=MAX_FIELD_CHARS
     )
 
 
