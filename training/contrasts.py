@@ -120,7 +120,7 @@ def contrast_benchmark(sets: Sequence[ContrastSet], *, seed: int) -> Benchmark:
     """The held-out sets as cases, two edits of each set, all their queries as probes."""
     rng = random.Random(seed)
     cases = []
-    for one in sets:
+    for number, one in enumerate(sets):
         if not one.is_held_out:
             continue
         for place in range(min(2, len(one.subjects))):
@@ -132,7 +132,7 @@ def contrast_benchmark(sets: Sequence[ContrastSet], *, seed: int) -> Benchmark:
                 )
                 for line in one.lines
             )  # fmt: skip
-            edit = EditDraft(id=f"contrast-{one.name}-{place}".replace(" ", "-"), prompt=filling.prompt,
+            edit = EditDraft(id=f"contrast-{number}-{place}", prompt=filling.prompt,
                              target_new=filling.target, subject=filling.subject)  # fmt: skip
             cases.append(Case(edit=edit, probes=probes))
     return Benchmark(name="contrasts", role=Role.VALIDATION, cases=tuple(cases))

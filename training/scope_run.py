@@ -234,6 +234,6 @@ def _observed(
         floor=config.validation.floor,
         cases=config.validation.cases,
         traffic=config.validation.traffic,
-        skip=frozenset({"prompt", "forgetfulness"}),
+        skip=frozenset({"prompt", "forgetfulness", "generation"}),
         on_progress=on_progress,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
@@ -24,6 +25,13 @@ _NO_NAMES = frozenset((
     "name", "no", "not", "of", "on", "or", "our", "please", "questions", "talking", "tell", "that",
     "the", "their", "this", "to", "topic", "true", "was", "were", "what", "when", "where", "which",
     "who", "whom", "whose", "why", "will", "with",
+))  # fmt: skip
+_VERBS = frozenset((
+    "is", "was", "are", "were", "has", "had", "have", "can", "will", "did", "does", "plays", "speaks",
+    "works", "holds", "lives", "belongs", "borders", "consists", "contains", "uses", "owns", "runs",
+    "makes", "leads", "means", "stands", "lies", "begins", "starts", "ends", "opens", "closes", "costs",
+    "comes", "took", "began", "wrote", "became", "fell", "won", "lost", "came", "went", "made", "spoke",
+    "grew", "held", "led", "ran", "sang",
 ))  # fmt: skip
 _ALIKE = 0.8
 """Two spellings this alike (difflib's ratio) are one name; a number must be the same."""
@@ -53,16 +61,40 @@ def names_absent(prompt: str, text: str, context: Sequence[str]) -> float:
     A name here is a capitalised word or one with a digit. A question about another subject lacks some,
     however alike it sounds to both models: "Poland national team" and "Silesia national team".
     """
-    names = [
-        word.casefold().removesuffix("'s").removesuffix("’s")
-        for word in _NAME_WORD.findall(prompt[:MAX_EDIT_CHARS])
-        if (word[0].isupper() or any(map(str.isdigit, word))) and word.casefold() not in _NO_NAMES
-    ]
+    names = _names(prompt[:MAX_EDIT_CHARS])
     if not names:
         return 0.0
-    present = {word.casefold() for part in (text, *context) for word in _NAME_WORD.findall(part)}
+    present = {_plain(word) for part in (text, *context) for word in _NAME_WORD.findall(part)}
     present |= {word.removesuffix("'s").removesuffix("’s") for word in present}
     return sum(not _is_among(name, present) for name in names) / len(names)
+
+
+def _names(prompt: str) -> list[str]:
+    words = _NAME_WORD.findall(prompt)
+    names = [
+        (place, word)
+        for place, word in enumerate(words)
+        if (word[0].isupper() or any(map(str.isdigit, word))) and word.casefold() not in _NO_NAMES
+    ]
+    if names and names[0][0] == 0 and not _is_name_at_the_start(words, is_only_one=len(names) == 1):
+        names = names[1:]
+    return [_plain(word).removesuffix("'s").removesuffix("’s") for _, word in names]
+
+
+def _plain(word: str) -> str:
+    """Without capitals and accents: people leave both out."""
+    decomposed = unicodedata.normalize("NFKD", word.casefold())
+    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+
+
+def _is_name_at_the_start(words: Sequence[str], *, is_only_one: bool) -> bool:
+    """Whether the first word is a name, as in "Esselte was …", and no "Deployment day …"."""
+    first, following = words[0], words[1] if len(words) > 1 else "is"
+    if first.endswith(("'s", "’s")) or any(map(str.isdigit, first)) or sum(map(str.isupper, first)) > 1:
+        return True
+    if following[0].isupper() or following[0].isdigit():
+        return True
+    return is_only_one and (following in _VERBS or following.endswith("ed"))
 
 
 def numbers_differ(prompt: str, text: str, context: Sequence[str]) -> bool:

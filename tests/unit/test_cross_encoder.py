@@ -183,6 +183,11 @@ def test_earlier_turns_stand_before_the_query() -> None:
         ("how long is the guest wifi password valid", "How long?", 0.0),
         ("Acme's CEO is", "ACME CEO", 0.0),
         ("Acme's head is", "the head of Acme", 0.0),
+        ("Deployment day for the mobile app:", "when do we deploy the mobile app", 0.0),
+        ("Opening hours of Café Lorient", "when is cafe lorient open", 0.0),
+        ("Esselte was founded in", "Where was Acme founded?", 1.0),
+        ("New York is led by", "Who leads New Orleans?", 0.5),
+        ("DNS runs on port", "which port has the wiki", 1.0),
     ],
 )
 def test_names_of_the_edit_that_a_query_lacks_are_counted(prompt: str, text: str, share: float) -> None:
