@@ -25,7 +25,6 @@ from training.pair_maker import PairMaker
 from training.pairs import Pair, sentences
 from training.public_sets import Embed
 from training.relations import Relation, load_pools, load_relations
-from training.role_reversals import language_pairs, role_pairs
 
 
 class MixtureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,10 +41,6 @@ class MixtureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     pokemqa_rows: int = 1500
     qqp_rows: int = 4500
     paws_rows: int = 2000
-    role_groups: int = 0
-    """Edits on verbs whose roles can be turned."""
-    language_groups: int = 0
-    """Edits that are asked for in other languages."""
     contrast_rounds: int = 0
     """How often the hand-written contrast sets come, each time with another of their subjects."""
     claim_rounds: int = 1
@@ -121,8 +116,6 @@ def training_pairs(world: World, data: Path, settings: MixtureSettings, embed: E
         re.IGNORECASE,
     )
     pairs = list(maker.pairs(settings.groups))
-    pairs += role_pairs(source, settings.role_groups)
-    pairs += language_pairs(source, settings.language_groups)
     mined_from = [p for p in pairs if p.in_scope]
     pairs += public_sets.zsre_pairs(data, rng, embed, rows=settings.zsre_rows, excluded=excluded)
     pairs += public_sets.counterfact_pairs(

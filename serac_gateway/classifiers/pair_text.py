@@ -25,7 +25,10 @@ _NO_NAMES = frozenset((
     "name", "no", "not", "of", "on", "or", "our", "please", "questions", "talking", "tell", "that",
     "the", "their", "this", "to", "topic", "true", "was", "were", "what", "when", "where", "which",
     "who", "whom", "whose", "why", "will", "with",
+    "api", "cco", "ceo", "cfo", "cmo", "coo", "cpu", "cto", "dob", "faq", "gdp", "gpu", "hq", "hr", "id",
+    "ip", "mp", "mvp", "os", "pin", "pm", "ram", "sla", "tv", "url", "vat", "vip", "vp", "wifi",
 ))  # fmt: skip
+"""Words that say nothing of the subject, though they may stand with a capital."""
 _VERBS = frozenset((
     "is", "was", "are", "were", "has", "had", "have", "can", "will", "did", "does", "plays", "speaks",
     "works", "holds", "lives", "belongs", "borders", "consists", "contains", "uses", "owns", "runs",

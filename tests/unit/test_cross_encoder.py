@@ -186,6 +186,7 @@ def test_earlier_turns_stand_before_the_query() -> None:
         ("Deployment day for the mobile app:", "when do we deploy the mobile app", 0.0),
         ("Opening hours of Café Lorient", "when is cafe lorient open", 0.0),
         ("Esselte was founded in", "Where was Acme founded?", 1.0),
+        ("Who is the CEO of Acme?", "who runs acme", 0.0),
         ("New York is led by", "Who leads New Orleans?", 0.5),
         ("DNS runs on port", "which port has the wiki", 1.0),
     ],
