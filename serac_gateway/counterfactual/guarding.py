@@ -45,7 +45,7 @@ class GuardedAnswer:
             return self._with_target(place, self._said[place[1] :])
         if tells_more(self._said if place is None else self._said[: place[0]], self._known):
             return self._instead()
-        return self._harmless()
+        return self._harmless(len(self._said) if place is None else place[0])
 
     def finish(self) -> str:
         """What is still to be shown, now that the model has ended."""
@@ -84,8 +84,8 @@ class GuardedAnswer:
         self.ended = True
         return f" {self._target}" if self._shown else self._target
 
-    def _harmless(self) -> str:
-        """Whole words, up to what could be the beginning of the target or an article before it."""
+    def _harmless(self, target_from: int) -> str:
+        """Whole words before `target_from`, up to the target's possible beginning or an article before it."""
         words = word_spans(self._said, articles=True)
         growing = [one[1] for one in words if one[2] == len(self._said)]
         hold_from = growing[0] if growing else len(self._said)
@@ -95,6 +95,9 @@ class GuardedAnswer:
             if tail == self._target_words[: len(tail)]:
                 hold_from = whole[count][1]
                 break
+        before = [one for one in whole if one[2] <= target_from]
+        if target_from < hold_from:
+            hold_from = before[-1][1] if before and is_article(before[-1][0]) else target_from
         # Signs that stand before a word go with it, and the space between goes with what comes.
         apart = [match.start() for match in _SPACE.finditer(self._said[:hold_from])]
         shown = self._said[self._shown : apart[-1]] if apart and apart[-1] > self._shown else ""

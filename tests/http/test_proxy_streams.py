@@ -180,7 +180,7 @@ async def test_a_client_that_leaves_while_its_request_is_decided_never_reaches_t
 
     encode = editing.encoder.encode
     editing.encoder.encode = slow_encode
-    bodies = [json.dumps(chat(f"{OTHER_QUESTION} {number}")).encode() for number in range(6)]
+    bodies = [json.dumps(chat(f"{number} {OTHER_QUESTION}")).encode() for number in range(6)]
     for body in bodies:  # two are being decided, four wait
         async with connected(editing.url) as (_, writer):
             writer.write(request_bytes(editing.url, "POST", "/v1/chat/completions", [], body))
