@@ -18,13 +18,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serac_gateway.classifiers.base import Candidate, Classification, ScopeClassifier
-from serac_gateway.classifiers.pair_text import edit_text, names_absent, numbers_differ, query_text
+from serac_gateway.classifiers.pair_text import (
+    asks_the_same,
+    edit_text,
+    names_absent,
+    numbers_differ,
+    query_text,
+)
 from serac_gateway.classifiers.similarity import CALIBRATION_FILE, Probability, logistic
 from serac_gateway.conversation import Query
 from serac_gateway.errors import ConfigError
 
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
+
+
+CERTAIN_LOGIT = 1_000.0
+"""Beyond all bounds, and finite, so that JSON can hold it."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,10 +184,13 @@ def pair_texts(query: Query, candidate: Candidate) -> tuple[str, str]:
 
 
 def evidence(query: Query, candidate: Candidate, logit: float) -> Evidence:
-    """All that is known of a query and a candidate, the cross-encoder's `logit` given."""
+    """All that is known of a query and a candidate, the cross-encoder's `logit` given.
+
+    An edit's own prompt is in its scope by definition: there the logit is beyond all bounds.
+    """
     prompt = _shown_prompt(candidate)
     return Evidence(
-        logit=logit,
+        logit=CERTAIN_LOGIT if asks_the_same(prompt, query.text) else logit,
         similarity=candidate.similarity,
         names_absent=names_absent(prompt, query.text, query.context),
         numbers_differ=numbers_differ(prompt, query.text, query.context),

@@ -72,6 +72,11 @@ def names_absent(prompt: str, text: str, context: Sequence[str]) -> float:
     return sum(not _is_among(name, present) for name in names) / len(names)
 
 
+def asks_the_same(prompt: str, text: str) -> bool:
+    """Whether `text` is `prompt` itself, but for capitals, accents, signs and white space."""
+    return [_plain(w) for w in _WORD.findall(prompt)] == [_plain(w) for w in _WORD.findall(text)] != []
+
+
 def _names(prompt: str) -> list[str]:
     words = _NAME_WORD.findall(prompt)
     names = [

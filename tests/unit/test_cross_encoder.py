@@ -222,6 +222,24 @@ def test_a_number_of_an_earlier_turn_is_known() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("prompt", "target"),
+    [
+        ("How much does a day pass at the Quillon Museum cost?", "18 euros"),
+        ("Which right does Article 19 of the Charter of Aldermoor guarantee?", "the right to schooling"),
+        ("In which month is tunnel 2 of the Skarn pass road closed for repairs?", "May"),
+        ("x", "y"),
+    ],
+)
+def test_the_prompt_of_an_edit_is_in_its_scope_by_definition(
+    shipped: CrossEncoderClassifier, prompt: str, target: str
+) -> None:
+    one = msgspec.structs.replace(candidate(prompt, target), similarity=1.0)
+    for text in (prompt, prompt.lower(), f"  {prompt.rstrip('?')} "):
+        (probability,) = probabilities_of(shipped, Query(text=text), [one])
+        assert probability >= shipped.scope_threshold
+
+
 def test_a_probability_has_its_bounds_and_its_cap() -> None:
     known = {"names_absent": 0.0, "numbers_differ": False}
     at_bound = STACK.probability(Evidence(logit=2.0, similarity=0.9, **known))
