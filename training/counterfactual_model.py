@@ -25,7 +25,7 @@ from torch import Tensor
 from serac_gateway.counterfactual.limits import MAX_FIELD_CHARS
 from serac_gateway.counterfactual.prompts import trained_prompt
 from training.counterfactual_examples import Example
-from training.scope_classifier import Trained, TrainingError
+from training.scope_classifier import Trained, TrainingError, flushing_denormals
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 BASE_NAME = "google/gemma-3-270m"
@@ -72,6 +72,7 @@ def encode(example: Example, tokenizer: Any) -> Encoded:  # noqa: ANN401
     return Encoded(ids=(*before, *said, tokenizer.eos_token_id), answer_from=len(before))
 
 
+@flushing_denormals()
 def train_adapter(
     examples: Sequence[Example], *, model: Any, tokenizer: Any, run: Path, settings: AdapterSettings,  # noqa: ANN401
     on_step: OnStep = lambda step, steps, loss: None,
@@ -92,7 +93,6 @@ def train_adapter(
             " name data, or raise max_tokens"
         )
     torch.set_num_threads(settings.threads)
-    torch.set_flush_denormal(True)
     torch.manual_seed(settings.seed)
     checkpoint = run / "checkpoint"
     batches = _batches(encoded, settings)
