@@ -21,7 +21,11 @@ _MAX_PROMPT_TOKENS = 440
 _ANSWER_TOKENS = MAX_TARGET_TOKENS + 32
 
 
-def fitting_prompt(make_prompt: Callable[..., str], edit: Edit, query: Query, model: LanguageModel) -> str:
+PromptMaker = Callable[..., str]
+"""`make_prompt(edit, query, field_chars=…)`: fields longer than that lose their middle."""
+
+
+def fitting_prompt(make_prompt: PromptMaker, edit: Edit, query: Query, model: LanguageModel) -> str:
     """`make_prompt(edit, query, field_chars=…)` with fields as long as the model's window allows."""
     limit = min(_MAX_PROMPT_TOKENS, model.context_tokens - _ANSWER_TOKENS)
     field_chars = MAX_FIELD_CHARS
