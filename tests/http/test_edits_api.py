@@ -271,6 +271,7 @@ class TestChangeAndRetire:
 
     def test_an_empty_change_is_refused(self, control_plane: ControlPlane, path: str) -> None:
         _problem(control_plane.client.patch(path, json={}, headers={"if-match": '"1"'}), 400)
+        assert control_plane.client.get(path).json()["version"] == 1
 
     def test_null_clears_an_optional_field_and_a_required_one_cannot_be_null(
         self, control_plane: ControlPlane
@@ -282,7 +283,8 @@ class TestChangeAndRetire:
         assert _problem(reply, 400)["field"] == "prompt"
 
     def test_an_unknown_edit_is_404(self, control_plane: ControlPlane) -> None:
-        _problem(control_plane.client.delete("/edits/none", headers={"if-match": "*"}), 404)
+        problem = _problem(control_plane.client.delete("/edits/none", headers={"if-match": "*"}), 404)
+        assert "'none'" in problem["detail"]
 
 
 class TestRefusals:

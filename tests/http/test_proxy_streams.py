@@ -204,6 +204,7 @@ async def test_a_client_that_leaves_during_its_upload_ends_the_upload(passing: G
         await eventually(lambda: passing.upstream.open_connections == 1)
     await eventually(lambda: passing.upstream.open_connections == 0)
     await eventually(lambda: passing.counts.in_flight == 0)
+    assert passing.counts.clients_left == 1
 
 
 async def test_a_client_that_leaves_in_the_middle_of_a_small_body_is_no_error_of_ours(
