@@ -21,9 +21,9 @@ from rich.table import Table
 
 from serac_gateway.cli.console import EXIT_USAGE, fail, print_json
 from serac_gateway.errors import ConfigError
-from training.config import load_config
+from training.config import ScopeConfig
 from training.evaluation import cli as evaluation
-from training.scope_classifier import TrainingError
+from training.run_folders import TrainingError, read_config
 from training.scope_run import OnProgress, Own
 
 app = typer.Typer(
@@ -59,7 +59,9 @@ def scope(
     from training import scope_run
 
     with _errors(), _progress("training") as on_progress:
-        trained = scope_run.train(load_config(config), run, own=_own(edits, traffic), on_progress=on_progress)
+        trained = scope_run.train(
+            read_config(config, ScopeConfig), run, own=_own(edits, traffic), on_progress=on_progress
+        )
     Console().print(
         f"{trained.steps} steps, loss {trained.mean_loss:.4f}: {trained.checkpoint}", soft_wrap=True
     )
@@ -85,7 +87,7 @@ def calibrate(
 
     with _errors(), _progress("calibrating") as on_progress:
         made, found = scope_run.calibrate(
-            load_config(config), run, out, own=_own(edits, traffic), reuse=reuse,
+            read_config(config, ScopeConfig), run, out, own=_own(edits, traffic), reuse=reuse,
             max_false_fire_rate=max_false_fire_rate, on_progress=on_progress,
         )  # fmt: skip
         plots = write_plots(found, made, run)
@@ -112,7 +114,7 @@ def explain_errors(
     from training import observations, scope_run
 
     with _errors():
-        found = observations.load(run / scope_run.OBSERVATIONS_FILE)
+        found = observations.load(run)
         rows = scope_run.worst(found, read_calibration(weights)[1], count)
     if json:
         print_json(rows)
@@ -134,11 +136,11 @@ def explain_errors(
 @app.command()
 def counterfactual(config: AdapterConfig = DEFAULT_ADAPTER_CONFIG, run: Run = DEFAULT_ADAPTER_RUN) -> None:
     """Train the counterfactual model's adapter; continues where a stopped run was."""
-    from training import counterfactual_run
+    from training.counterfactual import run as counterfactual_run
 
     with _errors(), _progress("training") as on_progress:
         trained = counterfactual_run.train(
-            counterfactual_run.load_config(config), run, on_progress=on_progress
+            read_config(config, counterfactual_run.CounterfactualConfig), run, on_progress=on_progress
         )
     Console().print(
         f"{trained.steps} steps, loss {trained.mean_loss:.4f}: {trained.checkpoint}", soft_wrap=True
@@ -152,10 +154,10 @@ def counterfactual_export(
     out: AdapterOut = DEFAULT_ADAPTER_RUN / "adapter",
 ) -> None:
     """Write the run's last checkpoint as the adapter that ships: float16, with card and notice."""
-    from training import counterfactual_run
+    from training.counterfactual import run as counterfactual_run
 
     with _errors():
-        counterfactual_run.export(counterfactual_run.load_config(config), run, out)
+        counterfactual_run.export(read_config(config, counterfactual_run.CounterfactualConfig), run, out)
     Console().print(f"wrote {out}", soft_wrap=True)
 
 
@@ -169,13 +171,16 @@ def counterfactual_validate(
     json: Annotated[bool, typer.Option("--json", help="Print rows as JSON.")] = False,
 ) -> None:
     """Answer the held-out examples greedily in int8, and count what is right, by form."""
-    from training import counterfactual_run
-    from training.counterfactual_report import answer_table, write_answers
-    from training.counterfactual_validation import summary
+    from training.counterfactual import run as counterfactual_run
+    from training.counterfactual.report import answer_table, write_answers
+    from training.counterfactual.validation import summary
 
     with _errors(), _progress("validating") as on_progress:
         outcomes = counterfactual_run.validate(
-            counterfactual_run.load_config(config), run, None if raw else adapter, on_progress=on_progress
+            read_config(config, counterfactual_run.CounterfactualConfig),
+            run,
+            None if raw else adapter,
+            on_progress=on_progress,
         )
     if answers is not None:
         write_answers(answers, outcomes)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
-from pathlib import Path
 
 import msgspec
 
-from serac_gateway.errors import ConfigError
 from training.mixture import MixtureSettings
 from training.scope_classifier import TrainingSettings
 
@@ -31,20 +28,6 @@ class ScopeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     mixture: MixtureSettings = MixtureSettings()
     training: TrainingSettings = TrainingSettings()
     validation: ValidationSettings = ValidationSettings()
-
-
-def load_config(path: Path) -> ScopeConfig:
-    """Read a configuration.
-
-    Raises:
-        ConfigError: The file is missing, is no TOML, or has an unknown key or a wrong type.
-    """
-    try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), ScopeConfig)
-    except OSError as exc:
-        raise ConfigError(f"cannot read the configuration {str(path)!r}: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"the configuration {str(path)!r} is wrong: {exc}") from exc
 
 
 def digest(config: ScopeConfig) -> str:

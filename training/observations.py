@@ -17,6 +17,9 @@ from serac_gateway.indexes.base import EditIndex
 from serac_gateway.retrieval import merged, retrieval_texts
 from training.benchmarks.base import Benchmark, Probe
 from training.pairs import depends_on_edit
+from training.run_folders import load_records
+
+OBSERVATIONS_FILE = "observations.jsonl"
 
 MAX_CANDIDATES = 8
 
@@ -112,22 +115,16 @@ def observe(
     return observations
 
 
-def save(path: Path, observations: Sequence[Observation]) -> None:
-    """Write observations as JSON Lines."""
-    encoder = msgspec.json.Encoder()
-    path.write_bytes(b"".join(encoder.encode(one) + b"\n" for one in observations))
-
-
-def load(path: Path) -> list[Observation]:
-    """Read what `save` wrote.
+def load(run: Path) -> list[Observation]:
+    """The observations kept in the folder of a run.
 
     Raises:
-        FileNotFoundError: Nothing was saved there.
+        FileNotFoundError: There are none.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{str(path)!r} is missing; run serac-train calibrate without --reuse first")
-    decoder = msgspec.json.Decoder(Observation)
-    return [decoder.decode(line) for line in path.read_bytes().splitlines()]
+    kept = run / OBSERVATIONS_FILE
+    if not kept.is_file():
+        raise FileNotFoundError(f"{str(kept)!r} is missing; run serac-train calibrate without --reuse first")
+    return load_records(kept, Observation)
 
 
 def _asked(

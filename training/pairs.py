@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -34,24 +33,6 @@ def depends_on_edit(*, in_scope: bool, kind: str) -> bool | None:
     if in_scope or plain in _MULTI_HOP_KINDS:
         return True
     return None if plain.startswith(_UNCLEAR_KINDS) else False
-
-
-def save_pairs(path: Path, pairs: Sequence[Pair]) -> None:
-    """Write pairs as JSON Lines."""
-    encoder = msgspec.json.Encoder()
-    with path.open("wb") as out:
-        for pair in pairs:
-            out.write(encoder.encode(pair) + b"\n")
-
-
-def load_pairs(path: Path) -> list[Pair]:
-    """Read pairs written by `save_pairs`.
-
-    Raises:
-        msgspec.ValidationError: A line lacks a column; the error names it.
-    """
-    decoder = msgspec.json.Decoder(Pair)
-    return [decoder.decode(line) for line in path.read_bytes().splitlines() if line.strip()]
 
 
 def sentences(texts: Sequence[str], *, shortest: int = 25, longest: int = 220) -> list[str]:

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, BertForSequenceClassification, PreTraine
 from serac_gateway.classifiers.pair_text import edit_text, query_text
 from training.losses import two_question_loss
 from training.pairs import Pair, depends_on_edit
+from training.run_folders import TrainingError
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,10 +42,6 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 OUTPUTS = 2
 """Whether the edit answers the query; whether a right answer depends on it, as that of a next step does."""
-
-
-class TrainingError(RuntimeError):
-    """Training cannot begin or go on; the message says why and what to do."""
 
 
 class Trained(msgspec.Struct, frozen=True, kw_only=True):

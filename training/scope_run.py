@@ -26,13 +26,12 @@ from training.export import export
 from training.facts import data_folder
 from training.mixture import load_world, training_pairs
 from training.own_data import own_benchmark, own_pairs, read_edits, read_traffic
-from training.pairs import Pair, load_pairs, save_pairs
-from training.scope_classifier import Trained, TrainingError, train_scope
+from training.pairs import Pair
+from training.run_folders import begin_run, load_records, save_records
+from training.scope_classifier import Trained, train_scope
 from training.validation_sets import validation_benchmarks
 
 PAIRS_FILE = "pairs.jsonl"
-CONFIG_FILE = "config.json"
-OBSERVATIONS_FILE = "observations.jsonl"
 WEIGHTS_FOLDER = "weights"
 DEPENDS_FALSE_FIRE_RATE = 0.02
 """Mean over the benchmarks."""
@@ -54,24 +53,17 @@ def train(config: ScopeConfig, run: Path, *, own: Own | None = None, on_progress
         TrainingError: See `train_scope`; also a run folder of another configuration.
         ConfigError: The user's files are damaged.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    written = run / CONFIG_FILE
-    saved = msgspec.json.format(msgspec.json.encode(config), indent=2)
-    if written.is_file() and written.read_bytes() != saved:
-        raise TrainingError(
-            f"{str(run)!r} is the run of another configuration; give another --run, or delete it"
-        )
-    written.write_bytes(saved)
+    begin_run(run, config)
     pairs_path = run / PAIRS_FILE
     if not pairs_path.is_file():
-        save_pairs(pairs_path, _pairs(config, own))
+        save_records(pairs_path, _pairs(config, own))
     start = Path(config.start_from) if config.start_from else embedded_minilm_path()
 
     def stepped(step: int, steps: int, loss: float) -> None:
         on_progress(f"loss {loss:.4f}", step, steps)
 
     return train_scope(
-        load_pairs(pairs_path), start_from=start, run=run, settings=config.training, progress=stepped
+        load_records(pairs_path, Pair), start_from=start, run=run, settings=config.training, progress=stepped
     )
 
 
@@ -87,13 +79,13 @@ def calibrate(
         ConfigError: Data is missing or one-sided, or no threshold keeps `max_false_fire_rate`.
         TrainingError: The checkpoint is of another architecture.
     """
-    kept = run / OBSERVATIONS_FILE
+    kept = run / observing.OBSERVATIONS_FILE
     encoder = open_encoder()
     if not reuse:
         export(run / "checkpoint", out)
         found = _observed(config, out, encoder, own, on_progress)
-        observing.save(kept, found)
-    found = observing.load(kept)
+        save_records(kept, found)
+    found = observing.load(run)
     stack = calibrating.fitted_stack(found)
     point = calibrating.chosen_threshold(
         calibrating.outcomes(found, stack), max_false_fire_rate=max_false_fire_rate

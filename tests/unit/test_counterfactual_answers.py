@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 
 from serac_gateway.edits import EditKind
-from training import counterfactual_answers as answers
 from training.contrasts import load_contrast_sets
-from training.counterfactual_contrasts import contrast_examples, kind_of
-from training.counterfactual_examples import load_examples, save_examples
-from training.counterfactual_facts import fact_examples, odd_value
-from training.counterfactual_instructions import instruction_examples, obeying
-from training.counterfactual_mixture import ExampleSettings, training_examples, validation_examples
-from training.counterfactual_validation import contains
+from training.counterfactual import answers
+from training.counterfactual.contrasts import contrast_examples, kind_of
+from training.counterfactual.examples import Example
+from training.counterfactual.facts import fact_examples, odd_value
+from training.counterfactual.instructions import instruction_examples, obeying
+from training.counterfactual.mixture import ExampleSettings, training_examples, validation_examples
+from training.counterfactual.validation import contains
 from training.fact_source import FactSource
 from training.facts import Fact, Names, data_folder
 from training.mixture import load_world
 from training.relations import Relation, load_pools
+from training.run_folders import load_records, save_records
 
 BIRTH = Relation(
     id="P19", name="place of birth", subject_type="person", object_type="city", nouns=("birthplace",),
@@ -122,8 +123,8 @@ def test_a_suppressed_example_answers_with_the_refusal_whatever_is_tried() -> No
 def test_equal_seeds_make_equal_examples_and_a_file_keeps_them(tmp_path: Path) -> None:
     made = [*fact_examples(source(3), 50), *instruction_examples(source(3), 20)]
     assert made == [*fact_examples(source(3), 50), *instruction_examples(source(3), 20)]
-    save_examples(tmp_path / "examples.jsonl", made)
-    assert load_examples(tmp_path / "examples.jsonl") == made
+    save_records(tmp_path / "examples.jsonl", made)
+    assert load_records(tmp_path / "examples.jsonl", Example) == made
 
 
 def test_made_up_values_are_hardly_ever_the_same() -> None:

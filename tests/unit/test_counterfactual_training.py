@@ -15,10 +15,11 @@ from serac_gateway.counterfactual.prompts import trained_prompt
 from serac_gateway.errors import ConfigError
 from serac_gateway.language_models.adapters import merge_adapter
 from tests.tiny_language_models import tiny_gemma, tiny_tokenizer
-from training import counterfactual_run
-from training.counterfactual_examples import Example
-from training.counterfactual_model import AdapterSettings, encode, train_adapter
-from training.scope_classifier import Trained, TrainingError
+from training.counterfactual import run as counterfactual_run
+from training.counterfactual.examples import Example
+from training.counterfactual.model import AdapterSettings, encode, train_adapter
+from training.run_folders import TrainingError, read_config
+from training.scope_classifier import Trained
 
 SETTINGS = AdapterSettings(
     steps=30, batch_size=4, learning_rate=1e-2, rank=8, bfloat16=False, other_tokens=20, max_tokens=400,
@@ -127,12 +128,12 @@ def test_an_export_without_a_checkpoint_says_what_to_do(tmp_path: Path) -> None:
 
 def test_the_shipped_configuration_is_read_and_an_unknown_key_is_named(tmp_path: Path) -> None:
     shipped = Path(__file__).parents[2] / "configs/training/counterfactual.toml"
-    config = counterfactual_run.load_config(shipped)
+    config = read_config(shipped, counterfactual_run.CounterfactualConfig)
     assert config.examples.held_out_relations[0] == "P36"
     wrong = tmp_path / "wrong.toml"
     wrong.write_text("[training]\nstepps = 3\n")
     with pytest.raises(ConfigError, match="stepps"):
-        counterfactual_run.load_config(wrong)
+        read_config(wrong, counterfactual_run.CounterfactualConfig)
 
 
 def test_a_run_folder_of_another_configuration_is_refused(tmp_path: Path) -> None:

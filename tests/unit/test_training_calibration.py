@@ -18,6 +18,7 @@ from training.calibration import Outcome
 from training.cli import app
 from training.observations import Observation, Reading
 from training.plots import write_plots
+from training.run_folders import save_records
 from training.scope_run import worst
 
 
@@ -192,14 +193,14 @@ def test_the_command_explains_errors_as_a_table_and_as_json(tmp_path: Path) -> N
     import msgspec
 
     found = observed()
-    observations.save(tmp_path / "observations.jsonl", found)
+    save_records(tmp_path / "observations.jsonl", found)
     (tmp_path / "calibration.json").write_bytes(msgspec.json.encode(calibrated(found)))
     arguments = ["explain-errors", "--run", str(tmp_path), "--weights", str(tmp_path), "--count", "3"]
     rows = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert rows
     assert {"error", "query", "edit", "scope_probability"} <= rows[0].keys()
     assert "false fire" in CliRunner().invoke(app, arguments, env={"COLUMNS": "200"}).stdout
-    assert observations.load(tmp_path / "observations.jsonl") == found
+    assert observations.load(tmp_path) == found
 
 
 def test_the_command_says_what_is_missing(tmp_path: Path) -> None:

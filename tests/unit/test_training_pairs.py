@@ -11,13 +11,14 @@ import pytest
 from serac_gateway.errors import ConfigError
 from serac_gateway.vectors import Vectors
 from training import hard_negatives, phrasing
-from training.config import load_config
+from training.config import ScopeConfig
 from training.fact_source import FactSource
 from training.facts import Fact, Names
 from training.own_data import own_benchmark, own_pairs, read_edits, read_traffic
 from training.pair_maker import PairMaker
-from training.pairs import Pair, load_pairs, save_pairs
+from training.pairs import Pair
 from training.relations import Relation, load_pools, load_relations
+from training.run_folders import load_records, read_config, save_records
 
 FACTS = [
     Fact("P19", f"{first} {last}", city)
@@ -129,8 +130,8 @@ def test_mining_finds_the_nearest_edits_best_first() -> None:
 
 def test_pairs_outlive_their_file(tmp_path: Path) -> None:
     pairs = made(5)
-    save_pairs(tmp_path / "pairs.jsonl", pairs)
-    assert load_pairs(tmp_path / "pairs.jsonl") == pairs
+    save_records(tmp_path / "pairs.jsonl", pairs)
+    assert load_records(tmp_path / "pairs.jsonl", Pair) == pairs
 
 
 def _embed(texts: object) -> Vectors:
@@ -182,11 +183,11 @@ def test_own_data_that_is_wrong_says_where(tmp_path: Path, edits: str, traffic: 
 def test_the_shipped_configurations_load_and_name_known_relations() -> None:
     known: dict[str, Relation] = load_relations()
     for name in ("scope.toml", "scope-second.toml"):
-        config = load_config(Path("configs/training") / name)
+        config = read_config(Path("configs/training") / name, ScopeConfig)
         assert set(config.mixture.held_out_relations) <= known.keys()
 
 
 def test_an_unknown_key_of_a_configuration_is_named(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("[training]\nlearning_rat = 1e-4\n")
     with pytest.raises(ConfigError, match="learning_rat"):
-        load_config(tmp_path / "c.toml")
+        read_config(tmp_path / "c.toml", ScopeConfig)

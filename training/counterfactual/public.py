@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from training import counterfactual_answers as answers
 from training import public_sets
 from training.benchmarks import wikifactdiff
-from training.counterfactual_examples import Example
-from training.counterfactual_facts import odd_value
+from training.counterfactual import answers
+from training.counterfactual.examples import Example
+from training.counterfactual.facts import odd_value
 from training.facts import counterfact_relation, read_rows
 from training.pairs import Pair
 from training.phrasing import CHECKS, CONTEXT_DOUBTS

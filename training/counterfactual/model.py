@@ -24,8 +24,9 @@ from torch import Tensor
 
 from serac_gateway.counterfactual.limits import MAX_FIELD_CHARS
 from serac_gateway.counterfactual.prompts import trained_prompt
-from training.counterfactual_examples import Example
-from training.scope_classifier import Trained, TrainingError, flushing_denormals
+from training.counterfactual.examples import Example
+from training.run_folders import TrainingError
+from training.scope_classifier import Trained, flushing_denormals
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 BASE_NAME = "google/gemma-3-270m"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from serac_gateway.edits import EditKind
 from training import phrasing
-from training.counterfactual_examples import Example
+from training.counterfactual.examples import Example
 from training.fact_source import FactSource
 from training.pair_maker import TOPIC_PROMPTS, TOPIC_QUERIES
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,16 +15,16 @@ from serac_gateway.language_models.adapters import WEIGHTS_FILE, is_adapter
 from serac_gateway.language_models.base import LanguageModel
 from serac_gateway.language_models.embedded_gemma import assembled_gguf
 from serac_gateway.language_models.opening import open_language_model
-from training.counterfactual_card import write_card
-from training.counterfactual_examples import load_examples, save_examples
-from training.counterfactual_mixture import ExampleSettings, training_examples, validation_examples
-from training.counterfactual_model import AdapterSettings, train_adapter
-from training.counterfactual_validation import Outcome, answered
+from training.counterfactual.card import write_card
+from training.counterfactual.examples import Example
+from training.counterfactual.mixture import ExampleSettings, training_examples, validation_examples
+from training.counterfactual.model import AdapterSettings, train_adapter
+from training.counterfactual.validation import Outcome, answered
 from training.facts import data_folder
 from training.mixture import load_world
-from training.scope_classifier import Trained, TrainingError
+from training.run_folders import TrainingError, begin_run, load_records, save_records
+from training.scope_classifier import Trained
 
-CONFIG_FILE = "config.json"
 EXAMPLES_FILE = "examples.jsonl"
 MAX_ADAPTER_BYTES = 20 * 2**20
 
@@ -48,20 +47,6 @@ class CounterfactualConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     validation: ValidationSettings = ValidationSettings()
 
 
-def load_config(path: Path) -> CounterfactualConfig:
-    """Read a configuration.
-
-    Raises:
-        ConfigError: The file is missing, is no TOML, or has an unknown key or a wrong type.
-    """
-    try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), CounterfactualConfig)
-    except OSError as exc:
-        raise ConfigError(f"cannot read the configuration {str(path)!r}: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"the configuration {str(path)!r} is wrong: {exc}") from exc
-
-
 def train(config: CounterfactualConfig, run: Path, *, on_progress: OnProgress) -> Trained:
     """Make the examples once, then train or go on training.
 
@@ -69,19 +54,12 @@ def train(config: CounterfactualConfig, run: Path, *, on_progress: OnProgress) -
         TrainingError: See `train_adapter`; also a run folder of another configuration.
         ConfigError: The embedded model is damaged, or a held-out relation unknown.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    written = run / CONFIG_FILE
-    saved = msgspec.json.format(msgspec.json.encode(config), indent=2)
-    if written.is_file() and written.read_bytes() != saved:
-        raise TrainingError(
-            f"{str(run)!r} is the run of another configuration; give another --run, or delete it"
-        )
-    written.write_bytes(saved)
+    begin_run(run, config)
     kept = run / EXAMPLES_FILE
     if not kept.is_file():
         on_progress("making examples", 0, config.training.steps)
         data = data_folder()
-        save_examples(kept, training_examples(load_world(data), data, config.examples))
+        save_records(kept, training_examples(load_world(data), data, config.examples))
     # Imported here: transformers takes seconds to import, which other commands need not wait for.
     from serac_gateway.language_models.gguf_conversion import load_gguf
 
@@ -93,7 +71,7 @@ def train(config: CounterfactualConfig, run: Path, *, on_progress: OnProgress) -
         on_progress(f"loss {loss:.4f}", step, steps)
 
     return train_adapter(
-        load_examples(kept), model=model, tokenizer=tokenizer, run=run, settings=config.training,
+        load_records(kept, Example), model=model, tokenizer=tokenizer, run=run, settings=config.training,
         on_step=stepped,
     )  # fmt: skip
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import msgspec
 
 from serac_gateway.conversation import Query
@@ -38,21 +35,3 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
             return None
         first = self.answer.split(",")[0].split(".")[0].split(":")[0]
         return {"Yes": True, "No": False}.get(first)
-
-
-def save_examples(path: Path, examples: Sequence[Example]) -> None:
-    """Write examples as JSON Lines."""
-    encoder = msgspec.json.Encoder()
-    with path.open("wb") as out:
-        for example in examples:
-            out.write(encoder.encode(example) + b"\n")
-
-
-def load_examples(path: Path) -> list[Example]:
-    """Read examples written by `save_examples`.
-
-    Raises:
-        msgspec.ValidationError: A line lacks a column; the error names it.
-    """
-    decoder = msgspec.json.Decoder(Example)
-    return [decoder.decode(line) for line in path.read_bytes().splitlines() if line.strip()]

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 
 from serac_gateway.conversation import Query, extract_query
 from serac_gateway.edits import EditKind
-from training import counterfactual_answers as answers
 from training.contrasts import ContrastLine, ContrastSet, Filling, filled_in
-from training.counterfactual_examples import Example
-from training.counterfactual_instructions import obeying
+from training.counterfactual import answers
+from training.counterfactual.examples import Example
+from training.counterfactual.instructions import obeying
 
 _REFUSAL = re.compile(
     r"\b(?:can't|cannot|can’t|not able|unable|confidential|don't (?:comment|share)|no comment|isn't public"

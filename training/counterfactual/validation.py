@@ -16,7 +16,7 @@ from serac_gateway.counterfactual.prompts import trained_prompt
 from serac_gateway.counterfactual.trained import TrainedCounterfactualModel
 from serac_gateway.edits import Edit, EditKind, EditState
 from serac_gateway.language_models.base import LanguageModel, Sampling
-from training.counterfactual_examples import Example
+from training.counterfactual.examples import Example
 
 _PUNCTUATION = str.maketrans({sign: " " for sign in ".,;:!?\"'“”‘’()[]{}…"})
 _ARTICLES = frozenset({"a", "an", "the"})

@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 
 from serac_gateway.errors import ConfigError
-from training import counterfactual_public as public
 from training import public_sets
 from training.contrasts import load_contrast_sets
-from training.counterfactual_contrasts import contrast_examples
-from training.counterfactual_examples import Example
-from training.counterfactual_facts import fact_examples
-from training.counterfactual_instructions import instruction_examples
+from training.counterfactual import public
+from training.counterfactual.contrasts import contrast_examples
+from training.counterfactual.examples import Example
+from training.counterfactual.facts import fact_examples
+from training.counterfactual.instructions import instruction_examples
 from training.fact_source import FactSource
 from training.mixture import World
 from training.relations import VAGUE_NOUNS

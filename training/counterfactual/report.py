@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from rich.table import Table
 
-from training.counterfactual_validation import Outcome, Row
+from training.counterfactual.validation import Outcome, Row
 
 
 def answer_table(rows: Sequence[Row]) -> Table:

@@ -8,9 +8,9 @@ import random
 from collections.abc import Iterator
 
 from serac_gateway.edits import EditKind
-from training import counterfactual_answers as answers
 from training import hard_negatives, phrasing
-from training.counterfactual_examples import Example
+from training.counterfactual import answers
+from training.counterfactual.examples import Example
 from training.fact_groups import REFUSALS
 from training.fact_source import FactSource
 from training.facts import MONTHS, Fact
