@@ -13,6 +13,7 @@ MAX_SENTENCES = 3
 MIN_SENTENCE_WORDS = 3
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…。？！])\s+|\n+")
+_PART_END = re.compile(rf"{_SENTENCE_END.pattern}|(?<=[:;])\s+")
 
 
 def retrieval_texts(query: Query) -> list[str]:
@@ -24,7 +25,7 @@ def retrieval_texts(query: Query) -> list[str]:
     texts = [query.text]
     if query.context:
         texts.append(" ".join((*query.context, query.text)))
-    return [*texts, *_likeliest_sentences(query.text)]
+    return [*texts, *_likeliest(_SENTENCE_END.split(query.text))]
 
 
 def merged(rows: Iterable[Sequence[Candidate]], *, floor: float, limit: int) -> list[Candidate]:
@@ -41,9 +42,14 @@ def merged(rows: Iterable[Sequence[Candidate]], *, floor: float, limit: int) -> 
     return sorted(best.values(), key=lambda candidate: -candidate.similarity)[:limit]
 
 
-def _likeliest_sentences(text: str) -> list[str]:
-    """Questions first, then the last, then the first; none if `text` is one sentence."""
-    sentences = [" ".join(s.split()) for s in _SENTENCE_END.split(text)]
+def parts(text: str) -> list[str]:
+    """The likeliest sentences of `text`, and clauses behind a colon, each by itself; none if it is one."""
+    return _likeliest(_PART_END.split(text))
+
+
+def _likeliest(pieces: Sequence[str]) -> list[str]:
+    """Questions first, then the last, then the first; none if there is but one piece."""
+    sentences = [" ".join(piece.split()) for piece in pieces]
     sentences = [s for s in sentences if s]
     if len(sentences) < 2:
         return []

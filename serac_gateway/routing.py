@@ -11,13 +11,13 @@ from enum import StrEnum
 import msgspec
 import numpy as np
 
-from serac_gateway.classifiers.base import Candidate, ScopeClassifier
+from serac_gateway.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.config import CompositePolicy, RoutingConfig
 from serac_gateway.conversation import Query, asks_several_things
-from serac_gateway.edits import Edit
+from serac_gateway.edits import Edit, EditKind
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.live_edits import LiveEdits
-from serac_gateway.retrieval import merged, retrieval_texts
+from serac_gateway.retrieval import merged, parts, retrieval_texts
 
 _DEFAULTS = RoutingConfig()
 MAX_CONTEXT_EDITS = 3
@@ -153,7 +153,7 @@ class EditRouter:
                 route=Route.BASE, reason="no candidate", scope_threshold=threshold, timings=timings
             )
         begun = time.perf_counter()
-        found_K = self._classifier.classify(query, candidates)
+        found_K = self._classified(query, candidates)
         timings = msgspec.structs.replace(timings, classify_ms=(time.perf_counter() - begun) * 1_000)
         scored = [
             ScoredCandidate(
@@ -183,6 +183,26 @@ class EditRouter:
             candidates=ranked,
             timings=timings,
         )
+
+    def _classified(self, query: Query, candidates: Sequence[Candidate]) -> list[Classification]:
+        """The classification of every candidate, of a suppression that of the likeliest part of the query.
+
+        A question that must not be answered is often wrapped in another task: spelt, reversed, as JSON. The
+        whole is then out of scope, and the base model would answer what stands in it.
+        """
+        found_K = self._classifier.classify(query, candidates)
+        missed = [
+            position
+            for position, (candidate, found) in enumerate(zip(candidates, found_K, strict=True))
+            if candidate.edit.kind is EditKind.SUPPRESSION and found.scope_probability < self._scope_threshold
+        ]
+        if not missed:
+            return found_K
+        for part in parts(query.text):
+            read = self._classifier.classify(Query(text=part), [candidates[one] for one in missed])
+            for position, found in zip(missed, read, strict=True):
+                found_K[position] = max(found_K[position], found, key=lambda one: one.scope_probability)
+        return found_K
 
     def _chosen(self, ranked: Sequence[ScoredCandidate]) -> ScoredCandidate | None:
         """The candidate whose edit governs: the most probable one, or the newest that answers its question.
