@@ -11,6 +11,7 @@ import msgspec
 
 from serac_gateway.edits import AwareDatetime, Edit, EditState
 from serac_gateway.errors import InvalidRequestError
+from serac_gateway.stores.api_keys import ApiKeyStore
 from serac_gateway.vectors import Vectors
 
 IDEMPOTENCY_TTL_S = 86_400
@@ -180,6 +181,10 @@ class EditStore(ABC):
     @abstractmethod
     async def namespaces(self) -> list[str]:
         """All namespaces that ever got a commit, sorted."""
+
+    @abstractmethod
+    def api_keys(self) -> ApiKeyStore:
+        """The API keys, which lie beside the edits. Usable for as long as this store is."""
 
     @abstractmethod
     async def ping(self) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from typing_extensions import override
 
 from serac_gateway.edits import Edit, EditState, check_edit_id, check_namespace
+from serac_gateway.stores.api_keys import ApiKeyStore, InMemoryApiKeyStore
 from serac_gateway.stores.base import (
     IDEMPOTENCY_TTL_S,
     LOG_START,
@@ -54,6 +55,7 @@ class InMemoryEditStore(EditStore):
     def __init__(self, *, idempotency_ttl_s: float = IDEMPOTENCY_TTL_S) -> None:
         self._idempotency_ttl_s = idempotency_ttl_s
         self._namespaces: dict[str, _Namespace] = {}
+        self._api_keys = InMemoryApiKeyStore()
 
     @override
     async def commit(self, namespace: str, commit: Commit) -> Receipt:
@@ -150,6 +152,10 @@ class InMemoryEditStore(EditStore):
     @override
     async def namespaces(self) -> list[str]:
         return sorted(self._namespaces)
+
+    @override
+    def api_keys(self) -> ApiKeyStore:
+        return self._api_keys
 
     @override
     async def ping(self) -> None:

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from serac_gateway.edits import Edit, EditState, check_edit_id
 from serac_gateway.stores import redis_keys
+from serac_gateway.stores.api_keys import ApiKeyStore, RedisApiKeyStore
 from serac_gateway.stores.base import (
     IDEMPOTENCY_TTL_S,
     LOG_START,
@@ -233,6 +234,10 @@ class RedisStore(EditStore):
         )
         exist = await self._connection.read_all(("EXISTS", NamespaceKeys(name).log) for name in tried)
         return [name for name, exists in zip(tried, exist, strict=True) if exists]
+
+    @override
+    def api_keys(self) -> ApiKeyStore:
+        return RedisApiKeyStore(self._connection)
 
     @override
     async def ping(self) -> None:

@@ -1,0 +1,115 @@
+"""Who may do what, and how often. Pure: no I/O, no clock but the one passed in."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from serac_gateway.edits import DEFAULT_NAMESPACE, check_namespace
+from serac_gateway.errors import InvalidRequestError, PermissionDeniedError
+
+EVERY_NAMESPACE = "*"
+
+
+class Role(StrEnum):
+    """What a key may do. Each role may do all that those before it may."""
+
+    CHAT = "chat"
+    """Ask the chat model: /v1."""
+    EDIT = "edit"
+    """Read and change edits, ask for decisions, read log and counts."""
+    ADMIN = "admin"
+    """Keys, and what cannot be undone."""
+
+    def allows(self, needed: Role) -> bool:
+        """Whether a key of this role may do what needs `needed`."""
+        ranks = tuple(Role)
+        return ranks.index(self) >= ranks.index(needed)
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """On whose behalf a request comes."""
+
+    key_id: str | None
+    """None: no key was demanded and none was given."""
+    name: str | None
+    role: Role
+    namespaces: tuple[str, ...]
+
+    @property
+    def author(self) -> str | None:
+        """How edits name their author; None without a key."""
+        return None if self.key_id is None else f"{self.name} (key {self.key_id})"
+
+    def may_use(self, *namespaces: str) -> bool:
+        """Whether all of `namespaces` (``"*"``: every one) are within this one's."""
+        return EVERY_NAMESPACE in self.namespaces or all(one in self.namespaces for one in namespaces)
+
+    def require(self, role: Role) -> None:
+        """Return if `role` is allowed.
+
+        Raises:
+            PermissionDeniedError: It is not.
+        """
+        if not self.role.allows(role):
+            raise PermissionDeniedError(
+                f"this needs an API key of role {role.value!r}, and this one's role is {self.role.value!r};"
+                " ask an admin for another key",
+                details={"value": self.role.value, "needed": role.value},
+            )
+
+    def namespace(self, asked: str | None) -> str:
+        """The namespace of a request that asks for `asked`, or for none.
+
+        Raises:
+            InvalidRequestError: It is no name; or none was asked for and the key has several.
+            PermissionDeniedError: It is not the key's, whether it exists or not.
+        """
+        field = "x-serac-namespace"
+        if asked is None:
+            if EVERY_NAMESPACE in self.namespaces:
+                return DEFAULT_NAMESPACE
+            if len(self.namespaces) == 1:
+                return self.namespaces[0]
+            raise InvalidRequestError(
+                f"the API key has several namespaces; name one of {', '.join(self.namespaces)} in the header"
+                f" {field}",
+                field=field,
+            )
+        try:
+            check_namespace(asked)
+        except InvalidRequestError as error:
+            raise InvalidRequestError(error.message, field=field, details=error.details) from error
+        if not self.may_use(asked):
+            raise PermissionDeniedError(
+                f"the API key does not allow namespace {asked!r}; it allows {', '.join(self.namespaces)}",
+                field=field,
+                details={"value": asked},
+            )
+        return asked
+
+
+ANYONE = Principal(key_id=None, name=None, role=Role.ADMIN, namespaces=(EVERY_NAMESPACE,))
+"""Whoever comes without a key where none is demanded."""
+
+
+class Allowance(msgspec.Struct, frozen=True, kw_only=True):
+    """A token bucket after a request: as many tokens as requests a minute, refilled evenly."""
+
+    tokens: float
+    at_s: float
+    """On any clock that does not go back."""
+    wait_s: float
+    """How long until the request would be allowed; 0: it is."""
+
+
+def allowance(before: Allowance | None, *, requests_per_minute: int, now_s: float) -> Allowance:
+    """The bucket after one more request at `now_s`. A request that is refused takes nothing."""
+    tokens_per_s = requests_per_minute / 60
+    tokens = float(requests_per_minute)
+    if before is not None:
+        tokens = min(tokens, before.tokens + max(0.0, now_s - before.at_s) * tokens_per_s)
+    if tokens >= 1:
+        return Allowance(tokens=tokens - 1, at_s=now_s, wait_s=0.0)
+    return Allowance(tokens=tokens, at_s=now_s, wait_s=(1 - tokens) / tokens_per_s)

@@ -1,0 +1,160 @@
+"""The seam to the stored API keys, which lie beside the edits, and its two implementations."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from typing_extensions import override
+
+from serac_gateway.api_keys import StoredApiKey, check_key_id
+from serac_gateway.stores.redis_connection import RedisConnection
+
+_RECORDS: Final = "serac:{@keys}:records"
+"""Hash: key id to the JSON of its record, which never changes. No namespace has an @ in its name."""
+_REVOKED: Final = "serac:{@keys}:revoked"
+"""Hash: key id to the time of its revocation."""
+_LAST_USED: Final = "serac:{@keys}:last-used"
+"""Hash: key id to the time of its last use that was noted."""
+
+
+class ApiKeyStore(ABC):
+    """API keys by id. A key is added, revoked perhaps, and never deleted: the log speaks of it.
+
+    Async and task-safe. Every method raises StoreUnavailableError when the server cannot be reached or
+    refuses, and InvalidRequestError for an id that cannot be one.
+    """
+
+    @abstractmethod
+    async def add(self, stored: StoredApiKey) -> None:
+        """Keep a new key.
+
+        Raises:
+            ValueError: Another key has its id.
+        """
+
+    @abstractmethod
+    async def get(self, key_id: str) -> StoredApiKey | None:
+        """The key with what happened to it since, but for its last use; None if there is none."""
+
+    @abstractmethod
+    async def all(self) -> list[StoredApiKey]:
+        """Every key, with its last use, oldest first."""
+
+    @abstractmethod
+    async def revoke(self, key_id: str, at: datetime) -> StoredApiKey | None:
+        """Revoke it for good, and return it; None if there is none. The first time counts."""
+
+    @abstractmethod
+    async def note_use(self, key_id: str, at: datetime) -> None:
+        """Remember when it was last used. May be lost."""
+
+
+class InMemoryApiKeyStore(ApiKeyStore):
+    """Keeps keys until it is garbage collected."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, StoredApiKey] = {}
+        self._last_used: dict[str, datetime] = {}
+
+    @override
+    async def add(self, stored: StoredApiKey) -> None:
+        key_id = check_key_id(stored.key.id)
+        if self._keys.setdefault(key_id, stored) != stored:
+            raise _taken(key_id)
+
+    @override
+    async def get(self, key_id: str) -> StoredApiKey | None:
+        return self._keys.get(check_key_id(key_id))
+
+    @override
+    async def all(self) -> list[StoredApiKey]:
+        return _oldest_first(
+            _changed(stored, last_used_at=self._last_used.get(key_id))
+            for key_id, stored in self._keys.items()
+        )
+
+    @override
+    async def revoke(self, key_id: str, at: datetime) -> StoredApiKey | None:
+        stored = self._keys.get(check_key_id(key_id))
+        if stored is not None and stored.key.revoked_at is None:
+            stored = self._keys[key_id] = _changed(stored, revoked_at=at)
+        return stored
+
+    @override
+    async def note_use(self, key_id: str, at: datetime) -> None:
+        self._last_used[check_key_id(key_id)] = at
+
+
+class RedisApiKeyStore(ApiKeyStore):
+    """Keys in the edits' Redis or Valkey, on one cluster slot.
+
+    Each write can be sent twice without harm, so none needs a script.
+    """
+
+    def __init__(self, connection: RedisConnection) -> None:
+        """Borrow the connection: whoever opened it closes it."""
+        self._connection = connection
+
+    @override
+    async def add(self, stored: StoredApiKey) -> None:
+        key_id, record = check_key_id(stored.key.id), msgspec.json.encode(stored)
+        added = await self._connection.read("HSETNX", _RECORDS, key_id, record)
+        if not added and await self._connection.read("HGET", _RECORDS, key_id) != record:
+            raise _taken(key_id)
+
+    @override
+    async def get(self, key_id: str) -> StoredApiKey | None:
+        check_key_id(key_id)
+        record, revoked = await self._connection.read_all(
+            [("HGET", _RECORDS, key_id), ("HGET", _REVOKED, key_id)]
+        )
+        return None if record is None else _changed(_stored(record), revoked_at=_time(revoked))
+
+    @override
+    async def all(self) -> list[StoredApiKey]:
+        records, revoked, last_used = await self._connection.read_all(
+            [("HGETALL", _RECORDS), ("HGETALL", _REVOKED), ("HGETALL", _LAST_USED)]
+        )
+        return _oldest_first(
+            _changed(
+                _stored(record),
+                revoked_at=_time(revoked.get(key_id)),
+                last_used_at=_time(last_used.get(key_id)),
+            )
+            for key_id, record in records.items()
+        )
+
+    @override
+    async def revoke(self, key_id: str, at: datetime) -> StoredApiKey | None:
+        if await self.get(key_id) is None:
+            return None
+        await self._connection.read("HSETNX", _REVOKED, key_id, at.isoformat())
+        return await self.get(key_id)
+
+    @override
+    async def note_use(self, key_id: str, at: datetime) -> None:
+        await self._connection.read("HSET", _LAST_USED, check_key_id(key_id), at.isoformat())
+
+
+def _changed(stored: StoredApiKey, **times: datetime | None) -> StoredApiKey:
+    return msgspec.structs.replace(stored, key=msgspec.structs.replace(stored.key, **times))
+
+
+def _stored(record: bytes) -> StoredApiKey:
+    return msgspec.json.decode(record, type=StoredApiKey)
+
+
+def _time(text: bytes | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text.decode())
+
+
+def _oldest_first(keys: Iterable[StoredApiKey]) -> list[StoredApiKey]:
+    return sorted(keys, key=lambda stored: (stored.key.created_at, stored.key.id))
+
+
+def _taken(key_id: str) -> ValueError:
+    return ValueError(f"another API key has the id {key_id!r}")
