@@ -13,6 +13,7 @@ MAX_SENTENCES = 3
 MIN_SENTENCE_WORDS = 3
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…。？！])\s+|\n+")
+_QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|«([^»]+)»|„([^“]+)“")
 _PART_END = re.compile(rf"{_SENTENCE_END.pattern}|(?<=[:;])\s+")
 
 
@@ -43,8 +44,10 @@ def merged(rows: Iterable[Sequence[Candidate]], *, floor: float, limit: int) -> 
 
 
 def parts(text: str) -> list[str]:
-    """The likeliest sentences of `text`, and clauses behind a colon, each by itself; none if it is one."""
-    return _likeliest(_PART_END.split(text))
+    """What stands in quotes, then the likeliest sentences and clauses; none if `text` is only one."""
+    quoted = [next(filter(None, found.groups())) for found in _QUOTED.finditer(text)]
+    long_enough = [one for one in quoted if len(one.split()) >= MIN_SENTENCE_WORDS]
+    return [*long_enough, *_likeliest(_PART_END.split(text))][:MAX_SENTENCES]
 
 
 def _likeliest(pieces: Sequence[str]) -> list[str]:
