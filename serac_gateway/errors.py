@@ -5,6 +5,8 @@
     ├── InvalidRequestError         400
     ├── AuthenticationError         401
     ├── PermissionDeniedError       403
+    ├── RateLimitedError            429
+    ├── ApiKeyNotFoundError         404
     ├── EditNotFoundError           404
     ├── EditConflictError           409
     │   └── IdempotencyKeyReusedError 422
@@ -56,6 +58,14 @@ class AuthenticationError(GatewayError):
 
 class PermissionDeniedError(GatewayError):
     """The API key's role or namespace does not allow the call."""
+
+
+class RateLimitedError(GatewayError):
+    """The API key's requests are spent for now; details["retry_after_s"] tells until when."""
+
+
+class ApiKeyNotFoundError(GatewayError):
+    """No API key of that id among those that the caller may see."""
 
 
 class EditNotFoundError(GatewayError):

@@ -1,4 +1,4 @@
-"""From an error to an HTTP response: one table, two shapes.
+"""From an error to an HTTP response: one table, two shapes, and the headers that go with it.
 
 On /v1 a client expects OpenAI's error object, on /serac/v1 a problem (RFC 9457). Status and wording of
 every GatewayError stand in `_RESPONSES` and nowhere else.
@@ -6,9 +6,15 @@ every GatewayError stand in `_RESPONSES` and nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import cast
+
 import msgspec
 
+from serac_gateway.api_keys import redacted
 from serac_gateway.errors import (
+    ApiKeyNotFoundError,
     AuthenticationError,
     ConfigError,
     EditConflictError,
@@ -20,6 +26,7 @@ from serac_gateway.errors import (
     PermissionDeniedError,
     PreconditionFailedError,
     PreconditionRequiredError,
+    RateLimitedError,
     StoreUnavailableError,
     UpstreamError,
     UpstreamTimeoutError,
@@ -54,6 +61,10 @@ _RESPONSES: dict[type[GatewayError], _ErrorResponse] = {
     PermissionDeniedError: _response(
         403, "permission_denied", "permission_error", "The API key does not allow this"
     ),
+    RateLimitedError: _response(
+        429, "rate_limit_exceeded", "rate_limit_error", "The API key's requests are spent for now"
+    ),
+    ApiKeyNotFoundError: _response(404, "api_key_not_found", "not_found_error", "There is no such API key"),
     EditNotFoundError: _response(404, "edit_not_found", "not_found_error", "There is no such edit"),
     EditConflictError: _response(
         409, "edit_conflict", "conflict_error", "The edit contradicts what is stored"
@@ -81,7 +92,7 @@ def openai_error(error: GatewayError) -> tuple[int, dict[str, object]]:
     response = _RESPONSES[type(error)]
     return response.status, {
         "error": {
-            "message": error.message,
+            "message": redacted(error.message),
             "type": response.openai_type,
             "param": error.field,
             "code": response.code,
@@ -92,10 +103,30 @@ def openai_error(error: GatewayError) -> tuple[int, dict[str, object]]:
 def problem(error: GatewayError) -> tuple[int, dict[str, object]]:
     """Status and body of `error` as a problem: type, title, status, detail, field and its details."""
     response = _RESPONSES[type(error)]
-    body = problem_body(response.status, response.code, response.title, error.message)
+    body = problem_body(response.status, response.code, response.title, redacted(error.message))
     if error.field is not None:
         body["field"] = error.field
-    return response.status, {**error.details, **body}
+    details = {
+        name: redacted(value) if isinstance(value, str) else value for name, value in error.details.items()
+    }
+    return response.status, {**details, **body}
+
+
+def error_headers(status: int, details: Mapping[str, object]) -> dict[str, str]:
+    """The headers that an error of `status` has besides its content type."""
+    if status == HTTPStatus.UNAUTHORIZED:
+        return {"www-authenticate": "Bearer"}
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return {"retry-after": str(RETRY_AFTER_S)}
+    if status == HTTPStatus.TOO_MANY_REQUESTS and "retry_after_s" in details:
+        wait_s = cast("int", details["retry_after_s"])
+        return {
+            "retry-after": str(wait_s),
+            "x-ratelimit-limit-requests": str(details["limit"]),
+            "x-ratelimit-remaining-requests": "0",
+            "x-ratelimit-reset-requests": f"{wait_s}s",
+        }
+    return {}
 
 
 def problem_body(status: int, code: str, title: str, detail: str) -> dict[str, object]:

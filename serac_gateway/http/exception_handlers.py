@@ -12,9 +12,10 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.routes import HTTPRoute
 from litestar.types import ExceptionHandlersMap
 
+from serac_gateway.api_keys import redacted
 from serac_gateway.errors import GatewayError
 from serac_gateway.http.constraints import allowed_values, limit_in
-from serac_gateway.http.error_responses import PROBLEM_MEDIA_TYPE, RETRY_AFTER_S, problem, problem_body
+from serac_gateway.http.error_responses import PROBLEM_MEDIA_TYPE, error_headers, problem, problem_body
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,8 @@ _AnyRequest = Request[Any, Any, Any]
 def _on_gateway_error(request: _AnyRequest, exc: GatewayError) -> Response[dict[str, object]]:
     status, body = problem(exc)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.warning("%s %s: %s", request.method, request.url.path, exc.message)
-    return _response(status, body)
+        log.warning("%s %s: %s", request.method, redacted(request.url.path), redacted(exc.message))
+    return _response(status, body, error_headers(status, exc.details))
 
 
 def _on_http_exception(request: _AnyRequest, exc: HTTPException) -> Response[dict[str, object]]:
@@ -53,7 +54,7 @@ def _on_http_exception(request: _AnyRequest, exc: HTTPException) -> Response[dic
 
 
 def _on_unexpected(request: _AnyRequest, exc: Exception) -> Response[dict[str, object]]:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=exc)
+    log.error("%s %s failed", request.method, redacted(request.url.path), exc_info=exc)
     detail = "the gateway failed on this request; its log tells why"
     return _response(500, problem_body(500, "internal_error", "The gateway failed", detail))
 
@@ -104,11 +105,8 @@ def _methods_at(request: _AnyRequest) -> list[str]:
 def _response(
     status: int, body: dict[str, object], headers: dict[str, str] | None = None
 ) -> Response[dict[str, object]]:
-    headers = dict(headers or {})
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers.setdefault("retry-after", str(RETRY_AFTER_S))
     return Response(body, status_code=status, media_type=PROBLEM_MEDIA_TYPE, headers=headers)
 
 
 def _shown(text: str) -> str:
-    return text[:_MAX_SHOWN_CHARS]
+    return redacted(text)[:_MAX_SHOWN_CHARS]
