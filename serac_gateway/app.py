@@ -16,10 +16,16 @@ import msgspec
 from litestar import Litestar
 from litestar.datastructures import State
 
+from serac_gateway.api_keys import checked_pepper
 from serac_gateway.classifiers.base import ScopeClassifier
 from serac_gateway.classifiers.cross_encoder import MODEL_FILE, CrossEncoderClassifier
 from serac_gateway.classifiers.similarity import SimilarityClassifier
-from serac_gateway.config import UPSTREAM_API_KEY_VARIABLE, GatewayConfig, ModelsConfig
+from serac_gateway.config import (
+    KEY_PEPPER_VARIABLE,
+    UPSTREAM_API_KEY_VARIABLE,
+    GatewayConfig,
+    ModelsConfig,
+)
 from serac_gateway.counterfactual.base import CounterfactualModel
 from serac_gateway.counterfactual.prompted import PromptedCounterfactualModel
 from serac_gateway.counterfactual.trained import TrainedCounterfactualModel
@@ -30,6 +36,7 @@ from serac_gateway.encoders.sentence_transformer import SentenceTransformerEncod
 from serac_gateway.errors import ConfigError
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
+from serac_gateway.http.authentication import Authenticator
 from serac_gateway.http.parts import ControlParts, Readiness
 from serac_gateway.http.proxy import DataPlane
 from serac_gateway.indexes.base import EditIndex
@@ -41,6 +48,7 @@ from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.routing import EditRouter
 from serac_gateway.server import serve_until_stopped
+from serac_gateway.stores.api_keys import ApiKeyStore
 from serac_gateway.stores.open import open_store
 from serac_gateway.upstream.base import Upstream
 from serac_gateway.upstream.embedded import start_embedded_upstream
@@ -147,6 +155,8 @@ async def open_gateway(
         config.data_path.mkdir(parents=True, exist_ok=True)
         store = await open_store(config.store.url, config.data_path)
         stack.push_async_callback(store.close)
+        authenticator = await _open_authenticator(config, store.api_keys())
+        stack.push_async_callback(authenticator.close)
         starting = asyncio.ensure_future(_open_upstream(config, on_progress))
         stack.push_async_callback(_close_when_started, starting)
         models = await asyncio.to_thread(open_models, config, on_progress)
@@ -176,6 +186,7 @@ async def open_gateway(
             decision_pool=decision_pool,
             config=config,
             counts=counts,
+            authenticator=authenticator,
         )
         parts = ControlParts(
             editor=Editor(
@@ -191,6 +202,7 @@ async def open_gateway(
         app = application(
             data_plane,
             readiness=Readiness("edits"),
+            authenticator=authenticator,
             max_control_body_bytes=config.server.max_control_body_bytes,
         )
         loading = asyncio.ensure_future(_load_edits(app.state, parts, on_progress))
@@ -223,6 +235,20 @@ def serve(
 async def wait_until_ready(app: Litestar) -> None:
     """Return when the stored edits are loaded; raises what made the loading fail."""
     await asyncio.shield(app.state.loading)
+
+
+async def _open_authenticator(config: GatewayConfig, keys: ApiKeyStore) -> Authenticator:
+    authenticator = Authenticator(
+        keys,
+        required=config.demands_keys,
+        pepper=checked_pepper(os.environ.get(KEY_PEPPER_VARIABLE)),
+        outage_grace_s=config.access.outage_grace_s,
+    )
+    if config.demands_keys:
+        await authenticator.check_someone_can_enter()
+    elif not config.is_loopback:
+        log.warning("whoever reaches %r can edit: access.required is false", config.server.host)
+    return authenticator
 
 
 async def _open_upstream(config: GatewayConfig, on_progress: OnProgress) -> tuple[Upstream, str]:

@@ -5,6 +5,7 @@ Secrets come from the environment only. Unknown keys are refused by name.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -20,7 +21,11 @@ from serac_gateway.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "SERAC_"
 UPSTREAM_API_KEY_VARIABLE = "SERAC_UPSTREAM_API_KEY"
-_SECRET_VARIABLES = frozenset({UPSTREAM_API_KEY_VARIABLE})
+KEY_PEPPER_VARIABLE = "SERAC_KEY_PEPPER"
+API_KEY_VARIABLE = "SERAC_API_KEY"
+"""The CLI's own key, for the gateway that it calls."""
+
+_SECRET_VARIABLES = frozenset({UPSTREAM_API_KEY_VARIABLE, KEY_PEPPER_VARIABLE, API_KEY_VARIABLE})
 _OTHER_VARIABLES = frozenset({"SERAC_DATA", "SERAC_URL", "SERAC_NAMESPACE"})
 """Read elsewhere: the public data's folder, the CLI's server and namespace."""
 
@@ -68,6 +73,15 @@ class ServerConfig(_Section, frozen=True, kw_only=True):
     max_classified_body_bytes: PositiveInt = 64_000_000
     """A /v1 request beyond it is passed on unclassified."""
     drain_timeout_s: PositiveFloat = 30.0
+
+
+class AccessConfig(_Section, frozen=True, kw_only=True):
+    """Who may call."""
+
+    required: bool | None = None
+    """Whether API keys are demanded. None: exactly when the gateway listens beyond loopback."""
+    outage_grace_s: Annotated[float, msgspec.Meta(ge=0)] = 300.0
+    """How long a key goes on working that the store, which does not answer now, gave out last."""
 
 
 class StoreConfig(_Section, frozen=True, kw_only=True):
@@ -138,6 +152,7 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
     data_dir: str | None = None
     """None: the user's XDG data folder."""
     server: ServerConfig = ServerConfig()
+    access: AccessConfig = AccessConfig()
     store: StoreConfig = StoreConfig()
     upstream: UpstreamConfig = UpstreamConfig()
     models: ModelsConfig = ModelsConfig()
@@ -147,6 +162,20 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
     def data_path(self) -> Path:
         """The data folder."""
         return Path(self.data_dir or platformdirs.user_data_dir("serac_gateway")).expanduser()
+
+    @property
+    def demands_keys(self) -> bool:
+        """Whether who calls needs an API key."""
+        return not self.is_loopback if self.access.required is None else self.access.required
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches the gateway. A name other than localhost may lead anywhere."""
+        host = self.server.host
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host.lower() == "localhost"
 
 
 def load_config(

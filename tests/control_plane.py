@@ -15,6 +15,7 @@ from serac_gateway.config import GatewayConfig, UpstreamConfig
 from serac_gateway.editing import Editor
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
+from serac_gateway.http.authentication import Authenticator
 from serac_gateway.http.parts import ControlParts, Readiness
 from serac_gateway.http.proxy import DataPlane
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
@@ -53,6 +54,7 @@ def control_plane_app(
     *,
     upstream_url: str = "http://upstream.invalid/v1",
     with_data_plane: bool = False,
+    keys_required: bool = False,
 ) -> Litestar:
     """As app.py puts it together."""
     live_edits = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
@@ -68,6 +70,7 @@ def control_plane_app(
         route_counts=counts,
     )
     config = GatewayConfig(upstream=UpstreamConfig(url=upstream_url))
+    authenticator = Authenticator(store.api_keys(), required=keys_required)
 
     @asynccontextmanager
     async def data_plane(app: Litestar) -> AsyncIterator[None]:
@@ -82,6 +85,7 @@ def control_plane_app(
             decision_pool=pool,
             config=config,
             counts=counts,
+            authenticator=authenticator,
         )
         await live_edits.load()
         yield
@@ -93,6 +97,7 @@ def control_plane_app(
     app = application(
         mounted,
         readiness=Readiness(),
+        authenticator=authenticator,
         max_control_body_bytes=MAX_BODY_BYTES,
         lifespan=[data_plane] if with_data_plane else [],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -10,7 +11,9 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from serac_gateway.api_keys import KEY_PREFIX, presented_key
 from serac_gateway.cli.console import GatewayRefusedError, GatewayUnreachableError
+from serac_gateway.config import API_KEY_VARIABLE
 
 _CONNECT_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 300.0
@@ -30,15 +33,24 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GatewayClient:
-    """Calls one gateway for one namespace. An async context manager."""
+    """Calls one gateway, with the API key in SERAC_API_KEY if there is one. An async context manager."""
 
-    def __init__(self, url: str, *, namespace: str) -> None:
+    def __init__(self, url: str, *, namespace: str, with_key: bool = True) -> None:
+        """`namespace` "" leaves it to the API key. Without `with_key` the URL may be another server's."""
         self.url = url
-        self._namespace = namespace
+        self._headers = {"x-serac-namespace": namespace} if namespace else {}
+        key = os.environ.get(API_KEY_VARIABLE, "").strip() if with_key else ""
+        if key and presented_key(key.encode("utf-8", "surrogateescape")) is None:
+            raise GatewayRefusedError(
+                f"{API_KEY_VARIABLE} holds no API key; a key is {KEY_PREFIX!r}, 12 letters and digits, '-',"
+                " and 43 more"
+            )
+        if key:
+            self._headers["x-serac-api-key"] = key
 
     async def __aenter__(self) -> GatewayClient:
         self._session = aiohttp.ClientSession(
-            headers={"x-serac-namespace": self._namespace},
+            headers=self._headers,
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=_READ_TIMEOUT_S
             ),

@@ -21,12 +21,13 @@ from serac_gateway.cli.serving import serve_gateway
 def demo(*, once: bool, url: str | None, data_dir: Path | None, port: int, as_json: bool) -> None:
     """Walk through the gateway at `url`, or start one, walk, and go on serving unless `once`."""
     if url is not None:
-        raise typer.Exit(_walk_and_show(url.rstrip("/"), as_json=as_json))
+        raise typer.Exit(_walk_and_show(url.rstrip("/"), as_json=as_json, with_key=True))
     exit_codes: list[int] = []
 
     def walk_beside_the_server(address: str) -> None:
         try:
-            exit_codes.append(_walk_and_show(address, as_json=as_json))
+            # A key in the environment is for another gateway.
+            exit_codes.append(_walk_and_show(address, as_json=as_json, with_key=False))
         except typer.Exit as ended:
             exit_codes.append(ended.exit_code)
         if once:
@@ -52,9 +53,9 @@ def demo(*, once: bool, url: str | None, data_dir: Path | None, port: int, as_js
         raise typer.Exit(exit_codes[0] if exit_codes else EXIT_REFUSED)
 
 
-def _walk_and_show(url: str, *, as_json: bool) -> int:
+def _walk_and_show(url: str, *, as_json: bool, with_key: bool) -> int:
     """The exit code: 0 if every line is as it should be."""
-    lines = run(_collected(url))
+    lines = run(_collected(url, with_key=with_key))
     wrong = [line for line in lines if line.problem]
     if as_json:
         print_json({"lines": lines, "wrong": len(wrong)})
@@ -66,7 +67,7 @@ def _walk_and_show(url: str, *, as_json: bool) -> int:
     return EXIT_REFUSED if wrong else 0
 
 
-async def _collected(url: str) -> list[Line]:
+async def _collected(url: str, *, with_key: bool) -> list[Line]:
     bar = Progress(
         TextColumn("asking the models"),
         BarColumn(),
@@ -78,7 +79,7 @@ async def _collected(url: str) -> list[Line]:
     )
     with bar:
         task = bar.add_task("", total=request_count(load_demo()[1]))
-        return [line async for line in walk(url, lambda: bar.advance(task))]
+        return [line async for line in walk(url, lambda: bar.advance(task), with_key=with_key)]
 
 
 def _table(lines: list[Line]) -> Table:

@@ -69,14 +69,14 @@ def request_count(probes: list[Probe]) -> int:
     return 2 * 4 * len(probes) + 2
 
 
-async def walk(url: str, on_answer: Callable[[], None]) -> AsyncIterator[Line]:
+async def walk(url: str, on_answer: Callable[[], None], *, with_key: bool) -> AsyncIterator[Line]:
     """Ask everything, and give one line after another; `on_answer` is called for every answer.
 
     Raises:
         GatewayUnreachableError, GatewayRefusedError: The walk cannot go on.
     """
     edits, probes = load_demo()
-    async with GatewayClient(url, namespace=NAMESPACE) as gateway:
+    async with GatewayClient(url, namespace=NAMESPACE, with_key=with_key) as gateway:
         await _clear(gateway)
         model = await first_model(gateway)
 
@@ -173,7 +173,9 @@ async def _unrelated(gateway: GatewayClient, model: str, on_answer: Callable[[],
     """The same request to the upstream itself and through the gateway: the replies must be the same bytes."""
     upstream_url = (await gateway.call("GET", "/serac/v1/stats")).json()["upstream_url"]
     body = _chat(model, _UNRELATED)
-    async with GatewayClient(upstream_url.removesuffix("/v1"), namespace=NAMESPACE) as upstream:
+    async with GatewayClient(
+        upstream_url.removesuffix("/v1"), namespace=NAMESPACE, with_key=False
+    ) as upstream:
         direct = await upstream.call("POST", CHAT_PATH, body=body)
     on_answer()
     begun = time.perf_counter()

@@ -14,6 +14,7 @@ import typer
 from serac_gateway import __version__
 from serac_gateway.cli.console import stderr
 from serac_gateway.cli.edits import edits_app
+from serac_gateway.cli.keys import keys_app
 from serac_gateway.cli.options import JsonOption, NamespaceOption, UrlOption
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
     " usage or configuration · 3 no gateway answers.",
 )
 app.add_typer(edits_app, name="edits")
+app.add_typer(keys_app, name="keys")
 
 
 @app.callback(invoke_without_command=True)

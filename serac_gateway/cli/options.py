@@ -18,7 +18,10 @@ UrlOption = Annotated[
 NamespaceOption = Annotated[
     str | None,
     typer.Option(
-        "--namespace", help="Also by SERAC_NAMESPACE.", show_default="default", rich_help_panel="Gateway"
+        "--namespace",
+        help="Also by SERAC_NAMESPACE.",
+        show_default="the API key's own, else default",
+        rich_help_panel="Gateway",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.", rich_help_panel="Output")]
@@ -30,5 +33,5 @@ def chosen_url(url: str | None) -> str:
 
 
 def chosen_namespace(namespace: str | None) -> str:
-    """The option, else SERAC_NAMESPACE, else "default"."""
-    return namespace or os.environ.get("SERAC_NAMESPACE") or "default"
+    """The option, else SERAC_NAMESPACE, else "": the API key's own, or the default one."""
+    return namespace or os.environ.get("SERAC_NAMESPACE") or ""

@@ -8,8 +8,16 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from serac_gateway.api_keys import redacted
 from serac_gateway.cli.console import EXIT_USAGE, fail, stderr
 from serac_gateway.errors import ConfigError, GatewayError
+
+
+class _WithoutSecrets(logging.Formatter):
+    """The last gate: whatever a line or a traceback repeats, the secret of an API key is not in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
 
 
 def serve_gateway(
@@ -32,7 +40,9 @@ def serve_gateway(
 
     from serac_gateway.app import serve  # seconds: a bad config is told without them
 
-    logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_WithoutSecrets("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=log_level, handlers=[handler])
     console = stderr()
     status = console.status("starting")
     doing: dict[str, str] = {}

@@ -9,6 +9,7 @@ from litestar import Litestar, asgi
 from litestar.datastructures import State
 from litestar.types import Receive, Scope, Send
 
+from serac_gateway.http.authentication import Authenticator
 from serac_gateway.http.control_plane import control_router, openapi_config
 from serac_gateway.http.exception_handlers import EXCEPTION_HANDLERS
 from serac_gateway.http.health import HealthController
@@ -20,6 +21,7 @@ def application(
     data_plane: Callable[[Scope, Receive, Send], Awaitable[None]],
     *,
     readiness: Readiness,
+    authenticator: Authenticator,
     max_control_body_bytes: int,
     lifespan: Sequence[Callable[[Litestar], AbstractAsyncContextManager[None]]] = (),
 ) -> Litestar:
@@ -36,5 +38,5 @@ def application(
         before_send=[add_request_id],
         logging_config=None,  # ours is set up by the command; Litestar's would take over the root logger
         lifespan=list(lifespan),
-        state=State({"readiness": readiness}),
+        state=State({"readiness": readiness, "authenticator": authenticator}),
     )

@@ -8,39 +8,49 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, QueryParameter, SkipValidation
 
-from serac_gateway.edits import DEFAULT_NAMESPACE, check_namespace
+from serac_gateway.http.authentication import Sender
 from serac_gateway.http.error_responses import PROBLEM_MEDIA_TYPE
 from serac_gateway.http.schemas import MAX_PAGE, Problem
 
 _DESCRIPTIONS = {
     400: "Something in the request is not valid; the problem names field, value and limit",
+    401: "An API key is demanded, or the one sent is not valid",
+    403: "The API key's role or namespaces do not allow this",
     404: "There is no such edit",
     409: "An edit of this id exists",
     412: "If-Match names a version that is not current",
     413: "The body is too large",
     422: "The Idempotency-Key was used with another body",
     428: "If-Match is missing",
+    429: "The API key's requests of this minute are spent",
     503: "The store or a model is unavailable, or the gateway is still loading; try again",
 }
 
 
+_ANYWHERE = (401, 403, 429)
+"""Every call is behind the same gate (see authentication.py)."""
+
+
 def provide_namespace(
+    principal: Sender,
     header: Annotated[
-        str,
+        str | None,
         HeaderParameter(
             name="x-serac-namespace",
-            description="Keeps tenants apart: 1 to 63 characters of a-z, 0-9, _ and -",
-            # Documented only: check_namespace explains a refusal better than a regex does.
+            description="Keeps tenants apart: 1 to 63 characters of a-z, 0-9, _ and -. Without it, the API"
+            " key's own namespace, or `default`",
+            # Documented only: Principal.namespace explains a refusal better than a regex does.
             schema_extra={"pattern": "^[a-z0-9][a-z0-9_-]{0,62}$"},
         ),
-    ] = DEFAULT_NAMESPACE,
+    ] = None,
 ) -> str:
     """The namespace of the request.
 
     Raises:
-        InvalidRequestError: The header holds no allowed name.
+        InvalidRequestError: The header holds no allowed name, or is missing where the key has several.
+        PermissionDeniedError: The namespace is not the key's.
     """
-    return check_namespace(header)
+    return principal.namespace(header)
 
 
 Namespace = NamedDependency[SkipValidation[str]]
@@ -58,5 +68,5 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
             media_type=PROBLEM_MEDIA_TYPE,
             generate_examples=False,
         )
-        for status in statuses
+        for status in sorted({*statuses, *_ANYWHERE})
     }

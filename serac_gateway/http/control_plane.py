@@ -6,8 +6,11 @@ from litestar import Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, RedocRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
 
 from serac_gateway import __version__
+from serac_gateway.http.api_keys import ApiKeysController
+from serac_gateway.http.authentication import demand_key, provide_keys, provide_principal
 from serac_gateway.http.control_parameters import provide_namespace
 from serac_gateway.http.edits import EditsController
 from serac_gateway.http.log import LogController
@@ -22,8 +25,12 @@ def control_router(*, max_body_bytes: int) -> Router:
     """All of /serac/v1. Its handlers find their parts in the app's state (see `parts.py`)."""
     return Router(
         CONTROL_PREFIX,
-        route_handlers=[EditsController, ScopeController, LogController],
+        route_handlers=[EditsController, ScopeController, LogController, ApiKeysController],
+        guards=[demand_key],
+        security=[{"apiKey": []}, {}],
         dependencies={
+            "keys": Provide(provide_keys, sync_to_thread=False),
+            "principal": Provide(provide_principal, sync_to_thread=False),
             "parts": Provide(provide_control_parts, sync_to_thread=False),
             "namespace": Provide(provide_namespace, sync_to_thread=False),
         },
@@ -37,7 +44,15 @@ def openapi_config() -> OpenAPIConfig:
     return OpenAPIConfig(
         title="serac_gateway control plane",
         version=__version__,
-        description="Edits of a chat model that take effect at once. Errors are problems (RFC 9457).",
+        description="Edits of a chat model that take effect at once. Errors are problems (RFC 9457). API keys"
+        " are demanded where the gateway listens beyond loopback.",
+        components=Components(
+            security_schemes={
+                "apiKey": SecurityScheme(
+                    type="http", scheme="bearer", description="`sk-serac-…`; also as header x-serac-api-key"
+                )
+            }
+        ),
         path="/serac/schema",
         render_plugins=[RedocRenderPlugin(), JsonRenderPlugin()],
         use_handler_docstrings=True,

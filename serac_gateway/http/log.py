@@ -7,8 +7,10 @@ from typing import Annotated
 from litestar import Controller, get
 from litestar.params import QueryParameter
 
+from serac_gateway.access import EVERY_NAMESPACE, Principal
+from serac_gateway.http.authentication import Sender
 from serac_gateway.http.control_parameters import Namespace, PageLimit, problems
-from serac_gateway.http.parts import Parts
+from serac_gateway.http.parts import ControlParts, Parts
 from serac_gateway.http.schemas import DEFAULT_PAGE, LogPage, Namespaces, Stats
 
 
@@ -36,15 +38,20 @@ class LogController(Controller):
         return LogPage(entries=entries, next_after=entries[-1].log_id if entries else after)
 
     @get("/namespaces", summary="List namespaces", responses=problems(503))
-    async def namespaces(self, parts: Parts) -> Namespaces:
-        """All namespaces that ever got an edit, sorted."""
-        return Namespaces(namespaces=await parts.store.namespaces())
+    async def namespaces(self, parts: Parts, principal: Sender) -> Namespaces:
+        """All namespaces that ever got an edit, sorted; of the API key's own, if it is bound to some."""
+        return Namespaces(namespaces=await _namespaces(parts, principal))
 
     @get("/stats", summary="Count edits and requests", responses=problems(503))
-    async def stats(self, parts: Parts) -> Stats:
-        """Indexed edits by namespace, requests by route and reason."""
+    async def stats(self, parts: Parts, principal: Sender) -> Stats:
+        """Indexed edits by namespace, requests by route and reason; of the API key's own namespaces."""
+        bound = None if principal.may_use(EVERY_NAMESPACE) else principal.namespaces
         return Stats(
-            edits={name: parts.live_edits.count(name) for name in await parts.store.namespaces()},
-            routes=parts.route_counts.snapshot(),
+            edits={name: parts.live_edits.count(name) for name in await _namespaces(parts, principal)},
+            routes=parts.route_counts.snapshot(bound),
             upstream_url=parts.upstream_url,
         )
+
+
+async def _namespaces(parts: ControlParts, principal: Principal) -> list[str]:
+    return [name for name in await parts.store.namespaces() if principal.may_use(name)]

@@ -27,10 +27,10 @@ from serac_gateway.completions import (
     stream_event,
 )
 from serac_gateway.config import FailurePolicy, GatewayConfig
-from serac_gateway.edits import DEFAULT_NAMESPACE, check_namespace
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
 from serac_gateway.http.answering import CounterfactualAnswers
-from serac_gateway.http.error_responses import RETRY_AFTER_S, openai_error
+from serac_gateway.http.authentication import Authenticator, without_keys
+from serac_gateway.http.error_responses import error_headers, openai_error
 from serac_gateway.http.exchange import ClientLeftError, Exchange
 from serac_gateway.http.relay import relay
 from serac_gateway.http.verdict import AnswerTask, Verdict, decide, log_decided, verdict_headers
@@ -68,6 +68,7 @@ class DataPlane:
         decision_pool: Executor,
         config: GatewayConfig,
         counts: RouteCounts,
+        authenticator: Authenticator,
     ) -> None:
         self._router = router
         self._upstream = upstream
@@ -76,6 +77,7 @@ class DataPlane:
         self._max_classified_bytes = config.server.max_classified_body_bytes
         self._on_failure = config.routing.on_failure
         self._counts = counts
+        self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application: mount it at /v1."""
@@ -95,9 +97,12 @@ class DataPlane:
 
     async def _respond(self, exchange: Exchange) -> None:
         verdict = _UNDECIDED
+        namespace: str | None = None
         try:
+            principal = await self._authenticator.authenticate(exchange.headers)
+            asked = exchange.header(b"x-serac-namespace")
+            namespace = principal.namespace(None if asked is None else asked.decode("latin-1"))
             target = _target(exchange)
-            namespace = _namespace(exchange)
             endpoint = _ENDPOINTS.get(target.partition(b"?")[0]) if exchange.method == "POST" else None
             body, verdict = await self._read_and_decide(exchange, namespace, endpoint)
             if verdict.task is not None:
@@ -111,7 +116,7 @@ class DataPlane:
         except Exception:
             log.exception("request=%s failed", exchange.request_id.decode())
             verdict = await _refuse(exchange, verdict, GatewayError("the gateway failed; its log says why"))
-        self._counts.add(verdict.route, verdict.reason)
+        self._counts.add(verdict.route, verdict.reason, namespace)
         if verdict.decide_ms is not None:
             log_decided(exchange, verdict)
 
@@ -170,7 +175,9 @@ class DataPlane:
         self, exchange: Exchange, verdict: Verdict, target: bytes, body: bytes | AsyncIterator[bytes]
     ) -> None:
         headers = [(name, value) for name, value in exchange.headers if not name.startswith(b"x-serac-")]
-        request = UpstreamRequest(method=exchange.method, target=target, headers=headers, body=body)
+        request = UpstreamRequest(
+            method=exchange.method, target=target, headers=without_keys(headers), body=body
+        )
         async with self._upstream.send(request) as response:
             await relay(response, exchange, verdict_headers(exchange, verdict))
 
@@ -225,8 +232,9 @@ async def _refuse(exchange: Exchange, verdict: Verdict, error: GatewayError) -> 
     reason = str(error.details.get("reason", verdict.reason))
     verdict = msgspec.structs.replace(verdict, route=route, reason=reason)
     headers = [(b"content-type", b"application/json"), *verdict_headers(exchange, verdict)]
-    if status == 503:
-        headers.append((b"retry-after", str(RETRY_AFTER_S).encode()))
+    headers += [
+        (name.encode(), value.encode()) for name, value in error_headers(status, error.details).items()
+    ]
     await exchange.respond(status, headers, msgspec.json.encode(body))
     return verdict
 
@@ -245,13 +253,3 @@ def _target(exchange: Exchange) -> bytes:
         )
     query: bytes = exchange.scope["query_string"]
     return below + b"?" + query if query else below
-
-
-def _namespace(exchange: Exchange) -> str:
-    given = exchange.header(b"x-serac-namespace")
-    if given is None:
-        return DEFAULT_NAMESPACE
-    try:
-        return check_namespace(given.decode("latin-1"))
-    except InvalidRequestError as error:
-        raise InvalidRequestError(error.message, field="x-serac-namespace") from error

@@ -57,6 +57,15 @@ class RedisServer:
                 else:
                     return
 
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open, and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """SIGKILL, without a word."""
         if self._process is not None:

@@ -18,12 +18,14 @@ from serac_gateway.config import GatewayConfig, UpstreamConfig
 from serac_gateway.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, forms, retired
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
+from serac_gateway.http.authentication import Authenticator
 from serac_gateway.http.parts import Readiness
 from serac_gateway.http.proxy import DataPlane
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.routing import EditRouter
+from serac_gateway.stores.api_keys import ApiKeyStore, InMemoryApiKeyStore
 from serac_gateway.stores.base import FormVectors, StoredEdit
 from serac_gateway.stores.memory import InMemoryEditStore
 from serac_gateway.testing import (
@@ -88,6 +90,8 @@ async def running_gateway(
     counterfactual: ScriptedCounterfactualModel | None = None,
     loaded: bool = True,
     depends_threshold: float | None = None,
+    keys_required: bool = False,
+    key_store: ApiKeyStore | None = None,
 ) -> AsyncIterator[Gateway]:
     config = config or GatewayConfig()
     encoder, classifier = WordEncoder(), ThresholdClassifier(depends_threshold=depends_threshold)
@@ -98,6 +102,11 @@ async def running_gateway(
     if loaded:
         await live_edits.load()
     counts = RouteCounts()
+    authenticator = Authenticator(
+        key_store or InMemoryApiKeyStore(),
+        required=keys_required,
+        outage_grace_s=config.access.outage_grace_s,
+    )
     with (
         ThreadPoolExecutor(config.models.decision_threads) as decision_pool,
         ThreadPoolExecutor(config.models.answer_threads) as answer_pool,
@@ -117,8 +126,9 @@ async def running_gateway(
                 decision_pool=decision_pool,
                 config=config,
                 counts=counts,
+                authenticator=authenticator,
             )
-            async with _serving(plane) as url:
+            async with _serving(plane, authenticator) as url:
                 yield Gateway(
                     url=url,
                     upstream=scripted,
@@ -129,17 +139,21 @@ async def running_gateway(
                     answers=answers,
                     counts=counts,
                 )
+            await authenticator.close()
             await http_upstream.close()
 
 
 @asynccontextmanager
-async def _serving(plane: DataPlane) -> AsyncIterator[str]:
-    app = application(plane, readiness=Readiness(), max_control_body_bytes=1_000_000)
+async def _serving(plane: DataPlane, authenticator: Authenticator) -> AsyncIterator[str]:
+    app = application(
+        plane, readiness=Readiness(), authenticator=authenticator, max_control_body_bytes=1_000_000
+    )
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(
             app,
             log_config=None,
+            access_log=False,
             ws="none",
             server_header=False,
             date_header=False,

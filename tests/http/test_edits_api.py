@@ -144,7 +144,7 @@ class TestNamespaces:
     ) -> None:
         headers = {"x-serac-namespace": namespace.encode()}
         problem = _problem(control_plane.client.get("/edits", headers=headers), 400)  # type: ignore[arg-type]
-        assert problem["field"] == "namespace"
+        assert problem["field"] == "x-serac-namespace"
 
 
 class TestReadAndList:

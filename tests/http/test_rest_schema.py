@@ -67,8 +67,11 @@ def test_the_schema_names_every_call_with_an_example_of_what_to_send(running: Co
         "GET /serac/v1/log",
         "GET /serac/v1/namespaces",
         "GET /serac/v1/stats",
+        "POST /serac/v1/keys",
+        "GET /serac/v1/keys",
+        "DELETE /serac/v1/keys/{key_id}",
         "GET /health/live",
         "GET /health/ready",
     }
-    for path in ("/serac/v1/edits", "/serac/v1/scope"):
+    for path in ("/serac/v1/edits", "/serac/v1/scope", "/serac/v1/keys"):
         assert "example" in str(paths[path]["post"]["requestBody"])

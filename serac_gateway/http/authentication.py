@@ -1,0 +1,220 @@
+"""Who sends a request: takes the API key out of its headers, checks it, and counts it against its rate.
+
+A key comes as ``Authorization: Bearer sk-serac-…`` or as ``x-serac-api-key``; with the latter, Authorization
+is the upstream's and passes untouched. No key is ever sent on, logged or repeated in a reply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.handlers import BaseRouteHandler
+from litestar.params import SkipValidation
+
+from serac_gateway.access import ANYONE, Allowance, Principal, Role, allowance
+from serac_gateway.api_keys import KEY_PREFIX, ApiKey, PresentedKey, fits, pepper_id, presented_key
+from serac_gateway.errors import AuthenticationError, ConfigError, GatewayError, RateLimitedError
+from serac_gateway.http.known_keys import KnownKeys
+from serac_gateway.stores.api_keys import ApiKeyStore
+from serac_gateway.upstream.base import Headers
+
+log = logging.getLogger(__name__)
+
+OWN_HEADER = b"x-serac-api-key"
+NEEDED_ROLE = "role"
+"""The handlers' `opt` that names the role they need; without it, `Role.EDIT`."""
+
+_STATE_KEY = "serac_principal"
+_BEARER = re.compile(rb"(?i:bearer)[ \t]+(.*)", re.DOTALL)
+_PREFIX = KEY_PREFIX.encode()
+_USE_NOTED_EVERY_S = 60.0
+_MAKE_ONE = (
+    "`serac keys create --offline --role admin`, with the --config, --data-dir or --redis of this command"
+)
+_HOW = f"send one of this gateway's keys as 'Authorization: Bearer {KEY_PREFIX}…' or in {OWN_HEADER.decode()}"
+
+
+class Authenticator:
+    """Checks keys against the store. Belongs to one event loop."""
+
+    def __init__(
+        self, store: ApiKeyStore, *, required: bool, pepper: bytes = b"", outage_grace_s: float = 300.0
+    ) -> None:
+        """With `required` off, who comes without a key may do everything; a key that comes is checked."""
+        self.required = required
+        self.pepper = pepper
+        self.store = store
+        self._known = KnownKeys(store, outage_grace_s=outage_grace_s)
+        self._allowances: dict[str, Allowance] = {}
+        self._use_noted_at_s: dict[str, float] = {}
+        self._noting: set[asyncio.Task[None]] = set()
+
+    async def authenticate(self, headers: Headers) -> Principal:
+        """On whose behalf the request with these headers comes.
+
+        Raises:
+            AuthenticationError: There is no key and one is demanded, or it is not valid (any more).
+            RateLimitedError: The key's requests of this minute are spent.
+            StoreUnavailableError: The store does not answer, and the key is not known from before.
+        """
+        value = _presented(headers)
+        if value is None:
+            if self.required:
+                raise AuthenticationError(f"this gateway demands an API key; {_HOW}", field="authorization")
+            return ANYONE
+        presented = presented_key(value)
+        if presented is None:
+            raise AuthenticationError(
+                f"what was sent as API key ({len(value)} bytes) is none; a key is {KEY_PREFIX!r}, 12 letters"
+                f" and digits, '-', and 43 more; {_HOW}",
+                field="authorization",
+            )
+        key = await self._checked(presented)
+        self._take_request(key)
+        self._note_use(key)
+        return Principal(key_id=key.id, name=key.name, role=key.role, namespaces=key.namespaces)
+
+    async def check_someone_can_enter(self) -> None:
+        """Return if there is a key that would be let in.
+
+        Raises:
+            ConfigError: There is none, with the command that makes the first.
+            StoreUnavailableError: The store does not answer.
+        """
+        now = datetime.now(UTC)
+        active = [stored for stored in await self.store.all() if stored.key.is_active(now)]
+        if not active:
+            raise ConfigError(
+                f"the gateway demands API keys, as it listens beyond loopback or access.required says so, and"
+                f" there is none; make the first: {_MAKE_ONE}; or listen on 127.0.0.1; or set access.required"
+                " to false, if something in front lets in only whom it should"
+            )
+        if all(stored.pepper_id != pepper_id(self.pepper) for stored in active):
+            raise ConfigError(
+                f"none of the {len(active)} API keys was made under this SERAC_KEY_PEPPER; set the one they"
+                f" were made under, or make a key under this one: {_MAKE_ONE}"
+            )
+
+    async def close(self) -> None:
+        """Wait for what is being written. Idempotent."""
+        await self._known.close()
+        await asyncio.gather(*self._noting)
+
+    async def _checked(self, presented: PresentedKey) -> ApiKey:
+        stored = await self._known.get(presented.id)
+        if not fits(presented, stored, self.pepper) or stored is None:
+            if stored is not None and stored.pepper_id != pepper_id(self.pepper):
+                log.warning("API key %s was made under another SERAC_KEY_PEPPER", presented.id)
+            raise AuthenticationError(f"the API key is not known here; {_HOW}", field="authorization")
+        now = datetime.now(UTC)
+        if not stored.key.is_active(now):
+            what = "has expired" if stored.key.revoked_at is None else "was revoked"
+            raise AuthenticationError(
+                f"the API key {stored.key.id} {what}; ask an admin for another", field="authorization"
+            )
+        return stored.key
+
+    def _take_request(self, key: ApiKey) -> None:
+        limit = key.requests_per_minute
+        if limit is None:
+            return
+        after = allowance(
+            self._allowances.get(key.id), requests_per_minute=limit, now_s=time.monotonic()
+        )  # fmt: skip
+        self._allowances[key.id] = after
+        if after.wait_s > 0:
+            raise RateLimitedError(
+                f"the API key {key.id} allows {limit} requests a minute in each gateway process; try again in"
+                f" {after.wait_s:.1f} s, or ask an admin for more",
+                details={
+                    "limit": limit,
+                    "retry_after_s": math.ceil(after.wait_s),
+                    "reason": "rate limited",
+                },
+            )
+
+    def _note_use(self, key: ApiKey) -> None:
+        now_s = time.monotonic()
+        if now_s - self._use_noted_at_s.get(key.id, -math.inf) < _USE_NOTED_EVERY_S:
+            return
+        self._use_noted_at_s[key.id] = now_s
+        task = asyncio.create_task(self._write_use(key.id))
+        self._noting.add(task)
+        task.add_done_callback(self._noting.discard)
+
+    async def _write_use(self, key_id: str) -> None:
+        try:
+            await self.store.note_use(key_id, datetime.now(UTC))
+        except GatewayError as error:
+            log.warning("the last use of API key %s was not noted: %s", key_id, error.message)
+
+
+def without_keys(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """`headers` without any that holds a key of ours: what may go to the upstream."""
+    return [(name, value) for name, value in headers if _PREFIX not in value]
+
+
+async def demand_key(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """A Litestar guard: lets in who may call the handler, and remembers them for `provide_principal`."""
+    authenticator: Authenticator = connection.app.state.authenticator
+    principal = await authenticator.authenticate(cast("Headers", connection.scope["headers"]))
+    principal.require(Role(handler.opt.get(NEEDED_ROLE, Role.EDIT)))
+    connection.scope["state"][_STATE_KEY] = principal
+
+
+def provide_principal(request: Request[Any, Any, Any]) -> Principal:
+    """On whose behalf the request comes, for handlers behind `demand_key`."""
+    principal: Principal = request.scope["state"][_STATE_KEY]
+    return principal
+
+
+def provide_keys(state: State) -> Authenticator:
+    """What checks keys, for handlers that make them."""
+    authenticator: Authenticator = state.authenticator
+    return authenticator
+
+
+Sender = NamedDependency[SkipValidation[Principal]]
+"""Annotates the handlers' parameter `principal`."""
+
+Keys = NamedDependency[SkipValidation[Authenticator]]
+"""Annotates the handlers' parameter `keys`."""
+
+
+def _presented(headers: Headers) -> bytes | None:
+    """What was sent as a key of ours, whole or not; None if nothing was.
+
+    Raises:
+        AuthenticationError: Several keys were sent, or one in a form that is not ours.
+    """
+    own = [value for name, value in headers if name == OWN_HEADER]
+    if len(own) > 1:
+        raise AuthenticationError(
+            f"{len(own)} headers {OWN_HEADER.decode()} were sent; send one", field=OWN_HEADER.decode()
+        )
+    if own:
+        return own[0]
+    authorizations = [value for name, value in headers if name == b"authorization"]
+    if not any(_PREFIX in value for value in authorizations):
+        return None
+    if len(authorizations) > 1:
+        raise AuthenticationError(
+            f"{len(authorizations)} headers authorization were sent; send one, or the gateway's key in"
+            f" {OWN_HEADER.decode()}",
+            field="authorization",
+        )
+    bearer = _BEARER.fullmatch(authorizations[0])
+    if bearer is None:
+        raise AuthenticationError(f"the API key came in no form that is read; {_HOW}", field="authorization")
+    return bearer[1]
