@@ -6,26 +6,44 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
+import msgspec
 import numpy as np
 
-from serac_gateway.edits import Edit, EditDraft, EditPatch, EditState, first_version, forms, patched, retired
-from serac_gateway.encoders.base import Encoder
-from serac_gateway.errors import (
-    EditConflictError,
-    GatewayError,
-    InvalidRequestError,
-    ModelUnavailableError,
-    PreconditionFailedError,
+from serac_gateway.edits import (
+    DECIDED_STATES,
+    UNTOLD,
+    Deed,
+    Edit,
+    EditDraft,
+    EditPatch,
+    EditState,
+    copied,
+    first_version,
+    forms,
+    patched,
+    purged,
+    restored,
+    retired,
 )
+from serac_gateway.encoders.base import Encoder
+from serac_gateway.errors import EditConflictError
 from serac_gateway.live_edits import LiveEdits
-from serac_gateway.stores.base import Action, Commit, EditStore, FormVectors, StoredEdit
+from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.records import NO_VECTORS, Action, Change, Commit, FormVectors, Receipt, StoredEdit
+from serac_gateway.stores.refusals import purged_edit, stale_version
 
-_CONCURRENT_COMMITS = 16
-"""Of one batch. A store that syncs every commit to disk takes several into one sync."""
+
+class NextVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """A version to be made."""
+
+    action: Action
+    edit: Edit
+    current: Edit | None = None
+    """The version before it; None for an added edit."""
 
 
 class Editor:
-    """Adds, changes and retires edits. A returned edit is durable and in force in this process."""
+    """Makes versions of edits. A returned edit is durable and in force in this process."""
 
     def __init__(self, *, store: EditStore, encoder: Encoder, live_edits: LiveEdits, pool: Executor) -> None:
         self._store = store
@@ -49,30 +67,16 @@ class Editor:
             StoreUnavailableError, ModelUnavailableError: Nothing may have been stored.
         """
         edit = first_version(draft, namespace=namespace)
-        return await self._commit(
-            Action.ADD, edit, idempotency_key=idempotency_key, request_fingerprint=request_fingerprint
+        receipt = await self.commit(
+            namespace,
+            [NextVersion(action=Action.ADD, edit=edit)],
+            idempotency_key=idempotency_key,
+            request_fingerprint=request_fingerprint,
         )
-
-    async def add_many(self, namespace: str, drafts: Sequence[EditDraft]) -> list[Edit | GatewayError]:
-        """Store new edits: encoded in one batch, committed side by side, taken into force together.
-
-        Each draft has an outcome of its own, in order: its edit, or the error that `add` would have raised. A
-        draft whose id exists with the very same content has that edit for its outcome, so that an import can
-        be repeated.
-        """
-        outcomes: list[Edit | GatewayError] = [_first_version_or_error(namespace, draft) for draft in drafts]
-        edits = [outcome for outcome in outcomes if isinstance(outcome, Edit)]
-        try:
-            prepared = iter(await self._encoded(edits))
-        except ModelUnavailableError as error:
-            return [error if isinstance(outcome, Edit) else outcome for outcome in outcomes]
-        return await asyncio.shield(
-            asyncio.ensure_future(
-                self._commit_many(
-                    namespace, [next(prepared) if isinstance(one, Edit) else one for one in outcomes]
-                )
-            )
-        )
+        if receipt.replayed:
+            (first,) = receipt.changes
+            return await self._store.get(namespace, first.edit_id, version=first.version)
+        return edit
 
     async def change(self, namespace: str, edit_id: str, patch: EditPatch, *, expected_version: int) -> Edit:
         """Store the next version of an edit, with the fields of `patch`.
@@ -80,119 +84,128 @@ class Editor:
         Raises:
             InvalidRequestError: The patch is empty or breaks a rule.
             EditNotFoundError: No such edit.
+            EditPurgedError: It was purged.
             PreconditionFailedError: `expected_version` is not current.
         """
         current = await self._current(namespace, edit_id, expected_version)
-        return await self._commit(Action.UPDATE, patched(current, patch))
+        return await self._make(Action.UPDATE, patched(current, patch), current)
 
-    async def retire(self, namespace: str, edit_id: str, *, expected_version: int) -> Edit:
-        """Store the next version of an edit in state `retired`.
+    async def retire(
+        self, namespace: str, edit_id: str, deed: Deed = UNTOLD, *, expected_version: int
+    ) -> Edit:
+        """Store the next version of an edit in state `retired`. Raises as `change` does."""
+        current = await self._current(namespace, edit_id, expected_version)
+        return await self._make(Action.RETIRE, retired(current, deed), current)
+
+    async def restore(
+        self, namespace: str, edit_id: str, deed: Deed = UNTOLD, *, expected_version: int
+    ) -> Edit:
+        """Store the next version of a retired edit, live again.
 
         Raises:
-            EditNotFoundError: No such edit.
-            PreconditionFailedError: `expected_version` is not current.
+            EditConflictError: It is not retired.
+            EditNotFoundError, EditPurgedError, PreconditionFailedError: As for `change`.
         """
         current = await self._current(namespace, edit_id, expected_version)
-        return await self._commit(Action.RETIRE, retired(current))
-
-    async def _current(self, namespace: str, edit_id: str, expected_version: int) -> Edit:
-        current = await self._store.get(namespace, edit_id)
-        if current.version != expected_version:
-            raise PreconditionFailedError(
-                f"edit {edit_id!r} is at version {current.version}, not {expected_version}; read it again and"
-                " repeat the change with its new ETag",
-                field="if-match",
-                details={"value": expected_version, "current": current.version},
+        if current.state is not EditState.RETIRED:
+            raise EditConflictError(
+                f"edit {edit_id!r} is {current.state.value}; only a retired edit can be restored",
+                field="id",
+                details={"value": current.state.value},
             )
-        return current
+        return await self._make(Action.RESTORE, restored(current, deed), current)
 
-    async def _encoded(self, edits: Sequence[Edit]) -> list[StoredEdit]:
-        if not edits:
-            return []
-        forms_N = [forms(edit) for edit in edits]
-        texts = [text for texts in forms_N for text in texts]
-        vectors_FD = await asyncio.get_running_loop().run_in_executor(self._pool, self._encoder.encode, texts)
-        vectors_N = np.split(vectors_FD, np.cumsum([len(texts) for texts in forms_N])[:-1])
-        return [
-            StoredEdit(
-                edit=edit, vectors=FormVectors(fingerprint=self._encoder.fingerprint, vectors_FD=vectors)
-            )
-            for edit, vectors in zip(edits, vectors_N, strict=True)
-        ]
+    async def rollback(
+        self, namespace: str, edit_id: str, version: int, deed: Deed = UNTOLD, *, expected_version: int
+    ) -> Edit:
+        """Store the next version of an edit as a copy of its `version`, content and state.
 
-    async def _commit_many(
-        self, namespace: str, prepared: Sequence[StoredEdit | GatewayError]
-    ) -> list[Edit | GatewayError]:
-        outcomes: list[Edit | GatewayError] = [
-            one if isinstance(one, GatewayError) else one.edit for one in prepared
-        ]
-        positions_of: dict[str, list[int]] = {}
-        for position, one in enumerate(prepared):
-            if isinstance(one, StoredEdit):
-                positions_of.setdefault(one.edit.id, []).append(position)
-        slots = asyncio.Semaphore(_CONCURRENT_COMMITS)
-        committed: list[StoredEdit] = []
+        Raises:
+            EditNotFoundError: No such edit, or no such version of it.
+            EditPurgedError, PreconditionFailedError: As for `change`.
+        """
+        current = await self._current(namespace, edit_id, expected_version)
+        older = await self._store.get(namespace, edit_id, version=version)
+        return await self._make(Action.ROLLBACK, copied(current, older, deed), current)
 
-        async def commit_in_turn(positions: Sequence[int]) -> None:
-            """Drafts of one id are committed one after the other: the first one wins."""
-            for position in positions:
-                stored = prepared[position]
-                assert isinstance(stored, StoredEdit)
-                async with slots:
-                    try:
-                        await self._store.commit(namespace, Commit(action=Action.ADD, stored=stored))
-                        committed.append(stored)
-                    except EditConflictError as error:
-                        outcomes[position] = await self._same_edit(stored.edit) or error
-                    except GatewayError as error:
-                        outcomes[position] = error
+    async def purge(self, namespace: str, edit_id: str, deed: Deed, *, expected_version: int) -> Edit:
+        """Delete the content of all versions of an edit for good, and return its tombstone.
 
-        await asyncio.gather(*map(commit_in_turn, positions_of.values()))
-        await self._live_edits.apply(namespace, committed)
-        return outcomes
+        Raises as `change` does.
+        """
+        current = await self._current(namespace, edit_id, expected_version)
+        return await self._make(Action.PURGE, purged(current, deed), current)
 
-    async def _same_edit(self, edit: Edit) -> Edit | None:
-        """The current edit of that id, if it is live and says the same."""
-        try:
-            current = await self._store.get(edit.namespace, edit.id)
-        except GatewayError:
-            return None
-        same = all(getattr(current, name) == getattr(edit, name) for name in EditPatch.__struct_fields__)
-        return current if same and current.state is EditState.LIVE else None
-
-    async def _commit(
+    async def commit(
         self,
-        action: Action,
-        edit: Edit,
+        namespace: str,
+        versions: Sequence[NextVersion],
         *,
         idempotency_key: str | None = None,
         request_fingerprint: str = "",
-    ) -> Edit:
-        (stored,) = await self._encoded([edit])
+    ) -> Receipt:
+        """Make all of `versions` or none: encode what is new, commit, take into force.
+
+        At most `records.MAX_CHANGES`, no edit twice. Raises as `EditStore.commit` does, or
+        ModelUnavailableError.
+        """
+        vectors = await self._vectors(versions)
         commit = Commit(
-            action=action,
-            stored=stored,
+            changes=tuple(
+                Change(action=one.action, edit=one.edit, vectors=made)
+                for one, made in zip(versions, vectors, strict=True)
+            ),
             idempotency_key=idempotency_key,
             request_fingerprint=request_fingerprint,
         )
         # Shielded: a client that leaves must not part a commit from its effect in this process.
-        return await asyncio.shield(asyncio.ensure_future(self._commit_and_apply(commit)))
+        return await asyncio.shield(asyncio.ensure_future(self._commit_and_apply(namespace, commit)))
 
-    async def _commit_and_apply(self, commit: Commit) -> Edit:
-        edit = commit.stored.edit
-        receipt = await self._store.commit(edit.namespace, commit)
-        if receipt.replayed:
-            # Whoever made that commit may have died before it took effect: make sure of it now.
-            await self._live_edits.apply(
-                edit.namespace, [await self._store.stored(edit.namespace, receipt.edit_id)]
-            )
-            return await self._store.get(edit.namespace, receipt.edit_id, version=receipt.version)
-        await self._live_edits.apply(edit.namespace, [commit.stored])
+    async def _make(self, action: Action, edit: Edit, current: Edit) -> Edit:
+        await self.commit(edit.namespace, [NextVersion(action=action, edit=edit, current=current)])
         return edit
 
+    async def _current(self, namespace: str, edit_id: str, expected_version: int) -> Edit:
+        current = await self._store.get(namespace, edit_id)
+        if current.state is EditState.PURGED:
+            raise purged_edit(edit_id)
+        if current.version != expected_version:
+            raise stale_version(edit_id, expected=expected_version, current=current.version)
+        return current
 
-def _first_version_or_error(namespace: str, draft: EditDraft) -> Edit | GatewayError:
-    try:
-        return first_version(draft, namespace=namespace)
-    except InvalidRequestError as error:
-        return error
+    async def _vectors(self, versions: Sequence[NextVersion]) -> list[FormVectors | None]:
+        """For each version its vectors, or None where the stored ones are those of its forms."""
+        made = [one for one in versions if _has_new_forms(one)]
+        forms_N = [forms(one.edit) for one in made]
+        texts = [text for texts in forms_N for text in texts]
+        if not texts:
+            return [None] * len(versions)
+        vectors_FD = await asyncio.get_running_loop().run_in_executor(self._pool, self._encoder.encode, texts)
+        vectors_N = iter(np.split(vectors_FD, np.cumsum([len(texts) for texts in forms_N])[:-1]))
+        fingerprint = self._encoder.fingerprint
+        return [
+            FormVectors(fingerprint=fingerprint, vectors_FD=next(vectors_N)) if _has_new_forms(one) else None
+            for one in versions
+        ]
+
+    async def _commit_and_apply(self, namespace: str, commit: Commit) -> Receipt:
+        receipt = await self._store.commit(namespace, commit)
+        if receipt.replayed:
+            # Whoever made that commit may have died before it took effect: make sure of it now.
+            applied = [await self._store.stored(namespace, one.edit_id) for one in receipt.changes]
+        else:
+            applied = [await self._stored(change) for change in commit.changes]
+        await self._live_edits.apply(namespace, applied)
+        return receipt
+
+    async def _stored(self, change: Change) -> StoredEdit:
+        edit, vectors = change.edit, change.vectors
+        if vectors is None and edit.state in DECIDED_STATES:
+            return await self._store.stored(edit.namespace, edit.id)
+        return StoredEdit(edit=edit, vectors=vectors or NO_VECTORS)
+
+
+def _has_new_forms(version: NextVersion) -> bool:
+    if version.edit.state is EditState.PURGED:
+        return False
+    return version.current is None or forms(version.edit) != forms(version.current)

@@ -47,6 +47,13 @@ class EditState(StrEnum):
 
     LIVE = "live"
     RETIRED = "retired"
+    """It never fires again unless it is restored; its history stays."""
+    PURGED = "purged"
+    """A tombstone: its content is gone from every version and can not come back."""
+
+
+DECIDED_STATES = tuple(state for state in EditState if state not in (EditState.RETIRED, EditState.PURGED))
+"""The states of an edit that requests are decided with: it is indexed, whether or not it is applied."""
 
 
 class EditDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,6 +89,17 @@ class EditPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     source: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
+class Deed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who makes a version, and why: it belongs to that version only and is not handed on to the next."""
+
+    author: str | None = None
+    reason: str | None = None
+
+
+UNTOLD = Deed()
+"""Neither author nor reason are known."""
+
+
 class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One immutable version of a stored edit. Versions count from 1."""
 
@@ -112,6 +130,10 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         )
 
 
+CONTENT_FIELDS = tuple(name for name in EditPatch.__struct_fields__ if name not in ("author", "reason"))
+"""The fields of an edit that say what it does, and from which source."""
+
+
 def new_edit_id() -> str:
     """A fresh id that sorts by creation time: ``ed_`` + 12 hex digits of milliseconds + 10 random ones."""
     return f"ed_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(5)}"
@@ -138,6 +160,8 @@ def first_version(draft: EditDraft, *, namespace: str, now: datetime | None = No
 def patched(edit: Edit, patch: EditPatch, *, now: datetime | None = None) -> Edit:
     """The next version of `edit`, with the fields of `patch` that are set.
 
+    `author` and `reason` tell of one version: where the patch has none, the new version has none.
+
     Raises:
         InvalidRequestError: The patch is empty, or the edit it gives breaks a rule.
     """
@@ -150,12 +174,47 @@ def patched(edit: Edit, patch: EditPatch, *, now: datetime | None = None) -> Edi
         raise InvalidRequestError(
             f"the change is empty; give at least one of {', '.join(EditPatch.__struct_fields__)}"
         )
-    return _checked(_next_version(edit, now=now, **changes))
+    return _checked(_next_version(edit, UNTOLD, now=now, **changes))
 
 
-def retired(edit: Edit, *, now: datetime | None = None) -> Edit:
+def retired(edit: Edit, deed: Deed = UNTOLD, *, now: datetime | None = None) -> Edit:
     """The next version of `edit` in state `retired`: it never fires again, its history stays."""
-    return _next_version(edit, now=now, state=EditState.RETIRED)
+    return _next_version(edit, deed, now=now, state=EditState.RETIRED)
+
+
+def restored(edit: Edit, deed: Deed = UNTOLD, *, now: datetime | None = None) -> Edit:
+    """The next version of a retired `edit`, live again."""
+    return _next_version(edit, deed, now=now, state=EditState.LIVE)
+
+
+def copied(edit: Edit, older: Edit, deed: Deed = UNTOLD, *, now: datetime | None = None) -> Edit:
+    """The next version of `edit`, with content and state of its version `older`."""
+    return _next_version(older, deed, now=now, version=edit.version + 1)
+
+
+def purged(edit: Edit, deed: Deed = UNTOLD, *, now: datetime | None = None) -> Edit:
+    """The next version of `edit`, its tombstone: who purged it and why, and nothing of its content."""
+    return msgspec.structs.replace(
+        tombstone(edit),
+        version=edit.version + 1,
+        created_at=now or datetime.now(UTC),
+        author=_checked_note("author", deed.author),
+        reason=_checked_note("reason", deed.reason),
+    )
+
+
+def tombstone(edit: Edit) -> Edit:
+    """What is left of a version when its edit is purged: id, namespace, version and time."""
+    return Edit(
+        id=edit.id,
+        namespace=edit.namespace,
+        version=edit.version,
+        state=EditState.PURGED,
+        kind=EditKind.FACT,
+        prompt="",
+        target_new="",
+        created_at=edit.created_at,
+    )
 
 
 def statement(edit: Edit) -> str:
@@ -184,13 +243,18 @@ def check_namespace(namespace: str) -> str:
     return namespace
 
 
+def is_edit_id(text: str) -> bool:
+    """Whether it is 1-64 letters, digits, ``_`` and ``-``, the first a letter or digit."""
+    return _EDIT_ID.fullmatch(text) is not None
+
+
 def check_edit_id(edit_id: str) -> str:
     """`edit_id` itself.
 
     Raises:
         InvalidRequestError: It is not 1-64 letters, digits, ``_`` and ``-``.
     """
-    if not _EDIT_ID.fullmatch(edit_id):
+    if not is_edit_id(edit_id):
         raise InvalidRequestError(
             f"edit id {edit_id[:80]!r} is not allowed; use 1 to 64 letters, digits, _ and -,"
             " the first a letter or digit",
@@ -200,10 +264,24 @@ def check_edit_id(edit_id: str) -> str:
     return edit_id
 
 
-def _next_version(edit: Edit, *, now: datetime | None, **changes: object) -> Edit:
-    return msgspec.structs.replace(
-        edit, version=edit.version + 1, created_at=now or datetime.now(UTC), **changes
-    )
+def same_content(one: Edit, other: Edit) -> bool:
+    """Whether they say the same: everything but id, version, time, author and reason."""
+    return all(getattr(one, name) == getattr(other, name) for name in ("state", *CONTENT_FIELDS))
+
+
+def _next_version(edit: Edit, deed: Deed, *, now: datetime | None, **changes: object) -> Edit:
+    made_by = {
+        "author": _checked_note("author", deed.author),
+        "reason": _checked_note("reason", deed.reason),
+    }
+    version = {"version": edit.version + 1, "created_at": now or datetime.now(UTC)}
+    return msgspec.structs.replace(edit, **{**version, **made_by, **changes})
+
+
+def _checked_note(field: str, text: str | None) -> str | None:
+    if text is not None:
+        _check_text(field, text, MAX_NOTE_CHARS)
+    return text
 
 
 def _checked(edit: Edit) -> Edit:

@@ -8,6 +8,7 @@
     ├── RateLimitedError            429
     ├── ApiKeyNotFoundError         404
     ├── EditNotFoundError           404
+    │   └── EditPurgedError         410
     ├── EditConflictError           409
     │   └── IdempotencyKeyReusedError 422
     ├── PreconditionFailedError     412
@@ -70,6 +71,10 @@ class ApiKeyNotFoundError(GatewayError):
 
 class EditNotFoundError(GatewayError):
     """No edit of that id (or no such version of it) in the namespace."""
+
+
+class EditPurgedError(EditNotFoundError):
+    """The edit was purged: that it existed is known, and nothing of what it said."""
 
 
 class EditConflictError(GatewayError):

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from serac_gateway.classifiers.base import Candidate
-from serac_gateway.edits import Edit, EditState, forms
+from serac_gateway.edits import DECIDED_STATES, Edit, forms
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.indexes.base import EditIndex
-from serac_gateway.stores.base import EditStore, FormVectors, StoredEdit
+from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.records import FormVectors, StoredEdit
 from serac_gateway.vectors import Vectors
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,11 @@ class LiveEdits:
         held = self._namespaces.get(namespace)
         return None if held is None else held.edits.get(edit_id)
 
+    def all(self, namespace: str) -> list[Edit]:
+        """The edits in force in this process, in no order. For the event loop."""
+        held = self._namespaces.get(namespace)
+        return [] if held is None else list(held.edits.values())
+
     def count(self, namespace: str) -> int:
         """How many edits of the namespace are indexed."""
         held = self._namespaces.get(namespace)
@@ -125,7 +131,7 @@ class LiveEdits:
             if edit.version <= held.newest_version.get(edit.id, 0):
                 continue
             held.newest_version[edit.id] = edit.version
-            if edit.state is EditState.RETIRED:
+            if edit.state not in DECIDED_STATES:
                 live.pop(edit.id, None)
                 gone.add(edit.id)
             else:

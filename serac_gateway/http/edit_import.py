@@ -1,6 +1,6 @@
 """The import of edits: NDJSON in, one outcome a line out, both streaming, in constant memory.
 
-    chunks ─> lines ─> _Line (draft or error) ─> queue ─> batches ─> Editor.add_many ─> outcome lines
+    chunks ─> lines ─> _Line (draft or error) ─> queue ─> batches ─> EditImport.add ─> outcome lines
 
 While a batch is encoded and committed the queue fills, so batches grow with the load; a client that
 sends one line and waits gets its outcome at once.
@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator
 import msgspec
 from litestar.exceptions import HTTPException
 
-from serac_gateway.editing import Editor
-from serac_gateway.edits import Edit, EditDraft
+from serac_gateway.edits import EditDraft
 from serac_gateway.errors import GatewayError, InvalidRequestError
 from serac_gateway.http.error_responses import problem
 from serac_gateway.http.request_bodies import decode_body
+from serac_gateway.importing import EditImport, Outcome
 
 MAX_LINE_BYTES = 1_048_576
 """An edit with every field at its limit and every character escaped stays below it."""
@@ -32,8 +32,8 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True):
     draft: EditDraft | GatewayError
 
 
-async def import_edits(editor: Editor, namespace: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Add the edit of every line, and yield ``{"line", "id", "version"}`` or ``{"line", "error"}`` for it.
+async def import_edits(edits: EditImport, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Add the edit of every line, and yield ``{"line", "id", "version", "added"}`` or ``{"line", "error"}``.
 
     Outcomes come in the order of the lines. A bad line stops no other. When the client breaks off, what it
     sent in whole lines is imported.
@@ -48,7 +48,7 @@ async def import_edits(editor: Editor, namespace: str, chunks: AsyncIterator[byt
                 batch.append(queue.get_nowait())
             ended = batch[-1] is None
             if lines := [line for line in batch if line is not None]:
-                yield await _outcomes(editor, namespace, lines)
+                yield await _outcomes(edits, lines)
     finally:
         reader.cancel()
         await asyncio.gather(reader, return_exceptions=True)
@@ -99,17 +99,19 @@ def _draft(line: bytes | None) -> EditDraft | GatewayError:
         return error
 
 
-async def _outcomes(editor: Editor, namespace: str, lines: list[_Line]) -> bytes:
+async def _outcomes(edits: EditImport, lines: list[_Line]) -> bytes:
     drafts = [line.draft for line in lines if isinstance(line.draft, EditDraft)]
-    added = iter(await editor.add_many(namespace, drafts))
-    outcomes = [line.draft if isinstance(line.draft, GatewayError) else next(added) for line in lines]
+    added = iter(await edits.add(drafts))
+    outcomes: list[Outcome] = [
+        line.draft if isinstance(line.draft, GatewayError) else next(added) for line in lines
+    ]
     return b"".join(_outcome(line.number, outcome) for line, outcome in zip(lines, outcomes, strict=True))
 
 
-def _outcome(number: int, outcome: Edit | GatewayError) -> bytes:
+def _outcome(number: int, outcome: Outcome) -> bytes:
     told: dict[str, object] = {"line": number}
     if isinstance(outcome, GatewayError):
         told["error"] = problem(outcome)[1]
     else:
-        told |= {"id": outcome.id, "version": outcome.version}
+        told |= {"id": outcome.edit.id, "version": outcome.edit.version, "added": outcome.added}
     return msgspec.json.encode(told) + b"\n"

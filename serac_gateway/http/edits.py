@@ -23,7 +23,9 @@ from serac_gateway.http.edit_import import import_edits
 from serac_gateway.http.entity_tags import entity_tag, matched_edit
 from serac_gateway.http.parts import Parts
 from serac_gateway.http.schemas import DEFAULT_PAGE, EditVersions
-from serac_gateway.stores.base import EditStore, Page
+from serac_gateway.importing import EditImport
+from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.records import Page
 
 NDJSON = "application/x-ndjson"
 
@@ -191,9 +193,10 @@ class EditsController(Controller):
         request_max_body_size=None,
         summary="Import edits as NDJSON",
         description="One edit a line; one outcome a line, in order and while the upload runs:"
-        ' `{"line", "id", "version"}` or `{"line", "error"}`. A bad line stops no other. Read the reply while'
-        " you send. Lines with an `id` can be sent again: an edit that is there with the same content counts"
-        " as imported.",
+        ' `{"line", "id", "version", "added"}` or `{"line", "error"}`. A bad line stops no other. Read the reply'
+        " while you send. The same file again changes nothing: a line whose `id` is live with the same content,"
+        " or a line without `id` whose content any live edit has, is answered with that edit and"
+        " `added: false`.",
         responses=problems(400, 503),
     )
     async def import_lines(
@@ -203,7 +206,12 @@ class EditsController(Controller):
         chunks = request.stream()
         # Read before the reply begins: a server that has begun to reply no longer sends 100-continue.
         first = await anext(chunks)
-        outcomes = import_edits(parts.editor, namespace, _chained(first, chunks))
+        outcomes = import_edits(
+            EditImport(
+                editor=parts.editor, store=parts.store, live_edits=parts.live_edits, namespace=namespace
+            ),
+            _chained(first, chunks),
+        )
         return _DuplexResponse(iterator=outcomes, media_type=NDJSON)
 
     @get(

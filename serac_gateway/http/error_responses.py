@@ -19,6 +19,7 @@ from serac_gateway.errors import (
     ConfigError,
     EditConflictError,
     EditNotFoundError,
+    EditPurgedError,
     GatewayError,
     IdempotencyKeyReusedError,
     InvalidRequestError,
@@ -66,6 +67,7 @@ _RESPONSES: dict[type[GatewayError], _ErrorResponse] = {
     ),
     ApiKeyNotFoundError: _response(404, "api_key_not_found", "not_found_error", "There is no such API key"),
     EditNotFoundError: _response(404, "edit_not_found", "not_found_error", "There is no such edit"),
+    EditPurgedError: _response(410, "edit_purged", "not_found_error", "The edit was purged"),
     EditConflictError: _response(
         409, "edit_conflict", "conflict_error", "The edit contradicts what is stored"
     ),

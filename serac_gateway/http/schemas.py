@@ -9,7 +9,7 @@ import msgspec
 from serac_gateway.edits import Edit
 from serac_gateway.metrics import RouteCount
 from serac_gateway.routing import Route, RouteDecision
-from serac_gateway.stores.base import LogEntry
+from serac_gateway.stores.records import LogEntry
 
 MAX_SCOPE_QUERIES = 256
 MAX_PAGE = 1_000

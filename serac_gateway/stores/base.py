@@ -2,108 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
-from enum import StrEnum
+from collections.abc import AsyncIterator
 
-import msgspec
-
-from serac_gateway.edits import AwareDatetime, Edit, EditState
-from serac_gateway.errors import InvalidRequestError
+from serac_gateway.edits import Edit, EditState
 from serac_gateway.stores.api_keys import ApiKeyStore
-from serac_gateway.vectors import Vectors
+from serac_gateway.stores.log_chain import LogEvidence, LogHead, VersionCount, log_entry
+from serac_gateway.stores.records import LOG_START, Commit, LogEntry, Page, Receipt, StoredEdit
 
 IDEMPOTENCY_TTL_S = 86_400
 """How long a store remembers the receipt behind an idempotency key, unless told otherwise."""
-
-LOG_START = "0-0"
-"""The log_id before the first entry."""
-
-_LOG_ID = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
-
-
-class Action(StrEnum):
-    """What a log entry records."""
-
-    ADD = "add"
-    UPDATE = "update"
-    RETIRE = "retire"
-
-
-class FormVectors(msgspec.Struct, frozen=True, kw_only=True):
-    """The vectors of an edit's forms, and which encoder made them."""
-
-    fingerprint: str
-    """`Encoder.fingerprint`."""
-    vectors_FD: Vectors
-    """In the order of `edits.forms`. *Shape:* (F, D)."""
-
-
-class StoredEdit(msgspec.Struct, frozen=True, kw_only=True):
-    """A current edit with the vectors of its forms."""
-
-    edit: Edit
-    vectors: FormVectors
-
-
-class Commit(msgspec.Struct, frozen=True, kw_only=True):
-    """One change to one edit, all or nothing: new version, head, vectors, log entry, remembered result."""
-
-    action: Action
-    stored: StoredEdit
-    """The new version. Its version is the expected one + 1; an added edit's is 1."""
-    idempotency_key: str | None = None
-    """A second commit of the same key and fingerprint changes nothing and gives the first's receipt."""
-    request_fingerprint: str = ""
-    """Hash of the request body behind the key."""
-
-
-class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What an acknowledged commit left behind. The commit is durable when the caller has this."""
-
-    edit_id: str
-    version: int
-    log_id: str
-    replayed: bool = False
-    """The idempotency key had been used by the same request before: this is that one's receipt."""
-
-
-class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of a namespace's append-only log."""
-
-    log_id: str
-    """Orders the log: compare with `log_id_order`."""
-    action: Action
-    edit_id: str
-    version: int
-    at: AwareDatetime
-    author: str | None = None
-    reason: str | None = None
-
-
-class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of current edits, by id."""
-
-    edits: Sequence[Edit]
-    next_cursor: str | None
-    """Pass it to get the following page; None: this was the last."""
-
-
-def log_id_order(log_id: str) -> tuple[int, int]:
-    """The key that sorts log ids.
-
-    Raises:
-        InvalidRequestError: It is no log id.
-    """
-    match = _LOG_ID.fullmatch(log_id)
-    if match is None:
-        raise InvalidRequestError(
-            f"log id {log_id[:80]!r} is not allowed; take one that the log gave out, or {LOG_START!r}",
-            field="after",
-            details={"value": log_id[:80]},
-        )
-    return int(match[1]), int(match[2])
 
 
 class EditStore(ABC):
@@ -118,20 +26,25 @@ class EditStore(ABC):
 
     @abstractmethod
     async def commit(self, namespace: str, commit: Commit) -> Receipt:
-        """Make one change durable and append it to the log.
+        """Make the changes durable and append them to the log: all of them or none.
+
+        A purge also replaces every older version of its edit by its tombstone.
 
         Raises:
-            ValueError: The commit is not well formed: another namespace's edit, or an added one whose version
-                is not 1.
-            EditConflictError: An added edit's id exists (also as a retired one).
+            ValueError: The commit is not well formed: no or too many changes, an edit twice, another
+                namespace's edit, an added one whose version is not 1 or that has no vectors.
+            EditConflictError: An added edit's id exists (also as a retired or purged one).
             IdempotencyKeyReusedError: The idempotency key was used with another fingerprint.
-            EditNotFoundError: There is no edit of that id to update or retire.
+            EditNotFoundError: There is no edit of that id to change.
             PreconditionFailedError: The current version is not the new one - 1.
         """
 
     @abstractmethod
     async def get(self, namespace: str, edit_id: str, *, version: int | None = None) -> Edit:
-        """The current version, or the one asked for. A retired edit is found, in state `retired`.
+        """The current version, or the one asked for.
+
+        A retired edit is found, in state `retired`; of a purged one every version is a tombstone, in state
+        `purged` and without content.
 
         Raises:
             EditNotFoundError: No such edit, or no such version of it.
@@ -139,7 +52,7 @@ class EditStore(ABC):
 
     @abstractmethod
     async def versions(self, namespace: str, edit_id: str) -> list[Edit]:
-        """All versions, oldest first.
+        """All versions, oldest first; tombstones if the edit was purged.
 
         Raises:
             EditNotFoundError: No such edit.
@@ -157,14 +70,15 @@ class EditStore(ABC):
 
     @abstractmethod
     def snapshot(self, namespace: str) -> AsyncIterator[StoredEdit]:
-        """Every current edit in state `live`, with its vectors, in no order. For the rebuild of an index.
+        """Every current edit in one of `DECIDED_STATES`, with its vectors, in no order.
 
-        Not a point in time: read `log_end` before, then follow the log from there.
+        For the rebuild of an index. Not a point in time: read `log_end` before, then follow the log from
+        there. An edit whose state changes meanwhile may come twice.
         """
 
     @abstractmethod
     async def stored(self, namespace: str, edit_id: str) -> StoredEdit:
-        """The current version with its vectors.
+        """The current version, whatever its state, with its vectors.
 
         Raises:
             EditNotFoundError: No such edit.
@@ -175,8 +89,29 @@ class EditStore(ABC):
         """The log_id of the last entry; `LOG_START` for an empty log."""
 
     @abstractmethod
+    async def log_head(self, namespace: str) -> LogHead:
+        """How long the log is and the digest it ends with, as stored beside it; for none, an empty head."""
+
+    @abstractmethod
+    async def evidence(
+        self, namespace: str, *, after: str = LOG_START, limit: int = 100
+    ) -> list[LogEvidence]:
+        """Entries after `after`, oldest first, each as it is stored and with the record it speaks of.
+
+        For verification: nothing is checked, and what is not there is told as missing.
+        """
+
+    @abstractmethod
+    def version_counts(self, namespace: str) -> AsyncIterator[VersionCount]:
+        """How many version records each edit has, by id; for verification."""
+
     async def log(self, namespace: str, *, after: str = LOG_START, limit: int = 100) -> list[LogEntry]:
-        """Entries after `after`, oldest first."""
+        """Entries after `after`, oldest first.
+
+        Raises:
+            StoreUnavailableError: An entry is damaged, or has no record.
+        """
+        return [log_entry(one) for one in await self.evidence(namespace, after=after, limit=limit)]
 
     @abstractmethod
     async def namespaces(self) -> list[str]:

@@ -1,55 +1,109 @@
-#!lua
--- One commit, all or nothing. A script error would keep what was written before it, so everything
--- that can refuse comes first and the writes come last. Without flags in its first line, the
--- script does not even start on a server that is full, read-only or unable to persist.
+-- One commit of one or several changes, all or nothing. A script error would keep what was written before
+-- it, so everything that can refuse comes first and the writes come last; of those the first is the log
+-- entry, which the server itself may refuse. Without flags in its first line, the script does not even
+-- start on a server that is full, read-only or unable to persist. sha256.lua stands before it.
 --
--- KEYS  1 current  2 versions of this edit  3 vectors  4 log  5 result of the idempotency key
---       6 ids  7... ids in each state
--- ARGV  1 action  2 edit id  3 version  4 record  5 vectors  6 which of KEYS 7... is the new state's
---       7 seconds to remember the result, 0 for no key  8 request fingerprint
---       9 "1" if the namespace is known to stand in the set of namespaces
-local current, versions, vectors, log, result, ids = unpack(KEYS, 1, 6)
-local action, edit_id, version = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local ttl_s, fingerprint = tonumber(ARGV[7]), ARGV[8]
+-- KEYS  1 current  2 vectors  3 log  4 head  5 result of the idempotency key  6 ids
+--       7... ids in each state, then for each change the versions of its edit
+-- ARGV  1 number of states  2 seconds to remember the result, 0 for no key  3 request fingerprint
+--       4 genesis of the log  5 number of changes, then for each change:
+--         action, edit id, version, salt, record, vectors ("": as they are), which state, author ("": none),
+--         content digest, digest of the fields (raw), number of tombstones, tombstones of older versions
+--       last "1" if the namespace is known to stand in the set of namespaces
+local current, vectors, log, head, result, ids = unpack(KEYS, 1, 6)
+local states, ttl_s, fingerprint, count = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[5])
 
 if ttl_s > 0 then
-  local first = redis.call('HMGET', result, 'fingerprint', 'version', 'log_id', 'edit_id')
+  local first = redis.call('HMGET', result, 'fingerprint', 'receipt')
   if first[1] == fingerprint then
-    return {'replayed', first[2], first[3], first[4]}
+    return {'replayed', first[2]}
   elseif first[1] then
     return {'key_reused'}
   end
 end
 
-local current_version = redis.call('LLEN', versions)
-if action == 'add' then
-  if current_version > 0 then
-    return {'id_taken'}
+local changes, position = {}, 6
+for number = 1, count do
+  local action, edit_id, version, salt, record, packed, state, author, content, fields, tombstones =
+    unpack(ARGV, position, position + 10)
+  local change = {action = action, edit_id = edit_id, version = version, salt = salt, record = record,
+    vectors = packed, state = tonumber(state), author = author, content = content, fields = fields,
+    tombstones = tonumber(tombstones), first_tombstone = position + 11, versions = KEYS[6 + states + number]}
+  changes[number] = change
+  position = position + 11 + change.tombstones
+
+  local current_version = redis.call('LLEN', change.versions)
+  if action == 'add' then
+    if current_version > 0 then
+      return {'id_taken', edit_id}
+    end
+  elseif current_version == 0 then
+    return {'no_such_edit', edit_id}
+  elseif current_version ~= tonumber(version) - 1 or action == 'purge' and change.tombstones ~= current_version then
+    return {'stale_version', edit_id, version, tostring(current_version)}
   end
-elseif current_version == 0 then
-  return {'no_such_edit'}
-elseif current_version ~= version - 1 then
-  return {'stale_version', tostring(current_version)}
 end
 
-if ARGV[9] ~= '1' and redis.call('EXISTS', log) == 0 then
+if ARGV[#ARGV] ~= '1' and redis.call('EXISTS', log) == 0 then
   return {'unregistered'}
 end
 
-redis.call('RPUSH', versions, ARGV[4])
-redis.call('HSET', current, edit_id, ARGV[4])
-redis.call('HSET', vectors, edit_id, ARGV[5])
-redis.call('ZADD', ids, 0, edit_id)
-for position = 7, #KEYS do
-  if position - 6 == tonumber(ARGV[6]) then
-    redis.call('ZADD', KEYS[position], 0, edit_id)
-  else
-    redis.call('ZREM', KEYS[position], edit_id)
-  end
+local ended = redis.call('HMGET', head, 'log_id', 'digest', 'length')
+if not ended[1] and redis.call('EXISTS', log) == 1 then
+  return {'damaged', 'its head is missing'}
 end
-local log_id = redis.call('XADD', log, '*', 'action', action, 'edit_id', edit_id, 'version', ARGV[3])
+local digest, length = ended[2] or ARGV[4], tonumber(ended[3] or '0')
+local ms, sequence = string.match(ended[1] or '0-0', '^(%d+)-(%d+)$')
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+ms, sequence = tonumber(ms), tonumber(sequence) + 1
+if now > ms then
+  ms, sequence = now, 0
+end
+
+local function raw(hex)
+  return (string.gsub(hex, '%x%x', function(pair) return string.char(tonumber(pair, 16)) end))
+end
+
+local receipt, log_id = {}, nil
+for number, change in ipairs(changes) do
+  log_id = string.format('%.0f-%.0f', ms, sequence)
+  sequence = sequence + 1
+  local previous = digest
+  digest = sha256hex(raw(previous) .. change.fields .. log_id)
+  local entry = {'action', change.action, 'edit_id', change.edit_id, 'version', change.version,
+    'content', change.content, 'previous', previous, 'digest', digest}
+  if change.author ~= '' then
+    entry[#entry + 1] = 'author'
+    entry[#entry + 1] = change.author
+  end
+  local appended = redis.pcall('XADD', log, log_id, unpack(entry))
+  if type(appended) == 'table' and appended.err then  -- only of the first: the others' ids follow on it
+    return string.find(appended.err, 'equal or smaller') and {'damaged', 'it goes on after its head'} or appended
+  end
+
+  for older = 1, change.tombstones do
+    redis.call('LSET', change.versions, older - 1, ARGV[change.first_tombstone + older - 1])
+  end
+  redis.call('RPUSH', change.versions, change.salt .. change.record)
+  redis.call('HSET', current, change.edit_id, change.record)
+  if change.action == 'purge' then
+    redis.call('HDEL', vectors, change.edit_id)
+  elseif change.vectors ~= '' then
+    redis.call('HSET', vectors, change.edit_id, change.vectors)
+  end
+  redis.call('ZADD', ids, 0, change.edit_id)
+  for state = 1, states do
+    redis.call(state == change.state and 'ZADD' or 'ZREM', KEYS[6 + state],
+      unpack(state == change.state and {0, change.edit_id} or {change.edit_id}))
+  end
+  receipt[number] = change.edit_id .. ' ' .. change.version .. ' ' .. log_id
+end
+redis.call('HSET', head, 'log_id', log_id, 'digest', digest, 'length', string.format('%.0f', length + count))
+
+receipt = table.concat(receipt, '\n')
 if ttl_s > 0 then
-  redis.call('HSET', result, 'fingerprint', fingerprint, 'version', ARGV[3], 'log_id', log_id, 'edit_id', edit_id)
+  redis.call('HSET', result, 'fingerprint', fingerprint, 'receipt', receipt)
   redis.call('EXPIRE', result, ttl_s)
 end
-return {'committed', ARGV[3], log_id, edit_id}
+return {'committed', receipt}

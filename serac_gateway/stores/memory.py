@@ -9,15 +9,34 @@ from dataclasses import dataclass, field
 import msgspec
 from typing_extensions import override
 
-from serac_gateway.edits import Edit, EditState, check_edit_id, check_namespace
+from serac_gateway.edits import (
+    DECIDED_STATES,
+    Edit,
+    EditState,
+    check_edit_id,
+    check_namespace,
+    tombstone,
+)
 from serac_gateway.stores.api_keys import ApiKeyStore, InMemoryApiKeyStore
-from serac_gateway.stores.base import (
-    IDEMPOTENCY_TTL_S,
+from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
+from serac_gateway.stores.log_chain import (
+    LogEvidence,
+    LogHead,
+    VersionCount,
+    VersionRecord,
+    chained,
+    empty_head,
+    fields_digest,
+    sealed,
+)
+from serac_gateway.stores.records import (
     LOG_START,
+    NO_VECTORS,
     Action,
+    Change,
     Commit,
-    EditStore,
-    LogEntry,
+    Committed,
+    FormVectors,
     Page,
     Receipt,
     StoredEdit,
@@ -25,6 +44,7 @@ from serac_gateway.stores.base import (
 )
 from serac_gateway.stores.refusals import (
     check_commit,
+    id_purged,
     id_taken,
     key_reused,
     no_such_edit,
@@ -44,8 +64,8 @@ class _Remembered:
 @dataclass
 class _Namespace:
     current: dict[str, StoredEdit] = field(default_factory=dict)
-    versions: dict[str, list[Edit]] = field(default_factory=dict)
-    log: list[LogEntry] = field(default_factory=list)
+    versions: dict[str, list[VersionRecord]] = field(default_factory=dict)
+    log: list[LogEvidence] = field(default_factory=list)
     remembered: dict[str, _Remembered] = field(default_factory=dict)
 
 
@@ -60,38 +80,18 @@ class InMemoryEditStore(EditStore):
     @override
     async def commit(self, namespace: str, commit: Commit) -> Receipt:
         check_commit(namespace, commit)
-        edit = commit.stored.edit
         held = self._namespaces.get(namespace, _Namespace())
         key = commit.idempotency_key
-        if key is not None:
-            remembered = held.remembered.get(key)
-            if remembered is not None and time.monotonic() < remembered.until:
-                if remembered.fingerprint != commit.request_fingerprint:
-                    raise key_reused(key)
-                return msgspec.structs.replace(remembered.receipt, replayed=True)
-        current_version = len(held.versions.get(edit.id, ()))
-        if commit.action is Action.ADD:
-            if current_version:
-                raise id_taken(edit.id)
-        elif not current_version:
-            raise no_such_edit(namespace, edit.id)
-        elif current_version != edit.version - 1:
-            raise stale_version(edit.id, expected=edit.version - 1, current=current_version)
+        remembered = None if key is None else held.remembered.get(key)
+        if key is not None and remembered is not None and time.monotonic() < remembered.until:
+            if remembered.fingerprint != commit.request_fingerprint:
+                raise key_reused(key)
+            return msgspec.structs.replace(remembered.receipt, replayed=True)
+        for change in commit.changes:
+            _refuse_unless_next(namespace, held, change)
 
         self._namespaces[namespace] = held
-        held.versions.setdefault(edit.id, []).append(edit)
-        held.current[edit.id] = commit.stored
-        entry = LogEntry(
-            log_id=f"{len(held.log) + 1}-0",
-            action=commit.action,
-            edit_id=edit.id,
-            version=edit.version,
-            at=edit.created_at,
-            author=edit.author,
-            reason=edit.reason,
-        )
-        held.log.append(entry)
-        receipt = Receipt(edit_id=edit.id, version=edit.version, log_id=entry.log_id)
+        receipt = Receipt(changes=tuple(_make(namespace, held, change) for change in commit.changes))
         if key is not None:
             held.remembered[key] = _Remembered(
                 fingerprint=commit.request_fingerprint,
@@ -107,12 +107,12 @@ class InMemoryEditStore(EditStore):
         versions = self._held(namespace).versions.get(check_edit_id(edit_id), [])
         if not 1 <= version <= len(versions):
             raise no_such_version(edit_id, version)
-        return versions[version - 1]
+        return _edit(versions[version - 1])
 
     @override
     async def versions(self, namespace: str, edit_id: str) -> list[Edit]:
         await self.stored(namespace, edit_id)
-        return list(self._held(namespace).versions[edit_id])
+        return [_edit(version) for version in self._held(namespace).versions[edit_id]]
 
     @override
     async def page(
@@ -129,7 +129,7 @@ class InMemoryEditStore(EditStore):
     @override
     async def snapshot(self, namespace: str) -> AsyncIterator[StoredEdit]:
         for stored in list(self._held(namespace).current.values()):
-            if stored.edit.state is EditState.LIVE:
+            if stored.edit.state in DECIDED_STATES:
                 yield stored
 
     @override
@@ -141,13 +141,28 @@ class InMemoryEditStore(EditStore):
 
     @override
     async def log_end(self, namespace: str) -> str:
-        log = self._held(namespace).log
-        return log[-1].log_id if log else LOG_START
+        return (await self.log_head(namespace)).log_id
 
     @override
-    async def log(self, namespace: str, *, after: str = LOG_START, limit: int = 100) -> list[LogEntry]:
+    async def log_head(self, namespace: str) -> LogHead:
+        return _head(namespace, self._held(namespace))
+
+    @override
+    async def evidence(
+        self, namespace: str, *, after: str = LOG_START, limit: int = 100
+    ) -> list[LogEvidence]:
         start = log_id_order(after)
-        return [entry for entry in self._held(namespace).log if log_id_order(entry.log_id) > start][:limit]
+        held = self._held(namespace)
+        return [
+            msgspec.structs.replace(entry, stored=held.versions[entry.edit_id][entry.version - 1])
+            for entry in held.log
+            if log_id_order(entry.log_id) > start
+        ][:limit]
+
+    @override
+    async def version_counts(self, namespace: str) -> AsyncIterator[VersionCount]:
+        for edit_id, versions in sorted(self._held(namespace).versions.items()):
+            yield VersionCount(edit_id=edit_id, versions=len(versions))
 
     @override
     async def namespaces(self) -> list[str]:
@@ -167,3 +182,65 @@ class InMemoryEditStore(EditStore):
 
     def _held(self, namespace: str) -> _Namespace:
         return self._namespaces.get(check_namespace(namespace), _Namespace())
+
+
+def _refuse_unless_next(namespace: str, held: _Namespace, change: Change) -> None:
+    edit = change.edit
+    current = held.current.get(edit.id)
+    if change.action is Action.ADD:
+        if current is not None:
+            raise (id_purged if current.edit.state is EditState.PURGED else id_taken)(edit.id)
+    elif current is None:
+        raise no_such_edit(namespace, edit.id)
+    elif current.edit.version != edit.version - 1:
+        raise stale_version(edit.id, expected=edit.version - 1, current=current.edit.version)
+
+
+def _make(namespace: str, held: _Namespace, change: Change) -> Committed:
+    edit, head, version = change.edit, _head(namespace, held), sealed(change.edit)
+    log_id = f"{head.length + 1}-0"
+    fields = fields_digest(
+        action=change.action,
+        edit_id=edit.id,
+        version=edit.version,
+        content_digest=version.content_digest,
+        author=edit.author,
+    )
+    held.log.append(
+        LogEvidence(
+            log_id=log_id,
+            action=change.action,
+            edit_id=edit.id,
+            version=edit.version,
+            author=edit.author,
+            content_digest=version.content_digest,
+            previous_digest=head.digest,
+            digest=chained(head.digest, fields, log_id),
+            stored=None,
+        )
+    )
+    versions = held.versions.setdefault(edit.id, [])
+    if change.action is Action.PURGE:
+        versions[:] = [
+            VersionRecord(salt=None, record=msgspec.json.encode(tombstone(_edit(one))).decode())
+            for one in versions
+        ]
+    versions.append(version)
+    held.current[edit.id] = StoredEdit(edit=edit, vectors=_vectors(held, change))
+    return Committed(edit_id=edit.id, version=edit.version, log_id=log_id)
+
+
+def _vectors(held: _Namespace, change: Change) -> FormVectors:
+    if change.action is Action.PURGE:
+        return NO_VECTORS
+    return change.vectors or held.current[change.edit.id].vectors
+
+
+def _head(namespace: str, held: _Namespace) -> LogHead:
+    if not held.log:
+        return empty_head(namespace)
+    return LogHead(log_id=held.log[-1].log_id, digest=held.log[-1].digest, length=len(held.log))
+
+
+def _edit(version: VersionRecord) -> Edit:
+    return msgspec.json.decode(version.record, type=Edit)

@@ -10,45 +10,49 @@ from typing import Self
 import msgspec
 from typing_extensions import override
 
-from serac_gateway.edits import Edit, EditState, check_edit_id
+from serac_gateway.edits import DECIDED_STATES, Edit, EditState, check_edit_id, is_edit_id
+from serac_gateway.errors import ConfigError, StoreUnavailableError
 from serac_gateway.stores import redis_keys
 from serac_gateway.stores.api_keys import ApiKeyStore, RedisApiKeyStore
-from serac_gateway.stores.base import (
-    IDEMPOTENCY_TTL_S,
+from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
+from serac_gateway.stores.embedded_valkey import EmbeddedValkey
+from serac_gateway.stores.log_chain import LogEvidence, LogHead, VersionCount
+from serac_gateway.stores.records import (
     LOG_START,
     Action,
     Commit,
-    EditStore,
-    FormVectors,
-    LogEntry,
     Page,
     Receipt,
     StoredEdit,
     log_id_order,
 )
-from serac_gateway.stores.embedded_valkey import EmbeddedValkey
 from serac_gateway.stores.redis_connection import RedisConnection, Word
 from serac_gateway.stores.redis_keys import NamespaceKeys
+from serac_gateway.stores.redis_migration import prepare_schema
+from serac_gateway.stores.redis_records import (
+    commit_arguments,
+    commit_keys,
+    committed,
+    edit_in,
+    form_vectors,
+    log_evidence,
+    log_head,
+    version_record,
+)
 from serac_gateway.stores.refusals import (
     check_commit,
+    damaged_log,
+    id_purged,
     id_taken,
     key_reused,
     no_such_edit,
     no_such_version,
     stale_version,
 )
-from serac_gateway.vectors import vectors_from_bytes, vectors_to_bytes
 
 _SNAPSHOT_BATCH = 256
 """About 1 MB with three forms of 384 dimensions an edit: a millisecond of the server's time."""
 _MAX_VERSION = 2**31
-_STATES = tuple(EditState)
-
-
-class _StoredVectors(msgspec.Struct, frozen=True, kw_only=True):
-    fingerprint: str
-    width: int
-    data: bytes
 
 
 class RedisStore(EditStore):
@@ -69,9 +73,7 @@ class RedisStore(EditStore):
         self._connection = connection
         self._server = server
         self._idempotency_ttl_s = idempotency_ttl_s
-        self._script = connection.script(
-            resources.files(__package__).joinpath("commit.lua").read_text("utf-8")
-        )
+        self._script = connection.script(_script_text("sha256.lua") + _script_text("commit.lua"))
 
     @classmethod
     async def open(cls, url: str, *, idempotency_ttl_s: int = IDEMPOTENCY_TTL_S) -> Self:
@@ -80,7 +82,8 @@ class RedisStore(EditStore):
         Raises:
             ConfigError: It cannot be reached or used; the message has the remedy, and no password.
         """
-        return cls(await RedisConnection.open(url), idempotency_ttl_s=idempotency_ttl_s)
+        connection = await RedisConnection.open(url)
+        return await cls._open(connection, server=None, idempotency_ttl_s=idempotency_ttl_s)
 
     @classmethod
     async def open_embedded(cls, folder: Path, *, idempotency_ttl_s: int = IDEMPOTENCY_TTL_S) -> Self:
@@ -95,55 +98,50 @@ class RedisStore(EditStore):
         except BaseException:
             await server.stop()
             raise
-        return cls(connection, server=server, idempotency_ttl_s=idempotency_ttl_s)
+        return await cls._open(connection, server=server, idempotency_ttl_s=idempotency_ttl_s)
+
+    @classmethod
+    async def _open(
+        cls, connection: RedisConnection, *, server: EmbeddedValkey | None, idempotency_ttl_s: int
+    ) -> Self:
+        store = cls(connection, server=server, idempotency_ttl_s=idempotency_ttl_s)
+        try:
+            await prepare_schema(connection)
+        except StoreUnavailableError as exc:
+            await store.close()
+            raise ConfigError(f"the layout of the edit store cannot be checked: {exc.message}") from exc
+        except BaseException:
+            await store.close()
+            raise
+        return store
 
     @override
     async def commit(self, namespace: str, commit: Commit) -> Receipt:
         check_commit(namespace, commit)
-        edit, vectors = commit.stored.edit, commit.stored.vectors
         keys = NamespaceKeys(namespace)
-        script_keys = [
-            keys.current,
-            keys.versions(edit.id),
-            keys.vectors,
-            keys.log,
-            keys.result(commit.idempotency_key),
-            keys.ids,
-            *(keys.ids_in(state) for state in _STATES),
-        ]
-        script_args: list[Word] = [
-            commit.action.value,
-            edit.id,
-            edit.version,
-            msgspec.json.encode(edit),
-            msgspec.msgpack.encode(
-                _StoredVectors(
-                    fingerprint=vectors.fingerprint,
-                    width=vectors.vectors_FD.shape[1],
-                    data=vectors_to_bytes(vectors.vectors_FD),
-                )
-            ),
-            _STATES.index(edit.state) + 1,
-            0 if commit.idempotency_key is None else self._idempotency_ttl_s,
-            commit.request_fingerprint,
-        ]
-        reply = await self._connection.run(self._run_commit(namespace, script_keys, script_args))
+        older = {
+            change.edit.id: await self._versions(keys, change.edit.id)
+            for change in commit.changes
+            if change.action is Action.PURGE
+        }
+        script_keys = commit_keys(keys, commit)
+        arguments = commit_arguments(namespace, commit, ttl_s=self._idempotency_ttl_s, older=older)
+        reply = await self._connection.run(self._run_commit(namespace, script_keys, arguments))
         match reply:
-            case [b"committed" | b"replayed" as outcome, version, log_id, edit_id]:
-                return Receipt(
-                    edit_id=edit_id.decode(),
-                    version=int(version),
-                    log_id=log_id.decode(),
-                    replayed=outcome == b"replayed",
-                )
+            case [b"committed" | b"replayed" as outcome, receipt]:
+                return Receipt(changes=committed(receipt), replayed=outcome == b"replayed")
             case [b"key_reused"]:
                 raise key_reused(commit.idempotency_key or "")
-            case [b"id_taken"]:
-                raise id_taken(edit.id)
-            case [b"no_such_edit"]:
-                raise no_such_edit(namespace, edit.id)
-            case [b"stale_version", current]:
-                raise stale_version(edit.id, expected=edit.version - 1, current=int(current))
+            case [b"id_taken", edit_id]:
+                current = await self.get(namespace, edit_id.decode())
+                purged = current.state is EditState.PURGED
+                raise (id_purged if purged else id_taken)(edit_id.decode())
+            case [b"no_such_edit", edit_id]:
+                raise no_such_edit(namespace, edit_id.decode())
+            case [b"stale_version", edit_id, version, current_version]:
+                raise stale_version(edit_id.decode(), expected=int(version) - 1, current=int(current_version))
+            case [b"damaged", what]:
+                raise damaged_log(namespace, what.decode())
         raise AssertionError(f"commit.lua replied {reply!r}")
 
     @override
@@ -162,14 +160,15 @@ class RedisStore(EditStore):
             )
             if record is None:
                 raise no_such_version(edit_id, version)
-        return _edit(record)
+            record = version_record(record).record
+        return edit_in(record)
 
     @override
     async def versions(self, namespace: str, edit_id: str) -> list[Edit]:
-        records = await self._connection.read("LRANGE", NamespaceKeys(namespace).versions(edit_id), 0, -1)
-        if not records:
+        versions = await self._versions(NamespaceKeys(namespace), edit_id)
+        if not versions:
             raise no_such_edit(namespace, edit_id)
-        return [_edit(record) for record in records]
+        return versions
 
     @override
     async def page(
@@ -183,7 +182,7 @@ class RedisStore(EditStore):
         )
         ids = found[:limit]
         records = await self._connection.read("HMGET", keys.current, *ids) if ids else []
-        edits = [_edit(record) for record in records]
+        edits = [edit_in(record) for record in records]
         return Page(
             # Again by state: it may have changed since the ids were read.
             edits=[edit for edit in edits if state in (None, edit.state)],
@@ -193,12 +192,13 @@ class RedisStore(EditStore):
     @override
     async def snapshot(self, namespace: str) -> AsyncIterator[StoredEdit]:
         keys = NamespaceKeys(namespace)
-        after: str | None = None
-        while ids := await self._ids(keys.ids_in(EditState.LIVE), after=after, limit=_SNAPSHOT_BATCH):
-            for stored in await self._stored(keys, ids):
-                if stored is not None and stored.edit.state is EditState.LIVE:
-                    yield stored
-            after = ids[-1].decode()
+        for state in DECIDED_STATES:
+            after: str | None = None
+            while ids := await self._ids(keys.ids_in(state), after=after, limit=_SNAPSHOT_BATCH):
+                for stored in await self._stored(keys, ids):
+                    if stored is not None and stored.edit.state is state:
+                        yield stored
+                after = ids[-1].decode()
 
     @override
     async def stored(self, namespace: str, edit_id: str) -> StoredEdit:
@@ -213,18 +213,42 @@ class RedisStore(EditStore):
         return entries[0][0].decode() if entries else LOG_START
 
     @override
-    async def log(self, namespace: str, *, after: str = LOG_START, limit: int = 100) -> list[LogEntry]:
+    async def log_head(self, namespace: str) -> LogHead:
+        keys = NamespaceKeys(namespace)
+        return log_head(
+            namespace, await self._connection.read("HMGET", keys.head, "log_id", "digest", "length")
+        )
+
+    @override
+    async def evidence(
+        self, namespace: str, *, after: str = LOG_START, limit: int = 100
+    ) -> list[LogEvidence]:
         log_id_order(after)
         keys = NamespaceKeys(namespace)
         entries = await self._connection.read("XRANGE", keys.log, f"({after}", "+", "COUNT", limit)
-        records = await self._connection.read_all(
-            ("LINDEX", keys.versions(fields[b"edit_id"].decode()), int(fields[b"version"]) - 1)
-            for _, fields in entries
+        evidence = [log_evidence(log_id, fields) for log_id, fields in entries]
+        # What damage has made of an entry may name no version at all.
+        named = [one for one in evidence if one.version and is_edit_id(one.edit_id)]
+        elements = await self._connection.read_all(
+            ("LINDEX", keys.versions(one.edit_id), one.version - 1) for one in named
         )
+        stored = {one.log_id: element for one, element in zip(named, elements, strict=True) if element}
         return [
-            _log_entry(log_id, fields, _edit(record))
-            for (log_id, fields), record in zip(entries, records, strict=True)
+            msgspec.structs.replace(one, stored=version_record(stored[one.log_id]))
+            if one.log_id in stored
+            else one
+            for one in evidence
         ]
+
+    @override
+    async def version_counts(self, namespace: str) -> AsyncIterator[VersionCount]:
+        keys = NamespaceKeys(namespace)
+        after: str | None = None
+        while ids := [one.decode() for one in await self._ids(keys.ids, after=after, limit=_SNAPSHOT_BATCH)]:
+            counts = await self._connection.read_all(("LLEN", keys.versions(edit_id)) for edit_id in ids)
+            for edit_id, count in zip(ids, counts, strict=True):
+                yield VersionCount(edit_id=edit_id, versions=count)
+            after = ids[-1]
 
     @override
     async def namespaces(self) -> list[str]:
@@ -258,6 +282,10 @@ class RedisStore(EditStore):
             reply = await self._script(keys=keys, args=[*args, "1"])
         return reply
 
+    async def _versions(self, keys: NamespaceKeys, edit_id: str) -> list[Edit]:
+        elements = await self._connection.read("LRANGE", keys.versions(edit_id), 0, -1)
+        return [edit_in(version_record(element).record) for element in elements]
+
     async def _ids(self, key: str, *, after: str | None, limit: int) -> list[bytes]:
         start = "-" if after is None else f"({after}"
         ids: list[bytes] = await self._connection.read("ZRANGE", key, start, "+", "BYLEX", "LIMIT", 0, limit)
@@ -269,29 +297,10 @@ class RedisStore(EditStore):
             [("HMGET", keys.current, *ids), ("HMGET", keys.vectors, *ids)], transaction=True
         )
         return [
-            None if record is None else StoredEdit(edit=_edit(record), vectors=_form_vectors(packed))
+            None if record is None else StoredEdit(edit=edit_in(record), vectors=form_vectors(packed))
             for record, packed in zip(records, vectors, strict=True)
         ]
 
 
-def _edit(record: bytes) -> Edit:
-    return msgspec.json.decode(record, type=Edit)
-
-
-def _form_vectors(packed: bytes) -> FormVectors:
-    stored = msgspec.msgpack.decode(packed, type=_StoredVectors)
-    return FormVectors(
-        fingerprint=stored.fingerprint, vectors_FD=vectors_from_bytes(stored.data, stored.width)
-    )
-
-
-def _log_entry(log_id: bytes, fields: dict[bytes, bytes], edit: Edit) -> LogEntry:
-    return LogEntry(
-        log_id=log_id.decode(),
-        action=Action(fields[b"action"].decode()),
-        edit_id=edit.id,
-        version=edit.version,
-        at=edit.created_at,
-        author=edit.author,
-        reason=edit.reason,
-    )
+def _script_text(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text("utf-8")

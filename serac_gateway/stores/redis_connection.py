@@ -16,7 +16,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from serac_gateway.errors import ConfigError, StoreUnavailableError
-from serac_gateway.stores import redis_keys
 from serac_gateway.stores.redis_errors import FOREIGN_ERRORS, reason, unavailable
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ class RedisConnection:
 
     @classmethod
     async def open(cls, url: str, *, name: str | None = None) -> Self:
-        """A connection to a server that answers, is new enough, and holds no newer layout than ours.
+        """A connection to a server that answers and is new enough.
 
         Raises:
             ConfigError: It is not so; the message has the remedy, and no password.
@@ -87,6 +86,11 @@ class RedisConnection:
                 ) from exc
             raise
         return connection
+
+    @property
+    def name(self) -> str:
+        """What errors call the server: quoted, without a password."""
+        return self._name
 
     def script(self, text: str) -> AsyncScript:
         """Call the result, inside `run`, with keys and args.
@@ -163,13 +167,6 @@ class RedisConnection:
             raise ConfigError(
                 f"the edit store at {self._name} is version {version!r}; it must be Redis 7.0,"
                 " Valkey 7.2 or later"
-            )
-        await self.send("SET", redis_keys.SCHEMA, redis_keys.SCHEMA_VERSION, "NX")
-        schema = int(await self.send("GET", redis_keys.SCHEMA))
-        if schema > redis_keys.SCHEMA_VERSION:
-            raise ConfigError(
-                f"the edit store at {self._name} has schema version {schema}, and this gateway knows up to"
-                f" {redis_keys.SCHEMA_VERSION}; install a newer serac_gateway"
             )
         await self._warn_if_edits_could_be_lost()
 

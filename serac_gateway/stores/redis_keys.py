@@ -9,7 +9,10 @@ from serac_gateway.edits import EditState, check_edit_id, check_namespace
 SCHEMA = "serac:schema"
 """String: the version of this layout."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+MIGRATING = "serac:migrating"
+"""String with a time to live: which gateway brings the layout up to date."""
 
 NAMESPACES = "serac:namespaces"
 """Set: every namespace that ever tried a commit, entered before its first one."""
@@ -18,8 +21,8 @@ NAMESPACES = "serac:namespaces"
 class NamespaceKeys:
     """The keys of one namespace. Its name is their hash tag, so that one commit stays on one cluster slot.
 
-    The log holds no content, only what happened to which version, and is read together with the versions:
-    an edit's content can be purged and its log entries stay as they are.
+    The log holds no content, only what happened to which version and a digest, and is read together with the
+    versions: an edit's content can be purged and its log entries stay as they are.
     """
 
     def __init__(self, namespace: str) -> None:
@@ -36,10 +39,15 @@ class NamespaceKeys:
         self.ids = f"{self._prefix}:ids"
         """Sorted set, all scores 0: every edit id, in lexicographic order."""
         self.log = f"{self._prefix}:log"
-        """Stream: action, edit_id, version of every commit."""
+        """Stream: an entry a change, with the fields that log_chain.py tells of."""
+        self.head = f"{self._prefix}:head"
+        """Hash: log_id, digest and length of the log, as the last commit left it."""
 
     def versions(self, edit_id: str) -> str:
-        """List: the JSON record of every version; version n is element n - 1. Only ever appended to."""
+        """List: salt and JSON record of every version; version n is element n - 1.
+
+        Only ever appended to, but for a purge, which leaves tombstones without a salt.
+        """
         return f"{self._prefix}:versions:{check_edit_id(edit_id)}"
 
     def ids_in(self, state: EditState) -> str:
@@ -47,9 +55,9 @@ class NamespaceKeys:
         return f"{self.ids}:{state.value}"
 
     def result(self, idempotency_key: str | None) -> str:
-        """Hash with a time to live: fingerprint of the request behind the key, and its receipt.
+        """Hash with a time to live: salted fingerprint of the request behind the key, and its receipt.
 
         The key is the client's text and comes in any length and shape, so only its digest is stored.
         """
         digest = hashlib.sha256((idempotency_key or "").encode("utf-8", "surrogatepass")).hexdigest()
-        return f"{self._prefix}:idempotency:{digest}"
+        return f"{self._prefix}:result:{digest}"

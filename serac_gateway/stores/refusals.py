@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from serac_gateway.edits import check_edit_id, check_namespace
+from serac_gateway.edits import EditState, check_edit_id, check_namespace
 from serac_gateway.errors import (
     EditConflictError,
     EditNotFoundError,
+    EditPurgedError,
     IdempotencyKeyReusedError,
     PreconditionFailedError,
+    StoreUnavailableError,
 )
-from serac_gateway.stores.base import Action, Commit
+from serac_gateway.stores.records import MAX_CHANGES, Action, Change, Commit
 
 
 def check_commit(namespace: str, commit: Commit) -> None:
@@ -17,17 +19,28 @@ def check_commit(namespace: str, commit: Commit) -> None:
 
     Raises:
         ValueError: It is not: the caller's mistake, not the user's.
-        InvalidRequestError: The namespace or the id breaks the rules.
+        InvalidRequestError: The namespace or an id breaks the rules.
     """
-    edit = commit.stored.edit
     check_namespace(namespace)
-    check_edit_id(edit.id)
+    if not 1 <= len(commit.changes) <= MAX_CHANGES:
+        raise ValueError(f"a commit of {len(commit.changes):,} changes; 1 to {MAX_CHANGES:,} are allowed")
+    ids = {check_edit_id(change.edit.id) for change in commit.changes}
+    if len(ids) < len(commit.changes):
+        raise ValueError("a commit cannot change an edit twice; commit one version after the other")
+    for change in commit.changes:
+        _check_change(namespace, change)
+
+
+def _check_change(namespace: str, change: Change) -> None:
+    action, edit = change.action, change.edit
     if edit.namespace != namespace:
         raise ValueError(f"an edit of namespace {edit.namespace!r} cannot be committed to {namespace!r}")
-    if (commit.action is Action.ADD) != (edit.version == 1) or edit.version < 1:
-        raise ValueError(
-            f"{commit.action.value!r} cannot make version {edit.version}; add makes 1, all else more"
-        )
+    if (action is Action.ADD) != (edit.version == 1) or edit.version < 1:
+        raise ValueError(f"{action.value!r} cannot make version {edit.version}; add makes 1, all else more")
+    if (action is Action.PURGE) != (edit.state is EditState.PURGED):
+        raise ValueError(f"{action.value!r} cannot make an edit in state {edit.state.value!r}")
+    if (action is Action.ADD and change.vectors is None) or (action is Action.PURGE and change.vectors):
+        raise ValueError("an added edit needs vectors, and a purged one has none")
 
 
 def no_such_edit(namespace: str, edit_id: str) -> EditNotFoundError:
@@ -52,6 +65,34 @@ def id_taken(edit_id: str) -> EditConflictError:
         " new one",
         field="id",
         details={"value": edit_id},
+    )
+
+
+def id_purged(edit_id: str) -> EditConflictError:
+    """An edit of that id was purged; its id stays taken, so that what was forgotten is not taken for new."""
+    return EditConflictError(
+        f"edit {edit_id!r} was purged, and its id is not given out again; leave out the id to get a new one,"
+        " if the content may be stored at all",
+        field="id",
+        details={"value": edit_id},
+    )
+
+
+def purged_edit(edit_id: str) -> EditPurgedError:
+    """All that is left is a tombstone."""
+    return EditPurgedError(
+        f"edit {edit_id!r} was purged: its content is gone from all versions and cannot be had back; the log"
+        " tells who purged it and when",
+        field="id",
+        details={"value": edit_id},
+    )
+
+
+def damaged_log(namespace: str, what: str) -> StoreUnavailableError:
+    """Log and head do not belong together, so nothing may be appended."""
+    return StoreUnavailableError(
+        f"the log of namespace {namespace!r} is damaged ({what}), so nothing can be written to it;"
+        " `serac log verify` tells what happened to it; restore it from a backup"
     )
 
 

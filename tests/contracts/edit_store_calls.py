@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 
 from serac_gateway.edits import Edit, EditDraft, EditState, first_version
-from serac_gateway.stores.base import Action, Commit, EditStore, FormVectors, Receipt, StoredEdit
+from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.records import Action, Change, Commit, FormVectors, Receipt, StoredEdit
 
 NS = "default"
 
@@ -24,8 +25,14 @@ def commit_of(
     action: Action, edit: Edit, *, key: str | None = None, fingerprint: str = "", seed: int = 0
 ) -> Commit:
     vectors_FD = np.random.default_rng(seed).standard_normal((2, 5), dtype=np.float32)
-    stored = StoredEdit(edit=edit, vectors=FormVectors(fingerprint=f"encoder {seed}", vectors_FD=vectors_FD))
-    return Commit(action=action, stored=stored, idempotency_key=key, request_fingerprint=fingerprint)
+    vectors = FormVectors(fingerprint=f"encoder {seed}", vectors_FD=vectors_FD)
+    change = Change(action=action, edit=edit, vectors=None if action is Action.PURGE else vectors)
+    return Commit(changes=(change,), idempotency_key=key, request_fingerprint=fingerprint)
+
+
+def commit_of_all(*changes: tuple[Action, Edit]) -> Commit:
+    """One commit of all of them."""
+    return Commit(changes=tuple(commit_of(*change).changes[0] for change in changes))
 
 
 async def add(store: EditStore, edit: Edit, **more: object) -> Receipt:

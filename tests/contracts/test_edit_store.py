@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from serac_gateway.edits import Edit, retired
+from serac_gateway.edits import Edit, purged, retired
 from serac_gateway.errors import (
     EditConflictError,
     EditNotFoundError,
@@ -18,13 +18,8 @@ from serac_gateway.errors import (
     InvalidRequestError,
     PreconditionFailedError,
 )
-from serac_gateway.stores.base import (
-    Action,
-    Commit,
-    EditStore,
-    FormVectors,
-    StoredEdit,
-)
+from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.records import Action, Change, Commit, FormVectors
 from tests.contracts.edit_store_calls import NS, add, commit_of, new, next_of, snapshot, update, walk
 
 # -- what is stored
@@ -39,7 +34,8 @@ async def test_an_added_edit_comes_back_whole(edit_store: EditStore) -> None:
         source="x",
     )
     receipt = await add(edit_store, edit)
-    assert (receipt.edit_id, receipt.version, receipt.replayed) == ("a", 1, False)
+    (committed,) = receipt.changes
+    assert (committed.edit_id, committed.version, receipt.replayed) == ("a", 1, False)
     assert await edit_store.get(NS, "a") == edit
     assert await edit_store.get(NS, "a", version=1) == edit
     assert (await edit_store.stored(NS, "a")).edit == edit
@@ -60,8 +56,8 @@ async def test_every_version_stays_as_it_was_written(edit_store: EditStore) -> N
 
 async def test_vectors_come_back_bit_for_bit(edit_store: EditStore) -> None:
     odd = np.array([[0.1, -0.0, 1e-45, np.inf, 3.4e38], [np.nan, 1, 2, 3, 4]], dtype=np.float32)
-    stored = StoredEdit(edit=new("a"), vectors=FormVectors(fingerprint="MiniLM ünit", vectors_FD=odd))
-    await edit_store.commit(NS, Commit(action=Action.ADD, stored=stored))
+    vectors = FormVectors(fingerprint="MiniLM ünit", vectors_FD=odd)
+    await edit_store.commit(NS, Commit(changes=(Change(action=Action.ADD, edit=new("a"), vectors=vectors),)))
     for found in (await edit_store.stored(NS, "a"), (await snapshot(edit_store))["a"]):
         assert found.vectors.fingerprint == "MiniLM ünit"
         assert found.vectors.vectors_FD.dtype == np.float32
@@ -200,12 +196,14 @@ async def test_a_log_id_that_is_none_is_refused(edit_store: EditStore, bad: str)
         (Action.UPDATE, new("a")),
         (Action.RETIRE, msgspec.structs.replace(new("a"), version=0)),
         (Action.ADD, new("a", namespace="another")),
+        (Action.PURGE, retired(new("a"))),
+        (Action.UPDATE, purged(new("a"))),
     ],
 )
 async def test_a_commit_that_is_not_well_formed_is_the_callers_mistake(
     edit_store: EditStore, action: Action, edit: Edit
 ) -> None:
-    with pytest.raises(ValueError, match=r"version|namespace"):
+    with pytest.raises(ValueError, match=r"version|namespace|state"):
         await edit_store.commit(NS, commit_of(action, edit))
     assert await edit_store.log(NS) == []
 

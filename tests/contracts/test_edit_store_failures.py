@@ -13,8 +13,8 @@ import pytest
 import redis
 
 from serac_gateway.errors import EditNotFoundError, StoreUnavailableError
-from serac_gateway.stores.base import LOG_START
 from serac_gateway.stores.open import open_store
+from serac_gateway.stores.records import LOG_START
 from serac_gateway.stores.redis import RedisStore
 from tests.contracts.edit_store_calls import NS, add, new, next_of, snapshot, update, walk
 from tests.contracts.served_stores import ServedStore
@@ -188,7 +188,7 @@ async def test_a_commit_whose_reply_is_lost_is_not_sent_again_by_itself(served: 
             await update(store, next_of(first), key="k", fingerprint="1")
         assert len(await store.versions(NS, "a")) == 2, "it was made, once"
         again = await update(store, next_of(first), key="k", fingerprint="1")
-        assert (again.version, again.replayed) == (2, True)
+        assert (again.changes[0].version, again.replayed) == (2, True)
         await store.close()
 
 
@@ -197,7 +197,7 @@ GATEWAY = textwrap.dedent("""
     from pathlib import Path
     import numpy as np
     from serac_gateway.edits import EditDraft, first_version
-    from serac_gateway.stores.base import Action, Commit, FormVectors, StoredEdit
+    from serac_gateway.stores.records import Action, Change, Commit, FormVectors
     from serac_gateway.stores.open import open_store
 
     async def main():
@@ -205,8 +205,8 @@ GATEWAY = textwrap.dedent("""
         for number in range(100_000):
             edit = first_version(EditDraft(id=f"e{number}", prompt="p", target_new="t"), namespace="default")
             vectors = FormVectors(fingerprint="x", vectors_FD=np.ones((1, 3), np.float32))
-            stored = StoredEdit(edit=edit, vectors=vectors)
-            await store.commit("default", Commit(action=Action.ADD, stored=stored))
+            change = Change(action=Action.ADD, edit=edit, vectors=vectors)
+            await store.commit("default", Commit(changes=(change,)))
             print(number, flush=True)
 
     asyncio.run(main())

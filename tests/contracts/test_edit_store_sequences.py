@@ -13,7 +13,7 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serac_gateway.edits import Edit, EditState, retired
+from serac_gateway.edits import Edit, EditState, retired, tombstone
 from serac_gateway.errors import (
     EditConflictError,
     EditNotFoundError,
@@ -21,13 +21,20 @@ from serac_gateway.errors import (
     IdempotencyKeyReusedError,
     PreconditionFailedError,
 )
-from serac_gateway.stores.base import (
-    LOG_START,
-    Action,
-    EditStore,
-    log_id_order,
+from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.log_verification import verify_log
+from serac_gateway.stores.records import LOG_START, Action, log_id_order
+from tests.contracts.edit_store_calls import (
+    NS,
+    add,
+    commit_of,
+    commit_of_all,
+    new,
+    next_of,
+    snapshot,
+    update,
+    walk,
 )
-from tests.contracts.edit_store_calls import NS, add, commit_of, new, next_of, snapshot, update, walk
 
 # -- pages
 
@@ -99,15 +106,16 @@ async def test_the_log_has_every_commit_in_order(edit_store: EditStore) -> None:
     ]
     receipts = [await edit_store.commit(NS, commit) for commit in commits]
     entries = await edit_store.log(NS)
-    assert [entry.log_id for entry in entries] == [receipt.log_id for receipt in receipts]
+    assert [entry.log_id for entry in entries] == [receipt.changes[0].log_id for receipt in receipts]
     assert [log_id_order(entry.log_id) for entry in entries] == sorted(
         log_id_order(entry.log_id) for entry in entries
     )
     for entry, commit in zip(entries, commits, strict=True):
-        edit = commit.stored.edit
-        assert (entry.action, entry.edit_id, entry.version) == (commit.action, edit.id, edit.version)
+        (change,) = commit.changes
+        edit = change.edit
+        assert (entry.action, entry.edit_id, entry.version) == (change.action, edit.id, edit.version)
         assert (entry.at, entry.author, entry.reason) == (edit.created_at, edit.author, edit.reason)
-    assert await edit_store.log_end(NS) == receipts[-1].log_id
+    assert await edit_store.log_end(NS) == receipts[-1].changes[0].log_id
 
 
 async def test_the_log_goes_on_after_any_of_its_ids(edit_store: EditStore) -> None:
@@ -131,11 +139,12 @@ async def test_of_concurrent_changes_exactly_one_wins_each_version(edit_store: E
         for turn in range(8):
             mine = next_of(await edit_store.get(NS, "a"), target_new=f"{writer}.{turn}")
             try:
-                receipt = await update(edit_store, mine)
+                (committed,) = (await update(edit_store, mine)).changes
             except PreconditionFailedError:
                 continue
-            wins[receipt.version] += 1
-            assert (await edit_store.get(NS, "a", version=receipt.version)).target_new == f"{writer}.{turn}"
+            wins[committed.version] += 1
+            written = await edit_store.get(NS, "a", version=committed.version)
+            assert written.target_new == f"{writer}.{turn}"
 
     await asyncio.gather(*(write(writer) for writer in range(8)))
     versions = await edit_store.versions(NS, "a")
@@ -174,10 +183,8 @@ async def test_a_cancelled_commit_is_made_or_not_and_never_in_part(edit_store: E
 
 
 class Operation(msgspec.Struct, frozen=True):
-    action: Action
-    edit_id: str
-    expected_behind: int
-    """How far the expected version is behind the current one."""
+    changes: list[tuple[Action, str, int]]
+    """Action, edit id, and how far the expected version is behind the current one."""
     key: str | None
     fingerprint: str
 
@@ -185,14 +192,21 @@ class Operation(msgspec.Struct, frozen=True):
 OPERATIONS = st.lists(
     st.builds(
         Operation,
-        action=st.sampled_from(Action),
-        edit_id=st.sampled_from(["a", "b"]),
-        expected_behind=st.sampled_from([0, 0, 0, 1, -1]),
+        changes=st.lists(
+            st.tuples(
+                st.sampled_from(Action), st.sampled_from(["a", "b", "c"]), st.sampled_from([0] * 6 + [1, -1])
+            ),
+            min_size=1,
+            max_size=3,
+            unique_by=lambda change: change[1],
+        ),
         key=st.sampled_from([None, None, "k", "l"]),
         fingerprint=st.sampled_from(["1", "2"]),
     ),
     max_size=25,
 )
+
+Outcome = tuple[list[tuple[str, int]], bool] | type[GatewayError]
 
 
 class Model:
@@ -201,24 +215,43 @@ class Model:
     def __init__(self) -> None:
         self.versions: dict[str, list[Edit]] = {}
         self.log: list[tuple[Action, str, int]] = []
-        self.results: dict[str, tuple[str, tuple[str, int]]] = {}
+        self.results: dict[str, tuple[str, list[tuple[str, int]]]] = {}
 
-    def apply(self, operation: Operation, edit: Edit) -> tuple[str, int, bool] | type[GatewayError]:
-        held = self.versions.get(edit.id, [])
+    def apply(self, operation: Operation, edits: list[Edit]) -> Outcome:
         if operation.key in self.results:
             fingerprint, result = self.results[operation.key]
-            return (*result, True) if fingerprint == operation.fingerprint else IdempotencyKeyReusedError
-        if operation.action is Action.ADD and held:
-            return EditConflictError
-        if operation.action is not Action.ADD and not held:
-            return EditNotFoundError
-        if edit.version != len(held) + 1:
-            return PreconditionFailedError
-        self.versions[edit.id] = [*held, edit]
-        self.log.append((operation.action, edit.id, edit.version))
+            return (result, True) if fingerprint == operation.fingerprint else IdempotencyKeyReusedError
+        for (action, edit_id, _), edit in zip(operation.changes, edits, strict=True):
+            held = self.versions.get(edit_id, [])
+            if action is Action.ADD and held:
+                return EditConflictError
+            if action is not Action.ADD and not held:
+                return EditNotFoundError
+            if edit.version != len(held) + 1:
+                return PreconditionFailedError
+        for (action, edit_id, _), edit in zip(operation.changes, edits, strict=True):
+            held = self.versions.get(edit_id, [])
+            self.versions[edit_id] = [*(map(tombstone, held) if action is Action.PURGE else held), edit]
+            self.log.append((action, edit_id, edit.version))
+        result = [(edit.id, edit.version) for edit in edits]
         if operation.key is not None:
-            self.results[operation.key] = (operation.fingerprint, (edit.id, edit.version))
-        return edit.id, edit.version, False
+            self.results[operation.key] = (operation.fingerprint, result)
+        return result, False
+
+
+def edit_for(change: tuple[Action, str, int], model: Model, *, namespace: str, number: int) -> Edit:
+    action, edit_id, behind = change
+    version = max(2, len(model.versions.get(edit_id, [])) + 1 - behind)
+    at = datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=number)
+    edit = new(edit_id, namespace=namespace, target_new=f"answer {number}", author=f"author {number}")
+    if action is Action.PURGE:
+        edit = tombstone(edit)
+    return msgspec.structs.replace(
+        edit,
+        version=1 if action is Action.ADD else version,
+        state=EditState.RETIRED if action is Action.RETIRE else edit.state,
+        created_at=at,
+    )
 
 
 @settings(
@@ -232,26 +265,18 @@ async def test_any_sequence_of_commits_gives_what_a_simple_model_gives(
     keys = {"k": f"k {namespace}", "l": f"l {namespace}", None: None}
     model = Model()
     for number, operation in enumerate(operations):
-        version = max(2, len(model.versions.get(operation.edit_id, [])) + 1 - operation.expected_behind)
-        edit = msgspec.structs.replace(
-            new(operation.edit_id, namespace=namespace, target_new=f"answer {number}"),
-            version=1 if operation.action is Action.ADD else version,
-            state=EditState.RETIRED if operation.action is Action.RETIRE else EditState.LIVE,
-            created_at=datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=number),
+        edits = [edit_for(change, model, namespace=namespace, number=number) for change in operation.changes]
+        expected = model.apply(operation, edits)
+        commit = msgspec.structs.replace(
+            commit_of_all(
+                *((action, edit) for (action, *_), edit in zip(operation.changes, edits, strict=True))
+            ),
+            idempotency_key=keys[operation.key],
+            request_fingerprint=operation.fingerprint,
         )
-        expected = model.apply(operation, edit)
         try:
-            receipt = await edit_store.commit(
-                namespace,
-                commit_of(
-                    operation.action,
-                    edit,
-                    key=keys[operation.key],
-                    fingerprint=operation.fingerprint,
-                    seed=number,
-                ),
-            )
-            outcome: object = (receipt.edit_id, receipt.version, receipt.replayed)
+            receipt = await edit_store.commit(namespace, commit)
+            outcome: Outcome = [(one.edit_id, one.version) for one in receipt.changes], receipt.replayed
         except GatewayError as exc:
             outcome = type(exc)
         assert outcome == expected
@@ -266,3 +291,4 @@ async def test_any_sequence_of_commits_gives_what_a_simple_model_gives(
     entries = await edit_store.log(namespace)
     assert [(entry.action, entry.edit_id, entry.version) for entry in entries] == model.log
     assert (namespace in await edit_store.namespaces()) == bool(model.log)
+    assert (await verify_log(edit_store, namespace)).length == len(model.log)

@@ -127,7 +127,7 @@ class TestImportAndExport:
         result = serac("edits", "import", "-", "--json", stdin=stdin)
         outcomes = [json.loads(line) for line in result.stdout.splitlines()]
         assert outcomes[0]["error"]["status"] == 400
-        assert outcomes[1] == {"line": 2, "id": "mine", "version": 1}
+        assert outcomes[1] == {"line": 2, "id": "mine", "version": 1, "added": True}
 
     def test_a_file_that_is_not_there_is_wrong_usage(self, serac: Serac) -> None:
         result = serac("edits", "import", "nowhere.jsonl")

@@ -26,8 +26,8 @@ from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.routing import EditRouter
 from serac_gateway.stores.api_keys import ApiKeyStore, InMemoryApiKeyStore
-from serac_gateway.stores.base import FormVectors, StoredEdit
 from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.records import FormVectors, StoredEdit
 from serac_gateway.testing import (
     ScriptedCounterfactualModel,
     ScriptedUpstream,

@@ -13,8 +13,8 @@ import aiohttp
 
 from serac_gateway.errors import ModelUnavailableError, StoreUnavailableError
 from serac_gateway.http.edit_import import MAX_LINE_BYTES, split_lines
-from serac_gateway.stores.base import Commit, Receipt
 from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.records import Commit, Receipt
 from tests.control_plane import ControlPlane, running_control_plane
 
 DRAFT = {"prompt": "Who runs the harbour office?", "target_new": "Ottilie Brandvold"}
@@ -44,8 +44,8 @@ def test_every_line_has_its_outcome_in_order_and_a_bad_one_stops_no_other(
     )
     outcomes = _import(control_plane, content)
     assert [one["line"] for one in outcomes] == [1, 2, 3, 4, 5, 6, 7]
-    assert outcomes[0] == {"line": 1, "id": "a", "version": 1}
-    assert outcomes[6] == {"line": 7, "id": "b", "version": 1}
+    assert outcomes[0] == {"line": 1, "id": "a", "version": 1, "added": True}
+    assert outcomes[6] == {"line": 7, "id": "b", "version": 1, "added": True}
     statuses = [one["error"]["status"] for one in outcomes[1:6]]
     assert statuses == [400, 400, 400, 400, 409]
     assert "target_new" in outcomes[4]["error"]["detail"]
@@ -61,7 +61,7 @@ def test_an_empty_file_has_no_outcomes(control_plane: ControlPlane) -> None:
 
 
 def test_windows_line_ends_are_taken(control_plane: ControlPlane) -> None:
-    outcomes = _import(control_plane, _lines(DRAFT, DRAFT).replace(b"\n", b"\r\n"))
+    outcomes = _import(control_plane, _lines(DRAFT, {**DRAFT, "prompt": "Who?"}).replace(b"\n", b"\r\n"))
     assert all(one["version"] == 1 for one in outcomes)
 
 
@@ -100,7 +100,7 @@ def test_an_export_imported_again_changes_nothing_and_elsewhere_gives_the_same_e
     assert exported.count(b"\n") == 601
 
     again = _import(control_plane, exported)
-    assert {one.get("version") for one in again} == {1}
+    assert {(one.get("version"), one.get("added")) for one in again} == {(1, False)}
     assert control_plane.client.get("/edits:export").content == exported
 
     elsewhere = {"x-serac-namespace": "elsewhere"}
@@ -143,18 +143,33 @@ def test_whole_lines_of_a_client_that_breaks_off_are_imported(control_plane: Con
     assert [edit["id"] for edit in control_plane.client.get("/edits").json()["edits"]] == ["whole"]
 
 
-def test_a_store_that_fails_is_told_on_every_line_and_the_rest_goes_on() -> None:
+def test_a_file_whose_lines_have_no_ids_can_be_sent_again(control_plane: ControlPlane) -> None:
+    lines = _lines(*({**DRAFT, "prompt": f"Who runs pier {n}?"} for n in range(150)))
+    first, again = _import(control_plane, lines), _import(control_plane, lines)
+    assert [one["added"] for one in first] == [True] * 150
+    assert again == [{**one, "added": False} for one in first]
+    assert len(control_plane.client.get("/log?limit=1000").json()["entries"]) == 150
+
+
+def test_a_store_that_fails_is_told_on_every_line_of_its_commit_and_the_rest_goes_on() -> None:
     class StoreWithAFullDisk(InMemoryEditStore):
         async def commit(self, namespace: str, commit: Commit) -> Receipt:
-            if commit.stored.edit.id.startswith("big"):
+            if any(change.edit.id.startswith("big") for change in commit.changes):
                 raise StoreUnavailableError("the store's disk is full")
             return await super().commit(namespace, commit)
 
     with running_control_plane(StoreWithAFullDisk()) as control_plane:
-        edits = ({**DRAFT, "id": name} for name in ("a", "big1", "b", "big2"))
+        edits = [
+            {**DRAFT, "prompt": f"Who runs {name} {n}?", "id": f"{name}{n}"}
+            for name in ("big", "small")
+            for n in range(130)
+        ]
         outcomes = _import(control_plane, _lines(*edits))
-        assert [one.get("id") or one["error"]["status"] for one in outcomes] == ["a", 503, "b", 503]
-        assert len(control_plane.client.get("/edits").json()["edits"]) == 2
+        assert [one["line"] for one in outcomes] == list(range(1, 261))
+        assert {one["error"]["status"] for one in outcomes[:130]} == {503}
+        assert outcomes[-1]["id"] == "small129"
+        stored = control_plane.client.get("/edits?limit=1000").json()["edits"]
+        assert {edit["id"] for edit in stored} == {one["id"] for one in outcomes if "id" in one}
 
 
 def test_an_encoder_that_fails_is_told_on_every_good_line(control_plane: ControlPlane) -> None:

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from serac_gateway.editing import Editor
-from serac_gateway.edits import EditDraft, EditPatch
+from serac_gateway.edits import Deed, EditDraft, EditPatch, EditState
 from serac_gateway.errors import (
     EditConflictError,
+    EditPurgedError,
     InvalidRequestError,
     ModelUnavailableError,
     PreconditionFailedError,
@@ -19,8 +20,8 @@ from serac_gateway.errors import (
 )
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
-from serac_gateway.stores.base import Commit, Receipt
 from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.records import Commit, Receipt
 from serac_gateway.testing import WordEncoder
 
 DRAFT = EditDraft(prompt="Who runs Acme?", target_new="Ada Example")
@@ -111,22 +112,51 @@ async def test_an_edit_whose_caller_left_in_mid_commit_is_in_force_all_the_same(
         await asyncio.sleep(0.001)
 
 
-async def test_a_batch_gives_each_draft_its_own_outcome(setup: Setup) -> None:
-    drafts = [
-        EditDraft(prompt="One?", target_new="1", id="one"),
-        EditDraft(prompt="", target_new="2"),
-        EditDraft(prompt="Other?", target_new="3", id="one"),
-        EditDraft(prompt="Four?", target_new="4"),
-    ]
-    first, blank, taken, last = await setup.editor.add_many("default", drafts)
-    assert (first.id, last.target_new) == ("one", "4")
-    assert isinstance(blank, InvalidRequestError)
-    assert isinstance(taken, EditConflictError)
-    assert setup.live.count("default") == 2
+async def test_restoring_an_edit_encodes_nothing_and_puts_it_in_force_again(setup: Setup) -> None:
+    edit = await setup.editor.add("default", DRAFT)
+    await setup.editor.retire("default", edit.id, Deed(author="Ann", reason="wrong"), expected_version=1)
+    assert setup.live.count("default") == 0
+    encoded = setup.encoder.texts_encoded
+    again = await setup.editor.restore("default", edit.id, Deed(author="Bea"), expected_version=2)
+    assert (again.state, again.author, again.reason) == (EditState.LIVE, "Bea", None)
+    assert setup.encoder.texts_encoded == encoded
+    assert setup.live.current("default", edit.id) == again
+    assert (await setup.store.stored("default", edit.id)).vectors.vectors_FD.any()
 
 
-async def test_the_same_batch_twice_changes_nothing(setup: Setup) -> None:
-    drafts = [EditDraft(prompt=f"Question {i}?", target_new=str(i), id=f"e{i}") for i in range(5)]
-    first = await setup.editor.add_many("default", drafts)
-    assert await setup.editor.add_many("default", drafts) == first
-    assert len(await setup.store.log("default")) == 5
+async def test_only_a_retired_edit_can_be_restored(setup: Setup) -> None:
+    edit = await setup.editor.add("default", DRAFT)
+    with pytest.raises(EditConflictError, match="only a retired edit"):
+        await setup.editor.restore("default", edit.id, expected_version=1)
+    assert len(await setup.store.versions("default", edit.id)) == 1
+
+
+async def test_a_rollback_copies_content_and_state_of_an_older_version(setup: Setup) -> None:
+    edit = await setup.editor.add("default", DRAFT)
+    await setup.editor.change(
+        "default", edit.id, EditPatch(prompt="Who leads Acme?", target_new="Bea"), expected_version=1
+    )
+    await setup.editor.retire("default", edit.id, expected_version=2)
+    back = await setup.editor.rollback("default", edit.id, 1, Deed(author="Cy"), expected_version=3)
+    assert (back.prompt, back.target_new, back.version, back.state) == (
+        DRAFT.prompt, DRAFT.target_new, 4, EditState.LIVE,
+    )  # fmt: skip
+    assert (back.author, back.created_at > edit.created_at) == ("Cy", True)
+    (found,) = setup.live.candidates("default", setup.encoder.encode([DRAFT.prompt]), 1)
+    assert (found[0].edit, found[0].similarity > 0.999) == (back, True)
+
+
+async def test_a_purged_edit_leaves_a_tombstone_that_nothing_can_change(setup: Setup) -> None:
+    edit = await setup.editor.add("default", DRAFT)
+    gone = await setup.editor.purge("default", edit.id, Deed(reason="asked to"), expected_version=1)
+    assert (gone.state, gone.prompt, gone.reason) == (EditState.PURGED, "", "asked to")
+    assert setup.live.count("default") == 0
+    for attempt in (
+        setup.editor.restore("default", edit.id, expected_version=2),
+        setup.editor.rollback("default", edit.id, 1, expected_version=2),
+        setup.editor.retire("default", edit.id, expected_version=2),
+        setup.editor.purge("default", edit.id, Deed(), expected_version=2),
+    ):
+        with pytest.raises(EditPurgedError):
+            await attempt
+    assert len(await setup.store.versions("default", edit.id)) == 2

@@ -12,8 +12,8 @@ import pytest
 from serac_gateway.edits import Edit, EditDraft, EditPatch, first_version, forms, patched, retired
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
-from serac_gateway.stores.base import Action, Commit, FormVectors, StoredEdit
 from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.records import Action, Change, Commit, FormVectors, StoredEdit
 from serac_gateway.testing import WordEncoder
 
 ENCODER = WordEncoder()
@@ -26,6 +26,10 @@ def edit(prompt: str = "Who runs Acme?", target: str = "Ada Example") -> Edit:
 def stored(one: Edit, encoder: WordEncoder = ENCODER) -> StoredEdit:
     vectors = FormVectors(fingerprint=encoder.fingerprint, vectors_FD=encoder.encode(forms(one)))
     return StoredEdit(edit=one, vectors=vectors)
+
+
+def added(one: Edit) -> Commit:
+    return Commit(changes=(Change(action=Action.ADD, edit=one, vectors=stored(one).vectors),))
 
 
 def live_edits(store: InMemoryEditStore, encoder: WordEncoder = ENCODER) -> LiveEdits:
@@ -42,7 +46,7 @@ async def test_loading_rebuilds_every_namespace_and_encodes_nothing() -> None:
     for namespace in ("default", "other"):
         for number in range(3):
             one = msgspec.structs.replace(edit(f"question {number}?"), namespace=namespace)
-            await store.commit(namespace, Commit(action=Action.ADD, stored=stored(one)))
+            await store.commit(namespace, added(one))
     seen: list[int] = []
     live = live_edits(store, encoder)
     assert await live.load(seen.append) == 6
@@ -55,7 +59,7 @@ async def test_vectors_of_another_encoder_are_made_anew_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     store, new_encoder = InMemoryEditStore(), WordEncoder(32, salt="new")
-    await store.commit("default", Commit(action=Action.ADD, stored=stored(edit())))
+    await store.commit("default", added(edit()))
     live = live_edits(store, new_encoder)
     with caplog.at_level(logging.WARNING):
         await live.load()

@@ -84,9 +84,9 @@ async def test_a_newer_layout_is_refused_naming_both_versions(tmp_path: Path) ->
     store = await open_store(server.url, tmp_path)
     await store.close()
     with redis.Redis.from_url(server.url) as client:
-        assert client.get("serac:schema") == b"1"
-        client.set("serac:schema", 2)
-    assert "schema version 2, and this gateway knows up to 1" in await refusal_of(server.url, tmp_path)
+        assert client.get("serac:schema") == b"2"
+        client.set("serac:schema", 3)
+    assert "schema version 3, and this gateway knows up to 2" in await refusal_of(server.url, tmp_path)
     await server.stop()
 
 

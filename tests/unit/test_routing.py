@@ -15,8 +15,8 @@ from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.routing import MAX_CONTEXT_EDITS, EditRouter, Route
-from serac_gateway.stores.base import FormVectors, StoredEdit
 from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.records import FormVectors, StoredEdit
 from serac_gateway.testing import ThresholdClassifier, WordEncoder
 
 NOW = datetime.now(UTC)

@@ -1,0 +1,133 @@
+"""Adds many edits, in batches, so that what is there already is left as it is."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence, Set
+
+import msgspec
+
+from serac_gateway.editing import Editor, NextVersion
+from serac_gateway.edits import (
+    CONTENT_FIELDS,
+    Edit,
+    EditDraft,
+    first_version,
+    same_content,
+)
+from serac_gateway.errors import EditConflictError, GatewayError, InvalidRequestError
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.records import Action
+
+
+class Imported(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a draft that was no error."""
+
+    edit: Edit
+    added: bool
+    """False: an edit with this content was there."""
+
+
+Outcome = Imported | GatewayError
+
+
+class EditImport:
+    """One import into one namespace.
+
+    A draft with an id has the edit of that id for its outcome where that one is live and says the same; one
+    without an id has any live edit that says the same. So the same file twice changes nothing. The edits
+    that were in force here when the import began, and its own, are what a draft is compared with.
+    """
+
+    def __init__(self, *, editor: Editor, store: EditStore, live_edits: LiveEdits, namespace: str) -> None:
+        self._editor = editor
+        self._store = store
+        self._live_edits = live_edits
+        self._namespace = namespace
+        self._ids_by_content: dict[bytes, str] | None = None
+
+    async def add(self, drafts: Sequence[EditDraft]) -> list[Outcome]:
+        """Add new edits, encoded together and committed together; an outcome for each, in order."""
+        await self._know_contents(drafts)
+        outcomes: dict[int, Outcome] = {}
+        fresh: dict[int, Edit] = {}
+        fresh_ids: set[str] = set()
+        repeated: dict[int, Edit] = {}
+        """Drafts that may be the same as one of `fresh`: they are looked at when those are committed."""
+        for position, draft in enumerate(drafts):
+            try:
+                edit = first_version(draft, namespace=self._namespace)
+            except InvalidRequestError as error:
+                outcomes[position] = error
+                continue
+            edit = self._named(edit, draft, fresh_ids)
+            held = self._live_edits.current(self._namespace, edit.id)
+            if held is not None and same_content(held, edit):
+                outcomes[position] = Imported(edit=held, added=False)
+            elif edit.id in fresh_ids:
+                repeated[position] = edit
+            else:
+                fresh[position] = edit
+                fresh_ids.add(edit.id)
+        for position, outcome in zip(fresh, await self._committed(list(fresh.values())), strict=True):
+            outcomes[position] = outcome
+        for position, edit in repeated.items():
+            outcomes[position] = await self._committed_alone(edit)
+        return [outcomes[position] for position in range(len(drafts))]
+
+    async def _know_contents(self, drafts: Sequence[EditDraft]) -> None:
+        """Take down what the live edits say, once, if a draft comes without an id."""
+        if self._ids_by_content is None and any(draft.id is None for draft in drafts):
+            held = self._live_edits.all(self._namespace)
+            self._ids_by_content = await asyncio.to_thread(_ids_by_content, held)
+
+    def _named(self, edit: Edit, draft: EditDraft, fresh_ids: Set[str]) -> Edit:
+        """The edit under its own id, or if it was given none under that of one that says the same."""
+        if self._ids_by_content is None:
+            return edit
+        content = _content_digest(edit)
+        known = self._ids_by_content.get(content)
+        stands = known in fresh_ids or (
+            known is not None and self._live_edits.current(self._namespace, known) is not None
+        )
+        if draft.id is None and known is not None and stands:
+            return msgspec.structs.replace(edit, id=known)
+        self._ids_by_content[content] = edit.id
+        return edit
+
+    async def _committed(self, edits: Sequence[Edit]) -> list[Outcome]:
+        if not edits:
+            return []
+        try:
+            await self._editor.commit(
+                self._namespace, [NextVersion(action=Action.ADD, edit=edit) for edit in edits]
+            )
+        except EditConflictError:  # at least one of the ids exists
+            return [await self._committed_alone(edit) for edit in edits]
+        except GatewayError as error:
+            return [error] * len(edits)
+        return [Imported(edit=edit, added=True) for edit in edits]
+
+    async def _committed_alone(self, edit: Edit) -> Outcome:
+        try:
+            await self._editor.commit(self._namespace, [NextVersion(action=Action.ADD, edit=edit)])
+        except EditConflictError as conflict:
+            try:
+                current = await self._store.get(self._namespace, edit.id)
+            except GatewayError as error:
+                return error
+            return Imported(edit=current, added=False) if same_content(current, edit) else conflict
+        except GatewayError as error:
+            return error
+        return Imported(edit=edit, added=True)
+
+
+def _ids_by_content(edits: Sequence[Edit]) -> dict[bytes, str]:
+    return {_content_digest(edit): edit.id for edit in edits}
+
+
+def _content_digest(edit: Edit) -> bytes:
+    content = msgspec.msgpack.encode([getattr(edit, name) for name in CONTENT_FIELDS])
+    return hashlib.blake2b(content, digest_size=16).digest()

@@ -1,0 +1,169 @@
+"""How versions, vectors, log entries and commits are written in Redis."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from serac_gateway.edits import Edit, EditState, tombstone
+from serac_gateway.stores.log_chain import (
+    LogEvidence,
+    LogHead,
+    VersionRecord,
+    empty_head,
+    fields_digest,
+    genesis,
+    sealed,
+)
+from serac_gateway.stores.records import NO_VECTORS, Change, Commit, Committed, FormVectors
+from serac_gateway.stores.redis_connection import Word
+from serac_gateway.stores.redis_keys import NamespaceKeys
+from serac_gateway.vectors import vectors_from_bytes, vectors_to_bytes
+
+_SALT_CHARS = 32
+_VERSION = re.compile("[0-9]{1,9}")
+_STATES = tuple(EditState)
+
+
+class _StoredVectors(msgspec.Struct, frozen=True, kw_only=True):
+    fingerprint: str
+    width: int
+    data: bytes
+
+
+def packed_version(version: VersionRecord) -> bytes:
+    """The salt, if there is one, and the record: an element of `NamespaceKeys.versions`."""
+    return ((version.salt or "") + version.record).encode()
+
+
+def version_record(element: bytes) -> VersionRecord:
+    """The inverse of `packed_version`. JSON begins with a brace, a salt does not."""
+    text = element.decode("utf-8", "replace")
+    if text.startswith("{"):
+        return VersionRecord(salt=None, record=text)
+    return VersionRecord(salt=text[:_SALT_CHARS], record=text[_SALT_CHARS:])
+
+
+def edit_in(record: bytes | str) -> Edit:
+    """The edit whose JSON this is."""
+    return msgspec.json.decode(record, type=Edit)
+
+
+def packed_vectors(vectors: FormVectors) -> bytes:
+    """A value of `NamespaceKeys.vectors`."""
+    return msgspec.msgpack.encode(
+        _StoredVectors(
+            fingerprint=vectors.fingerprint,
+            width=vectors.vectors_FD.shape[1],
+            data=vectors_to_bytes(vectors.vectors_FD),
+        )
+    )
+
+
+def form_vectors(packed: bytes | None) -> FormVectors:
+    """The inverse of `packed_vectors`; a purged edit has none."""
+    if packed is None:
+        return NO_VECTORS
+    stored = msgspec.msgpack.decode(packed, type=_StoredVectors)
+    return FormVectors(
+        fingerprint=stored.fingerprint, vectors_FD=vectors_from_bytes(stored.data, stored.width)
+    )
+
+
+def log_evidence(log_id: bytes, fields: Mapping[bytes, bytes]) -> LogEvidence:
+    """An entry of the log, whatever became of it, without its version's record; version 0: it names none."""
+    told = {name.decode("utf-8", "replace"): text.decode("utf-8", "replace") for name, text in fields.items()}
+    version = told.get("version", "")
+    return LogEvidence(
+        log_id=log_id.decode(),
+        action=told.get("action", ""),
+        edit_id=told.get("edit_id", ""),
+        version=int(version) if _VERSION.fullmatch(version) else 0,
+        author=told.get("author"),
+        content_digest=told.get("content", ""),
+        previous_digest=told.get("previous", ""),
+        digest=told.get("digest", ""),
+        stored=None,
+    )
+
+
+def log_head(namespace: str, stored: list[bytes | None]) -> LogHead:
+    """The head out of its fields log_id, digest and length."""
+    log_id, digest, length = stored
+    if log_id is None or digest is None or length is None:
+        return empty_head(namespace)
+    return LogHead(log_id=log_id.decode(), digest=digest.decode(), length=int(length))
+
+
+def commit_keys(keys: NamespaceKeys, commit: Commit) -> list[str]:
+    """The KEYS of commit.lua."""
+    return [
+        keys.current,
+        keys.vectors,
+        keys.log,
+        keys.head,
+        keys.result(commit.idempotency_key),
+        keys.ids,
+        *(keys.ids_in(state) for state in _STATES),
+        *(keys.versions(change.edit.id) for change in commit.changes),
+    ]
+
+
+def commit_arguments(
+    namespace: str, commit: Commit, *, ttl_s: int, older: Mapping[str, list[Edit]]
+) -> list[Word]:
+    """The ARGV of commit.lua but for the last. `older` has the versions of every edit that is purged."""
+    key = commit.idempotency_key
+    arguments: list[Word] = [
+        len(_STATES),
+        0 if key is None else ttl_s,
+        "" if key is None else _salted_fingerprint(key, commit.request_fingerprint),
+        genesis(namespace),
+        len(commit.changes),
+    ]
+    for change in commit.changes:
+        arguments += _change_arguments(change, older.get(change.edit.id, []))
+    return arguments
+
+
+def committed(receipt: bytes) -> tuple[Committed, ...]:
+    """The receipt that commit.lua wrote."""
+    lines = [line.split(" ") for line in receipt.decode().split("\n")]
+    return tuple(
+        Committed(edit_id=edit_id, version=int(version), log_id=log_id) for edit_id, version, log_id in lines
+    )
+
+
+def _change_arguments(change: Change, older: list[Edit]) -> list[Word]:
+    edit, version = change.edit, sealed(change.edit)
+    fields = fields_digest(
+        action=change.action,
+        edit_id=edit.id,
+        version=edit.version,
+        content_digest=version.content_digest,
+        author=edit.author,
+    )
+    return [
+        change.action,
+        edit.id,
+        edit.version,
+        version.salt or "",
+        version.record,
+        b"" if change.vectors is None else packed_vectors(change.vectors),
+        _STATES.index(edit.state) + 1,
+        edit.author or "",
+        version.content_digest,
+        fields,
+        len(older),
+        *(msgspec.json.encode(tombstone(one)) for one in older),
+    ]
+
+
+def _salted_fingerprint(idempotency_key: str, fingerprint: str) -> str:
+    """With the client's key, of which only a digest is stored: nobody can find out a body by trial."""
+    key = idempotency_key.encode("utf-8", "surrogatepass")
+    return hmac.new(key, fingerprint.encode(), hashlib.sha256).hexdigest()
