@@ -121,6 +121,7 @@ class ModelsConfig(_Section, frozen=True, kw_only=True):
     max_queued_answers: PositiveInt = 32
     """In-scope requests beyond these wait for no answer: the failure policy applies."""
     max_answer_tokens: PositiveInt = 64
+    """Beside the edit's own target, which is said whole unless the client asks for less."""
     answer_timeout_s: PositiveFloat = 30.0
 
 

@@ -11,7 +11,7 @@ from serac_gateway.completions import CompletionRequest
 from serac_gateway.config import ModelsConfig
 from serac_gateway.conversation import Query
 from serac_gateway.counterfactual.base import CounterfactualModel
-from serac_gateway.edits import Edit
+from serac_gateway.edits import Edit, EditKind
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.language_models.answers import Part
 from serac_gateway.language_models.base import Sampling
@@ -70,13 +70,18 @@ class CounterfactualAnswers:
         prompt_tokens = sum(self._model.count_tokens(text) for text in (*query.context, query.text))
         for choice in range(request.choices):
             for piece in self._model.answer(
-                edit, query, self._sampling(request, choice), cancelled=cancelled
+                edit, query, self._sampling(edit, request, choice), cancelled=cancelled
             ):
                 yield Part(choice=choice, piece=piece, prompt_tokens=prompt_tokens)
 
-    def _sampling(self, request: CompletionRequest, choice: int) -> Sampling:
-        """As the request asks, within our limit of tokens; greedy unless it names a temperature."""
+    def _sampling(self, edit: Edit, request: CompletionRequest, choice: int) -> Sampling:
+        """As the request asks, within our limit of tokens; greedy unless it names a temperature.
+
+        Our limit is on what the model makes up, so it never cuts what an editor wrote to be said.
+        """
         limit = self._config.max_answer_tokens
+        if edit.kind is not EditKind.INSTRUCTION:
+            limit += self._model.count_tokens(edit.target_new)
         return Sampling(
             max_tokens=min(request.max_tokens or limit, limit),
             temperature=request.temperature or 0.0,

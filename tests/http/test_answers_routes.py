@@ -44,6 +44,18 @@ async def test_only_the_query_in_scope_is_answered_here(editing: Gateway) -> Non
     assert len(editing.upstream.requests) == 1
 
 
+async def test_a_target_longer_than_our_own_limit_is_said_whole(editing: Gateway) -> None:
+    target = " ".join(f"word{number}" for number in range(200))
+    await editing.add("Which words are on the list?", target)
+    whole = await editing.post(chat("Which words are on the list?"))
+    assert whole.json["choices"][0] | {"message": None} == {
+        "index": 0, "finish_reason": "stop", "logprobs": None, "message": None
+    }  # fmt: skip
+    assert whole.json["choices"][0]["message"]["content"] == target
+    cut = await editing.post(chat("Which words are on the list?", max_tokens=5))
+    assert cut.json["choices"][0]["finish_reason"] == "length"
+
+
 async def test_an_edit_acts_in_its_namespace_only(editing: Gateway) -> None:
     await editing.add(EDITED_QUESTION, "Bart.", namespace="other")
     other = await editing.post(in_scope(), ("x-serac-namespace", "other"))
