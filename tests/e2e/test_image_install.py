@@ -83,11 +83,17 @@ def gateway(environment: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Pope
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [*exec_form("ENTRYPOINT"), *exec_form("CMD")]
-    process = subprocess.Popen(
-        [environment / "bin" / command[0], *command[1:], "--port", str(port)],
+    [serac] = exec_form("ENTRYPOINT")
+    variables = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "SERAC_DATA_DIR": str(tmp_path / "data")}
+    subprocess.run(
+        [environment / "bin" / serac, "keys", "create", "--offline", "--role", "admin"],
         cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "SERAC_DATA_DIR": str(tmp_path / "data")},
+        env=variables,
+        capture_output=True,
+        check=True,
+    )
+    process = subprocess.Popen(
+        [environment / "bin" / serac, *exec_form("CMD"), "--port", str(port)], cwd=tmp_path, env=variables
     )
     yield process, port
     process.send_signal(signal.SIGTERM)

@@ -5,23 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-import msgspec
 import openai
 import pytest
 from openai import AsyncOpenAI
 
-from serac_gateway.access import Role
-from serac_gateway.api_keys import ApiKeyDraft, NewApiKey, new_api_key
-from serac_gateway.config import AccessConfig, GatewayConfig
-from serac_gateway.stores.api_keys import ApiKeyStore, InMemoryApiKeyStore
-from serac_gateway.stores.redis import RedisStore
+from serac_gateway.stores.api_keys import InMemoryApiKeyStore
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection
-from tests.contracts.served_stores import RedisServer
 from tests.http.running_gateway import (
     EDITED_QUESTION,
     NEW_ANSWER,
@@ -31,23 +23,7 @@ from tests.http.running_gateway import (
     running_gateway,
 )
 from tests.http.wire import WireResponse, fetch
-
-Header = tuple[str, str]
-
-
-def new_key(**changes: object) -> NewApiKey:
-    draft = msgspec.structs.replace(ApiKeyDraft(name="Chat app", role=Role.CHAT), **changes)
-    return new_api_key(draft, pepper=b"", created_by=None, now=datetime.now(UTC))
-
-
-async def stored_key(store: ApiKeyStore, **changes: object) -> str:
-    new = new_key(**changes)
-    await store.add(new.stored)
-    return new.text
-
-
-def bearer(text: str) -> Header:
-    return ("Authorization", f"Bearer {text}")
+from tests.made_keys import Header, bearer, new_key, stored_key
 
 
 @pytest.fixture
@@ -262,101 +238,6 @@ async def test_a_spent_rate_is_a_429_that_says_when_and_nothing_else_ever_says_s
     async with AsyncOpenAI(base_url=f"{locked.url}/v1", api_key=key, max_retries=0) as client:
         with pytest.raises(openai.RateLimitError):
             await client.models.list()
-
-
-async def test_a_key_revoked_by_one_gateway_is_refused_by_another_within_a_second(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path)
-    server.start()
-    try:
-        one, two = [await RedisStore.open(server.url) for _ in range(2)]
-        new = new_key()
-        await one.api_keys().add(new.stored)
-        async with running_gateway(keys_required=True, key_store=two.api_keys()) as gateway:
-            assert (await gateway.post(chat("x"), bearer(new.text))).status == 200
-            await one.api_keys().revoke(new.stored.key.id, datetime.now(UTC))
-            begun = time.monotonic()
-            while (await gateway.post(chat("x"), bearer(new.text))).status == 200:
-                await asyncio.sleep(0.01)
-            assert time.monotonic() - begun < 1.0
-        await one.close()
-        await two.close()
-    finally:
-        server.kill()
-
-
-@pytest.mark.parametrize("outage", ["killed", "paused"])
-async def test_in_an_outage_of_the_store_keys_seen_lately_go_on_and_others_wait(
-    tmp_path: Path, outage: str
-) -> None:
-    server = RedisServer(tmp_path)
-    server.start()
-    store = await RedisStore.open(server.url)
-    try:
-        seen, unseen = [await stored_key(store.api_keys()) for _ in range(2)]
-        async with running_gateway(keys_required=True, key_store=store.api_keys()) as gateway:
-            assert (await gateway.post(chat("x"), bearer(seen))).status == 200
-            if outage == "killed":
-                server.kill()
-            else:
-                server.pause()
-            await asyncio.sleep(0.6)
-            begun = time.monotonic()
-            for _ in range(5):
-                assert (await gateway.post(chat("x"), bearer(seen))).status == 200
-            assert time.monotonic() - begun < 1.0
-            refused = await gateway.post(chat("x"), bearer(unseen))
-            assert (refused.status, refused.json["error"]["code"]) == (503, "store_unavailable")
-            assert refused.one("retry-after")
-            if outage == "killed":
-                server.start()
-            else:
-                server.resume()
-            async with asyncio.timeout(10):
-                while (await gateway.post(chat("x"), bearer(unseen))).status != 200:
-                    await asyncio.sleep(0.05)
-    finally:
-        await store.close()
-        server.kill()
-
-
-async def test_after_the_grace_an_outage_lets_nobody_in(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path)
-    server.start()
-    store = await RedisStore.open(server.url)
-    try:
-        key = await stored_key(store.api_keys())
-        config = GatewayConfig(access=AccessConfig(outage_grace_s=0.7))
-        async with running_gateway(config=config, keys_required=True, key_store=store.api_keys()) as gateway:
-            assert (await gateway.post(chat("x"), bearer(key))).status == 200
-            server.kill()
-            await asyncio.sleep(0.8)
-            assert (await gateway.post(chat("x"), bearer(key))).status == 503
-    finally:
-        await store.close()
-        server.kill()
-
-
-async def test_many_requests_with_one_key_read_and_write_the_store_seldom() -> None:
-    class CountingStore(InMemoryApiKeyStore):
-        reads = writes = 0
-
-        async def get(self, key_id: str):  # noqa: ANN202
-            self.reads += 1
-            await asyncio.sleep(0.01)
-            return await super().get(key_id)
-
-        async def note_use(self, key_id: str, at: datetime) -> None:
-            self.writes += 1
-            await super().note_use(key_id, at)
-
-    store = CountingStore()
-    key = await stored_key(store)
-    async with running_gateway(keys_required=True, key_store=store) as gateway:
-        responses = await asyncio.gather(*(gateway.post(chat("x"), bearer(key)) for _ in range(50)))
-    assert {response.status for response in responses} == {200}
-    assert store.reads <= 3
-    assert store.writes == 1
-    assert (await store.all())[0].key.last_used_at is not None
 
 
 async def test_no_secret_is_in_any_log_or_reply(

@@ -143,7 +143,16 @@ def test_the_compose_file_sets_keys_that_the_gateway_knows_and_insists_on_an_ups
     environment = yaml.safe_load(COMPOSE.read_text("utf-8"))["services"]["gateway"]["environment"]
     assert environment.pop("SERAC_UPSTREAM__URL").startswith("${SERAC_UPSTREAM__URL:?")
     assert environment.pop("SERAC_UPSTREAM_API_KEY") == "${SERAC_UPSTREAM_API_KEY:-}"
-    assert load_config(environment=environment).store.url == "redis://redis:6379/0"
+    assert environment.pop("SERAC_KEY_PEPPER") == "${SERAC_KEY_PEPPER:-}"
+    assert load_config(environment=environment | {"SERAC_ACCESS__REQUIRED": "true"}).store.url == (
+        "redis://redis:6379/0"
+    )
+
+
+def test_without_api_keys_the_compose_file_publishes_to_this_machine_alone() -> None:
+    gateway = yaml.safe_load(COMPOSE.read_text("utf-8"))["services"]["gateway"]
+    assert gateway["environment"]["SERAC_ACCESS__REQUIRED"] == "${SERAC_ACCESS__REQUIRED:-false}"
+    assert gateway["ports"] == ["127.0.0.1:8080:8080"]
 
 
 def test_redis_fsyncs_every_write_to_a_volume_and_evicts_nothing() -> None:

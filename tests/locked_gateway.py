@@ -1,0 +1,60 @@
+"""A gateway that demands keys and really listens, both planes, and its first admin."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import httpx
+
+from serac_gateway.access import Role
+from serac_gateway.api_keys import ApiKeyDraft, new_api_key
+from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.testing import ScriptedLanguageModel, WordEncoder, serving
+from serac_gateway.upstream.embedded_server import EmbeddedServer
+from tests.control_plane import control_plane_app
+
+
+@dataclass
+class Locked:
+    """Both planes of a gateway that demands keys, and a key of its first admin."""
+
+    url: str
+    admin: str
+
+    def call(self, key: str | None, method: str, path: str, **more: object) -> httpx.Response:
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        headers |= more.pop("headers", {})  # type: ignore[arg-type, operator]
+        return httpx.request(method, self.url + path, headers=headers, timeout=30, **more)  # type: ignore[arg-type]
+
+    def key(self, role: str, *namespaces: str, by: str | None = None, **more: object) -> str:
+        body = {"name": f"{role} of {namespaces}", "role": role, "namespaces": namespaces or None, **more}
+        reply = self.call(by or self.admin, "POST", "/serac/v1/keys", json=body)
+        assert reply.status_code == 201, reply.text
+        return str(reply.json()["text"])
+
+
+@contextmanager
+def running_locked_gateway() -> Iterator[Locked]:
+    store = InMemoryEditStore()
+    admin = new_api_key(
+        ApiKeyDraft(name="Root", role=Role.ADMIN), pepper=b"", created_by=None, now=datetime.now(UTC)
+    )
+    asyncio.run(store.api_keys().add(admin.stored))
+    with ThreadPoolExecutor(4) as pool:
+        upstream = EmbeddedServer(ScriptedLanguageModel(lambda prompt: "I do not know."), pool)
+        with serving(upstream) as upstream_url:
+            app = control_plane_app(
+                store,
+                WordEncoder(),
+                pool,
+                upstream_url=f"{upstream_url}/v1",
+                with_data_plane=True,
+                keys_required=True,
+            )
+            with serving(app) as url:
+                yield Locked(url=url, admin=admin.text)
