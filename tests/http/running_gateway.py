@@ -153,7 +153,6 @@ async def _serving(plane: DataPlane, authenticator: Authenticator) -> AsyncItera
         uvicorn.Config(
             app,
             log_config=None,
-            access_log=False,
             ws="none",
             server_header=False,
             date_header=False,
