@@ -11,7 +11,7 @@ import fcntl
 import importlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +27,7 @@ RECIPE = "int8-2"
 """Changes with every change of the conversion, so that older results are not taken for newer ones."""
 
 _WORK_PREFIX = ".gemma3-270m-"
+_NAME = "gemma3-270m"
 _NEEDED_BYTES = 700_000_000
 """The GGUF (253 MB) beside the finished model (304 MB), and some room."""
 
@@ -43,15 +44,16 @@ def converted_gemma(
     """
     package = _package()
     models = data_path / "models"
-    name = f"gemma3-270m-{package.EXPECTED_SHA256[:8]}-{RECIPE}"
-    finished = models / (name if adapter is None else f"{name}-{adapter_fingerprint(adapter)}")
+    raw = models / f"{_NAME}-{package.EXPECTED_SHA256[:8]}-{RECIPE}"
+    finished = raw if adapter is None else Path(f"{raw}-{adapter_fingerprint(adapter)}")
     if finished.is_dir():
         return finished
     try:
         models.mkdir(parents=True, exist_ok=True)
-        with _only_one(models / "gemma3-270m.lock", on_progress):
+        with _only_one(models / f"{_NAME}.lock", on_progress):
             if not finished.is_dir():
                 _convert(package, finished, on_progress, adapter)
+                remove_outdated(models, keep=(raw, finished))
     except OSError as exc:
         raise ConfigError(
             f"cannot write the converted language model to {str(models)!r}: {exc.strerror or exc}; free"
@@ -59,6 +61,14 @@ def converted_gemma(
             " (data_dir or --data-dir)"
         ) from exc
     return finished
+
+
+def remove_outdated(models: Path, *, keep: Sequence[Path]) -> None:
+    """Remove conversions of other adapters and other recipes but for the latest one, to go back to."""
+    others = [found for found in models.glob(f"{_NAME}-*") if found.is_dir() and found not in keep]
+    others.sort(key=lambda found: found.stat().st_mtime)
+    for found in others[:-1]:
+        shutil.rmtree(found)
 
 
 def _package() -> ModuleType:

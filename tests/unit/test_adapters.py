@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -18,7 +19,7 @@ from serac_gateway.counterfactual.trained import TrainedCounterfactualModel
 from serac_gateway.errors import ConfigError
 from serac_gateway.language_models.adapters import adapter_fingerprint, is_adapter, merge_adapter
 from serac_gateway.language_models.base import Sampling
-from serac_gateway.language_models.embedded_gemma import converted_gemma
+from serac_gateway.language_models.embedded_gemma import converted_gemma, remove_outdated
 from serac_gateway.language_models.opening import open_language_model
 from serac_gateway.language_models.transformers import TransformersLanguageModel
 from tests.tiny_language_models import saved_tiny_gemma, tiny_gemma, tiny_tokenizer
@@ -121,6 +122,17 @@ def test_a_named_model_with_a_named_adapter_answers_by_our_prompt_and_without_by
     missing = ModelsConfig(counterfactual=base, counterfactual_adapter=str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match=r"cannot read the adapter in .*nowhere"):
         open_counterfactual_model(missing, tmp_path)
+
+
+def test_conversions_of_other_adapters_are_removed_but_for_the_latest(tmp_path: Path) -> None:
+    names = ["gemma3-270m-raw", "gemma3-270m-raw-1", "gemma3-270m-raw-2", "gemma3-270m-old", "minilm-int8"]
+    for age, name in enumerate(names):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (1_000 - age, 1_000 - age))
+    (tmp_path / "gemma3-270m.lock").touch()
+    remove_outdated(tmp_path, keep=(tmp_path / "gemma3-270m-raw",))
+    left = {found.name for found in tmp_path.iterdir()}
+    assert left == {"gemma3-270m-raw", "gemma3-270m-raw-1", "minilm-int8", "gemma3-270m.lock"}
 
 
 @pytest.mark.slow
