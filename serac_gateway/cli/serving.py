@@ -13,10 +13,11 @@ from serac_gateway.cli.console import EXIT_USAGE, fail, stderr
 from serac_gateway.errors import ConfigError, GatewayError
 
 
-class _WithoutSecrets(logging.Formatter):
+class WithoutSecrets(logging.Formatter):
     """The last gate: whatever a line or a traceback repeats, the secret of an API key is not in it."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The line, with `***` for each secret."""
         return redacted(super().format(record))
 
 
@@ -41,7 +42,7 @@ def serve_gateway(
     from serac_gateway.app import serve  # seconds: a bad config is told without them
 
     handler = logging.StreamHandler()
-    handler.setFormatter(_WithoutSecrets("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(WithoutSecrets("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=log_level, handlers=[handler])
     console = stderr()
     status = console.status("starting")

@@ -19,6 +19,7 @@ from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway import __version__
+from serac_gateway.api_keys import KEY_PREFIX
 from serac_gateway.completions import (
     CompletionRequest,
     Endpoint,
@@ -29,7 +30,7 @@ from serac_gateway.completions import (
 from serac_gateway.config import FailurePolicy, GatewayConfig
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
 from serac_gateway.http.answering import CounterfactualAnswers
-from serac_gateway.http.authentication import Authenticator, without_keys
+from serac_gateway.http.authentication import OWN_HEADER, Authenticator, without_keys
 from serac_gateway.http.error_responses import error_headers, openai_error
 from serac_gateway.http.exchange import ClientLeftError, Exchange
 from serac_gateway.http.relay import relay
@@ -252,4 +253,10 @@ def _target(exchange: Exchange) -> bytes:
             f"path {path[:200].decode('latin-1')!r} has a segment . or ..; write it out", field="path"
         )
     query: bytes = exchange.scope["query_string"]
-    return below + b"?" + query if query else below
+    target = below + b"?" + query if query else below
+    if KEY_PREFIX.encode() in target:
+        raise InvalidRequestError(
+            f"an API key stands in the URL, where logs would keep it; send it in {OWN_HEADER.decode()}",
+            field="path",
+        )
+    return target

@@ -98,6 +98,15 @@ async def test_our_key_never_reaches_the_upstream(
             assert received.header("authorization") == (upstream_key and f"Bearer {upstream_key}")
 
 
+@pytest.mark.parametrize("target", ["/v1/models?api_key={}", "/v1/{}/models"])
+async def test_a_key_in_the_url_is_refused_and_goes_no_further(
+    locked: Gateway, keys: InMemoryApiKeyStore, target: str
+) -> None:
+    key = await stored_key(keys)
+    response = await fetch(locked.url, target.format(key), None, bearer(key), method="GET")
+    assert_refused(response, 400, "invalid_request", locked)
+
+
 @pytest.mark.parametrize(
     "given", ["Bearer client's  own", "bEaReR x", "Basic dXNlcjpwdw==", "caf\u00e9", '"']
 )
