@@ -6,6 +6,7 @@ of it, the newest of which is current.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import time
@@ -46,6 +47,10 @@ class EditState(StrEnum):
     """Where an edit stands in its life."""
 
     LIVE = "live"
+    SHADOW = "shadow"
+    """Decided and counted, never applied: it tells what it would do."""
+    CANARY = "canary"
+    """Applied to its `canary_share` of the users, decided and counted for the rest."""
     RETIRED = "retired"
     """It never fires again unless it is restored; its history stays."""
     PURGED = "purged"
@@ -54,6 +59,17 @@ class EditState(StrEnum):
 
 DECIDED_STATES = tuple(state for state in EditState if state not in (EditState.RETIRED, EditState.PURGED))
 """The states of an edit that requests are decided with: it is indexed, whether or not it is applied."""
+
+
+class DecidedState(StrEnum):
+    """The same as an editor writes them; the other states are reached by calls of their own."""
+
+    LIVE = "live"
+    SHADOW = "shadow"
+    CANARY = "canary"
+
+
+CanaryShare = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class EditDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +82,9 @@ class EditDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     target_true: str | None = None
     subject: str | None = None
     paraphrases: tuple[str, ...] = ()
+    state: DecidedState = DecidedState.LIVE
+    canary_share: CanaryShare | None = None
+    """Of the users to whom a canary is applied; a canary needs it, in other states it waits."""
     valid_from: AwareDatetime | None = None
     valid_until: AwareDatetime | None = None
     author: str | None = None
@@ -82,6 +101,8 @@ class EditPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     target_true: str | msgspec.UnsetType | None = msgspec.UNSET
     subject: str | msgspec.UnsetType | None = msgspec.UNSET
     paraphrases: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    state: DecidedState | msgspec.UnsetType = msgspec.UNSET
+    canary_share: CanaryShare | msgspec.UnsetType | None = msgspec.UNSET
     valid_from: AwareDatetime | msgspec.UnsetType | None = msgspec.UNSET
     valid_until: AwareDatetime | msgspec.UnsetType | None = msgspec.UNSET
     author: str | msgspec.UnsetType | None = msgspec.UNSET
@@ -115,6 +136,7 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     target_true: str | None = None
     subject: str | None = None
     paraphrases: tuple[str, ...] = ()
+    canary_share: float | None = None
     valid_from: AwareDatetime | None = None
     valid_until: AwareDatetime | None = None
     author: str | None = None
@@ -122,16 +144,29 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     source: str | None = None
 
     def is_in_force(self, now: datetime) -> bool:
-        """Whether the edit may fire at `now`: live, and inside its validity window (end excluded)."""
+        """Whether requests are decided with the edit at `now`: by state, and by window (end excluded).
+
+        Whether it is applied to a request is another question: see `is_applied_to`.
+        """
         return (
-            self.state is EditState.LIVE
+            self.state in DECIDED_STATES
             and (self.valid_from is None or self.valid_from <= now)
             and (self.valid_until is None or now < self.valid_until)
         )
 
+    def is_applied_to(self, asker: str | None) -> bool:
+        """Whether the edit, where it governs, is applied for `asker` (any text that stays the same).
+
+        A canary takes in the same askers always, and only more of them when its share grows; other canaries
+        take in others. Nobody in particular (None) is outside every canary.
+        """
+        if self.state is EditState.CANARY:
+            return asker is not None and _place(self.id, asker) < (self.canary_share or 0.0)
+        return self.state is EditState.LIVE
+
 
 CONTENT_FIELDS = tuple(name for name in EditPatch.__struct_fields__ if name not in ("author", "reason"))
-"""The fields of an edit that say what it does, and from which source."""
+"""The fields of an edit that say what it does, to whom, and from which source."""
 
 
 def new_edit_id() -> str:
@@ -150,9 +185,8 @@ def first_version(draft: EditDraft, *, namespace: str, now: datetime | None = No
         id=new_edit_id() if draft.id is None else draft.id,
         namespace=namespace,
         version=1,
-        state=EditState.LIVE,
         created_at=now or datetime.now(UTC),
-        **{name: getattr(draft, name) for name in EditPatch.__struct_fields__},
+        **{name: _as_stored(getattr(draft, name)) for name in EditPatch.__struct_fields__},
     )
     return _checked(edit)
 
@@ -166,7 +200,7 @@ def patched(edit: Edit, patch: EditPatch, *, now: datetime | None = None) -> Edi
         InvalidRequestError: The patch is empty, or the edit it gives breaks a rule.
     """
     changes = {
-        name: value
+        name: _as_stored(value)
         for name in EditPatch.__struct_fields__
         if (value := getattr(patch, name)) is not msgspec.UNSET
     }
@@ -266,7 +300,17 @@ def check_edit_id(edit_id: str) -> str:
 
 def same_content(one: Edit, other: Edit) -> bool:
     """Whether they say the same: everything but id, version, time, author and reason."""
-    return all(getattr(one, name) == getattr(other, name) for name in ("state", *CONTENT_FIELDS))
+    return all(getattr(one, name) == getattr(other, name) for name in CONTENT_FIELDS)
+
+
+def _place(edit_id: str, asker: str) -> float:
+    """Where an asker stands among all, for this edit: evenly spread, 0 <= place < 1."""
+    digest = hashlib.sha256(f"{edit_id}\0{asker}".encode("utf-8", "replace")).digest()
+    return int.from_bytes(digest[:8]) / 2**64
+
+
+def _as_stored(value: object) -> object:
+    return EditState(value) if isinstance(value, DecidedState) else value
 
 
 def _next_version(edit: Edit, deed: Deed, *, now: datetime | None, **changes: object) -> Edit:
@@ -306,6 +350,12 @@ def _checked(edit: Edit) -> Edit:
         )
     for position, paraphrase in enumerate(edit.paraphrases):
         _check_text(f"paraphrases[{position}]", paraphrase, MAX_PROMPT_CHARS)
+    if edit.state is EditState.CANARY and edit.canary_share is None:
+        raise InvalidRequestError(
+            "state 'canary' needs canary_share, the share of users to whom the edit is applied; give a number"
+            " from 0 to 1, such as 0.1",
+            field="canary_share",
+        )
     if edit.valid_from and edit.valid_until and edit.valid_until <= edit.valid_from:
         raise InvalidRequestError(
             f"valid_until {edit.valid_until.isoformat()!r} is not after valid_from"

@@ -4,27 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
 from serac_gateway.classifiers.base import Candidate
-from serac_gateway.edits import DECIDED_STATES, Edit, forms
+from serac_gateway.edits import DECIDED_STATES, Edit, EditState, forms
 from serac_gateway.encoders.base import Encoder
-from serac_gateway.indexes.base import EditIndex
+from serac_gateway.indexes.base import EditIndex, Neighbour
 from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.log_chain import LogHead, empty_head
 from serac_gateway.stores.records import FormVectors, StoredEdit
 from serac_gateway.vectors import Vectors
 
 log = logging.getLogger(__name__)
 
 _LOAD_BATCH = 1_000
+_FURTHER = 4
+_FURTHEST = 64
+"""Where edits that are not taken stand among the nearest, so many times as many neighbours are looked at."""
+
+
+class EditsInForce(Protocol):
+    """The edits that requests are decided with. For any thread."""
+
+    @property
+    def loaded(self) -> bool:
+        """Whether all stored edits are there: before, an edit that is not found may yet come."""
+        ...
+
+    def count(self, namespace: str) -> int:
+        """How many edits of the namespace there are, in whatever window."""
+        ...
+
+    def candidates(
+        self, namespace: str, queries_BD: Vectors, k: int, *, floor: float = -1.0
+    ) -> list[list[Candidate]]:
+        """See `LiveEdits.candidates`."""
+        ...
 
 
 class _Namespace:
-    """One namespace's index, current edits, and the newest version seen of every edit, retired ones too."""
+    """One namespace's index, current edits, and the newest version seen of every edit, retired ones too.
 
-    def __init__(self, index: EditIndex) -> None:
+    `position` is where the log ends of which all is applied.
+    """
+
+    def __init__(self, index: EditIndex, position: LogHead) -> None:
         self.index = index
+        self.position = position
         self.edits: dict[str, Edit] = {}
         self.newest_version: dict[str, int] = {}
         self.lock = asyncio.Lock()
@@ -36,77 +65,117 @@ class LiveEdits:
     `candidates` is sync and may run on any thread at any time; the rest belongs to the event loop.
     """
 
-    def __init__(self, *, store: EditStore, encoder: Encoder, make_index: Callable[[], EditIndex]) -> None:
+    def __init__(
+        self,
+        *,
+        store: EditStore,
+        encoder: Encoder,
+        make_index: Callable[[], EditIndex],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`clock` tells when validity windows begin and end; nothing else has to happen then."""
         self._store = store
+        self._clock = clock
         self._encoder = encoder
         self._make_index = make_index
         self._namespaces: dict[str, _Namespace] = {}
+        self._building: list[tuple[str, _Namespace]] = []
         self.loaded = False
         """Whether `load` has ended: before, an edit that is not found may yet come."""
 
     async def load(self, on_progress: Callable[[int], None] = lambda count: None) -> int:
         """Rebuild everything from the store, and return the number of edits.
 
-        Stored vectors are used as they are. Those of another encoder cannot be compared with this one's:
-        such edits are encoded anew, in memory, with one warning a namespace.
-
         Raises:
             StoreUnavailableError: The store failed.
         """
         total = 0
         for namespace in await self._store.namespaces():
-            batch: list[StoredEdit] = []
-            reencoded = 0
-            async for stored in self._store.snapshot(namespace):
-                batch.append(stored)
-                reencoded += stored.vectors.fingerprint != self._encoder.fingerprint
-                if len(batch) == _LOAD_BATCH:
-                    total += len(batch)
-                    await self.apply(namespace, batch)
-                    batch = []
-                    on_progress(total)
-            total += len(batch)
-            await self.apply(namespace, batch)
-            on_progress(total)
-            if reencoded:
-                log.warning(
-                    "namespace %s: %d edits had vectors of another encoder and were encoded anew with %s",
-                    namespace, reencoded, self._encoder.fingerprint,
-                )  # fmt: skip
+            before = total
+            total += await self.reload(namespace, lambda count, before=before: on_progress(before + count))  # type: ignore[misc]
         self.loaded = True
         return total
 
-    async def apply(self, namespace: str, changes: Sequence[StoredEdit]) -> None:
+    async def reload(self, namespace: str, on_progress: Callable[[int], None] = lambda count: None) -> int:
+        """Build the namespace anew from the store, put it in the place of what is there, and count its edits.
+
+        What is there serves meanwhile, and changes applied meanwhile reach both. Stored vectors are used as
+        they are. Those of another encoder cannot be compared with this one's: such edits are encoded anew, in
+        memory, with one warning.
+
+        Raises:
+            StoreUnavailableError: The store failed; nothing has changed.
+        """
+        # The position first: what is committed during the walk comes again with the log.
+        building = _Namespace(self._make_index(), await self._store.log_head(namespace))
+        self._building.append((namespace, building))
+        try:
+            total = await self._build(namespace, building, on_progress)
+            self._namespaces[namespace] = building
+        finally:
+            self._building.remove((namespace, building))
+        return total
+
+    async def apply(
+        self, namespace: str, changes: Sequence[StoredEdit], *, position: LogHead | None = None
+    ) -> None:
         """Take committed versions into force; when it returns, every later search sees them.
 
-        Versions older than one already seen are ignored, so replays and reordering do no harm.
+        Versions older than one already seen are ignored, so replays and reordering do no harm. `position` is
+        where the log ends of which all is applied with these.
         """
         held = self._namespaces.get(namespace)
         if held is None:
-            held = self._namespaces.setdefault(namespace, _Namespace(self._make_index()))
-        async with held.lock:
-            await asyncio.to_thread(self._apply_locked, held, changes)
+            held = self._namespaces.setdefault(namespace, _Namespace(self._make_index(), empty_head(namespace)))
+        for one in (held, *(building for name, building in self._building if name == namespace)):
+            await self._apply_to(one, changes)
+        if position is not None:
+            held.position = position
 
-    def candidates(self, namespace: str, queries_BD: Vectors, k: int) -> list[list[Candidate]]:
-        """For each query the `k` nearest edits in force now, best first. An unknown namespace has none."""
+    def position(self, namespace: str) -> LogHead:
+        """Where the log ends of which all is applied here; more than that may be."""
+        held = self._namespaces.get(namespace)
+        return empty_head(namespace) if held is None else held.position
+
+    def positions(self) -> dict[str, LogHead]:
+        """`position` of every namespace."""
+        return {namespace: held.position for namespace, held in self._namespaces.items()}
+
+    def has_seen(self, namespace: str, edit_id: str, version: int) -> bool:
+        """Whether that version, or a newer one, is applied here."""
+        held = self._namespaces.get(namespace)
+        return held is not None and version <= held.newest_version.get(edit_id, 0)
+
+    def candidates(
+        self,
+        namespace: str,
+        queries_BD: Vectors,
+        k: int,
+        *,
+        floor: float = -1.0,
+        wanted: Callable[[Edit], bool] | None = None,
+    ) -> list[list[Candidate]]:
+        """For each query the `k` nearest edits in force now, best first. An unknown namespace has none.
+
+        It is `k` of each state: edits on trial take no live edit's place, nor do those that have expired.
+        Below the similarity `floor` the list may end early. With `wanted`, the edits for which it is true,
+        in force or not.
+        """
         held = self._namespaces.get(namespace)
         if held is None or len(held.index) == 0:
             return [[] for _ in queries_BD]
-        now = datetime.now(UTC)
-        found_BK: list[list[Candidate]] = []
-        for neighbours in held.index.search(queries_BD, k):
-            row = []
-            for neighbour in neighbours:
-                edit = held.edits.get(neighbour.edit_id)  # gone if it was retired during the search
-                if edit is None or not edit.is_in_force(now):
-                    continue
-                texts = forms(edit)
-                if neighbour.form < len(texts):  # else: replaced during the search by one with fewer forms
-                    row.append(
-                        Candidate(edit=edit, form=texts[neighbour.form], similarity=neighbour.similarity)
-                    )
-            found_BK.append(row)
-        return found_BK
+        now = self._clock()
+        taken = wanted or (lambda edit: edit.is_in_force(now))
+        rows_BK: list[list[Candidate]] = []
+        for position, neighbours in enumerate(held.index.search(queries_BD, k)):
+            row = _taken(held.edits, neighbours, k, taken)
+            reach = k
+            while _is_crowded(row, neighbours, k, floor) and reach < min(len(held.index), _FURTHEST * k):
+                reach *= _FURTHER
+                (neighbours,) = held.index.search(queries_BD[position : position + 1], reach)
+                row = _taken(held.edits, neighbours, k, taken)
+            rows_BK.append(row)
+        return rows_BK
 
     def current(self, namespace: str, edit_id: str) -> Edit | None:
         """The version in force in this process, None if the edit is unknown or retired. For any thread."""
@@ -122,6 +191,31 @@ class LiveEdits:
         """How many edits of the namespace are indexed."""
         held = self._namespaces.get(namespace)
         return 0 if held is None else len(held.edits)
+
+    async def _build(self, namespace: str, building: _Namespace, on_progress: Callable[[int], None]) -> int:
+        total = reencoded = 0
+        batch: list[StoredEdit] = []
+        async for stored in self._store.snapshot(namespace):
+            batch.append(stored)
+            reencoded += stored.vectors.fingerprint != self._encoder.fingerprint
+            if len(batch) == _LOAD_BATCH:
+                await self._apply_to(building, batch)
+                total += len(batch)
+                batch = []
+                on_progress(total)
+        await self._apply_to(building, batch)
+        total += len(batch)
+        on_progress(total)
+        if reencoded:
+            log.warning(
+                "namespace %s: %d edits had vectors of another encoder and were encoded anew with %s",
+                namespace, reencoded, self._encoder.fingerprint,
+            )  # fmt: skip
+        return total
+
+    async def _apply_to(self, held: _Namespace, changes: Sequence[StoredEdit]) -> None:
+        async with held.lock:
+            await asyncio.to_thread(self._apply_locked, held, changes)
 
     def _apply_locked(self, held: _Namespace, changes: Sequence[StoredEdit]) -> None:
         live: dict[str, tuple[Edit, FormVectors]] = {}
@@ -147,3 +241,26 @@ class LiveEdits:
         if vectors.fingerprint == self._encoder.fingerprint:
             return vectors.vectors_FD
         return self._encoder.encode(forms(edit))
+
+
+def _taken(
+    edits: Mapping[str, Edit], neighbours: Sequence[Neighbour], k: int, taken: Callable[[Edit], bool]
+) -> list[Candidate]:
+    """The edits of `neighbours` that are `taken`, at most `k` of each state."""
+    row: list[Candidate] = []
+    of_state: Counter[EditState] = Counter()
+    for neighbour in neighbours:
+        edit = edits.get(neighbour.edit_id)  # gone if it was retired during the search
+        if edit is None or of_state[edit.state] == k or not taken(edit):
+            continue
+        texts = forms(edit)
+        if neighbour.form < len(texts):  # else: replaced during the search by one with fewer forms
+            of_state[edit.state] += 1
+            row.append(Candidate(edit=edit, form=texts[neighbour.form], similarity=neighbour.similarity))
+    return row
+
+
+def _is_crowded(row: Sequence[Candidate], neighbours: Sequence[Neighbour], k: int, floor: float) -> bool:
+    """Whether edits that are not live or were not taken may have kept live ones out of `neighbours`."""
+    live = sum(candidate.edit.state is EditState.LIVE for candidate in row)
+    return live < min(k, len(neighbours)) and neighbours[-1].similarity >= floor

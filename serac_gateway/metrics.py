@@ -16,8 +16,21 @@ class RouteCount(msgspec.Struct, frozen=True, kw_only=True):
     count: int
 
 
+class EditCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How many requests an edit governed."""
+
+    namespace: str
+    edit_id: str
+    applied: int
+    withheld: int
+    """As a shadow, or outside a canary's share."""
+
+
 _MAX_NAMESPACES = 10_000
 """Counted apart. Whoever may use every namespace can name as many as they like."""
+_MAX_EDITS = 100_000
+"""Counted by edit; further ones are not."""
+_EDITS_SHOWN = 1_000
 
 
 class RouteCounts:
@@ -25,6 +38,7 @@ class RouteCounts:
 
     def __init__(self) -> None:
         self._counts: dict[str | None, Counter[tuple[str, str]]] = {}
+        self._of_edits: Counter[tuple[str, str, bool]] = Counter()
         self.in_flight = 0
         """Requests that are being answered now."""
         self.clients_left = 0
@@ -35,6 +49,28 @@ class RouteCounts:
         if namespace not in self._counts and len(self._counts) >= _MAX_NAMESPACES:
             namespace = None
         self._counts.setdefault(namespace, Counter())[route, reason] += 1
+
+    def add_edit(self, namespace: str, edit_id: str, *, applied: bool) -> None:
+        """Count one request that the edit governed, or would have governed if it were live."""
+        key = (namespace, edit_id, applied)
+        if key in self._of_edits or len(self._of_edits) < _MAX_EDITS:
+            self._of_edits[key] += 1
+
+    def edits(self, namespaces: Collection[str] | None = None) -> list[EditCount]:
+        """The most frequent edits, of all namespaces or of `namespaces`: at most 1,000."""
+        known = Counter[tuple[str, str]]()
+        for (namespace, edit_id, _), count in self._of_edits.items():
+            if namespaces is None or namespace in namespaces:
+                known[namespace, edit_id] += count
+        return [
+            EditCount(
+                namespace=namespace,
+                edit_id=edit_id,
+                applied=self._of_edits[namespace, edit_id, True],
+                withheld=self._of_edits[namespace, edit_id, False],
+            )
+            for (namespace, edit_id), _ in known.most_common(_EDITS_SHOWN)
+        ]
 
     def snapshot(self, namespaces: Collection[str] | None = None) -> list[RouteCount]:
         """All counts, or those of `namespaces`, the most frequent first."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from serac_gateway.classifiers.base import Candidate
 from serac_gateway.conversation import Query
+from serac_gateway.edits import EditState
 
 MAX_SENTENCES = 3
 """Of a message of several sentences, this many are embedded by themselves too."""
@@ -32,7 +34,8 @@ def retrieval_texts(query: Query) -> list[str]:
 def merged(rows: Iterable[Sequence[Candidate]], *, floor: float, limit: int) -> list[Candidate]:
     """The candidates that several texts of one query found, each edit once, most similar first.
 
-    An edit keeps its highest similarity; those below `floor` and beyond `limit` are left out.
+    An edit keeps its highest similarity; those below `floor` and of each state those beyond `limit` are left
+    out: an edit on trial takes no live one's place.
     """
     best: dict[str, Candidate] = {}
     for row in rows:
@@ -40,7 +43,13 @@ def merged(rows: Iterable[Sequence[Candidate]], *, floor: float, limit: int) -> 
             known = best.get(candidate.edit.id)
             if candidate.similarity >= floor and (known is None or candidate.similarity > known.similarity):
                 best[candidate.edit.id] = candidate
-    return sorted(best.values(), key=lambda candidate: -candidate.similarity)[:limit]
+    of_state: Counter[EditState] = Counter()
+    kept: list[Candidate] = []
+    for candidate in sorted(best.values(), key=lambda candidate: -candidate.similarity):
+        of_state[candidate.edit.state] += 1
+        if of_state[candidate.edit.state] <= limit:
+            kept.append(candidate)
+    return kept
 
 
 def parts(text: str) -> list[str]:

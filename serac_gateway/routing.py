@@ -14,9 +14,9 @@ import numpy as np
 from serac_gateway.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.config import CompositePolicy, RoutingConfig
 from serac_gateway.conversation import Query, asks_several_things
-from serac_gateway.edits import Edit, EditKind
+from serac_gateway.edits import Edit, EditKind, EditState
 from serac_gateway.encoders.base import Encoder
-from serac_gateway.live_edits import LiveEdits
+from serac_gateway.live_edits import EditsInForce
 from serac_gateway.retrieval import merged, parts, retrieval_texts
 
 _DEFAULTS = RoutingConfig()
@@ -65,6 +65,8 @@ class RouteDecision(msgspec.Struct, frozen=True, kw_only=True):
     """A fixed word or two for logs and metrics: "in scope", "no candidate", "tools required", …"""
     edit: Edit | None = None
     """The edit in whose scope the query is, None if it is in none's."""
+    withheld: Edit | None = None
+    """The edit on trial that would govern if it were live: a shadow, or a canary not for this asker."""
     similarity: float | None = None
     """Of the edit chosen, else of the nearest candidate; None if there is none."""
     scope_probability: float | None = None
@@ -89,7 +91,7 @@ class EditRouter:
         self,
         *,
         encoder: Encoder,
-        live_edits: LiveEdits,
+        live_edits: EditsInForce,
         classifier: ScopeClassifier,
         config: RoutingConfig = _DEFAULTS,
     ) -> None:
@@ -110,8 +112,12 @@ class EditRouter:
         """Whether anything could be in scope at all. Costs nothing: ask it on the event loop."""
         return self._live_edits.count(namespace) > 0
 
-    def decide(self, namespace: str, queries: Sequence[Query]) -> list[RouteDecision]:
+    def decide(
+        self, namespace: str, queries: Sequence[Query], *, asker: str | None = None
+    ) -> list[RouteDecision]:
         """One decision a query, in order.
+
+        `asker` tells by whom canaries are decided: see `Edit.is_applied_to`.
 
         Raises:
             ModelUnavailableError: Encoder or classifier failed.
@@ -127,7 +133,10 @@ class EditRouter:
         texts_B = [retrieval_texts(query) for query in queries]
         vectors_TD = self._encoder.encode([text for texts in texts_B for text in texts])
         encoded = time.perf_counter()
-        rows_T = iter(self._live_edits.candidates(namespace, vectors_TD, self._max_candidates))
+        floor = self._classifier.similarity_floor
+        rows_T = iter(
+            self._live_edits.candidates(namespace, vectors_TD, self._max_candidates, floor=floor)
+        )  # fmt: skip
         candidates_B = [
             self._worth_reading(query, [next(rows_T) for _ in texts])
             for query, texts in zip(queries, texts_B, strict=True)
@@ -136,7 +145,7 @@ class EditRouter:
         share = 1_000.0 / max(1, len(queries))
         timings = Timings(encode_ms=(encoded - begun) * share, search_ms=(searched - encoded) * share)
         return [
-            self._decide_one(namespace, query, row, timings)
+            self._decide_one(namespace, query, row, timings, asker)
             for query, row in zip(queries, candidates_B, strict=True)
         ]
 
@@ -145,7 +154,12 @@ class EditRouter:
         return [one for one in found if self._classifier.is_worth_reading(query, one, self._scope_threshold)]
 
     def _decide_one(
-        self, namespace: str, query: Query, candidates: list[Candidate], timings: Timings
+        self,
+        namespace: str,
+        query: Query,
+        candidates: list[Candidate],
+        timings: Timings,
+        asker: str | None,
     ) -> RouteDecision:
         threshold = self._scope_threshold
         if not candidates:
@@ -167,15 +181,21 @@ class EditRouter:
         ]
         order = np.argsort([-one.scope_probability for one in scored], kind="stable")
         ranked = tuple(scored[position] for position in order)
-        chosen = self._chosen(ranked)
+        applied = tuple(one for one in ranked if one.edit.is_applied_to(asker))
+        chosen = self._chosen(applied)
+        governs = chosen if len(applied) == len(ranked) else self._chosen(ranked)
+        withheld = None if governs is None or governs in applied else governs.edit
         shown = chosen or ranked[0]
-        depended = self._depended_on(ranked, chosen)
+        depended = self._depended_on(applied, chosen)
         policy = self._config.composite_of(namespace)
         route, reason = _route(policy, chosen, depended, query)
+        if withheld is not None and (chosen, route) == (None, Route.BASE):
+            reason = "shadow edit" if withheld.state is EditState.SHADOW else "not in the canary's share"
         return RouteDecision(
             route=route,
             reason=reason,
             edit=chosen.edit if chosen else None,
+            withheld=withheld,
             context_edits=depended if route is Route.IN_CONTEXT else (),
             similarity=shown.similarity,
             scope_probability=shown.scope_probability,
@@ -211,9 +231,9 @@ class EditRouter:
         newer edit of a near miss must not displace the right one, so it has to be about as probable, and the
         two have to answer each other's prompts.
         """
-        best = ranked[0]
-        if best.scope_probability < self._scope_threshold:
+        if not ranked or ranked[0].scope_probability < self._scope_threshold:
             return None
+        best = ranked[0]
         rivals = [
             one
             for one in ranked[1:]

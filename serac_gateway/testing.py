@@ -19,11 +19,12 @@ import uvicorn
 from serac_gateway.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.conversation import Query
 from serac_gateway.counterfactual.base import CounterfactualModel
-from serac_gateway.edits import Edit
+from serac_gateway.edits import Edit, forms
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.language_models.base import LanguageModel, Piece, Sampling
 from serac_gateway.language_models.stop_texts import StopTexts
+from serac_gateway.stores.records import FormVectors, StoredEdit
 from serac_gateway.vectors import Vectors
 
 
@@ -156,6 +157,12 @@ class WordEncoder(Encoder):
                 vectors_BD[row] += np.random.default_rng(seed).normal(size=self._width)
         unit_BD: Vectors = vectors_BD / np.linalg.norm(vectors_BD, axis=1, keepdims=True)
         return unit_BD
+
+
+def stored_edit(edit: Edit, encoder: Encoder) -> StoredEdit:
+    """The edit with the vectors of its forms."""
+    vectors = FormVectors(fingerprint=encoder.fingerprint, vectors_FD=encoder.encode(forms(edit)))
+    return StoredEdit(edit=edit, vectors=vectors)
 
 
 class ThresholdClassifier(ScopeClassifier):

@@ -19,6 +19,7 @@ from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway import __version__
+from serac_gateway.access import Principal
 from serac_gateway.api_keys import KEY_PREFIX
 from serac_gateway.completions import (
     CompletionRequest,
@@ -37,7 +38,7 @@ from serac_gateway.http.relay import relay
 from serac_gateway.http.verdict import AnswerTask, Verdict, decide, log_decided, verdict_headers
 from serac_gateway.language_models.answers import Part, event_stream, whole_answer
 from serac_gateway.metrics import RouteCounts
-from serac_gateway.routing import EditRouter, Route
+from serac_gateway.routing import EditRouter, Route, RouteDecision
 from serac_gateway.upstream.base import Upstream, UpstreamRequest
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class DataPlane:
             namespace = principal.namespace(None if asked is None else asked.decode("latin-1"))
             target = _target(exchange)
             endpoint = _ENDPOINTS.get(target.partition(b"?")[0]) if exchange.method == "POST" else None
-            body, verdict = await self._read_and_decide(exchange, namespace, endpoint)
+            body, verdict = await self._read_and_decide(exchange, namespace, endpoint, principal)
             if verdict.task is not None:
                 verdict = await self._answer(exchange, verdict, verdict.task)
             if exchange.status is None:
@@ -118,11 +119,13 @@ class DataPlane:
             log.exception("request=%s failed", exchange.request_id.decode())
             verdict = await _refuse(exchange, verdict, GatewayError("the gateway failed; its log says why"))
         self._counts.add(verdict.route, verdict.reason, namespace)
+        if namespace is not None and verdict.decision is not None:
+            _count_edits(self._counts, namespace, verdict, verdict.decision)
         if verdict.decide_ms is not None:
             log_decided(exchange, verdict)
 
     async def _read_and_decide(
-        self, exchange: Exchange, namespace: str, endpoint: Endpoint | None
+        self, exchange: Exchange, namespace: str, endpoint: Endpoint | None, principal: Principal
     ) -> tuple[bytes | AsyncIterator[bytes], Verdict]:
         if endpoint is None:
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
@@ -137,10 +140,11 @@ class DataPlane:
         if not isinstance(body, bytes):
             return body, Verdict(route=Route.BYPASS, reason="body too long")
         begun = time.perf_counter()
+        sender = _sender(exchange, principal)
         loop = asyncio.get_running_loop()
         try:
             verdict = await loop.run_in_executor(
-                self._decision_pool, decide, self._router, namespace, endpoint, body
+                self._decision_pool, decide, self._router, namespace, endpoint, body, sender
             )
         except Exception as exc:
             verdict = self._after_failure("decision failed", exc, _UNDECIDED)
@@ -238,6 +242,22 @@ async def _refuse(exchange: Exchange, verdict: Verdict, error: GatewayError) -> 
     ]
     await exchange.respond(status, headers, msgspec.json.encode(body))
     return verdict
+
+
+def _count_edits(counts: RouteCounts, namespace: str, verdict: Verdict, decision: RouteDecision) -> None:
+    if decision.withheld is not None:
+        counts.add_edit(namespace, decision.withheld.id, applied=False)
+    if verdict.route in (Route.COUNTERFACTUAL, Route.IN_CONTEXT):
+        for edit in decision.context_edits or ((decision.edit,) if decision.edit else ()):
+            counts.add_edit(namespace, edit.id, applied=True)
+
+
+def _sender(exchange: Exchange, principal: Principal) -> str:
+    """Who sends, by what stays the same: the API key, or without one the client's address."""
+    if principal.key_id is not None:
+        return f"key:{principal.key_id}"
+    client = exchange.scope["client"]
+    return f"address:{client[0] if client else ''}"
 
 
 def _target(exchange: Exchange) -> bytes:

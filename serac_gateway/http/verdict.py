@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 
 import msgspec
 
@@ -39,8 +40,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """From the whole request to the decision, waiting included; None if none was needed."""
 
 
-def decide(router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes) -> Verdict:
+def decide(router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes, sender: str) -> Verdict:
     """Decide on a whole request body. Runs on a worker thread: parsing a long one takes time too.
+
+    Canaries go by the user that the body names, else by the `sender`.
 
     Raises:
         ModelUnavailableError: Encoder or classifier failed.
@@ -55,12 +58,21 @@ def decide(router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes) 
     request = parse_completion_request(endpoint, decoded)
     if isinstance(request, Bypass):
         return Verdict(route=Route.BYPASS, reason=request.reason)
-    (decision,) = router.decide(namespace, [query])
+    (decision,) = router.decide(namespace, [query], asker=_asker(decoded, sender))
     task = None
     if decision.route is Route.COUNTERFACTUAL and decision.edit is not None:
         task = AnswerTask(edit=decision.edit, query=query, request=request)
     told = with_edits(endpoint, body, decision.context_edits) if decision.context_edits else None
     return Verdict(route=decision.route, reason=decision.reason, decision=decision, task=task, body=told)
+
+
+def _asker(decoded: Mapping[str, object], sender: str) -> str:
+    """Who asks, by what stays the same: `safety_identifier` or `user` (its older name), else the sender."""
+    for name in ("safety_identifier", "user"):
+        value = decoded.get(name)
+        if isinstance(value, str) and value:
+            return f"user:{value}"
+    return sender
 
 
 def verdict_headers(exchange: Exchange, verdict: Verdict) -> list[tuple[bytes, bytes]]:
@@ -75,6 +87,9 @@ def verdict_headers(exchange: Exchange, verdict: Verdict) -> list[tuple[bytes, b
     for edit in decision.context_edits or ((decision.edit,) if decision.edit else ()):
         headers.append((b"x-serac-edit-id", edit.id.encode()))
         headers.append((b"x-serac-edit-version", str(edit.version).encode()))
+    if decision.withheld is not None:
+        headers.append((b"x-serac-withheld-edit-id", decision.withheld.id.encode()))
+        headers.append((b"x-serac-withheld-edit-version", str(decision.withheld.version).encode()))
     if decision.scope_probability is not None:
         headers.append((b"x-serac-scope-probability", f"{decision.scope_probability:.4f}".encode()))
     timings = decision.timings

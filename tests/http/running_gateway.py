@@ -15,7 +15,7 @@ import msgspec
 import uvicorn
 
 from serac_gateway.config import GatewayConfig, UpstreamConfig
-from serac_gateway.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, forms, retired
+from serac_gateway.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, retired
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
 from serac_gateway.http.authentication import Authenticator
@@ -27,12 +27,12 @@ from serac_gateway.metrics import RouteCounts
 from serac_gateway.routing import EditRouter
 from serac_gateway.stores.api_keys import ApiKeyStore, InMemoryApiKeyStore
 from serac_gateway.stores.memory import InMemoryEditStore
-from serac_gateway.stores.records import FormVectors, StoredEdit
 from serac_gateway.testing import (
     ScriptedCounterfactualModel,
     ScriptedUpstream,
     ThresholdClassifier,
     WordEncoder,
+    stored_edit,
 )
 from serac_gateway.upstream.http import HttpUpstream
 from tests.http.wire import WireResponse, fetch
@@ -61,8 +61,11 @@ class Gateway:
         payload = body if isinstance(body, bytes) else json.dumps(body).encode()
         return await fetch(self.url, target, payload, ("content-type", "application/json"), *headers)
 
-    async def add(self, prompt: str, target_new: str, namespace: str = DEFAULT_NAMESPACE) -> Edit:
-        edit = first_version(EditDraft(prompt=prompt, target_new=target_new), namespace=namespace)
+    async def add(
+        self, prompt: str, target_new: str, namespace: str = DEFAULT_NAMESPACE, **fields: object
+    ) -> Edit:
+        draft = EditDraft(prompt=prompt, target_new=target_new, **fields)
+        edit = first_version(draft, namespace=namespace)
         await self._apply(edit)
         return edit
 
@@ -70,10 +73,7 @@ class Gateway:
         await self._apply(retired(edit, now=datetime.now(UTC)))
 
     async def _apply(self, edit: Edit) -> None:
-        vectors = FormVectors(
-            fingerprint=self.encoder.fingerprint, vectors_FD=self.encoder.encode(forms(edit))
-        )
-        await self.live_edits.apply(edit.namespace, [StoredEdit(edit=edit, vectors=vectors)])
+        await self.live_edits.apply(edit.namespace, [stored_edit(edit, self.encoder)])
 
 
 def chat(question: str, **parameters: object) -> dict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serac_gateway.edits import EditDraft, EditState
+from serac_gateway.edits import DecidedState, EditDraft
 from serac_gateway.http.constraints import allowed_values, limit_in
 
 
@@ -17,8 +17,8 @@ def test_the_limit_is_read_from_a_msgspec_message(message: str, limit: int | Non
 
 
 def test_the_values_of_an_enum_are_found_also_in_a_union_and_in_a_record() -> None:
-    assert allowed_values(EditState) == ["live", "retired"]
-    assert allowed_values(EditState | None) == ["live", "retired"]
+    assert allowed_values(DecidedState) == ["live", "shadow", "canary"]
+    assert allowed_values(DecidedState | None) == ["live", "shadow", "canary"]
     assert allowed_values(EditDraft, "kind") == ["fact", "suppression", "instruction"]
 
 
