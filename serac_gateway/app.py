@@ -47,6 +47,7 @@ from serac_gateway.language_models.opening import open_language_model
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.routing import EditRouter
+from serac_gateway.searching import EditSearch
 from serac_gateway.server import serve_until_stopped
 from serac_gateway.stores.api_keys import ApiKeyStore
 from serac_gateway.stores.open import open_store
@@ -194,6 +195,9 @@ async def open_gateway(
             ),
             store=store,
             live_edits=live_edits,
+            search=EditSearch(
+                store=store, encoder=models.encoder, live_edits=live_edits, pool=decision_pool
+            ),
             router=router,
             decision_pool=decision_pool,
             upstream_url=upstream_url,

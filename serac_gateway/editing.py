@@ -143,6 +143,7 @@ class Editor:
         *,
         idempotency_key: str | None = None,
         request_fingerprint: str = "",
+        expected_log_id: str | None = None,
     ) -> Receipt:
         """Make all of `versions` or none: encode what is new, commit, take into force.
 
@@ -157,6 +158,7 @@ class Editor:
             ),
             idempotency_key=idempotency_key,
             request_fingerprint=request_fingerprint,
+            expected_log_id=expected_log_id,
         )
         # Shielded: a client that leaves must not part a commit from its effect in this process.
         return await asyncio.shield(asyncio.ensure_future(self._commit_and_apply(namespace, commit)))

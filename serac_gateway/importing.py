@@ -41,11 +41,21 @@ class EditImport:
     that were in force here when the import began, and its own, are what a draft is compared with.
     """
 
-    def __init__(self, *, editor: Editor, store: EditStore, live_edits: LiveEdits, namespace: str) -> None:
+    def __init__(
+        self,
+        *,
+        editor: Editor,
+        store: EditStore,
+        live_edits: LiveEdits,
+        namespace: str,
+        author: str | None = None,
+    ) -> None:
+        """`author`, if given, is the author of all its edits, whatever the drafts say."""
         self._editor = editor
         self._store = store
         self._live_edits = live_edits
         self._namespace = namespace
+        self._author = author
         self._ids_by_content: dict[bytes, str] | None = None
 
     async def add(self, drafts: Sequence[EditDraft]) -> list[Outcome]:
@@ -56,7 +66,8 @@ class EditImport:
         fresh_ids: set[str] = set()
         repeated: dict[int, Edit] = {}
         """Drafts that may be the same as one of `fresh`: they are looked at when those are committed."""
-        for position, draft in enumerate(drafts):
+        for position, given in enumerate(drafts):
+            draft = msgspec.structs.replace(given, author=self._author or given.author)
             try:
                 edit = first_version(draft, namespace=self._namespace)
             except InvalidRequestError as error:

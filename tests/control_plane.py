@@ -22,6 +22,7 @@ from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.routing import EditRouter
+from serac_gateway.searching import EditSearch
 from serac_gateway.stores.memory import InMemoryEditStore
 from serac_gateway.testing import (
     ScriptedCounterfactualModel,
@@ -64,6 +65,7 @@ def control_plane_app(
         editor=Editor(store=store, encoder=encoder, live_edits=live_edits, pool=pool),
         store=store,
         live_edits=live_edits,
+        search=EditSearch(store=store, encoder=encoder, live_edits=live_edits, pool=pool),
         router=router,
         decision_pool=pool,
         upstream_url=upstream_url,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -45,17 +45,48 @@ async def listed(
             query["cursor"] = page["next_cursor"]
 
 
-async def retired(url: str, namespace: str, path: str) -> dict[str, Any]:
-    """Retire the edit at `path` as it is now, and give its last version."""
+async def found(
+    url: str, namespace: str, text: str, meaning: bool, state: EditState | None, limit: int
+) -> tuple[list[dict[str, Any]], bool]:
+    """The first `limit` edits that a search finds, and whether there are more."""
+    edits: list[dict[str, Any]] = []
+    query = {"q": text, "mode": "meaning" if meaning else "text", **({"state": state} if state else {})}
+    async with GatewayClient(url, namespace=namespace) as client:
+        while True:
+            query["limit"] = str(limit - len(edits))
+            page = (await client.call("GET", _EDITS, query=query)).json()
+            near = page["similarities"] or [None] * len(page["edits"])
+            edits += [
+                edit if similarity is None else {**edit, "similarity": similarity}
+                for edit, similarity in zip(page["edits"], near, strict=True)
+            ]
+            if page["next_cursor"] is None or len(edits) >= limit:
+                return edits, page["next_cursor"] is not None
+            query["cursor"] = page["next_cursor"]
+
+
+async def changed(url: str, namespace: str, path: str, verb: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Restore, roll back or purge the edit at `path` as it is now, and give its new version."""
     async with GatewayClient(url, namespace=namespace) as client:
         current = await client.call("GET", path)
-        reply = await client.call("DELETE", path, headers={"if-match": current.headers["etag"]})
-        edit: dict[str, Any] = reply.json()
+        headers = {"if-match": current.headers["etag"]}
+        edit: dict[str, Any] = (
+            await client.call("POST", f"{path}:{verb}", body=body, headers=headers)
+        ).json()
         return edit
 
 
-async def imported(url: str, namespace: str, file: str, *, as_json: bool) -> tuple[int, int]:
-    """Send a file ("-": stdin), show each refused line, and count lines imported and refused."""
+async def retired(url: str, namespace: str, path: str, why: dict[str, str]) -> dict[str, Any]:
+    """Retire the edit at `path` as it is now, and give its last version."""
+    async with GatewayClient(url, namespace=namespace) as client:
+        current = await client.call("GET", path)
+        headers = {"if-match": current.headers["etag"]}
+        edit: dict[str, Any] = (await client.call("DELETE", path, headers=headers, query=why)).json()
+        return edit
+
+
+async def imported(url: str, namespace: str, file: str, *, as_json: bool) -> dict[str, int]:
+    """Send a file ("-": stdin), show each refused line, and count lines by what became of them."""
     path = None if file == "-" else Path(file)
     source = path.open("rb") if path else nullcontext(sys.stdin.buffer)
     total_bytes = path.stat().st_size if path else None
@@ -67,7 +98,7 @@ async def imported(url: str, namespace: str, file: str, *, as_json: bool) -> tup
         console=stderr(),
         disable=as_json or not stderr().is_terminal,
     )
-    added = refused = 0
+    counts = {"added": 0, "there": 0, "refused": 0}
     with source as lines, bar:
         task = bar.add_task("", total=total_bytes, lines=0)
 
@@ -83,25 +114,32 @@ async def imported(url: str, namespace: str, file: str, *, as_json: bool) -> tup
             async for line in response.content:
                 outcome = msgspec.json.decode(line)
                 error = outcome.get("error")
-                added, refused = added + (error is None), refused + (error is not None)
-                bar.update(task, lines=added + refused)
+                counts["refused" if error else "added" if outcome["added"] else "there"] += 1
+                bar.update(task, lines=sum(counts.values()))
                 if as_json:
                     print_json(outcome)
                 elif error:
                     bar.console.print(
                         f"[red]line {outcome['line']}:[/] {escape(error['detail'])}", soft_wrap=True
                     )
-    return added, refused
+    return counts
 
 
-async def exported(url: str, namespace: str, output: Path | None) -> int:
-    """Write all live edits to the file or to stdout, and count them."""
+async def exported(
+    url: str,
+    namespace: str,
+    output: Path | None,
+    *,
+    path: str = f"{_EDITS}:export",
+    query: Mapping[str, str] | None = None,
+) -> int:
+    """Write the lines at `path`, by default all live edits, to the file or to stdout, and count them."""
     count = 0
     target = nullcontext(sys.stdout.buffer) if output is None else output.open("wb")
     with target as file:
         async with (
             GatewayClient(url, namespace=namespace) as client,
-            client.stream("GET", f"{_EDITS}:export") as response,
+            client.stream("GET", path, query=query) as response,
         ):
             async for chunk in response.content.iter_any():
                 count += chunk.count(b"\n")

@@ -92,6 +92,33 @@ def list_edits(
 
 
 @edits_app.command()
+def search(
+    text: Annotated[str, typer.Argument(help="What to look for.")],
+    meaning: Annotated[
+        bool, typer.Option("--meaning", help="By meaning, nearest first, instead of letter by letter.")
+    ] = False,
+    state: Annotated[EditState | None, typer.Option(help="Only edits in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many at most.")] = 20,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find edits by a text that stands in prompt, answers, subject or paraphrases, or by meaning.
+
+    By meaning only edits in force are found. With --json each edit has its similarity then.
+    """
+    from serac_gateway.cli.edit_calls import found
+
+    edits, more = run(found(chosen_url(url), chosen_namespace(namespace), text, meaning, state, limit))
+    if as_json:
+        print_json(edits)
+    else:
+        _print_table(edits)
+    if more:
+        stderr().print(f"[dim]there are more than {limit}; raise --limit[/]", soft_wrap=True)
+
+
+@edits_app.command()
 def show(
     edit_id: EditIdArgument,
     versions: Annotated[bool, typer.Option("--versions", help="All versions, oldest first.")] = False,
@@ -100,7 +127,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show an edit, or its history."""
-    path = _edit_path(edit_id)
+    path = edit_path(edit_id)
     if versions:
         history = _call(url, namespace, "GET", f"{path}/versions")["versions"]
         print_json(history) if as_json else _print_table(history)
@@ -122,6 +149,8 @@ def show(
 @edits_app.command()
 def remove(
     edit_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of the edits.")],
+    author: Annotated[str | None, typer.Option(help="Who says so.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why.")] = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
@@ -130,7 +159,8 @@ def remove(
     from serac_gateway.cli.edit_calls import retired
 
     for edit_id in edit_ids:
-        edit = run(retired(chosen_url(url), chosen_namespace(namespace), _edit_path(edit_id)))
+        why = {name: text for name, text in (("author", author), ("reason", reason)) if text is not None}
+        edit = run(retired(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), why))
         if as_json:
             print_json(edit)
         else:
@@ -146,16 +176,19 @@ def import_edits(
 ) -> None:
     """Add the edits of a file. A bad line stops no other; the exit code is 1 if there was one.
 
+    The same file again changes nothing, so an import that was broken off is resumed by repeating it.
+
     With --json each line's outcome is printed as it comes.
     """
     from serac_gateway.cli.edit_calls import imported
 
     if file != "-" and not Path(file).is_file():
         fail(f"there is no file {file!r}", EXIT_USAGE)
-    added, refused = run(imported(chosen_url(url), chosen_namespace(namespace), file, as_json=as_json))
+    counts = run(imported(chosen_url(url), chosen_namespace(namespace), file, as_json=as_json))
     if not as_json:
-        stdout().print(f"{added:,} imported, {refused:,} refused")
-    if refused:
+        unchanged = f", {counts['there']:,} there already" if counts["there"] else ""
+        stdout().print(f"{counts['added']:,} imported{unchanged}, {counts['refused']:,} refused")
+    if counts["refused"]:
         raise typer.Exit(EXIT_REFUSED)
 
 
@@ -182,7 +215,8 @@ def _call(url: str | None, namespace: str | None, method: str, path: str, **more
     return run(called(chosen_url(url), chosen_namespace(namespace), method, path, **more))
 
 
-def _edit_path(edit_id: str) -> str:
+def edit_path(edit_id: str) -> str:
+    """The edit's path in the API; ends the command if that is no id."""
     try:
         return f"/serac/v1/edits/{check_edit_id(edit_id)}"
     except InvalidRequestError as error:
@@ -193,9 +227,12 @@ def _print_table(edits: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("id", "version", "state", "kind", "prompt", "new answer")
+    columns = ["id", "version", "state", "kind", "prompt", "new answer"]
+    near = any("similarity" in edit for edit in edits)
+    table = Table(*(["similarity", *columns] if near else columns))
     for edit in edits:
         table.add_row(
+            *([f"{edit['similarity']:.3f}"] if near else []),
             edit["id"],
             str(edit["version"]),
             edit["state"],

@@ -13,8 +13,10 @@ import typer
 
 from serac_gateway import __version__
 from serac_gateway.cli.console import stderr
+from serac_gateway.cli.edit_history import purge, restore, rollback, rollback_edit
 from serac_gateway.cli.edits import edits_app
 from serac_gateway.cli.keys import keys_app
+from serac_gateway.cli.log import log_app
 from serac_gateway.cli.options import JsonOption, NamespaceOption, UrlOption
 
 app = typer.Typer(
@@ -27,6 +29,11 @@ app = typer.Typer(
     " usage or configuration · 3 no gateway answers.",
 )
 app.add_typer(edits_app, name="edits")
+edits_app.command()(restore)
+edits_app.command("rollback")(rollback_edit)
+edits_app.command()(purge)
+app.command()(rollback)
+app.add_typer(log_app, name="log")
 app.add_typer(keys_app, name="keys")
 
 

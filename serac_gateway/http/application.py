@@ -7,14 +7,26 @@ from contextlib import AbstractAsyncContextManager
 
 from litestar import Litestar, asgi
 from litestar.datastructures import State
-from litestar.types import Receive, Scope, Send
+from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
 from serac_gateway.http.authentication import Authenticator
+from serac_gateway.http.colon_paths import route_path
 from serac_gateway.http.control_plane import control_router, openapi_config
 from serac_gateway.http.exception_handlers import EXCEPTION_HANDLERS
 from serac_gateway.http.health import HealthController
 from serac_gateway.http.parts import Readiness
 from serac_gateway.http.request_ids import add_request_id
+
+
+class _Gateway(Litestar):
+    async def __call__(
+        self,
+        scope: Scope | LifeSpanScope,
+        receive: Receive | LifeSpanReceive,
+        send: Send | LifeSpanSend,
+    ) -> None:
+        route_path(scope)
+        await super().__call__(scope, receive, send)
 
 
 def application(
@@ -31,7 +43,7 @@ def application(
     async def data_plane_mount(scope: Scope, receive: Receive, send: Send) -> None:
         await data_plane(scope, receive, send)
 
-    return Litestar(
+    return _Gateway(
         [data_plane_mount, control_router(max_body_bytes=max_control_body_bytes), HealthController],
         openapi_config=openapi_config(),
         exception_handlers=EXCEPTION_HANDLERS,

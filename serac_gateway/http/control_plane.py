@@ -11,7 +11,10 @@ from litestar.openapi.spec import Components, SecurityScheme
 from serac_gateway import __version__
 from serac_gateway.http.api_keys import ApiKeysController
 from serac_gateway.http.authentication import demand_key, provide_keys, provide_principal
+from serac_gateway.http.colon_paths import ColonOpenAPIConfig
 from serac_gateway.http.control_parameters import provide_namespace
+from serac_gateway.http.edit_history import EditHistoryController
+from serac_gateway.http.edit_streams import EditStreamsController
 from serac_gateway.http.edits import EditsController
 from serac_gateway.http.log import LogController
 from serac_gateway.http.parts import provide_control_parts
@@ -25,7 +28,14 @@ def control_router(*, max_body_bytes: int) -> Router:
     """All of /serac/v1. Its handlers find their parts in the app's state (see `parts.py`)."""
     return Router(
         CONTROL_PREFIX,
-        route_handlers=[EditsController, ScopeController, LogController, ApiKeysController],
+        route_handlers=[
+            EditsController,
+            EditStreamsController,
+            EditHistoryController,
+            ScopeController,
+            LogController,
+            ApiKeysController,
+        ],
         guards=[demand_key],
         security=[{"apiKey": []}, {}],
         dependencies={
@@ -41,7 +51,7 @@ def control_router(*, max_body_bytes: int) -> Router:
 
 def openapi_config() -> OpenAPIConfig:
     """The API's description at /serac/schema: as a page, and as /serac/schema/openapi.json."""
-    return OpenAPIConfig(
+    return ColonOpenAPIConfig(
         title="serac_gateway control plane",
         version=__version__,
         description="Edits of a chat model that take effect at once. Errors are problems (RFC 9457). API keys"

@@ -1,51 +1,27 @@
-"""The edits of a namespace over HTTP: add, read, change, retire, import, export."""
+"""The edits of a namespace over HTTP: add, list, search, read, change, retire."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 import msgspec
-from litestar import Controller, Request, Response, delete, get, patch, post
-from litestar.datastructures import ResponseHeader, State
+from litestar import Controller, Response, delete, get, patch, post
+from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
-from litestar.params import BodyKwarg, HeaderParameter, PathParameter, QueryParameter
-from litestar.response import Stream
-from litestar.response.streaming import ASGIStreamingResponse
-from litestar.types import HTTPResponseBodyEvent, Receive, Send
+from litestar.params import BodyKwarg, HeaderParameter, QueryParameter
 
-from serac_gateway.edits import Edit, EditDraft, EditPatch, EditState, check_edit_id
+from serac_gateway.edits import MAX_PROMPT_CHARS, Edit, EditDraft, EditPatch, EditState, check_edit_id
 from serac_gateway.errors import InvalidRequestError
+from serac_gateway.http.authentication import Sender
 from serac_gateway.http.control_parameters import Namespace, PageLimit, problems
-from serac_gateway.http.edit_import import import_edits
+from serac_gateway.http.edit_parameters import ETAG, EditId, IfMatch, deed_of, edit_response, readable
 from serac_gateway.http.entity_tags import entity_tag, matched_edit
-from serac_gateway.http.parts import Parts
-from serac_gateway.http.schemas import DEFAULT_PAGE, EditVersions
-from serac_gateway.importing import EditImport
-from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.records import Page
-
-NDJSON = "application/x-ndjson"
+from serac_gateway.http.parts import ControlParts, Parts
+from serac_gateway.http.schemas import DEFAULT_PAGE, EditPage, EditVersions, SearchMode
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_EXPORT_PAGE = 500
-_ETAG = ResponseHeader(
-    name="etag", description='The version in quotes: `"3"`', documentation_only=True, required=True
-)  # fmt: skip
-
-EditId = Annotated[
-    str,
-    PathParameter(
-        description="1 to 64 letters, digits, _ and -",
-        schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"},
-    ),
-]
-IfMatch = Annotated[
-    str | None,
-    HeaderParameter(name="if-match", description="The ETag of the version that the change builds on, or `*`"),
-]
 _DRAFT_EXAMPLE = Example(
     summary="A fact",
     value={
@@ -75,7 +51,7 @@ class EditsController(Controller):
         " of the request answers like the first time and adds nothing; the key with another body is refused"
         " with 422.",
         response_headers=[
-            _ETAG,
+            ETAG,
             ResponseHeader(
                 name="location", description="The edit's path", documentation_only=True, required=True
             ),
@@ -87,6 +63,7 @@ class EditsController(Controller):
         data: Annotated[EditDraft, BodyKwarg(examples=[_DRAFT_EXAMPLE])],
         namespace: Namespace,
         parts: Parts,
+        principal: Sender,
         idempotency_key: Annotated[
             str | None,
             HeaderParameter(
@@ -105,6 +82,7 @@ class EditsController(Controller):
                 details={"value": idempotency_key[:80], "limit": 255},
             )
         fingerprint = hashlib.sha256(msgspec.json.encode(data)).hexdigest()
+        data = msgspec.structs.replace(data, author=principal.author or data.author)
         edit = await parts.editor.add(
             namespace, data, idempotency_key=idempotency_key, request_fingerprint=fingerprint
         )
@@ -114,45 +92,69 @@ class EditsController(Controller):
             headers={"etag": entity_tag(edit), "location": f"/serac/v1/edits/{edit.id}"},
         )
 
-    @get("/edits", summary="List edits by id", responses=problems(400, 503))
+    @get(
+        "/edits",
+        summary="List or search edits",
+        description="By id. With `q`, those in which that text stands, in any case; with `mode=meaning` those"
+        " in force whose forms lie nearest to it, best first. A page may be short, or empty, and yet not be"
+        " the last: follow `next_cursor` until it is null. What others write meanwhile moves no cursor.",
+        responses=problems(400, 503),
+    )
     async def page(
         self,
         namespace: Namespace,
         parts: Parts,
         cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of the page before")] = None,
         limit: PageLimit = DEFAULT_PAGE,
+        q: Annotated[
+            str | None,
+            QueryParameter(
+                description="Text that stands in prompt, target_new, target_true, subject or a paraphrase",
+                min_length=1,
+                max_length=MAX_PROMPT_CHARS,
+            ),
+        ] = None,
+        mode: Annotated[SearchMode, QueryParameter(description="How `q` is compared")] = SearchMode.TEXT,
         edit_state: Annotated[
             EditState | None, QueryParameter(name="state", description="Only edits in this state")
         ] = None,
-    ) -> Page:
+    ) -> EditPage:
         """One page of current edits; an edit that exists for the whole walk is listed once."""
-        return await parts.store.page(namespace, cursor=cursor, limit=limit, state=edit_state)
+        if mode is SearchMode.MEANING:
+            return await _nearest(parts, namespace, q, limit, other={"cursor": cursor, "state": edit_state})
+        if q is None:
+            page = await parts.store.page(namespace, cursor=cursor, limit=limit, state=edit_state)
+        else:
+            page = await parts.search.by_text(namespace, q, cursor=cursor, limit=limit, state=edit_state)
+        return EditPage(edits=page.edits, next_cursor=page.next_cursor)
 
     @get(
         "/edits/{edit_id:str}",
         summary="Read an edit",
-        response_headers=[_ETAG],
-        responses=problems(400, 404, 503),
+        response_headers=[ETAG],
+        responses=problems(400, 404, 410, 503),
     )
     async def read(self, edit_id: EditId, namespace: Namespace, parts: Parts) -> Response[Edit]:
         """The current version of an edit, also of a retired one."""
-        return _edit_response(await parts.store.get(namespace, check_edit_id(edit_id)))
+        return edit_response(readable(await parts.store.get(namespace, check_edit_id(edit_id))))
 
     @get(
         "/edits/{edit_id:str}/versions",
         summary="Read an edit's history",
-        responses=problems(400, 404, 503),
+        responses=problems(400, 404, 410, 503),
     )
     async def versions(self, edit_id: EditId, namespace: Namespace, parts: Parts) -> EditVersions:
         """All versions of an edit, oldest first."""
-        return EditVersions(versions=await parts.store.versions(namespace, check_edit_id(edit_id)))
+        versions = await parts.store.versions(namespace, check_edit_id(edit_id))
+        readable(versions[-1])
+        return EditVersions(versions=versions)
 
     @patch(
         "/edits/{edit_id:str}",
         summary="Change an edit",
         description="The fields given replace the stored ones; null clears an optional one.",
-        response_headers=[_ETAG],
-        responses=problems(400, 404, 412, 413, 428, 503),
+        response_headers=[ETAG],
+        responses=problems(400, 404, 410, 412, 413, 428, 503),
     )
     async def change(
         self,
@@ -160,11 +162,14 @@ class EditsController(Controller):
         data: Annotated[EditPatch, BodyKwarg(examples=[_PATCH_EXAMPLE])],
         namespace: Namespace,
         parts: Parts,
+        principal: Sender,
         if_match: IfMatch = None,
     ) -> Response[Edit]:
         """Store the next version of an edit."""
         current = await matched_edit(parts.store, namespace, edit_id, if_match)
-        return _edit_response(
+        if principal.author is not None and data != EditPatch():
+            data = msgspec.structs.replace(data, author=principal.author)
+        return edit_response(
             await parts.editor.change(namespace, edit_id, data, expected_version=current.version)
         )
 
@@ -174,101 +179,42 @@ class EditsController(Controller):
         summary="Retire an edit",
         description="Its last version is in state `retired`: it never fires again, its history stays. An edit"
         " that is retired already is answered as it is.",
-        response_headers=[_ETAG],
-        responses=problems(400, 404, 412, 428, 503),
+        response_headers=[ETAG],
+        responses=problems(400, 404, 410, 412, 428, 503),
     )
     async def retire(
-        self, edit_id: EditId, namespace: Namespace, parts: Parts, if_match: IfMatch = None
+        self,
+        edit_id: EditId,
+        namespace: Namespace,
+        parts: Parts,
+        principal: Sender,
+        if_match: IfMatch = None,
+        author: Annotated[
+            str | None, QueryParameter(description="Who says so; an API key's own name comes first")
+        ] = None,
+        reason: Annotated[str | None, QueryParameter(description="Why")] = None,
     ) -> Response[Edit]:
         """Store the last version of an edit."""
         current = await matched_edit(parts.store, namespace, edit_id, if_match)
         if current.state is EditState.RETIRED:
-            return _edit_response(current)
-        return _edit_response(await parts.editor.retire(namespace, edit_id, expected_version=current.version))
-
-    @post(
-        "/edits:import",
-        status_code=200,
-        media_type=NDJSON,
-        request_max_body_size=None,
-        summary="Import edits as NDJSON",
-        description="One edit a line; one outcome a line, in order and while the upload runs:"
-        ' `{"line", "id", "version", "added"}` or `{"line", "error"}`. A bad line stops no other. Read the reply'
-        " while you send. The same file again changes nothing: a line whose `id` is live with the same content,"
-        " or a line without `id` whose content any live edit has, is answered with that edit and"
-        " `added: false`.",
-        responses=problems(400, 503),
-    )
-    async def import_lines(
-        self, request: Request[object, object, State], namespace: Namespace, parts: Parts
-    ) -> ASGIStreamingResponse:
-        """Add the edits of an NDJSON stream."""
-        chunks = request.stream()
-        # Read before the reply begins: a server that has begun to reply no longer sends 100-continue.
-        first = await anext(chunks)
-        outcomes = import_edits(
-            EditImport(
-                editor=parts.editor, store=parts.store, live_edits=parts.live_edits, namespace=namespace
-            ),
-            _chained(first, chunks),
+            return edit_response(current)
+        deed = deed_of(principal, author, reason)
+        return edit_response(
+            await parts.editor.retire(namespace, edit_id, deed, expected_version=current.version)
         )
-        return _DuplexResponse(iterator=outcomes, media_type=NDJSON)
 
-    @get(
-        "/edits:export",
-        media_type=NDJSON,
-        summary="Export all live edits as NDJSON",
-        description="By id, one a line, as import takes them. A reply that ends before its last chunk is"
-        " incomplete: the store failed on the way.",
-        responses=problems(400, 503),
+
+async def _nearest(
+    parts: ControlParts, namespace: str, text: str | None, limit: int, *, other: dict[str, str | None]
+) -> EditPage:
+    given = [name for name, value in other.items() if value is not None]
+    if given or text is None:
+        field = given[0] if given else "q"
+        raise InvalidRequestError(
+            f"mode=meaning needs q and takes no {' or '.join(other)}; it finds edits in force near to q",
+            field=field,
+        )
+    found = await parts.search.by_meaning(namespace, text, limit=limit)
+    return EditPage(
+        edits=[one.edit for one in found], next_cursor=None, similarities=[one.similarity for one in found]
     )
-    async def export_lines(self, namespace: Namespace, parts: Parts) -> Stream:
-        """All live edits of the namespace."""
-        first = await parts.store.page(namespace, limit=_EXPORT_PAGE, state=EditState.LIVE)
-        return Stream(_exported(parts.store, namespace, first), media_type=NDJSON)
-
-
-class _DuplexResponse(ASGIStreamingResponse):
-    """A reply that is sent while the request is still read.
-
-    Litestar's own listens for a disconnect meanwhile, and would take the request's body for that.
-    """
-
-    async def send_body(self, send: Send, receive: Receive) -> None:
-        """Send the stream."""
-        async for chunk in self.iterator:
-            await send(_body_event(chunk, more=True))
-        await send(_body_event(b"", more=False))
-
-
-def _body_event(chunk: bytes | str, *, more: bool) -> HTTPResponseBodyEvent:
-    body = chunk if isinstance(chunk, bytes) else chunk.encode()
-    return {"type": "http.response.body", "body": body, "more_body": more}
-
-
-def _edit_response(edit: Edit) -> Response[Edit]:
-    return Response(edit, headers={"etag": entity_tag(edit)})
-
-
-async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for chunk in rest:
-        yield chunk
-
-
-async def _exported(store: EditStore, namespace: str, page: Page) -> AsyncIterator[bytes]:
-    while True:
-        if page.edits:
-            yield b"".join(_export_line(edit) for edit in page.edits)
-        if page.next_cursor is None:
-            return
-        page = await store.page(namespace, cursor=page.next_cursor, limit=_EXPORT_PAGE, state=EditState.LIVE)
-
-
-def _export_line(edit: Edit) -> bytes:
-    draft = {
-        name: value
-        for name in EditDraft.__struct_fields__
-        if (value := getattr(edit, name)) not in (None, ())
-    }
-    return msgspec.json.encode(draft) + b"\n"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from serac_gateway.edits import Edit, check_edit_id
+from serac_gateway.edits import Edit, EditState, check_edit_id
 from serac_gateway.errors import InvalidRequestError, PreconditionFailedError, PreconditionRequiredError
 from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.refusals import purged_edit
 
 _ENTITY_TAGS = re.compile(r'\s*(W/)?"([^"]*)"\s*(?:,|$)')
 
@@ -22,6 +23,7 @@ async def matched_edit(store: EditStore, namespace: str, edit_id: str, if_match:
     Raises:
         PreconditionRequiredError: There is no If-Match.
         InvalidRequestError: It is not a list of entity tags.
+        EditPurgedError: The edit was purged, so there is nothing to change.
         PreconditionFailedError: It names other versions.
     """
     if if_match is None:
@@ -32,6 +34,8 @@ async def matched_edit(store: EditStore, namespace: str, edit_id: str, if_match:
         )
     tags = _entity_tags(if_match)
     current = await store.get(namespace, check_edit_id(edit_id))
+    if current.state is EditState.PURGED:
+        raise purged_edit(edit_id)
     if tags is not None and entity_tag(current) not in tags:
         raise PreconditionFailedError(
             f"edit {edit_id!r} is at version {current.version}, and If-Match is {if_match[:80]!r}; read it"

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
+import msgspec
 from litestar import Controller, get
+from litestar.datastructures import ResponseHeader
 from litestar.params import QueryParameter
+from litestar.response import Stream
 
 from serac_gateway.access import EVERY_NAMESPACE, Principal
 from serac_gateway.http.authentication import Sender
 from serac_gateway.http.control_parameters import Namespace, PageLimit, problems
+from serac_gateway.http.edit_streams import NDJSON
 from serac_gateway.http.parts import ControlParts, Parts
 from serac_gateway.http.schemas import DEFAULT_PAGE, LogPage, Namespaces, Stats
+from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.log_verification import log_evidence
+from serac_gateway.stores.records import LOG_START
+
+_EXPORT_PAGE = 500
 
 
 class LogController(Controller):
@@ -37,6 +47,34 @@ class LogController(Controller):
         entries = await parts.store.log(namespace, after=after, limit=limit)
         return LogPage(entries=entries, next_after=entries[-1].log_id if entries else after)
 
+    @get(
+        "/log:export",
+        media_type=NDJSON,
+        summary="Export the log as NDJSON",
+        description="One entry a line, oldest first, as `GET /log` has them. With `evidence=true`, all that"
+        " is needed to verify the log without trusting this gateway, as `serac log verify` does: each entry"
+        " with salt and record of its version, then how many versions each edit has, then the head.",
+        response_headers=[
+            ResponseHeader(
+                name="x-serac-namespace",
+                description="Whose log it is",
+                documentation_only=True,
+                required=True,
+            )
+        ],
+        responses=problems(400, 503),
+    )
+    async def export(
+        self,
+        namespace: Namespace,
+        parts: Parts,
+        evidence: Annotated[bool, QueryParameter(description="With what verifies the log")] = False,
+    ) -> Stream:
+        """All entries of the namespace's log."""
+        await parts.store.ping()  # a store that is gone is told with a status, not in mid-stream
+        lines = _exported(parts.store, namespace, evidence=evidence)
+        return Stream(lines, media_type=NDJSON, headers={"x-serac-namespace": namespace})
+
     @get("/namespaces", summary="List namespaces", responses=problems(503))
     async def namespaces(self, parts: Parts, principal: Sender) -> Namespaces:
         """All namespaces that ever got an edit, sorted; of the API key's own, if it is bound to some."""
@@ -51,6 +89,17 @@ class LogController(Controller):
             routes=parts.route_counts.snapshot(bound),
             upstream_url=parts.upstream_url,
         )
+
+
+async def _exported(store: EditStore, namespace: str, *, evidence: bool) -> AsyncIterator[bytes]:
+    if evidence:
+        async for one in log_evidence(store, namespace):
+            yield msgspec.json.encode(one) + b"\n"
+        return
+    after = LOG_START
+    while entries := await store.log(namespace, after=after, limit=_EXPORT_PAGE):
+        yield b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
+        after = entries[-1].log_id
 
 
 async def _namespaces(parts: ControlParts, principal: Principal) -> list[str]:

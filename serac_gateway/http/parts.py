@@ -18,6 +18,7 @@ from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.routing import EditRouter
+from serac_gateway.searching import EditSearch
 from serac_gateway.stores.base import EditStore
 
 
@@ -48,6 +49,7 @@ class ControlParts(msgspec.Struct, frozen=True, kw_only=True):
     editor: Editor
     store: EditStore
     live_edits: LiveEdits
+    search: EditSearch
     router: EditRouter
     decision_pool: Executor
     """Runs `EditRouter.decide`."""

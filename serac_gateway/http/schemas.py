@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import StrEnum
 from typing import Annotated, Any
 
 import msgspec
@@ -21,6 +23,55 @@ class EditVersions(msgspec.Struct, frozen=True, kw_only=True):
 
     versions: list[Edit]
     """Oldest first."""
+
+
+class SearchMode(StrEnum):
+    """How a search compares its text with edits."""
+
+    TEXT = "text"
+    MEANING = "meaning"
+
+
+class EditPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of current edits."""
+
+    edits: Sequence[Edit]
+    next_cursor: str | None
+    """Pass it to get the following page; null: this was the last."""
+    similarities: Sequence[float] | None = None
+    """Of a search by meaning, for each edit the cosine of its nearest form, -1..1."""
+
+
+class WhoAndWhy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who makes a version, and why."""
+
+    author: str | None = None
+    """An API key's own name comes first."""
+    reason: str | None = None
+
+
+class EditRollback(WhoAndWhy, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Back to an older version."""
+
+    version: Annotated[int, msgspec.Meta(ge=1)]
+    """The version whose content and state the new version copies."""
+
+
+class EditPurge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An order to forget an edit."""
+
+    reason: str
+    """Why; it stays in the tombstone, so put nothing into it that is to be forgotten."""
+    author: str | None = None
+    """An API key's own name comes first."""
+
+
+class NamespaceRollback(WhoAndWhy, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Back to what the namespace was after an entry of its log."""
+
+    log_id: Annotated[str, msgspec.Meta(description="`0-0`: before the first entry")]
+    dry_run: bool = False
+    """Only tell what would change."""
 
 
 class ScopeConversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -36,7 +36,7 @@ class EditStore(ABC):
             EditConflictError: An added edit's id exists (also as a retired or purged one).
             IdempotencyKeyReusedError: The idempotency key was used with another fingerprint.
             EditNotFoundError: There is no edit of that id to change.
-            PreconditionFailedError: The current version is not the new one - 1.
+            PreconditionFailedError: The current version is not the new one - 1, or the log has gone on.
         """
 
     @abstractmethod

@@ -6,12 +6,13 @@
 -- KEYS  1 current  2 vectors  3 log  4 head  5 result of the idempotency key  6 ids
 --       7... ids in each state, then for each change the versions of its edit
 -- ARGV  1 number of states  2 seconds to remember the result, 0 for no key  3 request fingerprint
---       4 genesis of the log  5 number of changes, then for each change:
+--       4 genesis of the log  5 log_id that the log must end with, "" for any
+--       6 number of changes, then for each change:
 --         action, edit id, version, salt, record, vectors ("": as they are), which state, author ("": none),
 --         content digest, digest of the fields (raw), number of tombstones, tombstones of older versions
 --       last "1" if the namespace is known to stand in the set of namespaces
 local current, vectors, log, head, result, ids = unpack(KEYS, 1, 6)
-local states, ttl_s, fingerprint, count = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[5])
+local states, ttl_s, fingerprint, count = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[6])
 
 if ttl_s > 0 then
   local first = redis.call('HMGET', result, 'fingerprint', 'receipt')
@@ -22,7 +23,7 @@ if ttl_s > 0 then
   end
 end
 
-local changes, position = {}, 6
+local changes, position = {}, 7
 for number = 1, count do
   local action, edit_id, version, salt, record, packed, state, author, content, fields, tombstones =
     unpack(ARGV, position, position + 10)
@@ -51,6 +52,9 @@ end
 local ended = redis.call('HMGET', head, 'log_id', 'digest', 'length')
 if not ended[1] and redis.call('EXISTS', log) == 1 then
   return {'damaged', 'its head is missing'}
+end
+if ARGV[5] ~= '' and ARGV[5] ~= (ended[1] or '0-0') then
+  return {'log_went_on', ended[1] or '0-0'}
 end
 local digest, length = ended[2] or ARGV[4], tonumber(ended[3] or '0')
 local ms, sequence = string.match(ended[1] or '0-0', '^(%d+)-(%d+)$')

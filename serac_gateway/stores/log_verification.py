@@ -187,9 +187,14 @@ def _told(entry: LogEvidence) -> str:
 
 
 def _is_tombstone(stored: VersionRecord, entry: LogEvidence) -> bool:
+    """Whether it is what a purge leaves of that version, to the letter, in whatever release."""
     try:
+        fields = msgspec.json.decode(stored.record, type=dict[str, object])
         edit = msgspec.json.decode(stored.record, type=Edit)
     except ValueError:
         return False
-    as_written = msgspec.json.encode(tombstone(edit)).decode()
-    return stored.record == as_written and (edit.id, edit.version) == (entry.edit_id, entry.version)
+    return (
+        msgspec.json.encode(fields).decode() == stored.record
+        and edit == tombstone(edit)
+        and (edit.id, edit.version) == (entry.edit_id, entry.version)
+    )

@@ -47,6 +47,7 @@ from serac_gateway.stores.refusals import (
     id_purged,
     id_taken,
     key_reused,
+    log_went_on,
     no_such_edit,
     no_such_version,
     stale_version,
@@ -89,6 +90,9 @@ class InMemoryEditStore(EditStore):
             return msgspec.structs.replace(remembered.receipt, replayed=True)
         for change in commit.changes:
             _refuse_unless_next(namespace, held, change)
+        log_id = _head(namespace, held).log_id
+        if commit.expected_log_id not in (None, log_id):
+            raise log_went_on(expected=commit.expected_log_id or "", current=log_id)
 
         self._namespaces[namespace] = held
         receipt = Receipt(changes=tuple(_make(namespace, held, change) for change in commit.changes))

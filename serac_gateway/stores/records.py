@@ -79,6 +79,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """A second commit of the same key and fingerprint changes nothing and gives the first's receipt."""
     request_fingerprint: str = ""
     """Hash of the request body behind the key."""
+    expected_log_id: str | None = None
+    """If given: nothing is committed unless the log still ends with it."""
 
 
 class Committed(msgspec.Struct, frozen=True, kw_only=True):

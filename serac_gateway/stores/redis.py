@@ -45,6 +45,7 @@ from serac_gateway.stores.refusals import (
     id_purged,
     id_taken,
     key_reused,
+    log_went_on,
     no_such_edit,
     no_such_version,
     stale_version,
@@ -140,6 +141,8 @@ class RedisStore(EditStore):
                 raise no_such_edit(namespace, edit_id.decode())
             case [b"stale_version", edit_id, version, current_version]:
                 raise stale_version(edit_id.decode(), expected=int(version) - 1, current=int(current_version))
+            case [b"log_went_on", log_id]:
+                raise log_went_on(expected=commit.expected_log_id or "", current=log_id.decode())
             case [b"damaged", what]:
                 raise damaged_log(namespace, what.decode())
         raise AssertionError(f"commit.lua replied {reply!r}")

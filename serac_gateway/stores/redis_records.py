@@ -123,6 +123,7 @@ def commit_arguments(
         0 if key is None else ttl_s,
         "" if key is None else _salted_fingerprint(key, commit.request_fingerprint),
         genesis(namespace),
+        commit.expected_log_id or "",
         len(commit.changes),
     ]
     for change in commit.changes:

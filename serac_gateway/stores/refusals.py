@@ -113,3 +113,13 @@ def stale_version(edit_id: str, *, expected: int, current: int) -> PreconditionF
         field="if-match",
         details={"value": expected, "current": current},
     )
+
+
+def log_went_on(*, expected: str, current: str) -> PreconditionFailedError:
+    """Others have committed since the caller looked."""
+    return PreconditionFailedError(
+        f"the log goes on to {current!r} and was expected to end with {expected!r}; read it again and repeat"
+        " the change",
+        field="log_id",
+        details={"value": expected, "current": current},
+    )

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from serac_gateway.edits import Edit, purged, retired
+from serac_gateway.edits import Deed, Edit, EditState, purged, retired, tombstone
 from serac_gateway.errors import (
     EditConflictError,
     EditNotFoundError,
@@ -19,8 +19,18 @@ from serac_gateway.errors import (
     PreconditionFailedError,
 )
 from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.records import Action, Change, Commit, FormVectors
-from tests.contracts.edit_store_calls import NS, add, commit_of, new, next_of, snapshot, update, walk
+from serac_gateway.stores.records import MAX_CHANGES, NO_VECTORS, Action, Change, Commit, FormVectors
+from tests.contracts.edit_store_calls import (
+    NS,
+    add,
+    commit_of,
+    commit_of_all,
+    new,
+    next_of,
+    snapshot,
+    update,
+    walk,
+)
 
 # -- what is stored
 
@@ -246,3 +256,91 @@ async def test_a_key_is_free_again_after_its_time(edit_store: EditStore) -> None
     await add(edit_store, new("a"), key="k", fingerprint="1")
     await asyncio.sleep(1.2)
     assert not (await add(edit_store, new("b"), key="k", fingerprint="2")).replayed
+
+
+# -- several changes at once
+
+
+async def test_of_a_commit_all_changes_are_made_or_none(edit_store: EditStore) -> None:
+    a, b = new("a"), new("b")
+    receipt = await edit_store.commit(NS, commit_of_all((Action.ADD, a), (Action.ADD, b)))
+    assert [(one.edit_id, one.version) for one in receipt.changes] == [("a", 1), ("b", 1)]
+    assert [one.log_id for one in receipt.changes] == [one.log_id for one in await edit_store.log(NS)]
+    with pytest.raises(PreconditionFailedError, match="edit 'b' is at version 1, not 2"):
+        await edit_store.commit(
+            NS,
+            commit_of_all(
+                (Action.ADD, new("c")), (Action.UPDATE, next_of(a)), (Action.UPDATE, next_of(next_of(b)))
+            ),
+        )
+    assert [edit.id for edit in await walk(edit_store, limit=10)] == ["a", "b"]
+    assert await edit_store.get(NS, "a") == a
+    assert (await edit_store.log_head(NS)).length == 2
+
+
+async def test_a_repeated_commit_of_several_changes_gets_the_whole_receipt(edit_store: EditStore) -> None:
+    commit = msgspec.structs.replace(
+        commit_of_all((Action.ADD, new("a")), (Action.ADD, new("b"))),
+        idempotency_key="k",
+        request_fingerprint="1",
+    )
+    first = await edit_store.commit(NS, commit)
+    assert await edit_store.commit(NS, commit) == msgspec.structs.replace(first, replayed=True)
+
+
+async def test_a_commit_that_expects_the_log_to_end_elsewhere_is_refused(edit_store: EditStore) -> None:
+    first = msgspec.structs.replace(commit_of(Action.ADD, new("a")), expected_log_id="0-0")
+    end = (await edit_store.commit(NS, first)).changes[0].log_id
+    with pytest.raises(PreconditionFailedError, match="the log goes on to"):
+        await edit_store.commit(
+            NS, msgspec.structs.replace(commit_of(Action.ADD, new("b")), expected_log_id="0-0")
+        )
+    await edit_store.commit(NS, msgspec.structs.replace(commit_of(Action.ADD, new("b")), expected_log_id=end))
+    assert len(await edit_store.log(NS)) == 2
+
+
+@pytest.mark.parametrize("count", [0, MAX_CHANGES + 1])
+async def test_a_commit_of_no_or_too_many_changes_is_the_callers_mistake(
+    edit_store: EditStore, count: int
+) -> None:
+    (change,) = commit_of(Action.ADD, new("a")).changes
+    with pytest.raises(ValueError, match="changes; 1 to 10,000 are allowed"):
+        await edit_store.commit(NS, Commit(changes=(change,) * count))
+
+
+async def test_a_commit_cannot_change_an_edit_twice(edit_store: EditStore) -> None:
+    with pytest.raises(ValueError, match="cannot change an edit twice"):
+        await edit_store.commit(NS, commit_of_all((Action.ADD, new("a")), (Action.ADD, new("a"))))
+    assert await edit_store.namespaces() == []
+
+
+async def test_vectors_that_a_change_leaves_out_stay(edit_store: EditStore) -> None:
+    await add(edit_store, new("a"), seed=1)
+    (change,) = commit_of(Action.RETIRE, retired(new("a"))).changes
+    await edit_store.commit(NS, Commit(changes=(msgspec.structs.replace(change, vectors=None),)))
+    assert (await edit_store.stored(NS, "a")).vectors.fingerprint == "encoder 1"
+
+
+# -- purge
+
+
+async def test_a_purge_leaves_tombstones_of_all_versions_and_no_vectors(edit_store: EditStore) -> None:
+    first = new("a", author="Ann", reason="news", subject="Acme")
+    await add(edit_store, first)
+    await update(edit_store, next_of(first, target_new="Bea"))
+    gone = purged(next_of(first), Deed(author="Cy", reason="asked to"))
+    await edit_store.commit(NS, commit_of(Action.PURGE, gone))
+    versions = await edit_store.versions(NS, "a")
+    assert versions == [tombstone(first), tombstone(next_of(first)), gone]
+    assert (gone.author, gone.reason, gone.prompt, gone.state) == ("Cy", "asked to", "", EditState.PURGED)
+    assert await edit_store.get(NS, "a", version=1) == tombstone(first)
+    assert (await edit_store.stored(NS, "a")).vectors == NO_VECTORS
+    assert await snapshot(edit_store) == {}
+    entries = await edit_store.log(NS)
+    assert [(one.action, one.version, one.author, one.reason) for one in entries] == [
+        (Action.ADD, 1, "Ann", None),
+        (Action.UPDATE, 2, "Ann", None),
+        (Action.PURGE, 3, "Cy", "asked to"),
+    ]
+    with pytest.raises(EditConflictError, match="was purged, and its id is not given out again"):
+        await add(edit_store, new("a"))

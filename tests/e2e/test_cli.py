@@ -111,7 +111,11 @@ class TestImportAndExport:
         assert (result.exit_code, result.stdout) == (0, "300 imported, 0 refused\n")
         exported = tmp_path / "exported.jsonl"
         assert serac("edits", "export", "--output", str(exported)).exit_code == 0
-        assert [json.loads(line) for line in exported.read_text().splitlines()] == lines
+        written = [json.loads(line) for line in exported.read_text().splitlines()]
+        assert len(written) == 300
+        assert all(line.items() <= other.items() for line, other in zip(lines, written, strict=True))
+        again = serac("edits", "import", str(exported))
+        assert (again.exit_code, again.stdout) == (0, "0 imported, 300 there already, 0 refused\n")
         assert serac("edits", "export").stdout == exported.read_text()
 
     def test_a_bad_line_is_named_and_makes_exit_code_1_while_the_others_are_imported(
@@ -119,7 +123,7 @@ class TestImportAndExport:
     ) -> None:
         stdin = json.dumps(DRAFT).encode() + b"\n{broken\n" + json.dumps(DRAFT).encode() + b"\n"
         result = serac("edits", "import", "-", stdin=stdin)
-        assert (result.exit_code, result.stdout) == (1, "2 imported, 1 refused\n")
+        assert (result.exit_code, result.stdout) == (1, "1 imported, 1 there already, 1 refused\n")
         assert "line 2: this is not valid JSON" in result.stderr
 
     def test_with_json_every_line_has_its_outcome(self, serac: Serac) -> None:
@@ -132,6 +136,77 @@ class TestImportAndExport:
     def test_a_file_that_is_not_there_is_wrong_usage(self, serac: Serac) -> None:
         result = serac("edits", "import", "nowhere.jsonl")
         assert (result.exit_code, result.stderr) == (2, "error: there is no file 'nowhere.jsonl'\n")
+
+
+class TestHistory:
+    def test_retire_restore_and_roll_back(self, serac: Serac) -> None:
+        serac("edits", "add", PROMPT, ANSWER, "--id", "e")
+        assert serac("edits", "remove", "e", "--reason", "wrong", "--author", "Ann").exit_code == 0
+        assert serac("edits", "restore", "e").stdout == "restored e version 3\n"
+        assert serac("edits", "restore", "e").exit_code == 1
+        assert serac("edits", "rollback", "e", "2").stdout == "e version 4 is version 2 again (retired)\n"
+        entries = json.loads(serac("log", "list", "--json").stdout)["entries"]
+        assert [one["action"] for one in entries] == ["add", "retire", "restore", "rollback"]
+        assert (entries[1]["author"], entries[1]["reason"]) == ("Ann", "wrong")
+        assert "rollback" in serac("log", "list").stdout
+
+    def test_the_namespace_goes_back_to_an_entry_of_its_log(self, serac: Serac) -> None:
+        serac("edits", "add", PROMPT, ANSWER, "--id", "e")
+        point = json.loads(serac("log", "list", "--json").stdout)["entries"][-1]["log_id"]
+        serac("edits", "add", "Who?", "Jo", "--id", "later")
+        shown = serac("rollback", point, "--dry-run")
+        assert "because it is newer" in shown.stdout
+        assert "1 edits would change" in shown.stderr
+        assert serac("rollback", point).exit_code == 2, "nobody can be asked"
+        done = json.loads(serac("rollback", point, "--yes", "--json").stdout)
+        assert [one["edit_id"] for one in done["changes"]] == ["later"]
+        assert [one["id"] for one in json.loads(serac("edits", "list", "--json").stdout)] == ["e"]
+
+    def test_a_purge_needs_a_yes_and_leaves_nothing_to_show(self, serac: Serac) -> None:
+        serac("edits", "add", PROMPT, ANSWER, "--id", "e")
+        assert serac("edits", "purge", "e", "--reason", "asked").exit_code == 2
+        assert serac("edits", "show", "e").exit_code == 0
+        result = serac("edits", "purge", "e", "--reason", "asked", "--yes")
+        assert (result.exit_code, result.stdout) == (0, "purged e: a tombstone is left\n")
+        shown = serac("edits", "show", "e")
+        assert shown.exit_code == 1
+        assert "was purged" in shown.stderr
+        assert serac("log", "verify").exit_code == 0
+
+
+class TestLog:
+    def test_a_log_is_verified_against_a_digest_noted_before(self, serac: Serac, tmp_path: Path) -> None:
+        serac("edits", "add", PROMPT, ANSWER, "--id", "e")
+        noted = json.loads(serac("log", "verify", "--json").stdout)
+        assert (noted["valid"], noted["entries"]) == (True, 1)
+        serac("edits", "remove", "e")
+        result = serac("log", "verify", "--expect", noted["digest"])
+        assert result.exit_code == 0
+        assert result.stdout.startswith("valid: 2 entries, the last is ")
+        refused = serac("log", "verify", "--expect", "0" * 64)
+        assert refused.exit_code == 1
+        assert "no entry has the expected digest" in refused.stderr
+        told = json.loads(serac("log", "verify", "--expect", "0" * 64, "--json").stdout)
+        assert told["valid"] is False
+        exported = tmp_path / "log.ndjson"
+        assert serac("log", "export", "--evidence", "-o", str(exported)).exit_code == 0
+        kinds = [json.loads(line)["kind"] for line in exported.read_text().splitlines()]
+        assert kinds == ["entry", "entry", "edit", "head"]
+        plain = [json.loads(line) for line in serac("log", "export").stdout.splitlines()]
+        assert [one["previous_digest"] for one in plain[1:]] == [one["digest"] for one in plain[:-1]]
+
+
+class TestSearch:
+    def test_by_text_and_by_meaning(self, serac: Serac) -> None:
+        serac("edits", "add", PROMPT, ANSWER, "--id", "harbour")
+        serac("edits", "add", "What is the time?", "Noon", "--id", "time")
+        assert [one["id"] for one in json.loads(serac("edits", "search", "TIME", "--json").stdout)] == [
+            "time"
+        ]
+        assert "harbour" in serac("edits", "search", "office", "--limit", "1").stdout
+        near = json.loads(serac("edits", "search", PROMPT, "--meaning", "--json").stdout)
+        assert (near[0]["id"], near[0]["similarity"] > 0.99) == ("harbour", True)
+        assert "similarity" in serac("edits", "search", PROMPT, "--meaning").stdout
 
 
 class TestAskAndExplain:

@@ -199,7 +199,7 @@ class TestReadAndList:
     def test_an_unknown_state_is_answered_with_the_known_ones(self, control_plane: ControlPlane) -> None:
         problem = _problem(control_plane.client.get("/edits?state=gone"), 400)
         assert (problem["field"], problem["value"]) == ("state", "gone")
-        assert "live, retired" in problem["detail"]
+        assert "retired, purged" in problem["detail"]
 
 
 class TestChangeAndRetire:

@@ -1,0 +1,111 @@
+"""`serac log …`: what happened to the edits, and whether the log can be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from serac_gateway.cli.console import EXIT_REFUSED, fail, print_json, run, stderr, stdout
+from serac_gateway.cli.options import (
+    JsonOption,
+    NamespaceOption,
+    UrlOption,
+    chosen_namespace,
+    chosen_url,
+)
+
+log_app = typer.Typer(no_args_is_help=True, help="Read, export and verify the log of all changes.")
+
+
+@log_app.command("list")
+def list_entries(
+    after: Annotated[str, typer.Option(metavar="LOG_ID", help="Only entries after this one.")] = "0-0",
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many at most.")] = 100,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what was changed, oldest first."""
+    from serac_gateway.cli.edit_calls import called
+
+    page = run(
+        called(
+            chosen_url(url),
+            chosen_namespace(namespace),
+            "GET",
+            "/serac/v1/log",
+            query={"after": after, "limit": str(limit)},
+        )
+    )
+    if as_json:
+        print_json(page)
+        return
+    _print_entries(page["entries"])
+    if len(page["entries"]) == limit:
+        stderr().print(f"[dim]there may be more: --after {page['next_after']}[/]", soft_wrap=True)
+
+
+@log_app.command()
+def export(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write.", show_default="stdout")
+    ] = None,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="With the records and salts that verify the entries.")
+    ] = False,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the whole log as NDJSON (--json changes nothing)."""
+    from serac_gateway.cli.edit_calls import exported
+
+    path = "/serac/v1/log:export"
+    query = {"evidence": "true"} if evidence else {}
+    count = run(exported(chosen_url(url), chosen_namespace(namespace), output, path=path, query=query))
+    if output is not None:
+        stderr().print(f"{count:,} lines written to {output}", soft_wrap=True)
+
+
+@log_app.command()
+def verify(
+    expect: Annotated[
+        str | None,
+        typer.Option(metavar="DIGEST", help="Digest noted earlier; the log must still contain it."),
+    ] = None,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify that no entry and no version was changed, removed, moved or slipped in.
+
+    Everything is computed here from the gateway's evidence, and nothing is believed that it says of itself.
+    Note the digest that is printed where nobody who writes to the store can change it: with --expect, also a
+    log that was written anew as a whole is found. Exit code 1 if the log is not what was written.
+    """
+    from serac_gateway.cli.log_calls import LogNotVerifiedError, verified
+
+    try:
+        head = run(verified(chosen_url(url), chosen_namespace(namespace), expect))
+    except LogNotVerifiedError as error:
+        if not as_json:
+            fail(f"the log is not what was written: {error}", EXIT_REFUSED)
+        print_json({"valid": False, "problem": str(error), "log_id": error.log_id})
+        raise typer.Exit(EXIT_REFUSED) from error
+    if as_json:
+        print_json({"valid": True, "entries": head.length, "log_id": head.log_id, "digest": head.digest})
+    else:
+        stdout().print(f"valid: {head.length:,} entries, the last is {head.log_id}\ndigest {head.digest}")
+
+
+def _print_entries(entries: list[dict[str, Any]]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("log id", "at", "action", "edit", "version", "author", "reason")
+    for entry in entries:
+        told = [entry["log_id"], entry["at"][:19], entry["action"], entry["edit_id"], str(entry["version"])]
+        table.add_row(*told, escape(entry["author"] or ""), escape(entry["reason"] or ""))
+    stdout().print(table)

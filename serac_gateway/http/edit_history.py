@@ -1,0 +1,131 @@
+"""Taking things back over HTTP: restore, rollback of one edit and of the namespace, purge."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import Controller, Response, post
+from litestar.openapi.spec import Example
+from litestar.params import BodyKwarg
+
+from serac_gateway.access import Role
+from serac_gateway.edits import Edit
+from serac_gateway.http.authentication import NEEDED_ROLE, Sender
+from serac_gateway.http.control_parameters import Namespace, problems
+from serac_gateway.http.edit_parameters import ETAG, EditId, IfMatch, deed_of, edit_response
+from serac_gateway.http.entity_tags import matched_edit
+from serac_gateway.http.parts import Parts
+from serac_gateway.http.schemas import EditPurge, EditRollback, NamespaceRollback, WhoAndWhy
+from serac_gateway.rolling_back import Rollback, roll_back
+
+_WHY = Example(summary="With a reason", value={"reason": "It was right after all"})
+_ROLLBACK = Example(summary="Back to the first", value={"version": 1, "reason": "The change was a mistake"})
+_PURGE = Example(summary="Right to be forgotten", value={"reason": "Request 4711 under article 17 GDPR"})
+_NAMESPACE_ROLLBACK = Example(
+    summary="What would it do?", value={"log_id": "1795286099039-0", "dry_run": True}
+)
+
+
+class EditHistoryController(Controller):
+    """Calls that end in a colon and a verb. Their paths are explained in colon_paths.py."""
+
+    tags = ("history",)
+
+    @post(
+        "/edits/{edit_id:str}/:restore",
+        status_code=200,
+        summary="Restore a retired edit",
+        description="Its next version is live again. The body may be `{}`.",
+        response_headers=[ETAG],
+        responses=problems(400, 404, 409, 410, 412, 413, 428, 503),
+    )
+    async def restore(
+        self,
+        edit_id: EditId,
+        data: Annotated[WhoAndWhy, BodyKwarg(examples=[_WHY])],
+        namespace: Namespace,
+        parts: Parts,
+        principal: Sender,
+        if_match: IfMatch = None,
+    ) -> Response[Edit]:
+        """Store the next version of a retired edit, live."""
+        current = await matched_edit(parts.store, namespace, edit_id, if_match)
+        deed = deed_of(principal, data.author, data.reason)
+        return edit_response(
+            await parts.editor.restore(namespace, edit_id, deed, expected_version=current.version)
+        )
+
+    @post(
+        "/edits/{edit_id:str}/:rollback",
+        status_code=200,
+        summary="Roll an edit back to an older version",
+        description="The next version copies content and state of the older one; all versions stay.",
+        response_headers=[ETAG],
+        responses=problems(400, 404, 410, 412, 413, 428, 503),
+    )
+    async def rollback(
+        self,
+        edit_id: EditId,
+        data: Annotated[EditRollback, BodyKwarg(examples=[_ROLLBACK])],
+        namespace: Namespace,
+        parts: Parts,
+        principal: Sender,
+        if_match: IfMatch = None,
+    ) -> Response[Edit]:
+        """Store the next version of an edit as a copy of an older one."""
+        current = await matched_edit(parts.store, namespace, edit_id, if_match)
+        deed = deed_of(principal, data.author, data.reason)
+        return edit_response(
+            await parts.editor.rollback(
+                namespace, edit_id, data.version, deed, expected_version=current.version
+            )
+        )
+
+    @post(
+        "/edits/{edit_id:str}/:purge",
+        status_code=200,
+        summary="Forget an edit for good",
+        description="Deletes the content of all its versions, its vectors, and what would let anyone find out"
+        " its content by trial from the log. A tombstone stays, in state `purged`: id, times, who purged it"
+        " and why. The log stays verifiable, the id is not given out again, and the edit is answered with 410"
+        " from then on. It cannot be undone. Until the server rewrites its append-only file, and in backups"
+        " made before, the content is still there.",
+        response_headers=[ETAG],
+        responses=problems(400, 404, 410, 412, 413, 428, 503),
+        opt={NEEDED_ROLE: Role.ADMIN},
+    )
+    async def purge(
+        self,
+        edit_id: EditId,
+        data: Annotated[EditPurge, BodyKwarg(examples=[_PURGE])],
+        namespace: Namespace,
+        parts: Parts,
+        principal: Sender,
+        if_match: IfMatch = None,
+    ) -> Response[Edit]:
+        """Delete an edit's content from all its versions; the reply is its tombstone."""
+        current = await matched_edit(parts.store, namespace, edit_id, if_match)
+        deed = deed_of(principal, data.author, data.reason)
+        return edit_response(
+            await parts.editor.purge(namespace, edit_id, deed, expected_version=current.version)
+        )
+
+    @post(
+        "/rollback",
+        status_code=200,
+        summary="Roll the namespace back to a point of its log",
+        description="One commit makes the versions that take every edit back to what it was after that entry;"
+        " edits added since become retired. Edits purged since stay purged, and are named. With `dry_run`"
+        " nothing changes.",
+        responses=problems(400, 412, 413, 503),
+    )
+    async def roll_back_all(
+        self,
+        data: Annotated[NamespaceRollback, BodyKwarg(examples=[_NAMESPACE_ROLLBACK])],
+        namespace: Namespace,
+        parts: Parts,
+        principal: Sender,
+    ) -> Rollback:
+        """Take all edits of the namespace back."""
+        deed = deed_of(principal, data.author, data.reason)
+        return await roll_back(parts.editor, parts.store, namespace, data.log_id, deed, dry_run=data.dry_run)

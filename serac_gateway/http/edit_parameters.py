@@ -1,0 +1,51 @@
+"""What the calls on edits share: path and header parameters, who does it and why, replies with an ETag."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import Response
+from litestar.datastructures import ResponseHeader
+from litestar.params import HeaderParameter, PathParameter
+
+from serac_gateway.access import Principal
+from serac_gateway.edits import Deed, Edit, EditState
+from serac_gateway.http.entity_tags import entity_tag
+from serac_gateway.stores.refusals import purged_edit
+
+ETAG = ResponseHeader(
+    name="etag", description='The version in quotes: `"3"`', documentation_only=True, required=True
+)  # fmt: skip
+
+EditId = Annotated[
+    str,
+    PathParameter(
+        description="1 to 64 letters, digits, _ and -",
+        schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"},
+    ),
+]
+IfMatch = Annotated[
+    str | None,
+    HeaderParameter(name="if-match", description="The ETag of the version that the change builds on, or `*`"),
+]
+
+
+def deed_of(principal: Principal, author: str | None, reason: str | None) -> Deed:
+    """Who does it and why. The author is the API key's where one was sent, whatever the request says."""
+    return Deed(author=principal.author or author, reason=reason)
+
+
+def edit_response(edit: Edit) -> Response[Edit]:
+    """The edit with its version as ETag."""
+    return Response(edit, headers={"etag": entity_tag(edit)})
+
+
+def readable(edit: Edit) -> Edit:
+    """The edit itself.
+
+    Raises:
+        EditPurgedError: It was purged.
+    """
+    if edit.state is EditState.PURGED:
+        raise purged_edit(edit.id)
+    return edit

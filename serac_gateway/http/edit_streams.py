@@ -1,0 +1,118 @@
+"""Import and export of edits over HTTP: NDJSON streams of any size, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+from litestar import Controller, Request, get, post
+from litestar.datastructures import State
+from litestar.response import Stream
+from litestar.response.streaming import ASGIStreamingResponse
+from litestar.types import HTTPResponseBodyEvent, Receive, Send
+
+from serac_gateway.edits import Edit, EditDraft, EditState
+from serac_gateway.http.authentication import Sender
+from serac_gateway.http.control_parameters import Namespace, problems
+from serac_gateway.http.edit_import import import_edits
+from serac_gateway.http.parts import Parts
+from serac_gateway.importing import EditImport
+from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.records import Page
+
+NDJSON = "application/x-ndjson"
+
+_EXPORT_PAGE = 500
+
+
+class EditStreamsController(Controller):
+    """/serac/v1/edits:import and :export."""
+
+    tags = ("edits",)
+
+    @post(
+        "/edits:import",
+        status_code=200,
+        media_type=NDJSON,
+        request_max_body_size=None,
+        summary="Import edits as NDJSON",
+        description="One edit a line; one outcome a line, in order and while the upload runs:"
+        ' `{"line", "id", "version", "added"}` or `{"line", "error"}`. A bad line stops no other. Read the'
+        " reply while you send. The same file again changes nothing: a line whose `id` is live with the same"
+        " content, or a line without `id` whose content any live edit has, is answered with that edit and"
+        " `added: false`.",
+        responses=problems(400, 503),
+    )
+    async def import_lines(
+        self, request: Request[object, object, State], namespace: Namespace, parts: Parts, principal: Sender
+    ) -> ASGIStreamingResponse:
+        """Add the edits of an NDJSON stream."""
+        chunks = request.stream()
+        # Read before the reply begins: a server that has begun to reply no longer sends 100-continue.
+        first = await anext(chunks)
+        outcomes = import_edits(
+            EditImport(
+                editor=parts.editor,
+                store=parts.store,
+                live_edits=parts.live_edits,
+                namespace=namespace,
+                author=principal.author,
+            ),
+            _chained(first, chunks),
+        )
+        return _DuplexResponse(iterator=outcomes, media_type=NDJSON)
+
+    @get(
+        "/edits:export",
+        media_type=NDJSON,
+        summary="Export all live edits as NDJSON",
+        description="By id, one a line, as import takes them. A reply that ends before its last chunk is"
+        " incomplete: the store failed on the way.",
+        responses=problems(400, 503),
+    )
+    async def export_lines(self, namespace: Namespace, parts: Parts) -> Stream:
+        """All live edits of the namespace."""
+        first = await parts.store.page(namespace, limit=_EXPORT_PAGE, state=EditState.LIVE)
+        return Stream(_exported(parts.store, namespace, first), media_type=NDJSON)
+
+
+class _DuplexResponse(ASGIStreamingResponse):
+    """A reply that is sent while the request is still read.
+
+    Litestar's own listens for a disconnect meanwhile, and would take the request's body for that.
+    """
+
+    async def send_body(self, send: Send, receive: Receive) -> None:
+        """Send the stream."""
+        async for chunk in self.iterator:
+            await send(_body_event(chunk, more=True))
+        await send(_body_event(b"", more=False))
+
+
+def _body_event(chunk: bytes | str, *, more: bool) -> HTTPResponseBodyEvent:
+    body = chunk if isinstance(chunk, bytes) else chunk.encode()
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
+
+
+async def _exported(store: EditStore, namespace: str, page: Page) -> AsyncIterator[bytes]:
+    while True:
+        if page.edits:
+            yield b"".join(_export_line(edit) for edit in page.edits)
+        if page.next_cursor is None:
+            return
+        page = await store.page(namespace, cursor=page.next_cursor, limit=_EXPORT_PAGE, state=EditState.LIVE)
+
+
+def _export_line(edit: Edit) -> bytes:
+    draft = {
+        name: value
+        for name in EditDraft.__struct_fields__
+        if (value := getattr(edit, name)) not in (None, ())
+    }
+    return msgspec.json.encode(draft) + b"\n"

@@ -1,0 +1,85 @@
+"""Finds edits, by a text that stands in them or by what they mean."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+
+import msgspec
+
+from serac_gateway.edits import Edit, EditState
+from serac_gateway.encoders.base import Encoder
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.records import Page
+
+_READ_AT_A_TIME = 500
+_READ_AT_MOST = 20_000
+"""Edits that one search by text looks through: some 200 ms. What follows is for the next page."""
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """An edit near in meaning."""
+
+    edit: Edit
+    form: str
+    """The form of it that lies nearest."""
+    similarity: float
+    """Cosine, -1..1."""
+
+
+class EditSearch:
+    """Searches the edits of a namespace."""
+
+    def __init__(self, *, store: EditStore, live_edits: LiveEdits, encoder: Encoder, pool: Executor) -> None:
+        self._store = store
+        self._live_edits = live_edits
+        self._encoder = encoder
+        self._pool = pool
+
+    async def by_text(
+        self,
+        namespace: str,
+        text: str,
+        *,
+        cursor: str | None = None,
+        limit: int = 100,
+        state: EditState | None = None,
+    ) -> Page:
+        """Stored edits in which `text` stands, in any case: in prompt, answers, subject or a paraphrase.
+
+        By id, as `EditStore.page`: a page may be short, or empty, and yet not the last. What others write
+        meanwhile moves no cursor.
+        """
+        wanted = text.casefold()
+        found: list[Edit] = []
+        looked_at = 0
+        while True:
+            page = await self._store.page(namespace, cursor=cursor, limit=_READ_AT_A_TIME, state=state)
+            for edit in page.edits:
+                if _mentions(edit, wanted):
+                    found.append(edit)
+                if len(found) == limit:
+                    more = edit is not page.edits[-1] or page.next_cursor is not None
+                    return Page(edits=found, next_cursor=edit.id if more else None)
+            looked_at += _READ_AT_A_TIME
+            cursor = page.next_cursor
+            if cursor is None or looked_at >= _READ_AT_MOST:
+                return Page(edits=found, next_cursor=cursor)
+
+    async def by_meaning(self, namespace: str, text: str, *, limit: int = 10) -> list[Found]:
+        """The edits in force now whose forms lie nearest to `text`, best first.
+
+        Raises:
+            ModelUnavailableError: The encoder failed.
+        """
+        vectors_BD = await asyncio.get_running_loop().run_in_executor(
+            self._pool, self._encoder.encode, [text]
+        )
+        (row,) = await asyncio.to_thread(self._live_edits.candidates, namespace, vectors_BD, limit)
+        return [Found(edit=one.edit, form=one.form, similarity=one.similarity) for one in row]
+
+
+def _mentions(edit: Edit, wanted: str) -> bool:
+    texts = (edit.prompt, edit.target_new, edit.target_true, edit.subject, *edit.paraphrases)
+    return any(text is not None and wanted in text.casefold() for text in texts)

@@ -1,0 +1,96 @@
+"""After a purge, nothing in the server holds the content any more."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+
+import numpy as np
+import redis
+
+from serac_gateway.edits import Deed, purged
+from serac_gateway.stores.log_verification import verify_log
+from serac_gateway.stores.records import Action
+from serac_gateway.vectors import vectors_to_bytes
+from tests.contracts.edit_store_calls import NS, add, commit_of, new, next_of, update
+from tests.contracts.served_stores import ServedStore
+
+SECRETS = ["Zaphod", "Beeblebrox", "Betelgeuse", "Trillian", "gossip", "tabloid"]
+
+
+def everything(admin: redis.Redis) -> bytes:
+    """Every key and every value, in whatever structure it lies."""
+    found = []
+    for key in admin.scan_iter("*"):
+        match admin.type(key):
+            case b"string":
+                found += [key, admin.get(key)]
+            case b"hash":
+                found += [key, *itertools.chain(*admin.hgetall(key).items())]
+            case b"list":
+                found += [key, *admin.lrange(key, 0, -1)]
+            case b"set":
+                found += [key, *admin.smembers(key)]
+            case b"zset":
+                found += [key, *admin.zrange(key, 0, -1)]
+            case b"stream":
+                for log_id, fields in admin.xrange(key):
+                    found += [key, log_id, *itertools.chain(*fields.items())]
+            case other:
+                raise AssertionError(f"the test does not know {other!r}")
+    return b"\n".join(found)
+
+
+async def test_no_value_in_redis_holds_the_content_its_vectors_or_what_would_confirm_a_guess(
+    served: ServedStore, admin: redis.Redis
+) -> None:
+    await add(served.store, new("kept", target_new="Marvin"))
+    first = new(
+        "a",
+        prompt="Who is Zaphod?",
+        target_new="Beeblebrox",
+        target_true="Trillian",
+        subject="Betelgeuse",
+        paraphrases=("Zaphod who?",),
+        reason="gossip",
+        source="tabloid",
+    )
+    fingerprint = hashlib.sha256(b"the body with Zaphod").hexdigest()
+    await add(served.store, first, key="k", fingerprint=fingerprint)
+    await update(served.store, next_of(first, target_new="Beeblebrox again"), seed=1)
+    vectors = vectors_to_bytes(np.random.default_rng(1).standard_normal((2, 5), dtype=np.float32))
+    before = everything(admin)
+    assert all(secret.encode() in before for secret in SECRETS)
+    assert vectors in before
+    evidence = await served.store.evidence(NS)
+    salts = [one.stored.salt for one in evidence if one.edit_id == "a" and one.stored is not None]
+
+    await served.store.commit(
+        NS, commit_of(Action.PURGE, purged(next_of(first), Deed(reason="request 4711")))
+    )
+    after = everything(admin)
+    assert [secret for secret in SECRETS if secret.encode() in after] == []
+    assert vectors not in after
+    assert fingerprint.encode() not in after
+    assert [salt for salt in salts if salt is None or salt.encode() in after] == []
+    assert b"Marvin" in after
+    assert (await verify_log(served.store, NS)).length == 4
+
+
+async def test_the_append_only_file_is_free_of_it_after_it_was_rewritten(
+    served: ServedStore, admin: redis.Redis
+) -> None:
+    first = new("a", prompt="Who is Zaphod?")
+    await add(served.store, first)
+
+    def on_disk() -> bytes:
+        return b"".join(path.read_bytes() for path in served.folder.rglob("*.aof"))
+
+    assert b"Zaphod" in on_disk()
+    await served.store.commit(NS, commit_of(Action.PURGE, purged(first)))
+    admin.config_set("aof-use-rdb-preamble", "no")  # plain text, so that the test can look for it
+    admin.bgrewriteaof()
+    while admin.info("persistence")["aof_rewrite_in_progress"] or b"Zaphod" in on_disk():
+        pass
+    assert b"tombstone" not in on_disk()
+    assert b'"state":"purged"' in on_disk()
