@@ -32,7 +32,7 @@ class Locked:
         return httpx.request(method, self.url + path, headers=headers, timeout=30, **more)  # type: ignore[arg-type]
 
     def key(self, role: str, *namespaces: str, by: str | None = None, **more: object) -> str:
-        body = {"name": f"{role} of {namespaces}", "role": role, "namespaces": namespaces or None, **more}
+        body = {"name": f"{role} of {namespaces}", "role": role, "namespaces": namespaces or None} | more
         reply = self.call(by or self.admin, "POST", "/serac/v1/keys", json=body)
         assert reply.status_code == 201, reply.text
         return str(reply.json()["text"])

@@ -22,7 +22,7 @@ def locked() -> Iterator[Locked]:
 
 def test_each_role_reaches_its_own_calls_and_no_more(locked: Locked) -> None:
     keys = {role: locked.key(role, "acme") for role in ("chat", "edit", "admin")}
-    reads = ("edits", "edits:export", "log", "stats", "namespaces")
+    reads = ("edits", "edits:export", "log", "log:export", "stats", "namespaces")
     wanted = {f"GET /serac/v1/{name}": "edit" for name in reads}
     wanted |= {"POST /serac/v1/scope": "edit", "GET /serac/v1/keys": "admin"}
     wanted |= {"POST /v1/chat/completions": "chat"}
@@ -37,6 +37,22 @@ def test_each_role_reaches_its_own_calls_and_no_more(locked: Locked) -> None:
             status = locked.call(key, method, path, json=bodies.get(call)).status_code
             assert status == (200 if ranks.index(role) >= ranks.index(needed) else 403), (call, role)
         assert locked.call(None, method, path, json=bodies.get(call)).status_code == 401
+
+
+def test_every_call_of_the_control_plane_is_behind_the_gate(locked: Locked) -> None:
+    """Also those that are yet to be written: the list is the OpenAPI's."""
+    paths = locked.call(None, "GET", "/serac/schema/openapi.json").json()["paths"]
+    calls = [(method, path) for path, methods in paths.items() for method in methods if "/serac/v1" in path]
+    assert len(calls) > 15
+    chat, edit = locked.key("chat", "acme"), locked.key("edit", "umbra")
+    for method, path in calls:
+        target = path.replace("{edit_id}", "mayor").replace("{key_id}", "A" * 12)
+        assert locked.call(None, method, target).status_code == 401, (method, path)
+        assert locked.call(chat, method, target).status_code == 403, (method, path)
+        named = [one["name"] for one in paths[path][method].get("parameters", [])]
+        if "x-serac-namespace" in named and method == "get":
+            other = locked.call(edit, method, target, headers={"x-serac-namespace": "acme"})
+            assert other.status_code == 403, (method, path)
 
 
 def test_a_refusal_is_a_problem_with_its_header(locked: Locked) -> None:
@@ -153,6 +169,42 @@ def test_a_tenant_can_neither_read_nor_change_nor_fire_anothers_edit(locked: Loc
     assert [one["in_scope"] for one in decided] == [True, False]
     assert decided[1]["candidates"] == []
     assert locked.call(umbra, "POST", "/serac/v1/edits", json=EDIT).status_code == 201  # the same id
+
+
+def test_every_version_names_the_key_that_made_it_whatever_the_body_says(locked: Locked) -> None:
+    writer, remover = locked.key("edit", "acme"), locked.key("edit", "acme", name="Jo")
+    wrote, removed = f"edit of ('acme',) (key {writer.split('-')[2]})", f"Jo (key {remover.split('-')[2]})"
+    added = locked.call(writer, "POST", "/serac/v1/edits", json={**EDIT, "author": "the pope"})
+    assert added.json()["author"] == wrote
+    match = {"if-match": "*"}
+    for patch in ({"target_new": "Bart", "author": "the pope"}, {"target_new": "Maggie"}):
+        changed = locked.call(writer, "PATCH", "/serac/v1/edits/mayor", json=patch, headers=match)
+        assert changed.json()["author"] == wrote
+    assert locked.call(remover, "DELETE", "/serac/v1/edits/mayor", headers=match).json()["author"] == removed
+    line = b'{"prompt": "Who?", "target_new": "Ilse", "id": "who", "author": "the pope"}'
+    assert locked.call(writer, "POST", "/serac/v1/edits:import", content=line).status_code == 200
+    assert locked.call(writer, "GET", "/serac/v1/edits/who").json()["author"] == wrote
+    log = locked.call(writer, "GET", "/serac/v1/log").json()["entries"]
+    assert [entry["author"] for entry in log] == [wrote, wrote, wrote, removed, wrote]
+
+
+def test_taking_back_is_for_editors_and_forgetting_for_admins_alone(locked: Locked) -> None:
+    editor, admin = locked.key("edit", "acme"), locked.key("admin", "acme")
+    assert locked.call(editor, "POST", "/serac/v1/edits", json=EDIT).status_code == 201
+    match = {"if-match": "*"}
+    assert locked.call(editor, "DELETE", "/serac/v1/edits/mayor", headers=match).status_code == 200
+    restored = locked.call(editor, "POST", "/serac/v1/edits/mayor:restore", json={}, headers=match)
+    assert restored.json()["author"].endswith(f"(key {editor.split('-')[2]})")
+    purge = {"reason": "asked to be forgotten"}
+    refused = locked.call(editor, "POST", "/serac/v1/edits/mayor:purge", json=purge, headers=match)
+    assert refused.status_code == 403
+    stranger = locked.key("admin", "umbra")
+    assert locked.call(
+        stranger, "POST", "/serac/v1/edits/mayor:purge", json=purge, headers=match
+    ).status_code == 404  # fmt: skip
+    forgotten = locked.call(admin, "POST", "/serac/v1/edits/mayor:purge", json=purge, headers=match)
+    assert forgotten.status_code == 200
+    assert forgotten.json()["author"].endswith(f"(key {admin.split('-')[2]})")
 
 
 def test_a_tenant_counts_its_own_edits_and_requests_alone(locked: Locked) -> None:
