@@ -16,7 +16,7 @@ _DESCRIPTIONS = {
     400: "Something in the request is not valid; the problem names field, value and limit",
     401: "An API key is demanded, or the one sent is not valid",
     403: "The API key's role or namespaces do not allow this",
-    404: "There is no such edit",
+    404: "There is nothing of this id",
     409: "An edit of this id exists, or the edit's state does not allow this",
     410: "The edit was purged",
     412: "If-Match names a version that is not current, or others wrote meanwhile",
