@@ -34,6 +34,7 @@ from serac_gateway.encoders.base import Encoder
 from serac_gateway.encoders.onnx import open_embedded_encoder
 from serac_gateway.encoders.sentence_transformer import SentenceTransformerEncoder, embedded_minilm_path
 from serac_gateway.errors import ConfigError
+from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
 from serac_gateway.http.authentication import Authenticator
@@ -189,12 +190,17 @@ async def open_gateway(
             counts=counts,
             authenticator=authenticator,
         )
+        follower = LogFollower(
+            store=store, live_edits=live_edits, max_staleness_s=config.store.max_staleness_s
+        )
+        stack.push_async_callback(follower.close)
         parts = ControlParts(
             editor=Editor(
                 store=store, encoder=models.encoder, live_edits=live_edits, pool=decision_pool
             ),
             store=store,
             live_edits=live_edits,
+            follower=follower,
             search=EditSearch(
                 store=store, encoder=models.encoder, live_edits=live_edits, pool=decision_pool
             ),
@@ -281,6 +287,8 @@ async def _load_edits(state: State, parts: ControlParts, on_progress: OnProgress
 
     readiness: Readiness = state.readiness
     total = await parts.live_edits.load(report)
+    parts.follower.start()
+    await parts.follower.caught_up()
     state.control_parts = parts
     readiness.done("edits")
     log.info("ready with %d edits", total)

@@ -89,6 +89,9 @@ class StoreConfig(_Section, frozen=True, kw_only=True):
 
     url: Annotated[str, msgspec.Meta(pattern="^(redis|rediss|unix)://.")] | None = None
     """redis://, rediss:// or unix://; None: an embedded Valkey in the data folder."""
+    max_staleness_s: PositiveFloat = 10.0
+    """How long the edits in force may be older than the stored ones before the gateway is not ready, because
+    the store cannot be reached or others write faster than this process reads. `inf`: it stays ready."""
 
 
 class UpstreamConfig(_Section, frozen=True, kw_only=True):

@@ -92,7 +92,7 @@ class LiveEdits:
         total = 0
         for namespace in await self._store.namespaces():
             before = total
-            total += await self.reload(namespace, lambda count, before=before: on_progress(before + count))  # type: ignore[misc]
+            total += await self.reload(namespace, lambda count, before=before: on_progress(before + count))
         self.loaded = True
         return total
 
@@ -126,7 +126,9 @@ class LiveEdits:
         """
         held = self._namespaces.get(namespace)
         if held is None:
-            held = self._namespaces.setdefault(namespace, _Namespace(self._make_index(), empty_head(namespace)))
+            held = self._namespaces.setdefault(
+                namespace, _Namespace(self._make_index(), empty_head(namespace))
+            )
         for one in (held, *(building for name, building in self._building if name == namespace)):
             await self._apply_to(one, changes)
         if position is not None:

@@ -13,6 +13,7 @@ from litestar.types import Receive, Scope, Send
 
 from serac_gateway.config import GatewayConfig, UpstreamConfig
 from serac_gateway.editing import Editor
+from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
 from serac_gateway.http.authentication import Authenticator
@@ -61,10 +62,12 @@ def control_plane_app(
     live_edits = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
     router = EditRouter(encoder=encoder, live_edits=live_edits, classifier=ThresholdClassifier())
     counts = RouteCounts()
+    follower = LogFollower(store=store, live_edits=live_edits, max_staleness_s=10)
     parts = ControlParts(
         editor=Editor(store=store, encoder=encoder, live_edits=live_edits, pool=pool),
         store=store,
         live_edits=live_edits,
+        follower=follower,
         search=EditSearch(store=store, encoder=encoder, live_edits=live_edits, pool=pool),
         router=router,
         decision_pool=pool,
@@ -93,6 +96,12 @@ def control_plane_app(
         yield
         await upstream.close()
 
+    @asynccontextmanager
+    async def following(app: Litestar) -> AsyncIterator[None]:
+        follower.start()
+        yield
+        await follower.close()
+
     async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
         await scope["litestar_app"].state.data_plane(scope, receive, send)
 
@@ -101,7 +110,7 @@ def control_plane_app(
         readiness=Readiness(),
         authenticator=authenticator,
         max_control_body_bytes=MAX_BODY_BYTES,
-        lifespan=[data_plane] if with_data_plane else [],
+        lifespan=[data_plane, following] if with_data_plane else [following],
     )
     app.state.control_parts = parts
     return app

@@ -29,15 +29,22 @@ class HealthController(Controller):
     @get(
         "/ready",
         summary="Whether requests are decided",
-        description="A store that fails after loading does not make the gateway unready: chat traffic goes on"
-        " with the edits in memory, and taking every replica out for it would stop that too.",
-        responses={503: ResponseSpec(ReadinessReport, description="Still loading", generate_examples=False)},
+        description="Not while stored edits are loaded, nor when the edits in force are older than"
+        " `store.max_staleness_s` allows, because the store cannot be reached or a longer outage is being"
+        " caught up with. /v1 is served all the time, with the edits in memory.",
+        responses={
+            503: ResponseSpec(
+                ReadinessReport, description="Still loading, or cut off", generate_examples=False
+            )
+        },
     )
     async def ready(self, state: State) -> Response[ReadinessReport]:
-        """200 once everything is loaded; until then 503, and what is missing."""
+        """200 while everything is loaded and up to date; else 503, and what is missing."""
         readiness: Readiness = state.readiness
         missing = dict(readiness.missing)
         parts: ControlParts | None = state.get("control_parts")
+        if parts is not None and (problem := parts.follower.problem) is not None:
+            missing["edits"] = problem
         ready = parts is not None and not missing
         report = ReadinessReport(
             ready=ready, missing=missing, store="loading" if parts is None else await _store_state(parts)

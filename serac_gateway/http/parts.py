@@ -15,6 +15,7 @@ from litestar.params import SkipValidation
 
 from serac_gateway.editing import Editor
 from serac_gateway.errors import ModelUnavailableError
+from serac_gateway.following import LogFollower
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.routing import EditRouter
@@ -49,6 +50,7 @@ class ControlParts(msgspec.Struct, frozen=True, kw_only=True):
     editor: Editor
     store: EditStore
     live_edits: LiveEdits
+    follower: LogFollower
     search: EditSearch
     router: EditRouter
     decision_pool: Executor

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from serac_gateway.edits import Edit, EditState
 from serac_gateway.stores.api_keys import ApiKeyStore
 from serac_gateway.stores.log_chain import LogEvidence, LogHead, VersionCount, log_entry
+from serac_gateway.stores.log_reading import LogReader
 from serac_gateway.stores.records import LOG_START, Commit, LogEntry, Page, Receipt, StoredEdit
 
 IDEMPOTENCY_TTL_S = 86_400
@@ -85,6 +86,10 @@ class EditStore(ABC):
         """
 
     @abstractmethod
+    async def stored_many(self, namespace: str, edit_ids: Sequence[str]) -> list[StoredEdit]:
+        """As `stored`, for several ids in one exchange; those of which there is no edit are left out."""
+
+    @abstractmethod
     async def log_end(self, namespace: str) -> str:
         """The log_id of the last entry; `LOG_START` for an empty log."""
 
@@ -116,6 +121,10 @@ class EditStore(ABC):
     @abstractmethod
     async def namespaces(self) -> list[str]:
         """All namespaces that ever got a commit, sorted."""
+
+    @abstractmethod
+    def log_reader(self) -> LogReader:
+        """What waits for new log entries. The caller closes it, before this store."""
 
     @abstractmethod
     def api_keys(self) -> ApiKeyStore:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -29,6 +31,7 @@ from serac_gateway.stores.log_chain import (
     fields_digest,
     sealed,
 )
+from serac_gateway.stores.log_reading import LogReader
 from serac_gateway.stores.records import (
     LOG_START,
     NO_VECTORS,
@@ -77,6 +80,7 @@ class InMemoryEditStore(EditStore):
         self._idempotency_ttl_s = idempotency_ttl_s
         self._namespaces: dict[str, _Namespace] = {}
         self._api_keys = InMemoryApiKeyStore()
+        self._readers: set[_InMemoryLogReader] = set()
 
     @override
     async def commit(self, namespace: str, commit: Commit) -> Receipt:
@@ -102,6 +106,8 @@ class InMemoryEditStore(EditStore):
                 receipt=receipt,
                 until=time.monotonic() + self._idempotency_ttl_s,
             )
+        for reader in self._readers:
+            reader.wake()
         return receipt
 
     @override
@@ -144,6 +150,11 @@ class InMemoryEditStore(EditStore):
         return stored
 
     @override
+    async def stored_many(self, namespace: str, edit_ids: Sequence[str]) -> list[StoredEdit]:
+        current = self._held(namespace).current
+        return [current[edit_id] for edit_id in map(check_edit_id, edit_ids) if edit_id in current]
+
+    @override
     async def log_end(self, namespace: str) -> str:
         return (await self.log_head(namespace)).log_id
 
@@ -173,6 +184,12 @@ class InMemoryEditStore(EditStore):
         return sorted(self._namespaces)
 
     @override
+    def log_reader(self) -> LogReader:
+        reader = _InMemoryLogReader(self, self._readers)
+        self._readers.add(reader)
+        return reader
+
+    @override
     def api_keys(self) -> ApiKeyStore:
         return self._api_keys
 
@@ -186,6 +203,53 @@ class InMemoryEditStore(EditStore):
 
     def _held(self, namespace: str) -> _Namespace:
         return self._namespaces.get(check_namespace(namespace), _Namespace())
+
+
+class _InMemoryLogReader(LogReader):
+    """Woken by every commit, also by one made in another thread."""
+
+    def __init__(self, store: InMemoryEditStore, readers: set[_InMemoryLogReader]) -> None:
+        self._store = store
+        self._readers = readers
+        self._waiting: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+
+    def wake(self) -> None:
+        if self._waiting is not None:
+            loop, event = self._waiting
+            loop.call_soon_threadsafe(event.set)
+
+    @override
+    async def namespaces(self) -> list[str]:
+        return await self._store.namespaces()
+
+    @override
+    async def heads(self, namespaces: Collection[str]) -> dict[str, LogHead]:
+        return {namespace: await self._store.log_head(namespace) for namespace in namespaces}
+
+    @override
+    async def after(
+        self, positions: Mapping[str, str], *, wait_s: float, limit: int
+    ) -> dict[str, list[LogEvidence]]:
+        self._waiting = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            if not (found := await self._found(positions, limit)):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._waiting[1].wait(), wait_s)
+                found = await self._found(positions, limit)
+        finally:
+            self._waiting = None
+        return found
+
+    @override
+    async def close(self) -> None:
+        self._readers.discard(self)
+
+    async def _found(self, positions: Mapping[str, str], limit: int) -> dict[str, list[LogEvidence]]:
+        pages = {
+            namespace: await self._store.evidence(namespace, after=after, limit=limit)
+            for namespace, after in positions.items()
+        }
+        return {namespace: page for namespace, page in pages.items() if page}
 
 
 def _refuse_unless_next(namespace: str, held: _Namespace, change: Change) -> None:

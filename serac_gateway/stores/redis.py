@@ -17,6 +17,7 @@ from serac_gateway.stores.api_keys import ApiKeyStore, RedisApiKeyStore
 from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
 from serac_gateway.stores.embedded_valkey import EmbeddedValkey
 from serac_gateway.stores.log_chain import LogEvidence, LogHead, VersionCount
+from serac_gateway.stores.log_reading import LogReader, RedisLogReader
 from serac_gateway.stores.records import (
     LOG_START,
     Action,
@@ -211,6 +212,12 @@ class RedisStore(EditStore):
         return stored
 
     @override
+    async def stored_many(self, namespace: str, edit_ids: Sequence[str]) -> list[StoredEdit]:
+        ids = [check_edit_id(edit_id).encode() for edit_id in edit_ids]
+        found = await self._stored(NamespaceKeys(namespace), ids) if ids else []
+        return [stored for stored in found if stored is not None]
+
+    @override
     async def log_end(self, namespace: str) -> str:
         entries = await self._connection.read("XREVRANGE", NamespaceKeys(namespace).log, "+", "-", "COUNT", 1)
         return entries[0][0].decode() if entries else LOG_START
@@ -261,6 +268,10 @@ class RedisStore(EditStore):
         )
         exist = await self._connection.read_all(("EXISTS", NamespaceKeys(name).log) for name in tried)
         return [name for name, exists in zip(tried, exist, strict=True) if exists]
+
+    @override
+    def log_reader(self) -> LogReader:
+        return RedisLogReader(self._connection.another())
 
     @override
     def api_keys(self) -> ApiKeyStore:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Self, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -40,9 +40,12 @@ class RedisConnection:
     in half nor leaves a connection with half a reply to the next one.
     """
 
-    def __init__(self, client: Redis, *, name: str) -> None:
-        """Take over `client`, which must not retry and not decode. `name` is what errors call the server."""
-        self._client = client
+    is_cluster = False
+
+    def __init__(self, make_client: Callable[[], Redis], *, name: str) -> None:
+        """`make_client` gives one that neither retries nor decodes. `name` is what errors call the server."""
+        self._make_client = make_client
+        self._client = make_client()
         self._name = name
         self._in_flight: set[asyncio.Future[Any]] = set()
 
@@ -55,17 +58,7 @@ class RedisConnection:
         """
         name = name or repr(without_password(url))
         try:
-            pool = BlockingConnectionPool.from_url(
-                url,
-                max_connections=_MAX_CONNECTIONS,
-                timeout=_TIMEOUT_S,
-                socket_timeout=_TIMEOUT_S,
-                socket_connect_timeout=_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),  # by default it sends ten times, commits too
-                protocol=2,
-                client_name="serac_gateway",
-            )
-            pool.make_connection()  # refuses what it does not know in the URL's query
+            connection = cls(lambda: _client(url), name=name)
         except (ValueError, TypeError) as exc:
             # A ValueError may quote a password that was taken for a port.
             what = f": {exc}" if isinstance(exc, TypeError) else ""
@@ -73,7 +66,6 @@ class RedisConnection:
                 f"the edit store's URL {name} cannot be used{what}; write redis://host:port/0,"
                 " rediss://user:password@host:port/0 or unix:///path/to/socket, the password percent-encoded"
             ) from exc
-        connection = cls(Redis.from_pool(pool), name=name)
         try:
             await connection.run(connection._check_server())
         except BaseException as exc:
@@ -86,6 +78,10 @@ class RedisConnection:
                 ) from exc
             raise
         return connection
+
+    def another(self) -> Self:
+        """One to the same server, with connections of its own. It connects when it is used."""
+        return type(self)(self._make_client, name=self._name)
 
     @property
     def name(self) -> str:
@@ -182,6 +178,21 @@ class RedisConnection:
         ]
         if unsafe:
             log.warning("the edit store at %s may lose acknowledged edits: %s", self._name, ", ".join(unsafe))
+
+
+def _client(url: str) -> Redis:
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=_MAX_CONNECTIONS,
+        timeout=_TIMEOUT_S,
+        socket_timeout=_TIMEOUT_S,
+        socket_connect_timeout=_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),  # by default it sends ten times, commits too
+        protocol=2,
+        client_name="serac_gateway",
+    )
+    pool.make_connection()  # refuses what it does not know in the URL's query
+    return Redis.from_pool(pool)
 
 
 def without_password(url: str) -> str:

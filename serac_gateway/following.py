@@ -1,0 +1,184 @@
+"""Keeps the edits in force up to date with the log, which other gateways write, too.
+
+The log is the truth: an entry that is not the next one of what was read before, or a log that ends before
+it, means that the store is not the one it was (restored, failed over, its last writes lost), and the
+namespace is built anew. While the store cannot be read, edits stay in force as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from serac_gateway.errors import StoreUnavailableError
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.log_chain import LogEvidence, LogHead
+from serac_gateway.stores.records import log_id_order
+
+log = logging.getLogger(__name__)
+
+_PAGE = 500
+"""Entries of a namespace that are applied at a time, with their vectors some 2 MB."""
+_WAIT_S = 0.2
+"""For new entries."""
+_NAMESPACES_READ_EVERY_S = 0.2
+_HEADS_CHECKED_EVERY_S = 1.0
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+
+
+class LogFollower:
+    """Applies what others commit. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        *,
+        store: EditStore,
+        live_edits: LiveEdits,
+        max_staleness_s: float,
+        on_applied: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_applied` is told after every change of `LiveEdits.positions`."""
+        self._store = store
+        self._live_edits = live_edits
+        self._max_staleness_s = max_staleness_s
+        self._on_applied = on_applied
+        self._reader = store.log_reader()
+        self._namespaces: set[str] = set()
+        self._read_after: dict[str, str] = {}
+        """Of a namespace whose log goes on after its head, where that damage ends."""
+        self._heads_ahead: dict[str, LogHead] = {}
+        self._heads_due_at_s = 0.0
+        self._namespaces_due_at_s = 0.0
+        self._caught_up_at_s = time.monotonic()
+        self._caught_up = asyncio.Event()
+        self._failure: str | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to follow, from where `live_edits` was loaded at."""
+        self._caught_up_at_s = time.monotonic()
+        self._task = asyncio.create_task(self._follow(), name="log-follower")
+
+    async def close(self) -> None:
+        """Stop following. Idempotent."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._reader.close()
+
+    async def caught_up(self) -> None:
+        """Return when all that had been committed at the time of `start` is in force."""
+        await self._caught_up.wait()
+
+    @property
+    def staleness_s(self) -> float:
+        """How long ago all that was committed was in force here."""
+        return time.monotonic() - self._caught_up_at_s
+
+    @property
+    def problem(self) -> str | None:
+        """Why this process should not be asked: its edits are older than allowed. None: they are not."""
+        if self.staleness_s <= self._max_staleness_s:
+            return None
+        why = self._failure or "still reading what was committed meanwhile"
+        return f"as of {self.staleness_s:.0f} s ago, {self._max_staleness_s:g} s are allowed: {why}"
+
+    async def _follow(self) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                await self._turn()
+            except StoreUnavailableError as error:
+                self._failed(error.message)
+            except Exception as error:  # a follower that ended would let this process grow old unseen
+                log.exception("following the log failed")
+                self._failed(f"following the log failed: {error!r}")
+            else:
+                if self._failure is not None:
+                    log.info("following the log again")
+                self._failure, pause_s = None, _FIRST_PAUSE_S
+                continue
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _failed(self, message: str) -> None:
+        if self._failure is None:
+            log.warning("edits of other gateways do not arrive: %s", message)
+        self._failure = message
+        self._heads_ahead = {}
+        self._heads_due_at_s = 0.0  # who knows what the store is when it is back
+
+    async def _turn(self) -> None:
+        if time.monotonic() >= self._namespaces_due_at_s:
+            self._namespaces.update(await self._reader.namespaces(), self._live_edits.positions())
+            self._namespaces_due_at_s = time.monotonic() + _NAMESPACES_READ_EVERY_S
+        if time.monotonic() >= self._heads_due_at_s:
+            await self._check_heads()
+            self._heads_due_at_s = time.monotonic() + _HEADS_CHECKED_EVERY_S
+        asked_at_s = time.monotonic()
+        pages = await self._reader.after(
+            {name: self._position(name) for name in self._namespaces},
+            wait_s=_WAIT_S if self._caught_up.is_set() else 0.001,
+            limit=_PAGE,
+        )
+        for namespace, entries in pages.items():
+            await self._take(namespace, entries)
+        if all(len(entries) < _PAGE for entries in pages.values()):
+            self._caught_up_at_s = asked_at_s
+            self._caught_up.set()
+
+    def _position(self, namespace: str) -> str:
+        applied = self._live_edits.position(namespace).log_id
+        return max(applied, self._read_after.get(namespace, applied), key=log_id_order)
+
+    async def _check_heads(self) -> None:
+        """Build anew what is not where its log says it is."""
+        heads = await self._reader.heads(self._namespaces)
+        ahead = {}
+        for namespace, head in heads.items():
+            position = self._live_edits.position(namespace)
+            if head == position:
+                continue
+            if log_id_order(head.log_id) <= log_id_order(position.log_id):
+                await self._reload(
+                    namespace, f"its log went to {position.log_id}, now to {head.log_id}"
+                )
+            elif self._heads_ahead.get(namespace) == position:
+                await self._reload(namespace, f"entries of its log up to {head.log_id} are missing")
+            else:
+                ahead[namespace] = position
+        self._heads_ahead = ahead
+
+    async def _take(self, namespace: str, entries: Sequence[LogEvidence]) -> None:
+        position, last = self._live_edits.position(namespace), entries[-1]
+        digests = (position.digest, *(entry.digest for entry in entries))
+        if any(entry.previous_digest != before for before, entry in zip(digests, entries, strict=False)):
+            await self._reload(
+                namespace, f"its log does not go on from {position.log_id}, as far as it was read"
+            )
+            if log_id_order(last.log_id) > log_id_order(self._live_edits.position(namespace).log_id):
+                log.error("namespace %s: its log goes on after its head; see `serac log verify`", namespace)
+                self._read_after[namespace] = last.log_id
+            return
+        newest = {entry.edit_id: entry.version for entry in entries}
+        unseen = [one for one in newest if not self._live_edits.has_seen(namespace, one, newest[one])]
+        await self._live_edits.apply(
+            namespace,
+            await self._store.stored_many(namespace, unseen),
+            position=LogHead(
+                log_id=last.log_id, digest=last.digest, length=position.length + len(entries)
+            ),
+        )  # fmt: skip
+        self._on_applied()
+
+    async def _reload(self, namespace: str, why: str) -> None:
+        log.warning("namespace %s is read anew: %s", namespace, why)
+        count = await self._live_edits.reload(namespace)
+        log.info("namespace %s was read anew: %d edits", namespace, count)
+        self._on_applied()
