@@ -26,6 +26,7 @@ from serac_gateway.config import (
     GatewayConfig,
     ModelsConfig,
 )
+from serac_gateway.conflicts import ConflictFinder
 from serac_gateway.counterfactual.base import CounterfactualModel
 from serac_gateway.counterfactual.prompted import PromptedCounterfactualModel
 from serac_gateway.counterfactual.trained import TrainedCounterfactualModel
@@ -178,6 +179,12 @@ async def open_gateway(
             classifier=models.classifier,
             config=config.routing,
         )
+        conflicts = ConflictFinder(
+            live_edits=live_edits,
+            encoder=models.encoder,
+            classifier=models.classifier,
+            config=config.routing,
+        )
         counts = RouteCounts()
         data_plane = DataPlane(
             router=router,
@@ -196,7 +203,11 @@ async def open_gateway(
         stack.push_async_callback(follower.close)
         parts = ControlParts(
             editor=Editor(
-                store=store, encoder=models.encoder, live_edits=live_edits, pool=decision_pool
+                store=store,
+                encoder=models.encoder,
+                live_edits=live_edits,
+                pool=decision_pool,
+                conflicts=conflicts,
             ),
             store=store,
             live_edits=live_edits,

@@ -63,6 +63,17 @@ class CompositePolicy(StrEnum):
     """It reaches the base model unchanged."""
 
 
+class ConflictPolicy(StrEnum):
+    """What happens to an edit that answers a question otherwise than edits in force."""
+
+    NEWEST_WINS = "newest_wins"
+    """It is stored, and of the edits the newest governs."""
+    REJECT = "reject"
+    """It is refused with 409."""
+    SUPERSEDE = "supersede"
+    """It is stored, and the others are retired in the same commit."""
+
+
 class ServerConfig(_Section, frozen=True, kw_only=True):
     """Where the gateway listens."""
 
@@ -129,9 +140,13 @@ class ModelsConfig(_Section, frozen=True, kw_only=True):
 
 
 class NamespaceRouting(_Section, frozen=True, kw_only=True):
-    """What a namespace has otherwise than the rest."""
+    """What a namespace has otherwise than the rest; None: as the rest."""
 
-    composite: CompositePolicy
+    composite: CompositePolicy | None = None
+    conflicts: ConflictPolicy | None = None
+
+
+_LIKE_THE_REST = NamespaceRouting()
 
 
 class RoutingConfig(_Section, frozen=True, kw_only=True):
@@ -142,12 +157,18 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
     """None: the one calibrated with the classifier."""
     on_failure: FailurePolicy = FailurePolicy.OPEN
     composite: CompositePolicy = CompositePolicy.COUNTERFACTUAL_ONLY
+    conflicts: ConflictPolicy = ConflictPolicy.NEWEST_WINS
     namespaces: dict[str, NamespaceRouting] = {}
 
     def composite_of(self, namespace: str) -> CompositePolicy:
-        """The policy in force in `namespace`."""
-        own = self.namespaces.get(namespace)
-        return self.composite if own is None else own.composite
+        """What happens in `namespace` to requests that take more than one edit."""
+        own = self.namespaces.get(namespace, _LIKE_THE_REST).composite
+        return self.composite if own is None else own
+
+    def conflicts_of(self, namespace: str) -> ConflictPolicy:
+        """What happens in `namespace` to edits that contradict others."""
+        own = self.namespaces.get(namespace, _LIKE_THE_REST).conflicts
+        return self.conflicts if own is None else own
 
 
 class GatewayConfig(_Section, frozen=True, kw_only=True):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 
 import msgspec
 import numpy as np
 
+from serac_gateway.config import ConflictPolicy
+from serac_gateway.conflicts import Conflict, ConflictFinder, same_effect, to_supersede
 from serac_gateway.edits import (
     DECIDED_STATES,
     UNTOLD,
@@ -26,11 +31,16 @@ from serac_gateway.edits import (
     retired,
 )
 from serac_gateway.encoders.base import Encoder
-from serac_gateway.errors import EditConflictError
+from serac_gateway.errors import EditConflictError, GatewayError, PreconditionFailedError
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import NO_VECTORS, Action, Change, Commit, FormVectors, Receipt, StoredEdit
 from serac_gateway.stores.refusals import purged_edit, stale_version
+
+log = logging.getLogger(__name__)
+
+_TRIES = 3
+_PAUSE_S = 0.5
 
 
 class NextVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,12 +50,35 @@ class NextVersion(msgspec.Struct, frozen=True, kw_only=True):
     edit: Edit
     current: Edit | None = None
     """The version before it; None for an added edit."""
+    vectors: FormVectors | None = None
+    """Of its forms, where they have been made already."""
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that was made, and what it contradicts."""
+
+    edit: Edit
+    conflicts: tuple[Conflict, ...] | None = ()
+    """Edits that answered its question differently when it came; None: they could not be looked for."""
+    superseded: tuple[Edit, ...] = ()
+    """Those of them that were retired in the same commit."""
 
 
 class Editor:
     """Makes versions of edits. A returned edit is durable and in force in this process."""
 
-    def __init__(self, *, store: EditStore, encoder: Encoder, live_edits: LiveEdits, pool: Executor) -> None:
+    def __init__(
+        self,
+        *,
+        store: EditStore,
+        encoder: Encoder,
+        live_edits: LiveEdits,
+        pool: Executor,
+        conflicts: ConflictFinder | None = None,
+    ) -> None:
+        """Encodes, and looks for conflicts, on `pool`. Without `conflicts` none are looked for."""
+        self._conflicts = conflicts
+        self._settling: dict[str, asyncio.Lock] = {}
         self._store = store
         self._encoder = encoder
         self._live_edits = live_edits
@@ -58,37 +91,45 @@ class Editor:
         *,
         idempotency_key: str | None = None,
         request_fingerprint: str = "",
-    ) -> Edit:
+    ) -> Written:
         """Store a new edit.
 
         Raises:
             InvalidRequestError: The draft breaks a rule.
             EditConflictError: Its id exists, or the idempotency key was used with another fingerprint.
+            ContradictionError: It contradicts edits in force, and the namespace refuses that.
             StoreUnavailableError, ModelUnavailableError: Nothing may have been stored.
         """
-        edit = first_version(draft, namespace=namespace)
-        receipt = await self.commit(
-            namespace,
-            [NextVersion(action=Action.ADD, edit=edit)],
+        return await self.write(
+            NextVersion(action=Action.ADD, edit=first_version(draft, namespace=namespace)),
             idempotency_key=idempotency_key,
             request_fingerprint=request_fingerprint,
         )
-        if receipt.replayed:
-            (first,) = receipt.changes
-            return await self._store.get(namespace, first.edit_id, version=first.version)
-        return edit
 
-    async def change(self, namespace: str, edit_id: str, patch: EditPatch, *, expected_version: int) -> Edit:
+    async def change(
+        self, namespace: str, edit_id: str, patch: EditPatch, *, expected_version: int
+    ) -> Written:
         """Store the next version of an edit, with the fields of `patch`.
 
         Raises:
             InvalidRequestError: The patch is empty or breaks a rule.
             EditNotFoundError: No such edit.
             EditPurgedError: It was purged.
+            EditConflictError: The patch sets the state of a retired edit.
+            ContradictionError: It would contradict edits in force, and the namespace refuses that.
             PreconditionFailedError: `expected_version` is not current.
         """
         current = await self._current(namespace, edit_id, expected_version)
-        return await self._make(Action.UPDATE, patched(current, patch), current)
+        if current.state is EditState.RETIRED and patch.state is not msgspec.UNSET:
+            raise EditConflictError(
+                f"edit {edit_id!r} is retired, so its state cannot be set to {patch.state.value!r}; restore"
+                " it first",
+                field="state",
+                details={"value": patch.state.value},
+            )
+        return await self.write(
+            NextVersion(action=Action.UPDATE, edit=patched(current, patch), current=current)
+        )
 
     async def retire(
         self, namespace: str, edit_id: str, deed: Deed = UNTOLD, *, expected_version: int
@@ -99,11 +140,12 @@ class Editor:
 
     async def restore(
         self, namespace: str, edit_id: str, deed: Deed = UNTOLD, *, expected_version: int
-    ) -> Edit:
+    ) -> Written:
         """Store the next version of a retired edit, live again.
 
         Raises:
             EditConflictError: It is not retired.
+            ContradictionError: As for `change`.
             EditNotFoundError, EditPurgedError, PreconditionFailedError: As for `change`.
         """
         current = await self._current(namespace, edit_id, expected_version)
@@ -113,20 +155,23 @@ class Editor:
                 field="id",
                 details={"value": current.state.value},
             )
-        return await self._make(Action.RESTORE, restored(current, deed), current)
+        version = NextVersion(action=Action.RESTORE, edit=restored(current, deed), current=current)
+        return await self.write(version)
 
     async def rollback(
         self, namespace: str, edit_id: str, version: int, deed: Deed = UNTOLD, *, expected_version: int
-    ) -> Edit:
+    ) -> Written:
         """Store the next version of an edit as a copy of its `version`, content and state.
 
         Raises:
+            ContradictionError: As for `change`.
             EditNotFoundError: No such edit, or no such version of it.
             EditPurgedError, PreconditionFailedError: As for `change`.
         """
         current = await self._current(namespace, edit_id, expected_version)
         older = await self._store.get(namespace, edit_id, version=version)
-        return await self._make(Action.ROLLBACK, copied(current, older, deed), current)
+        copy = copied(current, older, deed)
+        return await self.write(NextVersion(action=Action.ROLLBACK, edit=copy, current=current))
 
     async def purge(self, namespace: str, edit_id: str, deed: Deed, *, expected_version: int) -> Edit:
         """Delete the content of all versions of an edit for good, and return its tombstone.
@@ -135,6 +180,109 @@ class Editor:
         """
         current = await self._current(namespace, edit_id, expected_version)
         return await self._make(Action.PURGE, purged(current, deed), current)
+
+    def looks_before_commit(self, namespace: str) -> bool:
+        """Whether a conflict in the namespace decides what is committed: then write one by one."""
+        return (
+            self._conflicts is not None
+            and self._conflicts.policy(namespace) is not ConflictPolicy.NEWEST_WINS
+        )
+
+    async def write(
+        self, version: NextVersion, *, idempotency_key: str | None = None, request_fingerprint: str = ""
+    ) -> Written:
+        """Make a version, and deal with conflicts as its namespace demands.
+
+        Where the newest edit wins, conflicts are looked for while the commit is under way, and only told.
+        Else one write of this process comes after the other; what other replicas wrote counts as soon as it
+        is in force here.
+
+        Raises as `commit` does, or ContradictionError.
+        """
+        edit = version.edit
+        if self._conflicts is None or not _may_conflict(version):
+            receipt = await self.commit(
+                edit.namespace,
+                [version],
+                idempotency_key=idempotency_key,
+                request_fingerprint=request_fingerprint,
+            )
+            return await self._written(edit, receipt)
+        (vectors,) = await self._vectors([version])
+        known = msgspec.structs.replace(version, vectors=vectors)
+        commit = partial(
+            self.commit,
+            edit.namespace,
+            idempotency_key=idempotency_key,
+            request_fingerprint=request_fingerprint,
+        )
+        if self.looks_before_commit(edit.namespace):
+            lock = self._settling.setdefault(edit.namespace, asyncio.Lock())
+            async with lock:
+                return await self._settled(known, self._conflicts, commit)
+        looking = asyncio.ensure_future(self._told_conflicts(known, self._conflicts))
+        try:
+            receipt = await commit([known])
+        except BaseException:
+            looking.cancel()
+            raise
+        return await self._written(edit, receipt, conflicts=await looking)
+
+    async def _settled(
+        self,
+        version: NextVersion,
+        finder: ConflictFinder,
+        commit: Callable[[Sequence[NextVersion]], Awaitable[Receipt]],
+    ) -> Written:
+        edit = version.edit
+        for attempt in itertools.count(1):
+            conflicts = await self._found(version, finder)
+            superseded = to_supersede(finder.policy(edit.namespace), edit, conflicts)
+            deed = Deed(author=edit.author, reason=f"superseded by {edit.id}")
+            retiring = [
+                NextVersion(action=Action.RETIRE, edit=retired(other, deed), current=other)
+                for other in superseded
+            ]
+            try:
+                receipt = await commit([version, *retiring])
+            except PreconditionFailedError:
+                if not superseded or attempt == _TRIES:
+                    raise
+                await asyncio.sleep(_PAUSE_S)  # another replica changed one of them: let that arrive
+                continue
+            return await self._written(
+                edit, receipt, conflicts=tuple(conflicts), superseded=tuple(one.edit for one in retiring)
+            )
+        raise AssertionError("itertools.count ended")
+
+    async def _told_conflicts(
+        self, version: NextVersion, finder: ConflictFinder
+    ) -> tuple[Conflict, ...] | None:
+        try:
+            return tuple(await self._found(version, finder))
+        except GatewayError as error:  # the edit is stored all the same
+            log.warning("conflicts of edit %s could not be looked for: %s", version.edit.id, error.message)
+            return None
+
+    async def _found(self, version: NextVersion, finder: ConflictFinder) -> list[Conflict]:
+        vectors_FD = None if version.vectors is None else version.vectors.vectors_FD
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, finder.find, version.edit, vectors_FD
+        )
+
+    async def _written(
+        self,
+        edit: Edit,
+        receipt: Receipt,
+        *,
+        conflicts: tuple[Conflict, ...] | None = (),
+        superseded: tuple[Edit, ...] = (),
+    ) -> Written:
+        if receipt.replayed:
+            first = receipt.changes[0]
+            edit = await self._store.get(edit.namespace, first.edit_id, version=first.version)
+            superseded = ()
+        return Written(edit=edit, conflicts=conflicts, superseded=superseded)
 
     async def commit(
         self,
@@ -177,16 +325,18 @@ class Editor:
 
     async def _vectors(self, versions: Sequence[NextVersion]) -> list[FormVectors | None]:
         """For each version its vectors, or None where the stored ones are those of its forms."""
-        made = [one for one in versions if _has_new_forms(one)]
+        made = [one for one in versions if one.vectors is None and _has_new_forms(one)]
         forms_N = [forms(one.edit) for one in made]
         texts = [text for texts in forms_N for text in texts]
         if not texts:
-            return [None] * len(versions)
+            return [one.vectors for one in versions]
         vectors_FD = await asyncio.get_running_loop().run_in_executor(self._pool, self._encoder.encode, texts)
         vectors_N = iter(np.split(vectors_FD, np.cumsum([len(texts) for texts in forms_N])[:-1]))
         fingerprint = self._encoder.fingerprint
         return [
-            FormVectors(fingerprint=fingerprint, vectors_FD=next(vectors_N)) if _has_new_forms(one) else None
+            FormVectors(fingerprint=fingerprint, vectors_FD=next(vectors_N))
+            if one.vectors is None and _has_new_forms(one)
+            else one.vectors
             for one in versions
         ]
 
@@ -205,6 +355,12 @@ class Editor:
         if vectors is None and edit.state in DECIDED_STATES:
             return await self._store.stored(edit.namespace, edit.id)
         return StoredEdit(edit=edit, vectors=vectors or NO_VECTORS)
+
+
+def _may_conflict(version: NextVersion) -> bool:
+    if version.edit.state not in DECIDED_STATES:
+        return False
+    return version.current is None or not same_effect(version.edit, version.current)
 
 
 def _has_new_forms(version: NextVersion) -> bool:

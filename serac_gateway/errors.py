@@ -10,6 +10,7 @@
     ├── EditNotFoundError           404
     │   └── EditPurgedError         410
     ├── EditConflictError           409
+    │   ├── ContradictionError      409
     │   └── IdempotencyKeyReusedError 422
     ├── PreconditionFailedError     412
     ├── PreconditionRequiredError   428
@@ -79,6 +80,10 @@ class EditPurgedError(EditNotFoundError):
 
 class EditConflictError(GatewayError):
     """The edit contradicts stored state: its id exists."""
+
+
+class ContradictionError(EditConflictError):
+    """The edit answers a question otherwise than edits in force, and the namespace refuses that."""
 
 
 class IdempotencyKeyReusedError(EditConflictError):

@@ -16,7 +16,7 @@ from serac_gateway.edits import (
     first_version,
     same_content,
 )
-from serac_gateway.errors import EditConflictError, GatewayError, InvalidRequestError
+from serac_gateway.errors import ContradictionError, EditConflictError, GatewayError, InvalidRequestError
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Action
@@ -111,6 +111,9 @@ class EditImport:
     async def _committed(self, edits: Sequence[Edit]) -> list[Outcome]:
         if not edits:
             return []
+        if self._editor.looks_before_commit(self._namespace):
+            # One after the other, so that a line that contradicts the line before it is dealt with, too.
+            return [await self._committed_alone(edit) for edit in edits]
         try:
             await self._editor.commit(
                 self._namespace, [NextVersion(action=Action.ADD, edit=edit) for edit in edits]
@@ -123,7 +126,9 @@ class EditImport:
 
     async def _committed_alone(self, edit: Edit) -> Outcome:
         try:
-            await self._editor.commit(self._namespace, [NextVersion(action=Action.ADD, edit=edit)])
+            await self._editor.write(NextVersion(action=Action.ADD, edit=edit))
+        except ContradictionError as error:
+            return error
         except EditConflictError as conflict:
             try:
                 current = await self._store.get(self._namespace, edit.id)

@@ -11,7 +11,8 @@ import httpx
 from litestar import Litestar
 from litestar.types import Receive, Scope, Send
 
-from serac_gateway.config import GatewayConfig, UpstreamConfig
+from serac_gateway.config import GatewayConfig, RoutingConfig, UpstreamConfig
+from serac_gateway.conflicts import ConflictFinder
 from serac_gateway.editing import Editor
 from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import CounterfactualAnswers
@@ -36,6 +37,7 @@ from serac_gateway.upstream.embedded_server import EmbeddedServer
 from serac_gateway.upstream.http import HttpUpstream
 
 MAX_BODY_BYTES = 3_000_000
+ROUTING = RoutingConfig()
 
 
 @dataclass
@@ -57,14 +59,21 @@ def control_plane_app(
     upstream_url: str = "http://upstream.invalid/v1",
     with_data_plane: bool = False,
     keys_required: bool = False,
+    routing: RoutingConfig = ROUTING,
 ) -> Litestar:
     """As app.py puts it together."""
     live_edits = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
-    router = EditRouter(encoder=encoder, live_edits=live_edits, classifier=ThresholdClassifier())
+    classifier = ThresholdClassifier()
+    router = EditRouter(encoder=encoder, live_edits=live_edits, classifier=classifier, config=routing)
+    conflicts = ConflictFinder(
+        live_edits=live_edits, encoder=encoder, classifier=classifier, config=routing
+    )
     counts = RouteCounts()
     follower = LogFollower(store=store, live_edits=live_edits, max_staleness_s=10)
     parts = ControlParts(
-        editor=Editor(store=store, encoder=encoder, live_edits=live_edits, pool=pool),
+        editor=Editor(
+            store=store, encoder=encoder, live_edits=live_edits, pool=pool, conflicts=conflicts
+        ),
         store=store,
         live_edits=live_edits,
         follower=follower,
@@ -117,11 +126,13 @@ def control_plane_app(
 
 
 @contextmanager
-def running_control_plane(store: InMemoryEditStore) -> Iterator[ControlPlane]:
+def running_control_plane(
+    store: InMemoryEditStore, routing: RoutingConfig = ROUTING
+) -> Iterator[ControlPlane]:
     """Serve it over a loopback socket until the context ends."""
     encoder = WordEncoder()
     with ThreadPoolExecutor(2) as pool:
-        app = control_plane_app(store, encoder, pool)
+        app = control_plane_app(store, encoder, pool, routing=routing)
         with serving(app) as url, httpx.Client(base_url=f"{url}/serac/v1", timeout=30) as client:
             yield ControlPlane(url=url, client=client, app=app, store=store, encoder=encoder)
 

@@ -9,10 +9,10 @@ from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg
 
 from serac_gateway.access import Role
-from serac_gateway.edits import Edit
 from serac_gateway.http.authentication import NEEDED_ROLE, Sender
 from serac_gateway.http.control_parameters import Namespace, problems
 from serac_gateway.http.edit_parameters import ETAG, EditId, IfMatch, deed_of, edit_response
+from serac_gateway.http.effect_schemas import EditReply
 from serac_gateway.http.entity_tags import matched_edit
 from serac_gateway.http.parts import Parts
 from serac_gateway.http.schemas import EditPurge, EditRollback, NamespaceRollback, WhoAndWhy
@@ -47,13 +47,12 @@ class EditHistoryController(Controller):
         parts: Parts,
         principal: Sender,
         if_match: IfMatch = None,
-    ) -> Response[Edit]:
+    ) -> Response[EditReply]:
         """Store the next version of a retired edit, live."""
         current = await matched_edit(parts.store, namespace, edit_id, if_match)
         deed = deed_of(principal, data.author, data.reason)
-        return edit_response(
-            await parts.editor.restore(namespace, edit_id, deed, expected_version=current.version)
-        )
+        written = await parts.editor.restore(namespace, edit_id, deed, expected_version=current.version)
+        return edit_response(written.edit, written)
 
     @post(
         "/edits/{edit_id:str}/:rollback",
@@ -61,7 +60,7 @@ class EditHistoryController(Controller):
         summary="Roll an edit back to an older version",
         description="The next version copies content and state of the older one; all versions stay.",
         response_headers=[ETAG],
-        responses=problems(400, 404, 410, 412, 413, 428, 503),
+        responses=problems(400, 404, 409, 410, 412, 413, 428, 503),
     )
     async def rollback(
         self,
@@ -71,15 +70,14 @@ class EditHistoryController(Controller):
         parts: Parts,
         principal: Sender,
         if_match: IfMatch = None,
-    ) -> Response[Edit]:
+    ) -> Response[EditReply]:
         """Store the next version of an edit as a copy of an older one."""
         current = await matched_edit(parts.store, namespace, edit_id, if_match)
         deed = deed_of(principal, data.author, data.reason)
-        return edit_response(
-            await parts.editor.rollback(
-                namespace, edit_id, data.version, deed, expected_version=current.version
-            )
+        written = await parts.editor.rollback(
+            namespace, edit_id, data.version, deed, expected_version=current.version
         )
+        return edit_response(written.edit, written)
 
     @post(
         "/edits/{edit_id:str}/:purge",
@@ -102,7 +100,7 @@ class EditHistoryController(Controller):
         parts: Parts,
         principal: Sender,
         if_match: IfMatch = None,
-    ) -> Response[Edit]:
+    ) -> Response[EditReply]:
         """Delete an edit's content from all its versions; the reply is its tombstone."""
         current = await matched_edit(parts.store, namespace, edit_id, if_match)
         deed = deed_of(principal, data.author, data.reason)

@@ -9,7 +9,9 @@ from litestar.datastructures import ResponseHeader
 from litestar.params import HeaderParameter, PathParameter
 
 from serac_gateway.access import Principal
+from serac_gateway.editing import Written
 from serac_gateway.edits import Deed, Edit, EditState
+from serac_gateway.http.effect_schemas import EditReply, edit_reply
 from serac_gateway.http.entity_tags import entity_tag
 from serac_gateway.stores.refusals import purged_edit
 
@@ -35,9 +37,14 @@ def deed_of(principal: Principal, author: str | None, reason: str | None) -> Dee
     return Deed(author=principal.author or author, reason=reason)
 
 
-def edit_response(edit: Edit) -> Response[Edit]:
-    """The edit with its version as ETag."""
-    return Response(edit, headers={"etag": entity_tag(edit)})
+def edit_response(
+    edit: Edit, written: Written | None = None, *, status: int = 200, location: bool = False
+) -> Response[EditReply]:
+    """The edit with its version as ETag; if it was just `written`, with what it contradicts."""
+    headers = {"etag": entity_tag(edit)}
+    if location:
+        headers["location"] = f"/serac/v1/edits/{edit.id}"
+    return Response(edit_reply(edit, written), status_code=status, headers=headers)
 
 
 def readable(edit: Edit) -> Edit:

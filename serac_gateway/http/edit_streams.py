@@ -11,7 +11,7 @@ from litestar.response import Stream
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import HTTPResponseBodyEvent, Receive, Send
 
-from serac_gateway.edits import Edit, EditDraft, EditState
+from serac_gateway.edits import DECIDED_STATES, Edit, EditDraft, EditState
 from serac_gateway.http.authentication import Sender
 from serac_gateway.http.control_parameters import Namespace, problems
 from serac_gateway.http.edit_import import import_edits
@@ -65,14 +65,14 @@ class EditStreamsController(Controller):
     @get(
         "/edits:export",
         media_type=NDJSON,
-        summary="Export all live edits as NDJSON",
+        summary="Export all edits that are live or on trial as NDJSON",
         description="By id, one a line, as import takes them. A reply that ends before its last chunk is"
         " incomplete: the store failed on the way.",
         responses=problems(400, 503),
     )
     async def export_lines(self, namespace: Namespace, parts: Parts) -> Stream:
-        """All live edits of the namespace."""
-        first = await parts.store.page(namespace, limit=_EXPORT_PAGE, state=EditState.LIVE)
+        """All edits of the namespace that are live or on trial."""
+        first = await parts.store.page(namespace, limit=_EXPORT_PAGE)
         return Stream(_exported(parts.store, namespace, first), media_type=NDJSON)
 
 
@@ -102,17 +102,17 @@ async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[by
 
 async def _exported(store: EditStore, namespace: str, page: Page) -> AsyncIterator[bytes]:
     while True:
-        if page.edits:
-            yield b"".join(_export_line(edit) for edit in page.edits)
+        if lines := [_export_line(edit) for edit in page.edits if edit.state in DECIDED_STATES]:
+            yield b"".join(lines)
         if page.next_cursor is None:
             return
-        page = await store.page(namespace, cursor=page.next_cursor, limit=_EXPORT_PAGE, state=EditState.LIVE)
+        page = await store.page(namespace, cursor=page.next_cursor, limit=_EXPORT_PAGE)
 
 
 def _export_line(edit: Edit) -> bytes:
     draft = {
         name: value
         for name in EditDraft.__struct_fields__
-        if (value := getattr(edit, name)) not in (None, ())
+        if (value := getattr(edit, name)) not in (None, (), EditState.LIVE)
     }
     return msgspec.json.encode(draft) + b"\n"

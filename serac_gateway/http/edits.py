@@ -12,12 +12,13 @@ from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, HeaderParameter, QueryParameter
 
-from serac_gateway.edits import MAX_PROMPT_CHARS, Edit, EditDraft, EditPatch, EditState, check_edit_id
+from serac_gateway.edits import MAX_PROMPT_CHARS, EditDraft, EditPatch, EditState, check_edit_id
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.http.authentication import Sender
 from serac_gateway.http.control_parameters import Namespace, PageLimit, problems
 from serac_gateway.http.edit_parameters import ETAG, EditId, IfMatch, deed_of, edit_response, readable
-from serac_gateway.http.entity_tags import entity_tag, matched_edit
+from serac_gateway.http.effect_schemas import EditReply
+from serac_gateway.http.entity_tags import matched_edit
 from serac_gateway.http.parts import ControlParts, Parts
 from serac_gateway.http.schemas import DEFAULT_PAGE, EditPage, EditVersions, SearchMode
 
@@ -47,8 +48,11 @@ class EditsController(Controller):
         "/edits",
         status_code=201,
         summary="Add an edit",
-        description="It is in force in this process before the reply. With an `Idempotency-Key`, a repetition"
-        " of the request answers like the first time and adds nothing; the key with another body is refused"
+        description="It is in force in this process before the reply, which names the edits that answer the"
+        " same question differently as `conflicts`. What becomes of those, the namespace's policy says: the"
+        " newest wins, the new edit is refused with 409, or they are retired in the same commit. With an"
+        " `Idempotency-Key`, a repetition of the request answers like the first time and adds nothing; the key"
+        " with another body is refused"
         " with 422.",
         response_headers=[
             ETAG,
@@ -72,7 +76,7 @@ class EditsController(Controller):
                 schema_extra={"pattern": r"^[\x21-\x7e]{1,255}$"},
             ),
         ] = None,
-    ) -> Response[Edit]:
+    ) -> Response[EditReply]:
         """Add one edit."""
         if idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
             raise InvalidRequestError(
@@ -83,14 +87,10 @@ class EditsController(Controller):
             )
         fingerprint = hashlib.sha256(msgspec.json.encode(data)).hexdigest()
         data = msgspec.structs.replace(data, author=principal.author or data.author)
-        edit = await parts.editor.add(
+        written = await parts.editor.add(
             namespace, data, idempotency_key=idempotency_key, request_fingerprint=fingerprint
         )
-        return Response(
-            edit,
-            status_code=201,
-            headers={"etag": entity_tag(edit), "location": f"/serac/v1/edits/{edit.id}"},
-        )
+        return edit_response(written.edit, written, status=201, location=True)
 
     @get(
         "/edits",
@@ -134,7 +134,7 @@ class EditsController(Controller):
         response_headers=[ETAG],
         responses=problems(400, 404, 410, 503),
     )
-    async def read(self, edit_id: EditId, namespace: Namespace, parts: Parts) -> Response[Edit]:
+    async def read(self, edit_id: EditId, namespace: Namespace, parts: Parts) -> Response[EditReply]:
         """The current version of an edit, also of a retired one."""
         return edit_response(readable(await parts.store.get(namespace, check_edit_id(edit_id))))
 
@@ -152,9 +152,11 @@ class EditsController(Controller):
     @patch(
         "/edits/{edit_id:str}",
         summary="Change an edit",
-        description="The fields given replace the stored ones; null clears an optional one.",
+        description="The fields given replace the stored ones; null clears an optional one. With `state` a"
+        " live edit goes on trial and back: `shadow` is decided and counted and not applied, `canary` is"
+        " applied to `canary_share` of the users. Conflicts are dealt with as for an added edit.",
         response_headers=[ETAG],
-        responses=problems(400, 404, 410, 412, 413, 428, 503),
+        responses=problems(400, 404, 409, 410, 412, 413, 428, 503),
     )
     async def change(
         self,
@@ -164,14 +166,13 @@ class EditsController(Controller):
         parts: Parts,
         principal: Sender,
         if_match: IfMatch = None,
-    ) -> Response[Edit]:
+    ) -> Response[EditReply]:
         """Store the next version of an edit."""
         current = await matched_edit(parts.store, namespace, edit_id, if_match)
         if principal.author is not None and data != EditPatch():
             data = msgspec.structs.replace(data, author=principal.author)
-        return edit_response(
-            await parts.editor.change(namespace, edit_id, data, expected_version=current.version)
-        )
+        written = await parts.editor.change(namespace, edit_id, data, expected_version=current.version)
+        return edit_response(written.edit, written)
 
     @delete(
         "/edits/{edit_id:str}",
@@ -193,7 +194,7 @@ class EditsController(Controller):
             str | None, QueryParameter(description="Who says so; an API key's own name comes first")
         ] = None,
         reason: Annotated[str | None, QueryParameter(description="Why")] = None,
-    ) -> Response[Edit]:
+    ) -> Response[EditReply]:
         """Store the last version of an edit."""
         current = await matched_edit(parts.store, namespace, edit_id, if_match)
         if current.state is EditState.RETIRED:

@@ -17,6 +17,7 @@ from serac_gateway.errors import (
     ApiKeyNotFoundError,
     AuthenticationError,
     ConfigError,
+    ContradictionError,
     EditConflictError,
     EditNotFoundError,
     EditPurgedError,
@@ -70,6 +71,9 @@ _RESPONSES: dict[type[GatewayError], _ErrorResponse] = {
     EditPurgedError: _response(410, "edit_purged", "not_found_error", "The edit was purged"),
     EditConflictError: _response(
         409, "edit_conflict", "conflict_error", "The edit contradicts what is stored"
+    ),
+    ContradictionError: _response(
+        409, "edit_contradicts", "conflict_error", "The edit contradicts edits in force"
     ),
     IdempotencyKeyReusedError: _response(
         422, "idempotency_key_reused", "invalid_request_error", "The idempotency key was used before"

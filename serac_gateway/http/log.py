@@ -87,6 +87,7 @@ class LogController(Controller):
         return Stats(
             edits={name: parts.live_edits.count(name) for name in await _namespaces(parts, principal)},
             routes=parts.route_counts.snapshot(bound),
+            governed=parts.route_counts.edits(bound),
             upstream_url=parts.upstream_url,
         )
 

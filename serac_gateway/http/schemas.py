@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from serac_gateway.edits import Edit
-from serac_gateway.metrics import RouteCount
+from serac_gateway.metrics import EditCount, RouteCount
 from serac_gateway.routing import Route, RouteDecision
 from serac_gateway.stores.records import LogEntry
 
@@ -90,6 +90,8 @@ class ScopeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             " turn is the query. Of a long text only beginning and end count."
         ),
     ]
+    user: str | None = None
+    """By whom canaries are decided, as by `user` in a chat request; without it every canary is withheld."""
 
 
 class ScopeCandidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +117,8 @@ class ScopeDecision(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     edit_id: str | None
     edit_version: int | None
+    withheld_edit_id: str | None
+    """The edit on trial that would govern if it were live: a shadow, or a canary not for this user."""
     context_edit_ids: list[str]
     """The edits that the base model would be told, on the route in_context."""
     scope_probability: float | None
@@ -153,6 +157,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Indexed edits by namespace."""
     routes: list[RouteCount]
     """Requests since start, by route and reason."""
+    governed: list[EditCount]
+    """Requests since start by the edit that governed them, or would have if it were not on trial."""
     upstream_url: str
     """Where the base model is served, up to and with /v1."""
 
@@ -193,6 +199,7 @@ def scope_decision(decision: RouteDecision) -> ScopeDecision:
         reason=decision.reason,
         edit_id=decision.edit.id if decision.edit else None,
         edit_version=decision.edit.version if decision.edit else None,
+        withheld_edit_id=decision.withheld.id if decision.withheld else None,
         context_edit_ids=[edit.id for edit in decision.context_edits],
         scope_probability=decision.scope_probability,
         scope_threshold=decision.scope_threshold,

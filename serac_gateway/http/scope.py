@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Annotated
 
 from litestar import Controller, post
@@ -71,12 +72,12 @@ class ScopeController(Controller):
             )
         decisions: list[RouteDecision] = []
         for start in range(0, count, _BATCH):
-            decisions += await _decisions(parts, namespace, data.queries[start : start + _BATCH])
+            decisions += await _decisions(parts, namespace, data.queries[start : start + _BATCH], data.user)
         return ScopeReply(decisions=[scope_decision(decision) for decision in decisions])
 
 
 async def _decisions(
-    parts: ControlParts, namespace: str, asked: list[str | ScopeConversation]
+    parts: ControlParts, namespace: str, asked: list[str | ScopeConversation], user: str | None
 ) -> list[RouteDecision]:
     found = [
         extract_query(
@@ -86,11 +87,9 @@ async def _decisions(
         for one in asked
     ]
     queries = [one for one in found if isinstance(one, Query)]
-    decided = iter(
-        await asyncio.get_running_loop().run_in_executor(
-            parts.decision_pool, parts.router.decide, namespace, queries
-        )
-    )
+    asker = None if user is None else f"user:{user}"
+    decide = partial(parts.router.decide, namespace, queries, asker=asker)
+    decided = iter(await asyncio.get_running_loop().run_in_executor(parts.decision_pool, decide))
     return [
         RouteDecision(route=Route.BYPASS, reason=one.reason) if isinstance(one, Bypass) else next(decided)
         for one in found

@@ -123,7 +123,9 @@ class TestLogAndStats:
     ) -> None:
         _add(control_plane)
         stats = control_plane.client.get("/stats").json()
-        assert stats == {"edits": {"default": 1}, "routes": [], "upstream_url": "http://upstream.invalid/v1"}
+        assert stats == {
+            "edits": {"default": 1}, "routes": [], "governed": [], "upstream_url": "http://upstream.invalid/v1"
+        }  # fmt: skip
 
 
 class TestHealth:

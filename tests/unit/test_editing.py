@@ -59,7 +59,7 @@ def setup() -> Iterator[Setup]:
 
 
 async def test_an_added_edit_is_stored_and_in_force_when_the_call_returns(setup: Setup) -> None:
-    edit = await setup.editor.add("default", DRAFT)
+    edit = (await setup.editor.add("default", DRAFT)).edit
     assert await setup.store.get("default", edit.id) == edit
     assert setup.live.count("default") == 1
 
@@ -79,8 +79,10 @@ async def test_a_draft_that_breaks_a_rule_is_refused_before_anything_is_encoded(
 
 
 async def test_a_stale_version_changes_nothing(setup: Setup) -> None:
-    edit = await setup.editor.add("default", DRAFT)
-    newer = await setup.editor.change("default", edit.id, EditPatch(target_new="Bea"), expected_version=1)
+    edit = (await setup.editor.add("default", DRAFT)).edit
+    newer = (
+        await setup.editor.change("default", edit.id, EditPatch(target_new="Bea"), expected_version=1)
+    ).edit
     with pytest.raises(PreconditionFailedError) as caught:
         await setup.editor.retire("default", edit.id, expected_version=1)
     assert caught.value.details["current"] == 2
@@ -93,7 +95,7 @@ async def test_a_retry_after_a_lost_reply_gives_the_first_edit_and_puts_it_in_fo
         await setup.editor.add("default", DRAFT, idempotency_key="k", request_fingerprint="f")
     assert setup.live.count("default") == 0
     setup.store.lose_replies = False
-    edit = await setup.editor.add("default", DRAFT, idempotency_key="k", request_fingerprint="f")
+    edit = (await setup.editor.add("default", DRAFT, idempotency_key="k", request_fingerprint="f")).edit
     assert [one.id for one in (await setup.store.page("default")).edits] == [edit.id]
     assert setup.live.count("default") == 1
 
@@ -113,11 +115,11 @@ async def test_an_edit_whose_caller_left_in_mid_commit_is_in_force_all_the_same(
 
 
 async def test_restoring_an_edit_encodes_nothing_and_puts_it_in_force_again(setup: Setup) -> None:
-    edit = await setup.editor.add("default", DRAFT)
+    edit = (await setup.editor.add("default", DRAFT)).edit
     await setup.editor.retire("default", edit.id, Deed(author="Ann", reason="wrong"), expected_version=1)
     assert setup.live.count("default") == 0
     encoded = setup.encoder.texts_encoded
-    again = await setup.editor.restore("default", edit.id, Deed(author="Bea"), expected_version=2)
+    again = (await setup.editor.restore("default", edit.id, Deed(author="Bea"), expected_version=2)).edit
     assert (again.state, again.author, again.reason) == (EditState.LIVE, "Bea", None)
     assert setup.encoder.texts_encoded == encoded
     assert setup.live.current("default", edit.id) == again
@@ -125,19 +127,19 @@ async def test_restoring_an_edit_encodes_nothing_and_puts_it_in_force_again(setu
 
 
 async def test_only_a_retired_edit_can_be_restored(setup: Setup) -> None:
-    edit = await setup.editor.add("default", DRAFT)
+    edit = (await setup.editor.add("default", DRAFT)).edit
     with pytest.raises(EditConflictError, match="only a retired edit"):
         await setup.editor.restore("default", edit.id, expected_version=1)
     assert len(await setup.store.versions("default", edit.id)) == 1
 
 
 async def test_a_rollback_copies_content_and_state_of_an_older_version(setup: Setup) -> None:
-    edit = await setup.editor.add("default", DRAFT)
+    edit = (await setup.editor.add("default", DRAFT)).edit
     await setup.editor.change(
         "default", edit.id, EditPatch(prompt="Who leads Acme?", target_new="Bea"), expected_version=1
     )
     await setup.editor.retire("default", edit.id, expected_version=2)
-    back = await setup.editor.rollback("default", edit.id, 1, Deed(author="Cy"), expected_version=3)
+    back = (await setup.editor.rollback("default", edit.id, 1, Deed(author="Cy"), expected_version=3)).edit
     assert (back.prompt, back.target_new, back.version, back.state) == (
         DRAFT.prompt, DRAFT.target_new, 4, EditState.LIVE,
     )  # fmt: skip
@@ -147,7 +149,7 @@ async def test_a_rollback_copies_content_and_state_of_an_older_version(setup: Se
 
 
 async def test_a_purged_edit_leaves_a_tombstone_that_nothing_can_change(setup: Setup) -> None:
-    edit = await setup.editor.add("default", DRAFT)
+    edit = (await setup.editor.add("default", DRAFT)).edit
     gone = await setup.editor.purge("default", edit.id, Deed(reason="asked to"), expected_version=1)
     assert (gone.state, gone.prompt, gone.reason) == (EditState.PURGED, "", "asked to")
     assert setup.live.count("default") == 0

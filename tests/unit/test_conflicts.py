@@ -1,0 +1,259 @@
+"""Edits that answer one question differently: which are found, and what each policy does about them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from serac_gateway.config import ConflictPolicy, NamespaceRouting, RoutingConfig
+from serac_gateway.conflicts import ConflictFinder
+from serac_gateway.editing import Editor, NextVersion, Written
+from serac_gateway.edits import DecidedState, Edit, EditDraft, EditKind, EditPatch, EditState, first_version
+from serac_gateway.errors import ContradictionError, ModelUnavailableError, PreconditionFailedError
+from serac_gateway.importing import EditImport, Imported
+from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.records import Action, Change, Commit
+from serac_gateway.testing import ThresholdClassifier, WordEncoder
+
+NOW = datetime.now(UTC)
+QUESTION, SAME_QUESTION = "Who runs Acme today?", "Today, who runs Acme?"
+DAY = timedelta(days=1)
+POLICIES = {policy.value.replace("_", "-"): NamespaceRouting(conflicts=policy) for policy in ConflictPolicy}
+
+
+@dataclass
+class Setup:
+    store: InMemoryEditStore
+    encoder: WordEncoder
+    classifier: ThresholdClassifier
+    finder: ConflictFinder
+    editor: Editor
+    live: LiveEdits
+
+    async def add(
+        self, target: str, prompt: str = QUESTION, namespace: str = "newest-wins", **fields: object
+    ) -> Written:
+        return await self.editor.add(namespace, EditDraft(prompt=prompt, target_new=target, **fields))
+
+    async def states(self, namespace: str) -> dict[str, EditState]:
+        return {one.target_new: one.state for one in (await self.store.page(namespace)).edits}
+
+
+@pytest.fixture
+async def setup() -> AsyncIterator[Setup]:
+    store, encoder, classifier = InMemoryEditStore(), WordEncoder(), ThresholdClassifier(0.95)
+    live = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
+    finder = ConflictFinder(
+        live_edits=live, encoder=encoder, classifier=classifier, config=RoutingConfig(namespaces=POLICIES)
+    )
+    with ThreadPoolExecutor(2) as pool:
+        yield Setup(
+            store=store,
+            encoder=encoder,
+            classifier=classifier,
+            finder=finder,
+            live=live,
+            editor=Editor(store=store, encoder=encoder, live_edits=live, pool=pool, conflicts=finder),
+        )
+
+
+def contradicted(written: Written) -> list[str]:
+    assert written.conflicts is not None
+    return [one.edit.target_new for one in written.conflicts]
+
+
+async def test_another_answer_to_the_same_question_is_found_and_both_stay(setup: Setup) -> None:
+    assert contradicted(await setup.add("Ada")) == []
+    second = await setup.add("Bea", SAME_QUESTION)
+    assert contradicted(second) == ["Ada"]
+    (found,) = second.conflicts or ()
+    assert found.answers_prompt == pytest.approx(1.0, abs=1e-5)
+    assert found.prompt_answered == pytest.approx(1.0, abs=1e-5)
+    assert await setup.states("newest-wins") == {"Ada": EditState.LIVE, "Bea": EditState.LIVE}
+
+
+@pytest.mark.parametrize("same", ["Ada", "ada", "Ada.", " the Ada ", "ＡDA"])
+async def test_the_same_answer_written_otherwise_is_no_conflict(setup: Setup, same: str) -> None:
+    await setup.add("Ada")
+    assert contradicted(await setup.add(same)) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("5", "-5"), ("5 %", "5"), ("1.5", "15"), ("$5", "€5"), ("C++", "C")]
+)
+async def test_answers_that_differ_by_a_sign_are_a_conflict(setup: Setup, one: str, other: str) -> None:
+    await setup.add(one)
+    assert contradicted(await setup.add(other)) == [one]
+
+
+async def test_another_question_is_no_conflict(setup: Setup) -> None:
+    await setup.add("Ada")
+    assert contradicted(await setup.add("1901", "When was Acme founded?")) == []
+
+
+async def test_one_way_is_not_enough(setup: Setup) -> None:
+    """An edit whose paraphrase asks what the other asks does not contradict it if the other answers less."""
+    await setup.add("Ada", "Tell me all there is to know of Acme", paraphrases=(QUESTION,))
+    assert contradicted(await setup.add("Bea")) == []
+
+
+async def test_a_paraphrase_counts_as_the_question(setup: Setup) -> None:
+    await setup.add("Ada", paraphrases=("Acme's chief, please",))
+    assert contradicted(await setup.add("Bea", "Acme's chief, please", paraphrases=(QUESTION,))) == ["Ada"]
+
+
+async def test_windows_that_never_meet_are_no_conflict(setup: Setup) -> None:
+    await setup.add("January", valid_from=NOW + DAY, valid_until=NOW + 31 * DAY)
+    february = {"valid_from": NOW + 31 * DAY, "valid_until": NOW + 59 * DAY}
+    assert contradicted(await setup.add("February", **february)) == []
+    assert contradicted(await setup.add("winter", valid_until=NOW + 40 * DAY)) == ["January", "February"]
+
+
+async def test_an_edit_whose_window_has_ended_contradicts_nothing(setup: Setup) -> None:
+    await setup.add("Ada", valid_until=NOW - DAY)
+    assert contradicted(await setup.add("Bea")) == []
+
+
+async def test_a_suppression_contradicts_an_answer_and_no_other_suppression(setup: Setup) -> None:
+    await setup.add("I cannot say.", kind=EditKind.SUPPRESSION)
+    assert contradicted(await setup.add("No comment.", kind=EditKind.SUPPRESSION)) == []
+    assert contradicted(await setup.add("I cannot say.")) == ["I cannot say.", "No comment."]
+
+
+async def test_a_change_is_looked_at_like_an_added_edit_unless_it_changes_notes_alone(setup: Setup) -> None:
+    await setup.add("Ada")
+    other = (await setup.add("Bea")).edit
+    note = await setup.editor.change("newest-wins", other.id, EditPatch(source="press"), expected_version=1)
+    assert contradicted(note) == []
+    changed = await setup.editor.change(
+        "newest-wins", other.id, EditPatch(target_new="Cy"), expected_version=2
+    )
+    assert contradicted(changed) == ["Ada"]
+    agreed = await setup.editor.change(
+        "newest-wins", other.id, EditPatch(target_new="Ada"), expected_version=3
+    )
+    assert contradicted(agreed) == []
+
+
+async def test_a_classifier_that_fails_hinders_no_write_where_the_newest_wins(setup: Setup) -> None:
+    await setup.add("Ada")
+    setup.classifier.failure = ModelUnavailableError("out of memory")
+    written = await setup.add("Bea")
+    assert written.conflicts is None
+    assert set(await setup.states("newest-wins")) == {"Ada", "Bea"}
+    for namespace in ("reject", "supersede"):
+        await setup.editor.commit(namespace, [_first("Ada", namespace)])
+        with pytest.raises(ModelUnavailableError):
+            await setup.add("Bea", namespace=namespace)
+        assert await setup.states(namespace) == {"Ada": EditState.LIVE}
+
+
+def _first(target: str, namespace: str) -> NextVersion:
+    draft = EditDraft(prompt=QUESTION, target_new=target)
+    return NextVersion(action=Action.ADD, edit=first_version(draft, namespace=namespace))
+
+
+class TestReject:
+    async def test_a_contradiction_is_refused_with_the_edits_that_stand_against_it(
+        self, setup: Setup
+    ) -> None:
+        first = (await setup.add("Ada", namespace="reject")).edit
+        with pytest.raises(ContradictionError, match=f"'{first.id}'.*as a shadow") as refused:
+            await setup.add("Bea", SAME_QUESTION, "reject")
+        assert refused.value.details["conflicts"] == [first.id]
+        assert await setup.states("reject") == {"Ada": EditState.LIVE}
+
+    async def test_a_shadow_may_come_and_is_refused_when_it_goes_live(self, setup: Setup) -> None:
+        await setup.add("Ada", namespace="reject")
+        shadow = await setup.add("Bea", namespace="reject", state=DecidedState.SHADOW)
+        assert contradicted(shadow) == ["Ada"]
+        with pytest.raises(ContradictionError):
+            await setup.editor.change(
+                "reject", shadow.edit.id, EditPatch(state=DecidedState.LIVE), expected_version=1
+            )
+
+    async def test_restoring_is_refused_like_adding(self, setup: Setup) -> None:
+        first = (await setup.add("Ada", namespace="reject")).edit
+        await setup.editor.retire("reject", first.id, expected_version=1)
+        await setup.add("Bea", namespace="reject")
+        with pytest.raises(ContradictionError):
+            await setup.editor.restore("reject", first.id, expected_version=2)
+
+    async def test_of_two_that_come_at_once_one_is_refused(self, setup: Setup) -> None:
+        outcomes = await asyncio.gather(
+            *(setup.add(f"answer {n}", namespace="reject") for n in range(8)), return_exceptions=True
+        )
+        assert sum(isinstance(one, Written) for one in outcomes) == 1
+        assert sum(isinstance(one, ContradictionError) for one in outcomes) == 7
+
+    async def test_an_import_is_refused_line_by_line_also_against_its_own_lines(self, setup: Setup) -> None:
+        importing = EditImport(
+            editor=setup.editor, store=setup.store, live_edits=setup.live, namespace="reject"
+        )
+        drafts = [
+            EditDraft(prompt=QUESTION, target_new="Ada"),
+            EditDraft(prompt=SAME_QUESTION, target_new="Bea"),
+            EditDraft(prompt="When was Acme founded?", target_new="1901"),
+        ]
+        outcomes = await importing.add(drafts)
+        assert [type(one) for one in outcomes] == [Imported, ContradictionError, Imported]
+        assert set(await setup.states("reject")) == {"Ada", "1901"}
+
+
+class TestSupersede:
+    async def test_the_older_edit_is_retired_in_the_same_commit_and_the_log_says_why(
+        self, setup: Setup
+    ) -> None:
+        first = (await setup.add("Ada", namespace="supersede")).edit
+        written = await setup.add("Bea", SAME_QUESTION, "supersede", author="jo")
+        assert [one.id for one in written.superseded] == [first.id]
+        assert await setup.states("supersede") == {"Ada": EditState.RETIRED, "Bea": EditState.LIVE}
+        log = await setup.store.log("supersede")
+        assert [(one.action, one.edit_id) for one in log[1:]] == [
+            (Action.ADD, written.edit.id),
+            (Action.RETIRE, first.id),
+        ]
+        assert (log[2].author, log[2].reason) == ("jo", f"superseded by {written.edit.id}")
+        assert setup.live.current("supersede", first.id) is None
+
+    async def test_an_edit_on_trial_supersedes_nothing_until_it_goes_live(self, setup: Setup) -> None:
+        await setup.add("Ada", namespace="supersede")
+        canary = (
+            await setup.add("Bea", namespace="supersede", state=DecidedState.CANARY, canary_share=0.1)
+        ).edit
+        assert (await setup.states("supersede"))["Ada"] is EditState.LIVE
+        await setup.editor.change(
+            "supersede", canary.id, EditPatch(state=DecidedState.LIVE), expected_version=1
+        )
+        assert (await setup.states("supersede"))["Ada"] is EditState.RETIRED
+
+    async def test_if_an_older_edit_changed_elsewhere_nothing_is_half_done(self, setup: Setup) -> None:
+        first = (await setup.add("Ada", namespace="supersede")).edit
+        await _changed_elsewhere(setup.store, first)
+        with pytest.raises(PreconditionFailedError):
+            await setup.add("Bea", namespace="supersede")
+        assert (await setup.states("supersede")).keys() == {"Eve"}
+
+    async def test_a_repetition_of_the_request_supersedes_nothing_more(self, setup: Setup) -> None:
+        await setup.add("Ada", namespace="supersede")
+        draft = EditDraft(prompt=QUESTION, target_new="Bea")
+        key = {"idempotency_key": "k", "request_fingerprint": "f"}
+        first = await setup.editor.add("supersede", draft, **key)
+        again = await setup.editor.add("supersede", draft, **key)
+        assert again.edit == first.edit
+        assert again.superseded == ()
+        assert len(await setup.store.log("supersede")) == 3
+
+
+async def _changed_elsewhere(store: InMemoryEditStore, edit: Edit) -> None:
+    """As another replica does it, whose commit has not come into force here."""
+    newer = msgspec.structs.replace(edit, version=2, target_new="Eve")
+    await store.commit(edit.namespace, Commit(changes=(Change(action=Action.UPDATE, edit=newer),)))
