@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,8 @@ from serac_gateway.edits import EditDraft
 from serac_gateway.errors import ConfigError
 
 _IMPORT_BATCH = 1_000
+_RETIRED_AT_ONCE = 32
+"""A store that syncs every commit to disk takes several into one sync."""
 
 
 class HttpNamespace:
@@ -66,5 +69,10 @@ class HttpNamespace:
     async def retire(self) -> None:
         """Retire every edit that is still stored."""
         while self._live:
-            edit_id = self._live.pop()
-            await self.client.call("DELETE", f"/serac/v1/edits/{edit_id}", headers={"if-match": '"1"'})
+            batch, self._live = self._live[:_RETIRED_AT_ONCE], self._live[_RETIRED_AT_ONCE:]
+            await asyncio.gather(
+                *(
+                    self.client.call("DELETE", f"/serac/v1/edits/{edit_id}", headers={"if-match": '"1"'})
+                    for edit_id in batch
+                )
+            )
