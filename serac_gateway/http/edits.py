@@ -51,9 +51,8 @@ class EditsController(Controller):
         description="It is in force in this process before the reply, which names the edits that answer the"
         " same question differently as `conflicts`. What becomes of those, the namespace's policy says: the"
         " newest wins, the new edit is refused with 409, or they are retired in the same commit. With an"
-        " `Idempotency-Key`, a repetition of the request answers like the first time and adds nothing; the key"
-        " with another body is refused"
-        " with 422.",
+        " `Idempotency-Key`, a repetition of the request answers like the first time and adds nothing; the"
+        " key with another body is refused with 422.",
         response_headers=[
             ETAG,
             ResponseHeader(
