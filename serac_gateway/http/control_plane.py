@@ -20,6 +20,7 @@ from serac_gateway.http.log import LogController
 from serac_gateway.http.parts import provide_control_parts
 from serac_gateway.http.request_bodies import StrictJsonRequest
 from serac_gateway.http.scope import ScopeController
+from serac_gateway.http.store import StoreController
 
 CONTROL_PREFIX = "/serac/v1"
 
@@ -34,6 +35,7 @@ def control_router(*, max_body_bytes: int) -> Router:
             EditHistoryController,
             ScopeController,
             LogController,
+            StoreController,
             ApiKeysController,
         ],
         guards=[demand_key],

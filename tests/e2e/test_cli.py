@@ -196,6 +196,20 @@ class TestLog:
         assert [one["previous_digest"] for one in plain[1:]] == [one["digest"] for one in plain[:-1]]
 
 
+class TestStore:
+    def test_a_sound_store_is_told_and_a_damaged_one_makes_exit_code_1(
+        self, serac: Serac, control_plane: ControlPlane
+    ) -> None:
+        serac("edits", "add", PROMPT, ANSWER, "--id", "e")
+        result = serac("store", "check")
+        assert (result.exit_code, result.stdout) == (0, "sound: 1 live, 1 log entries\n")
+        del control_plane.store._namespaces["default"].current["e"]
+        damaged = serac("store", "check")
+        assert damaged.exit_code == 1
+        assert "edit 'e': version None is stored as in force" in damaged.stderr
+        assert json.loads(serac("store", "check", "--json").stdout)["sound"] is False
+
+
 class TestSearch:
     def test_by_text_and_by_meaning(self, serac: Serac) -> None:
         serac("edits", "add", PROMPT, ANSWER, "--id", "harbour")

@@ -70,6 +70,7 @@ def test_the_schema_names_every_call_with_an_example_of_what_to_send(running: Co
         "POST /serac/v1/scope",
         "GET /serac/v1/log",
         "GET /serac/v1/log:export",
+        "GET /serac/v1/store:check",
         "GET /serac/v1/namespaces",
         "GET /serac/v1/stats",
         "POST /serac/v1/keys",

@@ -1,0 +1,141 @@
+"""Looks through a namespace for what does not fit: log, records, vectors, and the edits in force here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import numpy as np
+
+from serac_gateway.edits import DECIDED_STATES, Edit, EditState, forms
+from serac_gateway.errors import GatewayError
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.log_chain import LogHead
+from serac_gateway.stores.log_verification import BrokenLogError, verify_log
+from serac_gateway.stores.records import StoredEdit
+
+_PAGE = 200
+_MOST_PROBLEMS = 100
+_NORM_TOLERANCE = 1e-3
+
+
+class StoreReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a check found out about a namespace."""
+
+    sound: bool
+    """There are no problems."""
+    problems: tuple[str, ...]
+    """One sentence each, the first 100."""
+    log_entries: int
+    log_digest: str
+    """The digest that the log ends with."""
+    edits: dict[EditState, int]
+    """How many there are in each state."""
+    encoders: dict[str, int]
+    """How many edits have vectors of which encoder, by fingerprint."""
+
+
+class StoreCheck:
+    """Checks one namespace after the other against itself and against the edits in force in this process."""
+
+    def __init__(self, *, store: EditStore, live_edits: LiveEdits) -> None:
+        self._store = store
+        self._live_edits = live_edits
+
+    async def run(self, namespace: str) -> StoreReport:
+        """Check everything of a namespace; others may write meanwhile.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
+        report = await self._once(namespace)
+        if report.sound:
+            return report
+        # What others wrote while it was looked at seems not to fit; it does not seem so twice.
+        again = await self._once(namespace)
+        both = tuple(one for one in again.problems if one in report.problems)
+        return msgspec.structs.replace(again, sound=not both, problems=both)
+
+    async def _once(self, namespace: str) -> StoreReport:
+        problems: list[str] = []
+        head = await self._check_log(namespace, problems)
+        states = dict.fromkeys(EditState, 0)
+        encoders: dict[str, int] = {}
+        decided: dict[str, int] = {}
+        async for page in self._pages(namespace, state=None):
+            checked = await asyncio.gather(*(self._check_edit(namespace, edit, problems) for edit in page))
+            for edit, stored in zip(page, checked, strict=True):
+                states[edit.state] += 1
+                if stored is not None and edit.state is not EditState.PURGED:
+                    fingerprint = stored.vectors.fingerprint
+                    encoders[fingerprint] = encoders.get(fingerprint, 0) + 1
+                if edit.state in DECIDED_STATES:
+                    decided[edit.id] = edit.version
+        await self._check_states(namespace, states, problems)
+        self._check_in_force(namespace, decided, problems)
+        return StoreReport(
+            sound=not problems,
+            problems=tuple(problems[:_MOST_PROBLEMS]),
+            log_entries=head.length,
+            log_digest=head.digest,
+            edits=states,
+            encoders=encoders,
+        )
+
+    async def _check_log(self, namespace: str, problems: list[str]) -> LogHead:
+        try:
+            return await verify_log(self._store, namespace)
+        except BrokenLogError as error:
+            problems.append(f"log: {error}")
+            return await self._store.log_head(namespace)
+
+    async def _check_edit(self, namespace: str, edit: Edit, problems: list[str]) -> StoredEdit | None:
+        try:
+            if await self._store.get(namespace, edit.id, version=edit.version) != edit:
+                problems.append(f"edit {edit.id!r}: its current record is not that of version {edit.version}")
+            stored = await self._store.stored(namespace, edit.id)
+        except (GatewayError, ValueError) as error:
+            problems.append(f"edit {edit.id!r}: cannot be read: {error}")
+            return None
+        if edit.state is not EditState.PURGED and (wrong := _wrong_vectors(stored)):
+            problems.append(f"edit {edit.id!r}: {wrong}")
+        return stored
+
+    async def _check_states(self, namespace: str, states: dict[EditState, int], problems: list[str]) -> None:
+        for state, expected in states.items():
+            listed = 0
+            async for page in self._pages(namespace, state=state):
+                listed += len(page)
+            if listed != expected:
+                problems.append(f"{expected:,} edits are {state.value}, and {listed:,} are listed as such")
+
+    def _check_in_force(self, namespace: str, decided: dict[str, int], problems: list[str]) -> None:
+        here = {edit.id: edit.version for edit in self._live_edits.all(namespace)}
+        for edit_id in sorted(decided.keys() | here.keys()):
+            if decided.get(edit_id) != here.get(edit_id):
+                problems.append(
+                    f"edit {edit_id!r}: version {decided.get(edit_id)} is stored as in force, and version"
+                    f" {here.get(edit_id)} is in force in this process"
+                )
+
+    async def _pages(self, namespace: str, state: EditState | None) -> AsyncIterator[list[Edit]]:
+        cursor = None
+        while True:
+            page = await self._store.page(namespace, cursor=cursor, limit=_PAGE, state=state)
+            yield list(page.edits)
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+
+def _wrong_vectors(stored: StoredEdit) -> str | None:
+    vectors_FD = stored.vectors.vectors_FD
+    expected = len(forms(stored.edit))
+    if len(vectors_FD) != expected:
+        return f"it has {expected} forms and {len(vectors_FD)} vectors"
+    norms = np.linalg.norm(vectors_FD, axis=1)
+    if not np.all(np.abs(norms - 1) < _NORM_TOLERANCE):
+        return "a vector is not of unit length"
+    return None
