@@ -11,6 +11,7 @@ import httpx
 from litestar import Litestar
 from litestar.types import Receive, Scope, Send
 
+from serac_gateway.announcing import ReplicaAnnouncer
 from serac_gateway.config import GatewayConfig, RoutingConfig, UpstreamConfig
 from serac_gateway.conflicts import ConflictFinder
 from serac_gateway.editing import Editor
@@ -65,18 +66,19 @@ def control_plane_app(
     live_edits = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
     classifier = ThresholdClassifier()
     router = EditRouter(encoder=encoder, live_edits=live_edits, classifier=classifier, config=routing)
-    conflicts = ConflictFinder(
-        live_edits=live_edits, encoder=encoder, classifier=classifier, config=routing
-    )
+    conflicts = ConflictFinder(live_edits=live_edits, encoder=encoder, classifier=classifier, config=routing)
     counts = RouteCounts()
-    follower = LogFollower(store=store, live_edits=live_edits, max_staleness_s=10)
+    announcer = ReplicaAnnouncer(store.replicas(), live_edits.positions)
+    follower = LogFollower(
+        store=store, live_edits=live_edits, max_staleness_s=10, on_applied=announcer.note_progress
+    )
     parts = ControlParts(
-        editor=Editor(
-            store=store, encoder=encoder, live_edits=live_edits, pool=pool, conflicts=conflicts
-        ),
+        editor=Editor(store=store, encoder=encoder, live_edits=live_edits, pool=pool, conflicts=conflicts),
         store=store,
         live_edits=live_edits,
         follower=follower,
+        announcer=announcer,
+        wait_timeout_s=1.0,
         search=EditSearch(store=store, encoder=encoder, live_edits=live_edits, pool=pool),
         router=router,
         decision_pool=pool,
@@ -107,9 +109,11 @@ def control_plane_app(
 
     @asynccontextmanager
     async def following(app: Litestar) -> AsyncIterator[None]:
+        await announcer.start()
         follower.start()
         yield
         await follower.close()
+        await announcer.close()
 
     async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
         await scope["litestar_app"].state.data_plane(scope, receive, send)
