@@ -14,9 +14,10 @@ from serac_gateway.classifiers.base import ScopeClassifier
 from serac_gateway.config import RoutingConfig
 from serac_gateway.conversation import Query, extract_query
 from serac_gateway.editing import Editor
-from serac_gateway.edits import Edit, EditDraft
+from serac_gateway.edits import EditDraft
 from serac_gateway.encoders.base import Encoder
-from serac_gateway.errors import ConfigError
+from serac_gateway.errors import ConfigError, GatewayError
+from serac_gateway.importing import EditImport
 from serac_gateway.indexes.base import EditIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.routing import EditRouter, RouteDecision
@@ -94,7 +95,10 @@ class InProcessDecider(Decider):
         self._threads = threads
         store = InMemoryEditStore()
         self._live_edits = LiveEdits(store=store, encoder=encoder, make_index=make_index)
-        self._editor = Editor(store=store, encoder=encoder, live_edits=self._live_edits, pool=self._pool)
+        editor = Editor(store=store, encoder=encoder, live_edits=self._live_edits, pool=self._pool)
+        self._import = EditImport(
+            editor=editor, store=store, live_edits=self._live_edits, namespace=self._namespace
+        )
         self.router = EditRouter(
             encoder=encoder,
             live_edits=self._live_edits,
@@ -128,8 +132,8 @@ class InProcessDecider(Decider):
         """See `Decider.store`."""
         for start in range(0, len(drafts), _IMPORT_BATCH):
             batch = drafts[start : start + _IMPORT_BATCH]
-            for outcome in await self._editor.add_many(self._namespace, batch):
-                if not isinstance(outcome, Edit):
+            for outcome in await self._import.add(batch):
+                if isinstance(outcome, GatewayError):
                     raise ConfigError(f"an edit of the benchmark was refused: {outcome}")
             on_progress(start + len(batch))
 
