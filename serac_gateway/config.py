@@ -155,6 +155,9 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
     candidates: Annotated[int, msgspec.Meta(ge=1, le=8)] = 8
     scope_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     """None: the one calibrated with the classifier."""
+    depends_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    """From which probability on an answer counts as depending on an edit, where `composite` is
+    in_context_for_composite; None: the one calibrated with the classifier."""
     on_failure: FailurePolicy = FailurePolicy.OPEN
     composite: CompositePolicy = CompositePolicy.COUNTERFACTUAL_ONLY
     conflicts: ConflictPolicy = ConflictPolicy.NEWEST_WINS

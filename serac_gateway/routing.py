@@ -102,6 +102,8 @@ class EditRouter:
         self._max_candidates = config.candidates
         given = config.scope_threshold
         self._scope_threshold = classifier.scope_threshold if given is None else given
+        given = config.depends_threshold
+        self._depends_threshold = classifier.depends_threshold if given is None else given
 
     @property
     def is_ready(self) -> bool:
@@ -137,8 +139,9 @@ class EditRouter:
         rows_T = iter(
             self._live_edits.candidates(namespace, vectors_TD, self._max_candidates, floor=floor)
         )  # fmt: skip
+        depends_threshold = self._depends_threshold_in(namespace)
         candidates_B = [
-            self._worth_reading(query, [next(rows_T) for _ in texts])
+            self._worth_reading(query, [next(rows_T) for _ in texts], depends_threshold)
             for query, texts in zip(queries, texts_B, strict=True)
         ]
         searched = time.perf_counter()
@@ -149,9 +152,20 @@ class EditRouter:
             for query, row in zip(queries, candidates_B, strict=True)
         ]
 
-    def _worth_reading(self, query: Query, rows: Sequence[Sequence[Candidate]]) -> list[Candidate]:
+    def _depends_threshold_in(self, namespace: str) -> float | None:
+        """None where nothing comes of it that an answer depends on an edit."""
+        in_context = self._config.composite_of(namespace) is CompositePolicy.IN_CONTEXT
+        return self._depends_threshold if in_context else None
+
+    def _worth_reading(
+        self, query: Query, rows: Sequence[Sequence[Candidate]], depends_threshold: float | None
+    ) -> list[Candidate]:
         found = merged(rows, floor=self._classifier.similarity_floor, limit=self._max_candidates)
-        return [one for one in found if self._classifier.is_worth_reading(query, one, self._scope_threshold)]
+        return [
+            one
+            for one in found
+            if self._classifier.is_worth_reading(query, one, self._scope_threshold, depends_threshold)
+        ]
 
     def _decide_one(
         self,
@@ -186,7 +200,7 @@ class EditRouter:
         governs = chosen if len(applied) == len(ranked) else self._chosen(ranked)
         withheld = None if governs is None or governs in applied else governs.edit
         shown = chosen or ranked[0]
-        depended = self._depended_on(applied, chosen)
+        depended = self._depended_on(applied, chosen, self._depends_threshold_in(namespace))
         policy = self._config.composite_of(namespace)
         route, reason = _route(policy, chosen, depended, query)
         if withheld is not None and (chosen, route) == (None, Route.BASE):
@@ -246,10 +260,9 @@ class EditRouter:
         return max((best, *rivals), key=_age)
 
     def _depended_on(
-        self, ranked: Sequence[ScoredCandidate], chosen: ScoredCandidate | None
+        self, ranked: Sequence[ScoredCandidate], chosen: ScoredCandidate | None, threshold: float | None
     ) -> tuple[Edit, ...]:
         """The edits on which a right answer depends: the one in scope, then others by probability."""
-        threshold = self._classifier.depends_threshold
         others = [] if threshold is None else [
             one for one in ranked if (one.depends_probability or 0.0) >= threshold and one is not chosen
         ]  # fmt: skip

@@ -33,8 +33,8 @@ from training.validation_sets import validation_benchmarks
 
 PAIRS_FILE = "pairs.jsonl"
 WEIGHTS_FOLDER = "weights"
-DEPENDS_FALSE_FIRE_RATE = 0.02
-"""Mean over the benchmarks."""
+DEPENDS_THRESHOLD = 0.5
+"""More likely than not: it is only asked where a namespace opts in, and only states edits to the base model."""
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -123,19 +123,11 @@ def calibrate(
 
 
 def _depends(found: Sequence[observing.Observation]) -> DependsCalibration | None:
-    """The second question's calibration; None of weights with one output.
-
-    Its threshold keeps false fires rare: an edit put into a context where it does not belong does more harm
-    than one that is missing there.
-    """
+    """The second question's calibration; None of weights with one output."""
     turned = calibrating.depended_on(found)
     if not turned:
         return None
-    stack = calibrating.fitted_stack(turned)
-    point = calibrating.chosen_threshold(
-        calibrating.outcomes(turned, stack), max_false_fire_rate=DEPENDS_FALSE_FIRE_RATE
-    )
-    return DependsCalibration(stack=stack, threshold=point.threshold)
+    return DependsCalibration(stack=calibrating.fitted_stack(turned), threshold=DEPENDS_THRESHOLD)
 
 
 class WorstError(msgspec.Struct, frozen=True, kw_only=True):

@@ -64,6 +64,15 @@ class ScopeClassifier(ABC):
             ModelUnavailableError: The model failed.
         """
 
-    def is_worth_reading(self, query: Query, candidate: Candidate, scope_threshold: float) -> bool:
-        """Whether `classify` could find `candidate` in scope or depended on. Cheap; never wrongly False."""
+    def is_worth_reading(
+        self,
+        query: Query,
+        candidate: Candidate,
+        scope_threshold: float,
+        depends_threshold: float | None = None,
+    ) -> bool:
+        """Whether `classify` could find `candidate` in scope or depended on. Cheap; never wrongly False.
+
+        `depends_threshold` None: nobody asks whether an answer depends on it.
+        """
         return True

@@ -168,12 +168,20 @@ class CrossEncoderClassifier(ScopeClassifier):
             for logits_O, candidate in zip(logits_KO, candidates, strict=True)
         ]
 
-    def is_worth_reading(self, query: Query, candidate: Candidate, scope_threshold: float) -> bool:
+    def is_worth_reading(
+        self,
+        query: Query,
+        candidate: Candidate,
+        scope_threshold: float,
+        depends_threshold: float | None = None,
+    ) -> bool:
         """See `ScopeClassifier.is_worth_reading`: whether the highest logits would lift it to a threshold."""
         known = evidence(query, candidate, math.inf)
         depends = self._calibration.depends
         return self._calibration.stack.probability(known) >= scope_threshold or (
-            depends is not None and depends.stack.probability(known) >= depends.threshold
+            depends is not None
+            and depends_threshold is not None
+            and depends.stack.probability(known) >= depends_threshold
         )
 
 
