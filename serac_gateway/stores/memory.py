@@ -55,6 +55,7 @@ from serac_gateway.stores.refusals import (
     no_such_version,
     stale_version,
 )
+from serac_gateway.stores.replicas import InMemoryReplicaRegistry, ReplicaRegistry
 
 
 @dataclass(kw_only=True)
@@ -80,6 +81,7 @@ class InMemoryEditStore(EditStore):
         self._idempotency_ttl_s = idempotency_ttl_s
         self._namespaces: dict[str, _Namespace] = {}
         self._api_keys = InMemoryApiKeyStore()
+        self._replicas = InMemoryReplicaRegistry()
         self._readers: set[_InMemoryLogReader] = set()
 
     @override
@@ -192,6 +194,10 @@ class InMemoryEditStore(EditStore):
     @override
     def api_keys(self) -> ApiKeyStore:
         return self._api_keys
+
+    @override
+    def replicas(self) -> ReplicaRegistry:
+        return self._replicas
 
     @override
     async def ping(self) -> None:

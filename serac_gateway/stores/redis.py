@@ -51,6 +51,7 @@ from serac_gateway.stores.refusals import (
     no_such_version,
     stale_version,
 )
+from serac_gateway.stores.replicas import RedisReplicaRegistry, ReplicaRegistry
 
 _SNAPSHOT_BATCH = 256
 """About 1 MB with three forms of 384 dimensions an edit: a millisecond of the server's time."""
@@ -276,6 +277,10 @@ class RedisStore(EditStore):
     @override
     def api_keys(self) -> ApiKeyStore:
         return RedisApiKeyStore(self._connection)
+
+    @override
+    def replicas(self) -> ReplicaRegistry:
+        return RedisReplicaRegistry(self._connection)
 
     @override
     async def ping(self) -> None:
