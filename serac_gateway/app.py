@@ -16,6 +16,7 @@ import msgspec
 from litestar import Litestar
 from litestar.datastructures import State
 
+from serac_gateway.announcing import ReplicaAnnouncer
 from serac_gateway.api_keys import checked_pepper
 from serac_gateway.classifiers.base import ScopeClassifier
 from serac_gateway.classifiers.cross_encoder import MODEL_FILE, CrossEncoderClassifier
@@ -197,8 +198,13 @@ async def open_gateway(
             counts=counts,
             authenticator=authenticator,
         )
+        announcer = ReplicaAnnouncer(store.replicas(), live_edits.positions)
+        stack.push_async_callback(announcer.close)
         follower = LogFollower(
-            store=store, live_edits=live_edits, max_staleness_s=config.store.max_staleness_s
+            store=store,
+            live_edits=live_edits,
+            max_staleness_s=config.store.max_staleness_s,
+            on_applied=announcer.note_progress,
         )
         stack.push_async_callback(follower.close)
         parts = ControlParts(
@@ -212,6 +218,8 @@ async def open_gateway(
             store=store,
             live_edits=live_edits,
             follower=follower,
+            announcer=announcer,
+            wait_timeout_s=config.store.wait_timeout_s,
             search=EditSearch(
                 store=store, encoder=models.encoder, live_edits=live_edits, pool=decision_pool
             ),
@@ -298,6 +306,8 @@ async def _load_edits(state: State, parts: ControlParts, on_progress: OnProgress
 
     readiness: Readiness = state.readiness
     total = await parts.live_edits.load(report)
+    # Announced first: what is committed from now on is waited for, what was before is caught up with.
+    await parts.announcer.start()
     parts.follower.start()
     await parts.follower.caught_up()
     state.control_parts = parts

@@ -103,6 +103,8 @@ class StoreConfig(_Section, frozen=True, kw_only=True):
     max_staleness_s: PositiveFloat = 10.0
     """How long the edits in force may be older than the stored ones before the gateway is not ready, because
     the store cannot be reached or others write faster than this process reads. `inf`: it stays ready."""
+    wait_timeout_s: PositiveFloat = 5.0
+    """How long a writing call with `x-serac-wait: all` waits for the other gateways."""
 
 
 class UpstreamConfig(_Section, frozen=True, kw_only=True):

@@ -146,9 +146,7 @@ class LogFollower:
             if head == position:
                 continue
             if log_id_order(head.log_id) <= log_id_order(position.log_id):
-                await self._reload(
-                    namespace, f"its log went to {position.log_id}, now to {head.log_id}"
-                )
+                await self._reload(namespace, f"its log went to {position.log_id}, now to {head.log_id}")
             elif self._heads_ahead.get(namespace) == position:
                 await self._reload(namespace, f"entries of its log up to {head.log_id} are missing")
             else:

@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 
 from serac_gateway.api_keys import KEY_PREFIX, presented_key
-from serac_gateway.cli.console import GatewayRefusedError, GatewayUnreachableError
+from serac_gateway.cli.console import GatewayRefusedError, GatewayUnreachableError, stderr
 from serac_gateway.config import API_KEY_VARIABLE
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -79,6 +79,7 @@ class GatewayClient:
         """
         content = None if body is None else msgspec.json.encode(body)
         async with self.stream(method, path, content=content, query=query, headers=headers) as response:
+            _tell_where_applied(response.headers.get("x-serac-applied"))
             return Reply(status=response.status, headers=response.headers, raw=await response.read())
 
     @asynccontextmanager
@@ -110,6 +111,16 @@ class GatewayClient:
             raise GatewayUnreachableError(
                 f"the gateway at {self.url} broke off ({type(exc).__name__}); its log tells why"
             ) from exc
+
+
+def _tell_where_applied(told: str | None) -> None:
+    """Warn if a change that was to be in force in all live gateways is not known to be."""
+    applied, _, live = (told or "").partition("/")
+    if applied != live:
+        of_all = (
+            f"in {applied} of {live} gateways" if live else "in nobody knows how many: the store failed"
+        )
+        stderr().print(f"[yellow]stored, in force {of_all}[/]; see `serac replicas`", soft_wrap=True)
 
 
 def _told(response: aiohttp.ClientResponse, body: bytes) -> str:

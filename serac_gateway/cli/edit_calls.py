@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from serac_gateway.cli.client import GatewayClient
 from serac_gateway.cli.console import print_json, stderr
+from serac_gateway.cli.options import WaitFor
 from serac_gateway.edits import EditState
 
 _EDITS = "/serac/v1/edits"
@@ -65,27 +66,29 @@ async def found(
             query["cursor"] = page["next_cursor"]
 
 
-async def changed(url: str, namespace: str, path: str, verb: str, body: dict[str, Any]) -> dict[str, Any]:
+async def changed(
+    url: str, namespace: str, path: str, verb: str, body: dict[str, Any], wait: WaitFor
+) -> dict[str, Any]:
     """Restore, roll back or purge the edit at `path` as it is now, and give its new version."""
     async with GatewayClient(url, namespace=namespace) as client:
         current = await client.call("GET", path)
-        headers = {"if-match": current.headers["etag"]}
+        headers = {"if-match": current.headers["etag"], "x-serac-wait": wait.value}
         edit: dict[str, Any] = (
             await client.call("POST", f"{path}:{verb}", body=body, headers=headers)
         ).json()
         return edit
 
 
-async def retired(url: str, namespace: str, path: str, why: dict[str, str]) -> dict[str, Any]:
+async def retired(url: str, namespace: str, path: str, why: dict[str, str], wait: WaitFor) -> dict[str, Any]:
     """Retire the edit at `path` as it is now, and give its last version."""
     async with GatewayClient(url, namespace=namespace) as client:
         current = await client.call("GET", path)
-        headers = {"if-match": current.headers["etag"]}
+        headers = {"if-match": current.headers["etag"], "x-serac-wait": wait.value}
         edit: dict[str, Any] = (await client.call("DELETE", path, headers=headers, query=why)).json()
         return edit
 
 
-async def imported(url: str, namespace: str, file: str, *, as_json: bool) -> dict[str, int]:
+async def imported(url: str, namespace: str, file: str, wait: WaitFor, *, as_json: bool) -> dict[str, int]:
     """Send a file ("-": stdin), show each refused line, and count lines by what became of them."""
     path = None if file == "-" else Path(file)
     source = path.open("rb") if path else nullcontext(sys.stdin.buffer)
@@ -98,6 +101,7 @@ async def imported(url: str, namespace: str, file: str, *, as_json: bool) -> dic
         console=stderr(),
         disable=as_json or not stderr().is_terminal,
     )
+    headers = {**_NDJSON, "x-serac-wait": wait.value}
     counts = {"added": 0, "there": 0, "refused": 0}
     with source as lines, bar:
         task = bar.add_task("", total=total_bytes, lines=0)
@@ -109,7 +113,7 @@ async def imported(url: str, namespace: str, file: str, *, as_json: bool) -> dic
 
         async with (
             GatewayClient(url, namespace=namespace) as client,
-            client.stream("POST", f"{_EDITS}:import", content=chunks(), headers=_NDJSON) as response,
+            client.stream("POST", f"{_EDITS}:import", content=chunks(), headers=headers) as response,
         ):
             async for line in response.content:
                 outcome = msgspec.json.decode(line)

@@ -13,6 +13,8 @@ from serac_gateway.cli.options import (
     JsonOption,
     NamespaceOption,
     UrlOption,
+    WaitFor,
+    WaitOption,
     chosen_namespace,
     chosen_url,
 )
@@ -26,6 +28,7 @@ def restore(
     edit_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of retired edits.")],
     author: AuthorOption = None,
     reason: ReasonOption = None,
+    wait: WaitOption = WaitFor.LOCAL,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
@@ -33,7 +36,7 @@ def restore(
     """Make retired edits live again."""
     for edit_id in edit_ids:
         body = _given(author=author, reason=reason)
-        edit = _change(url, namespace, edit_id, "restore", body)
+        edit = _change(url, namespace, edit_id, "restore", body, wait)
         print_json(edit) if as_json else stdout().print(f"restored {edit['id']} version {edit['version']}")
 
 
@@ -42,13 +45,14 @@ def rollback_edit(
     version: Annotated[int, typer.Argument(min=1, help="The version to go back to.")],
     author: AuthorOption = None,
     reason: ReasonOption = None,
+    wait: WaitOption = WaitFor.LOCAL,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go back to an older version of an edit: a new version copies it, and all versions stay."""
     body = {"version": version, **_given(author=author, reason=reason)}
-    edit = _change(url, namespace, edit_id, "rollback", body)
+    edit = _change(url, namespace, edit_id, "rollback", body, wait)
     if as_json:
         print_json(edit)
     else:
@@ -59,6 +63,7 @@ def purge(
     edit_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of the edits.")],
     reason: Annotated[str, typer.Option(help="Why; it stays, so name nothing that is to be forgotten.")],
     author: AuthorOption = None,
+    wait: WaitOption = WaitFor.LOCAL,
     yes: YesOption = False,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
@@ -69,7 +74,7 @@ def purge(
     _confirm(f"Delete the content of {', '.join(paths)} for good?", yes=yes)
     for edit_id in paths:
         body = {"reason": reason, **_given(author=author)}
-        edit = _change(url, namespace, edit_id, "purge", body)
+        edit = _change(url, namespace, edit_id, "purge", body, wait)
         print_json(edit) if as_json else stdout().print(f"purged {edit['id']}: a tombstone is left")
 
 
@@ -78,6 +83,7 @@ def rollback(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     author: AuthorOption = None,
     reason: ReasonOption = None,
+    wait: WaitOption = WaitFor.LOCAL,
     yes: YesOption = False,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
@@ -93,7 +99,17 @@ def rollback(
     from serac_gateway.cli.edit_calls import called
 
     body = {"log_id": log_id, "dry_run": dry_run, **_given(author=author, reason=reason)}
-    done = run(called(chosen_url(url), chosen_namespace(namespace), "POST", "/serac/v1/rollback", body=body))
+    headers = {"x-serac-wait": wait.value}
+    done = run(
+        called(
+            chosen_url(url),
+            chosen_namespace(namespace),
+            "POST",
+            "/serac/v1/rollback",
+            body=body,
+            headers=headers,
+        )
+    )
     if as_json:
         print_json(done)
         return
@@ -102,10 +118,12 @@ def rollback(
     stderr().print(f"{len(done['changes']):,} edits {verb}", soft_wrap=True)
 
 
-def _change(url: str | None, namespace: str | None, edit_id: str, verb: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - decoded JSON
+def _change(
+    url: str | None, namespace: str | None, edit_id: str, verb: str, body: dict[str, Any], wait: WaitFor
+) -> Any:  # noqa: ANN401 - decoded JSON
     from serac_gateway.cli.edit_calls import changed
 
-    return run(changed(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), verb, body))
+    return run(changed(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), verb, body, wait))
 
 
 def _given(**fields: str | None) -> dict[str, str]:

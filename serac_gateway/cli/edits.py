@@ -12,6 +12,8 @@ from serac_gateway.cli.options import (
     JsonOption,
     NamespaceOption,
     UrlOption,
+    WaitFor,
+    WaitOption,
     chosen_namespace,
     chosen_url,
 )
@@ -40,6 +42,7 @@ def add(
     idempotency_key: Annotated[
         str | None, typer.Option(help="Repeat the command with it without adding twice.")
     ] = None,
+    wait: WaitOption = WaitFor.LOCAL,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
@@ -60,7 +63,9 @@ def add(
         "id": edit_id,
     }
     draft = {name: value for name, value in given.items() if value is not None and value != []}
-    headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
+    headers = {"x-serac-wait": wait.value}
+    if idempotency_key:
+        headers["idempotency-key"] = idempotency_key
     edit = _call(url, namespace, "POST", "/serac/v1/edits", body=draft, headers=headers)
     if as_json:
         print_json(edit)
@@ -151,6 +156,7 @@ def remove(
     edit_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of the edits.")],
     author: Annotated[str | None, typer.Option(help="Who says so.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why.")] = None,
+    wait: WaitOption = WaitFor.LOCAL,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
@@ -160,7 +166,7 @@ def remove(
 
     for edit_id in edit_ids:
         why = {name: text for name, text in (("author", author), ("reason", reason)) if text is not None}
-        edit = run(retired(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), why))
+        edit = run(retired(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), why, wait))
         if as_json:
             print_json(edit)
         else:
@@ -170,6 +176,7 @@ def remove(
 @edits_app.command("import")
 def import_edits(
     file: Annotated[str, typer.Argument(help="NDJSON, one edit a line; - reads stdin.")],
+    wait: WaitOption = WaitFor.LOCAL,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
@@ -184,7 +191,7 @@ def import_edits(
 
     if file != "-" and not Path(file).is_file():
         fail(f"there is no file {file!r}", EXIT_USAGE)
-    counts = run(imported(chosen_url(url), chosen_namespace(namespace), file, as_json=as_json))
+    counts = run(imported(chosen_url(url), chosen_namespace(namespace), file, wait, as_json=as_json))
     if not as_json:
         unchanged = f", {counts['there']:,} there already" if counts["there"] else ""
         stdout().print(f"{counts['added']:,} imported{unchanged}, {counts['refused']:,} refused")

@@ -18,6 +18,7 @@ from serac_gateway.cli.edits import edits_app
 from serac_gateway.cli.keys import keys_app
 from serac_gateway.cli.log import log_app
 from serac_gateway.cli.options import JsonOption, NamespaceOption, UrlOption
+from serac_gateway.cli.replicas import replicas
 from serac_gateway.cli.store import store_app
 
 app = typer.Typer(
@@ -36,6 +37,7 @@ edits_app.command()(purge)
 app.command()(rollback)
 app.add_typer(log_app, name="log")
 app.add_typer(store_app, name="store")
+app.command()(replicas)
 app.add_typer(keys_app, name="keys")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -25,6 +26,23 @@ NamespaceOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.", rich_help_panel="Output")]
+
+
+class WaitFor(StrEnum):
+    """Where a change is in force when a command returns."""
+
+    LOCAL = "local"
+    ALL = "all"
+
+
+WaitOption = Annotated[
+    WaitFor,
+    typer.Option(
+        "--wait",
+        help="Return when it is in force here, or in all live gateways.",
+        rich_help_panel="Gateway",
+    ),
+]
 
 
 def chosen_url(url: str | None) -> str:

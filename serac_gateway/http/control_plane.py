@@ -18,9 +18,11 @@ from serac_gateway.http.edit_streams import EditStreamsController
 from serac_gateway.http.edits import EditsController
 from serac_gateway.http.log import LogController
 from serac_gateway.http.parts import provide_control_parts
+from serac_gateway.http.replicas import ReplicasController
 from serac_gateway.http.request_bodies import StrictJsonRequest
 from serac_gateway.http.scope import ScopeController
 from serac_gateway.http.store import StoreController
+from serac_gateway.http.waiting import provide_waiting
 
 CONTROL_PREFIX = "/serac/v1"
 
@@ -37,6 +39,7 @@ def control_router(*, max_body_bytes: int) -> Router:
             LogController,
             StoreController,
             ApiKeysController,
+            ReplicasController,
         ],
         guards=[demand_key],
         security=[{"apiKey": []}, {}],
@@ -45,6 +48,7 @@ def control_router(*, max_body_bytes: int) -> Router:
             "principal": Provide(provide_principal, sync_to_thread=False),
             "parts": Provide(provide_control_parts, sync_to_thread=False),
             "namespace": Provide(provide_namespace, sync_to_thread=False),
+            "waiting": Provide(provide_waiting, sync_to_thread=False),
         },
         request_class=StrictJsonRequest,
         request_max_body_size=max_body_bytes,

@@ -16,6 +16,7 @@ from serac_gateway.http.effect_schemas import EditReply
 from serac_gateway.http.entity_tags import matched_edit
 from serac_gateway.http.parts import Parts
 from serac_gateway.http.schemas import EditPurge, EditRollback, NamespaceRollback, WhoAndWhy
+from serac_gateway.http.waiting import APPLIED, Wait
 from serac_gateway.rolling_back import Rollback, roll_back
 
 _WHY = Example(summary="With a reason", value={"reason": "It was right after all"})
@@ -36,7 +37,7 @@ class EditHistoryController(Controller):
         status_code=200,
         summary="Restore a retired edit",
         description="Its next version is live again. The body may be `{}`.",
-        response_headers=[ETAG],
+        response_headers=[ETAG, APPLIED],
         responses=problems(400, 404, 409, 410, 412, 413, 428, 503),
     )
     async def restore(
@@ -46,20 +47,21 @@ class EditHistoryController(Controller):
         namespace: Namespace,
         parts: Parts,
         principal: Sender,
+        waiting: Wait,
         if_match: IfMatch = None,
     ) -> Response[EditReply]:
         """Store the next version of a retired edit, live."""
         current = await matched_edit(parts.store, namespace, edit_id, if_match)
         deed = deed_of(principal, data.author, data.reason)
         written = await parts.editor.restore(namespace, edit_id, deed, expected_version=current.version)
-        return edit_response(written.edit, written)
+        return await waiting.replied(edit_response(written.edit, written))
 
     @post(
         "/edits/{edit_id:str}/:rollback",
         status_code=200,
         summary="Roll an edit back to an older version",
         description="The next version copies content and state of the older one; all versions stay.",
-        response_headers=[ETAG],
+        response_headers=[ETAG, APPLIED],
         responses=problems(400, 404, 409, 410, 412, 413, 428, 503),
     )
     async def rollback(
@@ -69,6 +71,7 @@ class EditHistoryController(Controller):
         namespace: Namespace,
         parts: Parts,
         principal: Sender,
+        waiting: Wait,
         if_match: IfMatch = None,
     ) -> Response[EditReply]:
         """Store the next version of an edit as a copy of an older one."""
@@ -77,7 +80,7 @@ class EditHistoryController(Controller):
         written = await parts.editor.rollback(
             namespace, edit_id, data.version, deed, expected_version=current.version
         )
-        return edit_response(written.edit, written)
+        return await waiting.replied(edit_response(written.edit, written))
 
     @post(
         "/edits/{edit_id:str}/:purge",
@@ -88,7 +91,7 @@ class EditHistoryController(Controller):
         " and why. The log stays verifiable, the id is not given out again, and the edit is answered with 410"
         " from then on. It cannot be undone. Until the server rewrites its append-only file, and in backups"
         " made before, the content is still there.",
-        response_headers=[ETAG],
+        response_headers=[ETAG, APPLIED],
         responses=problems(400, 404, 410, 412, 413, 428, 503),
         opt={NEEDED_ROLE: Role.ADMIN},
     )
@@ -99,14 +102,14 @@ class EditHistoryController(Controller):
         namespace: Namespace,
         parts: Parts,
         principal: Sender,
+        waiting: Wait,
         if_match: IfMatch = None,
     ) -> Response[EditReply]:
         """Delete an edit's content from all its versions; the reply is its tombstone."""
         current = await matched_edit(parts.store, namespace, edit_id, if_match)
         deed = deed_of(principal, data.author, data.reason)
-        return edit_response(
-            await parts.editor.purge(namespace, edit_id, deed, expected_version=current.version)
-        )
+        gone = await parts.editor.purge(namespace, edit_id, deed, expected_version=current.version)
+        return await waiting.replied(edit_response(gone))
 
     @post(
         "/rollback",
@@ -115,6 +118,7 @@ class EditHistoryController(Controller):
         description="One commit makes the versions that take every edit back to what it was after that entry;"
         " edits added since become retired. Edits purged since stay purged, and are named. With `dry_run`"
         " nothing changes.",
+        response_headers=[APPLIED],
         responses=problems(400, 412, 413, 503),
     )
     async def roll_back_all(
@@ -123,7 +127,9 @@ class EditHistoryController(Controller):
         namespace: Namespace,
         parts: Parts,
         principal: Sender,
-    ) -> Rollback:
+        waiting: Wait,
+    ) -> Response[Rollback]:
         """Take all edits of the namespace back."""
         deed = deed_of(principal, data.author, data.reason)
-        return await roll_back(parts.editor, parts.store, namespace, data.log_id, deed, dry_run=data.dry_run)
+        done = await roll_back(parts.editor, parts.store, namespace, data.log_id, deed, dry_run=data.dry_run)
+        return await waiting.replied(Response(done))

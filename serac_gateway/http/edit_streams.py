@@ -16,6 +16,7 @@ from serac_gateway.http.authentication import Sender
 from serac_gateway.http.control_parameters import Namespace, problems
 from serac_gateway.http.edit_import import import_edits
 from serac_gateway.http.parts import Parts
+from serac_gateway.http.waiting import Wait, Waiting
 from serac_gateway.importing import EditImport
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Page
@@ -40,11 +41,17 @@ class EditStreamsController(Controller):
         ' `{"line", "id", "version", "added"}` or `{"line", "error"}`. A bad line stops no other. Read the'
         " reply while you send. The same file again changes nothing: a line whose `id` is live with the same"
         " content, or a line without `id` whose content any live edit has, is answered with that edit and"
-        " `added: false`.",
+        " `added: false`. With `x-serac-wait: all` the reply ends when all of it is applied in every live"
+        " gateway, or after `store.wait_timeout_s`.",
         responses=problems(400, 503),
     )
     async def import_lines(
-        self, request: Request[object, object, State], namespace: Namespace, parts: Parts, principal: Sender
+        self,
+        request: Request[object, object, State],
+        namespace: Namespace,
+        parts: Parts,
+        principal: Sender,
+        waiting: Wait,
     ) -> ASGIStreamingResponse:
         """Add the edits of an NDJSON stream."""
         chunks = request.stream()
@@ -60,7 +67,7 @@ class EditStreamsController(Controller):
             ),
             _chained(first, chunks),
         )
-        return _DuplexResponse(iterator=outcomes, media_type=NDJSON)
+        return _DuplexResponse(iterator=_ended(outcomes, waiting), media_type=NDJSON)
 
     @get(
         "/edits:export",
@@ -98,6 +105,12 @@ async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[by
     yield first
     async for chunk in rest:
         yield chunk
+
+
+async def _ended(outcomes: AsyncIterator[bytes], waiting: Waiting) -> AsyncIterator[bytes]:
+    async for chunk in outcomes:
+        yield chunk
+    await waiting.applied()
 
 
 async def _exported(store: EditStore, namespace: str, page: Page) -> AsyncIterator[bytes]:

@@ -21,6 +21,7 @@ from serac_gateway.http.effect_schemas import EditReply
 from serac_gateway.http.entity_tags import matched_edit
 from serac_gateway.http.parts import ControlParts, Parts
 from serac_gateway.http.schemas import DEFAULT_PAGE, EditPage, EditVersions, SearchMode
+from serac_gateway.http.waiting import APPLIED, Wait
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _DRAFT_EXAMPLE = Example(
@@ -55,6 +56,7 @@ class EditsController(Controller):
         " key with another body is refused with 422.",
         response_headers=[
             ETAG,
+            APPLIED,
             ResponseHeader(
                 name="location", description="The edit's path", documentation_only=True, required=True
             ),
@@ -67,6 +69,7 @@ class EditsController(Controller):
         namespace: Namespace,
         parts: Parts,
         principal: Sender,
+        waiting: Wait,
         idempotency_key: Annotated[
             str | None,
             HeaderParameter(
@@ -89,7 +92,7 @@ class EditsController(Controller):
         written = await parts.editor.add(
             namespace, data, idempotency_key=idempotency_key, request_fingerprint=fingerprint
         )
-        return edit_response(written.edit, written, status=201, location=True)
+        return await waiting.replied(edit_response(written.edit, written, status=201, location=True))
 
     @get(
         "/edits",
@@ -154,7 +157,7 @@ class EditsController(Controller):
         description="The fields given replace the stored ones; null clears an optional one. With `state` a"
         " live edit goes on trial and back: `shadow` is decided and counted and not applied, `canary` is"
         " applied to `canary_share` of the users. Conflicts are dealt with as for an added edit.",
-        response_headers=[ETAG],
+        response_headers=[ETAG, APPLIED],
         responses=problems(400, 404, 409, 410, 412, 413, 428, 503),
     )
     async def change(
@@ -164,6 +167,7 @@ class EditsController(Controller):
         namespace: Namespace,
         parts: Parts,
         principal: Sender,
+        waiting: Wait,
         if_match: IfMatch = None,
     ) -> Response[EditReply]:
         """Store the next version of an edit."""
@@ -171,7 +175,7 @@ class EditsController(Controller):
         if principal.author is not None and data != EditPatch():
             data = msgspec.structs.replace(data, author=principal.author)
         written = await parts.editor.change(namespace, edit_id, data, expected_version=current.version)
-        return edit_response(written.edit, written)
+        return await waiting.replied(edit_response(written.edit, written))
 
     @delete(
         "/edits/{edit_id:str}",
@@ -179,7 +183,7 @@ class EditsController(Controller):
         summary="Retire an edit",
         description="Its last version is in state `retired`: it never fires again, its history stays. An edit"
         " that is retired already is answered as it is.",
-        response_headers=[ETAG],
+        response_headers=[ETAG, APPLIED],
         responses=problems(400, 404, 410, 412, 428, 503),
     )
     async def retire(
@@ -188,6 +192,7 @@ class EditsController(Controller):
         namespace: Namespace,
         parts: Parts,
         principal: Sender,
+        waiting: Wait,
         if_match: IfMatch = None,
         author: Annotated[
             str | None, QueryParameter(description="Who says so; an API key's own name comes first")
@@ -197,11 +202,10 @@ class EditsController(Controller):
         """Store the last version of an edit."""
         current = await matched_edit(parts.store, namespace, edit_id, if_match)
         if current.state is EditState.RETIRED:
-            return edit_response(current)
+            return await waiting.replied(edit_response(current))
         deed = deed_of(principal, author, reason)
-        return edit_response(
-            await parts.editor.retire(namespace, edit_id, deed, expected_version=current.version)
-        )
+        gone = await parts.editor.retire(namespace, edit_id, deed, expected_version=current.version)
+        return await waiting.replied(edit_response(gone))
 
 
 async def _nearest(

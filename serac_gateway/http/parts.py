@@ -13,6 +13,7 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
+from serac_gateway.announcing import ReplicaAnnouncer
 from serac_gateway.editing import Editor
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.following import LogFollower
@@ -51,6 +52,9 @@ class ControlParts(msgspec.Struct, frozen=True, kw_only=True):
     store: EditStore
     live_edits: LiveEdits
     follower: LogFollower
+    announcer: ReplicaAnnouncer
+    wait_timeout_s: float
+    """How long a call with `x-serac-wait: all` waits for the other gateways."""
     search: EditSearch
     router: EditRouter
     decision_pool: Executor

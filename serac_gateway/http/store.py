@@ -1,14 +1,25 @@
-"""The store itself over HTTP: whether it is sound."""
+"""The store itself over HTTP: whether it is sound, backup, restore."""
 
 from __future__ import annotations
 
-from litestar import Controller, get
+from collections.abc import AsyncIterator
+
+import msgspec
+from litestar import Controller, Request, get, post
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+from litestar.response import Stream
 
 from serac_gateway.access import Role
+from serac_gateway.backups import MAX_LINE_BYTES, Restored, backup, restore
+from serac_gateway.errors import InvalidRequestError
 from serac_gateway.http.authentication import NEEDED_ROLE
 from serac_gateway.http.control_parameters import Namespace, problems
+from serac_gateway.http.edit_import import split_lines
+from serac_gateway.http.edit_streams import NDJSON
 from serac_gateway.http.parts import Parts
 from serac_gateway.store_check import StoreCheck, StoreReport
+from serac_gateway.stores.base import EditStore
 
 
 class StoreController(Controller):
@@ -28,3 +39,46 @@ class StoreController(Controller):
     async def check(self, namespace: Namespace, parts: Parts) -> StoreReport:
         """Whether anything of the namespace does not fit."""
         return await StoreCheck(store=parts.store, live_edits=parts.live_edits).run(namespace)
+
+    @get(
+        "/store:backup",
+        media_type=NDJSON,
+        summary="Back a namespace up as NDJSON",
+        description="All versions, log entries and vectors; no API keys. What others write meanwhile is in"
+        " it, whole, or comes after its head. A reply that does not end with its head is incomplete.",
+        responses=problems(400, 503),
+        opt={NEEDED_ROLE: Role.ADMIN},
+    )
+    async def back_up(self, namespace: Namespace, parts: Parts) -> Stream:
+        """Everything of a namespace."""
+        await parts.store.ping()  # a store that is gone is told with a status, not in mid-stream
+        return Stream(_backup_lines(parts.store, namespace), media_type=NDJSON)
+
+    @post(
+        "/store:restore",
+        status_code=200,
+        request_max_body_size=None,
+        summary="Restore a namespace from a backup",
+        description="Into a namespace that was never used, under the name that the backup was made of: its"
+        " log is bound to that. The log is verified on the way, and nothing stays of a backup that is not"
+        " whole."
+        " The edits are in force before the reply.",
+        responses=problems(400, 409, 503),
+        opt={NEEDED_ROLE: Role.ADMIN},
+    )
+    async def restore(
+        self, request: Request[object, object, State], namespace: Namespace, parts: Parts
+    ) -> Restored:
+        """Write a backup into the store."""
+        lines = split_lines(request.stream(), MAX_LINE_BYTES)
+        try:
+            restored = await restore(parts.store.restorer(namespace), namespace, lines)
+        except HTTPException as exc:  # Litestar's way to say that the client broke off
+            raise InvalidRequestError("the upload broke off; nothing was restored", field="body") from exc
+        await parts.live_edits.reload(namespace)
+        return restored
+
+
+async def _backup_lines(store: EditStore, namespace: str) -> AsyncIterator[bytes]:
+    async for piece in backup(store, namespace):
+        yield msgspec.json.encode(piece) + b"\n"

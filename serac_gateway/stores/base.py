@@ -10,6 +10,8 @@ from serac_gateway.stores.api_keys import ApiKeyStore
 from serac_gateway.stores.log_chain import LogEvidence, LogHead, VersionCount, log_entry
 from serac_gateway.stores.log_reading import LogReader
 from serac_gateway.stores.records import LOG_START, Commit, LogEntry, Page, Receipt, StoredEdit
+from serac_gateway.stores.replicas import ReplicaRegistry
+from serac_gateway.stores.restoring import NamespaceRestorer
 
 IDEMPOTENCY_TTL_S = 86_400
 """How long a store remembers the receipt behind an idempotency key, unless told otherwise."""
@@ -129,6 +131,14 @@ class EditStore(ABC):
     @abstractmethod
     def api_keys(self) -> ApiKeyStore:
         """The API keys, which lie beside the edits. Usable for as long as this store is."""
+
+    @abstractmethod
+    def replicas(self) -> ReplicaRegistry:
+        """Who else serves from this store. Usable for as long as this store is."""
+
+    @abstractmethod
+    def restorer(self, namespace: str) -> NamespaceRestorer:
+        """What fills an empty namespace from a backup. Usable for as long as this store is."""
 
     @abstractmethod
     async def ping(self) -> None:

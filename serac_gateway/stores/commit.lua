@@ -50,8 +50,8 @@ if ARGV[#ARGV] ~= '1' and redis.call('EXISTS', log) == 0 then
 end
 
 local ended = redis.call('HMGET', head, 'log_id', 'digest', 'length')
-if not ended[1] and redis.call('EXISTS', log) == 1 then
-  return {'damaged', 'its head is missing'}
+if not ended[1] and redis.call('EXISTS', log, head) > 0 then
+  return {'damaged', 'its head is missing, or it is being restored'}
 end
 if ARGV[5] ~= '' and ARGV[5] ~= (ended[1] or '0-0') then
   return {'log_went_on', ended[1] or '0-0'}

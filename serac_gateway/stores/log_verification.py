@@ -67,6 +67,10 @@ class LogVerifier:
             case LogHead():
                 self._end(evidence)
 
+    def version_of(self, edit_id: str) -> int:
+        """The edit's version by the entries taken so far; 0: none has named it."""
+        return self._versions.get(edit_id, 0)
+
     def _take_entry(self, entry: LogEvidence) -> None:
         self._check_chain(entry)
         self._check_record(entry)

@@ -19,6 +19,7 @@ from serac_gateway.edits import (
     check_namespace,
     tombstone,
 )
+from serac_gateway.errors import InvalidRequestError
 from serac_gateway.stores.api_keys import ApiKeyStore, InMemoryApiKeyStore
 from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
 from serac_gateway.stores.log_chain import (
@@ -55,6 +56,8 @@ from serac_gateway.stores.refusals import (
     no_such_version,
     stale_version,
 )
+from serac_gateway.stores.replicas import InMemoryReplicaRegistry, ReplicaRegistry
+from serac_gateway.stores.restoring import NamespaceRestorer, not_empty
 
 
 @dataclass(kw_only=True)
@@ -80,6 +83,7 @@ class InMemoryEditStore(EditStore):
         self._idempotency_ttl_s = idempotency_ttl_s
         self._namespaces: dict[str, _Namespace] = {}
         self._api_keys = InMemoryApiKeyStore()
+        self._replicas = InMemoryReplicaRegistry()
         self._readers: set[_InMemoryLogReader] = set()
 
     @override
@@ -194,6 +198,14 @@ class InMemoryEditStore(EditStore):
         return self._api_keys
 
     @override
+    def replicas(self) -> ReplicaRegistry:
+        return self._replicas
+
+    @override
+    def restorer(self, namespace: str) -> NamespaceRestorer:
+        return _InMemoryRestorer(self._namespaces, check_namespace(namespace))
+
+    @override
     async def ping(self) -> None:
         return
 
@@ -250,6 +262,42 @@ class _InMemoryLogReader(LogReader):
             for namespace, after in positions.items()
         }
         return {namespace: page for namespace, page in pages.items() if page}
+
+
+class _InMemoryRestorer(NamespaceRestorer):
+    """Fills a namespace beside the others, and puts it among them when it is whole."""
+
+    def __init__(self, namespaces: dict[str, _Namespace], namespace: str) -> None:
+        self._namespaces = namespaces
+        self._namespace = namespace
+        self._new = _Namespace()
+
+    @override
+    async def begin(self) -> None:
+        if self._namespace in self._namespaces:
+            raise not_empty(self._namespace)
+
+    @override
+    async def entries(self, entries: Sequence[LogEvidence]) -> None:
+        for entry in entries:
+            if entry.stored is None:
+                raise InvalidRequestError(f"log entry {entry.log_id!r} of the backup has no record")
+            self._new.log.append(msgspec.structs.replace(entry, stored=None))
+            self._new.versions.setdefault(entry.edit_id, []).append(entry.stored)
+            self._new.current[entry.edit_id] = StoredEdit(edit=_edit(entry.stored), vectors=NO_VECTORS)
+
+    @override
+    async def vectors(self, vectors: Mapping[str, FormVectors]) -> None:
+        for edit_id, one in vectors.items():
+            self._new.current[edit_id] = StoredEdit(edit=self._new.current[edit_id].edit, vectors=one)
+
+    @override
+    async def end(self, head: LogHead) -> None:
+        self._namespaces[self._namespace] = self._new
+
+    @override
+    async def abandon(self) -> None:
+        self._new = _Namespace()
 
 
 def _refuse_unless_next(namespace: str, held: _Namespace, change: Change) -> None:

@@ -51,6 +51,8 @@ from serac_gateway.stores.refusals import (
     no_such_version,
     stale_version,
 )
+from serac_gateway.stores.replicas import RedisReplicaRegistry, ReplicaRegistry
+from serac_gateway.stores.restoring import NamespaceRestorer, RedisNamespaceRestorer
 
 _SNAPSHOT_BATCH = 256
 """About 1 MB with three forms of 384 dimensions an edit: a millisecond of the server's time."""
@@ -276,6 +278,14 @@ class RedisStore(EditStore):
     @override
     def api_keys(self) -> ApiKeyStore:
         return RedisApiKeyStore(self._connection)
+
+    @override
+    def replicas(self) -> ReplicaRegistry:
+        return RedisReplicaRegistry(self._connection)
+
+    @override
+    def restorer(self, namespace: str) -> NamespaceRestorer:
+        return RedisNamespaceRestorer(self._connection, namespace)
 
     @override
     async def ping(self) -> None:

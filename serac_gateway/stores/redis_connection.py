@@ -140,6 +140,14 @@ class RedisConnection:
                 raise
         return await self.run(self._pipelined(commands, transaction=transaction))
 
+    async def write_all(self, commands: Iterable[Sequence[Word]]) -> list[Any]:
+        """The replies to commands that are sent once, in one transaction. Their keys have one hash tag.
+
+        Raises:
+            StoreUnavailableError: The server could not be reached or refused; all were done, or none.
+        """
+        return await self.run(self._pipelined(list(commands), transaction=True))
+
     async def close(self) -> None:
         """Wait for what is under way (each ends within its timeouts), and disconnect. Idempotent."""
         if self._in_flight:

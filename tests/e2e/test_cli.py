@@ -209,6 +209,23 @@ class TestStore:
         assert "edit 'e': version None is stored as in force" in damaged.stderr
         assert json.loads(serac("store", "check", "--json").stdout)["sound"] is False
 
+    def test_a_backup_goes_back_into_an_empty_store(
+        self, serac: Serac, control_plane: ControlPlane, tmp_path: Path
+    ) -> None:
+        serac("edits", "add", PROMPT, ANSWER, "--id", "e")
+        file = tmp_path / "backup.ndjson"
+        made = json.loads(serac("store", "backup", str(file), "--json").stdout)
+        assert made["log_entries"] == 1
+        refused = serac("store", "restore", str(file))
+        assert refused.exit_code == 1
+        assert "has edits" in refused.stderr
+        control_plane.store._namespaces.clear()
+        done = json.loads(serac("store", "restore", str(file), "--json").stdout)
+        assert done == {"namespace": "default", **made}
+        assert serac("log", "verify", "--expect", made["log_digest"]).exit_code == 0
+        assert json.loads(serac("explain", PROMPT, "--json").stdout)["edit_id"] == "e"
+        assert serac("store", "restore", "nowhere").exit_code == 2
+
 
 class TestSearch:
     def test_by_text_and_by_meaning(self, serac: Serac) -> None:

@@ -1,0 +1,72 @@
+"""The gateways of the store over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+
+import msgspec
+from litestar import Controller, get
+
+from serac_gateway.access import Role
+from serac_gateway.http.authentication import NEEDED_ROLE, Sender
+from serac_gateway.http.control_parameters import problems
+from serac_gateway.http.parts import Parts
+
+
+class ReplicaState(msgspec.Struct, frozen=True, kw_only=True):
+    """A live gateway."""
+
+    id: str
+    name: str
+    """Host and process."""
+    started_at: datetime
+    is_this: bool
+    """Whether it is the one that answers."""
+    behind: dict[str, int]
+    """By namespace, how many entries of its log are stored and not applied there yet."""
+
+
+class Replicas(msgspec.Struct, frozen=True, kw_only=True):
+    """The live gateways."""
+
+    replicas: list[ReplicaState]
+    """Oldest first."""
+
+
+class ReplicasController(Controller):
+    """/serac/v1/replicas."""
+
+    tags = ("store",)
+
+    @get(
+        "/replicas",
+        summary="List the gateways of the store",
+        description="Those heard from within 3 s, and how far each is behind the log; of the API key's own"
+        " namespaces, if it is bound to some.",
+        responses=problems(503),
+        opt={NEEDED_ROLE: Role.ADMIN},
+    )
+    async def live(self, parts: Parts, principal: Sender) -> Replicas:
+        """Every live gateway, and what it has not applied yet."""
+        registry = parts.store.replicas()
+        namespaces = [name for name in await parts.store.namespaces() if principal.may_use(name)]
+        # Positions before heads: an entry that comes between them counts as not applied, never the reverse.
+        applied = await asyncio.gather(*(registry.applied(name) for name in namespaces))
+        heads = await asyncio.gather(*(parts.store.log_head(name) for name in namespaces))
+        live = sorted((await registry.live()).values(), key=lambda one: (one.started_at, one.id))
+        return Replicas(
+            replicas=[
+                ReplicaState(
+                    id=one.id,
+                    name=one.name,
+                    started_at=one.started_at,
+                    is_this=one.id == parts.announcer.replica.id,
+                    behind={
+                        name: head.length - (positions[one.id].length if one.id in positions else 0)
+                        for name, head, positions in zip(namespaces, heads, applied, strict=True)
+                    },
+                )
+                for one in live
+            ]
+        )

@@ -1,0 +1,161 @@
+"""Writes a namespace as a backup has it: every version, every log entry with its digest, every vector.
+
+The log appears last, with its head, in one step: until then the namespace is not listed, refuses commits, and
+a restore that was broken off is begun anew.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+from typing_extensions import override
+
+from serac_gateway.edits import EditState
+from serac_gateway.errors import EditConflictError, InvalidRequestError
+from serac_gateway.stores import redis_keys
+from serac_gateway.stores.log_chain import LogEvidence, LogHead
+from serac_gateway.stores.records import FormVectors
+from serac_gateway.stores.redis_connection import RedisConnection, Word
+from serac_gateway.stores.redis_keys import NamespaceKeys
+from serac_gateway.stores.redis_records import edit_in, packed_vectors, packed_version
+
+_RESTORING = "restoring"
+"""Field of the head while the namespace is not whole."""
+_DELETED_AT_A_TIME = 1_000
+
+Commands = list[Sequence[Word]]
+
+
+class NamespaceRestorer(ABC):
+    """Fills one namespace. For one task; call `begin`, then the others in the order of the log, then `end`.
+
+    Every method raises StoreUnavailableError when the server cannot be reached or refuses: begin again.
+    """
+
+    @abstractmethod
+    async def begin(self) -> None:
+        """Remove what an earlier restore left half done.
+
+        Raises:
+            EditConflictError: The namespace has edits.
+        """
+
+    @abstractmethod
+    async def entries(self, entries: Sequence[LogEvidence]) -> None:
+        """Write the next log entries with their versions, each of which is the current one for now.
+
+        Raises:
+            InvalidRequestError: An entry has no record, or one that is no edit.
+        """
+
+    @abstractmethod
+    async def vectors(self, vectors: Mapping[str, FormVectors]) -> None:
+        """Write the vectors of edits, by id; what was written for one before is replaced."""
+
+    @abstractmethod
+    async def end(self, head: LogHead) -> None:
+        """Make the namespace whole."""
+
+    @abstractmethod
+    async def abandon(self) -> None:
+        """Remove what was written. Not after `end`."""
+
+
+class RedisNamespaceRestorer(NamespaceRestorer):
+    """Fills a namespace in Redis."""
+
+    def __init__(self, connection: RedisConnection, namespace: str) -> None:
+        """Use the connection, which stays the store's.
+
+        Raises:
+            InvalidRequestError: The namespace breaks the rules.
+        """
+        self._connection = connection
+        self._namespace = namespace
+        self._keys = NamespaceKeys(namespace)
+        self._new_log = f"{self._keys.log}:restored"
+
+    @override
+    async def begin(self) -> None:
+        begun = await self._connection.read("HEXISTS", self._keys.head, _RESTORING)
+        if begun:
+            await self.abandon()
+        if await self._connection.read("EXISTS", self._keys.log, self._keys.head, self._keys.ids):
+            raise not_empty(self._namespace)
+        await self._write([("HSET", self._keys.head, _RESTORING, 1)])
+
+    @override
+    async def entries(self, entries: Sequence[LogEvidence]) -> None:
+        commands: Commands = []
+        for entry in entries:
+            commands += self._entry_commands(entry)
+        await self._write(commands)
+
+    @override
+    async def vectors(self, vectors: Mapping[str, FormVectors]) -> None:
+        await self._write(
+            [("HSET", self._keys.vectors, edit_id, packed_vectors(one)) for edit_id, one in vectors.items()]
+        )
+
+    @override
+    async def end(self, head: LogHead) -> None:
+        keys = self._keys
+        await self._connection.run(self._connection.send("SADD", redis_keys.NAMESPACES, self._namespace))
+        whole = ("HSET", keys.head, "log_id", head.log_id, "digest", head.digest, "length", head.length)
+        await self._write([("RENAME", self._new_log, keys.log), ("DEL", keys.head), whole])
+
+    @override
+    async def abandon(self) -> None:
+        keys = self._keys
+        while ids := await self._connection.read("ZRANGE", keys.ids, 0, _DELETED_AT_A_TIME - 1):
+            names = [keys.versions(edit_id.decode()) for edit_id in ids]
+            await self._write([("DEL", *names), ("ZREM", keys.ids, *ids)])
+        by_state = (keys.ids_in(state) for state in EditState)
+        # The head last: it tells that there is something to remove.
+        await self._write([("DEL", self._new_log, keys.current, keys.vectors, *by_state), ("DEL", keys.head)])
+
+    def _entry_commands(self, entry: LogEvidence) -> Commands:
+        stored, keys = entry.stored, self._keys
+        if stored is None:
+            raise InvalidRequestError(f"log entry {entry.log_id!r} of the backup has no record")
+        try:
+            edit = edit_in(stored.record)
+        except ValueError as exc:
+            raise InvalidRequestError(
+                f"log entry {entry.log_id!r} of the backup holds no edit: {exc}"
+            ) from exc
+        author: tuple[Word, ...] = () if entry.author is None else ("author", entry.author)
+        fields: tuple[Word, ...] = (
+            "action",
+            entry.action,
+            "edit_id",
+            entry.edit_id,
+            "version",
+            entry.version,
+        )
+        digests = ("content", entry.content_digest, "previous", entry.previous_digest, "digest", entry.digest)
+        others = (state for state in EditState if state is not edit.state)
+        return [
+            # By its id, before all else: whatever is sent, `abandon` finds it.
+            ("ZADD", keys.ids, 0, entry.edit_id),
+            ("XADD", self._new_log, entry.log_id, *fields, *digests, *author),
+            ("RPUSH", keys.versions(entry.edit_id), packed_version(stored)),
+            ("HSET", keys.current, entry.edit_id, stored.record),
+            ("ZADD", keys.ids_in(edit.state), 0, entry.edit_id),
+            *(("ZREM", keys.ids_in(state), entry.edit_id) for state in others),
+        ]
+
+    async def _write(self, commands: Commands) -> None:
+        if commands:
+            await self._connection.write_all(commands)
+
+
+def not_empty(namespace: str) -> EditConflictError:
+    """A backup cannot be mixed with what is there."""
+    return EditConflictError(
+        f"namespace {namespace!r} has edits, or had some; a backup is restored into a store where the"
+        " namespace was never used",
+        field="namespace",
+        details={"value": namespace},
+    )
