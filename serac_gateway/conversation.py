@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from serac_gateway.leaning_back import is_small_talk, may_lean_back
+
 MAX_QUERY_CHARS = 2_000
 """The query is cut before anything tokenises it (a 108 KB text takes 49 ms)."""
 LONG_TEXT_END_CHARS = 500
@@ -44,32 +46,14 @@ class Bypass(msgspec.Struct, frozen=True, kw_only=True):
     """A fixed word or two for logs and metrics."""
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(re.findall(r"\w+", text.casefold()))
-
-
 MALFORMED = Bypass(reason="malformed request")
 _TOOL_RESULT = Bypass(reason="tool result turn")
 _NOT_USER = Bypass(reason="last turn is not the user's")
 _NO_TEXT = Bypass(reason="no text in the user turn")
+_TURNS_UPSTREAM = Bypass(reason="leans on turns not shown")
 _TOKEN_PROMPT = Bypass(reason="prompt of token ids")
 _SEVERAL_PROMPTS = Bypass(reason="several prompts")
 
-_SMALL_TALK_STARTS = _words(
-    "ok okay thanks thank thx ty cheers great cool nice perfect awesome good wow sure yes yeah yep no nope"
-    " hi hey hello bye goodbye got i see understood lol haha interesting nevermind never please"
-)
-_SMALL_TALK_WORDS = _SMALL_TALK_STARTS | _words(
-    "you so very much a lot many again for that this it the your help helps there morning evening night day"
-    " one mind problem worries all is was now well done to know"
-)
-_LEANS_BACK = re.compile(
-    r"^\W*(?:and|but|or|so|also|then|what about|how about|what else|why|since when)\b"
-    r"|\b(?:now|currently)\W*$"
-    r"|\b(?:it|its|he|him|his|she|her|hers|they|them|their|theirs|this|that|these|those|there|then|former|latter"
-    r"|same|instead|other one|else)\b",
-    re.IGNORECASE,
-)
 _OPEN_QUESTION = re.compile(
     r"(?:^|[.?!,;:\n]\s*|\b(?:and|also|plus)\s+)(?:(?:in|at|on|for|to|by|from|since)\s+)?"
     r"(?:who|whom|whose|what|when|where|why|how|which)\b",
@@ -79,35 +63,95 @@ _ANSWER_CUE = re.compile(r"\s*(?:a|answer|assistant|ai|bot|response|output)\s*:\
 _QUESTION_LABEL = re.compile(r"^(?:q|question|user|human|query|input|prompt)\s*:\s*", re.IGNORECASE)
 
 
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """One turn of a conversation, in whichever API."""
+
+    role: str
+    """"user", "assistant", "tool" for what a tool said; anything else is nobody's turn."""
+    content: object = None
+    """Text, or a list of parts: see `text_of`."""
+
+
+class Turns(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as far as the request shows it, oldest turn first, without instructions."""
+
+    turns: list[Turn]
+    more_upstream: bool = False
+    """Whether there are earlier turns that only the upstream knows."""
+
+
 def extract_query(path: str, body: object) -> Query | Bypass:
-    """The query of a decoded request body to `path` ("/chat/completions" or "/completions")."""
+    """The query of a decoded request body to `path`, one of `completions.base.Endpoint`."""
+    if path == "/completions":
+        return _query_of_prompt(body.get("prompt")) if isinstance(body, Mapping) else MALFORMED
+    found = turns_of(path, body)
+    return found if isinstance(found, Bypass) else _query_of_turns(found)
+
+
+def turns_of(path: str, body: object) -> Turns | Bypass:
+    """The turns of a decoded request body to any other path than that of text completions."""
     if not isinstance(body, Mapping):
         return MALFORMED
-    if path == "/completions":
-        return _query_of_prompt(body.get("prompt"))
-    return _query_of_messages(body.get("messages"))
+    if path != "/responses":
+        return _turns_in(body.get("messages"))
+    upstream_knows = body.get("previous_response_id") is not None or body.get("conversation") is not None
+    asked = body.get("input")
+    if isinstance(asked, str):
+        return Turns(turns=[Turn(role="user", content=asked)], more_upstream=upstream_knows)
+    return _turns_in(asked, more_upstream=upstream_knows)
 
 
-def _query_of_messages(messages: object) -> Query | Bypass:
-    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+def _turns_in(items: object, *, more_upstream: bool = False) -> Turns | Bypass:
+    """The turns in the messages of a chat, or in the input items of a response."""
+    if not isinstance(items, Sequence) or isinstance(items, str) or not items:
         return MALFORMED
-    turns: list[Mapping[str, Any]] = []
-    for message in messages:
-        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+    turns: list[Turn] = []
+    for item in items:
+        if not isinstance(item, Mapping):
             return MALFORMED
-        if message["role"] not in ("system", "developer"):  # instructions, wherever they stand, are no turns
-            turns.append(message)
-    if not turns:
+        kind = item.get("type") or ("message" if "role" in item or "id" not in item else "item_reference")
+        role = item.get("role") if kind == "message" else kind
+        if not isinstance(role, str):
+            return MALFORMED
+        more_upstream = more_upstream or role in _REFERENCES
+        if role not in _INSTRUCTIONS:  # wherever they stand, they are no turns
+            turns.append(
+                Turn(role="tool" if _is_tool_result(role, item) else role, content=item.get("content"))
+            )
+    return Turns(turns=turns, more_upstream=more_upstream)
+
+
+_INSTRUCTIONS = frozenset({"system", "developer"})
+_REFERENCES = frozenset({"item_reference", "compaction"})
+"""Items that stand for turns which the request does not show."""
+_TOOL_ROLES = frozenset({"tool", "function", "mcp_approval_response"})
+
+
+def _is_tool_result(role: str, item: Mapping[str, Any]) -> bool:
+    """Whether a tool speaks: a chat's role, a response's type of item, a block in Anthropic's user turn."""
+    if role != "user":
+        return role in _TOOL_ROLES or role.endswith("_output")
+    content = item.get("content")
+    return isinstance(content, list) and any(
+        isinstance(block, Mapping) and str(block.get("type")).endswith("tool_result") for block in content
+    )
+
+
+def _query_of_turns(found: Turns) -> Query | Bypass:
+    if not found.turns:
         return _NOT_USER
-    last = turns[-1]
-    if last["role"] in ("tool", "function"):
+    *earlier, last = found.turns
+    if last.role == "tool":
         return _TOOL_RESULT
-    if last["role"] != "user":
+    if last.role != "user":
         return _NOT_USER
-    text = _capped(text_of(last.get("content")))
+    text = _capped(text_of(last.content))
     if not text:
         return _NO_TEXT
-    return Query(text=text, context=_context(turns[:-1]) if _may_lean_back(text, SHORT_QUERY_WORDS) else ())
+    context = _context(earlier) if may_lean_back(text, SHORT_QUERY_WORDS) else ()
+    if found.more_upstream and not context and may_lean_back(text, 0):
+        return _TURNS_UPSTREAM
+    return Query(text=text, context=context)
 
 
 def _query_of_prompt(prompt: object) -> Query | Bypass:
@@ -127,7 +171,7 @@ def _query_of_prompt(prompt: object) -> Query | Bypass:
     if not lines:
         return _NO_TEXT
     context = tuple(line[:MAX_CONTEXT_CHARS] for line in lines[-1 - MAX_CONTEXT_TURNS : -1])
-    return Query(text=lines[-1], context=context if _may_lean_back(lines[-1], SHORT_LINE_WORDS) else ())
+    return Query(text=lines[-1], context=context if may_lean_back(lines[-1], SHORT_LINE_WORDS) else ())
 
 
 def asks_several_things(text: str) -> bool:
@@ -148,43 +192,27 @@ def _texts_in(parts: Iterable[object]) -> Iterable[str]:
     for part in parts:
         if isinstance(part, str):
             yield part
-        elif isinstance(part, Mapping) and part.get("type") in ("text", "input_text"):
+        elif isinstance(part, Mapping) and part.get("type") in ("text", "input_text", "output_text"):
             text = part.get("text")
             if isinstance(text, str):
                 yield text
 
 
-def _context(turns: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _context(turns: Sequence[Turn]) -> tuple[str, ...]:
     """The turns that can say what a pronoun stands for: the user's latest two and the latest short answer."""
     found: list[str] = []
     room = {"user": MAX_CONTEXT_USER_TURNS, "assistant": 1}
     for turn in reversed(turns):
-        if room.get(turn["role"], 0) == 0:
+        if room.get(turn.role, 0) == 0:
             continue
-        text = _capped(text_of(turn.get("content")))
-        if not text or _is_small_talk(text):
+        text = _capped(text_of(turn.content))
+        if not text or is_small_talk(text):
             continue
-        if turn["role"] == "assistant" and len(text) > MAX_CONTEXT_CHARS:
+        if turn.role == "assistant" and len(text) > MAX_CONTEXT_CHARS:
             continue
-        room[turn["role"]] -= 1
+        room[turn.role] -= 1
         found.append(text[:MAX_CONTEXT_CHARS])
     return tuple(reversed(found))
-
-
-def _may_lean_back(text: str, short_words: int) -> bool:
-    """Whether `text` may need the turns before it: short, or with a pronoun; small talk never does."""
-    if _is_small_talk(text):
-        return False
-    return len(text.split()) <= short_words or _LEANS_BACK.search(text) is not None
-
-
-def _is_small_talk(text: str) -> bool:
-    first = re.search(r"\w+", text)
-    return (
-        first is not None
-        and first[0].casefold() in _SMALL_TALK_STARTS
-        and _SMALL_TALK_WORDS.issuperset(_words(text))
-    )
 
 
 def _capped(text: str) -> str:

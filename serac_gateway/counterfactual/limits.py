@@ -49,7 +49,12 @@ def limited(texts: Iterable[str], sampling: Sampling, model: LanguageModel) -> I
             return
         is_last = text is None or stop_texts.reached
         if shown or is_last:
-            yield Piece(text=shown, tokens=tokens - used, finish_reason="stop" if is_last else None)
+            yield Piece(
+                text=shown,
+                tokens=tokens - used,
+                finish_reason="stop" if is_last else None,
+                stop_text=stop_texts.found,
+            )
         if is_last:
             return
         said, used = said + shown, tokens

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import aclosing
 
-from serac_gateway.completions import CompletionRequest
+from serac_gateway.completions.base import CompletionRequest, Endpoint
 from serac_gateway.config import ModelsConfig
 from serac_gateway.conversation import Query
 from serac_gateway.counterfactual.base import CounterfactualModel
@@ -61,6 +61,12 @@ class CounterfactualAnswers:
             raise _unavailable("answer timeout", f"the answer took longer than {limit_s:g} s") from exc
         finally:
             self.open -= 1
+
+    async def whole(self, edit: Edit, query: Query) -> str:
+        """The answer as one text, as to a request that asks for nothing special. Raises as `parts` does."""
+        request = CompletionRequest(endpoint=Endpoint.CHAT, model="")
+        async with aclosing(self.parts(edit, query, request)) as parts:
+            return "".join([part.piece.text async for part in parts]).strip()
 
     def _generate(
         self, edit: Edit, query: Query, request: CompletionRequest, cancelled: Callable[[], bool]

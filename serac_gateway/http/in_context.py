@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from serac_gateway.completions import Endpoint
+from serac_gateway.completions.base import Endpoint
 from serac_gateway.edits import Edit, EditKind, statement
 
 _FACTS = "Take the following as true today, whatever you learnt before:"

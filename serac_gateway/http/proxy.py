@@ -21,13 +21,8 @@ from litestar.types import Receive, Scope, Send
 from serac_gateway import __version__
 from serac_gateway.access import Principal
 from serac_gateway.api_keys import KEY_PREFIX
-from serac_gateway.completions import (
-    CompletionRequest,
-    Endpoint,
-    Envelope,
-    completion_id,
-    stream_event,
-)
+from serac_gateway.completions.base import AnswerHead, AnswerWriter, Endpoint, stream_event
+from serac_gateway.completions.endpoints import answer_writer
 from serac_gateway.config import FailurePolicy, GatewayConfig
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
 from serac_gateway.http.answering import CounterfactualAnswers
@@ -38,6 +33,7 @@ from serac_gateway.http.relay import relay
 from serac_gateway.http.verdict import AnswerTask, Verdict, decide, log_decided, verdict_headers
 from serac_gateway.language_models.answers import Part, event_stream, whole_answer
 from serac_gateway.metrics import RouteCounts
+from serac_gateway.recorded_traffic import RecordedTraffic
 from serac_gateway.routing import EditRouter, Route, RouteDecision
 from serac_gateway.upstream.base import Upstream, UpstreamRequest
 
@@ -71,8 +67,11 @@ class DataPlane:
         config: GatewayConfig,
         counts: RouteCounts,
         authenticator: Authenticator,
+        traffic: RecordedTraffic | None = None,
     ) -> None:
+        """Without `traffic` no query is recorded."""
         self._router = router
+        self._traffic = traffic
         self._upstream = upstream
         self._answers = answers
         self._decision_pool = decision_pool
@@ -133,7 +132,8 @@ class DataPlane:
         if not self._router.is_ready:
             verdict = self._after_failure("edits not loaded", _NOT_LOADED, _UNDECIDED)
             return await exchange.read_body(_WHOLE_BODY_BYTES), verdict
-        if not self._router.has_edits(namespace):
+        recording = self._traffic is not None and self._traffic.is_on(namespace)
+        if not (self._router.has_edits(namespace) or recording):
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
             return body, Verdict(route=Route.BASE, reason="no edits")
         body = await exchange.read_body(self._max_classified_bytes)
@@ -148,24 +148,23 @@ class DataPlane:
             )
         except Exception as exc:
             verdict = self._after_failure("decision failed", exc, _UNDECIDED)
+        if self._traffic is not None and verdict.query is not None:
+            self._traffic.note(namespace, verdict.query)
         return body, msgspec.structs.replace(verdict, decide_ms=(time.perf_counter() - begun) * 1_000)
 
     async def _answer(self, exchange: Exchange, verdict: Verdict, task: AnswerTask) -> Verdict:
         """Answer here. If that fails before the first byte the new verdict says so, and nothing was sent."""
         request = task.request
-        envelope = Envelope(
-            endpoint=request.endpoint,
-            id=completion_id(request.endpoint, secrets.token_hex(12)),
-            created=int(time.time()),
-            model=request.model,
-            system_fingerprint=SYSTEM_FINGERPRINT,
+        head = AnswerHead(
+            token=secrets.token_hex(12), created=int(time.time()), system_fingerprint=SYSTEM_FINGERPRINT
         )
+        writer = answer_writer(head, request)
         try:
             async with aclosing(self._answers.parts(task.edit, task.query, request)) as parts:
                 if request.stream:
-                    await _stream(exchange, verdict, envelope, request, parts)
+                    await _stream(exchange, verdict, writer, parts)
                 else:
-                    answer = await whole_answer(envelope, request, parts)
+                    answer = await whole_answer(writer, request, parts)
                     headers = [(b"content-type", b"application/json"), *verdict_headers(exchange, verdict)]
                     await exchange.respond(200, headers, msgspec.json.encode(answer))
         except Exception as exc:
@@ -206,13 +205,9 @@ class DataPlane:
 
 
 async def _stream(
-    exchange: Exchange,
-    verdict: Verdict,
-    envelope: Envelope,
-    request: CompletionRequest,
-    parts: AsyncIterator[Part],
+    exchange: Exchange, verdict: Verdict, writer: AnswerWriter, parts: AsyncIterator[Part]
 ) -> None:
-    async with aclosing(event_stream(envelope, request, parts)) as events:
+    async with aclosing(event_stream(writer, parts)) as events:
         first = await anext(events)  # before the status goes out: until here all can still fail openly
         await exchange.start(
             200,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from serac_gateway.completions import stream_event
+from serac_gateway.completions.base import stream_event
 from serac_gateway.errors import UpstreamError
 from serac_gateway.http import sse
 from serac_gateway.http.error_responses import openai_error

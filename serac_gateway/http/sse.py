@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from serac_gateway.completions import STREAM_END
+from serac_gateway.completions.choices import STREAM_END
 
 MEDIA_TYPE = b"text/event-stream"
 MAX_HELD_BYTES = 1_048_576

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from serac_gateway.completions import CompletionRequest, Endpoint, parse_completion_request
+from serac_gateway.completions.base import CompletionRequest, Endpoint
+from serac_gateway.completions.endpoints import parse_completion_request
 from serac_gateway.conversation import MALFORMED, Bypass, Query, extract_query
 from serac_gateway.edits import Edit
 from serac_gateway.http.exchange import Exchange
@@ -36,6 +37,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Set if, and only if, the request is to be answered here."""
     body: bytes | None = None
     """What the upstream gets instead of the client's body; None: that one, byte for byte."""
+    query: Query | None = None
+    """What the decision was made on, if one was made."""
     decide_ms: float | None = None
     """From the whole request to the decision, waiting included; None if none was needed."""
 
@@ -63,7 +66,9 @@ def decide(router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes, 
     if decision.route is Route.COUNTERFACTUAL and decision.edit is not None:
         task = AnswerTask(edit=decision.edit, query=query, request=request)
     told = with_edits(endpoint, body, decision.context_edits) if decision.context_edits else None
-    return Verdict(route=decision.route, reason=decision.reason, decision=decision, task=task, body=told)
+    return Verdict(
+        route=decision.route, reason=decision.reason, decision=decision, task=task, body=told, query=query
+    )
 
 
 def _asker(decoded: Mapping[str, object], sender: str) -> str:

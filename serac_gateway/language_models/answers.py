@@ -1,4 +1,4 @@
-"""From a model's pieces to OpenAI's answer: one object, or a stream of events."""
+"""From a model's pieces to an answer in its API's shape: one object, or a stream of events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import msgspec
 
-from serac_gateway.completions import STREAM_END, Choice, CompletionRequest, Envelope, Usage, stream_event
+from serac_gateway.completions.base import AnswerWriter, Choice, CompletionRequest, Usage
 from serac_gateway.language_models.base import Piece
 
 
@@ -20,25 +20,25 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def whole_answer(
-    envelope: Envelope, request: CompletionRequest, parts: AsyncIterator[Part]
+    writer: AnswerWriter, request: CompletionRequest, parts: AsyncIterator[Part]
 ) -> dict[str, object]:
     """The answer as one object."""
     texts = [""] * request.choices
-    finish_reasons = ["stop"] * request.choices
+    last = [Piece(text="", tokens=0, finish_reason="stop")] * request.choices
     usage = Usage(prompt_tokens=0, completion_tokens=0)
     async for part in parts:
         texts[part.choice] += part.piece.text
-        finish_reasons[part.choice] = part.piece.finish_reason or finish_reasons[part.choice]
+        if part.piece.finish_reason is not None:
+            last[part.choice] = part.piece
         usage = _added(usage, part)
     choices = [
-        Choice(text=text, finish_reason=reason) for text, reason in zip(texts, finish_reasons, strict=True)
+        Choice(text=text, finish_reason=piece.finish_reason or "stop", stop_text=piece.stop_text)
+        for text, piece in zip(texts, last, strict=True)
     ]
-    return envelope.complete(choices, usage)
+    return writer.whole(choices, usage)
 
 
-async def event_stream(
-    envelope: Envelope, request: CompletionRequest, parts: AsyncIterator[Part]
-) -> AsyncGenerator[bytes, None]:
+async def event_stream(writer: AnswerWriter, parts: AsyncIterator[Part]) -> AsyncGenerator[bytes, None]:
     """The answer as server-sent events; the first are given when the model has produced something."""
     usage = Usage(prompt_tokens=0, completion_tokens=0)
     opened = -1
@@ -47,17 +47,14 @@ async def event_stream(
         events = b""
         if part.choice != opened:
             opened = part.choice
-            if (chunk := envelope.first_chunk(part.choice)) is not None:
-                events += stream_event(chunk)
+            events += writer.opened(part.choice, part.prompt_tokens)
         if part.piece.text:
-            events += stream_event(envelope.text_chunk(part.choice, part.piece.text))
+            events += writer.text(part.choice, part.piece.text)
         if part.piece.finish_reason is not None:
-            events += stream_event(envelope.last_chunk(part.choice, part.piece.finish_reason))
+            events += writer.closed(part.choice, part.piece.finish_reason, part.piece.stop_text)
         if events:
             yield events
-    if request.include_usage:
-        yield stream_event(envelope.usage_chunk(usage))
-    yield STREAM_END
+    yield writer.ended(usage)
 
 
 def _added(usage: Usage, part: Part) -> Usage:

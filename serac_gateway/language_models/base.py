@@ -32,6 +32,8 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens generated since the piece before."""
     finish_reason: str | None = None
     """"stop" or "length" in the last piece, None before."""
+    stop_text: str | None = None
+    """In the last piece the text that ended the answer, if it was one."""
 
 
 class LanguageModel(ABC):

@@ -37,7 +37,9 @@ def pieces(
         # None: a character of several tokens is not whole yet. One that never gets whole is dropped.
         shown = stop_texts.feed(decoder.step(tokenizer, token_id) or "")
         if stop_texts.reached:
-            yield Piece(text=shown, tokens=unreported, finish_reason="stop")
+            yield Piece(
+                text=shown, tokens=unreported, finish_reason="stop", stop_text=stop_texts.found
+            )  # fmt: skip
             return
         if generated == limit:
             break

@@ -14,18 +14,23 @@ class StopTexts:
     def __init__(self, stop: Sequence[str]) -> None:
         self._stop = tuple(text for text in stop if text)
         self._held = ""
-        self.reached = False
+        self.found: str | None = None
+        """The stop text that has come."""
+
+    @property
+    def reached(self) -> bool:
         """Whether a stop text has come; nothing after it is shown."""
+        return self.found is not None
 
     def feed(self, text: str) -> str:
         """The part of the held text and `text` that can be shown now."""
         if self.reached:
             return ""
         self._held += text
-        ends = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
+        ends = [(at, stop) for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if ends:
-            self.reached = True
-            shown, self._held = self._held[: min(ends)], ""
+            at, self.found = min(ends)
+            shown, self._held = self._held[:at], ""
             return shown
         keep = max((self._open_length(stop) for stop in self._stop), default=0)
         cut = len(self._held) - keep

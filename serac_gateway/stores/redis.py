@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -53,6 +54,8 @@ from serac_gateway.stores.refusals import (
 )
 from serac_gateway.stores.replicas import RedisReplicaRegistry, ReplicaRegistry
 from serac_gateway.stores.restoring import NamespaceRestorer, RedisNamespaceRestorer
+
+log = logging.getLogger(__name__)
 
 _SNAPSHOT_BATCH = 256
 """About 1 MB with three forms of 384 dimensions an edit: a millisecond of the server's time."""
@@ -133,6 +136,8 @@ class RedisStore(EditStore):
         reply = await self._connection.run(self._run_commit(namespace, script_keys, arguments))
         match reply:
             case [b"committed" | b"replayed" as outcome, receipt]:
+                if older:
+                    await self._forget_on_disk()
                 return Receipt(changes=committed(receipt), replayed=outcome == b"replayed")
             case [b"key_reused"]:
                 raise key_reused(commit.idempotency_key or "")
@@ -305,6 +310,17 @@ class RedisStore(EditStore):
             await self._connection.send("SADD", redis_keys.NAMESPACES, namespace)
             reply = await self._script(keys=keys, args=[*args, "1"])
         return reply
+
+    async def _forget_on_disk(self) -> None:
+        """Have our own server write its append-only file anew, without what was purged.
+
+        Other people's servers do that when they see fit: it costs them a copy of all their data.
+        """
+        if self._server is not None:
+            try:
+                await self._connection.run(self._connection.send("BGREWRITEAOF"))
+            except StoreUnavailableError as error:
+                log.warning("what was purged stays on disk until the next rewrite: %s", error.message)
 
     async def _versions(self, keys: NamespaceKeys, edit_id: str) -> list[Edit]:
         elements = await self._connection.read("LRANGE", keys.versions(edit_id), 0, -1)

@@ -28,13 +28,8 @@ import uvicorn
 from litestar.enums import ScopeType
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-from serac_gateway.completions import (
-    CompletionRequest,
-    Endpoint,
-    Envelope,
-    completion_id,
-    parse_completion_request,
-)
+from serac_gateway.completions.base import AnswerHead, CompletionRequest, Endpoint
+from serac_gateway.completions.endpoints import answer_writer, parse_completion_request
 from serac_gateway.conversation import Bypass, extract_query
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
 from serac_gateway.language_models.answers import Part, event_stream, whole_answer
@@ -102,21 +97,18 @@ class EmbeddedServer:
         digest = hashlib.sha256(body)
         seed = request.seed if request.seed is not None else int.from_bytes(digest.digest()[:4])
         prompt = prompt_of(endpoint, decoded)
-        envelope = Envelope(
-            endpoint=endpoint,
-            id=completion_id(endpoint, digest.hexdigest()[:24]),
-            created=CREATED,
-            model=request.model,
-            system_fingerprint=_FINGERPRINT,
-        )
+        head = AnswerHead(
+            token=digest.hexdigest()[:24], created=CREATED, system_fingerprint=_FINGERPRINT
+        )  # fmt: skip
+        writer = answer_writer(head, request)
         async with aclosing(
             items_from_thread(self._pool, lambda gone: self._generate(prompt, request, seed, gone))
         ) as parts:
             try:
                 if request.stream:
-                    await _send_events(send, event_stream(envelope, request, parts))
+                    await _send_events(send, event_stream(writer, parts))
                 else:
-                    await _send(send, 200, await whole_answer(envelope, request, parts))
+                    await _send(send, 200, await whole_answer(writer, request, parts))
             except InvalidRequestError as error:
                 raise _RefusalError(400, error.message, "context_length_exceeded") from error
             except ModelUnavailableError as error:
@@ -149,7 +141,8 @@ class _RefusalError(Exception):
 
 
 _ENDPOINTS = frozenset(Endpoint)
-_SERVED = "/v1/chat/completions, /v1/completions and /v1/models"
+_SERVED = "/v1/chat/completions, /v1/completions, /v1/responses, /v1/messages and /v1/models"
+_STORED_UPSTREAM = ("previous_response_id", "conversation")
 _MODEL = {"id": MODEL_NAME, "object": "model", "created": CREATED, "owned_by": "google"}
 
 
@@ -159,6 +152,8 @@ def _understood(endpoint: Endpoint, body: bytes) -> tuple[Mapping[str, Any], Com
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise _RefusalError(400, f"the body is not valid JSON: {exc}", "invalid_json") from exc
     query = extract_query(endpoint, decoded)
+    if isinstance(decoded, dict) and any(decoded.get(name) is not None for name in _STORED_UPSTREAM):
+        query = Bypass(reason="it stores no responses and no conversations")
     request = parse_completion_request(endpoint, decoded)
     for outcome in (query, request):
         if isinstance(outcome, Bypass):
@@ -173,7 +168,7 @@ def _stripped(pieces: Iterator[Piece], request: CompletionRequest) -> Iterator[P
     for piece in pieces:
         text = piece.text if begun else piece.text.lstrip()
         begun = begun or bool(text)
-        yield Piece(text=text, tokens=piece.tokens, finish_reason=piece.finish_reason)
+        yield msgspec.structs.replace(piece, text=text)
 
 
 async def _read_body(receive: Receive) -> bytes | None:

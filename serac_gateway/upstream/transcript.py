@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from serac_gateway.completions import Endpoint
-from serac_gateway.conversation import text_of
+from serac_gateway.completions.base import Endpoint
+from serac_gateway.conversation import Bypass, text_of, turns_of
 
 _OPENING = """\
 Short, correct answers to short questions.
@@ -45,10 +45,11 @@ def prompt_of(endpoint: Endpoint, body: Mapping[str, Any]) -> str:
         prompt = body["prompt"]
         return str(prompt if isinstance(prompt, str) else prompt[0])
     lines = [_OPENING]
-    for message in body["messages"]:
-        text = " ".join(text_of(message.get("content")).split())
-        if message["role"] == "user":
+    conversation = turns_of(endpoint, body)
+    for turn in () if isinstance(conversation, Bypass) else conversation.turns:
+        text = " ".join(text_of(turn.content).split())
+        if turn.role == "user":
             lines.append(f"{_QUESTION} {text}\n")
-        elif message["role"] == "assistant":
+        elif turn.role == "assistant":
             lines.append(f"{_ANSWER} {text}\n\n")
     return "".join(lines) + _ANSWER

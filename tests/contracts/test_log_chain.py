@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 import time
@@ -50,6 +51,23 @@ async def test_a_log_that_nobody_touched_is_verified_and_its_head_is_told(edit_s
     assert (await verify_log(edit_store, NS, expected=head.digest)).length == 9
     with pytest.raises(BrokenLogError, match="no entry has the expected digest"):
         await verify_log(edit_store, NS, expected="0" * 64)
+
+
+async def test_the_digests_are_what_the_documentation_says(edit_store: EditStore) -> None:
+    """Whoever wants to can verify a log without this program."""
+
+    def sha256(data: bytes) -> bytes:
+        return hashlib.sha256(data).digest()
+
+    await fill(edit_store)
+    digest = sha256(b"serac log of namespace default")
+    for one in await edit_store.evidence(NS):
+        if one.stored is not None and one.stored.salt is not None:
+            content = sha256((one.stored.salt + one.stored.record).encode())
+            assert one.content_digest == content.hex()
+        fields = [one.action, one.edit_id, str(one.version), one.content_digest, one.author or ""]
+        digest = sha256(digest + sha256("\n".join(fields).encode()) + one.log_id.encode())
+        assert one.digest == digest.hex()
 
 
 async def test_logs_of_two_namespaces_cannot_be_exchanged(edit_store: EditStore) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from serac_gateway.completions import Endpoint
+from serac_gateway.completions.base import Endpoint
 from serac_gateway.config import CompositePolicy, GatewayConfig, RoutingConfig
 from serac_gateway.edits import Edit, EditDraft, EditKind, first_version
 from serac_gateway.http.in_context import with_edits

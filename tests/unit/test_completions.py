@@ -1,4 +1,4 @@
-"""OpenAI's requests as we understand them, and its objects as we make them."""
+"""OpenAI's requests for choices as we understand them, and its objects as we make them."""
 
 from __future__ import annotations
 
@@ -11,31 +11,35 @@ from hypothesis import strategies as st
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from serac_gateway.completions import (
+from serac_gateway.completions.base import (
+    AnswerHead,
+    AnswerWriter,
     Choice,
     CompletionRequest,
     Endpoint,
-    Envelope,
     Usage,
-    completion_id,
-    parse_completion_request,
     stream_event,
 )
+from serac_gateway.completions.endpoints import answer_writer, parse_completion_request
 from serac_gateway.conversation import Bypass
 
 USAGE = Usage(prompt_tokens=3, completion_tokens=4)
-
-
-def envelope(endpoint: Endpoint) -> Envelope:
-    return Envelope(
-        endpoint=endpoint, id=completion_id(endpoint, "1"), created=5, model="m", system_fingerprint="f"
-    )
 
 
 def request_of(endpoint: Endpoint = Endpoint.CHAT, **parameters: object) -> CompletionRequest:
     request = parse_completion_request(endpoint, {"model": "m", **parameters})
     assert isinstance(request, CompletionRequest)
     return request
+
+
+def writer_of(endpoint: Endpoint, **parameters: object) -> AnswerWriter:
+    head = AnswerHead(token="1", created=5, system_fingerprint="f")
+    return answer_writer(head, request_of(endpoint, **parameters))
+
+
+def data_of(events: bytes) -> list:
+    lines = [line for line in events.decode().split("\n") if line.startswith("data: ")]
+    return [json.loads(line.removeprefix("data: ")) for line in lines if line != "data: [DONE]"]
 
 
 def test_parameters_that_are_not_given_or_null_have_their_defaults() -> None:
@@ -57,11 +61,17 @@ def test_parameters_that_are_given_are_read() -> None:
     assert not request_of(stream_options={"include_usage": True}).include_usage
 
 
+NAMES = [
+    *CompletionRequest.__struct_fields__, "n", "logprobs", "tool_choice", "best_of", "max_output_tokens",
+    "text", "include", "reasoning", "instructions", "stop_sequences", "system", "thinking", "output_config",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("endpoint", list(Endpoint))
 @settings(deadline=None)  # a busy machine is no failure
 @given(
     body=st.dictionaries(
-        st.sampled_from([*CompletionRequest.__struct_fields__, "n", "logprobs", "tool_choice", "best_of"]),
+        st.sampled_from(NAMES),
         st.none()
         | st.booleans()
         | st.integers()
@@ -85,8 +95,8 @@ def test_any_parameters_give_a_request_in_range_or_a_reason(endpoint: Endpoint, 
 
 def test_objects_are_what_the_openai_package_defines() -> None:
     choices = [Choice(text="a", finish_reason="stop"), Choice(text="b", finish_reason="length")]
-    chat = ChatCompletion.model_validate(envelope(Endpoint.CHAT).complete(choices, USAGE), strict=True)
-    text = Completion.model_validate(envelope(Endpoint.COMPLETIONS).complete(choices, USAGE), strict=True)
+    chat = ChatCompletion.model_validate(writer_of(Endpoint.CHAT).whole(choices, USAGE), strict=True)
+    text = Completion.model_validate(writer_of(Endpoint.COMPLETIONS).whole(choices, USAGE), strict=True)
     assert [choice.message.content for choice in chat.choices] == ["a", "b"]
     assert [(choice.index, choice.text) for choice in text.choices] == [(0, "a"), (1, "b")]
     assert chat.usage is not None
@@ -95,19 +105,18 @@ def test_objects_are_what_the_openai_package_defines() -> None:
 
 
 def test_chunks_are_what_the_openai_package_defines() -> None:
-    chat, text = envelope(Endpoint.CHAT), envelope(Endpoint.COMPLETIONS)
-    for chunk in (
-        chat.first_chunk(0),
-        chat.text_chunk(1, "x"),
-        chat.last_chunk(1, "stop"),
-        chat.usage_chunk(USAGE),
-    ):
-        ChatCompletionChunk.model_validate(chunk, strict=True)
-    assert text.first_chunk(0) is None
-    assert text.text_chunk(1, "x")["choices"] == [
+    usage = {"stream": True, "stream_options": {"include_usage": True}}
+    chat, text = writer_of(Endpoint.CHAT, **usage), writer_of(Endpoint.COMPLETIONS, **usage)
+    chunks = chat.opened(0, 3) + chat.text(1, "x") + chat.closed(1, "stop", None) + chat.ended(USAGE)
+    assert [ChatCompletionChunk.model_validate(one, strict=True).object for one in data_of(chunks)] == [
+        "chat.completion.chunk"
+    ] * 4
+    assert text.opened(0, 3) == b""
+    assert data_of(text.text(1, "x"))[0]["choices"] == [
         {"index": 1, "text": "x", "logprobs": None, "finish_reason": None}
     ]
-    assert text.usage_chunk(USAGE)["choices"] == []
+    assert data_of(text.ended(USAGE))[0]["choices"] == []
+    assert chunks.endswith(b"data: [DONE]\n\n")
 
 
 @settings(deadline=None)  # a busy machine is no failure
@@ -123,3 +132,4 @@ def test_an_event_is_one_line_of_json_whatever_its_text(text: str) -> None:
     assert b"\r" not in event
     assert json.loads(event.removeprefix(b"data: ")) == {"text": text}
     assert msgspec.json.decode(event.removeprefix(b"data: ")) == {"text": text}
+    assert stream_event({"text": text}, "name") == b"event: name\n" + event

@@ -1,0 +1,178 @@
+"""What OpenAI's chat and text completions have in common: choices, chunks, and most parameters. Pure."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from serac_gateway.completions.base import (
+    AnswerHead,
+    AnswerWriter,
+    Choice,
+    CompletionRequest,
+    Endpoint,
+    Seed,
+    StopTexts,
+    TokenLimit,
+    Usage,
+    asked_in_vain,
+    folded,
+    read_fields,
+    stream_event,
+)
+from serac_gateway.conversation import Bypass
+
+MAX_CHOICES = 8
+"""A request for more choices is not answered here."""
+STREAM_END = b"data: [DONE]\n\n"
+
+
+class ChoicesWriter(AnswerWriter):
+    """Writes the choices of an answer; what is in one, and what the objects are called, differs."""
+
+    object_name: str
+    chunk_name: str
+    id_prefix: str
+
+    def __init__(self, head: AnswerHead, request: CompletionRequest) -> None:
+        self._head = head
+        self._request = request
+
+    @abstractmethod
+    def content(self, text: str) -> dict[str, object]:
+        """The members of a whole choice that have its text."""
+
+    @abstractmethod
+    def part(self, text: str | None) -> dict[str, object]:
+        """The members of a chunk's choice that have a part of its text; None: the last chunk's."""
+
+    def whole(self, choices: Sequence[Choice], usage: Usage) -> dict[str, object]:
+        """See `AnswerWriter.whole`."""
+        return {
+            **self._named(self.object_name),
+            "choices": [
+                {
+                    "index": index,
+                    **self.content(choice.text),
+                    "logprobs": None,
+                    "finish_reason": choice.finish_reason,
+                }
+                for index, choice in enumerate(choices)
+            ],
+            "usage": usage_of(usage),
+        }
+
+    def opened(self, choice: int, prompt_tokens: int) -> bytes:
+        """Nothing."""
+        return b""
+
+    def text(self, choice: int, text: str) -> bytes:
+        """One chunk."""
+        return self.chunk(choice, self.part(text))
+
+    def closed(self, choice: int, finish_reason: str, stop_text: str | None) -> bytes:
+        """One chunk with the finish reason."""
+        return self.chunk(choice, self.part(None), finish_reason)
+
+    def ended(self, usage: Usage) -> bytes:
+        """The chunk without choices that reports usage, if the request wants it, and [DONE]."""
+        last = {**self._named(self.chunk_name), "choices": [], "usage": usage_of(usage)}
+        return (stream_event(last) if self._request.include_usage else b"") + STREAM_END
+
+    def chunk(self, index: int, part: Mapping[str, object], finish_reason: str | None = None) -> bytes:
+        """One chunk of one choice."""
+        choice = {"index": index, **part, "logprobs": None, "finish_reason": finish_reason}
+        return stream_event({**self._named(self.chunk_name), "choices": [choice]})
+
+    def _named(self, kind: str) -> dict[str, object]:
+        return {
+            "id": f"{self.id_prefix}{self._head.token}",
+            "object": kind,
+            "created": self._head.created,
+            "model": self._request.model,
+            "system_fingerprint": self._head.system_fingerprint,
+        }
+
+
+def usage_of(usage: Usage) -> dict[str, int]:
+    """As both report it."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }
+
+
+def parse_choices_request(endpoint: Endpoint, body: Mapping[str, Any]) -> CompletionRequest | Bypass:
+    """What both understand of a request that has a model."""
+    if (refused := asked_in_vain(body, _UNANSWERABLE)) is not None:
+        return refused
+    if (form := _form_reason(body)) is not None:
+        return Bypass(reason=form)
+    fields = read_fields(body, _Fields)
+    if isinstance(fields, Bypass):
+        return fields
+    if fields.n > MAX_CHOICES:
+        return Bypass(reason="too many choices")
+    stop = (fields.stop,) if isinstance(fields.stop, str) else fields.stop
+    return CompletionRequest(
+        endpoint=endpoint,
+        model=body["model"],
+        stream=fields.stream,
+        include_usage=fields.stream and fields.stream_options.include_usage is True,
+        choices=fields.n,
+        max_tokens=fields.max_completion_tokens or fields.max_tokens,
+        temperature=fields.temperature,
+        top_p=fields.top_p,
+        seed=folded(fields.seed),
+        stop=tuple(text for text in stop if text),
+    )
+
+
+_UNANSWERABLE: dict[str, tuple[str, ...]] = {
+    "structured output": (
+        "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar",
+        "json_schema",
+    ),
+    "log probabilities": ("logprobs", "top_logprobs", "prompt_logprobs"),
+    "logit bias": ("logit_bias",),
+    "penalties": ("frequency_penalty", "presence_penalty"),
+    "audio": ("audio",),
+    "web search": ("web_search_options",),
+    "insertion": ("suffix",),
+    "echo": ("echo",),
+}  # fmt: skip
+"""Reason -> the parameters that ask for what cannot be done here."""
+
+
+class _StreamOptions(msgspec.Struct, frozen=True):
+    include_usage: bool | None = None
+
+
+class _Fields(msgspec.Struct, frozen=True):
+    """The parameters that are honoured, in the ranges that OpenAI allows."""
+
+    stream: bool = False
+    stream_options: _StreamOptions = _StreamOptions()
+    n: Annotated[int, msgspec.Meta(ge=1)] = 1
+    max_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    seed: Seed | None = None
+    stop: str | StopTexts = ()
+
+
+def _form_reason(body: Mapping[str, Any]) -> str | None:
+    """Tools that the model may use leave room for a plain answer; tools that it must use do not."""
+    if any(body.get(name) not in (None, "auto", "none") for name in ("tool_choice", "function_call")):
+        return "tools required"
+    form = body.get("response_format")
+    if form is not None and not (isinstance(form, Mapping) and form.get("type") == "text"):
+        return "structured output"
+    if body.get("modalities") not in (None, ["text"]):
+        return "audio"
+    return None

@@ -1,0 +1,45 @@
+"""From an endpoint to its API's shape: how its requests are read and how its answers are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from serac_gateway.completions.base import AnswerHead, AnswerWriter, CompletionRequest, Endpoint
+from serac_gateway.completions.chat import ChatWriter
+from serac_gateway.completions.choices import parse_choices_request
+from serac_gateway.completions.messages import MessagesWriter, parse_messages_request
+from serac_gateway.completions.responses import ResponsesWriter, parse_responses_request
+from serac_gateway.completions.text import TextWriter, parse_text_request
+from serac_gateway.conversation import MALFORMED, Bypass
+
+_WRITERS: dict[Endpoint, Callable[[AnswerHead, CompletionRequest], AnswerWriter]] = {
+    Endpoint.CHAT: ChatWriter,
+    Endpoint.COMPLETIONS: TextWriter,
+    Endpoint.RESPONSES: ResponsesWriter,
+    Endpoint.MESSAGES: MessagesWriter,
+}
+
+
+def answer_writer(head: AnswerHead, request: CompletionRequest) -> AnswerWriter:
+    """What writes the answer to `request` in the shape of its API."""
+    return _WRITERS[request.endpoint](head, request)
+
+
+def parse_completion_request(endpoint: Endpoint, body: object) -> CompletionRequest | Bypass:
+    """What we understand of a decoded request body, or why it cannot be answered here.
+
+    Whatever would change the form of the answer and cannot be honoured is a `Bypass`, and so is what the
+    upstream has to refuse in its own words. Hints that change no form (`user`, `store`, `top_k`, …) are
+    ignored.
+    """
+    if not isinstance(body, Mapping) or not isinstance(body.get("model"), str):
+        return MALFORMED
+    match endpoint:
+        case Endpoint.CHAT:
+            return parse_choices_request(endpoint, body)
+        case Endpoint.COMPLETIONS:
+            return parse_text_request(body)
+        case Endpoint.RESPONSES:
+            return parse_responses_request(body)
+        case Endpoint.MESSAGES:
+            return parse_messages_request(body)
