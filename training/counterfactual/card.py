@@ -26,7 +26,7 @@ Wikipedia text CC BY-SA). Loss on the answers only. Recipe: `configs/training/co
 **Held out.** Whole relations {held_out} (prompts that name them are left out of the public rows, too), one contrast set
 in eight, WikiFactDiff's validation part, counterfact-val, every file marked test.
 
-**Numbers.** See training/LOG.md.
+**Numbers.** See training/LOG.md, "The counterfactual adapter".
 
 **Limits.** English first. It copies: it knows nothing of the world beyond the edit, and where the edit does not answer it
 says what the edit says ("I only know this: …"). Instructions are followed where they are of the kinds trained on
