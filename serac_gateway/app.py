@@ -49,6 +49,8 @@ from serac_gateway.language_models.adapters import is_adapter
 from serac_gateway.language_models.opening import open_language_model
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
+from serac_gateway.previewing import Previewer
+from serac_gateway.recorded_traffic import RecordedTraffic
 from serac_gateway.routing import EditRouter
 from serac_gateway.searching import EditSearch
 from serac_gateway.server import serve_until_stopped
@@ -57,6 +59,7 @@ from serac_gateway.stores.open import open_store
 from serac_gateway.upstream.base import Upstream
 from serac_gateway.upstream.embedded import start_embedded_upstream
 from serac_gateway.upstream.http import HttpUpstream
+from serac_gateway.verifying import Verifier
 
 log = logging.getLogger(__name__)
 
@@ -187,12 +190,16 @@ async def open_gateway(
             config=config.routing,
         )
         counts = RouteCounts()
+        traffic = RecordedTraffic(store.traffic(), config.traffic)
+        stack.push_async_callback(traffic.close)
+        answers = CounterfactualAnswers(
+            model=models.counterfactual, live_edits=live_edits, pool=answer_pool, config=config.models
+        )
         data_plane = DataPlane(
             router=router,
             upstream=upstream,
-            answers=CounterfactualAnswers(
-                model=models.counterfactual, live_edits=live_edits, pool=answer_pool, config=config.models
-            ),
+            answers=answers,
+            traffic=traffic,
             decision_pool=decision_pool,
             config=config,
             counts=counts,
@@ -224,6 +231,23 @@ async def open_gateway(
                 store=store, encoder=models.encoder, live_edits=live_edits, pool=decision_pool
             ),
             router=router,
+            previewer=Previewer(
+                router=router,
+                live_edits=live_edits,
+                encoder=models.encoder,
+                conflicts=conflicts,
+                traffic=traffic,
+                pool=decision_pool,
+            ),
+            verifier=Verifier(
+                router=router,
+                live_edits=live_edits,
+                encoder=models.encoder,
+                answers=answers,
+                store=store.verifications(),
+                pool=decision_pool,
+            ),
+            traffic=traffic,
             decision_pool=decision_pool,
             upstream_url=upstream_url,
             route_counts=counts,

@@ -107,6 +107,30 @@ class StoreConfig(_Section, frozen=True, kw_only=True):
     """How long a writing call with `x-serac-wait: all` waits for the other gateways."""
 
 
+REDACTED_BY_DEFAULT = (
+    r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
+    r"\b(?:sk|pk|rk|ghp|gho|xox[abp]|AKIA)[-_A-Za-z0-9]{12,}",
+    r"(?i:\b(?:bearer|password|passwd|secret|token|api[ _-]?key)\b\s*(?:is|:|=)?\s*)\S+",
+    r"\+?\d(?:[ ./()-]?\d){6,}",
+    r"\b(?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{24,}\b",
+)
+"""E-mail addresses, keys of known services, what follows a word like "password", seven digits or more (phone,
+account and card numbers, also grouped), and long random words."""
+
+
+class TrafficConfig(_Section, frozen=True, kw_only=True):
+    """The record of recent queries that previews are made with. Off unless a namespace is named."""
+
+    namespaces: tuple[str, ...] = ()
+    """Whose queries are recorded; "*": all."""
+    max_queries: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1_000
+    """Kept of a namespace: the latest."""
+    ttl_s: Annotated[int, msgspec.Meta(ge=1)] = 86_400
+    """A query is forgotten after so long."""
+    redact: tuple[str, ...] = REDACTED_BY_DEFAULT
+    """Regular expressions; what they find is not recorded. A list replaces the default one."""
+
+
 class UpstreamConfig(_Section, frozen=True, kw_only=True):
     """The base model's server."""
 
@@ -187,6 +211,7 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
     upstream: UpstreamConfig = UpstreamConfig()
     models: ModelsConfig = ModelsConfig()
     routing: RoutingConfig = RoutingConfig()
+    traffic: TrafficConfig = TrafficConfig()
 
     @property
     def data_path(self) -> Path:

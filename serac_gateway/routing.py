@@ -106,6 +106,22 @@ class EditRouter:
         self._depends_threshold = classifier.depends_threshold if given is None else given
 
     @property
+    def scope_threshold(self) -> float:
+        """In scope iff scope_probability >= this."""
+        return self._scope_threshold
+
+    @property
+    def similarity_floor(self) -> float:
+        """What is less similar to every form of an edit is out of its scope."""
+        return self._classifier.similarity_floor
+
+    def over(self, edits: EditsInForce) -> EditRouter:
+        """A router that decides as this one does, with other edits."""
+        return EditRouter(
+            encoder=self._encoder, live_edits=edits, classifier=self._classifier, config=self._config
+        )
+
+    @property
     def is_ready(self) -> bool:
         """Whether all stored edits are in force, so that "no edit" is an answer."""
         return self._live_edits.loaded

@@ -12,7 +12,7 @@ from litestar import Litestar
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway.announcing import ReplicaAnnouncer
-from serac_gateway.config import GatewayConfig, RoutingConfig, UpstreamConfig
+from serac_gateway.config import GatewayConfig, RoutingConfig, TrafficConfig, UpstreamConfig
 from serac_gateway.conflicts import ConflictFinder
 from serac_gateway.editing import Editor
 from serac_gateway.following import LogFollower
@@ -24,6 +24,8 @@ from serac_gateway.http.proxy import DataPlane
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
+from serac_gateway.previewing import Previewer
+from serac_gateway.recorded_traffic import RecordedTraffic
 from serac_gateway.routing import EditRouter
 from serac_gateway.searching import EditSearch
 from serac_gateway.stores.memory import InMemoryEditStore
@@ -36,9 +38,11 @@ from serac_gateway.testing import (
 )
 from serac_gateway.upstream.embedded_server import EmbeddedServer
 from serac_gateway.upstream.http import HttpUpstream
+from serac_gateway.verifying import Verifier
 
 MAX_BODY_BYTES = 3_000_000
 ROUTING = RoutingConfig()
+NO_TRAFFIC = TrafficConfig()
 
 
 @dataclass
@@ -61,11 +65,21 @@ def control_plane_app(
     with_data_plane: bool = False,
     keys_required: bool = False,
     routing: RoutingConfig = ROUTING,
+    traffic: TrafficConfig = NO_TRAFFIC,
+    counterfactual: ScriptedCounterfactualModel | None = None,
 ) -> Litestar:
     """As app.py puts it together."""
     live_edits = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
     classifier = ThresholdClassifier()
     router = EditRouter(encoder=encoder, live_edits=live_edits, classifier=classifier, config=routing)
+    config = GatewayConfig(upstream=UpstreamConfig(url=upstream_url), traffic=traffic)
+    recorded = RecordedTraffic(store.traffic(), config.traffic)
+    answers = CounterfactualAnswers(
+        model=counterfactual or ScriptedCounterfactualModel(),
+        live_edits=live_edits,
+        pool=pool,
+        config=config.models,
+    )
     conflicts = ConflictFinder(live_edits=live_edits, encoder=encoder, classifier=classifier, config=routing)
     counts = RouteCounts()
     announcer = ReplicaAnnouncer(store.replicas(), live_edits.positions)
@@ -81,19 +95,32 @@ def control_plane_app(
         wait_timeout_s=1.0,
         search=EditSearch(store=store, encoder=encoder, live_edits=live_edits, pool=pool),
         router=router,
+        previewer=Previewer(
+            router=router,
+            live_edits=live_edits,
+            encoder=encoder,
+            conflicts=conflicts,
+            traffic=recorded,
+            pool=pool,
+        ),
+        verifier=Verifier(
+            router=router,
+            live_edits=live_edits,
+            encoder=encoder,
+            answers=answers,
+            store=store.verifications(),
+            pool=pool,
+        ),
+        traffic=recorded,
         decision_pool=pool,
         upstream_url=upstream_url,
         route_counts=counts,
     )
-    config = GatewayConfig(upstream=UpstreamConfig(url=upstream_url))
     authenticator = Authenticator(store.api_keys(), required=keys_required)
 
     @asynccontextmanager
     async def data_plane(app: Litestar) -> AsyncIterator[None]:
         upstream = HttpUpstream(config.upstream)  # belongs to the server's event loop
-        answers = CounterfactualAnswers(
-            model=ScriptedCounterfactualModel(), live_edits=live_edits, pool=pool, config=config.models
-        )
         app.state.data_plane = DataPlane(
             router=router,
             upstream=upstream,
@@ -102,6 +129,7 @@ def control_plane_app(
             config=config,
             counts=counts,
             authenticator=authenticator,
+            traffic=recorded,
         )
         await live_edits.load()
         yield
@@ -112,6 +140,7 @@ def control_plane_app(
         await announcer.start()
         follower.start()
         yield
+        await recorded.close()
         await follower.close()
         await announcer.close()
 
@@ -131,18 +160,23 @@ def control_plane_app(
 
 @contextmanager
 def running_control_plane(
-    store: InMemoryEditStore, routing: RoutingConfig = ROUTING
+    store: InMemoryEditStore,
+    routing: RoutingConfig = ROUTING,
+    *,
+    counterfactual: ScriptedCounterfactualModel | None = None,
 ) -> Iterator[ControlPlane]:
     """Serve it over a loopback socket until the context ends."""
     encoder = WordEncoder()
     with ThreadPoolExecutor(2) as pool:
-        app = control_plane_app(store, encoder, pool, routing=routing)
+        app = control_plane_app(store, encoder, pool, routing=routing, counterfactual=counterfactual)
         with serving(app) as url, httpx.Client(base_url=f"{url}/serac/v1", timeout=30) as client:
             yield ControlPlane(url=url, client=client, app=app, store=store, encoder=encoder)
 
 
 @contextmanager
-def running_whole_gateway(script: Callable[[str], str]) -> Iterator[str]:
+def running_whole_gateway(
+    script: Callable[[str], str], *, traffic: TrafficConfig = NO_TRAFFIC
+) -> Iterator[str]:
     """Serve both planes in front of an embedded server whose model answers by `script`; gives the URL."""
     with ThreadPoolExecutor(4) as pool:
         upstream = EmbeddedServer(ScriptedLanguageModel(script), pool)
@@ -153,6 +187,7 @@ def running_whole_gateway(script: Callable[[str], str]) -> Iterator[str]:
                 pool,
                 upstream_url=f"{upstream_url}/v1",
                 with_data_plane=True,
+                traffic=traffic,
             )
             with serving(app) as url:
                 yield url

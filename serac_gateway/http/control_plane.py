@@ -18,10 +18,12 @@ from serac_gateway.http.edit_streams import EditStreamsController
 from serac_gateway.http.edits import EditsController
 from serac_gateway.http.log import LogController
 from serac_gateway.http.parts import provide_control_parts
+from serac_gateway.http.preview import PreviewController
 from serac_gateway.http.replicas import ReplicasController
 from serac_gateway.http.request_bodies import StrictJsonRequest
 from serac_gateway.http.scope import ScopeController
 from serac_gateway.http.store import StoreController
+from serac_gateway.http.verification import VerificationController
 from serac_gateway.http.waiting import provide_waiting
 
 CONTROL_PREFIX = "/serac/v1"
@@ -35,6 +37,8 @@ def control_router(*, max_body_bytes: int) -> Router:
             EditsController,
             EditStreamsController,
             EditHistoryController,
+            PreviewController,
+            VerificationController,
             ScopeController,
             LogController,
             StoreController,

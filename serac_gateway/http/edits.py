@@ -12,16 +12,33 @@ from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, HeaderParameter, QueryParameter
 
-from serac_gateway.edits import MAX_PROMPT_CHARS, EditDraft, EditPatch, EditState, check_edit_id
+from serac_gateway.edits import (
+    DECIDED_STATES,
+    MAX_PROMPT_CHARS,
+    Edit,
+    EditDraft,
+    EditPatch,
+    EditState,
+    check_edit_id,
+)
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.http.authentication import Sender
 from serac_gateway.http.control_parameters import Namespace, PageLimit, problems
-from serac_gateway.http.edit_parameters import ETAG, EditId, IfMatch, deed_of, edit_response, readable
+from serac_gateway.http.edit_parameters import (
+    ETAG,
+    EditId,
+    IfMatch,
+    Verify,
+    deed_of,
+    edit_response,
+    readable,
+)
 from serac_gateway.http.effect_schemas import EditReply
 from serac_gateway.http.entity_tags import matched_edit
 from serac_gateway.http.parts import ControlParts, Parts
 from serac_gateway.http.schemas import DEFAULT_PAGE, EditPage, EditVersions, SearchMode
 from serac_gateway.http.waiting import APPLIED, Wait
+from serac_gateway.verifying import Verified
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _DRAFT_EXAMPLE = Example(
@@ -78,6 +95,7 @@ class EditsController(Controller):
                 schema_extra={"pattern": r"^[\x21-\x7e]{1,255}$"},
             ),
         ] = None,
+        verify: Verify = False,
     ) -> Response[EditReply]:
         """Add one edit."""
         if idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
@@ -92,7 +110,10 @@ class EditsController(Controller):
         written = await parts.editor.add(
             namespace, data, idempotency_key=idempotency_key, request_fingerprint=fingerprint
         )
-        return await waiting.replied(edit_response(written.edit, written, status=201, location=True))
+        verified = await _verified(parts, written.edit) if verify else None
+        return await waiting.replied(
+            edit_response(written.edit, written, verified=verified, status=201, location=True)
+        )
 
     @get(
         "/edits",
@@ -137,8 +158,9 @@ class EditsController(Controller):
         responses=problems(400, 404, 410, 503),
     )
     async def read(self, edit_id: EditId, namespace: Namespace, parts: Parts) -> Response[EditReply]:
-        """The current version of an edit, also of a retired one."""
-        return edit_response(readable(await parts.store.get(namespace, check_edit_id(edit_id))))
+        """The current version of an edit, also of a retired one, and its last verification."""
+        edit = readable(await parts.store.get(namespace, check_edit_id(edit_id)))
+        return edit_response(edit, verification=await parts.store.verifications().get(namespace, edit_id))
 
     @get(
         "/edits/{edit_id:str}/versions",
@@ -169,13 +191,15 @@ class EditsController(Controller):
         principal: Sender,
         waiting: Wait,
         if_match: IfMatch = None,
+        verify: Verify = False,
     ) -> Response[EditReply]:
         """Store the next version of an edit."""
         current = await matched_edit(parts.store, namespace, edit_id, if_match)
         if principal.author is not None and data != EditPatch():
             data = msgspec.structs.replace(data, author=principal.author)
         written = await parts.editor.change(namespace, edit_id, data, expected_version=current.version)
-        return await waiting.replied(edit_response(written.edit, written))
+        verified = await _verified(parts, written.edit) if verify else None
+        return await waiting.replied(edit_response(written.edit, written, verified=verified))
 
     @delete(
         "/edits/{edit_id:str}",
@@ -206,6 +230,11 @@ class EditsController(Controller):
         deed = deed_of(principal, author, reason)
         gone = await parts.editor.retire(namespace, edit_id, deed, expected_version=current.version)
         return await waiting.replied(edit_response(gone))
+
+
+async def _verified(parts: ControlParts, edit: Edit) -> Verified | None:
+    """None: a retired edit answers nothing, and there is nothing to ask."""
+    return await parts.verifier.verify(edit) if edit.state in DECIDED_STATES else None
 
 
 async def _nearest(

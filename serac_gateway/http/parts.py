@@ -19,9 +19,12 @@ from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.following import LogFollower
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
+from serac_gateway.previewing import Previewer
+from serac_gateway.recorded_traffic import RecordedTraffic
 from serac_gateway.routing import EditRouter
 from serac_gateway.searching import EditSearch
 from serac_gateway.stores.base import EditStore
+from serac_gateway.verifying import Verifier
 
 
 class Readiness:
@@ -57,6 +60,9 @@ class ControlParts(msgspec.Struct, frozen=True, kw_only=True):
     """How long a call with `x-serac-wait: all` waits for the other gateways."""
     search: EditSearch
     router: EditRouter
+    previewer: Previewer
+    verifier: Verifier
+    traffic: RecordedTraffic
     decision_pool: Executor
     """Runs `EditRouter.decide`."""
     upstream_url: str

@@ -12,6 +12,8 @@ from serac_gateway.stores.log_reading import LogReader
 from serac_gateway.stores.records import LOG_START, Commit, LogEntry, Page, Receipt, StoredEdit
 from serac_gateway.stores.replicas import ReplicaRegistry
 from serac_gateway.stores.restoring import NamespaceRestorer
+from serac_gateway.stores.traffic import TrafficStore
+from serac_gateway.stores.verifications import VerificationStore
 
 IDEMPOTENCY_TTL_S = 86_400
 """How long a store remembers the receipt behind an idempotency key, unless told otherwise."""
@@ -139,6 +141,14 @@ class EditStore(ABC):
     @abstractmethod
     def restorer(self, namespace: str) -> NamespaceRestorer:
         """What fills an empty namespace from a backup. Usable for as long as this store is."""
+
+    @abstractmethod
+    def traffic(self) -> TrafficStore:
+        """The record of recent queries. Usable for as long as this store is."""
+
+    @abstractmethod
+    def verifications(self) -> VerificationStore:
+        """The last verification of each edit. Usable for as long as this store is."""
 
     @abstractmethod
     async def ping(self) -> None:

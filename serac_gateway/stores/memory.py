@@ -58,6 +58,8 @@ from serac_gateway.stores.refusals import (
 )
 from serac_gateway.stores.replicas import InMemoryReplicaRegistry, ReplicaRegistry
 from serac_gateway.stores.restoring import NamespaceRestorer, not_empty
+from serac_gateway.stores.traffic import InMemoryTrafficStore, TrafficStore
+from serac_gateway.stores.verifications import InMemoryVerificationStore, VerificationStore
 
 
 @dataclass(kw_only=True)
@@ -83,6 +85,8 @@ class InMemoryEditStore(EditStore):
         self._idempotency_ttl_s = idempotency_ttl_s
         self._namespaces: dict[str, _Namespace] = {}
         self._api_keys = InMemoryApiKeyStore()
+        self._traffic = InMemoryTrafficStore()
+        self._verifications = InMemoryVerificationStore()
         self._replicas = InMemoryReplicaRegistry()
         self._readers: set[_InMemoryLogReader] = set()
 
@@ -196,6 +200,14 @@ class InMemoryEditStore(EditStore):
     @override
     def api_keys(self) -> ApiKeyStore:
         return self._api_keys
+
+    @override
+    def traffic(self) -> TrafficStore:
+        return self._traffic
+
+    @override
+    def verifications(self) -> VerificationStore:
+        return self._verifications
 
     @override
     def replicas(self) -> ReplicaRegistry:

@@ -54,6 +54,8 @@ from serac_gateway.stores.refusals import (
 )
 from serac_gateway.stores.replicas import RedisReplicaRegistry, ReplicaRegistry
 from serac_gateway.stores.restoring import NamespaceRestorer, RedisNamespaceRestorer
+from serac_gateway.stores.traffic import RedisTrafficStore, TrafficStore
+from serac_gateway.stores.verifications import RedisVerificationStore, VerificationStore
 
 log = logging.getLogger(__name__)
 
@@ -283,6 +285,14 @@ class RedisStore(EditStore):
     @override
     def api_keys(self) -> ApiKeyStore:
         return RedisApiKeyStore(self._connection)
+
+    @override
+    def traffic(self) -> TrafficStore:
+        return RedisTrafficStore(self._connection)
+
+    @override
+    def verifications(self) -> VerificationStore:
+        return RedisVerificationStore(self._connection)
 
     @override
     def replicas(self) -> ReplicaRegistry:

@@ -1,0 +1,31 @@
+"""POST /serac/v1/edits/{id}:verify: asks an edit's own questions the whole way."""
+
+from __future__ import annotations
+
+from litestar import Controller, post
+
+from serac_gateway.edits import check_edit_id
+from serac_gateway.http.control_parameters import Namespace, problems
+from serac_gateway.http.edit_parameters import EditId, readable
+from serac_gateway.http.effect_schemas import VerificationReply, verification_reply
+from serac_gateway.http.parts import Parts
+
+
+class VerificationController(Controller):
+    """/serac/v1/edits/{id}:verify. Its path is explained in colon_paths.py."""
+
+    tags = ("verification",)
+
+    @post(
+        "/edits/{edit_id:str}/:verify",
+        status_code=200,
+        summary="Verify an edit",
+        description="Asks its prompt and its paraphrases through router and counterfactual model, and judges"
+        " the answers; an edit on trial is asked as if it were live. The outcome is kept beside the edit,"
+        " without texts.",
+        responses=problems(400, 404, 409, 410, 503),
+    )
+    async def verify(self, edit_id: EditId, namespace: Namespace, parts: Parts) -> VerificationReply:
+        """Ask an edit's own questions."""
+        edit = readable(await parts.store.get(namespace, check_edit_id(edit_id)))
+        return verification_reply(await parts.verifier.verify(edit))

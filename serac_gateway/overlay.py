@@ -1,0 +1,63 @@
+"""The edits in force with one more laid over them: what requests would meet if it were stored and live."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+import numpy as np
+
+from serac_gateway.classifiers.base import Candidate
+from serac_gateway.edits import Edit, EditState, forms
+from serac_gateway.live_edits import EditsInForce
+from serac_gateway.vectors import Vectors
+
+
+def as_if_live(edit: Edit) -> Edit:
+    """`edit` as it would be now in state live, its window open, newer than all others."""
+    return msgspec.structs.replace(
+        edit, state=EditState.LIVE, valid_from=None, valid_until=None, created_at=datetime.now(UTC)
+    )
+
+
+class EditsWith(EditsInForce):
+    """Other edits and, in its namespace, one more; it takes the place of the one of its id."""
+
+    def __init__(self, others: EditsInForce, edit: Edit, vectors_FD: Vectors) -> None:
+        """`edit` is live and in its window; `vectors_FD` are its forms'. *Shape:* (F, D)."""
+        self._others = others
+        self._edit = edit
+        self._forms = forms(edit)
+        self._vectors_FD = vectors_FD
+
+    @property
+    def loaded(self) -> bool:
+        """See `EditsInForce.loaded`."""
+        return self._others.loaded
+
+    def count(self, namespace: str) -> int:
+        """At least the one."""
+        return self._others.count(namespace) + (namespace == self._edit.namespace)
+
+    def candidates(
+        self, namespace: str, queries_BD: Vectors, k: int, *, floor: float = -1.0
+    ) -> list[list[Candidate]]:
+        """See `EditsInForce.candidates`."""
+        # One more, since one may be the stored version of the edit, which does not count.
+        rows_BK = self._others.candidates(namespace, queries_BD, k + 1, floor=floor)
+        if namespace != self._edit.namespace:
+            return [row[:k] for row in rows_BK]
+        similarities_BF = queries_BD @ self._vectors_FD.T
+        return [
+            self._with_own(row, similarities_F, k)
+            for row, similarities_F in zip(rows_BK, similarities_BF, strict=True)
+        ]
+
+    def _with_own(self, row: list[Candidate], similarities_F: Vectors, k: int) -> list[Candidate]:
+        nearest = int(np.argmax(similarities_F))
+        own = Candidate(edit=self._edit, form=self._forms[nearest], similarity=float(similarities_F[nearest]))
+        ranked = sorted(
+            (own, *(one for one in row if one.edit.id != self._edit.id)), key=lambda one: -one.similarity
+        )
+        live = [one for one in ranked if one.edit.state is EditState.LIVE][:k]
+        return [one for one in ranked if one.edit.state is not EditState.LIVE or one in live]

@@ -1,0 +1,140 @@
+"""Records recent queries, if a namespace wants that, for previews of what an edit would capture.
+
+Off by default. What is recorded is redacted first, kept for a limited time and in limited number, and never
+logged. Recording delays no request and fails none: a query that cannot be recorded at once is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Coroutine, Sequence
+
+from serac_gateway.config import TrafficConfig
+from serac_gateway.conversation import Query
+from serac_gateway.errors import ConfigError, StoreUnavailableError
+from serac_gateway.stores.traffic import TrafficStore
+
+log = logging.getLogger(__name__)
+
+REDACTED = "[redacted]"
+EVERY_NAMESPACE = "*"
+_MAX_WAITING = 1_000
+_PAUSE_S = 0.5
+_FORGET_EVERY_S = 30.0
+
+
+class RecordedTraffic:
+    """The record as the gateway writes and reads it. Belongs to one event loop; `close` writes what waits."""
+
+    def __init__(self, store: TrafficStore, config: TrafficConfig) -> None:
+        """Record nothing but what `config` says.
+
+        Raises:
+            ConfigError: `redact` holds what is no regular expression.
+        """
+        self._store = store
+        self._config = config
+        self._redact = [_compiled(pattern) for pattern in config.redact]
+        self._waiting: list[tuple[str, Query]] = []
+        self._known = {name for name in config.namespaces if name != EVERY_NAMESPACE}
+        self._writing: asyncio.Task[None] | None = None
+        self.dropped = 0
+        """Queries that came faster than they could be recorded."""
+
+    def is_on(self, namespace: str) -> bool:
+        """Whether queries of the namespace are recorded."""
+        return EVERY_NAMESPACE in self._config.namespaces or namespace in self._config.namespaces
+
+    def note(self, namespace: str, query: Query) -> None:
+        """Record a query, redacted, if the namespace wants that. Returns at once."""
+        if not self.is_on(namespace):
+            return
+        if len(self._waiting) >= _MAX_WAITING:
+            self.dropped += 1
+            return
+        self._waiting.append((namespace, self.redacted(query)))
+        if self._writing is None:
+            self._writing = asyncio.ensure_future(self._write_on())
+
+    def redacted(self, query: Query) -> Query:
+        """The query as it is recorded."""
+        return Query(
+            text=self._without_secrets(query.text),
+            context=tuple(self._without_secrets(turn) for turn in query.context),
+        )
+
+    async def recent(self, namespace: str) -> list[Query]:
+        """The recorded queries that have not expired, newest first.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
+        await self._write()
+        return await self._store.recent(
+            namespace, max_queries=self._config.max_queries, ttl_s=self._config.ttl_s
+        )
+
+    async def clear(self, namespace: str) -> int:
+        """Delete the record of the namespace, and return how many queries it had.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
+        waiting = [one for one in self._waiting if one[0] == namespace]
+        self._waiting = [one for one in self._waiting if one[0] != namespace]
+        return len(waiting) + await self._store.clear(namespace)
+
+    async def close(self) -> None:
+        """Write what waits, and stop. Idempotent."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+            self._writing = None
+            await self._try(self._write())
+
+    async def _write_on(self) -> None:
+        """Write what comes in, in batches, and delete what expires while nothing comes."""
+        loop = asyncio.get_running_loop()
+        forgotten_at = loop.time()
+        while True:
+            await asyncio.sleep(_PAUSE_S)
+            await self._try(self._write())
+            if loop.time() - forgotten_at >= _FORGET_EVERY_S:
+                forgotten_at = loop.time()
+                for namespace in sorted(self._known):
+                    await self._try(self._store.forget(namespace, ttl_s=self._config.ttl_s))
+
+    async def _write(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        by_namespace: defaultdict[str, list[Query]] = defaultdict(list)
+        for namespace, query in waiting:
+            by_namespace[namespace].append(query)
+        for namespace, queries in by_namespace.items():
+            self._known.add(namespace)
+            await self._add(namespace, queries)
+
+    async def _add(self, namespace: str, queries: Sequence[Query]) -> None:
+        await self._store.add(
+            namespace, queries, max_queries=self._config.max_queries, ttl_s=self._config.ttl_s
+        )
+
+    async def _try(self, writing: Coroutine[object, object, None]) -> None:
+        try:
+            await writing
+        except StoreUnavailableError as error:
+            log.warning("queries were not recorded: %s", error.message)
+
+    def _without_secrets(self, text: str) -> str:
+        for pattern in self._redact:
+            text = pattern.sub(REDACTED, text)
+        return text
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as exc:
+        raise ConfigError(f"traffic.redact holds {pattern!r}, which is no regular expression: {exc}") from exc

@@ -1,0 +1,124 @@
+"""The record of recent queries, beside the edits: bounded in number and in time, never in any log."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+
+import msgspec
+from typing_extensions import override
+
+from serac_gateway.conversation import Query
+from serac_gateway.edits import check_namespace
+from serac_gateway.stores.redis_connection import RedisConnection
+
+_FIELD = "query"
+
+
+class TrafficStore(ABC):
+    """Keeps the latest queries of each namespace, for all replicas.
+
+    Task-safe. Every method raises StoreUnavailableError when the server cannot be reached, and
+    InvalidRequestError for a namespace that breaks the rules.
+    """
+
+    @abstractmethod
+    async def add(self, namespace: str, queries: Sequence[Query], *, max_queries: int, ttl_s: int) -> None:
+        """Record `queries`, oldest first, and forget what is older than `ttl_s` or beyond `max_queries`."""
+
+    @abstractmethod
+    async def recent(self, namespace: str, *, max_queries: int, ttl_s: int) -> list[Query]:
+        """At most `max_queries`, newest first, none older than `ttl_s`."""
+
+    @abstractmethod
+    async def forget(self, namespace: str, *, ttl_s: int) -> None:
+        """Delete what is older than `ttl_s`."""
+
+    @abstractmethod
+    async def clear(self, namespace: str) -> int:
+        """Delete the record of the namespace, and return how many queries it had."""
+
+
+class InMemoryTrafficStore(TrafficStore):
+    """Keeps them until it is garbage collected."""
+
+    def __init__(self) -> None:
+        self._recorded: dict[str, deque[tuple[float, Query]]] = {}
+
+    @override
+    async def add(self, namespace: str, queries: Sequence[Query], *, max_queries: int, ttl_s: int) -> None:
+        recorded = self._recorded.setdefault(check_namespace(namespace), deque())
+        recorded.extend((time.time(), query) for query in queries)
+        while len(recorded) > max_queries:
+            recorded.popleft()
+        await self.forget(namespace, ttl_s=ttl_s)
+
+    @override
+    async def recent(self, namespace: str, *, max_queries: int, ttl_s: int) -> list[Query]:
+        recorded = self._recorded.get(check_namespace(namespace), ())
+        since = time.time() - ttl_s
+        return [query for at, query in reversed(recorded) if at >= since][:max_queries]
+
+    @override
+    async def forget(self, namespace: str, *, ttl_s: int) -> None:
+        recorded = self._recorded.get(check_namespace(namespace), deque())
+        while recorded and recorded[0][0] < time.time() - ttl_s:
+            recorded.popleft()
+
+    @override
+    async def clear(self, namespace: str) -> int:
+        return len(self._recorded.pop(check_namespace(namespace), ()))
+
+
+class RedisTrafficStore(TrafficStore):
+    """A stream for each namespace. Its entries' ids are the server's time, by which they expire.
+
+    Recording a query twice does no harm, so writes are sent again when their connection was closed.
+    """
+
+    def __init__(self, connection: RedisConnection) -> None:
+        """Borrow the connection: whoever opened it closes it."""
+        self._connection = connection
+
+    @override
+    async def add(self, namespace: str, queries: Sequence[Query], *, max_queries: int, ttl_s: int) -> None:
+        if not queries:
+            return
+        key = _key(namespace)
+        await self._connection.read_all(
+            [
+                *(
+                    ("XADD", key, "MAXLEN", max_queries, "*", _FIELD, msgspec.json.encode(query))
+                    for query in queries
+                ),
+                ("EXPIRE", key, ttl_s),
+            ]
+        )
+        await self.forget(namespace, ttl_s=ttl_s)
+
+    @override
+    async def recent(self, namespace: str, *, max_queries: int, ttl_s: int) -> list[Query]:
+        since = await self._expiry(ttl_s)
+        entries = await self._connection.read("XREVRANGE", _key(namespace), "+", since, "COUNT", max_queries)
+        return [msgspec.json.decode(fields[1], type=Query) for _, fields in entries]
+
+    @override
+    async def forget(self, namespace: str, *, ttl_s: int) -> None:
+        await self._connection.read("XTRIM", _key(namespace), "MINID", await self._expiry(ttl_s))
+
+    @override
+    async def clear(self, namespace: str) -> int:
+        key = _key(namespace)
+        count, _ = await self._connection.read_all([("XLEN", key), ("DEL", key)], transaction=True)
+        return int(count)
+
+    async def _expiry(self, ttl_s: int) -> int:
+        """The first entry id that has not expired, by the server's clock."""
+        seconds, microseconds = await self._connection.read("TIME")
+        return (int(seconds) - ttl_s) * 1_000 + int(microseconds) // 1_000
+
+
+def _key(namespace: str) -> str:
+    return f"serac:{{{check_namespace(namespace)}}}:traffic"

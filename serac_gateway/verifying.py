@@ -1,0 +1,155 @@
+"""Asks an edit's own questions the whole way, router and counterfactual model, and judges the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import Executor
+from datetime import UTC, datetime
+from typing import Protocol
+
+import msgspec
+
+from serac_gateway.conversation import Query
+from serac_gateway.counterfactual.checking import target_end
+from serac_gateway.edits import DECIDED_STATES, Edit, EditKind, forms
+from serac_gateway.encoders.base import Encoder
+from serac_gateway.errors import EditConflictError, ModelUnavailableError, StoreUnavailableError
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.overlay import EditsWith, as_if_live
+from serac_gateway.routing import EditRouter, Route
+from serac_gateway.stores.verifications import ProbeOutcome, Verification, VerificationStore
+
+log = logging.getLogger(__name__)
+
+
+class Answers(Protocol):
+    """Who answers in-scope requests."""
+
+    async def whole(self, edit: Edit, query: Query) -> str:
+        """The answer as one text. Raises ModelUnavailableError."""
+        ...
+
+
+class AnsweredProbe(msgspec.Struct, frozen=True, kw_only=True):
+    """A probe with what was asked and answered; that is told, and never kept."""
+
+    outcome: ProbeOutcome
+    query: str
+    answer: str | None
+    """None: the counterfactual model was not asked, or failed."""
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """A verification with its answers."""
+
+    verification: Verification
+    probes: list[AnsweredProbe]
+
+
+class Verifier:
+    """Verifies edits, one question after the other. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        *,
+        router: EditRouter,
+        live_edits: LiveEdits,
+        encoder: Encoder,
+        answers: Answers,
+        store: VerificationStore,
+        pool: Executor,
+    ) -> None:
+        self._router = router
+        self._live_edits = live_edits
+        self._encoder = encoder
+        self._answers = answers
+        self._store = store
+        self._pool = pool
+
+    async def verify(self, edit: Edit) -> Verified:
+        """Ask the prompt and the paraphrases of the current version `edit`, and store the outcome.
+
+        An edit on trial, or whose window is not open, is asked as if it were live. What the counterfactual
+        model or the classifier fails at is told as a probe that did not pass.
+
+        Raises:
+            EditConflictError: It is retired.
+        """
+        if edit.state not in DECIDED_STATES:
+            raise EditConflictError(
+                f"edit {edit.id!r} is {edit.state.value}, so it answers nothing and cannot be verified;"
+                " restore it first",
+                field="id",
+                details={"value": edit.state.value},
+            )
+        questions = {"prompt": edit.prompt} | {
+            f"paraphrases[{place}]": text for place, text in enumerate(edit.paraphrases)
+        }
+        probes = [await self._asked(edit, probe, text) for probe, text in questions.items()]
+        verification = Verification(
+            edit_id=edit.id,
+            edit_version=edit.version,
+            at=datetime.now(UTC),
+            passed=all(one.outcome.passed for one in probes),
+            probes=[one.outcome for one in probes],
+        )
+        try:
+            await self._store.put(edit.namespace, verification)
+        except StoreUnavailableError as error:  # what was found out is told all the same
+            log.warning("the verification of edit %s was not kept: %s", edit.id, error.message)
+        return Verified(verification=verification, probes=probes)
+
+    async def _asked(self, edit: Edit, probe: str, text: str) -> AnsweredProbe:
+        query = Query(text=text)
+        try:
+            decision = await asyncio.get_running_loop().run_in_executor(
+                self._pool, lambda: self._router_for(edit).decide(edit.namespace, [query])[0]
+            )
+        except ModelUnavailableError as error:
+            return _failed(probe, text, Route.BYPASS, f"not decided: {error.message}")
+        outcome = ProbeOutcome(
+            probe=probe,
+            passed=False,
+            route=decision.route,
+            governed_by=None if decision.edit is None else decision.edit.id,
+            scope_probability=decision.scope_probability,
+        )
+        if decision.edit is None or decision.route is Route.BASE:
+            outcome = msgspec.structs.replace(outcome, failure=decision.reason)
+            return AnsweredProbe(outcome=outcome, query=text, answer=None)
+        if decision.edit.id != edit.id:
+            outcome = msgspec.structs.replace(outcome, failure="another edit governs")
+            return AnsweredProbe(outcome=outcome, query=text, answer=None)
+        if decision.route is Route.IN_CONTEXT:  # the base model's answer is not ours to judge
+            outcome = msgspec.structs.replace(outcome, passed=True)
+            return AnsweredProbe(outcome=outcome, query=text, answer=None)
+        try:
+            answer = await self._answers.whole(edit, query)
+        except ModelUnavailableError as error:
+            outcome = msgspec.structs.replace(outcome, failure=f"not answered: {error.message}")
+            return AnsweredProbe(outcome=outcome, query=text, answer=None)
+        failure = _fault(edit, answer)
+        outcome = msgspec.structs.replace(outcome, passed=failure is None, failure=failure)
+        return AnsweredProbe(outcome=outcome, query=text, answer=answer)
+
+    def _router_for(self, edit: Edit) -> EditRouter:
+        vectors_FD = self._encoder.encode(forms(edit))
+        own = msgspec.structs.replace(as_if_live(edit), created_at=edit.created_at)
+        return self._router.over(EditsWith(self._live_edits, own, vectors_FD))
+
+
+def _failed(probe: str, text: str, route: Route, failure: str) -> AnsweredProbe:
+    outcome = ProbeOutcome(probe=probe, passed=False, route=route, failure=failure)
+    return AnsweredProbe(outcome=outcome, query=text, answer=None)
+
+
+def _fault(edit: Edit, answer: str) -> str | None:
+    """What is wrong with the answer; of an instruction only that there is none."""
+    match edit.kind:
+        case EditKind.FACT:
+            return None if target_end(answer, edit.target_new) else "the answer lacks target_new"
+        case EditKind.SUPPRESSION:
+            return None if answer == edit.target_new.strip() else "the answer is not target_new"
+        case EditKind.INSTRUCTION:
+            return None if answer else "the answer is empty"
