@@ -12,7 +12,7 @@ import secrets
 import time
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -309,7 +309,7 @@ def _place(edit_id: str, asker: str) -> float:
     return int.from_bytes(digest[:8]) / 2**64
 
 
-def _as_stored(value: object) -> object:
+def _as_stored(value: Any) -> Any:  # noqa: ANN401 - a field's type is its own
     return EditState(value) if isinstance(value, DecidedState) else value
 
 

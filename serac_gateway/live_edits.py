@@ -91,8 +91,7 @@ class LiveEdits:
         """
         total = 0
         for namespace in await self._store.namespaces():
-            before = total
-            total += await self.reload(namespace, lambda count, before=before: on_progress(before + count))
+            total += await self.reload(namespace, _counting_on(total, on_progress))
         self.loaded = True
         return total
 
@@ -266,3 +265,7 @@ def _is_crowded(row: Sequence[Candidate], neighbours: Sequence[Neighbour], k: in
     """Whether edits that are not live or were not taken may have kept live ones out of `neighbours`."""
     live = sum(candidate.edit.state is EditState.LIVE for candidate in row)
     return live < min(k, len(neighbours)) and neighbours[-1].similarity >= floor
+
+
+def _counting_on(before: int, on_progress: Callable[[int], None]) -> Callable[[int], None]:
+    return lambda count: on_progress(before + count)
