@@ -1,7 +1,8 @@
 """Who sends a request: takes the API key out of its headers, checks it, and counts it against its rate.
 
-A key comes as ``Authorization: Bearer sk-serac-…`` or as ``x-serac-api-key``; with the latter, Authorization
-is the upstream's and passes untouched. No key is ever sent on, logged or repeated in a reply.
+A key comes as ``Authorization: Bearer sk-serac-…``, in ``x-api-key`` (where Anthropic's clients have theirs),
+or as ``x-serac-api-key``; with the last, the other two are the upstream's and pass untouched. No key is ever
+sent on, logged or repeated in a reply.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from serac_gateway.upstream.base import Headers
 log = logging.getLogger(__name__)
 
 OWN_HEADER = b"x-serac-api-key"
+_SHARED_HEADERS = frozenset({b"authorization", b"x-api-key"})
+"""Headers in which a key of ours or one of the upstream's comes."""
 NEEDED_ROLE = "role"
 """The handlers' `opt` that names the role they need; without it, `Role.EDIT`."""
 
@@ -42,7 +45,10 @@ _USE_NOTED_EVERY_S = 60.0
 _MAKE_ONE = (
     "`serac keys create --offline --role admin`, with the --config, --data-dir or --redis of this command"
 )
-_HOW = f"send one of this gateway's keys as 'Authorization: Bearer {KEY_PREFIX}…' or in {OWN_HEADER.decode()}"
+_HOW = (
+    f"send one of this gateway's keys as 'Authorization: Bearer {KEY_PREFIX}…', in x-api-key or in"
+    f" {OWN_HEADER.decode()}"
+)
 
 
 class Authenticator:
@@ -205,16 +211,20 @@ def _presented(headers: Headers) -> bytes | None:
         )
     if own:
         return own[0]
-    authorizations = [value for name, value in headers if name == b"authorization"]
-    if not any(_PREFIX in value for value in authorizations):
+    shared = [(name, value) for name, value in headers if name in _SHARED_HEADERS]
+    ours = [(name, value) for name, value in shared if _PREFIX in value]
+    if not ours:
         return None
-    if len(authorizations) > 1:
+    ((name, value), *more) = ours
+    if more or sum(other == name for other, _ in shared) > 1:
         raise AuthenticationError(
-            f"{len(authorizations)} headers authorization were sent; send one, or the gateway's key in"
-            f" {OWN_HEADER.decode()}",
-            field="authorization",
+            f"several headers {name.decode()} were sent, or keys in several headers; send one, or the"
+            f" gateway's key in {OWN_HEADER.decode()}",
+            field=name.decode(),
         )
-    bearer = _BEARER.fullmatch(authorizations[0])
+    if name != b"authorization":
+        return value
+    bearer = _BEARER.fullmatch(value)
     if bearer is None:
         raise AuthenticationError(f"the API key came in no form that is read; {_HOW}", field="authorization")
     return bearer[1]

@@ -21,13 +21,14 @@ from litestar.types import Receive, Scope, Send
 from serac_gateway import __version__
 from serac_gateway.access import Principal
 from serac_gateway.api_keys import KEY_PREFIX
-from serac_gateway.completions.base import AnswerHead, AnswerWriter, Endpoint, stream_event
+from serac_gateway.completions.base import AnswerHead, AnswerWriter, Endpoint
 from serac_gateway.completions.endpoints import answer_writer
 from serac_gateway.config import FailurePolicy, GatewayConfig
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.authentication import OWN_HEADER, Authenticator, without_keys
-from serac_gateway.http.error_responses import error_headers, openai_error
+from serac_gateway.http.error_responses import error_headers
+from serac_gateway.http.error_shapes import ErrorShape, error_body, error_event, error_shape
 from serac_gateway.http.exchange import ClientLeftError, Exchange
 from serac_gateway.http.relay import relay
 from serac_gateway.http.verdict import AnswerTask, Verdict, decide, log_decided, verdict_headers
@@ -165,14 +166,13 @@ class DataPlane:
                     await _stream(exchange, verdict, writer, parts)
                 else:
                     answer = await whole_answer(writer, request, parts)
-                    headers = [(b"content-type", b"application/json"), *verdict_headers(exchange, verdict)]
-                    await exchange.respond(200, headers, msgspec.json.encode(answer))
+                    await exchange.respond(200, _json_headers(exchange, verdict), msgspec.json.encode(answer))
         except Exception as exc:
             if exchange.status is None:
                 return self._after_failure("answer failed", exc, verdict)
             error = exc if isinstance(exc, GatewayError) else ModelUnavailableError("the answer broke off")
             log.warning("request=%s answer broke off: %r", exchange.request_id.decode(), exc)
-            await exchange.finish(stream_event(openai_error(error)[1]))
+            await exchange.finish(error_event(exchange, error, writer.events_written))
         return verdict
 
     async def _pass_on(
@@ -215,7 +215,7 @@ async def _stream(
                 *exchange.own_headers(),
                 (b"content-type", b"text/event-stream; charset=utf-8"),
                 (b"cache-control", b"no-cache"),
-                *verdict_headers(exchange, verdict),
+                *_told(exchange, verdict),
             ],
         )
         await exchange.write(first)
@@ -227,16 +227,25 @@ async def _stream(
 async def _refuse(exchange: Exchange, verdict: Verdict, error: GatewayError) -> Verdict:
     if exchange.status is not None:
         return verdict  # too late to say anything: the server closes the connection
-    status, body = openai_error(error)
+    status, body = error_body(exchange, error)
     route = verdict.route if status in (502, 504) else Route.BYPASS
     reason = str(error.details.get("reason", verdict.reason))
     verdict = msgspec.structs.replace(verdict, route=route, reason=reason)
-    headers = [(b"content-type", b"application/json"), *verdict_headers(exchange, verdict)]
-    headers += [
+    headers = _json_headers(exchange, verdict) + [
         (name.encode(), value.encode()) for name, value in error_headers(status, error.details).items()
     ]
     await exchange.respond(status, headers, msgspec.json.encode(body))
     return verdict
+
+
+def _json_headers(exchange: Exchange, verdict: Verdict) -> list[tuple[bytes, bytes]]:
+    return [(b"content-type", b"application/json"), *_told(exchange, verdict)]
+
+
+def _told(exchange: Exchange, verdict: Verdict) -> list[tuple[bytes, bytes]]:
+    """Headers of a reply of our own; Anthropic's clients know a request by `request-id`."""
+    own = [(b"request-id", exchange.request_id)] if error_shape(exchange) is ErrorShape.ANTHROPIC else []
+    return [*own, *verdict_headers(exchange, verdict)]
 
 
 def _count_edits(counts: RouteCounts, namespace: str, verdict: Verdict, decision: RouteDecision) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from serac_gateway.completions.base import stream_event
 from serac_gateway.errors import UpstreamError
 from serac_gateway.http import sse
-from serac_gateway.http.error_responses import openai_error
+from serac_gateway.http.error_shapes import error_event
 from serac_gateway.http.exchange import Exchange
 from serac_gateway.upstream.base import Headers, UpstreamResponse
 
@@ -45,7 +44,8 @@ async def _relay_events(response: UpstreamResponse, exchange: Exchange) -> None:
             if ready := boundaries.feed(chunk):
                 await exchange.write(ready)
     except UpstreamError as error:
-        await exchange.finish(b"" if boundaries.ended else stream_event(openai_error(error)[1]))
+        ended = boundaries.ended
+        await exchange.finish(b"" if ended else error_event(exchange, error, boundaries.next_number))
         return
     await exchange.finish(boundaries.held)
 

@@ -72,9 +72,13 @@ def decide(router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes, 
 
 
 def _asker(decoded: Mapping[str, object], sender: str) -> str:
-    """Who asks, by what stays the same: `safety_identifier` or `user` (its older name), else the sender."""
-    for name in ("safety_identifier", "user"):
-        value = decoded.get(name)
+    """Who asks, by what stays the same, else the sender.
+
+    That is `safety_identifier` or `user` (its older name), and in Anthropic's requests `metadata.user_id`.
+    """
+    metadata = decoded.get("metadata")
+    user_id = metadata.get("user_id") if isinstance(metadata, Mapping) else None
+    for value in (decoded.get("safety_identifier"), decoded.get("user"), user_id):
         if isinstance(value, str) and value:
             return f"user:{value}"
     return sender

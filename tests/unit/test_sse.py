@@ -67,6 +67,13 @@ def test_an_event_without_end_is_passed_on_before_it_fills_the_memory() -> None:
         (b"data: [DONE]\n\nda", False),
         (b"data: [DONE]", False),
         (b"", False),
+        (b'event: message_stop\ndata: {"type":"message_stop"}\n\n', True),
+        (b"event:response.completed\r\ndata: {}\r\n\r\n", True),
+        (b"event: response.incomplete\ndata: {}\n\n", True),
+        (b"event: error\ndata: {}\n\n", True),
+        (b'data: {"text":"event: message_stop"}\n\n', False),
+        (b"event: content_block_stop\ndata: {}\n\n", False),
+        (b"event: message_stop\ndata: {}\n\nevent: ping\ndata: {}\n\n", False),
     ],
 )
 def test_a_stream_has_ended_when_done_was_the_last_event(stream: bytes, ended: bool) -> None:
@@ -75,3 +82,12 @@ def test_a_stream_has_ended_when_done_was_the_last_event(stream: bytes, ended: b
         for at in range(0, len(stream), width):
             boundaries.feed(stream[at : at + width])
         assert boundaries.ended is ended
+
+
+def test_the_next_number_follows_the_last_numbered_event() -> None:
+    boundaries = EventBoundaries()
+    assert boundaries.next_number == 0
+    boundaries.feed(
+        b'data: {"sequence_number": 4}\n\ndata: {"sequence_number":5,"delta":"\\"sequence_number\\":9"}\n\n'
+    )
+    assert boundaries.next_number == 6
