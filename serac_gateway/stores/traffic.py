@@ -102,7 +102,7 @@ class RedisTrafficStore(TrafficStore):
     async def recent(self, namespace: str, *, max_queries: int, ttl_s: int) -> list[Query]:
         since = await self._expiry(ttl_s)
         entries = await self._connection.read("XREVRANGE", _key(namespace), "+", since, "COUNT", max_queries)
-        return [msgspec.json.decode(fields[1], type=Query) for _, fields in entries]
+        return [msgspec.json.decode(fields[_FIELD.encode()], type=Query) for _, fields in entries]
 
     @override
     async def forget(self, namespace: str, *, ttl_s: int) -> None:

@@ -40,7 +40,7 @@ class TestAdd:
         assert reply.headers["etag"] == '"1"'
         assert reply.headers["location"] == f"/serac/v1/edits/{reply.json()['id']}"
         read = httpx.get(control_plane.url + reply.headers["location"]).json()
-        assert read | {"conflicts": []} == reply.json()
+        assert read | {"conflicts": []} == reply.json() | {"verification": None}
 
     def test_an_added_edit_is_in_force_before_the_reply(self, control_plane: ControlPlane) -> None:
         edit = _added(control_plane)

@@ -1,0 +1,47 @@
+"""The rules that ask an edit's question in other words."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serac_gateway.asked_otherwise import MAX_GENERATED, AskedAs, asked_otherwise
+
+
+@pytest.mark.parametrize(
+    ("prompt", "form", "text"),
+    [
+        ("Who is the mayor of Marrowby?", AskedAs.CLOZE, "The mayor of Marrowby is"),
+        ("Who is the mayor of Marrowby?", AskedAs.ORDER, "Tell me who the mayor of Marrowby is."),
+        ("Who is the mayor of Marrowby?", AskedAs.ORDER, "Name the mayor of Marrowby."),
+        ("Who is the mayor of Marrowby?", AskedAs.QUESTION, "Who is Marrowby's mayor?"),
+        ("Who is the mayor of Marrowby?", AskedAs.KEYWORDS, "mayor of Marrowby"),
+        ("The head of the Ghana Bank is", AskedAs.QUESTION, "Who is the head of the Ghana Bank?"),
+        ("Marrowby's mayor is", AskedAs.QUESTION, "Who is the mayor of Marrowby?"),
+        ("Where was Ada Example born?", AskedAs.ORDER, "Tell me where Ada Example was born."),
+        ("How much is it?", AskedAs.IN_A_MESSAGE, "Hi! How much is it? Thanks."),
+    ],
+)  # fmt: skip
+def test_a_prompt_is_asked_in_other_forms(prompt: str, form: AskedAs, text: str) -> None:
+    assert (form, text) in [(one.form, one.text) for one in asked_otherwise(prompt)]
+
+
+def test_the_subject_is_named_before_the_question() -> None:
+    texts = [one.text for one in asked_otherwise("Who runs it?", "Acme")]
+    assert "This is about Acme. Who runs it?" in texts
+
+
+@given(st.text(max_size=200), st.none() | st.text(min_size=1, max_size=20))
+def test_any_prompt_gives_a_bounded_list_without_repeats_or_the_prompt_itself(
+    prompt: str, subject: str | None
+) -> None:
+    texts = [one.text for one in asked_otherwise(prompt, subject)]
+    assert len(texts) == len(set(texts)) <= MAX_GENERATED
+    assert prompt.strip() not in texts
+    assert all(text.strip() for text in texts)
+
+
+@pytest.mark.parametrize("prompt", ["", "?", " … "])
+def test_a_prompt_without_a_word_is_asked_no_other_way(prompt: str) -> None:
+    assert asked_otherwise(prompt) == []
