@@ -55,7 +55,7 @@ from serac_gateway.routing import EditRouter
 from serac_gateway.searching import EditSearch
 from serac_gateway.server import serve_until_stopped
 from serac_gateway.stores.api_keys import ApiKeyStore
-from serac_gateway.stores.open import open_store
+from serac_gateway.stores.open import open_configured_store
 from serac_gateway.upstream.base import Upstream
 from serac_gateway.upstream.embedded import start_embedded_upstream
 from serac_gateway.upstream.http import HttpUpstream
@@ -160,7 +160,7 @@ async def open_gateway(
     """
     async with AsyncExitStack() as stack:
         config.data_path.mkdir(parents=True, exist_ok=True)
-        store = await open_store(config.store.url, config.data_path)
+        store = await open_configured_store(config)
         stack.push_async_callback(store.close)
         authenticator = await _open_authenticator(config, store.api_keys())
         stack.push_async_callback(authenticator.close)

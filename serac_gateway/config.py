@@ -98,8 +98,15 @@ class AccessConfig(_Section, frozen=True, kw_only=True):
 class StoreConfig(_Section, frozen=True, kw_only=True):
     """The edit store."""
 
-    url: Annotated[str, msgspec.Meta(pattern="^(redis|rediss|unix)://.")] | None = None
-    """redis://, rediss:// or unix://; None: an embedded Valkey in the data folder."""
+    url: Annotated[str, msgspec.Meta(pattern=r"^(rediss?(\+(sentinel|cluster))?|unix)://.")] | None = None
+    """redis://, rediss://, redis+sentinel://, redis+cluster:// or unix:// (see stores/redis_clients.py);
+    None: an embedded Valkey in the data folder."""
+    ca_file: str | None = None
+    """For rediss: the certificates (PEM) of who vouches for the server. None: whom the system trusts."""
+    cert_file: str | None = None
+    """For rediss: the gateway's own certificate, where the server asks for one."""
+    key_file: str | None = None
+    """The key to `cert_file`."""
     max_staleness_s: PositiveFloat = 10.0
     """How long the edits in force may be older than the stored ones before the gateway is not ready, because
     the store cannot be reached or others write faster than this process reads. `inf`: it stays ready."""

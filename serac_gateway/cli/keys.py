@@ -152,10 +152,10 @@ def _offline_config(
 
 
 def _in_store(config: GatewayConfig, work: Callable[[ApiKeyStore], Awaitable[_ResultT]]) -> _ResultT:
-    from serac_gateway.stores.open import open_store
+    from serac_gateway.stores.open import open_configured_store
 
     async def worked() -> _ResultT:
-        store = await open_store(config.store.url, config.data_path)
+        store = await open_configured_store(config)
         try:
             return await work(store.api_keys())
         finally:

@@ -28,6 +28,7 @@ from serac_gateway.stores.records import (
     StoredEdit,
     log_id_order,
 )
+from serac_gateway.stores.redis_clients import NO_TLS_FILES, TlsFiles
 from serac_gateway.stores.redis_connection import RedisConnection, Word
 from serac_gateway.stores.redis_keys import NamespaceKeys
 from serac_gateway.stores.redis_migration import prepare_schema
@@ -85,13 +86,15 @@ class RedisStore(EditStore):
         self._script = connection.script(_script_text("sha256.lua") + _script_text("commit.lua"))
 
     @classmethod
-    async def open(cls, url: str, *, idempotency_ttl_s: int = IDEMPOTENCY_TTL_S) -> Self:
-        """A store at redis://, rediss:// or unix://.
+    async def open(
+        cls, url: str, *, idempotency_ttl_s: int = IDEMPOTENCY_TTL_S, tls: TlsFiles = NO_TLS_FILES
+    ) -> Self:
+        """A store at a URL; redis_clients.py tells which there are.
 
         Raises:
             ConfigError: It cannot be reached or used; the message has the remedy, and no password.
         """
-        connection = await RedisConnection.open(url)
+        connection = await RedisConnection.open(url, tls=tls)
         return await cls._open(connection, server=None, idempotency_ttl_s=idempotency_ttl_s)
 
     @classmethod
@@ -304,7 +307,7 @@ class RedisStore(EditStore):
 
     @override
     async def ping(self) -> None:
-        await self._connection.read("PING")
+        await self._connection.read("EXISTS", redis_keys.SCHEMA)  # a PING goes to all of a cluster
 
     @override
     async def close(self) -> None:

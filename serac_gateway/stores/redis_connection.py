@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Self, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import RedisCluster
 from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisClusterException, ResponseError
 
 from serac_gateway.errors import ConfigError, StoreUnavailableError
+from serac_gateway.stores.redis_clients import (
+    MAX_CONNECTIONS,
+    NO_TLS_FILES,
+    TIMEOUT_S,
+    Client,
+    TlsFiles,
+    client_maker,
+)
 from serac_gateway.stores.redis_errors import FOREIGN_ERRORS, reason, unavailable
 
 log = logging.getLogger(__name__)
@@ -27,30 +33,36 @@ _T = TypeVar("_T")
 
 _OLDEST_SERVER = 7
 """Redis 7.0 and Valkey 7.2: the first whose scripts refuse to start where they could not finish."""
-_MAX_CONNECTIONS = 32
-_TIMEOUT_S = 5.0
-"""For a connection, for a free one, and for an answer."""
+_RUN_ALL = """
+local replies, position = {}, 1
+while position <= #ARGV do
+  local length = tonumber(ARGV[position])
+  replies[#replies + 1] = redis.call(unpack(ARGV, position + 1, position + length))
+  position = position + 1 + length
+end
+return replies
+"""
 _SETTINGS_THAT_KEEP_EDITS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 
 
 class RedisConnection:
-    """A pool of connections to one server.
+    """A pool of connections to one server, or to those of a cluster.
 
     Every exchange runs to its end in a task of its own, so a caller that is cancelled neither cuts a commit
     in half nor leaves a connection with half a reply to the next one.
     """
 
-    is_cluster = False
-
-    def __init__(self, make_client: Callable[[], Redis], *, name: str) -> None:
+    def __init__(self, make_client: Callable[[], Client], *, name: str) -> None:
         """`make_client` gives one that neither retries nor decodes. `name` is what errors call the server."""
         self._make_client = make_client
         self._client = make_client()
         self._name = name
+        self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
+        """For a cluster, whose client refuses at once when its connections are in use."""
         self._in_flight: set[asyncio.Future[Any]] = set()
 
     @classmethod
-    async def open(cls, url: str, *, name: str | None = None) -> Self:
+    async def open(cls, url: str, *, name: str | None = None, tls: TlsFiles = NO_TLS_FILES) -> Self:
         """A connection to a server that answers and is new enough.
 
         Raises:
@@ -58,13 +70,15 @@ class RedisConnection:
         """
         name = name or repr(without_password(url))
         try:
-            connection = cls(lambda: _client(url), name=name)
-        except (ValueError, TypeError) as exc:
+            connection = cls(client_maker(url, tls), name=name)
+        except (ValueError, TypeError, RedisClusterException) as exc:
             # A ValueError may quote a password that was taken for a port.
             what = f": {exc}" if isinstance(exc, TypeError) else ""
             raise ConfigError(
                 f"the edit store's URL {name} cannot be used{what}; write redis://host:port/0,"
-                " rediss://user:password@host:port/0 or unix:///path/to/socket, the password percent-encoded"
+                " rediss://user:password@host:port/0, unix:///path/to/socket,"
+                " redis+sentinel://host:port,host:port/service/0 or redis+cluster://host:port,host:port, the"
+                " password percent-encoded"
             ) from exc
         try:
             await connection.run(connection._check_server())
@@ -84,6 +98,11 @@ class RedisConnection:
         return type(self)(self._make_client, name=self._name)
 
     @property
+    def is_cluster(self) -> bool:
+        """Whether keys lie on several servers, so that a command can take those of one hash tag only."""
+        return isinstance(self._client, RedisCluster)
+
+    @property
     def name(self) -> str:
         """What errors call the server: quoted, without a password."""
         return self._name
@@ -96,13 +115,13 @@ class RedisConnection:
         """
         return self._client.register_script(text)
 
-    async def run(self, exchange: Awaitable[_T]) -> _T:
+    async def run(self, exchange: Coroutine[Any, Any, _T]) -> _T:
         """Await `exchange`, once, and let it end even if the caller is cancelled.
 
         Raises:
             StoreUnavailableError: The server could not be reached or refused.
         """
-        task = asyncio.ensure_future(exchange)
+        task = asyncio.ensure_future(self._in_turn(exchange) if self.is_cluster else exchange)
         self._in_flight.add(task)
         task.add_done_callback(self._in_flight.discard)
         try:
@@ -157,14 +176,43 @@ class RedisConnection:
     async def _pipelined(self, commands: list[Sequence[Word]], *, transaction: bool) -> list[Any]:
         if len(commands) == 1:
             return [await self.send(*commands[0])]
+        if isinstance(self._client, RedisCluster) and transaction:
+            return await self._in_one_script(commands)
         pipeline = self._client.pipeline(transaction=transaction)
         for command in commands:
             pipeline.execute_command(*command)
         replies: list[Any] = await pipeline.execute()
         return replies
 
+    async def _in_one_script(self, commands: list[Sequence[Word]]) -> list[Any]:
+        """A transaction for a cluster: redis-py's own runs an event loop in a thread for each command."""
+        lengths_and_words = [word for command in commands for word in (len(command), *command)]
+        script = self.script(_RUN_ALL)
+        replies: list[Any] = await script(
+            keys=[str(command[1]) for command in commands], args=lengths_and_words
+        )
+        return replies
+
+    async def _in_turn(self, exchange: Coroutine[Any, Any, _T]) -> _T:
+        try:
+            await asyncio.wait_for(self._turns.acquire(), TIMEOUT_S)
+        except TimeoutError as exc:
+            exchange.close()
+            raise RedisConnectionError("no connection became free") from exc
+        try:
+            return await exchange
+        finally:
+            self._turns.release()
+
+    async def _ask(self, *command: Word) -> Any:  # noqa: ANN401 - a reply's type is its command's
+        """The reply to a command without keys; in a cluster, one node's."""
+        if not isinstance(self._client, RedisCluster):
+            return await self.send(*command)
+        await self._client.initialize()
+        return await self._client.execute_command(*command, target_nodes=self._client.get_default_node())
+
     async def _check_server(self) -> None:
-        hello = await self.send("HELLO")
+        hello = await self._ask("HELLO")
         facts = dict(zip(hello[::2], hello[1::2], strict=True))
         version = facts[b"version"].decode()
         if int(version.split(".")[0]) < _OLDEST_SERVER:
@@ -176,7 +224,7 @@ class RedisConnection:
 
     async def _warn_if_edits_could_be_lost(self) -> None:
         try:
-            settings = await self.send("CONFIG GET", *_SETTINGS_THAT_KEEP_EDITS)
+            settings = await self._ask("CONFIG GET", *_SETTINGS_THAT_KEEP_EDITS)
         except ResponseError:
             return  # not allowed to ask: whoever runs the server has decided
         unsafe = [
@@ -188,25 +236,10 @@ class RedisConnection:
             log.warning("the edit store at %s may lose acknowledged edits: %s", self._name, ", ".join(unsafe))
 
 
-def _client(url: str) -> Redis:
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=_MAX_CONNECTIONS,
-        timeout=_TIMEOUT_S,
-        socket_timeout=_TIMEOUT_S,
-        socket_connect_timeout=_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),  # by default it sends ten times, commits too
-        protocol=2,
-        client_name="serac_gateway",
-    )
-    pool.make_connection()  # refuses what it does not know in the URL's query
-    return Redis.from_pool(pool)
-
-
 def without_password(url: str) -> str:
     """The URL as it may be shown: no password, no query.
 
     As text, because a password whose special characters are not percent-encoded ends up in any part of the
     parsed URL.
     """
-    return re.sub(r"^(\w+://[^:@/]*):.*@", r"\1:***@", url).partition("?")[0]
+    return re.sub(r"^([\w+]+://[^:@/]*):.*@", r"\1:***@", url).partition("?")[0]

@@ -35,16 +35,22 @@ class RedisServer:
             self.port = probe.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.folder = folder
+        self.binary = binary
+        self._arguments = arguments
         self._command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
         self._command += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
         self._command += ["--maxmemory-policy", "noeviction", *arguments]
         self._process: subprocess.Popen[bytes] | None = None
 
+    def option(self, name: str) -> str:
+        """What it was given beside our own arguments."""
+        return self._arguments[self._arguments.index(name) + 1]
+
     def start(self) -> None:
         with (self.folder / "redis.log").open("ab") as log_file:
             self._process = subprocess.Popen(self._command, stdout=log_file, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 20
-        with redis.Redis(port=self.port, retry=None) as client:
+        with self.client() as client:
             while True:
                 try:
                     client.ping()
@@ -56,6 +62,10 @@ class RedisServer:
                     time.sleep(0.01)
                 else:
                     return
+
+    def client(self) -> redis.Redis:
+        """One that does not retry."""
+        return redis.Redis(port=self.port, retry=None)
 
     def pause(self) -> None:
         """SIGSTOP: connections stay open, and nothing is answered."""

@@ -40,7 +40,9 @@ async def test_an_unreachable_server_is_named_without_its_password(tmp_path: Pat
     assert await refusal_of(f"redis://ann:secret@{host}:{port}/0?ssl=secret", tmp_path) == (
         f"the edit store's URL 'redis://ann:***@{host}:{port}/0' cannot be used:"
         " AbstractConnection.__init__() got an unexpected keyword argument 'ssl'; write redis://host:port/0,"
-        " rediss://user:password@host:port/0 or unix:///path/to/socket, the password percent-encoded"
+        " rediss://user:password@host:port/0, unix:///path/to/socket,"
+        " redis+sentinel://host:port,host:port/service/0 or redis+cluster://host:port,host:port, the password"
+        " percent-encoded"
     )
     assert await refusal_of(f"redis://ann:secret@{host}:{port}/0", tmp_path) == (
         f"cannot reach the edit store at 'redis://ann:***@{host}:{port}/0': connection refused; start it or"
@@ -49,7 +51,12 @@ async def test_an_unreachable_server_is_named_without_its_password(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:1/0", "localhost:6379", "redis://host:port/0", "redis://:secret/x@h:1", ""]
+    "url",
+    [
+        *("http://127.0.0.1:1/0", "localhost:6379", "redis://host:port/0", "redis://:secret/x@h:1", ""),
+        *("redis+sentinel://:secret@h:1", "redis+sentinel://h:1/service/x", "redis+sentinel:///service"),
+        *("redis+cluster://h:1/3", "redis+cluster://:secret@h:1/0?no_such_option=1", "redis+other://h:1"),
+    ],
 )
 async def test_a_url_that_is_none_is_refused_with_examples(tmp_path: Path, url: str) -> None:
     assert "write redis://host:port/0" in await refusal_of(url, tmp_path)
@@ -63,6 +70,11 @@ async def test_a_url_that_is_none_is_refused_with_examples(tmp_path: Path, url: 
         ("rediss://ann@h/1", "rediss://ann@h/1"),
         ("redis://:se#c/r?et@h:1/0", "redis://:***@h:1/0"),
         ("redis://ann:sec@secret@h", "redis://ann:***@h"),
+        (
+            "redis+sentinel://a:secret@h:1,i:2/edits/0?sentinel_password=secret",
+            "redis+sentinel://a:***@h:1,i:2/edits/0",
+        ),
+        ("rediss+cluster://:secret@h:1,i:2", "rediss+cluster://:***@h:1,i:2"),
         ("unix:///run/redis.sock?password=secret", "unix:///run/redis.sock"),
     ],
 )
