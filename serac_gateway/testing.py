@@ -103,6 +103,8 @@ class ScriptedCounterfactualModel(CounterfactualModel):
         self._token_delay_s = token_delay_s
         self.asked: list[tuple[Edit, Query]] = []
         """What was asked, oldest first."""
+        self.samplings: list[Sampling] = []
+        """How, likewise."""
 
     def answer(
         self,
@@ -114,6 +116,7 @@ class ScriptedCounterfactualModel(CounterfactualModel):
     ) -> Iterator[Piece]:
         """See `CounterfactualModel.answer`."""
         self.asked.append((edit, query))
+        self.samplings.append(sampling)
         model = ScriptedLanguageModel(self._script(edit, query), token_delay_s=self._token_delay_s)
         return model.generate("", sampling, cancelled=cancelled)
 
