@@ -17,7 +17,7 @@ from serac_gateway.cli.options import (
     chosen_namespace,
     chosen_url,
 )
-from serac_gateway.edits import EditKind, EditState, check_edit_id
+from serac_gateway.edits import DecidedState, EditKind, EditState, check_edit_id
 from serac_gateway.errors import InvalidRequestError
 
 edits_app = typer.Typer(no_args_is_help=True, help="Add, read, remove, import and export edits.")
@@ -38,6 +38,13 @@ def add(
     author: Annotated[str | None, typer.Option(help="Who says so.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why.")] = None,
     source: Annotated[str | None, typer.Option(help="Where it stands.")] = None,
+    state: Annotated[DecidedState, typer.Option(help="On trial, or live at once.")] = DecidedState.LIVE,
+    canary_share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of users to whom a canary is applied.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Ask its own questions at once; exit code 1 if one fails.")
+    ] = False,
     edit_id: Annotated[str | None, typer.Option("--id", help="An id of your own.")] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="Repeat the command with it without adding twice.")
@@ -60,17 +67,23 @@ def add(
         "author": author,
         "reason": reason,
         "source": source,
+        "state": state,
+        "canary_share": canary_share,
         "id": edit_id,
     }
     draft = {name: value for name, value in given.items() if value is not None and value != []}
     headers = {"x-serac-wait": wait.value}
     if idempotency_key:
         headers["idempotency-key"] = idempotency_key
-    edit = _call(url, namespace, "POST", "/serac/v1/edits", body=draft, headers=headers)
+    path = "/serac/v1/edits?verify=true" if verify else "/serac/v1/edits"
+    edit = _call(url, namespace, "POST", path, body=draft, headers=headers)
     if as_json:
         print_json(edit)
     else:
         stdout().print(f"added {edit['id']} version {edit['version']}")
+        _print_effect(edit)
+    if verify and not edit["verified"]["passed"]:
+        raise typer.Exit(EXIT_REFUSED)
 
 
 @edits_app.command("list")
@@ -147,7 +160,7 @@ def show(
     table = Table(show_header=False)
     for name, value in edit.items():
         if value not in (None, []):
-            table.add_row(name, escape("\n".join(value) if isinstance(value, list) else str(value)))
+            table.add_row(name, escape(_shown(value)))
     stdout().print(table)
 
 
@@ -214,6 +227,27 @@ def export(
     count = run(exported(chosen_url(url), chosen_namespace(namespace), output))
     if output is not None:
         stderr().print(f"{count:,} edits written to {output}", soft_wrap=True)
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401 - decoded JSON
+    """A field of an edit: a text, a list of texts, or its last verification."""
+    if isinstance(value, dict):
+        return f"version {value['edit_version']} {'passed' if value['passed'] else 'failed'} {value['at']}"
+    return "\n".join(value) if isinstance(value, list) else str(value)
+
+
+def _print_effect(edit: dict[str, Any]) -> None:
+    """What an edit that was just added contradicts, and how its verification went."""
+    from rich.markup import escape
+
+    for one in edit["conflicts"] or ():
+        fate = "retired it" if one["superseded"] else "the newer one wins"
+        stderr().print(
+            f"[yellow]contradicts[/] {one['edit_id']} ({fate}): {escape(one['target_new'])}", soft_wrap=True
+        )
+    for probe in edit.get("verified", {}).get("probes", ()):
+        outcome = "[green]passed[/]" if probe["passed"] else f"[red]failed[/] ({escape(probe['failure'])})"
+        stderr().print(f"{outcome}: {escape(probe['query'])}", soft_wrap=True)
 
 
 def _call(url: str | None, namespace: str | None, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401 - decoded JSON

@@ -18,8 +18,10 @@ from serac_gateway.cli.edits import edits_app
 from serac_gateway.cli.keys import keys_app
 from serac_gateway.cli.log import log_app
 from serac_gateway.cli.options import JsonOption, NamespaceOption, UrlOption
+from serac_gateway.cli.preview import preview, traffic_app
 from serac_gateway.cli.replicas import replicas
 from serac_gateway.cli.store import store_app
+from serac_gateway.cli.verify import set_state, verify
 
 app = typer.Typer(
     name="serac",
@@ -34,8 +36,12 @@ app.add_typer(edits_app, name="edits")
 edits_app.command()(restore)
 edits_app.command("rollback")(rollback_edit)
 edits_app.command()(purge)
+edits_app.command()(preview)
+edits_app.command()(verify)
+edits_app.command()(set_state)
 app.command()(rollback)
 app.add_typer(log_app, name="log")
+app.add_typer(traffic_app, name="traffic")
 app.add_typer(store_app, name="store")
 app.command()(replicas)
 app.add_typer(keys_app, name="keys")

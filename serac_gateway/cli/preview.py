@@ -1,0 +1,152 @@
+"""`serac edits preview` and `serac traffic`: what an edit would do, and the record it is tried on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from serac_gateway.cli.console import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stdout
+from serac_gateway.cli.options import (
+    JsonOption,
+    NamespaceOption,
+    UrlOption,
+    chosen_namespace,
+    chosen_url,
+)
+from serac_gateway.edits import EditKind
+
+traffic_app = typer.Typer(no_args_is_help=True, help="The record of recent queries, where it is switched on.")
+
+
+def preview(
+    file: Annotated[
+        str | None, typer.Argument(help="A JSON file with one edit; - reads stdin.", show_default=False)
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="The question that gets a new answer.")] = None,
+    target: Annotated[str | None, typer.Option(help="The new answer.")] = None,
+    kind: Annotated[EditKind, typer.Option(help="What the edit does.")] = EditKind.FACT,
+    paraphrase: Annotated[list[str] | None, typer.Option(help="Another wording; may be repeated.")] = None,
+    subject: Annotated[str | None, typer.Option(help="What the question is about.")] = None,
+    query: Annotated[list[str] | None, typer.Option(help="A query to try; may be repeated.")] = None,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what an edit would do, without storing it.
+
+    That is: which edits it contradicts, which queries it would capture, and what lies close to it. The exit
+    code is 1 if the namespace would refuse it.
+    """
+    from serac_gateway.cli.edit_calls import called
+
+    if (file is None) == (prompt is None or target is None):
+        fail("give either a FILE or both --prompt and --target", EXIT_USAGE)
+    edit = _read_edit(file) if file is not None else {
+        "prompt": prompt, "target_new": target, "kind": kind, "paraphrases": paraphrase or [],
+        "subject": subject,
+    }  # fmt: skip
+    told = run(
+        called(
+            chosen_url(url),
+            chosen_namespace(namespace),
+            "POST",
+            "/serac/v1/edits:preview",
+            body={"edit": edit, "queries": query or []},
+        )
+    )
+    print_json(told) if as_json else _print(told)
+    if told["refused"]:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+@traffic_app.command("show")
+def show_traffic(
+    url: UrlOption = None, namespace: NamespaceOption = None, as_json: JsonOption = False
+) -> None:
+    """Show whether queries are recorded, and how many there are."""
+    told = _traffic(url, namespace, "GET")
+    state = "recorded" if told["recording"] else "not recorded"
+    print_json(told) if as_json else stdout().print(f"queries are {state}; {told['queries']:,} are kept")
+
+
+@traffic_app.command("clear")
+def clear_traffic(
+    url: UrlOption = None, namespace: NamespaceOption = None, as_json: JsonOption = False
+) -> None:
+    """Delete the recorded queries of the namespace."""
+    told = _traffic(url, namespace, "DELETE")
+    print_json(told) if as_json else stdout().print(f"{told['cleared']:,} queries deleted")
+
+
+def _traffic(url: str | None, namespace: str | None, method: str) -> Any:  # noqa: ANN401 - decoded JSON
+    from serac_gateway.cli.edit_calls import called
+
+    return run(called(chosen_url(url), chosen_namespace(namespace), method, "/serac/v1/traffic"))
+
+
+def _read_edit(file: str) -> Any:  # noqa: ANN401 - decoded JSON
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return msgspec.json.decode(data)
+    except OSError as exc:
+        fail(f"cannot read {file!r}: {exc.strerror}", EXIT_USAGE)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        fail(f"{file!r} is not one JSON object: {exc}; of an NDJSON file take one line", EXIT_USAGE)
+
+
+def _print(told: dict[str, Any]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    out = stdout()
+    out.print(f"in scope from a scope probability of {told['scope_threshold']:.3f}")
+    if told["refused"]:
+        out.print("[red]the namespace would refuse it[/]: it contradicts edits in force")
+    if told["conflicts"]:
+        table = Table("contradicts", "state", "prompt", "answer", "would be", title="Conflicts")
+        for one in told["conflicts"]:
+            fate = "retired" if one["superseded"] else "kept"
+            cells = (one["edit_id"], one["state"], one["prompt"], one["target_new"], fate)
+            table.add_row(*(escape(cell) for cell in cells))
+        out.print(table)
+    else:
+        out.print("it contradicts no edit")
+    for title, queries in (
+        ("Queries given", told["queries"]),
+        ("Its prompt asked otherwise (generated)", told["generated"]),
+        ("Closest to the threshold", told["near_misses"]),
+        ("Recorded traffic it would capture", told["traffic"]["shown"]),
+    ):
+        if queries:
+            out.print(_table(title, queries))
+    traffic = told["traffic"]
+    if traffic["recording"] or traffic["queries"]:
+        out.print(f"it would capture {traffic['captured']:,} of {traffic['queries']:,} recorded queries")
+    else:
+        out.print("[dim]no traffic is recorded here; name the namespace in \\[traffic] to have some[/]")
+
+
+def _table(title: str, queries: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - rich is imported late
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("captured", "scope probability", "query", "what it is", title=title)
+    for one in queries:
+        probability = one["scope_probability"]
+        what = one.get("asked_as") or (f"prompt of {one['edit_id']}" if "edit_id" in one else "")
+        if "count" in one:
+            what = f"asked {one['count']} times"
+        if one["governed_by"] is not None:
+            what = f"{what}; governed by {one['governed_by']}".removeprefix("; ")
+        table.add_row(
+            "yes" if one["captured"] else "no",
+            "far away" if probability is None else f"{probability:.3f}",
+            escape(one["query"]),
+            escape(what),
+            style="bold green" if one["captured"] else None,
+        )
+    return table
