@@ -28,6 +28,7 @@ from serac_gateway.previewing import Previewer
 from serac_gateway.recorded_traffic import RecordedTraffic
 from serac_gateway.routing import EditRouter
 from serac_gateway.searching import EditSearch
+from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.memory import InMemoryEditStore
 from serac_gateway.testing import (
     ScriptedCounterfactualModel,
@@ -57,7 +58,7 @@ class ControlPlane:
 
 
 def control_plane_app(
-    store: InMemoryEditStore,
+    store: EditStore,
     encoder: WordEncoder,
     pool: ThreadPoolExecutor,
     *,
@@ -67,6 +68,7 @@ def control_plane_app(
     routing: RoutingConfig = ROUTING,
     traffic: TrafficConfig = NO_TRAFFIC,
     counterfactual: ScriptedCounterfactualModel | None = None,
+    max_staleness_s: float = 10.0,
 ) -> Litestar:
     """As app.py puts it together."""
     live_edits = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
@@ -84,7 +86,10 @@ def control_plane_app(
     counts = RouteCounts()
     announcer = ReplicaAnnouncer(store.replicas(), live_edits.positions)
     follower = LogFollower(
-        store=store, live_edits=live_edits, max_staleness_s=10, on_applied=announcer.note_progress
+        store=store,
+        live_edits=live_edits,
+        max_staleness_s=max_staleness_s,
+        on_applied=announcer.note_progress,
     )
     parts = ControlParts(
         editor=Editor(store=store, encoder=encoder, live_edits=live_edits, pool=pool, conflicts=conflicts),

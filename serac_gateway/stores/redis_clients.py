@@ -113,7 +113,8 @@ def _for_sentinel(url: re.Match[str], tls: TlsFiles) -> Callable[[], Redis]:
         raise ValueError("a Sentinel's URL ends with /service or /service/0")
     own, options = _options_in(url, tls, db=db)
     hosts = _hosts(url)
-    sentinel_options = {**_socket_options(), **own}
+    timeouts = {name: value for name, value in options.items() if name.startswith("socket_")}
+    sentinel_options = {**_socket_options(), **timeouts, **own}
     if url["scheme"] == "rediss":
         sentinel_options |= {"ssl": True, **tls.options()}
         options["ssl"] = True
@@ -124,8 +125,7 @@ def _for_sentinel(url: re.Match[str], tls: TlsFiles) -> Callable[[], Redis]:
             service,
             redis_class=_SentinelClient,
             connection_pool_class=_SentinelPool,
-            **_pool_options(),
-            **options,
+            **{**_pool_options(), **options},
         )
         return client
 
@@ -136,7 +136,12 @@ def _for_cluster(url: re.Match[str], tls: TlsFiles) -> Callable[[], RedisCluster
     if url["path"] not in (None, "", "0"):
         raise ValueError("a cluster has database 0 only")
     _, options = _options_in(url, tls)
-    options |= {**_socket_options(), "max_connections": MAX_CONNECTIONS, "client_name": "serac_gateway"}
+    options = {
+        **_socket_options(),
+        "max_connections": MAX_CONNECTIONS,
+        "client_name": "serac_gateway",
+        **options,
+    }
     if url["scheme"] == "rediss":
         options["ssl"] = True
     hosts = _hosts(url)
