@@ -40,8 +40,11 @@ from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
 from serac_gateway.http.authentication import Authenticator
+from serac_gateway.http.gauges import Gauges, Sources
+from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.parts import ControlParts, Readiness
 from serac_gateway.http.proxy import DataPlane
+from serac_gateway.http.request_log import RequestLog
 from serac_gateway.indexes.base import EditIndex
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.indexes.faiss_gpu import CudaDevice, FaissGpuIndex, cuda_device_count
@@ -192,6 +195,8 @@ async def open_gateway(
         counts = RouteCounts()
         traffic = RecordedTraffic(store.traffic(), config.traffic)
         stack.push_async_callback(traffic.close)
+        readiness = Readiness("edits")
+        instruments = Instruments(config.metrics, has_edits=router.has_edits)
         answers = CounterfactualAnswers(
             model=models.counterfactual, live_edits=live_edits, pool=answer_pool, config=config.models
         )
@@ -204,6 +209,8 @@ async def open_gateway(
             config=config,
             counts=counts,
             authenticator=authenticator,
+            instruments=instruments,
+            observers=[RequestLog(config.logging).add],
         )
         announcer = ReplicaAnnouncer(store.replicas(), live_edits.positions)
         stack.push_async_callback(announcer.close)
@@ -252,10 +259,25 @@ async def open_gateway(
             upstream_url=upstream_url,
             route_counts=counts,
         )  # fmt: skip
+        instruments.registry.register(
+            Gauges(
+                Sources(
+                    config=config,
+                    counts=counts,
+                    live_edits=live_edits,
+                    follower=follower,
+                    answers=answers,
+                    decisions_open=lambda: data_plane.decisions_open,
+                    readiness=readiness,
+                    instruments=instruments,
+                )
+            )
+        )
         app = application(
             data_plane,
-            readiness=Readiness("edits"),
+            readiness=readiness,
             authenticator=authenticator,
+            instruments=instruments,
             max_control_body_bytes=config.server.max_control_body_bytes,
         )
         loading = asyncio.ensure_future(_load_edits(app.state, parts, on_progress))

@@ -57,6 +57,8 @@ class LogFollower:
         self._caught_up_at_s = time.monotonic()
         self._caught_up = asyncio.Event()
         self._failure: str | None = None
+        self.failures = 0
+        """How often the store could not be read."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -80,6 +82,11 @@ class LogFollower:
     def staleness_s(self) -> float:
         """How long ago all that was committed was in force here."""
         return time.monotonic() - self._caught_up_at_s
+
+    @property
+    def store_answers(self) -> bool:
+        """Whether the store could be read when this process last tried, some tenths of a second ago."""
+        return self._failure is None
 
     @property
     def problem(self) -> str | None:
@@ -111,6 +118,7 @@ class LogFollower:
         if self._failure is None:
             log.warning("edits of other gateways do not arrive: %s", message)
         self._failure = message
+        self.failures += 1
         self._heads_ahead = {}
         self._heads_due_at_s = 0.0  # who knows what the store is when it is back
 

@@ -55,6 +55,8 @@ class _Namespace:
         self.index = index
         self.position = position
         self.edits: dict[str, Edit] = {}
+        self.states: Counter[EditState] = Counter()
+        """How many of `edits` are in each state."""
         self.newest_version: dict[str, int] = {}
         self.lock = asyncio.Lock()
 
@@ -193,6 +195,10 @@ class LiveEdits:
         held = self._namespaces.get(namespace)
         return 0 if held is None else len(held.edits)
 
+    def states(self) -> dict[str, dict[EditState, int]]:
+        """How many edits of each namespace are in each state. For any thread."""
+        return {namespace: dict(held.states) for namespace, held in list(self._namespaces.items())}
+
     async def _build(self, namespace: str, building: _Namespace, on_progress: Callable[[int], None]) -> int:
         total = reencoded = 0
         batch: list[StoredEdit] = []
@@ -232,6 +238,10 @@ class LiveEdits:
             else:
                 gone.discard(edit.id)
                 live[edit.id] = (edit, stored.vectors)
+        for edit_id in (*live, *gone):
+            if (before := held.edits.get(edit_id)) is not None:
+                held.states[before.state] -= 1
+        held.states.update(edit.state for edit, _ in live.values())
         held.edits.update({edit_id: edit for edit_id, (edit, _) in live.items()})
         held.index.put((edit_id, self._vectors(edit, vectors)) for edit_id, (edit, vectors) in live.items())
         held.index.remove(gone)

@@ -19,6 +19,8 @@ from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
 from serac_gateway.http.authentication import Authenticator
+from serac_gateway.http.gauges import Gauges, Sources
+from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.parts import ControlParts, Readiness
 from serac_gateway.http.proxy import DataPlane
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
@@ -84,6 +86,8 @@ def control_plane_app(
     )
     conflicts = ConflictFinder(live_edits=live_edits, encoder=encoder, classifier=classifier, config=routing)
     counts = RouteCounts()
+    instruments = Instruments()
+    readiness = Readiness()
     announcer = ReplicaAnnouncer(store.replicas(), live_edits.positions)
     follower = LogFollower(
         store=store,
@@ -123,6 +127,21 @@ def control_plane_app(
     )
     authenticator = Authenticator(store.api_keys(), required=keys_required)
 
+    instruments.registry.register(
+        Gauges(
+            Sources(
+                config=config,
+                counts=counts,
+                live_edits=live_edits,
+                follower=follower,
+                answers=answers,
+                decisions_open=lambda: 0,
+                readiness=readiness,
+                instruments=instruments,
+            )
+        )
+    )
+
     @asynccontextmanager
     async def data_plane(app: Litestar) -> AsyncIterator[None]:
         upstream = HttpUpstream(config.upstream)  # belongs to the server's event loop
@@ -135,6 +154,7 @@ def control_plane_app(
             counts=counts,
             authenticator=authenticator,
             traffic=recorded,
+            instruments=instruments,
         )
         await live_edits.load()
         yield
@@ -154,8 +174,9 @@ def control_plane_app(
 
     app = application(
         mounted,
-        readiness=Readiness(),
+        readiness=readiness,
         authenticator=authenticator,
+        instruments=instruments,
         max_control_body_bytes=MAX_BODY_BYTES,
         lifespan=[data_plane, following] if with_data_plane else [following],
     )

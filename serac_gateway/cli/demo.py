@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -43,11 +42,11 @@ def demo(*, once: bool, url: str | None, data_dir: Path | None, port: int, as_js
         overrides={
             "data_dir": None if data_dir is None else str(data_dir),
             "server": {"port": port},
+            "logging": {"level": "warning"},
         },
         on_ready=lambda address: threading.Thread(
             target=walk_beside_the_server, args=(address,), name="demo", daemon=True
         ).start(),
-        log_level=logging.WARNING,
     )
     if once:
         raise typer.Exit(exit_codes[0] if exit_codes else EXIT_REFUSED)

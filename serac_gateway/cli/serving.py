@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.markup import escape
 
-from serac_gateway.api_keys import redacted
 from serac_gateway.cli.console import EXIT_USAGE, fail, stderr
 from serac_gateway.errors import ConfigError, GatewayError
-
-
-class WithoutSecrets(logging.Formatter):
-    """The last gate: whatever a line or a traceback repeats, the secret of an API key is not in it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line, with `***` for each secret."""
-        return redacted(super().format(record))
 
 
 def serve_gateway(
@@ -26,7 +16,6 @@ def serve_gateway(
     config_file: Path | None,
     overrides: Mapping[str, object],
     on_ready: Callable[[str], None],
-    log_level: int = logging.INFO,
 ) -> None:
     """Serve until SIGINT or SIGTERM. What cannot be used ends with one line and exit code 2.
 
@@ -40,10 +29,9 @@ def serve_gateway(
         fail(error.message, EXIT_USAGE)
 
     from serac_gateway.app import serve  # seconds: a bad config is told without them
+    from serac_gateway.logs import configure_logging
 
-    handler = logging.StreamHandler()
-    handler.setFormatter(WithoutSecrets("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=log_level, handlers=[handler])
+    configure_logging(config.logging)
     console = stderr()
     status = console.status("starting")
     doing: dict[str, str] = {}

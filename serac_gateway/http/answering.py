@@ -32,6 +32,8 @@ class CounterfactualAnswers:
         self._limit = config.answer_threads + config.max_queued_answers
         self.open = 0
         """Answers that are being generated or wait for it."""
+        self.tokens = 0
+        """All that were generated."""
 
     async def parts(self, edit: Edit, query: Query, request: CompletionRequest) -> AsyncGenerator[Part, None]:
         """The answer as it is generated, choice after choice. Close it to stop early.
@@ -55,6 +57,7 @@ class CounterfactualAnswers:
                         part = await anext(parts, None)
                     if part is None:
                         return
+                    self.tokens += part.piece.tokens
                     yield part
         except TimeoutError as exc:
             limit_s = self._config.answer_timeout_s

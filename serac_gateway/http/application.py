@@ -14,6 +14,8 @@ from serac_gateway.http.colon_paths import route_path
 from serac_gateway.http.control_plane import control_router, openapi_config
 from serac_gateway.http.exception_handlers import EXCEPTION_HANDLERS
 from serac_gateway.http.health import HealthController
+from serac_gateway.http.instruments import Instruments
+from serac_gateway.http.metrics import MetricsController
 from serac_gateway.http.parts import Readiness
 from serac_gateway.http.request_ids import add_request_id
 
@@ -34,6 +36,7 @@ def application(
     *,
     readiness: Readiness,
     authenticator: Authenticator,
+    instruments: Instruments,
     max_control_body_bytes: int,
     lifespan: Sequence[Callable[[Litestar], AbstractAsyncContextManager[None]]] = (),
 ) -> Litestar:
@@ -44,11 +47,16 @@ def application(
         await data_plane(scope, receive, send)
 
     return _Gateway(
-        [data_plane_mount, control_router(max_body_bytes=max_control_body_bytes), HealthController],
+        [
+            data_plane_mount,
+            control_router(max_body_bytes=max_control_body_bytes),
+            HealthController,
+            MetricsController,
+        ],
         openapi_config=openapi_config(),
         exception_handlers=EXCEPTION_HANDLERS,
         before_send=[add_request_id],
         logging_config=None,  # ours is set up by the command; Litestar's would take over the root logger
         lifespan=list(lifespan),
-        state=State({"readiness": readiness, "authenticator": authenticator}),
+        state=State({"readiness": readiness, "authenticator": authenticator, "instruments": instruments}),
     )

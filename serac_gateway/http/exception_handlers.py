@@ -13,9 +13,10 @@ from litestar.routes import HTTPRoute
 from litestar.types import ExceptionHandlersMap
 
 from serac_gateway.api_keys import redacted
-from serac_gateway.errors import GatewayError
+from serac_gateway.errors import GatewayError, StoreUnavailableError
 from serac_gateway.http.constraints import allowed_values, limit_in
 from serac_gateway.http.error_responses import PROBLEM_MEDIA_TYPE, error_headers, problem, problem_body
+from serac_gateway.http.instruments import Instruments
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,9 @@ _AnyRequest = Request[Any, Any, Any]
 
 def _on_gateway_error(request: _AnyRequest, exc: GatewayError) -> Response[dict[str, object]]:
     status, body = problem(exc)
+    if isinstance(exc, StoreUnavailableError):
+        instruments: Instruments = request.app.state.instruments
+        instruments.add_store_error("control plane")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("%s %s: %s", request.method, redacted(request.url.path), redacted(exc.message))
     return _response(status, body, error_headers(status, exc.details))

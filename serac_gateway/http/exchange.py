@@ -11,6 +11,8 @@ from typing import cast
 
 from litestar.types import HTTPScope, Receive, Scope, Send
 
+from serac_gateway.errors import UpstreamError
+from serac_gateway.http import sse
 from serac_gateway.http.request_ids import REQUEST_ID_HEADER, request_id
 from serac_gateway.upstream.base import Headers
 
@@ -19,6 +21,30 @@ _SERVER = b"serac"
 
 class ClientLeftError(Exception):
     """The client closed its connection before the response was complete."""
+
+
+class Marks:
+    """When what happened, on the clock of `time.perf_counter`; None: it did not, yet."""
+
+    __slots__ = (
+        "begun",
+        "body_awaited_s",
+        "first_byte",
+        "response_begun",
+        "upstream_answered",
+        "upstream_asked",
+    )
+
+    def __init__(self) -> None:
+        self.begun = time.perf_counter()
+        self.body_awaited_s = 0.0
+        """How long the client's body was waited for, until it was whole or begun to be passed on."""
+        self.upstream_asked: float | None = None
+        self.upstream_answered: float | None = None
+        """Its headers were there."""
+        self.response_begun: float | None = None
+        self.first_byte: float | None = None
+        """Of the response's body."""
 
 
 class Exchange:
@@ -36,7 +62,15 @@ class Exchange:
         self.client_left = False
         self.status: int | None = None
         """Of the response, once it has begun."""
-        self.begun = time.perf_counter()
+        self.upstream_error: UpstreamError | None = None
+        """How the upstream failed, or broke its response off."""
+        self.streams = False
+        """Whether the response is an event stream."""
+        self.marks = Marks()
+        self.bytes_in = 0
+        """Of the request's body, as far as it was read."""
+        self.bytes_out = 0
+        """Of the response's body, as far as it was sent."""
         self._receive = receive
         self._send = send
         self._watch: asyncio.Task[None] | None = None
@@ -50,28 +84,37 @@ class Exchange:
         """The whole request body, or if it is longer than `limit_bytes` an iterator over all of it."""
         parts: list[bytes] = []
         size = 0
+        asked = time.perf_counter()
         while True:
             part, more = await self._read_part()
             parts.append(part)
             size += len(part)
-            if not more:
-                self._start_watch()
-                return b"".join(parts)
-            if size > limit_bytes:
+            if more and size <= limit_bytes:
+                continue
+            self.marks.body_awaited_s = time.perf_counter() - asked
+            if more:
                 return self._rest(parts)
+            self._start_watch()
+            return b"".join(parts)
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send status and headers, as they are."""
         self.status = status
+        self.streams = any(
+            name == b"content-type" and value.startswith(sse.MEDIA_TYPE) for name, value in headers
+        )
+        self.marks.response_begun = time.perf_counter()
         await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
 
     async def write(self, chunk: bytes) -> None:
         """Send a part of the body, and wait while the client is slow to read."""
+        self._note_sent(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def finish(self, chunk: bytes = b"") -> None:
         """Send the last part of the body."""
         self._stop_watch()  # the server reports a completed response as a disconnect too
+        self._note_sent(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
@@ -102,6 +145,11 @@ class Exchange:
             return False  # someone else wants the task to end as well
         return isinstance(exc, asyncio.CancelledError | ClientLeftError)
 
+    def _note_sent(self, chunk: bytes) -> None:
+        if not self.bytes_out and chunk:
+            self.marks.first_byte = time.perf_counter()
+        self.bytes_out += len(chunk)
+
     async def _rest(self, parts: list[bytes]) -> AsyncIterator[bytes]:
         for part in parts:
             yield part
@@ -121,6 +169,7 @@ class Exchange:
         if message["type"] != "http.request":
             self.client_left = True
             raise ClientLeftError
+        self.bytes_in += len(message["body"])
         return message["body"], message["more_body"]
 
     def _start_watch(self) -> None:

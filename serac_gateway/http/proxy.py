@@ -10,7 +10,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
 
@@ -24,14 +24,22 @@ from serac_gateway.api_keys import KEY_PREFIX
 from serac_gateway.completions.base import AnswerHead, AnswerWriter, Endpoint
 from serac_gateway.completions.endpoints import answer_writer
 from serac_gateway.config import FailurePolicy, GatewayConfig
-from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
+from serac_gateway.errors import (
+    GatewayError,
+    InvalidRequestError,
+    ModelUnavailableError,
+    StoreUnavailableError,
+    UpstreamError,
+)
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.authentication import OWN_HEADER, Authenticator, without_keys
 from serac_gateway.http.error_responses import error_headers
 from serac_gateway.http.error_shapes import ErrorShape, error_body, error_event, error_shape
 from serac_gateway.http.exchange import ClientLeftError, Exchange
+from serac_gateway.http.finished import FinishedRequest, SoFar, finished
+from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.relay import relay
-from serac_gateway.http.verdict import AnswerTask, Verdict, decide, log_decided, verdict_headers
+from serac_gateway.http.verdict import UNDECIDED, AnswerTask, Verdict, decide, verdict_headers
 from serac_gateway.language_models.answers import Part, event_stream, whole_answer
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.recorded_traffic import RecordedTraffic
@@ -48,7 +56,6 @@ _WHOLE_BODY_BYTES = 1_048_576
 _DOT_SEGMENT = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 _NOT_LOADED = ModelUnavailableError("the stored edits are still being loaded")
 _ENDPOINTS = {endpoint.encode(): endpoint for endpoint in Endpoint}
-_UNDECIDED = Verdict(route=Route.BYPASS, reason="refused")
 
 
 class DataPlane:
@@ -68,9 +75,14 @@ class DataPlane:
         config: GatewayConfig,
         counts: RouteCounts,
         authenticator: Authenticator,
+        instruments: Instruments,
         traffic: RecordedTraffic | None = None,
+        observers: Sequence[Callable[[FinishedRequest], None]] = (),
     ) -> None:
-        """Without `traffic` no query is recorded."""
+        """Without `traffic` no query is recorded.
+
+        `observers` are told of every request that has ended; they must be quick and must not fail.
+        """
         self._router = router
         self._traffic = traffic
         self._upstream = upstream
@@ -80,49 +92,60 @@ class DataPlane:
         self._on_failure = config.routing.on_failure
         self._counts = counts
         self._authenticator = authenticator
+        self._instruments = instruments
+        self._observers = (instruments.add, *observers)
+        self.decisions_open = 0
+        """Decisions that are being made or wait for a thread."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application: mount it at /v1."""
         if scope["type"] != ScopeType.HTTP:
             await send({"type": "websocket.close", "code": 1008, "reason": "no websockets here"})
             return
-        exchange = Exchange(scope, receive, send)
+        exchange, so_far = Exchange(scope, receive, send), SoFar()
         self._counts.in_flight += 1
         try:
             async with exchange:
-                await self._respond(exchange)
+                await self._respond(exchange, so_far)
         finally:
             self._counts.in_flight -= 1
-        if exchange.client_left:
-            self._counts.clients_left += 1
-            log.info("request=%s client left, status=%s", exchange.request_id.decode(), exchange.status)
+            self._count(finished(exchange, so_far))
 
-    async def _respond(self, exchange: Exchange) -> None:
-        verdict = _UNDECIDED
-        namespace: str | None = None
+    async def _respond(self, exchange: Exchange, so_far: SoFar) -> None:
         try:
             principal = await self._authenticator.authenticate(exchange.headers)
+            so_far.key_id = principal.key_id
             asked = exchange.header(b"x-serac-namespace")
             namespace = principal.namespace(None if asked is None else asked.decode("latin-1"))
+            so_far.namespace = namespace
             target = _target(exchange)
             endpoint = _ENDPOINTS.get(target.partition(b"?")[0]) if exchange.method == "POST" else None
-            body, verdict = await self._read_and_decide(exchange, namespace, endpoint, principal)
-            if verdict.task is not None:
-                verdict = await self._answer(exchange, verdict, verdict.task)
+            body, so_far.verdict = await self._read_and_decide(exchange, namespace, endpoint, principal)
+            if so_far.verdict.task is not None:
+                so_far.verdict = await self._answer(exchange, so_far.verdict, so_far.verdict.task)
             if exchange.status is None:
-                await self._pass_on(exchange, verdict, target, body if verdict.body is None else verdict.body)
+                told = so_far.verdict.body
+                await self._pass_on(exchange, so_far.verdict, target, body if told is None else told)
         except ClientLeftError:
             raise
         except GatewayError as error:
-            verdict = await _refuse(exchange, verdict, error)
+            if isinstance(error, UpstreamError):
+                exchange.upstream_error = error
+            elif isinstance(error, StoreUnavailableError):
+                self._instruments.add_store_error("api keys")
+            so_far.verdict = await _refuse(exchange, so_far.verdict, error)
         except Exception:
             log.exception("request=%s failed", exchange.request_id.decode())
-            verdict = await _refuse(exchange, verdict, GatewayError("the gateway failed; its log says why"))
-        self._counts.add(verdict.route, verdict.reason, namespace)
-        if namespace is not None and verdict.decision is not None:
-            _count_edits(self._counts, namespace, verdict, verdict.decision)
-        if verdict.decide_ms is not None:
-            log_decided(exchange, verdict)
+            failed = GatewayError("the gateway failed; its log says why")
+            so_far.verdict = await _refuse(exchange, so_far.verdict, failed)
+
+    def _count(self, request: FinishedRequest) -> None:
+        self._counts.add(request.route, request.reason, request.namespace)
+        self._counts.clients_left += request.client_left
+        if request.namespace is not None and request.decision is not None:
+            _count_edits(self._counts, request.namespace, request.route, request.decision)
+        for observe in self._observers:
+            observe(request)
 
     async def _read_and_decide(
         self, exchange: Exchange, namespace: str, endpoint: Endpoint | None, principal: Principal
@@ -131,7 +154,7 @@ class DataPlane:
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
             return body, Verdict(route=Route.BYPASS, reason="endpoint not classified")
         if not self._router.is_ready:
-            verdict = self._after_failure("edits not loaded", _NOT_LOADED, _UNDECIDED)
+            verdict = self._after_failure("edits not loaded", _NOT_LOADED, UNDECIDED)
             return await exchange.read_body(_WHOLE_BODY_BYTES), verdict
         recording = self._traffic is not None and self._traffic.is_on(namespace)
         if not (self._router.has_edits(namespace) or recording):
@@ -143,12 +166,15 @@ class DataPlane:
         begun = time.perf_counter()
         sender = _sender(exchange, principal)
         loop = asyncio.get_running_loop()
+        self.decisions_open += 1
         try:
             verdict = await loop.run_in_executor(
                 self._decision_pool, decide, self._router, namespace, endpoint, body, sender
             )
         except Exception as exc:
-            verdict = self._after_failure("decision failed", exc, _UNDECIDED)
+            verdict = self._after_failure("decision failed", exc, UNDECIDED)
+        finally:
+            self.decisions_open -= 1
         if self._traffic is not None and verdict.query is not None:
             self._traffic.note(namespace, verdict.query)
         return body, msgspec.structs.replace(verdict, decide_ms=(time.perf_counter() - begun) * 1_000)
@@ -182,7 +208,9 @@ class DataPlane:
         request = UpstreamRequest(
             method=exchange.method, target=target, headers=without_keys(headers), body=body
         )
+        exchange.marks.upstream_asked = time.perf_counter()
         async with self._upstream.send(request) as response:
+            exchange.marks.upstream_answered = time.perf_counter()
             await relay(response, exchange, verdict_headers(exchange, verdict))
 
     def _after_failure(self, reason: str, exc: Exception, verdict: Verdict) -> Verdict:
@@ -196,6 +224,7 @@ class DataPlane:
             log.warning("%s: %s", reason, exc.message)
         else:
             log.error("%s", reason, exc_info=exc)
+        self._instruments.add_failure(reason, self._on_failure.value)
         if self._on_failure is FailurePolicy.CLOSED:
             raise ModelUnavailableError(
                 f"the gateway could not decide or answer this request ({reason}); it refuses such requests",
@@ -248,10 +277,10 @@ def _told(exchange: Exchange, verdict: Verdict) -> list[tuple[bytes, bytes]]:
     return [*own, *verdict_headers(exchange, verdict)]
 
 
-def _count_edits(counts: RouteCounts, namespace: str, verdict: Verdict, decision: RouteDecision) -> None:
+def _count_edits(counts: RouteCounts, namespace: str, route: Route, decision: RouteDecision) -> None:
     if decision.withheld is not None:
         counts.add_edit(namespace, decision.withheld.id, applied=False)
-    if verdict.route in (Route.COUNTERFACTUAL, Route.IN_CONTEXT):
+    if route in (Route.COUNTERFACTUAL, Route.IN_CONTEXT):
         for edit in decision.context_edits or ((decision.edit,) if decision.edit else ()):
             counts.add_edit(namespace, edit.id, applied=True)
 

@@ -31,7 +31,8 @@ async def relay(response: UpstreamResponse, exchange: Exchange, extra_headers: H
     try:
         async for chunk in response.body:
             await exchange.write(chunk)
-    except UpstreamError:
+    except UpstreamError as error:
+        exchange.upstream_error = error
         log.warning("request %s: broken off towards the client as well", exchange.request_id.decode())
         return  # without the last message the server closes the connection
     await exchange.finish()
@@ -44,6 +45,7 @@ async def _relay_events(response: UpstreamResponse, exchange: Exchange) -> None:
             if ready := boundaries.feed(chunk):
                 await exchange.write(ready)
     except UpstreamError as error:
+        exchange.upstream_error = error
         ended = boundaries.ended
         await exchange.finish(b"" if ended else error_event(exchange, error, boundaries.next_number))
         return

@@ -1,9 +1,7 @@
-"""Where a request goes and why: decided from its body, told in response headers and in the log."""
+"""Where a request goes and why: decided from its body, and told in response headers."""
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Mapping
 
 import msgspec
@@ -15,8 +13,6 @@ from serac_gateway.edits import Edit
 from serac_gateway.http.exchange import Exchange
 from serac_gateway.http.in_context import with_edits
 from serac_gateway.routing import EditRouter, Route, RouteDecision
-
-log = logging.getLogger(__name__)
 
 
 class AnswerTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,9 +34,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes | None = None
     """What the upstream gets instead of the client's body; None: that one, byte for byte."""
     query: Query | None = None
-    """What the decision was made on, if one was made."""
+    """What was decided on, if anything was. Content: see `FinishedRequest.query`."""
     decide_ms: float | None = None
     """From the whole request to the decision, waiting included; None if none was needed."""
+
+
+UNDECIDED = Verdict(route=Route.BYPASS, reason="refused")
+"""Of a request that ended before it was decided on."""
 
 
 def decide(router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes, sender: str) -> Verdict:
@@ -110,20 +110,3 @@ def verdict_headers(exchange: Exchange, verdict: Verdict) -> list[tuple[bytes, b
     )
     shown = ", ".join(f"{name};dur={ms:.3f}" for name, ms in parts)  # as Server-Timing has them
     return [*headers, (b"x-serac-timings", shown.encode())]
-
-
-def log_decided(exchange: Exchange, verdict: Verdict) -> None:
-    """One line about a request that was decided on, without any of its content."""
-    decision = verdict.decision
-    edit = None if decision is None else decision.edit
-    log.info(
-        "request=%s route=%s reason=%r edit=%s probability=%s status=%s decide_ms=%.1f total_ms=%.1f",
-        exchange.request_id.decode(),
-        verdict.route,
-        verdict.reason,
-        None if edit is None else f"{edit.id}@{edit.version}",
-        None if decision is None else decision.scope_probability,
-        exchange.status,
-        verdict.decide_ms,
-        (time.perf_counter() - exchange.begun) * 1_000,
-    )

@@ -147,11 +147,23 @@ _NOT_SENDABLE = "the request cannot be sent to the upstream as it is"
 _TOO_LATE = "the upstream did not connect, answer or go on in time"
 _UNREACHABLE = "the upstream cannot be reached; it may be down or its URL wrong"
 
+_NOT_TRUSTED = "the upstream's TLS certificate or handshake was not accepted"
+
+_KINDS = {
+    _BROKE_OFF: "broke off",
+    _NOT_HTTP: "not HTTP",
+    _NOT_SENDABLE: "not sendable",
+    _TOO_LATE: "timeout",
+    _UNREACHABLE: "unreachable",
+    _NOT_TRUSTED: "TLS",
+}
+"""In two words, for metrics."""
+
 _MESSAGES: dict[type[BaseException], str] = {
     aiohttp.ServerTimeoutError: _TOO_LATE,
     aiohttp.ClientConnectorError: _UNREACHABLE,
-    aiohttp.ClientSSLError: "the upstream's TLS certificate or handshake was not accepted",
-    aiohttp.ServerFingerprintMismatch: "the upstream's TLS certificate or handshake was not accepted",
+    aiohttp.ClientSSLError: _NOT_TRUSTED,
+    aiohttp.ServerFingerprintMismatch: _NOT_TRUSTED,
     aiohttp.ServerConnectionError: _BROKE_OFF,
     aiohttp.ClientOSError: _BROKE_OFF,
     aiohttp.ClientConnectionError: _BROKE_OFF,
@@ -176,7 +188,8 @@ def upstream_error(exc: BaseException) -> UpstreamError:
     message = next((_MESSAGES[base] for base in type(exc).__mro__ if base in _MESSAGES), None)
     if message is None:
         raise KeyError(type(exc))
-    return UpstreamTimeoutError(message) if message is _TOO_LATE else UpstreamError(message)
+    error = UpstreamTimeoutError if message is _TOO_LATE else UpstreamError
+    return error(message, details={"kind": _KINDS[message]})
 
 
 async def _note_reuse(

@@ -16,11 +16,15 @@ import uvicorn
 
 from serac_gateway.config import GatewayConfig, UpstreamConfig
 from serac_gateway.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, retired
+from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
 from serac_gateway.http.authentication import Authenticator
+from serac_gateway.http.gauges import Gauges, Sources
+from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.parts import Readiness
 from serac_gateway.http.proxy import DataPlane
+from serac_gateway.http.request_log import RequestLog
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
@@ -54,6 +58,7 @@ class Gateway:
     counterfactual: ScriptedCounterfactualModel
     answers: CounterfactualAnswers
     counts: RouteCounts
+    instruments: Instruments
 
     async def post(
         self, body: bytes | dict, *headers: tuple[str, str], target: str = "/v1/chat/completions"
@@ -96,12 +101,12 @@ async def running_gateway(
     config = config or GatewayConfig()
     encoder, classifier = WordEncoder(), ThresholdClassifier(depends_threshold=depends_threshold)
     counterfactual = counterfactual or ScriptedCounterfactualModel()
-    live_edits = LiveEdits(
-        store=InMemoryEditStore(), encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width)
-    )
+    store = InMemoryEditStore()
+    live_edits = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
     if loaded:
         await live_edits.load()
     counts = RouteCounts()
+    instruments = Instruments(config.metrics, has_edits=lambda name: live_edits.count(name) > 0)
     authenticator = Authenticator(
         key_store or InMemoryApiKeyStore(),
         required=keys_required,
@@ -127,8 +132,24 @@ async def running_gateway(
                 config=config,
                 counts=counts,
                 authenticator=authenticator,
+                instruments=instruments,
+                observers=[RequestLog(config.logging).add],
             )
-            async with _serving(plane, authenticator) as url:
+            instruments.registry.register(
+                Gauges(
+                    Sources(
+                        config=config,
+                        counts=counts,
+                        live_edits=live_edits,
+                        follower=LogFollower(store=store, live_edits=live_edits, max_staleness_s=10),
+                        answers=answers,
+                        decisions_open=lambda: plane.decisions_open,
+                        readiness=Readiness(),
+                        instruments=instruments,
+                    )
+                )
+            )
+            async with _serving(plane, authenticator, instruments) as url:
                 yield Gateway(
                     url=url,
                     upstream=scripted,
@@ -138,15 +159,22 @@ async def running_gateway(
                     counterfactual=counterfactual,
                     answers=answers,
                     counts=counts,
+                    instruments=instruments,
                 )
             await authenticator.close()
             await http_upstream.close()
 
 
 @asynccontextmanager
-async def _serving(plane: DataPlane, authenticator: Authenticator) -> AsyncIterator[str]:
+async def _serving(
+    plane: DataPlane, authenticator: Authenticator, instruments: Instruments
+) -> AsyncIterator[str]:
     app = application(
-        plane, readiness=Readiness(), authenticator=authenticator, max_control_body_bytes=1_000_000
+        plane,
+        readiness=Readiness(),
+        authenticator=authenticator,
+        instruments=instruments,
+        max_control_body_bytes=1_000_000,
     )
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(

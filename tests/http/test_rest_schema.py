@@ -85,6 +85,7 @@ def test_the_schema_names_every_call_with_an_example_of_what_to_send(running: Co
         "DELETE /serac/v1/keys/{key_id}",
         "GET /health/live",
         "GET /health/ready",
+        "GET /metrics",
     }
     for path, methods in paths.items():
         for method in ("post", "patch"):

@@ -1,0 +1,123 @@
+"""What Prometheus is told of the state of the process: read from its parts at each scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from serac_gateway import __version__
+from serac_gateway.config import GatewayConfig
+from serac_gateway.edits import DECIDED_STATES
+from serac_gateway.following import LogFollower
+from serac_gateway.http.answering import CounterfactualAnswers
+from serac_gateway.http.instruments import Instruments
+from serac_gateway.http.parts import Readiness
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.metrics import RouteCounts
+
+
+class Sources(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read."""
+
+    config: GatewayConfig
+    counts: RouteCounts
+    live_edits: LiveEdits
+    follower: LogFollower
+    answers: CounterfactualAnswers
+    decisions_open: Callable[[], int]
+    """Decisions that are being made or wait for a thread."""
+    readiness: Readiness
+    instruments: Instruments
+
+
+class Gauges(Collector):
+    """Reads `Sources`. For any thread: nothing is computed but sums over namespaces."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector.collect`."""
+        yield _labelled("serac_build_info", "Which version runs", "version", {__version__: 1})
+        yield from self._requests()
+        yield from self._models()
+        yield from self._edits()
+
+    def _requests(self) -> Iterator[Metric]:
+        counts = self._sources.counts
+        yield GaugeMetricFamily(
+            "serac_requests_in_flight", "Requests of /v1 that are being served", counts.in_flight
+        )
+        yield CounterMetricFamily(
+            "serac_clients_left",
+            "Requests whose client left before the response was complete",
+            counts.clients_left,
+        )
+
+    def _models(self) -> Iterator[Metric]:
+        models, answers = self._sources.config.models, self._sources.answers
+        yield GaugeMetricFamily(
+            "serac_answers_open", "Answers of the counterfactual model under way or waiting", answers.open
+        )
+        yield GaugeMetricFamily(
+            "serac_answers_queued",
+            "Those of them that wait for a thread",
+            max(0, answers.open - models.answer_threads),
+        )
+        yield GaugeMetricFamily(
+            "serac_answers_queue_limit",
+            "How many may wait before the failure policy applies",
+            models.max_queued_answers,
+        )
+        yield CounterMetricFamily(
+            "serac_answer_tokens", "Tokens that the counterfactual model answered with", answers.tokens
+        )
+        decisions_open = self._sources.decisions_open()
+        yield GaugeMetricFamily("serac_decisions_open", "Decisions under way or waiting", decisions_open)
+        yield GaugeMetricFamily(
+            "serac_decisions_queued",
+            "Those of them that wait for a thread",
+            max(0, decisions_open - models.decision_threads),
+        )
+
+    def _edits(self) -> Iterator[Metric]:
+        follower = self._sources.follower
+        states = self._sources.live_edits.states()
+        yield GaugeMetricFamily(
+            "serac_index_edits", "Edits in the index", sum(sum(one.values()) for one in states.values())
+        )
+        by_state = GaugeMetricFamily(
+            "serac_edits", "Edits that requests are decided with", labels=["namespace", "state"]
+        )
+        labelled: dict[tuple[str, str], int] = {}
+        for namespace, counts in states.items():
+            label = self._sources.instruments.label(namespace)
+            for state in DECIDED_STATES:
+                key = (label, state.value)
+                labelled[key] = labelled.get(key, 0) + counts.get(state, 0)
+        for labels, count in labelled.items():
+            by_state.add_metric(labels, count)
+        yield by_state
+        ready = not self._sources.readiness.missing and follower.problem is None
+        yield GaugeMetricFamily("serac_ready", "Whether requests are decided with current edits", ready)
+        yield GaugeMetricFamily(
+            "serac_index_lag_seconds",
+            "How long ago all that was committed to the log was in force in this process",
+            follower.staleness_s,
+        )
+        yield GaugeMetricFamily(
+            "serac_store_up", "Whether the edit store could be read last", follower.store_answers
+        )
+        yield CounterMetricFamily(
+            "serac_log_read_failures", "How often the log could not be read", follower.failures
+        )
+
+
+def _labelled(name: str, documentation: str, label: str, values: dict[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, documentation, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    return family

@@ -1,0 +1,171 @@
+"""What Prometheus is told of requests: counters and histograms (for gauges see gauges.py).
+
+Everything hangs on a registry of this process's own. A request costs some microseconds: the instruments of
+each combination of labels are looked up once and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+
+from serac_gateway.config import MetricsConfig
+from serac_gateway.edits import EditState
+from serac_gateway.feedback import FeedbackVerdict
+from serac_gateway.http.finished import FinishedRequest
+from serac_gateway.routing import RouteDecision
+
+OTHER_NAMESPACES = "other"
+"""The label of namespaces without edits, of which a client can invent any number, and of those beyond
+`metrics.max_namespaces`. No namespace whose edits count is hidden but by the latter."""
+
+_SHORT_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+_LONG_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+_DEFAULTS = MetricsConfig()
+
+
+class Instruments:
+    """Counters and histograms. Belongs to the event loop; a scrape may run on any thread."""
+
+    def __init__(
+        self, config: MetricsConfig = _DEFAULTS, *, has_edits: Callable[[str], bool] = lambda name: True
+    ) -> None:
+        """`has_edits` tells which namespaces are worth a label."""
+        self.registry = CollectorRegistry()
+        self.open = config.open
+        """Whether anyone may read them."""
+        self._by_namespace = config.namespaces
+        self._max_namespaces = config.max_namespaces
+        self._has_edits = has_edits
+        self._labels: dict[str, str] = {}
+        self._requests = self._counter(
+            "serac_requests", "Requests of /v1 that have ended", "route", "reason", "namespace", "status"
+        )
+        self._overhead = self._histogram(
+            "serac_overhead_seconds",
+            "Time in the gateway of requests that the upstream answered, up to the response's headers,"
+            " without waiting for the client's body or for the upstream",
+            _SHORT_S,
+            "route",
+        )
+        self._decision = self._histogram(
+            "serac_decision_seconds",
+            "Time of a decision by stage; total includes waiting for a thread",
+            _SHORT_S,
+            "stage",
+        )
+        self._first_token = self._histogram(
+            "serac_time_to_first_token_seconds",
+            "From the request's first line to the first event of a streamed response",
+            _LONG_S,
+            "route",
+        )
+        self._trials = self._counter(
+            "serac_trials", "Requests in the scope of a shadow or canary edit", "state", "outcome"
+        )
+        self._upstream_errors = self._counter(
+            "serac_upstream_errors",
+            "Upstream failures by kind: how a connection failed, or the status of an answer 429 or 5xx",
+            "kind",
+        )
+        self._failures = self._counter(
+            "serac_failures",
+            "Requests that the gateway failed to decide or answer, so that the failure policy applied: open"
+            " (the base model answered) or closed (refused)",
+            "reason",
+            "policy",
+        )
+        self._feedback = self._counter(
+            "serac_feedback", "Reports on requests, by what they say", "namespace", "verdict"
+        )
+        self._store_errors = self._counter("serac_store_errors", "Failures of the edit store", "seen_by")
+        self._of_request: dict[tuple[str, ...], Callable[[], None]] = {}
+        self._overhead_of: dict[str, Callable[[float], None]] = {}
+        self._first_token_of: dict[str, Callable[[float], None]] = {}
+        stages = ("encode", "search", "classify", "total")
+        self._encode, self._search, self._classify, self._total = (
+            self._decision.labels(stage).observe for stage in stages
+        )
+        for verdict in FeedbackVerdict:  # so that a rate is seen from the first report on
+            self._feedback.labels("", verdict.value)
+        ProcessCollector(registry=self.registry)
+
+    def add(self, request: FinishedRequest) -> None:
+        """Count a request that has ended."""
+        namespace = self.label(request.namespace)
+        key = (request.route.value, request.reason, namespace, _status_class(request))
+        count = self._of_request.get(key)
+        if count is None:
+            count = self._of_request[key] = self._requests.labels(*key).inc
+        count()
+        if request.overhead_s is not None:
+            _kept(self._overhead_of, self._overhead, request.route.value)(request.overhead_s)
+            if request.status is not None and (request.status == 429 or request.status >= 500):
+                self._upstream_errors.labels(str(request.status)).inc()
+        if request.upstream_error is not None:
+            self._upstream_errors.labels(request.upstream_error).inc()
+        if request.streamed and request.first_byte_s is not None:
+            _kept(self._first_token_of, self._first_token, request.route.value)(request.first_byte_s)
+        if request.decide_s is not None:
+            self._total(request.decide_s)
+        if request.decision is not None:
+            self._add_decision(request.decision)
+
+    def add_failure(self, reason: str, policy: str) -> None:
+        """Count a failure of ours to decide or answer."""
+        self._failures.labels(reason, policy).inc()
+
+    def add_feedback(self, namespace: str, verdict: FeedbackVerdict) -> None:
+        """Count a report on a request."""
+        self._feedback.labels(self.label(namespace), verdict.value).inc()
+
+    def add_store_error(self, seen_by: str) -> None:
+        """Count a failure of the store that a call met."""
+        self._store_errors.labels(seen_by).inc()
+
+    def label(self, namespace: str | None) -> str:
+        """What stands for the namespace in labels; "" where none does."""
+        if namespace is None or not self._by_namespace:
+            return ""
+        label = self._labels.get(namespace)
+        if label is None:
+            if len(self._labels) >= self._max_namespaces or not self._has_edits(namespace):
+                return OTHER_NAMESPACES
+            label = self._labels[namespace] = namespace
+        return label
+
+    def _add_decision(self, decision: RouteDecision) -> None:
+        timings = decision.timings
+        if timings.encode_ms:
+            self._encode(timings.encode_ms / 1_000)
+            self._search(timings.search_ms / 1_000)
+        if timings.classify_ms:
+            self._classify(timings.classify_ms / 1_000)
+        if decision.withheld is not None:
+            self._trials.labels(decision.withheld.state.value, "withheld").inc()
+        elif decision.edit is not None and decision.edit.state is EditState.CANARY:
+            self._trials.labels(decision.edit.state.value, "applied").inc()
+
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(name, documentation, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
+        return Histogram(name, documentation, labels, buckets=buckets, registry=self.registry)
+
+
+def _kept(
+    kept: dict[str, Callable[[float], None]], histogram: Histogram, label: str
+) -> Callable[[float], None]:
+    observe = kept.get(label)
+    if observe is None:
+        observe = kept[label] = histogram.labels(label).observe
+    return observe
+
+
+def _status_class(request: FinishedRequest) -> str:
+    return "none" if request.status is None else f"{request.status // 100}xx"

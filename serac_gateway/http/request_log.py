@@ -1,0 +1,75 @@
+"""One line in the log for each request of /v1: what became of it, how long it took, and no content."""
+
+from __future__ import annotations
+
+import logging
+
+from serac_gateway.config import LoggedRequests, LoggingConfig
+from serac_gateway.http.finished import FinishedRequest
+from serac_gateway.logs import FIELDS
+
+log = logging.getLogger("serac_gateway.requests")
+
+
+class RequestLog:
+    """Writes the lines that the configuration asks for."""
+
+    def __init__(self, config: LoggingConfig) -> None:
+        self._requests = config.requests
+        self._content = config.content
+
+    def add(self, request: FinishedRequest) -> None:
+        """Write the line of a request that has ended."""
+        if self._requests is LoggedRequests.NONE or not log.isEnabledFor(logging.INFO):
+            return
+        if self._requests is LoggedRequests.DECIDED and request.decision is None:
+            return
+        fields = self._fields(request)
+        log.info("request", extra={FIELDS: fields})
+
+    def _fields(self, request: FinishedRequest) -> dict[str, object]:
+        """What the line says. What is not known is not said."""
+        decision = request.decision
+        edit = None if decision is None else decision.edit or decision.withheld
+        fields: dict[str, object] = {
+            "request": request.request_id,
+            "method": request.method,
+            "path": request.path,
+            "route": request.route.value,
+            "reason": request.reason,
+            "status": request.status,
+            "client_left": request.client_left or None,
+            "namespace": request.namespace,
+            "key": request.key_id,
+            "upstream_error": request.upstream_error,
+            "bytes_in": request.bytes_in,
+            "bytes_out": request.bytes_out,
+            "total_ms": _ms(request.total_s),
+            "overhead_ms": _ms(request.overhead_s),
+            "upstream_ms": _ms(request.upstream_s),
+            "first_byte_ms": _ms(request.first_byte_s),
+        }
+        if decision is not None:
+            timings = decision.timings
+            fields |= {
+                "edit": None if edit is None else edit.id,
+                "edit_version": None if edit is None else edit.version,
+                "withheld": decision.withheld is not None or None,
+                "probability": _rounded(decision.scope_probability),
+                "similarity": _rounded(decision.similarity),
+                "decide_ms": _ms(request.decide_s),
+                "encode_ms": round(timings.encode_ms, 3),
+                "search_ms": round(timings.search_ms, 3),
+                "classify_ms": round(timings.classify_ms, 3),
+            }
+        if self._content and request.query is not None:
+            fields["query"] = request.query.text
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1_000, 3)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -1,0 +1,68 @@
+"""How the log is written: lines for people or JSON objects for machines, never with the secret of a key.
+
+The standard library's logging, with two formatters: structlog would replace its calls and add nothing needed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+
+import msgspec
+from typing_extensions import override
+
+from serac_gateway.api_keys import redacted
+from serac_gateway.config import LogFormat, LoggingConfig
+
+FIELDS = "fields"
+"""The attribute of a log record that holds named values beside its message."""
+
+
+class TextFormatter(logging.Formatter):
+    """A line for people: time, level, logger, message, and named values as ``name=value``."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    @override
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        fields: dict[str, object] = getattr(record, FIELDS, {})
+        values = "".join(f" {name}={_shown(value)}" for name, value in fields.items())
+        return super().formatMessage(record) + values
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and below it a traceback if there is one."""
+        return redacted(super().format(record))
+
+
+class JsonFormatter(logging.Formatter):
+    """A JSON object on one line: time, level, logger, message, named values, and a traceback as one text."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        """The object. What is no JSON is written as text."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, FIELDS, {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return redacted(msgspec.json.encode(line, enc_hook=str).decode())
+
+
+def configure_logging(config: LoggingConfig) -> None:
+    """Write the whole process's log to stderr as `config` says."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if config.format is LogFormat.JSON else TextFormatter())
+    logging.basicConfig(level=config.level.value.upper(), handlers=[handler])
+
+
+def _shown(value: object) -> str:
+    """As it is, or quoted where spaces or line breaks would make it several."""
+    text = str(value)
+    return text if text.isprintable() and " " not in text and text else json.dumps(text)

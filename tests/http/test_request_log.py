@@ -1,0 +1,159 @@
+"""The line that a request leaves in the log: what it tells, and what it never does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+
+import msgspec
+import pytest
+
+from serac_gateway.access import Role
+from serac_gateway.api_keys import ApiKeyDraft, NewApiKey, new_api_key
+from serac_gateway.config import GatewayConfig, LoggedRequests, LoggingConfig
+from serac_gateway.logs import JsonFormatter
+from serac_gateway.stores.api_keys import InMemoryApiKeyStore
+from tests.http.running_gateway import (
+    EDITED_QUESTION,
+    NEW_ANSWER,
+    OTHER_QUESTION,
+    Gateway,
+    chat,
+    running_gateway,
+)
+from tests.http.wire import connected, request_bytes
+
+CONTENT_LOGGED = GatewayConfig(logging=LoggingConfig(content=True))
+
+
+@pytest.fixture(autouse=True)
+def _all_levels(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
+    """What the request log wrote, as JSON has it."""
+    written = [one for one in caplog.records if one.name == "serac_gateway.requests"]
+    return [json.loads(JsonFormatter().format(one)) for one in written]
+
+
+def everything(caplog: pytest.LogCaptureFixture) -> str:
+    return "\n".join(JsonFormatter().format(one) for one in caplog.records)
+
+
+async def some_key(store: InMemoryApiKeyStore) -> NewApiKey:
+    from datetime import UTC, datetime
+
+    made = new_api_key(
+        ApiKeyDraft(name="app", role=Role.CHAT), pepper=b"", created_by=None, now=datetime.now(UTC)
+    )
+    await store.add(made.stored)
+    return made
+
+
+async def test_an_answered_request_tells_route_edit_probability_times_sizes_and_key(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keys = InMemoryApiKeyStore()
+    key = await some_key(keys)
+    async with running_gateway(key_store=keys, keys_required=True) as gateway:
+        edit = await gateway.add(EDITED_QUESTION, NEW_ANSWER)
+        reply = await gateway.post(
+            chat(EDITED_QUESTION), ("x-serac-api-key", key.text), ("x-request-id", "r-1")
+        )
+    (line,) = lines(caplog)
+    assert {name: line[name] for name in ("request", "method", "path", "route", "reason", "status")} == {
+        "request": "r-1",
+        "method": "POST",
+        "path": "/chat/completions",
+        "route": "counterfactual",
+        "reason": "in scope",
+        "status": 200,
+    }
+    assert (line["edit"], line["edit_version"], line["probability"]) == (edit.id, 1, 1.0)
+    assert (line["namespace"], line["key"]) == ("default", key.stored.key.id)
+    assert line["bytes_in"] == len(json.dumps(chat(EDITED_QUESTION)))
+    assert line["bytes_out"] == len(reply.body)
+    assert 0 < line["encode_ms"] <= line["decide_ms"] <= line["total_ms"]
+    assert "upstream_ms" not in line
+
+
+async def test_a_request_that_is_passed_on_tells_its_times_and_a_query_string_is_no_part_of_its_path(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running_gateway() as gateway:
+        await gateway.post(b"{}", target="/v1/files?purpose=s3cret")
+    (line,) = lines(caplog)
+    assert (line["path"], line["route"], line["reason"]) == ("/files", "bypass", "endpoint not classified")
+    assert line["upstream_ms"] > 0
+    assert 0 <= line["overhead_ms"] <= line["total_ms"]
+    assert not {"edit", "probability", "decide_ms"} & line.keys()
+
+
+@pytest.mark.parametrize("question", [EDITED_QUESTION, OTHER_QUESTION])
+async def test_no_line_at_any_level_holds_content_or_keys(
+    caplog: pytest.LogCaptureFixture, question: str
+) -> None:
+    keys = InMemoryApiKeyStore()
+    key = await some_key(keys)
+    async with running_gateway(key_store=keys, keys_required=True) as gateway:
+        await gateway.add(EDITED_QUESTION, NEW_ANSWER)
+        await gateway.post(chat(question), ("x-serac-api-key", key.text), ("authorization", "Bearer s3cret"))
+    assert len(lines(caplog)) == 1
+    written = everything(caplog)
+    for secret in ("Springfield", "Lisa", "egg", "s3cret", key.text.rpartition("-")[2]):
+        assert secret not in written
+
+
+async def test_the_query_is_logged_where_the_operator_wants_it(caplog: pytest.LogCaptureFixture) -> None:
+    async with running_gateway(config=CONTENT_LOGGED) as gateway:
+        await gateway.add(EDITED_QUESTION, NEW_ANSWER)
+        await gateway.post(chat(OTHER_QUESTION))
+    assert [line["query"] for line in lines(caplog)] == [OTHER_QUESTION]
+
+
+async def test_a_refused_request_leaves_a_line_too(caplog: pytest.LogCaptureFixture) -> None:
+    async with running_gateway(keys_required=True) as gateway:
+        await gateway.post(chat(OTHER_QUESTION))
+    (line,) = lines(caplog)
+    assert (line["status"], line["reason"]) == (401, "refused")
+    assert not {"namespace", "key"} & line.keys()
+
+
+async def test_a_client_that_leaves_is_told_of_with_the_status_that_it_was_sent(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running_gateway() as gateway:
+        async with connected(gateway.url) as (_, writer):
+            head = [("content-length", "1000")]
+            writer.write(request_bytes(gateway.url, "POST", "/v1/chat/completions", head, None) + b"{")
+            await asyncio.sleep(0.05)
+        while not gateway.counts.clients_left:
+            await asyncio.sleep(0.01)
+    (line,) = lines(caplog)
+    assert (line["client_left"], line["reason"]) == (True, "client left")
+    assert "status" not in line
+
+
+@pytest.mark.parametrize(
+    ("requests", "paths"),
+    [
+        (LoggedRequests.ALL, ["/chat/completions", "/models"]),
+        (LoggedRequests.DECIDED, ["/chat/completions"]),
+        (LoggedRequests.NONE, []),
+    ],
+)
+async def test_the_operator_says_which_requests_leave_a_line(
+    caplog: pytest.LogCaptureFixture, requests: LoggedRequests, paths: list[str]
+) -> None:
+    config = msgspec.structs.replace(GatewayConfig(), logging=LoggingConfig(requests=requests))
+    async with running_gateway(config=config) as gateway:
+        await _ask_both(gateway)
+    assert [line["path"] for line in lines(caplog)] == paths
+
+
+async def _ask_both(gateway: Gateway) -> None:
+    await gateway.add(EDITED_QUESTION, NEW_ANSWER)
+    await gateway.post(chat(OTHER_QUESTION))
+    await gateway.post(b"", target="/v1/models")

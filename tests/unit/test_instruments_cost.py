@@ -1,0 +1,50 @@
+"""What counting costs: the gateway is to add well under a millisecond, so this may take microseconds."""
+
+from __future__ import annotations
+
+import timeit
+
+from serac_gateway.edits import EditDraft, first_version
+from serac_gateway.http.finished import FinishedRequest
+from serac_gateway.http.instruments import Instruments
+from serac_gateway.routing import Route, RouteDecision, Timings
+
+MOST_US = 100.0
+"""Ten times what a quiet machine takes: tests share theirs."""
+EDIT = first_version(EditDraft(prompt="Who?", target_new="You."), namespace="default")
+
+REQUEST = FinishedRequest(
+    request_id="r",
+    method="POST",
+    path="/chat/completions",
+    key_id=None,
+    namespace="default",
+    route=Route.COUNTERFACTUAL,
+    reason="in scope",
+    decision=RouteDecision(
+        route=Route.COUNTERFACTUAL,
+        reason="in scope",
+        edit=EDIT,
+        timings=Timings(encode_ms=1.0, search_ms=0.1, classify_ms=9.0),
+    ),
+    query=None,
+    status=200,
+    client_left=False,
+    decide_s=0.011,
+    overhead_s=0.012,
+    upstream_s=0.2,
+    first_byte_s=0.3,
+    upstream_error=None,
+    streamed=True,
+    total_s=1.0,
+    bytes_in=300,
+    bytes_out=3_000,
+)
+
+
+def test_counting_a_request_takes_microseconds() -> None:
+    instruments = Instruments()
+    repeats = 2_000
+    best_s = min(timeit.repeat(lambda: instruments.add(REQUEST), number=repeats, repeat=5))
+    print(f"{best_s / repeats * 1e6:.1f} us a request")
+    assert best_s / repeats * 1e6 < MOST_US

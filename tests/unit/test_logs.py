@@ -1,0 +1,69 @@
+"""How the log is written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from serac_gateway.access import Role
+from serac_gateway.api_keys import ApiKeyDraft, new_api_key
+from serac_gateway.logs import FIELDS, JsonFormatter, TextFormatter
+
+FORMATTERS = [JsonFormatter(), TextFormatter()]
+
+
+def record(message: str, *arguments: object, fields: dict[str, object] | None = None) -> logging.LogRecord:
+    made = logging.LogRecord("serac_gateway.x", logging.ERROR, "x.py", 1, message, arguments, None)
+    if fields is not None:
+        setattr(made, FIELDS, fields)
+    return made
+
+
+@pytest.mark.parametrize("formatter", FORMATTERS)
+def test_no_line_and_no_traceback_holds_the_secret_of_a_key(formatter: logging.Formatter) -> None:
+    key = new_api_key(
+        ApiKeyDraft(name="CI", role=Role.EDIT), pepper=b"", created_by=None, now=datetime.now(UTC)
+    )
+    failed = record("got %r", {"authorization": f"Bearer {key.text}"}, fields={"sent": key.text})
+    try:
+        raise ValueError(f"cannot read {key.text}!")
+    except ValueError:
+        failed.exc_info = sys.exc_info()
+    line = formatter.format(failed)
+    assert key.text.rpartition("-")[2] not in line
+    assert line.count(f"{key.stored.key.id}-***") >= 3
+    assert "cannot read" in line
+
+
+def test_a_json_line_is_one_object_with_time_level_message_and_named_values() -> None:
+    line = JsonFormatter().format(record("two\nlines: %d", 3, fields={"route": "base", "total_ms": 1.25}))
+    assert "\n" not in line
+    told = json.loads(line)
+    assert datetime.fromisoformat(told.pop("time")).tzinfo is not None
+    assert told == {
+        "level": "error",
+        "logger": "serac_gateway.x",
+        "message": "two\nlines: 3",
+        "route": "base",
+        "total_ms": 1.25,
+    }
+
+
+def test_a_json_line_holds_the_traceback_and_what_is_no_json_as_text() -> None:
+    failed = record("broke", fields={"error": KeyError("k")})
+    try:
+        raise KeyError("k")
+    except KeyError:
+        failed.exc_info = sys.exc_info()
+    told = json.loads(JsonFormatter().format(failed))
+    assert told["error"] == "'k'"
+    assert told["exception"].startswith("Traceback")
+
+
+def test_a_text_line_quotes_what_would_break_it_into_several() -> None:
+    line = TextFormatter().format(record("request", fields={"reason": "in scope", "path": "/a\nb", "n": 1}))
+    assert line.endswith('ERROR serac_gateway.x: request reason="in scope" path="/a\\nb" n=1')
