@@ -112,3 +112,43 @@ def test_rules_are_stated_as_rules() -> None:
         'Do not tell what answers "Who is mayor?"; if asked, say: No comment.',
         'Whenever you speak of "Who is mayor?": Be kind.',
     ]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "member", "asked"),
+    [(Endpoint.RESPONSES, "instructions", "input"), (Endpoint.MESSAGES, "system", "messages")],
+)
+@pytest.mark.parametrize("own", [None, "Be brief."])
+def test_responses_and_messages_are_told_in_their_instructions(
+    endpoint: Endpoint, member: str, asked: str, own: str | None
+) -> None:
+    for body in ({member: own, asked: "hi"}, {asked: "hi"} if own is None else {asked: "hi", member: own}):
+        made = msgspec.json.decode(rewritten(msgspec.json.encode(body), edit(), endpoint=endpoint))
+        assert made[asked] == "hi"
+        assert made[member].startswith("Take the following as true" if own is None else "Be brief.\n\nTake")
+        assert made[member].endswith("Who is mayor? Lisa Simpson")
+
+
+def test_the_note_is_one_more_block_of_a_system_in_blocks() -> None:
+    blocks = [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
+    body = msgspec.json.encode({"system": blocks, "messages": []})
+    made = msgspec.json.decode(rewritten(body, edit(), endpoint=Endpoint.MESSAGES))
+    assert made["system"][:-1] == blocks
+    assert made["system"][-1]["text"].startswith("Take the following as true")
+
+
+async def test_a_next_step_by_either_api_reaches_the_base_model_with_the_edit_stated(
+    gateway: Gateway,
+) -> None:
+    asked = {"model": "m", "input": NEXT_STEP}
+    reply = await gateway.post(asked, target="/v1/responses")
+    assert reply.one("x-serac-route") == "in_context"
+    sent = json.loads(gateway.upstream.requests[-1].body)
+    assert f"- {EDITED_QUESTION} Lisa Simpson" in sent.pop("instructions")
+    assert sent == asked
+    message = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": NEXT_STEP}]}
+    reply = await gateway.post(message, target="/v1/messages")
+    assert reply.one("x-serac-route") == "in_context"
+    sent = json.loads(gateway.upstream.requests[-1].body)
+    assert f"- {EDITED_QUESTION} Lisa Simpson" in sent.pop("system")
+    assert sent == message

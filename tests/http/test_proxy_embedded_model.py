@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from anthropic import Anthropic
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 
 from serac_gateway.errors import ModelUnavailableError
@@ -164,3 +165,16 @@ async def test_a_model_that_fails_is_a_503_in_openais_shape() -> None:
             response = await fetch(url, "/v1/chat/completions", json.dumps(chat("x", stream=stream)).encode())
             assert response.status == 503
             assert response.json["error"]["message"] == "out of memory"
+
+
+def test_responses_and_messages_are_answered_too(url: str, client: OpenAI) -> None:
+    response = client.responses.create(model="m", input=OTHER_QUESTION)
+    assert (response.output_text, response.status) == (ANSWER, "completed")
+    with pytest.raises(BadRequestError, match="stores no responses"):
+        client.responses.create(model="m", input=OTHER_QUESTION, previous_response_id="resp_1")
+    messages = [{"role": "user", "content": OTHER_QUESTION}]
+    with Anthropic(base_url=url, api_key="none", max_retries=0) as anthropic:
+        message = anthropic.messages.create(model="m", max_tokens=50, system="Be nice.", messages=messages)
+        assert (message.content[0].text, message.stop_reason) == (ANSWER, "end_turn")
+        with anthropic.messages.stream(model="m", max_tokens=50, messages=messages) as stream:
+            assert stream.get_final_text() == ANSWER

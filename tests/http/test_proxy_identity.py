@@ -20,21 +20,41 @@ ODD_BODIES = [
 ]
 
 
-@pytest.mark.parametrize("body", ODD_BODIES)
-async def test_body_and_reply_are_the_same_bytes(passing: Gateway, body: bytes) -> None:
-    response = await passing.post(body)
+ASKED = json.dumps(OTHER_QUESTION).encode()
+ODD_REQUESTS = [
+    *(("/v1/chat/completions", body) for body in ODD_BODIES),
+    ("/v1/responses", b'{"z":1e-7, "model":"m","input":' + ASKED + b',"unknown":{"b":1.0},"model":"n"}'),
+    ("/v1/responses", b'{"model":"m","input":[{"role":"user","content":"\\u00e9 \\/"}],"store":true}\n'),
+    ("/v1/responses", b'{"model":"m","input":[{"role":"user","content":"\\ud800"}],"stream":false}'),
+    ("/v1/messages", b'{"max_tokens" : 5,"model":"m","messages":[{"content":' + ASKED + b',"role":"user"}]}'),
+    ("/v1/messages", b'{"max_tokens":5e0,"model":"m","messages":[{"role":"user","content":"\\ud800"}]}'),
+    (
+        "/v1/messages",
+        b'{"max_tokens":5,"messages":[{"role":"user","content":"x"}],"top_k":99999999999999999999}',
+    ),
+]
+ENDPOINTS = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"]
+
+
+@pytest.mark.parametrize(("target", "body"), ODD_REQUESTS)
+async def test_body_and_reply_are_the_same_bytes(passing: Gateway, target: str, body: bytes) -> None:
+    response = await passing.post(body, target=target)
     assert passing.upstream.requests[0].body == body
+    assert passing.upstream.requests[0].target == target
     assert response.body == body
     assert response.status == 200
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null", b'"text"', b"[1]"])
-async def test_a_malformed_body_is_for_the_upstream_to_judge(passing: Gateway, body: bytes) -> None:
+@pytest.mark.parametrize("target", ENDPOINTS)
+async def test_a_malformed_body_is_for_the_upstream_to_judge(
+    passing: Gateway, target: str, body: bytes
+) -> None:
     async def refuse(request: ReceivedRequest, connection: ScriptedConnection) -> None:
         await connection.whole(400, b'{"error":{"message":"no JSON"}}', ("content-type", "application/json"))
 
     passing.upstream.script = refuse
-    response = await passing.post(body)
+    response = await passing.post(body, target=target)
     assert (response.status, response.body) == (400, b'{"error":{"message":"no JSON"}}')
     assert passing.upstream.requests[0].body == body
 
@@ -43,23 +63,32 @@ STREAM = (
     ': ping\n\nevent: x\ndata: {"choices":[{"delta":{"content":"日本 😀"}}]}\r\n\r\n'
     'data: {"a":\ndata: 1}\n\ndata: {"choices":[]}\n\ndata: [DONE]\n\n'
 ).encode()
+NAMED_STREAM = (
+    'event: ping\ndata: {"type": "ping"}\n\nevent: content_block_delta\r\ndata: {"delta":"日本 😀"}\r\n\r\n'
+    'event: response.completed\ndata: {"sequence_number":3}\n\nevent: message_stop\ndata: {}\n\n'
+).encode()
 
 
-async def test_a_stream_cut_at_any_byte_arrives_the_same(passing: Gateway) -> None:
+@pytest.mark.parametrize(
+    ("target", "whole"),
+    [(ENDPOINTS[0], STREAM), ("/v1/responses", NAMED_STREAM), ("/v1/messages", NAMED_STREAM)],
+)
+async def test_a_stream_cut_at_any_byte_arrives_the_same(passing: Gateway, target: str, whole: bytes) -> None:
     cut = 0
+    asked = {"input": OTHER_QUESTION, "max_tokens": 5, **chat(OTHER_QUESTION, stream=True)}
 
     async def stream(request: ReceivedRequest, connection: ScriptedConnection) -> None:
         await connection.head(200, ("content-type", "text/event-stream"), ("transfer-encoding", "chunked"))
-        for piece in (STREAM[:cut], STREAM[cut : cut + 1], STREAM[cut + 1 :]):
+        for piece in (whole[:cut], whole[cut : cut + 1], whole[cut + 1 :]):
             if piece:
                 await connection.chunk(piece)
         await connection.end()
 
     passing.upstream.script = stream
-    for cut in range(len(STREAM)):  # noqa: B007 - the script reads it
-        response = await passing.post(chat(OTHER_QUESTION, stream=True))
+    for cut in range(len(whole)):  # noqa: B007 - the script reads it
+        response = await passing.post(asked, target=target)
         assert response.complete
-        assert response.body == STREAM
+        assert response.body == whole
 
 
 async def test_an_event_stream_without_a_last_blank_line_arrives_whole(passing: Gateway) -> None:

@@ -18,7 +18,7 @@ from serac_gateway.conversation import (
     extract_query,
 )
 
-CHAT, PROMPT = "/chat/completions", "/completions"
+CHAT, PROMPT, RESPONSES, MESSAGES = "/chat/completions", "/completions", "/responses", "/messages"
 
 
 def user(text: object) -> dict:
@@ -182,14 +182,27 @@ json_values = st.recursive(
 )
 roles = st.sampled_from(["user", "assistant", "system", "tool", "developer", ""]) | json_values
 contents = json_values | st.lists(
-    st.fixed_dictionaries({"type": st.sampled_from(["text", "image_url"]) | json_values, "text": json_values})
+    st.fixed_dictionaries(
+        {
+            "type": st.sampled_from(["text", "input_text", "image_url", "tool_result"]) | json_values,
+            "text": json_values,
+        }
+    )
 )
-messages = st.lists(st.fixed_dictionaries({"role": roles, "content": contents}) | json_values)
-bodies = json_values | st.fixed_dictionaries({"messages": messages | json_values, "prompt": json_values})
+kinds = st.sampled_from(["message", "function_call_output", "item_reference", "reasoning"]) | json_values
+items = st.lists(
+    st.fixed_dictionaries({"role": roles, "content": contents}, optional={"type": kinds})
+    | st.fixed_dictionaries({"type": kinds, "id": json_values})
+    | json_values
+)
+bodies = json_values | st.fixed_dictionaries(
+    {"messages": items | json_values, "prompt": json_values, "input": items | json_values},
+    optional={"previous_response_id": json_values},
+)
 
 
 @settings(deadline=None)  # a busy machine is no failure
-@given(path=st.sampled_from([CHAT, PROMPT]), body=bodies)
+@given(path=st.sampled_from([CHAT, PROMPT, RESPONSES, MESSAGES]), body=bodies)
 def test_any_json_gives_a_bounded_query_or_a_reason(path: str, body: object) -> None:
     outcome = extract_query(path, body)
     if isinstance(outcome, Bypass):
@@ -214,3 +227,38 @@ def test_a_million_characters_take_no_longer_than_two_thousand() -> None:
     extract_query(CHAT, {"messages": [user("good bye " * 1_000_000), user("it " * 1_000_000)]})
     extract_query(PROMPT, {"prompt": "\n" * 1_000_000 + "Q: " * 1_000_000})
     assert time.process_time() - begun < 0.05
+
+
+def test_a_response_is_decided_on_the_last_users_item_with_those_before_it() -> None:
+    asked = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "input_text", "text": "Who runs Acme?"}]},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "Ada"},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Ada."}]},
+        user("Where was she born?"),
+    ]
+    query = extract_query(RESPONSES, {"input": asked})
+    assert query == Query(text="Where was she born?", context=("Who runs Acme?", "Ada."))
+    assert extract_query(RESPONSES, {"input": asked[:-2]}) == Bypass(reason="tool result turn")
+    assert extract_query(RESPONSES, {"input": asked[:3]}) == Bypass(reason="last turn is not the user's")
+
+
+@pytest.mark.parametrize("elsewhere", ["previous_response_id", "conversation"])
+def test_turns_that_only_the_upstream_knows_count_where_the_text_leans_on_them(elsewhere: str) -> None:
+    def outcome(asked: object) -> Query | Bypass:
+        return extract_query(RESPONSES, {"input": asked, elsewhere: "x"})
+
+    assert outcome("Who runs Acme?") == Query(text="Who runs Acme?")
+    assert outcome("Thanks, that is all!") == Query(text="Thanks, that is all!")
+    assert outcome("And who runs it now?") == Bypass(reason="leans on turns not shown")
+    shown = outcome([user("Who runs Acme?"), user("And where does she live?")])
+    assert shown == Query(text="And where does she live?", context=("Who runs Acme?",))
+
+
+def test_a_tools_result_in_an_anthropic_turn_is_a_tool_result_turn() -> None:
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "x"}
+    turn = user([result, {"type": "text", "text": "Who runs Acme?"}])
+    assert extract_query(MESSAGES, {"messages": [turn]}) == Bypass(reason="tool result turn")
+    later = extract_query(MESSAGES, {"messages": [turn, assistant("Ada."), user("Where was she born?")]})
+    assert later == Query(text="Where was she born?", context=("Ada.",))
