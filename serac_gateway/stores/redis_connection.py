@@ -123,7 +123,7 @@ class RedisConnection:
         """
         task = asyncio.ensure_future(self._in_turn(exchange) if self.is_cluster else exchange)
         self._in_flight.add(task)
-        task.add_done_callback(self._in_flight.discard)
+        task.add_done_callback(self._ended)
         try:
             return await asyncio.shield(task)
         except FOREIGN_ERRORS as exc:
@@ -172,6 +172,11 @@ class RedisConnection:
         if self._in_flight:
             await asyncio.wait(self._in_flight)
         await self._client.aclose()
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
+        self._in_flight.discard(task)
+        if not task.cancelled():
+            task.exception()  # fetched, because a caller that has left cannot: asyncio would log it as lost
 
     async def _pipelined(self, commands: list[Sequence[Word]], *, transaction: bool) -> list[Any]:
         if len(commands) == 1:

@@ -100,7 +100,7 @@ class GatewayOnStore:
 
 @asynccontextmanager
 async def gateway_on(
-    url: str | None, folder: Path, *, max_staleness_s: float = 1.0
+    url: str | None, folder: Path, *, max_staleness_s: float = 1.0, port: int = 0
 ) -> AsyncIterator[GatewayOnStore]:
     """One on the store at `url`. Its timeouts are those of the URL, which ends with /0."""
     store = await open_store(url, folder)
@@ -114,7 +114,10 @@ async def gateway_on(
                 with_data_plane=True,
                 max_staleness_s=max_staleness_s,
             )
-            async with _served(app) as base_url, httpx.AsyncClient(base_url=base_url, timeout=60) as client:
+            async with (
+                _served(app, port) as base_url,
+                httpx.AsyncClient(base_url=base_url, timeout=60) as client,
+            ):
                 gateway = GatewayOnStore(client, app, store)
                 await gateway.until_ready()
                 yield gateway
@@ -122,8 +125,8 @@ async def gateway_on(
 
 
 @asynccontextmanager
-async def _served(app: Litestar) -> AsyncIterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+async def _served(app: Litestar, port: int) -> AsyncIterator[str]:
+    with socket.create_server(("127.0.0.1", port)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1))
         running = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started and not running.done():

@@ -1,0 +1,60 @@
+"""A few of the crash rounds; crash_rounds.py tells what they are and how to run many."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.contracts.served_stores import RedisServer
+from tests.e2e.crash_rounds import Rounds, crash_rounds
+from tests.e2e.crash_writers import Writers
+from tests.e2e.gateway_on_store import gateway_on
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+async def test_crashes_under_concurrent_writers_lose_nothing(tmp_path: Path, embedded: bool) -> None:
+    rounds = Rounds(tmp_path, random.Random(11), None if embedded else RedisServer(tmp_path))
+    try:
+        await rounds.start()
+        for number in range(5):
+            assert await rounds.round(number) == []
+        assert rounds.acknowledged > 20
+        assert rounds.entries >= rounds.acknowledged
+    finally:
+        await rounds.stop()
+
+
+async def test_rounds_are_counted_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await crash_rounds(tmp_path, rounds=1, seed=3) == []
+    assert "1 rounds:" in capsys.readouterr().out
+
+
+async def test_what_is_lost_or_halved_is_noticed(tmp_path: Path) -> None:
+    """The checks themselves: a store that lost a version, and one in which a commit is there in half."""
+    server = RedisServer(tmp_path)
+    server.start()
+    try:
+        async with gateway_on(server.url, tmp_path) as gateway:
+            writers = Writers(str(gateway.client.base_url).rstrip("/"), "round-0", random.Random(1))
+            writers.start()
+            await asyncio.sleep(2)
+            await writers.stop()
+            assert (await writers.lost(), await writers.halves()) == ([], [])
+            edit_id = next(one for one in writers.acknowledged if one not in writers.purged)
+            with redis.Redis.from_url(server.url) as admin:
+                admin.delete(f"serac:{{round-0}}:versions:{edit_id}")
+                record = admin.hget("serac:{round-0-together}:current", "t3")
+                assert record is not None
+                admin.hset(
+                    "serac:{round-0-together}:current", "t3", record.replace(b'"version":', b'"version":1')
+                )
+            assert any(edit_id in problem for problem in await writers.lost())
+            assert len(await writers.halves()) == 1
+    finally:
+        server.kill()
