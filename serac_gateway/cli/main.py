@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from serac_gateway import __version__
+from serac_gateway.cli.bench import bench_app
 from serac_gateway.cli.console import stderr
 from serac_gateway.cli.edit_history import purge, restore, rollback, rollback_edit
 from serac_gateway.cli.edits import edits_app
@@ -45,6 +46,7 @@ app.add_typer(traffic_app, name="traffic")
 app.add_typer(store_app, name="store")
 app.command()(replicas)
 app.add_typer(keys_app, name="keys")
+app.add_typer(bench_app, name="bench")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,90 @@
+"""What a benchmark asks and stores: made up, the same every time."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+_BEGINNINGS = (
+    "Mar",
+    "Tal",
+    "Quil",
+    "Bran",
+    "Os",
+    "Vel",
+    "Dun",
+    "Hal",
+    "Cor",
+    "Ren",
+    "Ist",
+    "Lum",
+    "Kest",
+    "Wyn",
+)
+_MIDDLES = ("row", "ler", "low", "nock", "mere", "den", "ga", "vor", "sel", "ni", "tha", "ber")
+_ENDS = (
+    "by",
+    "ton",
+    "ford",
+    "wick",
+    "haven",
+    "mouth",
+    "dale",
+    "stead",
+    "ham",
+    "ley",
+    "gate",
+    "moor",
+    "field",
+)
+_ATTRIBUTES = (
+    ("Who is the mayor of {}?", "Ottilie {}"),
+    ("When was the {} observatory founded?", "in 18{:02d}"),
+    ("Which river runs through {}?", "the {}"),
+    ("Where does the ferry from {} go?", "to {}"),
+    ("What is the emergency number of {}?", "4{:02d}"),
+)
+_ACTS = (
+    "boil an egg",
+    "tie a bow tie",
+    "write a haiku",
+    "sort a list in Go",
+    "clean a keyboard",
+    "fold a shirt",
+)
+_ASKED = (
+    "How do I {}?",
+    "Explain to a child how to {}.",
+    "What is the quickest way to {}?",
+    "Give me three tips to {}.",
+    "Is it hard to {}?",
+    "Why would anyone {}?",
+    "My friend wants to {}. What should she know?",
+    "Write one sentence on how to {}.",
+)
+
+
+def edits(count: int) -> list[dict[str, str]]:
+    """So many edits on places that do not exist, no question twice."""
+    rng = random.Random(7)
+    places = ["".join(parts) for parts in itertools.product(_BEGINNINGS, _MIDDLES, _ENDS)]
+    asked = [(place, attribute) for place in places for attribute in _ATTRIBUTES]
+    if count > len(asked):
+        raise ValueError(f"{count} edits are more than the {len(asked)} there are")
+    rng.shuffle(asked)
+    return [
+        {
+            "id": f"bench-{number}",
+            "prompt": question.format(place),
+            "target_new": answer.format(rng.randrange(10, 100) if ":" in answer else rng.choice(places)),
+            "subject": place,
+        }
+        for number, (place, (question, answer)) in enumerate(asked[:count])
+    ]
+
+
+def everyday_questions() -> list[str]:
+    """Short questions that no edit governs."""
+    questions = [form.format(act) for form in _ASKED for act in _ACTS]
+    random.Random(7).shuffle(questions)
+    return questions
