@@ -115,14 +115,14 @@ def _print(told: dict[str, Any]) -> None:
         out.print(table)
     else:
         out.print("it contradicts no edit")
-    for title, queries in (
-        ("Queries given", told["queries"]),
-        ("Its prompt asked otherwise (generated)", told["generated"]),
-        ("Closest to the threshold", told["near_misses"]),
-        ("Recorded traffic it would capture", told["traffic"]["shown"]),
+    for title, queries, origin in (
+        ("Queries given", told["queries"], ""),
+        ("Its prompt asked otherwise (generated)", told["generated"], ""),
+        ("Closest to the threshold", told["near_misses"], "recorded"),
+        ("Recorded traffic it would capture", told["traffic"]["shown"], "recorded"),
     ):
         if queries:
-            out.print(_table(title, queries))
+            out.print(_table(title, queries, origin))
     traffic = told["traffic"]
     if traffic["recording"] or traffic["queries"]:
         out.print(f"it would capture {traffic['captured']:,} of {traffic['queries']:,} recorded queries")
@@ -130,16 +130,16 @@ def _print(told: dict[str, Any]) -> None:
         out.print("[dim]no traffic is recorded here; name the namespace in \\[traffic] to have some[/]")
 
 
-def _table(title: str, queries: list[dict[str, Any]]) -> Any:  # noqa: ANN401 - rich is imported late
+def _table(title: str, queries: list[dict[str, Any]], origin: str) -> Any:  # noqa: ANN401 - rich is imported late
     from rich.markup import escape
     from rich.table import Table
 
     table = Table("captured", "scope probability", "query", "what it is", title=title)
     for one in queries:
         probability = one["scope_probability"]
-        what = one.get("asked_as") or (f"prompt of {one['edit_id']}" if "edit_id" in one else "")
+        what = one.get("asked_as") or (f"prompt of {one['edit_id']}" if "edit_id" in one else origin)
         if "count" in one:
-            what = f"asked {one['count']} times"
+            what = f"{origin} {one['count']} times"
         if one["governed_by"] is not None:
             what = f"{what}; governed by {one['governed_by']}".removeprefix("; ")
         table.add_row(
