@@ -44,6 +44,7 @@ from serac_gateway.http.gauges import Gauges, Sources
 from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.parts import ControlParts, Readiness
 from serac_gateway.http.proxy import DataPlane
+from serac_gateway.http.recent_requests import RecentRequests
 from serac_gateway.http.request_log import RequestLog
 from serac_gateway.indexes.base import EditIndex
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
@@ -196,6 +197,7 @@ async def open_gateway(
         traffic = RecordedTraffic(store.traffic(), config.traffic)
         stack.push_async_callback(traffic.close)
         readiness = Readiness("edits")
+        recent_requests = RecentRequests(limit=config.feedback.remembered_requests, traffic=traffic)
         instruments = Instruments(config.metrics, has_edits=router.has_edits)
         answers = CounterfactualAnswers(
             model=models.counterfactual, live_edits=live_edits, pool=answer_pool, config=config.models
@@ -210,7 +212,7 @@ async def open_gateway(
             counts=counts,
             authenticator=authenticator,
             instruments=instruments,
-            observers=[RequestLog(config.logging).add],
+            observers=[RequestLog(config.logging).add, recent_requests.add],
         )
         announcer = ReplicaAnnouncer(store.replicas(), live_edits.positions)
         stack.push_async_callback(announcer.close)
@@ -255,6 +257,9 @@ async def open_gateway(
                 pool=decision_pool,
             ),
             traffic=traffic,
+            recent_requests=recent_requests,
+            feedback=config.feedback,
+            instruments=instruments,
             decision_pool=decision_pool,
             upstream_url=upstream_url,
             route_counts=counts,

@@ -218,6 +218,15 @@ class MetricsConfig(_Section, frozen=True, kw_only=True):
     """So many at most; further ones are counted together as "other"."""
 
 
+class FeedbackConfig(_Section, frozen=True, kw_only=True):
+    """Reports on requests. The text of a query is kept where `traffic` records it."""
+
+    remembered_requests: PositiveInt = 10_000
+    """The latest that were decided on; only these can be reported on."""
+    max_reports: PositiveInt = 10_000
+    """Kept of a namespace: the latest."""
+
+
 class LogFormat(StrEnum):
     """What a line of the log looks like."""
 
@@ -268,6 +277,7 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
     routing: RoutingConfig = RoutingConfig()
     traffic: TrafficConfig = TrafficConfig()
     metrics: MetricsConfig = MetricsConfig()
+    feedback: FeedbackConfig = FeedbackConfig()
     logging: LoggingConfig = LoggingConfig()
 
     @property

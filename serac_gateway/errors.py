@@ -7,6 +7,7 @@
     ├── PermissionDeniedError       403
     ├── RateLimitedError            429
     ├── ApiKeyNotFoundError         404
+    ├── RequestNotFoundError        404
     ├── EditNotFoundError           404
     │   └── EditPurgedError         410
     ├── EditConflictError           409
@@ -68,6 +69,10 @@ class RateLimitedError(GatewayError):
 
 class ApiKeyNotFoundError(GatewayError):
     """No API key of that id among those that the caller may see."""
+
+
+class RequestNotFoundError(GatewayError):
+    """No request of that id among those that this process remembers."""
 
 
 class EditNotFoundError(GatewayError):

@@ -23,6 +23,7 @@ from serac_gateway.http.gauges import Gauges, Sources
 from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.parts import ControlParts, Readiness
 from serac_gateway.http.proxy import DataPlane
+from serac_gateway.http.recent_requests import RecentRequests
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
@@ -87,6 +88,7 @@ def control_plane_app(
     conflicts = ConflictFinder(live_edits=live_edits, encoder=encoder, classifier=classifier, config=routing)
     counts = RouteCounts()
     instruments = Instruments()
+    recent_requests = RecentRequests(limit=config.feedback.remembered_requests, traffic=recorded)
     readiness = Readiness()
     announcer = ReplicaAnnouncer(store.replicas(), live_edits.positions)
     follower = LogFollower(
@@ -121,6 +123,9 @@ def control_plane_app(
             pool=pool,
         ),
         traffic=recorded,
+        recent_requests=recent_requests,
+        feedback=config.feedback,
+        instruments=instruments,
         decision_pool=pool,
         upstream_url=upstream_url,
         route_counts=counts,
@@ -155,6 +160,7 @@ def control_plane_app(
             authenticator=authenticator,
             traffic=recorded,
             instruments=instruments,
+            observers=[recent_requests.add],
         )
         await live_edits.load()
         yield

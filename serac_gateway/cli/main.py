@@ -16,6 +16,7 @@ from serac_gateway.cli.bench import bench_app
 from serac_gateway.cli.console import stderr
 from serac_gateway.cli.edit_history import purge, restore, rollback, rollback_edit
 from serac_gateway.cli.edits import edits_app
+from serac_gateway.cli.feedback import feedback_app
 from serac_gateway.cli.keys import keys_app
 from serac_gateway.cli.log import log_app
 from serac_gateway.cli.options import JsonOption, NamespaceOption, UrlOption
@@ -43,6 +44,7 @@ edits_app.command()(set_state)
 app.command()(rollback)
 app.add_typer(log_app, name="log")
 app.add_typer(traffic_app, name="traffic")
+app.add_typer(feedback_app, name="feedback")
 app.add_typer(store_app, name="store")
 app.command()(replicas)
 app.add_typer(keys_app, name="keys")

@@ -16,6 +16,7 @@ from serac_gateway.http.control_parameters import provide_namespace
 from serac_gateway.http.edit_history import EditHistoryController
 from serac_gateway.http.edit_streams import EditStreamsController
 from serac_gateway.http.edits import EditsController
+from serac_gateway.http.feedback import FeedbackController
 from serac_gateway.http.log import LogController
 from serac_gateway.http.parts import provide_control_parts
 from serac_gateway.http.preview import PreviewController
@@ -44,6 +45,7 @@ def control_router(*, max_body_bytes: int) -> Router:
             StoreController,
             ApiKeysController,
             ReplicasController,
+            FeedbackController,
         ],
         guards=[demand_key],
         security=[{"apiKey": []}, {}],

@@ -29,6 +29,7 @@ from serac_gateway.errors import (
     PreconditionFailedError,
     PreconditionRequiredError,
     RateLimitedError,
+    RequestNotFoundError,
     StoreUnavailableError,
     UpstreamError,
     UpstreamTimeoutError,
@@ -65,6 +66,9 @@ _RESPONSES: dict[type[GatewayError], _ErrorResponse] = {
     ),
     RateLimitedError: _response(
         429, "rate_limit_exceeded", "rate_limit_error", "The API key's requests are spent for now"
+    ),
+    RequestNotFoundError: _response(
+        404, "request_not_found", "not_found_error", "The request is not remembered"
     ),
     ApiKeyNotFoundError: _response(404, "api_key_not_found", "not_found_error", "There is no such API key"),
     EditNotFoundError: _response(404, "edit_not_found", "not_found_error", "There is no such edit"),

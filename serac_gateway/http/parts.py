@@ -14,9 +14,12 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from serac_gateway.announcing import ReplicaAnnouncer
+from serac_gateway.config import FeedbackConfig
 from serac_gateway.editing import Editor
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.following import LogFollower
+from serac_gateway.http.instruments import Instruments
+from serac_gateway.http.recent_requests import RecentRequests
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.previewing import Previewer
@@ -63,6 +66,9 @@ class ControlParts(msgspec.Struct, frozen=True, kw_only=True):
     previewer: Previewer
     verifier: Verifier
     traffic: RecordedTraffic
+    recent_requests: RecentRequests
+    feedback: FeedbackConfig
+    instruments: Instruments
     decision_pool: Executor
     """Runs `EditRouter.decide`."""
     upstream_url: str

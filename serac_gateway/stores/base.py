@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from serac_gateway.edits import Edit, EditState
 from serac_gateway.stores.api_keys import ApiKeyStore
+from serac_gateway.stores.feedback import FeedbackStore
 from serac_gateway.stores.log_chain import LogEvidence, LogHead, VersionCount, log_entry
 from serac_gateway.stores.log_reading import LogReader
 from serac_gateway.stores.records import LOG_START, Commit, LogEntry, Page, Receipt, StoredEdit
@@ -145,6 +146,10 @@ class EditStore(ABC):
     @abstractmethod
     def traffic(self) -> TrafficStore:
         """The record of recent queries. Usable for as long as this store is."""
+
+    @abstractmethod
+    def feedback(self) -> FeedbackStore:
+        """Reports on requests. Usable for as long as this store is."""
 
     @abstractmethod
     def verifications(self) -> VerificationStore:

@@ -22,6 +22,7 @@ from serac_gateway.edits import (
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.stores.api_keys import ApiKeyStore, InMemoryApiKeyStore
 from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
+from serac_gateway.stores.feedback import FeedbackStore, InMemoryFeedbackStore
 from serac_gateway.stores.log_chain import (
     LogEvidence,
     LogHead,
@@ -86,6 +87,7 @@ class InMemoryEditStore(EditStore):
         self._namespaces: dict[str, _Namespace] = {}
         self._api_keys = InMemoryApiKeyStore()
         self._traffic = InMemoryTrafficStore()
+        self._feedback = InMemoryFeedbackStore()
         self._verifications = InMemoryVerificationStore()
         self._replicas = InMemoryReplicaRegistry()
         self._readers: set[_InMemoryLogReader] = set()
@@ -204,6 +206,10 @@ class InMemoryEditStore(EditStore):
     @override
     def traffic(self) -> TrafficStore:
         return self._traffic
+
+    @override
+    def feedback(self) -> FeedbackStore:
+        return self._feedback
 
     @override
     def verifications(self) -> VerificationStore:

@@ -17,6 +17,7 @@ from serac_gateway.stores import redis_keys
 from serac_gateway.stores.api_keys import ApiKeyStore, RedisApiKeyStore
 from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
 from serac_gateway.stores.embedded_valkey import EmbeddedValkey
+from serac_gateway.stores.feedback import FeedbackStore, RedisFeedbackStore
 from serac_gateway.stores.log_chain import LogEvidence, LogHead, VersionCount
 from serac_gateway.stores.log_reading import LogReader, RedisLogReader
 from serac_gateway.stores.records import (
@@ -292,6 +293,10 @@ class RedisStore(EditStore):
     @override
     def traffic(self) -> TrafficStore:
         return RedisTrafficStore(self._connection)
+
+    @override
+    def feedback(self) -> FeedbackStore:
+        return RedisFeedbackStore(self._connection)
 
     @override
     def verifications(self) -> VerificationStore:

@@ -85,6 +85,9 @@ def test_the_schema_names_every_call_with_an_example_of_what_to_send(running: Co
         "DELETE /serac/v1/keys/{key_id}",
         "GET /health/live",
         "GET /health/ready",
+        "POST /serac/v1/feedback",
+        "GET /serac/v1/feedback:export",
+        "DELETE /serac/v1/feedback",
         "GET /metrics",
     }
     for path, methods in paths.items():

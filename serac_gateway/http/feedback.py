@@ -1,0 +1,145 @@
+"""Reports on requests over HTTP: /serac/v1/feedback, and their export as training data."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+from litestar import Controller, delete, get, post
+from litestar.openapi.spec import Example
+from litestar.params import BodyKwarg, QueryParameter
+from litestar.response import Stream
+
+from serac_gateway.access import Role
+from serac_gateway.conversation import MAX_QUERY_CHARS, Query
+from serac_gateway.edits import check_edit_id
+from serac_gateway.errors import RequestNotFoundError
+from serac_gateway.feedback import Feedback, FeedbackVerdict, RememberedRequest, checked, training_row
+from serac_gateway.http.authentication import NEEDED_ROLE, Sender
+from serac_gateway.http.control_parameters import Namespace, problems
+from serac_gateway.http.edit_streams import NDJSON
+from serac_gateway.http.parts import ControlParts, Parts
+
+_EXAMPLE = Example(
+    summary="The base model answered what an edit governs",
+    value={
+        "request_id": "req_0f6c4ba2b6b14a9ab1d7d4a2",
+        "verdict": "should_have_fired",
+        "query": "Who runs the harbour office of Marrowby?",
+        "comment": "It named the old head.",
+    },
+)
+
+
+class FeedbackReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is reported about a request."""
+
+    request_id: Annotated[str, msgspec.Meta(description="The response's x-request-id")]
+    verdict: FeedbackVerdict
+    edit_id: str | None = None
+    """With should_have_fired: which edit; without it the most probable candidate is meant."""
+    query: str | None = None
+    """What was asked. It is kept, redacted; training needs it where traffic is not recorded."""
+    comment: str | None = None
+
+
+class ClearedFeedback(msgspec.Struct, frozen=True, kw_only=True):
+    """What was deleted."""
+
+    cleared: int
+
+
+class FeedbackController(Controller):
+    """/serac/v1/feedback."""
+
+    tags = ("feedback",)
+
+    @post(
+        "/feedback",
+        status_code=201,
+        summary="Report on a request",
+        description="Says whether the right edit governed a request that this gateway process decided on"
+        " lately. The last report on a request is the one that holds. A key of role chat is enough.",
+        responses=problems(400, 404, 503),
+        opt={NEEDED_ROLE: Role.CHAT},
+    )
+    async def report(
+        self,
+        data: Annotated[FeedbackReport, BodyKwarg(examples=[_EXAMPLE])],
+        namespace: Namespace,
+        parts: Parts,
+        principal: Sender,
+    ) -> Feedback:
+        """Keep a report, and say what was decided about its request."""
+        request = parts.recent_requests.get(namespace, data.request_id)
+        if request is None:
+            raise RequestNotFoundError(
+                f"request {data.request_id[:128]!r} is not among the latest"
+                f" {parts.feedback.remembered_requests:,} that this gateway process decided on in namespace"
+                f" {namespace!r}; give the x-request-id of its response, soon after it, to the same process",
+                field="request_id",
+            )
+        feedback = checked(
+            Feedback(
+                verdict=data.verdict,
+                edit_id=None if data.edit_id is None else check_edit_id(data.edit_id),
+                comment=data.comment,
+                at=datetime.now(UTC),
+                key_id=principal.key_id,
+                request=_with_query(parts, request, data.query),
+            )
+        )
+        await parts.store.feedback().add(namespace, feedback, max_reports=parts.feedback.max_reports)
+        parts.instruments.add_feedback(namespace, feedback.verdict)
+        return feedback
+
+    @get(
+        "/feedback:export",
+        media_type=NDJSON,
+        summary="Export the reports as NDJSON",
+        description="One a line, oldest first. With `training=true` as the traffic that `serac-train` reads:"
+        ' `{"query", "edit_id"}`, one for each request, of the reports whose text is known and whose edit is'
+        " still in force.",
+        responses=problems(400, 503),
+    )
+    async def export(
+        self,
+        namespace: Namespace,
+        parts: Parts,
+        training: Annotated[bool, QueryParameter(description="As training data")] = False,
+    ) -> Stream:
+        """All reports of the namespace that are kept."""
+        await parts.store.ping()  # a store that is gone is told with a status, not in mid-stream
+        lines = _training_rows(parts, namespace) if training else _reports(parts, namespace)
+        return Stream(lines, media_type=NDJSON)
+
+    @delete("/feedback", status_code=200, summary="Delete the reports", responses=problems(400, 503))
+    async def clear(self, namespace: Namespace, parts: Parts) -> ClearedFeedback:
+        """Delete all reports of the namespace."""
+        return ClearedFeedback(cleared=await parts.store.feedback().clear(namespace))
+
+
+def _with_query(parts: ControlParts, request: RememberedRequest, text: str | None) -> RememberedRequest:
+    if text is None or request.query is not None:
+        return request
+    return msgspec.structs.replace(
+        request, query=parts.traffic.redacted(Query(text=text[:MAX_QUERY_CHARS])).text
+    )
+
+
+async def _reports(parts: ControlParts, namespace: str) -> AsyncIterator[bytes]:
+    async for feedback in parts.store.feedback().all(namespace):
+        yield msgspec.json.encode(feedback) + b"\n"
+
+
+async def _training_rows(parts: ControlParts, namespace: str) -> AsyncIterator[bytes]:
+    last = {one.request.request_id: one async for one in parts.store.feedback().all(namespace)}
+    for feedback in last.values():
+        row = training_row(feedback)
+        known = row is not None and (
+            row.edit_id is None or parts.live_edits.current(namespace, row.edit_id) is not None
+        )
+        if known:
+            yield msgspec.json.encode(row) + b"\n"

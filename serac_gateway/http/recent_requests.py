@@ -1,0 +1,61 @@
+"""The memory of requests that were decided on lately, for reports on them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from datetime import UTC, datetime
+
+from serac_gateway.feedback import RememberedRequest
+from serac_gateway.http.finished import FinishedRequest
+from serac_gateway.recorded_traffic import RecordedTraffic
+from serac_gateway.routing import RouteDecision
+
+
+class RecentRequests:
+    """The latest requests by namespace and id; an id that a client uses again names its last request.
+
+    Belongs to the event loop. The text of a query is kept, redacted, only where the namespace's traffic is
+    recorded.
+    """
+
+    def __init__(self, *, limit: int, traffic: RecordedTraffic) -> None:
+        """Remember at most `limit` requests."""
+        self._limit = limit
+        self._traffic = traffic
+        self._requests: OrderedDict[tuple[str, str], RememberedRequest] = OrderedDict()
+
+    def add(self, request: FinishedRequest) -> None:
+        """Remember a request that was decided on; the oldest is forgotten."""
+        if request.decision is None or request.namespace is None:
+            return
+        key = (request.namespace, request.request_id)
+        self._requests.pop(key, None)
+        self._requests[key] = self._remembered(request, request.decision, request.namespace)
+        if len(self._requests) > self._limit:
+            self._requests.popitem(last=False)
+
+    def get(self, namespace: str, request_id: str) -> RememberedRequest | None:
+        """The last request of that id, None if it is not remembered."""
+        return self._requests.get((namespace, request_id))
+
+    def _remembered(
+        self, request: FinishedRequest, decision: RouteDecision, namespace: str
+    ) -> RememberedRequest:
+        """Nothing of an edit but its id: one that is purged must be forgotten here, too."""
+        edit = decision.edit or decision.withheld
+        query = None
+        if request.query is not None and self._traffic.is_on(namespace):
+            query = self._traffic.redacted(request.query)
+        return RememberedRequest(
+            request_id=request.request_id,
+            at=datetime.now(UTC),
+            route=request.route.value,
+            reason=request.reason,
+            edit_id=None if edit is None else edit.id,
+            edit_version=None if edit is None else edit.version,
+            nearest_edit_id=decision.candidates[0].edit.id if decision.candidates else None,
+            scope_probability=decision.scope_probability,
+            similarity=decision.similarity,
+            query=None if query is None else query.text,
+            context=() if query is None else query.context,
+        )

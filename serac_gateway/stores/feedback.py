@@ -1,0 +1,99 @@
+"""Reports on requests, beside the edits.
+
+A capped stream of each namespace and not its log: the log is the chained history of edits, of which nothing
+may ever be missing, and anyone who chats may report, as often as they like, in words that must be deletable.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncIterator
+
+import msgspec
+from typing_extensions import override
+
+from serac_gateway.edits import check_namespace
+from serac_gateway.feedback import Feedback
+from serac_gateway.stores.redis_connection import RedisConnection
+
+_FIELD = "report"
+_PAGE = 500
+
+
+class FeedbackStore(ABC):
+    """Keeps the latest reports of each namespace, for all replicas.
+
+    Task-safe. Every method raises StoreUnavailableError when the server cannot be reached, and
+    InvalidRequestError for a namespace that breaks the rules.
+    """
+
+    @abstractmethod
+    async def add(self, namespace: str, feedback: Feedback, *, max_reports: int) -> None:
+        """Keep a report, and forget the oldest ones beyond `max_reports`."""
+
+    @abstractmethod
+    def all(self, namespace: str) -> AsyncIterator[Feedback]:
+        """Every report that is kept, oldest first."""
+
+    @abstractmethod
+    async def clear(self, namespace: str) -> int:
+        """Delete the namespace's reports, and return how many there were."""
+
+
+class InMemoryFeedbackStore(FeedbackStore):
+    """Keeps them until it is garbage collected."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, deque[Feedback]] = {}
+
+    @override
+    async def add(self, namespace: str, feedback: Feedback, *, max_reports: int) -> None:
+        kept = self._kept.setdefault(check_namespace(namespace), deque())
+        kept.append(feedback)
+        while len(kept) > max_reports:
+            kept.popleft()
+
+    @override
+    async def all(self, namespace: str) -> AsyncIterator[Feedback]:
+        for feedback in tuple(self._kept.get(check_namespace(namespace), ())):
+            yield feedback
+
+    @override
+    async def clear(self, namespace: str) -> int:
+        return len(self._kept.pop(check_namespace(namespace), ()))
+
+
+class RedisFeedbackStore(FeedbackStore):
+    """A stream for each namespace.
+
+    A report may be sent twice, when its connection was closed meanwhile: the last one on a request holds.
+    """
+
+    def __init__(self, connection: RedisConnection) -> None:
+        """Borrow the connection: whoever opened it closes it."""
+        self._connection = connection
+
+    @override
+    async def add(self, namespace: str, feedback: Feedback, *, max_reports: int) -> None:
+        await self._connection.read(
+            "XADD", _key(namespace), "MAXLEN", max_reports, "*", _FIELD, msgspec.json.encode(feedback)
+        )
+
+    @override
+    async def all(self, namespace: str) -> AsyncIterator[Feedback]:
+        key, after = _key(namespace), "-"
+        while entries := await self._connection.read("XRANGE", key, after, "+", "COUNT", _PAGE):
+            for _, fields in entries:
+                yield msgspec.json.decode(fields[_FIELD.encode()], type=Feedback)
+            after = f"({entries[-1][0].decode()}"
+
+    @override
+    async def clear(self, namespace: str) -> int:
+        key = _key(namespace)
+        count, _ = await self._connection.read_all([("XLEN", key), ("DEL", key)], transaction=True)
+        return int(count)
+
+
+def _key(namespace: str) -> str:
+    return f"serac:{{{check_namespace(namespace)}}}:feedback"
