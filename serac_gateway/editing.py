@@ -1,4 +1,4 @@
-"""The way of a write: check, encode, commit, take into force. In that order, so nothing is half done."""
+"""What editors do to edits, and what becomes of those that contradict each other."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from concurrent.futures import Executor
 from functools import partial
 
 import msgspec
-import numpy as np
 
+from serac_gateway.committing import Committer, NextVersion
 from serac_gateway.config import ConflictPolicy
 from serac_gateway.conflicts import Conflict, ConflictFinder, same_effect, to_supersede
 from serac_gateway.edits import (
@@ -24,7 +24,6 @@ from serac_gateway.edits import (
     EditState,
     copied,
     first_version,
-    forms,
     patched,
     purged,
     restored,
@@ -34,24 +33,13 @@ from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import EditConflictError, GatewayError, PreconditionFailedError
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.records import NO_VECTORS, Action, Change, Commit, FormVectors, Receipt, StoredEdit
+from serac_gateway.stores.records import Action, Receipt
 from serac_gateway.stores.refusals import purged_edit, stale_version
 
 log = logging.getLogger(__name__)
 
 _TRIES = 3
 _PAUSE_S = 0.5
-
-
-class NextVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """A version to be made."""
-
-    action: Action
-    edit: Edit
-    current: Edit | None = None
-    """The version before it; None for an added edit."""
-    vectors: FormVectors | None = None
-    """Of its forms, where they have been made already."""
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,9 +68,8 @@ class Editor:
         self._conflicts = conflicts
         self._settling: dict[str, asyncio.Lock] = {}
         self._store = store
-        self._encoder = encoder
-        self._live_edits = live_edits
         self._pool = pool
+        self._committer = Committer(store=store, encoder=encoder, live_edits=live_edits, pool=pool)
 
     async def add(
         self,
@@ -208,7 +195,7 @@ class Editor:
                 request_fingerprint=request_fingerprint,
             )
             return await self._written(edit, receipt)
-        (vectors,) = await self._vectors([version])
+        (vectors,) = await self._committer.vectors([version])
         known = msgspec.structs.replace(version, vectors=vectors)
         commit = partial(
             self.commit,
@@ -217,9 +204,10 @@ class Editor:
             request_fingerprint=request_fingerprint,
         )
         if self.looks_before_commit(edit.namespace):
-            lock = self._settling.setdefault(edit.namespace, asyncio.Lock())
-            async with lock:
-                return await self._settled(known, self._conflicts, commit)
+            # Shielded as a commit is: the next one must not look before this one has taken effect.
+            return await asyncio.shield(
+                asyncio.ensure_future(self._settled_in_turn(known, self._conflicts, commit))
+            )
         looking = asyncio.ensure_future(self._told_conflicts(known, self._conflicts))
         try:
             receipt = await commit([known])
@@ -227,6 +215,15 @@ class Editor:
             looking.cancel()
             raise
         return await self._written(edit, receipt, conflicts=await looking)
+
+    async def _settled_in_turn(
+        self,
+        version: NextVersion,
+        finder: ConflictFinder,
+        commit: Callable[[Sequence[NextVersion]], Awaitable[Receipt]],
+    ) -> Written:
+        async with self._settling.setdefault(version.edit.namespace, asyncio.Lock()):
+            return await self._settled(version, finder, commit)
 
     async def _settled(
         self,
@@ -293,23 +290,14 @@ class Editor:
         request_fingerprint: str = "",
         expected_log_id: str | None = None,
     ) -> Receipt:
-        """Make all of `versions` or none: encode what is new, commit, take into force.
-
-        At most `records.MAX_CHANGES`, no edit twice. Raises as `EditStore.commit` does, or
-        ModelUnavailableError.
-        """
-        vectors = await self._vectors(versions)
-        commit = Commit(
-            changes=tuple(
-                Change(action=one.action, edit=one.edit, vectors=made)
-                for one, made in zip(versions, vectors, strict=True)
-            ),
+        """Make all of `versions` or none, whatever they contradict. See `Committer.commit`."""
+        return await self._committer.commit(
+            namespace,
+            versions,
             idempotency_key=idempotency_key,
             request_fingerprint=request_fingerprint,
             expected_log_id=expected_log_id,
         )
-        # Shielded: a client that leaves must not part a commit from its effect in this process.
-        return await asyncio.shield(asyncio.ensure_future(self._commit_and_apply(namespace, commit)))
 
     async def _make(self, action: Action, edit: Edit, current: Edit) -> Edit:
         await self.commit(edit.namespace, [NextVersion(action=action, edit=edit, current=current)])
@@ -323,47 +311,8 @@ class Editor:
             raise stale_version(edit_id, expected=expected_version, current=current.version)
         return current
 
-    async def _vectors(self, versions: Sequence[NextVersion]) -> list[FormVectors | None]:
-        """For each version its vectors, or None where the stored ones are those of its forms."""
-        made = [one for one in versions if one.vectors is None and _has_new_forms(one)]
-        forms_N = [forms(one.edit) for one in made]
-        texts = [text for texts in forms_N for text in texts]
-        if not texts:
-            return [one.vectors for one in versions]
-        vectors_FD = await asyncio.get_running_loop().run_in_executor(self._pool, self._encoder.encode, texts)
-        vectors_N = iter(np.split(vectors_FD, np.cumsum([len(texts) for texts in forms_N])[:-1]))
-        fingerprint = self._encoder.fingerprint
-        return [
-            FormVectors(fingerprint=fingerprint, vectors_FD=next(vectors_N))
-            if one.vectors is None and _has_new_forms(one)
-            else one.vectors
-            for one in versions
-        ]
-
-    async def _commit_and_apply(self, namespace: str, commit: Commit) -> Receipt:
-        receipt = await self._store.commit(namespace, commit)
-        if receipt.replayed:
-            # Whoever made that commit may have died before it took effect: make sure of it now.
-            applied = [await self._store.stored(namespace, one.edit_id) for one in receipt.changes]
-        else:
-            applied = [await self._stored(change) for change in commit.changes]
-        await self._live_edits.apply(namespace, applied)
-        return receipt
-
-    async def _stored(self, change: Change) -> StoredEdit:
-        edit, vectors = change.edit, change.vectors
-        if vectors is None and edit.state in DECIDED_STATES:
-            return await self._store.stored(edit.namespace, edit.id)
-        return StoredEdit(edit=edit, vectors=vectors or NO_VECTORS)
-
 
 def _may_conflict(version: NextVersion) -> bool:
     if version.edit.state not in DECIDED_STATES:
         return False
     return version.current is None or not same_effect(version.edit, version.current)
-
-
-def _has_new_forms(version: NextVersion) -> bool:
-    if version.edit.state is EditState.PURGED:
-        return False
-    return version.current is None or forms(version.edit) != forms(version.current)

@@ -8,7 +8,8 @@ from collections.abc import Sequence, Set
 
 import msgspec
 
-from serac_gateway.editing import Editor, NextVersion
+from serac_gateway.committing import NextVersion
+from serac_gateway.editing import Editor
 from serac_gateway.edits import (
     CONTENT_FIELDS,
     Edit,

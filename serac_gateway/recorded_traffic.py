@@ -55,7 +55,7 @@ class RecordedTraffic:
         if len(self._waiting) >= _MAX_WAITING:
             self.dropped += 1
             return
-        self._waiting.append((namespace, self.redacted(query)))
+        self._waiting.append((namespace, query))
         if self._writing is None:
             self._writing = asyncio.ensure_future(self._write_on())
 
@@ -114,7 +114,11 @@ class RecordedTraffic:
             by_namespace[namespace].append(query)
         for namespace, queries in by_namespace.items():
             self._known.add(namespace)
-            await self._add(namespace, queries)
+            # On a thread: patterns can take their time on a long text.
+            redacted = await asyncio.to_thread(
+                lambda queries=queries: [self.redacted(one) for one in queries]
+            )  # type: ignore[misc]
+            await self._add(namespace, redacted)
 
     async def _add(self, namespace: str, queries: Sequence[Query]) -> None:
         await self._store.add(
