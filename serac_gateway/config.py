@@ -83,6 +83,12 @@ class ServerConfig(_Section, frozen=True, kw_only=True):
     """Limit of a body on /serac/v1, but for /edits:import, which streams."""
     max_classified_body_bytes: PositiveInt = 64_000_000
     """A /v1 request beyond it is passed on unclassified."""
+    max_head_bytes: PositiveInt = 65_536
+    """Limit of a request's line and headers together; more is refused with 431."""
+    head_timeout_s: PositiveFloat = 20.0
+    """From a request's first byte to the end of its headers; else 408."""
+    body_gap_timeout_s: PositiveFloat = 60.0
+    """The longest gap between two parts of a request's body; else 408."""
     drain_timeout_s: PositiveFloat = 30.0
 
 

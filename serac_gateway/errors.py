@@ -17,6 +17,7 @@
     ├── PreconditionRequiredError   428
     ├── UpstreamError               502
     │   └── UpstreamTimeoutError    504
+    ├── LoopDetectedError           508
     ├── StoreUnavailableError       503
     └── ModelUnavailableError       503
 
@@ -109,6 +110,10 @@ class UpstreamError(GatewayError):
 
 class UpstreamTimeoutError(UpstreamError):
     """The base model's server did not connect or answer in time."""
+
+
+class LoopDetectedError(GatewayError):
+    """A request came back to a gateway that had passed it on, or went through too many."""
 
 
 class StoreUnavailableError(GatewayError):

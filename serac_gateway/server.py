@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 import uvicorn
 from litestar import Litestar
 
+from serac_gateway.bounded_http import bounded_http
 from serac_gateway.config import ServerConfig
 from serac_gateway.errors import ConfigError
 
@@ -66,6 +67,7 @@ async def _serve(
             server = _Server(
                 uvicorn.Config(
                     app,
+                    http=bounded_http(config),
                     log_level="warning",
                     access_log=False,
                     ws="none",

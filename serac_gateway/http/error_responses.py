@@ -24,6 +24,7 @@ from serac_gateway.errors import (
     GatewayError,
     IdempotencyKeyReusedError,
     InvalidRequestError,
+    LoopDetectedError,
     ModelUnavailableError,
     PermissionDeniedError,
     PreconditionFailedError,
@@ -90,6 +91,9 @@ _RESPONSES: dict[type[GatewayError], _ErrorResponse] = {
     ),
     UpstreamError: _response(502, "upstream_unreachable", "server_error", "The upstream cannot be reached"),
     UpstreamTimeoutError: _response(504, "upstream_timeout", "server_error", "The upstream took too long"),
+    LoopDetectedError: _response(
+        508, "loop_detected", "invalid_request_error", "The request goes round in a loop"
+    ),
     StoreUnavailableError: _response(
         503, "store_unavailable", "server_error", "The edit store is unavailable"
     ),

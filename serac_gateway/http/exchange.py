@@ -80,6 +80,10 @@ class Exchange:
         """The first value of a request header (name in lower case)."""
         return next((value for key, value in self.headers if key == name), None)
 
+    def all_of(self, name: bytes) -> list[bytes]:
+        """All values of a request header (name in lower case)."""
+        return [value for key, value in self.headers if key == name]
+
     async def read_body(self, limit_bytes: int) -> bytes | AsyncIterator[bytes]:
         """The whole request body, or if it is longer than `limit_bytes` an iterator over all of it."""
         parts: list[bytes] = []

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 import msgspec
 import uvicorn
 
-from serac_gateway.config import GatewayConfig, UpstreamConfig
+from serac_gateway.bounded_http import bounded_http
+from serac_gateway.config import GatewayConfig, ServerConfig, UpstreamConfig
 from serac_gateway.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, retired
 from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import CounterfactualAnswers
@@ -149,7 +150,7 @@ async def running_gateway(
                     )
                 )
             )
-            async with _serving(plane, authenticator, instruments) as url:
+            async with _serving(plane, authenticator, instruments, config.server) as url:
                 yield Gateway(
                     url=url,
                     upstream=scripted,
@@ -167,7 +168,7 @@ async def running_gateway(
 
 @asynccontextmanager
 async def _serving(
-    plane: DataPlane, authenticator: Authenticator, instruments: Instruments
+    plane: DataPlane, authenticator: Authenticator, instruments: Instruments, limits: ServerConfig
 ) -> AsyncIterator[str]:
     app = application(
         plane,
@@ -180,6 +181,7 @@ async def _serving(
     server = uvicorn.Server(
         uvicorn.Config(
             app,
+            http=bounded_http(limits),
             log_config=None,
             ws="none",
             server_header=False,

@@ -1,0 +1,71 @@
+"""What the head of a request on /v1 tells: where it goes, who sends it, and where it has been."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from serac_gateway.access import Principal
+from serac_gateway.api_keys import KEY_PREFIX
+from serac_gateway.errors import InvalidRequestError, LoopDetectedError
+from serac_gateway.http.authentication import OWN_HEADER
+from serac_gateway.http.exchange import Exchange
+
+PREFIX = b"/v1"
+HOPS_HEADER = b"x-serac-hops"
+MAX_HOPS = 8
+"""A request that has been through so many gateways goes round between replicas."""
+
+_DOT_SEGMENT = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+
+
+class HopMark:
+    """What this gateway signs a request with before it passes it on, to know it again."""
+
+    def __init__(self) -> None:
+        self._own = secrets.token_hex(6).encode()
+
+    def added_to(self, exchange: Exchange) -> tuple[bytes, bytes]:
+        """The header for the upstream: the gateways that the request has been through, and this one.
+
+        Raises:
+            LoopDetectedError: It has been through this one, or through too many.
+        """
+        hops = [hop for value in exchange.all_of(HOPS_HEADER) for hop in value.split(b",") if hop]
+        if self._own in hops or len(hops) >= MAX_HOPS:
+            raise LoopDetectedError(
+                f"this request has come through {len(hops)} gateways, this one among them or more than"
+                f" {MAX_HOPS - 1}; set upstream.url to the model's server, not to a gateway in front of it",
+                details={"reason": "loop", "limit": MAX_HOPS},
+            )
+        return HOPS_HEADER, b",".join([*hops, self._own])
+
+
+def sender_of(exchange: Exchange, principal: Principal) -> str:
+    """Who sends, by what stays the same: the API key, or without one the client's address."""
+    if principal.key_id is not None:
+        return f"key:{principal.key_id}"
+    client = exchange.scope["client"]
+    return f"address:{client[0] if client else ''}"
+
+
+def target_of(exchange: Exchange) -> bytes:
+    """Path and query below /v1, as the client wrote them."""
+    path: bytes = exchange.scope["raw_path"]
+    below = path.removeprefix(PREFIX)
+    if below == path or (below and not below.startswith(b"/")):
+        raise InvalidRequestError(
+            f"path {path[:200].decode('latin-1')!r} is not on /v1; write it as /v1/…", field="path"
+        )
+    if _DOT_SEGMENT.search(below):  # it could leave the upstream's base path, with the gateway's own key
+        raise InvalidRequestError(
+            f"path {path[:200].decode('latin-1')!r} has a segment . or ..; write it out", field="path"
+        )
+    query: bytes = exchange.scope["query_string"]
+    target = below + b"?" + query if query else below
+    if KEY_PREFIX.encode() in target:
+        raise InvalidRequestError(
+            f"an API key stands in the URL, where logs would keep it; send it in {OWN_HEADER.decode()}",
+            field="path",
+        )
+    return target

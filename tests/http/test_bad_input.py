@@ -1,0 +1,273 @@
+"""What no honest client sends: each costs a bounded time, gets a clear status, and the gateway lives on."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from serac_gateway.config import GatewayConfig, ServerConfig
+from tests.control_plane import ControlPlane
+from tests.http.running_gateway import (
+    EDITED_QUESTION,
+    NEW_ANSWER,
+    OTHER_QUESTION,
+    Gateway,
+    chat,
+    running_gateway,
+)
+from tests.http.wire import WireResponse, connected, fetch, read_body, read_head, request_bytes
+
+DEBUG = ("x-serac-debug", "true")
+CHAT = "/v1/chat/completions"
+QUICK = GatewayConfig(server=ServerConfig(head_timeout_s=0.3, body_gap_timeout_s=0.3))
+
+
+@pytest.fixture
+async def quick() -> AsyncIterator[Gateway]:
+    """A gateway that waits for nobody."""
+    async with running_gateway(config=QUICK) as gateway:
+        await gateway.add(EDITED_QUESTION, NEW_ANSWER)
+        yield gateway
+
+
+async def sent(url: str, data: bytes) -> WireResponse:
+    """The reply to `data` as it is; a status of 0 where the connection ends without one."""
+    async with connected(url) as (reader, writer):
+        writer.write(data)
+        try:
+            response = await asyncio.wait_for(read_head(reader), 5)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return WireResponse(status=0, headers=[])
+        await read_body(reader, response)
+        return response
+
+
+async def assert_alive(gateway: Gateway) -> None:
+    reply = await gateway.post(chat(EDITED_QUESTION))
+    assert reply.one("x-serac-route") == "counterfactual"
+
+
+def head(*lines: str, path: str = CHAT) -> bytes:
+    return "\r\n".join([f"POST {path} HTTP/1.1", "host: x", *lines, "", ""]).encode()
+
+
+BOMBS = {
+    "lists": b"[" * 100_000,
+    "closed lists": b"[" * 100_000 + b"]" * 100_000,
+    "objects": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    "in the messages": b'{"model":"m","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "in the content": b'{"model":"m","messages":[{"role":"user","content":'
+    + b"[" * 100_000 + b"]" * 100_000 + b"}]}",
+    "a number of a million digits": b'{"model":"m","seed":' + b"9" * 1_000_000 + b',"messages":[]}',
+    "a million messages": b'{"model":"m","messages":[' + b"{}," * 1_000_000 + b"{}]}",
+    "a million parts": b'{"model":"m","messages":[{"role":"user","content":[' + b"1," * 1_000_000 + b"1]}]}",
+    "a megabyte of escapes": b'{"model":"m","messages":[{"role":"user","content":"'
+    + b"\\u0041" * 200_000 + b'"}]}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/responses", "/v1/messages"])
+@pytest.mark.parametrize("name", BOMBS)
+async def test_a_json_bomb_passes_unread_or_undecided_and_quickly(
+    editing: Gateway, path: str, name: str
+) -> None:
+    body = BOMBS[name].replace(b'"messages"', b'"input"') if path == "/v1/responses" else BOMBS[name]
+    begun = time.perf_counter()
+    reply = await editing.post(body, target=path)
+    assert time.perf_counter() - begun < 5
+    assert reply.status == 200
+    assert editing.upstream.requests[0].body == body
+    await assert_alive(editing)
+
+
+def test_a_json_bomb_on_the_control_plane_is_a_400(control_plane: ControlPlane) -> None:
+    for body in (b"[" * 100_000, b'{"prompt":' + b"[" * 100_000 + b"]" * 100_000 + b"}"):
+        reply = control_plane.client.post(
+            "/edits", content=body, headers={"content-type": "application/json"}
+        )
+        assert reply.status_code == 400
+        assert reply.json()["type"] == "urn:serac:problem:invalid-request"
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        pytest.param(b"x-long: " + b"a" * 65_536 + b"\r\n", id="one value"),
+        pytest.param(b"x" * 65_536 + b": a\r\n", id="one name"),
+        pytest.param(b"x-many: 1234567890\r\n" * 4_000, id="many headers"),
+    ],
+)
+async def test_64_kb_of_headers_are_a_431(editing: Gateway, long: bytes) -> None:
+    whole = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n".encode() + long + b"\r\n{}"
+    reply = await sent(editing.url, whole)
+    assert reply.status == 431
+    assert "65,536" in reply.json["error"]["message"]
+    assert reply.json["error"]["code"] == "request_headers_too_long"
+    assert reply.one("connection") == "close"
+    assert editing.upstream.requests == []
+    await assert_alive(editing)
+
+
+async def test_a_long_url_is_a_431_and_a_head_just_below_the_limit_passes(editing: Gateway) -> None:
+    assert (await sent(editing.url, head(path=f"{CHAT}?{'a' * 65_536}"))).status == 431
+    reply = await editing.post(chat(OTHER_QUESTION), ("x-long", "a" * 60_000))
+    assert reply.status == 200
+    assert len(editing.upstream.requests[0].header("x-long")) == 60_000
+
+
+async def test_a_head_without_end_is_refused_before_it_fills_the_memory(editing: Gateway) -> None:
+    written = 0
+
+    async def write_on(writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        while written < 50_000_000:
+            writer.write(b"a" * 65_536)
+            await writer.drain()
+            written += 65_536
+            await asyncio.sleep(0)
+
+    async with connected(editing.url) as (_, writer):
+        writer.write(f"POST {CHAT} HTTP/1.1\r\nx-endless: ".encode())
+        with pytest.raises(ConnectionError):  # the gateway closes while we still write
+            await write_on(writer)
+    assert written < 10_000_000
+    await assert_alive(editing)
+
+
+async def test_a_head_that_drips_in_is_a_408(quick: Gateway) -> None:
+    async with connected(quick.url) as (reader, writer):
+        reading = asyncio.create_task(read_head(reader))
+        begun = time.perf_counter()
+        for byte in head("content-length: 2"):
+            if reading.done():
+                break
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.05)
+        reply = await asyncio.wait_for(reading, 5)
+        assert reply.status == 408
+        assert time.perf_counter() - begun < 1
+        await read_body(reader, reply)
+        assert "head" in reply.json["error"]["message"]
+    await assert_alive(quick)
+
+
+async def test_a_body_that_stops_is_a_408(quick: Gateway) -> None:
+    reply = await sent(quick.url, head("content-length: 100") + b'{"model":')
+    assert reply.status == 408
+    assert "body" in reply.json["error"]["message"]
+    assert quick.upstream.requests == []
+    assert quick.counts.in_flight == 0
+    await assert_alive(quick)
+
+
+async def test_a_body_that_goes_on_slowly_is_read_to_its_end(quick: Gateway) -> None:
+    body = json.dumps(chat(EDITED_QUESTION)).encode()
+    async with connected(quick.url) as (reader, writer):
+        writer.write(request_bytes(quick.url, "POST", CHAT, [("content-length", str(len(body)))], b""))
+        for part in (body[:20], body[20:40], body[40:]):
+            await asyncio.sleep(0.2)
+            writer.write(part)
+        reply = await read_head(reader)
+    assert (reply.status, reply.one("x-serac-route")) == (200, "counterfactual")
+
+
+async def test_a_connection_that_says_nothing_is_closed(quick: Gateway) -> None:
+    async with connected(quick.url) as (reader, _):
+        assert await asyncio.wait_for(reader.read(), 2) == b""
+
+
+async def test_hundreds_of_slow_connections_do_not_keep_others_out(quick: Gateway) -> None:
+    writers = []
+    for _ in range(300):
+        _, writer = await asyncio.open_connection("127.0.0.1", int(quick.url.rsplit(":", 1)[1]))
+        writer.write(b"POST /v1/chat")
+        writers.append(writer)
+    await assert_alive(quick)
+    for writer in writers:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(head("content-length: 2", "content-length: 3") + b"{}x", id="two lengths"),
+        pytest.param(head("content-length: 2", "content-length: 2") + b"{}", id="one length twice"),
+        pytest.param(head("content-length: 2", "transfer-encoding: chunked") + b"0\r\n\r\n", id="both"),
+        pytest.param(head("content-length: -1"), id="negative length"),
+        pytest.param(head("content-length: 1e3"), id="length in words"),
+        pytest.param(head("transfer-encoding: chunked") + b"zz\r\n", id="bad chunk"),
+        pytest.param(b"SSH-2.0-OpenSSH\r\n\r\n", id="no HTTP"),
+        pytest.param(b"POST /v1/x HTTP/9.9\r\n\r\n", id="no such version"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", id="TLS"),
+        pytest.param(head(" folded: yes"), id="folded header"),
+        pytest.param(head("x: a\x00b"), id="null in a header"),
+    ],
+)
+async def test_malformed_http_is_a_400_in_openais_shape(editing: Gateway, request_: bytes) -> None:
+    reply = await sent(editing.url, request_)
+    assert reply.status == 400
+    assert reply.json["error"]["type"] == "invalid_request_error"
+    assert reply.one("connection") == "close"
+    assert editing.upstream.requests == []
+    await assert_alive(editing)
+
+
+async def test_a_request_that_is_half_sent_and_left_reaches_nobody(editing: Gateway) -> None:
+    for data in (b"POST", head("content-length: 50"), head("content-length: 50") + b'{"mod'):
+        async with connected(editing.url) as (_, writer):
+            writer.write(data)
+            await writer.drain()
+    await assert_alive(editing)
+    assert editing.upstream.requests == []
+    assert editing.counts.in_flight == 0
+
+
+async def test_garbage_after_a_request_is_not_taken_for_its_answer(editing: Gateway) -> None:
+    body = json.dumps(chat(EDITED_QUESTION)).encode()
+    whole = request_bytes(editing.url, "POST", CHAT, [], body)
+    reply = await sent(editing.url, whole + b"\x00garbage\r\n\r\n")
+    assert reply.status in (0, 200)
+    await assert_alive(editing)
+
+
+async def test_a_compressed_body_passes_unpacked(editing: Gateway) -> None:
+    bomb = gzip.compress(b"0" * 20_000_000)
+    for body in (gzip.compress(json.dumps(chat(EDITED_QUESTION)).encode()), bomb):
+        reply = await editing.post(body, DEBUG, ("content-encoding", "gzip"))
+        assert (reply.one("x-serac-route"), reply.one("x-serac-reason")) == ("bypass", "compressed body")
+        assert editing.upstream.requests[-1].body == body
+        assert editing.upstream.requests[-1].header("content-encoding") == "gzip"
+    plain = await editing.post(chat(EDITED_QUESTION), ("content-encoding", "identity"))
+    assert plain.one("x-serac-route") == "counterfactual"
+
+
+async def test_a_request_that_comes_back_to_its_gateway_is_a_508() -> None:
+    async with running_gateway() as inner, running_gateway(upstream_url=f"{inner.url}/v1") as outer:
+
+        async def back(request: object, connection: object) -> None:
+            again = await fetch(
+                outer.url, CHAT, request.body, ("x-serac-hops", request.header("x-serac-hops"))
+            )
+            await connection.whole(again.status, again.body, ("content-type", "application/json"))
+
+        inner.upstream.script = back
+        begun = time.perf_counter()
+        reply = await outer.post(chat(OTHER_QUESTION))
+        assert time.perf_counter() - begun < 2
+        assert (reply.status, reply.json["error"]["code"]) == (508, "loop_detected")
+        assert "upstream.url" in reply.json["error"]["message"]
+        assert len(inner.upstream.requests) == 1
+
+
+async def test_a_loop_through_replicas_ends_after_a_few_hops(editing: Gateway) -> None:
+    hops = ",".join(f"replica{number}" for number in range(8))
+    assert (await editing.post(chat(OTHER_QUESTION), ("x-serac-hops", hops))).status == 508
+    two = await editing.post(chat(OTHER_QUESTION), ("x-serac-hops", "a"), ("x-serac-hops", "b"))
+    assert two.status == 200
+    assert editing.upstream.requests[0].header("x-serac-hops").startswith("a,b,")
+    assert len(editing.upstream.requests) == 1
