@@ -115,9 +115,7 @@ class RecordedTraffic:
         for namespace, queries in by_namespace.items():
             self._known.add(namespace)
             # On a thread: patterns can take their time on a long text.
-            redacted = await asyncio.to_thread(
-                lambda queries=queries: [self.redacted(one) for one in queries]
-            )  # type: ignore[misc]
+            redacted = await asyncio.to_thread(self._all_redacted, queries)
             await self._add(namespace, redacted)
 
     async def _add(self, namespace: str, queries: Sequence[Query]) -> None:
@@ -130,6 +128,9 @@ class RecordedTraffic:
             await writing
         except StoreUnavailableError as error:
             log.warning("queries were not recorded: %s", error.message)
+
+    def _all_redacted(self, queries: Sequence[Query]) -> list[Query]:
+        return [self.redacted(one) for one in queries]
 
     def _without_secrets(self, text: str) -> str:
         for pattern in self._redact:

@@ -21,7 +21,7 @@ from serac_gateway.importing import EditImport, Imported
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.stores.memory import InMemoryEditStore
-from serac_gateway.stores.records import Action, Change, Commit
+from serac_gateway.stores.records import Action, Change, Commit, Receipt
 from serac_gateway.testing import ThresholdClassifier, WordEncoder
 
 NOW = datetime.now(UTC)
@@ -30,9 +30,22 @@ DAY = timedelta(days=1)
 POLICIES = {policy.value.replace("_", "-"): NamespaceRouting(conflicts=policy) for policy in ConflictPolicy}
 
 
+class HeldStore(InMemoryEditStore):
+    """Commits only when `held`, if it is set to an event, is set."""
+
+    held: asyncio.Event | None = None
+    waits = False
+
+    async def commit(self, namespace: str, commit: Commit) -> Receipt:
+        if self.held is not None:
+            self.waits = True
+            await self.held.wait()
+        return await super().commit(namespace, commit)
+
+
 @dataclass
 class Setup:
-    store: InMemoryEditStore
+    store: HeldStore
     encoder: WordEncoder
     classifier: ThresholdClassifier
     finder: ConflictFinder
@@ -50,7 +63,7 @@ class Setup:
 
 @pytest.fixture
 async def setup() -> AsyncIterator[Setup]:
-    store, encoder, classifier = InMemoryEditStore(), WordEncoder(), ThresholdClassifier(0.95)
+    store, encoder, classifier = HeldStore(), WordEncoder(), ThresholdClassifier(0.95)
     live = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
     finder = ConflictFinder(
         live_edits=live, encoder=encoder, classifier=classifier, config=RoutingConfig(namespaces=POLICIES)
@@ -194,6 +207,23 @@ class TestReject:
         )
         assert sum(isinstance(one, Written) for one in outcomes) == 1
         assert sum(isinstance(one, ContradictionError) for one in outcomes) == 7
+
+    async def test_a_client_that_leaves_in_mid_write_lets_no_contradiction_through(
+        self, setup: Setup
+    ) -> None:
+        setup.store.held = asyncio.Event()
+        leaving = asyncio.ensure_future(setup.add("Ada", namespace="reject"))
+        while not setup.store.waits:
+            await asyncio.sleep(0.001)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        following = asyncio.ensure_future(setup.add("Bea", namespace="reject"))
+        await asyncio.sleep(0.05)
+        setup.store.held.set()
+        with pytest.raises(ContradictionError):
+            await following
+        assert set(await setup.states("reject")) == {"Ada"}
 
     async def test_an_import_is_refused_line_by_line_also_against_its_own_lines(self, setup: Setup) -> None:
         importing = EditImport(
