@@ -68,7 +68,7 @@ class EditSearch:
                 return Page(edits=found, next_cursor=cursor)
 
     async def by_meaning(self, namespace: str, text: str, *, limit: int = 10) -> list[Found]:
-        """The edits in force now whose forms lie nearest to `text`, best first.
+        """The edits in force now, on trial or not, whose forms lie nearest to `text`, best first.
 
         Raises:
             ModelUnavailableError: The encoder failed.
@@ -77,7 +77,7 @@ class EditSearch:
             self._pool, self._encoder.encode, [text]
         )
         (row,) = await asyncio.to_thread(self._live_edits.candidates, namespace, vectors_BD, limit)
-        return [Found(edit=one.edit, form=one.form, similarity=one.similarity) for one in row]
+        return [Found(edit=one.edit, form=one.form, similarity=one.similarity) for one in row[:limit]]
 
 
 def _mentions(edit: Edit, wanted: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import EditCount, RouteCounts
 from serac_gateway.routing import EditRouter, Route, RouteDecision
+from serac_gateway.searching import EditSearch
 from serac_gateway.stores.memory import InMemoryEditStore
 from serac_gateway.testing import ThresholdClassifier, WordEncoder, stored_edit
 
@@ -158,3 +160,13 @@ def test_edits_are_counted_by_what_became_of_them() -> None:
         EditCount(namespace="other", edit_id="two", applied=1, withheld=0),
     ]
     assert [one.edit_id for one in counts.edits(["other"])] == ["two"]
+
+
+async def test_a_search_by_meaning_gives_no_more_than_asked_for_whatever_their_states() -> None:
+    edits = [edit(f"answer {n}", state, canary_share=0.5) for n in range(4) for state in DecidedState]
+    with ThreadPoolExecutor(1) as pool:
+        search = EditSearch(
+            store=InMemoryEditStore(), live_edits=await live_edits(*edits), encoder=ENCODER, pool=pool
+        )
+        found = await search.by_meaning("default", QUESTION, limit=3)
+    assert len(found) == 3

@@ -190,6 +190,34 @@ def latency(
         print_table(latencies.rows(found))
 
 
+@app.command()
+def conflicts(
+    edits: Annotated[int, typer.Option(min=1, help="Edits in the store.")] = 10_000,
+    count: Annotated[int, typer.Option(min=1, help="Edits that come, of each of four kinds.")] = 300,
+    seed: Seed = 0,
+    encoder: Encoder = None,
+    classifier: Classifier = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Which contradictions are found when an edit comes, which are not there, and how long that takes."""
+    from training.benchmarks import counterfact
+    from training.benchmarks.base import chosen
+    from training.evaluation import conflicts as found_conflicts
+    from training.evaluation.gateway_parts import open_parts
+
+    with config_errors():
+        stored = chosen(counterfact.load_10k(), edits=edits, seed=seed)
+        parts = open_parts(encoder=encoder, classifier=classifier)
+        with progress_bars() as on_progress:
+            found = run_command(
+                found_conflicts.measure(parts, stored=stored, count=count, seed=seed, on_progress=on_progress)
+            )
+    if json:
+        print_json(found)
+    else:
+        print_table(found_conflicts.rows(found))
+
+
 def calibrate_similarity(
     out: Annotated[Path, typer.Option(help="Folder that gets calibration.json.")] = Path(
         "serac_gateway/weights/similarity-minilm"

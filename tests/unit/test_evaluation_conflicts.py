@@ -1,0 +1,63 @@
+"""The measurement of conflicts counts what is found and what should not be."""
+
+from __future__ import annotations
+
+from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+from serac_gateway.testing import ThresholdClassifier, WordEncoder
+from training.benchmarks.base import Benchmark, Role, fact, probes
+from training.evaluation import conflicts
+from training.evaluation.gateway_parts import GatewayParts
+
+PLACES = ("Oru", "Ketti", "Moss", "Vala")
+
+
+def parts() -> GatewayParts:
+    encoder = WordEncoder(width=1_024)
+    return GatewayParts(
+        encoder=encoder,
+        classifier=ThresholdClassifier(0.9),
+        make_index=lambda: FaissFlatIndex(encoder.width),
+    )
+
+
+def stored() -> Benchmark:
+    return Benchmark(
+        name="places",
+        role=Role.VALIDATION,
+        cases=tuple(
+            fact(
+                f"place-{number}",
+                prompt=f"Who is mayor of {place}?",
+                target_new=f"mayor {number}",
+                subject=place,
+                probes=(
+                    *probes("rephrase", [f"{place}: who is mayor of it?"], in_scope=True),
+                    *probes("rephrase", [f"mayor of {place}: who is?"], in_scope=True),
+                    *probes("same_subject", [f"How deep is the lake near {place}?"], in_scope=False),
+                ),
+            )
+            for number, place in enumerate(PLACES)
+        ),
+    )
+
+
+async def test_contradictions_are_counted_by_kind_with_their_times() -> None:
+    seen: list[str] = []
+    found = await conflicts.measure(
+        parts(), stored=stored(), count=3, seed=0, on_progress=lambda what, done, of: seen.append(what)
+    )
+    same, rephrased, agreeing, neighbours = found
+    assert (same.edits, same.found, same.right) == (3, 3, "all")
+    assert (rephrased.edits, rephrased.right) == (3, "all")
+    assert (agreeing.edits, agreeing.found, agreeing.right) == (3, 0, "none")
+    assert (neighbours.edits, neighbours.found) == (3, 0)
+    assert all(one.look.median_ms > 0 for one in found)
+    assert set(seen) == {"storing edits", "looking"}
+
+
+async def test_the_table_has_a_row_a_kind() -> None:
+    found = await conflicts.measure(parts(), stored=stored(), count=9, seed=0)
+    head, *rows = conflicts.rows(found)
+    assert len(rows) == 4
+    assert all(len(row) == len(head) for row in rows)
+    assert rows[0][:3] == ("same prompt, other answer, 4", "4", "all")

@@ -1,0 +1,161 @@
+"""How well and how fast contradicting edits are found among many."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from serac_gateway.config import RoutingConfig
+from serac_gateway.conflicts import ConflictFinder
+from serac_gateway.conversation import Query
+from serac_gateway.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, forms
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.routing import EditRouter
+from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.records import FormVectors, StoredEdit
+from training.benchmarks.base import Benchmark, Case
+from training.evaluation.gateway_parts import GatewayParts
+from training.evaluation.latency import Spread
+from training.evaluation.metrics import median, percentile
+from training.evaluation.progress import OnProgress, silent
+
+ANSWER = "Quentin Zork"
+"""No published row has it, so every other answer to the question contradicts it."""
+
+_MAX_WORDS = 20
+_BATCH = 200
+
+
+class Looked(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found for edits of one kind."""
+
+    kind: str
+    right: str
+    """What should be found."""
+    edits: int
+    found: int
+    """For how many of them that conflict, or any, was found."""
+    encode: Spread
+    """The edit's forms, which a write encodes anyway."""
+    look: Spread
+    decide: Spread
+    """A decision about the edit's prompt, to compare with."""
+
+
+async def measure(
+    parts: GatewayParts, *, stored: Benchmark, count: int, seed: int, on_progress: OnProgress = silent
+) -> list[Looked]:
+    """Store the edits of `stored` and look for conflicts of `count` more of each kind."""
+    live_edits = LiveEdits(store=InMemoryEditStore(), encoder=parts.encoder, make_index=parts.make_index)
+    cases = stored.cases
+    for start in range(0, len(cases), _BATCH):
+        batch = [_stored(parts, case) for case in cases[start : start + _BATCH]]
+        await live_edits.apply(DEFAULT_NAMESPACE, batch)
+        on_progress("storing edits", min(start + _BATCH, len(cases)), len(cases))
+    finder = ConflictFinder(
+        live_edits=live_edits, encoder=parts.encoder, classifier=parts.classifier, config=RoutingConfig()
+    )
+    router = EditRouter(encoder=parts.encoder, live_edits=live_edits, classifier=parts.classifier)
+    found = []
+    for kind, right, asked in _kinds(cases, count, random.Random(seed)):
+        looked = await asyncio.to_thread(_looked, parts, finder, router, kind, right, asked)
+        found.append(looked)
+        on_progress("looking", len(found), 4)
+    return found
+
+
+def rows(found: Sequence[Looked]) -> list[tuple[str, ...]]:
+    """The table, its head first; times as median / 95th percentile."""
+    head = ("edits that come", "found", "should be", "encode ms", "look ms", "decide ms")
+    return [head] + [
+        (
+            f"{one.kind}, {one.edits}",
+            str(one.found),
+            one.right,
+            *(f"{s.median_ms:.1f} / {s.p95_ms:.1f}" for s in (one.encode, one.look, one.decide)),
+        )
+        for one in found
+    ]
+
+
+def _kinds(
+    cases: Sequence[Case], count: int, draw: random.Random
+) -> list[tuple[str, str, list[tuple[Edit, str | None]]]]:
+    """For each kind the edits that come, each with the stored one's id that is to be found, None: any."""
+    prompts = {case.edit.prompt for case in cases}
+    drawn = draw.sample(list(cases), min(count, len(cases)))
+    rephrased = [
+        (_edit(text, ANSWER), case.id)
+        for case in drawn
+        for text in [one.text for one in case.probes if one.kind == "rephrase" and _is_short(one.text)][:1]
+    ]
+    neighbours = [
+        (_edit(text, ANSWER), None)
+        for case in drawn
+        for text in [one.text for one in case.probes if not one.in_scope and not one.contested][:1]
+        if text not in prompts
+    ]
+    return [
+        ("same prompt, other answer", "all", [(_edit(case.edit.prompt, ANSWER), case.id) for case in drawn]),
+        ("prompt in other words, other answer", "all", rephrased),
+        (
+            "same prompt, same answer",
+            "none",
+            [(_edit(case.edit.prompt, case.edit.target_new), None) for case in drawn],
+        ),
+        ("prompt about another subject", "none", neighbours),
+    ]
+
+
+def _looked(
+    parts: GatewayParts,
+    finder: ConflictFinder,
+    router: EditRouter,
+    kind: str,
+    right: str,
+    asked: Sequence[tuple[Edit, str | None]],
+) -> Looked:
+    encode, look, decide, found = list[float](), list[float](), list[float](), 0
+    for edit, wanted in asked:
+        marks = [time.perf_counter()]
+        vectors_FD = parts.encoder.encode(forms(edit))
+        marks.append(time.perf_counter())
+        conflicts = finder.find(edit, vectors_FD)
+        marks.append(time.perf_counter())
+        router.decide(edit.namespace, [Query(text=edit.prompt)])
+        marks.append(time.perf_counter())
+        for times, begun, ended in zip((encode, look, decide), marks, marks[1:], strict=False):
+            times.append((ended - begun) * 1_000)
+        found += any(wanted in (None, one.edit.id) for one in conflicts)
+    return Looked(
+        kind=kind,
+        right=right,
+        edits=len(asked),
+        found=found,
+        encode=_spread(encode),
+        look=_spread(look),
+        decide=_spread(decide),
+    )
+
+
+def _spread(times_ms: Sequence[float]) -> Spread:
+    return Spread(queries=len(times_ms), median_ms=median(times_ms), p95_ms=percentile(times_ms, 95))
+
+
+def _is_short(text: str) -> bool:
+    return len(text.split()) <= _MAX_WORDS
+
+
+def _edit(prompt: str, target_new: str) -> Edit:
+    return first_version(EditDraft(prompt=prompt, target_new=target_new), namespace=DEFAULT_NAMESPACE)
+
+
+def _stored(parts: GatewayParts, case: Case) -> StoredEdit:
+    edit = first_version(case.edit, namespace=DEFAULT_NAMESPACE)
+    vectors_FD = parts.encoder.encode(forms(edit))
+    vectors = FormVectors(fingerprint=parts.encoder.fingerprint, vectors_FD=vectors_FD)
+    return StoredEdit(edit=edit, vectors=vectors)
