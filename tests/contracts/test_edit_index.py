@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -147,6 +149,29 @@ def test_thousands_of_edits_replaced_and_removed_search_like_brute_force(make_in
             held.pop(edit_id, None)
     assert len(index) == len(held)
     assert_equals_brute_force(index, held, 8, 99)
+
+
+_GROW = """
+import resource
+import numpy as np
+from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+
+def peak_bytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+index, rows = FaissFlatIndex(384), np.eye(3, 384, dtype=np.float32)
+index.put([("first", rows)])
+before = peak_bytes()
+for start in range(0, 40_000, 1_000):
+    index.put((f"e{start + i}", rows) for i in range(1_000))
+print((peak_bytes() - before) / (40_001 * rows.nbytes))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+def test_an_index_that_grows_never_holds_twice_its_rows() -> None:
+    grown = subprocess.run([sys.executable, "-c", _GROW], capture_output=True, text=True, check=True)
+    assert 1 <= float(grown.stdout) < 2  # 4.0 when every merge was of everything
 
 
 def test_searches_during_writes_see_whole_writes_only(make_index: MakeIndex) -> None:
