@@ -22,6 +22,7 @@ from serac_gateway.classifiers.base import ScopeClassifier
 from serac_gateway.classifiers.cross_encoder import MODEL_FILE, CrossEncoderClassifier
 from serac_gateway.classifiers.similarity import SimilarityClassifier
 from serac_gateway.config import (
+    COUNTERFACTUAL_API_KEY_VARIABLE,
     KEY_PEPPER_VARIABLE,
     UPSTREAM_API_KEY_VARIABLE,
     GatewayConfig,
@@ -29,6 +30,7 @@ from serac_gateway.config import (
 )
 from serac_gateway.conflicts import ConflictFinder
 from serac_gateway.counterfactual.base import CounterfactualModel
+from serac_gateway.counterfactual.endpoint import EndpointCounterfactualModel
 from serac_gateway.counterfactual.prompted import PromptedCounterfactualModel
 from serac_gateway.counterfactual.trained import TrainedCounterfactualModel
 from serac_gateway.editing import Editor
@@ -107,6 +109,8 @@ def open_counterfactual_model(
         ConfigError: The model or the adapter is missing, damaged, or they do not fit together.
     """
     named, adapter = models.counterfactual, None
+    if models.counterfactual_url is not None:
+        return _counterfactual_endpoint(models, models.counterfactual_url)
     if models.counterfactual_adapter is not None:
         adapter = Path(models.counterfactual_adapter)
     elif named is None and is_adapter(SHIPPED_ADAPTER):
@@ -115,6 +119,25 @@ def open_counterfactual_model(
     if adapter is None:
         return PromptedCounterfactualModel(language_model)
     return TrainedCounterfactualModel(language_model)
+
+
+def _counterfactual_endpoint(models: ModelsConfig, url: str) -> CounterfactualModel:
+    if models.counterfactual is None:
+        raise ConfigError(
+            f"models.counterfactual_url is {url!r}, and models.counterfactual does not say which model there"
+            " answers; name one that follows instructions"
+        )
+    if models.counterfactual_adapter is not None:
+        raise ConfigError(
+            f"models.counterfactual_adapter {models.counterfactual_adapter!r} cannot be applied to a model at"
+            " models.counterfactual_url; leave one of them out"
+        )
+    return EndpointCounterfactualModel(
+        url,
+        model=models.counterfactual,
+        api_key=os.environ.get(COUNTERFACTUAL_API_KEY_VARIABLE) or None,
+        timeout_s=models.answer_timeout_s,
+    )
 
 
 def open_decision_models(
@@ -171,6 +194,7 @@ async def open_gateway(
         starting = asyncio.ensure_future(_open_upstream(config, on_progress))
         stack.push_async_callback(_close_when_started, starting)
         models = await asyncio.to_thread(open_models, config, on_progress)
+        stack.callback(models.counterfactual.close)
         upstream, upstream_url = await starting
         decision_pool = stack.enter_context(
             ThreadPoolExecutor(config.models.decision_threads, thread_name_prefix="decision")

@@ -21,11 +21,14 @@ from serac_gateway.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "SERAC_"
 UPSTREAM_API_KEY_VARIABLE = "SERAC_UPSTREAM_API_KEY"
+COUNTERFACTUAL_API_KEY_VARIABLE = "SERAC_COUNTERFACTUAL_API_KEY"
 KEY_PEPPER_VARIABLE = "SERAC_KEY_PEPPER"
 API_KEY_VARIABLE = "SERAC_API_KEY"
 """The CLI's own key, for the gateway that it calls."""
 
-_SECRET_VARIABLES = frozenset({UPSTREAM_API_KEY_VARIABLE, KEY_PEPPER_VARIABLE, API_KEY_VARIABLE})
+_SECRET_VARIABLES = frozenset(
+    {UPSTREAM_API_KEY_VARIABLE, COUNTERFACTUAL_API_KEY_VARIABLE, KEY_PEPPER_VARIABLE, API_KEY_VARIABLE}
+)
 _OTHER_VARIABLES = frozenset({"SERAC_DATA", "SERAC_URL", "SERAC_NAMESPACE"})
 """Read elsewhere: the public data's folder, the CLI's server and namespace."""
 
@@ -165,10 +168,13 @@ class ModelsConfig(_Section, frozen=True, kw_only=True):
     scope_classifier: str | None = None
     """A folder that training wrote; None: the shipped one."""
     counterfactual: str | None = None
-    """A causal LM id or path; None: the embedded Gemma 3 270M."""
+    """A causal LM id or path, or the name of a model at `counterfactual_url`; None: the embedded Gemma 3
+    270M."""
     counterfactual_adapter: str | None = None
     """A folder with an adapter, trained on our prompt, for that model; None: the shipped one for the embedded
     Gemma, and examples in the prompt for any other model."""
+    counterfactual_url: Annotated[str, msgspec.Meta(pattern="^https?://.")] | None = None
+    """An OpenAI-compatible server, up to and with /v1, whose `counterfactual` answers instead of one here."""
     decision_threads: PositiveInt = 2
     answer_threads: PositiveInt = 1
     max_queued_answers: PositiveInt = 32

@@ -34,3 +34,6 @@ class CounterfactualModel(ABC):
     @abstractmethod
     def count_tokens(self, text: str) -> int:
         """Tokens of `text` as this model counts them, for the usage report."""
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing
+        """Release what it holds, when nobody is answered any more. Idempotent."""

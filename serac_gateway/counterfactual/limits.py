@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import msgspec
 
@@ -36,7 +37,14 @@ def fitting_prompt(make_prompt: PromptMaker, edit: Edit, query: Query, model: La
         field_chars //= 2
 
 
-def limited(texts: Iterable[str], sampling: Sampling, model: LanguageModel) -> Iterator[Piece]:
+class TokenCounter(Protocol):
+    """Language models count, and what stands in for one."""
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of `text`."""
+
+
+def limited(texts: Iterable[str], sampling: Sampling, model: TokenCounter) -> Iterator[Piece]:
     """`texts` as pieces, cut before the first stop text and after `max_tokens`; the last has its reason."""
     stop_texts = StopTexts(sampling.stop)
     said, used = "", 0
@@ -65,7 +73,7 @@ def _and_end(texts: Iterable[str]) -> Iterator[str | None]:
     yield None
 
 
-def _cut(said: str, more: str, tokens: int, model: LanguageModel) -> str:
+def _cut(said: str, more: str, tokens: int, model: TokenCounter) -> str:
     """The longest beginning of `more` that makes no more than `tokens` with `said`."""
     fits, too_long = 0, len(more)
     while too_long - fits > 1:
