@@ -30,6 +30,10 @@ _MAX_WORDS = 20
 _BATCH = 200
 
 
+_Coming = tuple[Edit, str | None]
+"""An edit that comes, and the id of the stored one that is to be found; None: any."""
+
+
 class Looked(msgspec.Struct, frozen=True, kw_only=True):
     """What was found for edits of one kind."""
 
@@ -82,18 +86,16 @@ def rows(found: Sequence[Looked]) -> list[tuple[str, ...]]:
     ]
 
 
-def _kinds(
-    cases: Sequence[Case], count: int, draw: random.Random
-) -> list[tuple[str, str, list[tuple[Edit, str | None]]]]:
-    """For each kind the edits that come, each with the stored one's id that is to be found, None: any."""
+def _kinds(cases: Sequence[Case], count: int, draw: random.Random) -> list[tuple[str, str, list[_Coming]]]:
+    """For each kind its name, what should be found, and the edits that come."""
     prompts = {case.edit.prompt for case in cases}
     drawn = draw.sample(list(cases), min(count, len(cases)))
-    rephrased = [
+    rephrased: list[_Coming] = [
         (_edit(text, ANSWER), case.id)
         for case in drawn
         for text in [one.text for one in case.probes if one.kind == "rephrase" and _is_short(one.text)][:1]
     ]
-    neighbours = [
+    neighbours: list[_Coming] = [
         (_edit(text, ANSWER), None)
         for case in drawn
         for text in [one.text for one in case.probes if not one.in_scope and not one.contested][:1]
@@ -117,7 +119,7 @@ def _looked(
     router: EditRouter,
     kind: str,
     right: str,
-    asked: Sequence[tuple[Edit, str | None]],
+    asked: Sequence[_Coming],
 ) -> Looked:
     encode, look, decide, found = list[float](), list[float](), list[float](), 0
     for edit, wanted in asked:
