@@ -41,8 +41,9 @@ class EditStreamsController(Controller):
         ' `{"line", "id", "version", "added"}` or `{"line", "error"}`. A bad line stops no other. Read the'
         " reply while you send. The same file again changes nothing: a line whose `id` is live with the same"
         " content, or a line without `id` whose content any live edit has, is answered with that edit and"
-        " `added: false`. With `x-serac-wait: all` the reply ends when all of it is applied in every live"
-        " gateway, or after `store.wait_timeout_s`.",
+        " `added: false`. Conflicts are looked for, line by line, where the namespace refuses or supersedes"
+        " them. With `x-serac-wait: all` the reply ends when all of it is applied in every live gateway, or"
+        " after `store.wait_timeout_s`.",
         responses=problems(400, 503),
     )
     async def import_lines(
