@@ -94,6 +94,8 @@ async def _announce(
     except Exception:
         server.should_exit = True
         raise
+    while not server.started:  # what is told earlier than we listen would be refused
+        await asyncio.sleep(0.01)
     host, port = listener.getsockname()[:2]
     on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 

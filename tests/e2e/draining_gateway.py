@@ -1,0 +1,41 @@
+"""A gateway with fakes for models in a process of its own, which serves and ends as `serac serve` does.
+
+``python -m tests.e2e.draining_gateway UPSTREAM_URL DRAIN_S`` prints its URL when it serves.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from litestar import Litestar
+
+from serac_gateway.config import ServerConfig
+from serac_gateway.server import serve_until_stopped
+from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.testing import WordEncoder
+from tests.control_plane import control_plane_app
+
+
+@asynccontextmanager
+async def open_app() -> AsyncIterator[Litestar]:
+    with ThreadPoolExecutor(2) as pool:
+        yield control_plane_app(
+            InMemoryEditStore(), WordEncoder(), pool, upstream_url=sys.argv[1], with_data_plane=True
+        )
+
+
+async def at_once(app: Litestar) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    serve_until_stopped(
+        open_app,
+        ServerConfig(port=0, drain_timeout_s=float(sys.argv[2])),
+        when_ready=at_once,
+        on_ready=lambda url: print(url, flush=True),
+    )
+    print("ended", flush=True)
