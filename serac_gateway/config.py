@@ -92,6 +92,9 @@ class ServerConfig(_Section, frozen=True, kw_only=True):
     """From a request's first byte to the end of its headers; else 408."""
     body_gap_timeout_s: PositiveFloat = 60.0
     """The longest gap between two parts of a request's body; else 408."""
+    ping_interval_s: PositiveFloat | None = None
+    """How often an event stream that the upstream has begun gets a comment while its first event is waited
+    for; None: never, streams stay byte for byte."""
     drain_timeout_s: PositiveFloat = 30.0
 
 

@@ -115,6 +115,10 @@ class Exchange:
         self._note_sent(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
+    async def ping(self) -> None:
+        """Send a comment into an event stream, which clients skip and proxies take for life."""
+        await self._send({"type": "http.response.body", "body": b": ping\n\n", "more_body": True})
+
     async def finish(self, chunk: bytes = b"") -> None:
         """Send the last part of the body."""
         self._stop_watch()  # the server reports a completed response as a disconnect too

@@ -85,6 +85,7 @@ class DataPlane:
         self._answers = answers
         self._decision_pool = decision_pool
         self._max_classified_bytes = config.server.max_classified_body_bytes
+        self._ping_interval_s = config.server.ping_interval_s
         self._on_failure = config.routing.on_failure
         self._counts = counts
         self._authenticator = authenticator
@@ -213,7 +214,7 @@ class DataPlane:
         exchange.marks.upstream_asked = time.perf_counter()
         async with self._upstream.send(request) as response:
             exchange.marks.upstream_answered = time.perf_counter()
-            await relay(response, exchange, verdict_headers(exchange, verdict))
+            await relay(response, exchange, verdict_headers(exchange, verdict), self._ping_interval_s)
 
     def _after_failure(self, reason: str, exc: Exception, verdict: Verdict) -> Verdict:
         """The way on after our own failure: to the base model.

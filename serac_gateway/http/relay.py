@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 
 from serac_gateway.errors import UpstreamError
 from serac_gateway.http import sse
@@ -15,8 +18,15 @@ log = logging.getLogger(__name__)
 _NO_CONTENT = frozenset({204, 304})
 
 
-async def relay(response: UpstreamResponse, exchange: Exchange, extra_headers: Headers) -> None:
+async def relay(
+    response: UpstreamResponse,
+    exchange: Exchange,
+    extra_headers: Headers,
+    ping_interval_s: float | None = None,
+) -> None:
     """Send `response` with `extra_headers` added.
+
+    With `ping_interval_s` an event stream has comments while its first chunk is waited for.
 
     When the upstream breaks an event stream off, the stream ends with one error event; any other body is
     broken off towards the client too, for a length or a compression that was promised cannot be kept.
@@ -26,7 +36,10 @@ async def relay(response: UpstreamResponse, exchange: Exchange, extra_headers: H
         await exchange.finish()
         return
     if _is_plain_event_stream(response.headers):
-        await _relay_events(response, exchange)
+        chunks = response.body
+        if ping_interval_s is not None:
+            chunks = _after_pings(chunks, exchange, ping_interval_s)
+        await _relay_events(chunks, exchange)
         return
     try:
         async for chunk in response.body:
@@ -38,10 +51,34 @@ async def relay(response: UpstreamResponse, exchange: Exchange, extra_headers: H
     await exchange.finish()
 
 
-async def _relay_events(response: UpstreamResponse, exchange: Exchange) -> None:
+async def _after_pings(
+    body: AsyncIterator[bytes], exchange: Exchange, interval_s: float
+) -> AsyncIterator[bytes]:
+    """`body`, and a comment to the client every `interval_s` until its first chunk has come."""
+    first = asyncio.ensure_future(_next_or_none(body))
+    try:
+        while not (await asyncio.wait({first}, timeout=interval_s))[0]:
+            await exchange.ping()
+    finally:
+        if not first.done():
+            first.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await first
+    chunk = first.result()
+    if chunk is not None:
+        yield chunk
+        async for chunk in body:
+            yield chunk
+
+
+async def _next_or_none(body: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(body, None)
+
+
+async def _relay_events(chunks: AsyncIterator[bytes], exchange: Exchange) -> None:
     boundaries = sse.EventBoundaries()
     try:
-        async for chunk in response.body:
+        async for chunk in chunks:
             if ready := boundaries.feed(chunk):
                 await exchange.write(ready)
     except UpstreamError as error:

@@ -127,21 +127,59 @@ async def test_an_error_before_the_stream_keeps_status_body_and_headers(
         assert response.all(name) == [value]
 
 
-@pytest.mark.parametrize("accept", ["gzip", "identity", None])
-async def test_compressed_replies_stay_compressed(passing: Gateway, accept: str | None) -> None:
-    packed = gzip.compress(b'{"a": 1}' * 100)
+PACKED = {
+    "gzip": gzip.compress(b"hello"),
+    "br": b"\x0b\x02\x80hello\x03",
+    "zstd": b"\x28\xb5\x2f\xfd\x20\x05\x29\x00\x00hello",
+    "gzip, br": b"whatever that would be",
+}
+"""The text hello in each encoding; the last is only passed on."""
+
+
+@pytest.mark.parametrize("accept", ["gzip, br, zstd", "identity", None])
+@pytest.mark.parametrize("encoding", PACKED)
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_compressed_replies_stay_compressed(
+    passing: Gateway, accept: str | None, encoding: str, chunked: bool
+) -> None:
+    packed = PACKED[encoding]
+    told = [("content-encoding", encoding), ("vary", "accept-encoding")]
 
     async def compressed(request: ReceivedRequest, connection: ScriptedConnection) -> None:
-        await connection.whole(200, packed, ("content-encoding", "gzip"), ("vary", "accept-encoding"))
+        if chunked:
+            await connection.head(200, *told, ("transfer-encoding", "chunked"))
+            await connection.chunk(packed)
+            await connection.end()
+        else:
+            await connection.whole(200, packed, *told)
 
     passing.upstream.script = compressed
     headers = [] if accept is None else [("accept-encoding", accept)]
     response = await passing.post(chat(OTHER_QUESTION), *headers)
-    assert response.body == packed
-    assert response.one("content-encoding") == "gzip"
-    assert response.one("content-length") == str(len(packed))
-    assert not response.all("transfer-encoding")
+    assert (response.body, response.complete) == (packed, True)
+    assert response.one("content-encoding") == encoding
+    assert response.all("content-length") == ([] if chunked else [str(len(packed))])
+    assert response.all("transfer-encoding") == (["chunked"] if chunked else [])
     assert passing.upstream.requests[0].header("accept-encoding") == accept
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd"])
+async def test_a_compressed_stream_that_breaks_off_gets_no_event_it_could_not_carry(
+    passing: Gateway, encoding: str
+) -> None:
+    async def die(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        await connection.head(
+            200,
+            ("content-type", "text/event-stream"),
+            ("content-encoding", encoding),
+            ("transfer-encoding", "chunked"),
+        )
+        await connection.chunk(PACKED[encoding][:6])
+        await connection.break_off()
+
+    passing.upstream.script = die
+    response = await passing.post(chat(OTHER_QUESTION, stream=True))
+    assert (response.body, response.complete) == (PACKED[encoding][:6], False)
 
 
 async def test_only_the_clients_own_headers_reach_the_upstream(passing: Gateway) -> None:
