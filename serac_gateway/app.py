@@ -24,9 +24,10 @@ from serac_gateway.classifiers.similarity import SimilarityClassifier
 from serac_gateway.config import (
     COUNTERFACTUAL_API_KEY_VARIABLE,
     KEY_PEPPER_VARIABLE,
-    UPSTREAM_API_KEY_VARIABLE,
     GatewayConfig,
     ModelsConfig,
+    UpstreamConfig,
+    upstream_api_key_variable,
 )
 from serac_gateway.conflicts import ConflictFinder
 from serac_gateway.counterfactual.base import CounterfactualModel
@@ -63,6 +64,8 @@ from serac_gateway.server import serve_until_stopped
 from serac_gateway.stores.api_keys import ApiKeyStore
 from serac_gateway.stores.open import open_configured_store
 from serac_gateway.upstream.base import Upstream
+from serac_gateway.upstream.breaker import BreakingUpstream
+from serac_gateway.upstream.by_model import ByModelUpstream, Served
 from serac_gateway.upstream.embedded import start_embedded_upstream
 from serac_gateway.upstream.http import HttpUpstream
 from serac_gateway.verifying import Verifier
@@ -191,7 +194,7 @@ async def open_gateway(
         stack.push_async_callback(store.close)
         authenticator = await _open_authenticator(config, store.api_keys())
         stack.push_async_callback(authenticator.close)
-        starting = asyncio.ensure_future(_open_upstream(config, on_progress))
+        starting = asyncio.ensure_future(open_upstream(config, on_progress))
         stack.push_async_callback(_close_when_started, starting)
         models = await asyncio.to_thread(open_models, config, on_progress)
         stack.callback(models.counterfactual.close)
@@ -355,16 +358,38 @@ async def _open_authenticator(config: GatewayConfig, keys: ApiKeyStore) -> Authe
     return authenticator
 
 
-async def _open_upstream(config: GatewayConfig, on_progress: OnProgress) -> tuple[Upstream, str]:
+async def open_upstream(
+    config: GatewayConfig, on_progress: OnProgress = lambda part, text: None
+) -> tuple[Upstream, str]:
+    """The upstream or upstreams that are configured, and the URL of the default one.
+
+    Raises:
+        ConfigError: One cannot be had.
+    """
+    others = [
+        Served(models=one.models, upstream=_http_upstream(one, name))
+        for name, one in config.upstreams.items()
+    ]
+    default: Upstream
     if config.upstream.url is not None:
-        key = os.environ.get(UPSTREAM_API_KEY_VARIABLE) or None
-        return HttpUpstream(config.upstream, api_key=key), config.upstream.url
-    embedded = await start_embedded_upstream(
-        config=config.upstream,
-        data_path=config.data_path,
-        on_progress=lambda text: on_progress("base model", text),
+        default, url = _http_upstream(config.upstream, None), config.upstream.url
+    else:
+        embedded = await start_embedded_upstream(
+            config=config.upstream,
+            data_path=config.data_path,
+            on_progress=lambda text: on_progress("base model", text),
+        )
+        default, url = embedded, embedded.url
+    return (ByModelUpstream(default, others) if others else default), url
+
+
+def _http_upstream(config: UpstreamConfig, name: str | None) -> Upstream:
+    return BreakingUpstream(
+        HttpUpstream(config, api_key=os.environ.get(upstream_api_key_variable(name)) or None),
+        name=name or "upstream",
+        failures=config.breaker_failures,
+        pause_s=config.breaker_pause_s,
     )
-    return embedded, embedded.url
 
 
 async def _close_when_started(starting: asyncio.Future[tuple[Upstream, str]]) -> None:

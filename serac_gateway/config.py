@@ -161,6 +161,21 @@ class UpstreamConfig(_Section, frozen=True, kw_only=True):
     chunk_timeout_s: PositiveFloat = 300.0
     """The longest gap between two chunks of a response. The total is unlimited."""
     max_connections: PositiveInt = 1_000
+    proxy: Annotated[str, msgspec.Meta(pattern="^https?://.")] | None = None
+    """An HTTP proxy on the way there."""
+    ca_file: str | None = None
+    """PEM file of the authorities that may have signed its certificate; None: the system's."""
+    breaker_failures: PositiveInt = 10
+    """After so many failures in a row (no connection, no answer in time) it is left alone for a while."""
+    breaker_pause_s: PositiveFloat = 5.0
+    """So long, in which requests are refused at once; then one request tries it."""
+
+
+class NamedUpstreamConfig(UpstreamConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another server, for some models."""
+
+    models: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    """Names as requests have them; `*` stands for any characters."""
 
 
 class ModelsConfig(_Section, frozen=True, kw_only=True):
@@ -288,6 +303,9 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
     access: AccessConfig = AccessConfig()
     store: StoreConfig = StoreConfig()
     upstream: UpstreamConfig = UpstreamConfig()
+    """Where requests go whose model no other upstream names."""
+    upstreams: dict[str, NamedUpstreamConfig] = {}
+    """By names of your own: the first whose models name a request's gets it."""
     models: ModelsConfig = ModelsConfig()
     routing: RoutingConfig = RoutingConfig()
     traffic: TrafficConfig = TrafficConfig()
@@ -313,6 +331,13 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
             return ipaddress.ip_address(host).is_loopback
         except ValueError:
             return host.lower() == "localhost"
+
+
+def upstream_api_key_variable(name: str | None) -> str:
+    """The environment variable that holds the key of the upstream of that name; None: of `upstream`."""
+    if name is None:
+        return UPSTREAM_API_KEY_VARIABLE
+    return f"{UPSTREAM_API_KEY_VARIABLE}_{re.sub('[^A-Z0-9]', '_', name.upper())}"
 
 
 def load_config(
@@ -358,7 +383,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
     for name, text in environment.items():
         if not name.startswith(ENVIRONMENT_PREFIX) or not text:
             continue
-        if name in _SECRET_VARIABLES | _OTHER_VARIABLES:
+        if name in _SECRET_VARIABLES | _OTHER_VARIABLES or name.startswith(f"{UPSTREAM_API_KEY_VARIABLE}_"):
             continue
         *sections, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
         branch: dict[str, object] = {key: _scalar(text)}

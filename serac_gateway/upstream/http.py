@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -40,15 +41,16 @@ class HttpUpstream(Upstream):
         """`config.url` must be set.
 
         Raises:
-            ConfigError: The URL is not http:// or https:// with a host.
+            ConfigError: The URL is not http:// or https:// with a host, or `ca_file` cannot be read.
         """
         self._base_url = _checked_url(config.url)
         self._authorization = None if api_key is None else f"Bearer {api_key}".encode()
         self._chunk_timeout_s = config.chunk_timeout_s
+        self._proxy = config.proxy
         reuse = aiohttp.TraceConfig()
         reuse.on_connection_reuseconn.append(_note_reuse)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=config.max_connections),
+            connector=aiohttp.TCPConnector(limit=config.max_connections, ssl=_trust(config.ca_file)),
             timeout=aiohttp.ClientTimeout(
                 total=None,
                 connect=config.connect_timeout_s,
@@ -97,6 +99,7 @@ class HttpUpstream(Upstream):
                     headers=headers,
                     data=_payload(request.body),
                     allow_redirects=False,
+                    proxy=self._proxy,
                     trace_request_ctx=connection,
                 )
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
@@ -215,6 +218,19 @@ def _text(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
+
+
+def _trust(ca_file: str | None) -> ssl.SSLContext | bool:
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as exc:  # ssl.SSLError is one
+        raise ConfigError(
+            f"upstream.ca_file {ca_file!r} cannot be used: {exc.strerror or exc}; give a PEM file of"
+            " certificates",
+            field="upstream.ca_file",
+        ) from exc
 
 
 def _checked_url(url: str | None) -> str:

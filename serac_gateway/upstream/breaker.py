@@ -1,0 +1,104 @@
+"""A circuit breaker: an upstream that fails again and again is left alone for a while.
+
+Without it every request to a server that does not answer waits for its timeout, and holds a connection. After
+Nygard, "Release It!".
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from typing_extensions import override
+
+from serac_gateway.errors import UpstreamError
+from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
+
+log = logging.getLogger(__name__)
+
+_ITS_OWN_FAULT = "not sendable"
+"""The kind of an error that says nothing of the server."""
+
+
+class BreakingUpstream(Upstream):
+    """An upstream, left alone for `pause_s` after `failures` failures in a row; one request tries it then.
+
+    A failure is a request for which no response came: whatever status a response has, the server lives.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        *,
+        name: str,
+        failures: int,
+        pause_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take over `upstream`, which `name` is for in logs and errors."""
+        self._upstream = upstream
+        self._name = name
+        self._limit = failures
+        self._pause_s = pause_s
+        self._clock = clock
+        self._failures = 0
+        self._closed_until: float | None = None
+        """None: requests pass."""
+        self._is_tried = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests are refused now."""
+        return self._closed_until is not None
+
+    @override
+    @asynccontextmanager
+    async def send(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
+        """See `Upstream.send`."""
+        tries = self._tries()
+        async with AsyncExitStack() as stack:
+            try:
+                response = await stack.enter_async_context(self._upstream.send(request))
+            except UpstreamError as error:
+                if (error.details or {}).get("kind") != _ITS_OWN_FAULT:
+                    self._failed()
+                raise
+            finally:
+                if tries:
+                    self._is_tried = False
+            self._answered()
+            yield response
+
+    @override
+    async def close(self) -> None:
+        await self._upstream.close()
+
+    def _tries(self) -> bool:
+        """Whether the request that begins now is the one that tries a server that was left alone."""
+        if self._closed_until is None:
+            return False
+        wait_s = self._closed_until - self._clock()
+        if wait_s > 0 or self._is_tried:
+            raise UpstreamError(
+                f"the upstream {self._name!r} gave no answer {self._failures} times in a row and is left"
+                f" alone for {self._pause_s:g} s; try again then",
+                details={"kind": "circuit open"},
+            )
+        self._is_tried = True
+        return True
+
+    def _failed(self) -> None:
+        self._failures += 1
+        if self._failures < self._limit:
+            return
+        if self._closed_until is None:
+            log.error("upstream %s gave no answer %d times in a row: left alone", self._name, self._failures)
+        self._closed_until = self._clock() + self._pause_s
+
+    def _answered(self) -> None:
+        if self._closed_until is not None:
+            log.warning("upstream %s answers again", self._name)
+        self._failures = 0
+        self._closed_until = None

@@ -1,0 +1,130 @@
+"""Several upstreams behind one gateway, over real sockets: by model, with a key each, through a proxy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from serac_gateway.app import open_upstream
+from serac_gateway.config import GatewayConfig, NamedUpstreamConfig, UpstreamConfig, load_config
+from serac_gateway.errors import ConfigError, UpstreamError
+from serac_gateway.testing import ScriptedUpstream
+from serac_gateway.upstream.base import Upstream, UpstreamRequest
+
+JSON = ((b"content-type", b"application/json"), (b"authorization", b"Bearer client"))
+
+
+@asynccontextmanager
+async def opened(config: GatewayConfig) -> AsyncIterator[Upstream]:
+    upstream, _ = await open_upstream(config)
+    try:
+        yield upstream
+    finally:
+        await upstream.close()
+
+
+def between(default: ScriptedUpstream, other: ScriptedUpstream, **options: object) -> GatewayConfig:
+    return GatewayConfig(
+        upstream=UpstreamConfig(url=default.url),
+        upstreams={"big-one": NamedUpstreamConfig(url=other.url, models=("gpt-*", "o3"), **options)},
+    )
+
+
+async def ask(
+    upstream: Upstream, body: bytes | AsyncIterator[bytes], target: bytes = b"/chat/completions"
+) -> bytes:
+    request = UpstreamRequest(method="POST", target=target, headers=JSON, body=body)
+    async with upstream.send(request) as response:
+        return b"".join([chunk async for chunk in response.body])
+
+
+async def in_parts(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), 7):
+        yield body[start : start + 7]
+
+
+@pytest.mark.parametrize(
+    ("body", "goes_to_other"),
+    [
+        (b'{"messages": [], "model": "gpt-4.1"}', True),
+        (b'{"model":"o3","x":1e-7,"x":2}', True),
+        (b'{"model":"o3-mini"}', False),
+        (b'{"model":"my-gpt-4"}', False),
+        (b'{"model":7}', False),
+        (b'{"messages": [{"model": "gpt-4"}]}', False),
+        (b"not json", False),
+        (b"", False),
+    ],
+)
+@pytest.mark.parametrize("arriving", [False, True])
+async def test_a_request_goes_to_the_upstream_of_its_model_byte_for_byte(
+    body: bytes, goes_to_other: bool, arriving: bool
+) -> None:
+    async with (
+        ScriptedUpstream() as default,
+        ScriptedUpstream() as other,
+        opened(between(default, other)) as upstream,
+    ):
+        assert await ask(upstream, in_parts(body) if arriving else body) == body
+        assert (len(default.requests), len(other.requests)) == ((0, 1) if goes_to_other else (1, 0))
+
+
+async def test_each_upstream_has_its_own_key_or_passes_the_clients_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SERAC_UPSTREAM_API_KEY_BIG_ONE", "sk-big")
+    async with (
+        ScriptedUpstream() as default,
+        ScriptedUpstream() as other,
+        opened(between(default, other)) as upstream,
+    ):
+        await ask(upstream, b'{"model":"gpt-4"}')
+        await ask(upstream, b'{"model":"m"}')
+        assert other.requests[0].header("authorization") == "Bearer sk-big"
+        assert default.requests[0].header("authorization") == "Bearer client"
+    assert load_config(environment={"SERAC_UPSTREAM_API_KEY_BIG_ONE": "sk-big"}) == GatewayConfig()
+
+
+async def test_one_upstream_that_is_left_alone_does_not_keep_the_other_from_answering() -> None:
+    async with ScriptedUpstream() as default, ScriptedUpstream() as gone:
+        config = between(default, gone, breaker_failures=2)
+    async with ScriptedUpstream() as default:
+        config = GatewayConfig(upstream=UpstreamConfig(url=default.url), upstreams=config.upstreams)
+        async with opened(config) as upstream:
+            for _ in range(2):
+                with pytest.raises(UpstreamError, match="cannot be reached"):
+                    await ask(upstream, b'{"model":"gpt-4"}')
+            with pytest.raises(UpstreamError, match="'big-one' gave no answer 2 times in a row"):
+                await ask(upstream, b'{"model":"gpt-4"}')
+            assert json.loads(await ask(upstream, b'{"model":"m"}')) == {"model": "m"}
+
+
+async def test_requests_go_through_the_proxy_that_is_named() -> None:
+    async with ScriptedUpstream() as proxy:
+        config = UpstreamConfig(url="http://model.example:8000/v1", proxy=proxy.url.removesuffix("/v1"))
+        async with opened(GatewayConfig(upstream=config)) as upstream:
+            assert await ask(upstream, b"{}") == b"{}"
+        assert proxy.requests[0].target == "http://model.example:8000/v1/chat/completions"
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+async def test_authorities_that_cannot_be_read_are_named(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    config = GatewayConfig(upstream=UpstreamConfig(url="https://model.example/v1", ca_file=str(path)))
+    with pytest.raises(ConfigError, match=r"upstream\.ca_file '.*ca\.pem' cannot be used"):
+        await open_upstream(config)
+
+
+async def test_a_named_upstream_needs_a_url() -> None:
+    config = GatewayConfig(
+        upstream=UpstreamConfig(url="http://127.0.0.1:1/v1"),
+        upstreams={"x": NamedUpstreamConfig(models=("m",))},
+    )
+    with pytest.raises(ConfigError, match=r"upstream\.url None is not usable"):
+        await open_upstream(config)
