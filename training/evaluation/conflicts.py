@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 
 import msgspec
@@ -24,8 +26,9 @@ from training.evaluation.metrics import median, percentile
 from training.evaluation.progress import OnProgress, silent
 
 ANSWER = "Quentin Zork"
-"""No published row has it, so every other answer to the question contradicts it."""
+"""Where no other edit of the relation has another answer. No published row has it."""
 
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _MAX_WORDS = 20
 _BATCH = 200
 
@@ -89,20 +92,34 @@ def rows(found: Sequence[Looked]) -> list[tuple[str, ...]]:
 def _kinds(cases: Sequence[Case], count: int, draw: random.Random) -> list[tuple[str, str, list[_Coming]]]:
     """For each kind its name, what should be found, and the edits that come."""
     prompts = {case.edit.prompt for case in cases}
+    answers: defaultdict[str | None, set[str]] = defaultdict(set)
+    for case in cases:
+        answers[case.relation].add(case.edit.target_new)
+
+    def other_answer(case: Case) -> str:
+        """One that another edit of the relation has, so that it is of the right kind."""
+        others = sorted(answers[case.relation] - {case.edit.target_new}) if case.relation else []
+        return draw.choice(others) if others else ANSWER
+
     drawn = draw.sample(list(cases), min(count, len(cases)))
     rephrased: list[_Coming] = [
-        (_edit(text, ANSWER), case.id)
+        (_edit(text, other_answer(case)), case.id)
         for case in drawn
-        for text in [one.text for one in case.probes if one.kind == "rephrase" and _is_short(one.text)][:1]
+        for text in [_last_sentence(one.text) for one in case.probes if one.kind == "rephrase"][:1]
+        if len(text.split()) <= _MAX_WORDS
     ]
     neighbours: list[_Coming] = [
-        (_edit(text, ANSWER), None)
+        (_edit(text, other_answer(case)), None)
         for case in drawn
         for text in [one.text for one in case.probes if not one.in_scope and not one.contested][:1]
         if text not in prompts
     ]
     return [
-        ("same prompt, other answer", "all", [(_edit(case.edit.prompt, ANSWER), case.id) for case in drawn]),
+        (
+            "same prompt, other answer",
+            "all",
+            [(_edit(case.edit.prompt, other_answer(case)), case.id) for case in drawn],
+        ),
         ("prompt in other words, other answer", "all", rephrased),
         (
             "same prompt, same answer",
@@ -148,8 +165,9 @@ def _spread(times_ms: Sequence[float]) -> Spread:
     return Spread(queries=len(times_ms), median_ms=median(times_ms), p95_ms=percentile(times_ms, 95))
 
 
-def _is_short(text: str) -> bool:
-    return len(text.split()) <= _MAX_WORDS
+def _last_sentence(text: str) -> str:
+    """What asks: CounterFact puts a sentence of noise before its clozes, which no editor writes."""
+    return _SENTENCE_END.split(text.strip())[-1]
 
 
 def _edit(prompt: str, target_new: str) -> Edit:
