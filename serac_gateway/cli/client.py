@@ -117,7 +117,7 @@ def _tell_where_applied(told: str | None) -> None:
     """Warn if a change that was to be in force in all live gateways is not known to be."""
     applied, _, live = (told or "").partition("/")
     if applied != live:
-        of_all = f"in {applied} of {live} gateways" if live else "in nobody knows how many: the store failed"
+        of_all = f"in {applied} of {live} gateways" if live else "nobody knows where: the store failed"
         stderr().print(f"[yellow]stored, in force {of_all}[/]; see `serac replicas`", soft_wrap=True)
 
 
