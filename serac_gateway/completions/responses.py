@@ -35,7 +35,8 @@ class ResponsesWriter(AnswerWriter):
     def __init__(self, head: AnswerHead, request: CompletionRequest) -> None:
         self._head = head
         self._request = request
-        self._text = ""
+        self.said = ""
+        """The answer, as far as it was written."""
         self._ending = ("in_progress", "stop")
 
     @property
@@ -46,6 +47,7 @@ class ResponsesWriter(AnswerWriter):
     def whole(self, choices: Sequence[Choice], usage: Usage) -> dict[str, object]:
         """See `AnswerWriter.whole`."""
         (choice,) = choices
+        self.said = choice.text
         status = _status(choice.finish_reason)
         return self._response(status, [self._message(status, choice.text)], usage)
 
@@ -60,7 +62,7 @@ class ResponsesWriter(AnswerWriter):
 
     def text(self, choice: int, text: str) -> bytes:
         """output_text.delta."""
-        self._text += text
+        self.said += text
         return self._event("response.output_text.delta", **self._place(), delta=text, logprobs=[])
 
     def closed(self, choice: int, finish_reason: str, stop_text: str | None) -> bytes:
@@ -68,15 +70,15 @@ class ResponsesWriter(AnswerWriter):
         status = _status(finish_reason)
         self._ending = (status, finish_reason)
         return (
-            self._event("response.output_text.done", **self._place(), text=self._text, logprobs=[])
-            + self._event("response.content_part.done", **self._place(), part=_output_text(self._text))
-            + self._event("response.output_item.done", output_index=0, item=self._message(status, self._text))
+            self._event("response.output_text.done", **self._place(), text=self.said, logprobs=[])
+            + self._event("response.content_part.done", **self._place(), part=_output_text(self.said))
+            + self._event("response.output_item.done", output_index=0, item=self._message(status, self.said))
         )
 
     def ended(self, usage: Usage) -> bytes:
         """response.completed, or response.incomplete when the tokens were spent."""
         status, _ = self._ending
-        response = self._response(status, [self._message(status, self._text)], usage)
+        response = self._response(status, [self._message(status, self.said)], usage)
         return self._event(f"response.{status}", response=response)
 
     def _event(self, kind: str, **members: object) -> bytes:

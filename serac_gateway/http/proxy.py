@@ -21,6 +21,7 @@ from serac_gateway import __version__
 from serac_gateway.access import Principal
 from serac_gateway.completions.base import AnswerHead, Endpoint
 from serac_gateway.completions.endpoints import answer_writer
+from serac_gateway.completions.responses import ResponsesWriter
 from serac_gateway.config import FailurePolicy, GatewayConfig
 from serac_gateway.errors import (
     GatewayError,
@@ -30,6 +31,7 @@ from serac_gateway.errors import (
 )
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.authentication import Authenticator, without_keys
+from serac_gateway.http.continuing import AnsweredResponses
 from serac_gateway.http.error_shapes import error_event
 from serac_gateway.http.exchange import ClientLeftError, Exchange
 from serac_gateway.http.finished import FinishedRequest, SoFar, finished
@@ -91,6 +93,7 @@ class DataPlane:
         self._authenticator = authenticator
         self._instruments = instruments
         self._hop_mark = HopMark()
+        self._answered = AnsweredResponses()
         self._observers = (instruments.add, *observers)
         self.decisions_open = 0
         """Decisions that are being made or wait for a thread."""
@@ -121,7 +124,7 @@ class DataPlane:
             endpoint = _ENDPOINTS.get(target.partition(b"?")[0]) if exchange.method == "POST" else None
             body, so_far.verdict = await self._read_and_decide(exchange, namespace, endpoint, principal)
             if so_far.verdict.task is not None:
-                so_far.verdict = await self._answer(exchange, so_far.verdict, so_far.verdict.task)
+                so_far.verdict = await self._answer(exchange, so_far.verdict, so_far.verdict.task, body)
             if exchange.status is None:
                 told = so_far.verdict.body
                 headers = [*_passed_headers(exchange.headers), hops]
@@ -165,6 +168,8 @@ class DataPlane:
         recording = self._traffic is not None and self._traffic.is_on(namespace)
         if not (self._router.has_edits(namespace) or recording):
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
+            if isinstance(body, bytes):
+                body = self._continued(namespace, endpoint, body)
             return body, Verdict(route=Route.BASE, reason="no edits")
         if (exchange.header(b"content-encoding") or b"identity").lower() != b"identity":
             body = await exchange.read_body(_WHOLE_BODY_BYTES)  # never unpacked: it could become any size
@@ -172,6 +177,7 @@ class DataPlane:
         body = await exchange.read_body(self._max_classified_bytes)
         if not isinstance(body, bytes):
             return body, Verdict(route=Route.BYPASS, reason="body too long")
+        body = self._continued(namespace, endpoint, body)
         begun = time.perf_counter()
         sender = sender_of(exchange, principal)
         loop = asyncio.get_running_loop()
@@ -188,13 +194,20 @@ class DataPlane:
             self._traffic.note(namespace, verdict.query)
         return body, msgspec.structs.replace(verdict, decide_ms=(time.perf_counter() - begun) * 1_000)
 
-    async def _answer(self, exchange: Exchange, verdict: Verdict, task: AnswerTask) -> Verdict:
+    def _continued(self, namespace: str, endpoint: Endpoint, body: bytes) -> bytes:
+        return self._answered.continued(namespace, body) if endpoint is Endpoint.RESPONSES else body
+
+    async def _answer(
+        self, exchange: Exchange, verdict: Verdict, task: AnswerTask, body: bytes | AsyncIterator[bytes]
+    ) -> Verdict:
         """Answer here. If that fails before the first byte the new verdict says so, and nothing was sent."""
         request = task.request
         head = AnswerHead(
             token=secrets.token_hex(12), created=int(time.time()), system_fingerprint=SYSTEM_FINGERPRINT
         )
         writer = answer_writer(head, request)
+        if isinstance(writer, ResponsesWriter) and isinstance(body, bytes):
+            self._answered.note(task.edit.namespace, body, writer)
         try:
             async with aclosing(self._answers.parts(task.edit, task.query, request)) as parts:
                 if request.stream:
