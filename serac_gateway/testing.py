@@ -334,8 +334,10 @@ class ScriptedUpstream:
         self.open_connections += 1
         self.connections_made += 1
         try:
+            idle_timeout_s = None  # a connection is idle once a request has been answered on it
             while not writer.is_closing():
-                request = await asyncio.wait_for(_read_request(reader), self._idle_timeout_s)
+                request = await asyncio.wait_for(_read_request(reader), idle_timeout_s)
+                idle_timeout_s = self._idle_timeout_s
                 self.requests.append(request)
                 await self.script(request, ScriptedConnection(reader, writer))
         except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
