@@ -256,6 +256,7 @@ async def open_gateway(
                 encoder=models.encoder,
                 live_edits=live_edits,
                 pool=decision_pool,
+                threads=config.models.decision_threads,
                 conflicts=conflicts,
             ),
             store=store,

@@ -62,14 +62,20 @@ class Editor:
         encoder: Encoder,
         live_edits: LiveEdits,
         pool: Executor,
+        threads: int = 1,
         conflicts: ConflictFinder | None = None,
     ) -> None:
-        """Encodes, and looks for conflicts, on `pool`. Without `conflicts` none are looked for."""
+        """Encodes, and looks for conflicts, on `pool`, a commit on up to so many of its threads at a time.
+
+        Without `conflicts` none are looked for.
+        """
         self._conflicts = conflicts
         self._settling: dict[str, asyncio.Lock] = {}
         self._store = store
         self._pool = pool
-        self._committer = Committer(store=store, encoder=encoder, live_edits=live_edits, pool=pool)
+        self._committer = Committer(
+            store=store, encoder=encoder, live_edits=live_edits, pool=pool, threads=threads
+        )
 
     async def add(
         self,

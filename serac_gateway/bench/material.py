@@ -65,21 +65,29 @@ _ASKED = (
 
 
 def edits(count: int) -> list[dict[str, str]]:
-    """So many edits on places that do not exist, no question twice."""
-    rng = random.Random(7)
+    """So many edits on places that do not exist, no question twice; fewer are the first of more."""
     places = ["".join(parts) for parts in itertools.product(_BEGINNINGS, _MIDDLES, _ENDS)]
+    made = _shuffled(places, random.Random(7))
+    if count > len(made):
+        longer = itertools.product(_BEGINNINGS, _MIDDLES, _MIDDLES, _ENDS)
+        further = {"".join(parts) for parts in longer} - set(places)
+        made += _shuffled(sorted(further), random.Random(8))
+    if count > len(made):
+        raise ValueError(f"{count} edits are more than the {len(made)} there are")
+    return [{"id": f"bench-{number}", **edit} for number, edit in enumerate(made[:count])]
+
+
+def _shuffled(places: list[str], rng: random.Random) -> list[dict[str, str]]:
+    """An edit for every attribute of every place."""
     asked = [(place, attribute) for place in places for attribute in _ATTRIBUTES]
-    if count > len(asked):
-        raise ValueError(f"{count} edits are more than the {len(asked)} there are")
     rng.shuffle(asked)
     return [
         {
-            "id": f"bench-{number}",
             "prompt": question.format(place),
             "target_new": answer.format(rng.randrange(10, 100) if ":" in answer else rng.choice(places)),
             "subject": place,
         }
-        for number, (place, (question, answer)) in enumerate(asked[:count])
+        for place, (question, answer) in asked
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -55,6 +56,19 @@ class Watched:
                 cpu_s += times.user + times.system
                 resident += process.memory_info().rss
         return Usage(cpu_s=cpu_s, resident_bytes=resident)
+
+    def peak_resident_bytes(self) -> int:
+        """The most that the process itself ever held in memory.
+
+        Raises:
+            BenchError: This system does not tell.
+        """
+        try:
+            told = Path(f"/proc/{self._process.pid}/status").read_text("ascii", "replace")
+        except OSError as exc:
+            raise BenchError(f"the peak of a process's memory cannot be read here: {exc.strerror}") from exc
+        (peak_kib,) = re.findall(r"^VmHWM:\s+(\d+) kB$", told, re.MULTILINE)
+        return int(peak_kib) * 1_024
 
 
 class MockProcess(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
-import msgspec
 import typer
 from rich.table import Table
 
 from serac_gateway.bench import material
-from serac_gateway.bench.answers import AnswerResult, DecisionResult, answers, decisions
-from serac_gateway.bench.loads import Latencies
+from serac_gateway.bench.answers import answers, decisions
 from serac_gateway.bench.processes import GatewayProcess, running_gateway, running_mock
 from serac_gateway.bench.proxy import Peer, Plan, ProxyResult, measured
-from serac_gateway.bench.wire import BenchError
-from serac_gateway.cli.client import GatewayClient
-from serac_gateway.cli.console import EXIT_REFUSED, fail, print_json, stderr, stdout
+from serac_gateway.cli.bench_runs import (
+    NAMESPACE,
+    OutOption,
+    bench_errors,
+    latency_cells,
+    measure,
+    say,
+    store_edits,
+    write_out,
+)
+from serac_gateway.cli.console import print_json, stdout
 from serac_gateway.cli.options import JsonOption
 from serac_gateway.config import load_config
 
@@ -29,13 +34,7 @@ bench_app = typer.Typer(
     help="Measure the gateway here, in processes of its own. Compare within a run, not between runs.",
 )
 
-_IMPORT_BATCH = 1_000
-_NAMESPACE = "bench"
-
-_ResultT = TypeVar("_ResultT")
-
 EditsOption = Annotated[int, typer.Option(min=1, max=10_000, help="Edits in the store.")]
-OutOption = Annotated[Path | None, typer.Option(help="Write the result as JSON into this file, too.")]
 
 
 @bench_app.command()
@@ -64,17 +63,17 @@ def proxy(
         mock_port=mock_port,
     )
     rival = None if peer is None else Peer(url=peer, pid=peer_pid, api_key=peer_key)
-    with _errors():
-        result = _run(
+    with bench_errors():
+        result = measure(
             measured(
                 plan,
                 peer=rival,
                 models_from=load_config().data_path,
-                store_edits=_store_edits,
-                on_progress=_say,
+                store_edits=store_edits,
+                on_progress=say,
             )
         )
-    _give(result, out)
+    write_out(result, out)
     if as_json:
         print_json(result)
         return
@@ -90,10 +89,10 @@ def decision(
     as_json: JsonOption = False,
 ) -> None:
     """What a decision takes, over HTTP: near nothing, and near an edit."""
-    with _errors(), _gateway_with(edits) as gateway:
-        _say("deciding")
-        result = _run(decisions(gateway.target(_NAMESPACE), edits=edits, count=requests))
-    _give(result, out)
+    with bench_errors(), _gateway_with(edits) as gateway:
+        say("deciding")
+        result = measure(decisions(gateway.target(NAMESPACE), edits=edits, count=requests))
+    write_out(result, out)
     if as_json:
         print_json(result)
         return
@@ -103,7 +102,7 @@ def decision(
         ("an everyday question", result.everyday),
         ("a question near an edit", result.near),
     ):
-        table.add_row(name, *_cells(found))
+        table.add_row(name, *latency_cells(found))
     stdout().print(table)
 
 
@@ -116,25 +115,25 @@ def answer(
     as_json: JsonOption = False,
 ) -> None:
     """What an answer of the counterfactual model takes, over HTTP, decision included."""
-    with _errors(), _gateway_with(edits) as gateway:
-        _say("asking")
+    with bench_errors(), _gateway_with(edits) as gateway:
+        say("asking")
         stored = material.edits(edits)
-        result = _run(answers(gateway.target(_NAMESPACE), stored, count=requests, seconds=seconds))
-    _give(result, out)
+        result = measure(answers(gateway.target(NAMESPACE), stored, count=requests, seconds=seconds))
+    write_out(result, out)
     if as_json:
         print_json(result)
         return
     table = Table("answers", "median ms", "p95", "p99", title=f"Answers among {edits:,} edits")
-    table.add_row("first byte, streamed", *_cells(result.first_byte))
-    table.add_row("whole", *_cells(result.whole))
-    table.add_row("whole, four clients at once", *_cells(result.side_by_side.latencies))
+    table.add_row("first byte, streamed", *latency_cells(result.first_byte))
+    table.add_row("whole", *latency_cells(result.whole))
+    table.add_row("whole, four clients at once", *latency_cells(result.side_by_side.latencies))
     stdout().print(table)
     stdout().print(f"{result.side_by_side.per_second:.1f} answers a second to four clients")
 
 
 @contextmanager
 def _gateway_with(edits: int) -> Iterator[GatewayProcess]:
-    _say("starting a mock and a gateway in front of it")
+    say("starting a mock and a gateway in front of it")
     with (
         tempfile.TemporaryDirectory(prefix="serac-bench-") as folder,
         running_mock() as mock,
@@ -142,59 +141,9 @@ def _gateway_with(edits: int) -> Iterator[GatewayProcess]:
             Path(folder) / "data", upstream_url=mock.target.url, models_from=load_config().data_path
         ) as gateway,
     ):
-        _say(f"storing {edits:,} edits")
-        _store_edits(gateway.url, _NAMESPACE, material.edits(edits))
+        say(f"storing {edits:,} edits")
+        store_edits(gateway.url, NAMESPACE, material.edits(edits))
         yield gateway
-
-
-def _store_edits(url: str, namespace: str, edits: Sequence[dict[str, str]]) -> None:
-    async def store() -> None:
-        async with GatewayClient(url, namespace=namespace) as client:
-            for start in range(0, len(edits), _IMPORT_BATCH):
-                lines = b"".join(
-                    msgspec.json.encode(edit) + b"\n" for edit in edits[start : start + _IMPORT_BATCH]
-                )
-                headers = {"content-type": "application/x-ndjson"}
-                async with client.stream(
-                    "POST", "/serac/v1/edits:import", content=lines, headers=headers
-                ) as reply:
-                    refused = [line for line in (await reply.read()).splitlines() if b'"error"' in line]
-                if refused:
-                    raise BenchError(f"an edit was refused: {refused[0].decode()}")
-
-    asyncio.run(store())
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except* BenchError as errors:
-        first: BaseException = errors
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        fail(str(first), EXIT_REFUSED)
-
-
-def _run(measuring: Coroutine[Any, Any, _ResultT]) -> _ResultT:
-    """On the faster event loop: the load must not be what is measured."""
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(measuring)
-
-
-def _say(what: str) -> None:
-    stderr().print(f"[dim]{what} …[/]")
-
-
-def _give(result: ProxyResult | DecisionResult | AnswerResult, out: Path | None) -> None:
-    if out is not None:
-        out.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
-
-
-def _cells(found: Latencies) -> tuple[str, str, str]:
-    return f"{found.median_ms:.2f}", f"{found.p95_ms:.2f}", f"{found.p99_ms:.2f}"
 
 
 def _proxy_tables(result: ProxyResult) -> Iterator[Table]:
@@ -205,7 +154,7 @@ def _proxy_tables(result: ProxyResult) -> Iterator[Table]:
         table = Table("way", "median ms", "p95", "p99", "added, median", "added, p99", title=title)
         for row in rows:
             added = f"{row.added_median_ms:.2f}", f"{row.added_p99_ms:.2f}"
-            table.add_row(row.name, *_cells(row.latencies), *added)
+            table.add_row(row.name, *latency_cells(row.latencies), *added)
         yield table
     table = Table(
         "way", "requests/s", "p99 ms", "requests per CPU second",
@@ -236,7 +185,7 @@ def _proxy_tables(result: ProxyResult) -> Iterator[Table]:
         ("out of scope, beside", over.beside),
         ("out of scope, alone", over.beside_alone),
     ):
-        cells = ("", "", "") if found.latencies is None else _cells(found.latencies)
+        cells = ("", "", "") if found.latencies is None else latency_cells(found.latencies)
         statuses = ", ".join(f"{count}× {status}" for status, count in sorted(found.by_status.items()))
         table.add_row(
             name,

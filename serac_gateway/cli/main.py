@@ -13,6 +13,7 @@ import typer
 
 from serac_gateway import __version__
 from serac_gateway.cli.bench import bench_app
+from serac_gateway.cli.bench_storing import import_edits, start, write
 from serac_gateway.cli.console import stderr
 from serac_gateway.cli.edit_history import purge, restore, rollback, rollback_edit
 from serac_gateway.cli.edits import edits_app
@@ -49,6 +50,9 @@ app.add_typer(store_app, name="store")
 app.command()(replicas)
 app.add_typer(keys_app, name="keys")
 app.add_typer(bench_app, name="bench")
+bench_app.command("import")(import_edits)
+bench_app.command()(start)
+bench_app.command()(write)
 
 
 @app.callback(invoke_without_command=True)

@@ -130,6 +130,9 @@ def test_material_is_the_same_every_time_and_no_question_stands_twice() -> None:
     edits = material.edits(3_000)
     assert len({edit["prompt"] for edit in edits}) == len({edit["id"] for edit in edits}) == 3_000
     assert material.edits(3_000) == edits
+    many = material.edits(100_000)
+    assert len({edit["prompt"] for edit in many}) == len({edit["id"] for edit in many}) == 100_000
+    assert many[:3_000] == edits
     assert material.everyday_questions() == material.everyday_questions()
     with pytest.raises(ValueError, match="more than"):
         material.edits(1_000_000)

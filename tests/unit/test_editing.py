@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from serac_gateway.committing import NextVersion
 from serac_gateway.editing import Editor
-from serac_gateway.edits import Deed, EditDraft, EditPatch, EditState
+from serac_gateway.edits import Deed, EditDraft, EditPatch, EditState, first_version, forms
 from serac_gateway.errors import (
     EditConflictError,
     EditPurgedError,
@@ -21,8 +23,9 @@ from serac_gateway.errors import (
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.stores.memory import InMemoryEditStore
-from serac_gateway.stores.records import Commit, Receipt
+from serac_gateway.stores.records import Action, Commit, Receipt
 from serac_gateway.testing import WordEncoder
+from serac_gateway.vectors import Vectors
 
 DRAFT = EditDraft(prompt="Who runs Acme?", target_new="Ada Example")
 
@@ -162,3 +165,30 @@ async def test_a_purged_edit_leaves_a_tombstone_that_nothing_can_change(setup: S
         with pytest.raises(EditPurgedError):
             await attempt
     assert len(await setup.store.versions("default", edit.id)) == 2
+
+
+async def test_many_edits_are_encoded_in_slices_on_the_threads_there_are() -> None:
+    class Watching(WordEncoder):
+        """Notes how many texts come at a time, and waits until two threads are here."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.slices: list[int] = []
+            self.together = threading.Barrier(2, timeout=10)
+
+        def encode(self, texts: Sequence[str]) -> Vectors:
+            self.slices.append(len(texts))
+            self.together.wait()
+            return super().encode(texts)
+
+    encoder, store = Watching(), InMemoryEditStore()
+    live = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
+    with ThreadPoolExecutor(2) as pool:
+        editor = Editor(store=store, encoder=encoder, live_edits=live, pool=pool, threads=2)
+        drafts = [EditDraft(prompt=f"Who runs {n}?", target_new=f"Ada {n}") for n in range(8)]
+        edits = [first_version(draft, namespace="default") for draft in drafts]
+        await editor.commit("default", [NextVersion(action=Action.ADD, edit=edit) for edit in edits])
+    assert encoder.slices == [8, 8]
+    for edit in edits:
+        stored = await store.stored("default", edit.id)
+        assert (stored.vectors.vectors_FD == WordEncoder().encode(forms(edit))).all()

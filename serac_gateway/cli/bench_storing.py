@@ -1,0 +1,101 @@
+"""`serac bench import`, `serac bench start` and `serac bench write`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from serac_gateway.bench.processes import running_gateway, running_mock
+from serac_gateway.cli.bench_runs import (
+    OutOption,
+    bench_errors,
+    latency_cells,
+    measure,
+    say,
+    store_edits,
+    write_out,
+)
+from serac_gateway.cli.console import print_json, stdout
+from serac_gateway.cli.options import JsonOption
+from serac_gateway.config import load_config
+from serac_gateway.encoders.base import Encoder
+
+ManyEditsOption = Annotated[int, typer.Option(min=1, max=130_000, help="Edits in the store.")]
+
+
+def import_edits(edits: ManyEditsOption = 10_000, out: OutOption = None, as_json: JsonOption = False) -> None:
+    """What an import takes, and beside it the encoder alone; and the gateway's memory."""
+    from serac_gateway.bench.storing import imported
+
+    config = load_config()
+    with bench_errors(), tempfile.TemporaryDirectory(prefix="serac-bench-") as folder, running_mock() as mock:
+        say("starting a gateway")
+        encoder = _encoder()
+        with running_gateway(
+            Path(folder) / "data", upstream_url=mock.target.url, models_from=config.data_path
+        ) as gateway:
+            say(f"importing {edits:,} edits, in turns with the encoder alone")
+            result = imported(
+                gateway, encoder, edits, threads=config.models.decision_threads, store_edits=store_edits
+            )
+    write_out(result, out)
+    if as_json:
+        print_json(result)
+        return
+    table = Table("import", "measured", title=f"Import of {edits:,} edits")
+    table.add_row("rate", f"{result.edits_per_second:,.0f} edits/s, {result.seconds:,.1f} s in all")
+    table.add_row("encoder alone", f"{result.encoder_edits_per_second:,.0f} edits/s")
+    table.add_row("share", f"{result.share_of_encoder:.0%}")
+    table.add_row("memory before", f"{result.resident_before_mib:,.0f} MiB")
+    table.add_row("memory at its peak", f"{result.peak_resident_mib:,.0f} MiB")
+    stdout().print(table)
+
+
+def start(edits: ManyEditsOption = 10_000, out: OutOption = None, as_json: JsonOption = False) -> None:
+    """What a start takes, until /health/ready, with edits stored and without."""
+    from serac_gateway.bench.storing import started
+
+    with bench_errors(), tempfile.TemporaryDirectory(prefix="serac-bench-") as folder:
+        say(f"storing {edits:,} edits, and starting")
+        result = started(Path(folder), _encoder(), edits, models_from=load_config().data_path)
+    write_out(result, out)
+    if as_json:
+        print_json(result)
+        return
+    table = Table("start", "until ready", title="Start of a gateway")
+    table.add_row("without edits", f"{result.seconds_without_edits:.1f} s")
+    told = "edits were encoded anew" if result.encoded_anew else "nothing was encoded"
+    table.add_row(f"with {edits:,} edits", f"{result.seconds:.1f} s, {told}")
+    stdout().print(table)
+
+
+def write(
+    edits: ManyEditsOption = 10_000,
+    writes: Annotated[int, typer.Option(min=1, max=1_000, help="One after the other.")] = 200,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a single write takes until it has its effect in the same process, with fsync always."""
+    from serac_gateway.bench.storing import written
+
+    with bench_errors(), tempfile.TemporaryDirectory(prefix="serac-bench-") as folder:
+        say(f"storing {edits:,} edits, and adding {writes:,} more")
+        result = measure(written(Path(folder), _encoder(), edits, writes=writes))
+    write_out(result, out)
+    if as_json:
+        print_json(result)
+        return
+    table = Table("a write", "median ms", "p95", "p99", title=f"Writes beside {edits:,} edits")
+    table.add_row("beyond encoding", *latency_cells(result.beyond_encoding))
+    table.add_row("encoding", *latency_cells(result.encoding))
+    stdout().print(table)
+
+
+def _encoder() -> Encoder:
+    from serac_gateway.app import open_decision_models
+
+    return open_decision_models(load_config())[0]
