@@ -1,15 +1,12 @@
-"""The gateway's configuration: one frozen tree from a TOML file, environment overrides on top.
+"""The gateway's configuration as one frozen tree; config_loading.py reads it.
 
-Secrets come from the environment only. Unknown keys are refused by name.
+Secrets are not in it: they come from the environment only.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
-import tomllib
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -17,23 +14,11 @@ from typing import Annotated
 import msgspec
 import platformdirs
 
-from serac_gateway.errors import ConfigError
-
-ENVIRONMENT_PREFIX = "SERAC_"
 UPSTREAM_API_KEY_VARIABLE = "SERAC_UPSTREAM_API_KEY"
 COUNTERFACTUAL_API_KEY_VARIABLE = "SERAC_COUNTERFACTUAL_API_KEY"
 KEY_PEPPER_VARIABLE = "SERAC_KEY_PEPPER"
 API_KEY_VARIABLE = "SERAC_API_KEY"
 """The CLI's own key, for the gateway that it calls."""
-
-_SECRET_VARIABLES = frozenset(
-    {UPSTREAM_API_KEY_VARIABLE, COUNTERFACTUAL_API_KEY_VARIABLE, KEY_PEPPER_VARIABLE, API_KEY_VARIABLE}
-)
-_OTHER_VARIABLES = frozenset({"SERAC_DATA", "SERAC_URL", "SERAC_NAMESPACE"})
-"""Read elsewhere: the public data's folder, the CLI's server and namespace."""
-
-_USERINFO = re.compile(r"[^/@]*@")
-"""A password in a URL, which no message may show."""
 
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
@@ -338,94 +323,3 @@ def upstream_api_key_variable(name: str | None) -> str:
     if name is None:
         return UPSTREAM_API_KEY_VARIABLE
     return f"{UPSTREAM_API_KEY_VARIABLE}_{re.sub('[^A-Z0-9]', '_', name.upper())}"
-
-
-def load_config(
-    path: Path | None = None,
-    *,
-    environment: Mapping[str, str] | None = None,
-    overrides: Mapping[str, object] | None = None,
-) -> GatewayConfig:
-    """The configuration from defaults, then the file, then `SERAC_SECTION__KEY` variables, then `overrides`.
-
-    `SERAC_DATA_DIR` sets the top-level key; an empty variable counts as not set. Overrides are nested as the
-    tree is; None values are left out.
-
-    Raises:
-        ConfigError: A file that cannot be read, an unknown key or a value that is not allowed, named.
-    """
-    tree: dict[str, object] = {}
-    config = GatewayConfig()
-    for source, layer in (
-        (f"config file {str(path)!r}", {} if path is None else _read(path)),
-        ("environment", _from_environment(os.environ if environment is None else environment)),
-        ("command line", overrides or {}),
-    ):
-        tree = _merged(tree, layer)
-        try:
-            config = msgspec.convert(tree, GatewayConfig)
-        except msgspec.ValidationError as exc:
-            raise ConfigError(f"{source}: {_told(exc, tree)}") from exc
-    return config
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as exc:
-        raise ConfigError(f"cannot read the config file {str(path)!r}: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"config file {str(path)!r} is not valid TOML: {exc}") from exc
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
-    tree: dict[str, object] = {}
-    for name, text in environment.items():
-        if not name.startswith(ENVIRONMENT_PREFIX) or not text:
-            continue
-        if name in _SECRET_VARIABLES | _OTHER_VARIABLES or name.startswith(f"{UPSTREAM_API_KEY_VARIABLE}_"):
-            continue
-        *sections, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
-        branch: dict[str, object] = {key: _scalar(text)}
-        for section in reversed(sections):
-            branch = {section: branch}
-        tree = _merged(tree, branch)
-    return tree
-
-
-def _scalar(text: str) -> object:
-    """A number or a boolean as TOML writes it; anything else is text as it stands."""
-    try:
-        tree = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return text
-    value = tree["value"]
-    return value if isinstance(value, (bool, int, float)) and len(tree) == 1 else text
-
-
-def _merged(tree: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
-    merged = dict(tree)
-    for key, value in changes.items():
-        if isinstance(value, Mapping):
-            branch = merged.get(key)
-            merged[key] = _merged(branch if isinstance(branch, Mapping) else {}, value)
-        elif value is not None:
-            merged[key] = value
-    return merged
-
-
-def _told(error: msgspec.ValidationError, tree: Mapping[str, object]) -> str:
-    """The error in terms of the tree: the key in full, its value, what is allowed."""
-    what, _, path = str(error).partition(" - at `$.")
-    where = path.rstrip("`")
-    default: object = GatewayConfig()
-    value: object = tree
-    for name in where.split(".") if where else ():
-        default = getattr(default, name)
-        value = value[name] if isinstance(value, Mapping) else value
-    if (unknown := re.search("unknown field `([^`]*)`", what)) and isinstance(default, msgspec.Struct):
-        key, section = (f"{where}.{unknown[1]}", f"in [{where}] ") if where else (unknown[1], "")
-        return f"unknown key {key!r}; allowed {section}are {', '.join(default.__struct_fields__)}"
-    shown = _USERINFO.sub("***@", value) if isinstance(value, str) else value
-    allowed = f"expected one of {', '.join(type(default))}" if isinstance(default, StrEnum) else what.lower()
-    return f"{where} = {shown!r} is not allowed: {allowed}"

@@ -21,7 +21,7 @@ from serac_gateway.cli.bench_runs import (
 )
 from serac_gateway.cli.console import print_json, stdout
 from serac_gateway.cli.options import JsonOption
-from serac_gateway.config import load_config
+from serac_gateway.config_loading import load_config
 from serac_gateway.encoders.base import Encoder
 
 ManyEditsOption = Annotated[int, typer.Option(min=1, max=130_000, help="Edits in the store.")]

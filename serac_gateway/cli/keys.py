@@ -142,7 +142,7 @@ def _offline_config(
     """The gateway's configuration if the store itself is meant, else None."""
     if not offline and config_file is None and data_dir is None and redis is None:
         return None
-    from serac_gateway.config import load_config
+    from serac_gateway.config_loading import load_config
 
     overrides = {"data_dir": None if data_dir is None else str(data_dir), "store": {"url": redis}}
     try:

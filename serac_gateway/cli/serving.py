@@ -21,7 +21,7 @@ def serve_gateway(
 
     `on_ready` is told the URL, on the event loop: it must not block.
     """
-    from serac_gateway.config import load_config
+    from serac_gateway.config_loading import load_config
 
     try:
         config = load_config(config_file, overrides=overrides)

@@ -12,7 +12,7 @@ import pytest
 
 from serac_gateway.app import SHIPPED_CLASSIFIER, open_decision_models
 from serac_gateway.classifiers.cross_encoder import CrossEncoderClassifier
-from serac_gateway.config import load_config
+from serac_gateway.config_loading import load_config
 from serac_gateway.errors import ConfigError
 
 

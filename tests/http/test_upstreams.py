@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from serac_gateway.app import open_upstream
-from serac_gateway.config import GatewayConfig, NamedUpstreamConfig, UpstreamConfig, load_config
+from serac_gateway.config import GatewayConfig, NamedUpstreamConfig, UpstreamConfig
+from serac_gateway.config_loading import load_config
 from serac_gateway.errors import ConfigError, UpstreamError
 from serac_gateway.testing import ScriptedUpstream
 from serac_gateway.upstream.base import Upstream, UpstreamRequest

@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from serac_gateway.config import FailurePolicy, GatewayConfig, load_config
+from serac_gateway.config import ConflictPolicy, FailurePolicy, GatewayConfig
+from serac_gateway.config_loading import load_config
 from serac_gateway.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "gateway"
@@ -156,3 +157,28 @@ def test_the_data_folder_is_under_the_users_data_folder_unless_set(monkeypatch: 
     monkeypatch.setenv("XDG_DATA_HOME", "/xdg")
     assert GatewayConfig().data_path == Path("/xdg/serac_gateway")
     assert GatewayConfig(data_dir="/mine").data_path == Path("/mine")
+
+
+@pytest.mark.parametrize(
+    ("tree", "told"),
+    [
+        ({"traffic": {"redact": [5]}}, "traffic.redact[0] = [5] is not allowed: expected `str`, got `int`"),
+        (
+            {"routing": {"namespaces": {"acme": {"conflicts": "first"}}}},
+            "routing.namespaces[...].conflicts = {'acme': {'conflicts': 'first'}} is not allowed",
+        ),
+        ({"routing": {"namespaces": {"acme": {"speed": 1}}}}, "unknown field `speed`"),
+        ({"routing": {"conflicts": "first"}}, "expected one of newest_wins, reject, supersede"),
+    ],
+)
+def test_a_bad_value_inside_a_list_or_a_table_is_named(tree: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config(overrides=tree)
+    assert told in refused.value.message
+
+
+def test_a_namespace_may_have_a_policy_of_its_own_and_the_rest_of_the_others() -> None:
+    config = load_config(overrides={"routing": {"namespaces": {"acme": {"conflicts": "reject"}}}})
+    assert config.routing.conflicts_of("acme") is ConflictPolicy.REJECT
+    assert config.routing.conflicts_of("other") is ConflictPolicy.NEWEST_WINS
+    assert config.routing.composite_of("acme") is config.routing.composite

@@ -8,7 +8,8 @@ import msgspec
 
 from serac_gateway.app import index_maker, open_decision_models
 from serac_gateway.classifiers.base import ScopeClassifier
-from serac_gateway.config import ModelsConfig, load_config
+from serac_gateway.config import ModelsConfig
+from serac_gateway.config_loading import load_config
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.encoders.onnx import open_embedded_encoder
 from serac_gateway.encoders.sentence_transformer import SentenceTransformerEncoder, embedded_minilm_path
