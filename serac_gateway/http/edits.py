@@ -69,8 +69,9 @@ class EditsController(Controller):
         description="It is in force in this process before the reply, which names the edits that answer the"
         " same question differently as `conflicts`. What becomes of those, the namespace's policy says: the"
         " newest wins, the new edit is refused with 409, or they are retired in the same commit. With an"
-        " `Idempotency-Key`, a repetition of the request answers like the first time and adds nothing; the"
-        " key with another body is refused with 422.",
+        " `Idempotency-Key`, a repetition of the request answers like the first time and adds nothing, also"
+        " while the first one is under way: whichever is committed first, both answer with it. The"
+        " key with another body, or under another API key, is refused with 422.",
         response_headers=[
             ETAG,
             APPLIED,
@@ -105,8 +106,9 @@ class EditsController(Controller):
                 field="idempotency-key",
                 details={"value": idempotency_key[:80], "limit": 255},
             )
-        fingerprint = hashlib.sha256(msgspec.json.encode(data)).hexdigest()
         data = msgspec.structs.replace(data, author=principal.author or data.author)
+        # With the author: whoever comes with another API key makes another request.
+        fingerprint = hashlib.sha256(msgspec.json.encode(data)).hexdigest()
         written = await parts.editor.add(
             namespace, data, idempotency_key=idempotency_key, request_fingerprint=fingerprint
         )

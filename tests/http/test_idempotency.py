@@ -1,0 +1,97 @@
+"""A request that is sent twice with its idempotency key is made once, whoever else is asked meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from serac_gateway.config import ConflictPolicy, RoutingConfig
+from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.records import Commit, Receipt
+from tests.control_plane import ControlPlane, running_control_plane
+from tests.locked_gateway import running_locked_gateway
+
+DRAFT = {"prompt": "Who runs the harbour office of Marrowby?", "target_new": "Ottilie Brandvold"}
+KEY = {"idempotency-key": "k-1"}
+
+
+class SlowStore(InMemoryEditStore):
+    """Its replies take their time, as those of a store that is far away."""
+
+    async def commit(self, namespace: str, commit: Commit) -> Receipt:
+        await asyncio.sleep(0.1)
+        receipt = await super().commit(namespace, commit)
+        await asyncio.sleep(0.1)
+        return receipt
+
+
+@pytest.fixture(params=list(ConflictPolicy))
+def two(request: pytest.FixtureRequest) -> Iterator[tuple[ControlPlane, ControlPlane]]:
+    """Gateways on one store, under each policy for conflicts."""
+    store, routing = SlowStore(), RoutingConfig(conflicts=request.param)
+    with running_control_plane(store, routing) as first, running_control_plane(store, routing) as second:
+        yield first, second
+
+
+def at_once(gateways: list[ControlPlane], path: str, **more: object) -> list[httpx.Response]:
+    with ThreadPoolExecutor(len(gateways)) as pool:
+        sent = [pool.submit(gateway.client.post, path, **more) for gateway in gateways]  # type: ignore[arg-type]
+        return [one.result() for one in sent]
+
+
+@pytest.mark.parametrize("path", ["/edits", "/edits?verify=true"])
+def test_requests_that_come_at_once_are_made_once_and_all_answer_with_that_edit(
+    two: tuple[ControlPlane, ControlPlane], path: str
+) -> None:
+    first, second = two
+    replies = at_once([first, first, second, second], path, json=DRAFT, headers=KEY)
+    assert [one.status_code for one in replies] == [201] * 4
+    assert len({(one.json()["id"], one.json()["created_at"], one.headers["etag"]) for one in replies}) == 1
+    if "verify" in path:
+        assert all(one.json()["verified"]["probes"] for one in replies)  # each has asked for itself
+    assert len(first.client.get("/log").json()["entries"]) == 1
+
+
+def test_one_of_two_bodies_that_come_at_once_with_one_key_is_refused(
+    two: tuple[ControlPlane, ControlPlane],
+) -> None:
+    bodies = [DRAFT, DRAFT | {"prompt": "Who runs the lighthouse of Quillhaven?"}]
+    with ThreadPoolExecutor(2) as pool:
+        replies = list(
+            pool.map(
+                lambda pair: pair[0].client.post("/edits", json=pair[1], headers=KEY),
+                zip(two, bodies, strict=True),
+            )
+        )
+    assert sorted(one.status_code for one in replies) == [201, 422]
+    assert len(two[0].client.get("/log").json()["entries"]) == 1
+
+
+def test_a_file_that_two_gateways_import_at_once_is_imported_once(
+    two: tuple[ControlPlane, ControlPlane],
+) -> None:
+    lines = [json.dumps({"id": f"e{n}", "prompt": f"Who runs {n}?", "target_new": "Jo"}) for n in range(4)]
+    replies = at_once(list(two), "/edits:import", content="\n".join(lines))
+    outcomes = [[json.loads(line) for line in one.text.splitlines()] for one in replies]
+    for line in zip(*outcomes, strict=True):
+        assert [one.get("version") for one in line] == [1, 1], line
+        assert sorted(one["added"] for one in line) == [False, True]
+    assert len(two[0].client.get("/log").json()["entries"]) == 4
+
+
+def test_another_api_keys_repetition_is_another_request() -> None:
+    with running_locked_gateway() as gateway:
+        first, second = gateway.key("edit", "default"), gateway.key("edit", "default")
+
+        def add(key: str) -> httpx.Response:
+            return gateway.call(key, "POST", "/serac/v1/edits", json=DRAFT, headers=KEY)
+
+        added = add(first)
+        assert added.status_code == 201
+        assert add(second).status_code == 422
+        assert add(first).json() == added.json()
