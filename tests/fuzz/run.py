@@ -1,0 +1,24 @@
+"""The coverage-guided fuzz run: ``python -m tests.fuzz.run tests/fuzz/corpus -max_total_time=3600``.
+
+Needs the extra [fuzz]. libFuzzer's options follow the folder; ``-merge=1`` with two folders makes a corpus
+small. A finding is written as crash-… where it was started: put it into the corpus with its mend.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["serac_gateway"]):
+    from tests.fuzz.targets import check
+
+
+def main() -> None:
+    """Hand over to libFuzzer, which does not return."""
+    atheris.Setup(sys.argv, check)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
