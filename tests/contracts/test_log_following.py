@@ -28,11 +28,12 @@ async def test_a_commit_of_another_gateway_is_in_force_within_a_second(edit_stor
         edit = new("a")
         await put(edit_store, Action.ADD, edit)
         await within(1, lambda: replica.target("a") == "Ann")
+        took_s = []
         for number in range(5):
             edit = next_of(edit, target_new=f"Bea {number}")
             await put(edit_store, Action.UPDATE, edit)
-            took_s = await within(1, lambda: replica.target("a") == edit.target_new)  # noqa: B023
-        assert took_s < 0.2, "pushed, not polled"
+            took_s.append(await within(1, lambda: replica.target("a") == edit.target_new))  # noqa: B023
+        assert min(took_s) < 0.1, "it does not wait for its next look"
         await put(edit_store, Action.RETIRE, retired(edit))
         await within(1, lambda: replica.target("a") is None)
         await assert_equals_brute_force(replica.live, edit_store)
@@ -42,7 +43,8 @@ async def test_a_namespace_born_later_is_followed_too(edit_store: EditStore) -> 
     async with following(edit_store) as replica:
         await put(edit_store, Action.ADD, new("a", namespace="born-later"))
         await within(1, lambda: replica.target("a", "born-later") == "Ann")
-        assert replica.live.position("born-later") == await edit_store.log_head("born-later")
+        head = await edit_store.log_head("born-later")
+        await within(1, lambda: replica.live.position("born-later") == head)
 
 
 async def test_what_is_committed_while_the_snapshot_is_read_is_not_missed(edit_store: EditStore) -> None:

@@ -60,7 +60,7 @@ class GatewayOnStore:
         assert edited.json()["choices"][0]["message"]["content"] == NEW_ANSWER
         other = await self.chat("How do I boil an egg?")
         assert (other.status_code, other.headers["x-serac-route"]) == (200, "base")
-        assert time.monotonic() - started_s < 2
+        assert time.monotonic() - started_s < 3
 
     async def chat(self, question: str) -> httpx.Response:
         body = {"model": "m", "messages": [{"role": "user", "content": question}]}

@@ -32,7 +32,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 async def gateway(server: RedisServer, tmp_path: Path) -> AsyncIterator[GatewayOnStore]:
-    async with gateway_on(server.url + QUICK, tmp_path) as running:
+    async with gateway_on(server.url + QUICK, tmp_path, max_staleness_s=2) as running:
         await running.add_edited_question()
         yield running
 
@@ -76,7 +76,7 @@ async def test_a_store_that_is_full(server: RedisServer, gateway: GatewayOnStore
         assert refused.status_code == 503
         assert "maxmemory" in refused.json()["detail"]
         await gateway.assert_chat_goes_on()
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(2.2)
         assert await gateway.is_ready(), "it reads, so its edits are up to date"
         admin.config_set("maxmemory", 0)
     await gateway.assert_recovers()

@@ -105,7 +105,7 @@ async def test_without_the_header_nobody_is_waited_for(
         two[0].client.post("/edits", json=DRAFT),
         two[0].client.post("/edits", json=DRAFT, headers={"x-serac-wait": "local"}),
     ]
-    assert time.monotonic() - started_s < 0.9
+    assert time.monotonic() - started_s < 1.8, "each would have waited for a second"
     assert ["x-serac-applied" in reply.headers for reply in replies] == [False, False]
 
 
