@@ -10,6 +10,7 @@ import time
 from email.utils import formatdate
 from typing import Any
 
+import httptools
 import msgspec
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -39,7 +40,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._in_head = self._in_body = False
-        self._head_bytes = 0
+        self._head_bytes: int | None = None
+        """Of a head that is not whole yet, read since the read in which it began."""
+        self._resuming = False
+        """Whether another parser is being told of a head that was read before."""
         self._waiting: asyncio.TimerHandle | None = None
         self._refusal = (400, "bad_request", "the request is not valid HTTP/1.1")
 
@@ -56,11 +60,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read on; the time for a head counts from its first byte, that for a body from its latest."""
         was_in_head = self._in_head
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
         if self.transport.is_closing():
             self._stop_waiting()
         elif self._in_head:
-            self._head_bytes += len(data)
+            # What came with the head's beginning may belong to requests before; it is one read at most.
+            self._head_bytes = 0 if self._head_bytes is None else self._head_bytes + len(data)
             if self._head_bytes > self.limits.max_head_bytes:
                 self._refuse_long_head()
             elif not was_in_head or self._waiting is None:
@@ -70,13 +76,51 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         else:
             self._stop_waiting()
 
+    def _feed(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserError:
+                self.send_400_response("")
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                (end_of_head,) = upgrade.args
+                data = self._head_as_http1() + data[end_of_head:]
+
+    def _head_as_http1(self) -> bytes:
+        """What to tell a new parser of a request that would like another protocol, as Java's client HTTP/2.
+
+        The parser takes what follows such a head for the other protocol's, and uvicorn drops it. A server
+        may ignore the wish (RFC 9110, section 7.8): another parser reads the body on, told its length.
+        """
+        self.parser = httptools.HttpRequestParser(self)
+        self._resuming = True
+        framing = [one for one in self.headers if one[0] in (b"content-length", b"transfer-encoding")]
+        return b"POST / HTTP/1.1\r\n" + b"".join(b"%s: %s\r\n" % one for one in framing) + b"\r\n"
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request's line."""
+        if not self._resuming:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header."""
+        if not self._resuming:
+            super().on_header(name, value)
+
     def on_message_begin(self) -> None:
         """A head begins."""
+        if self._resuming:
+            return
         super().on_message_begin()
-        self._in_head, self._in_body, self._head_bytes = True, False, 0
+        self._in_head, self._in_body, self._head_bytes = True, False, None
 
     def on_headers_complete(self) -> None:
         """Begin the request, unless its head is too long."""
+        if self._resuming:
+            self._resuming = False
+            return
         length = len(self.url) + sum(
             len(name) + len(value) + _HEADER_EXTRA_BYTES for name, value in self.headers
         )
@@ -87,7 +131,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
+        """The request is whole, unless its body is still taken for another protocol."""
+        if self.parser.should_upgrade():
+            return
         self._in_body = False
         super().on_message_complete()
 

@@ -271,3 +271,46 @@ async def test_a_loop_through_replicas_ends_after_a_few_hops(editing: Gateway) -
     assert two.status == 200
     assert editing.upstream.requests[0].header("x-serac-hops").startswith("a,b,")
     assert len(editing.upstream.requests) == 1
+
+
+JAVA = [("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABkAAQAAP__")]
+
+
+@pytest.mark.parametrize("upgrade", [JAVA, [("connection", "upgrade"), ("upgrade", "websocket")]])
+async def test_a_wish_for_another_protocol_is_ignored_and_costs_no_body(
+    editing: Gateway, upgrade: list[tuple[str, str]]
+) -> None:
+    for question, route in ((EDITED_QUESTION, "counterfactual"), (OTHER_QUESTION, "base")):
+        reply = await editing.post(chat(question), *upgrade)
+        assert (reply.status, reply.one("x-serac-route")) == (200, route)
+    assert json.loads(editing.upstream.requests[0].body) == chat(OTHER_QUESTION)
+    assert editing.upstream.requests[0].header("upgrade") is None
+
+
+async def test_after_a_wish_for_another_protocol_the_connection_goes_on(editing: Gateway) -> None:
+    body = json.dumps(chat(EDITED_QUESTION)).encode()
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    async with connected(editing.url) as (reader, writer):
+        for headers, sent_body in (
+            (JAVA, body), ([*JAVA, ("transfer-encoding", "chunked")], chunked), ([], body), (JAVA, body)
+        ):  # fmt: skip
+            whole = request_bytes(editing.url, "POST", CHAT, headers, sent_body)
+            for part in (whole[:-10], whole[-10:]):
+                writer.write(part)
+                await asyncio.sleep(0.02)
+            reply = await asyncio.wait_for(read_head(reader), 5)
+            await read_body(reader, reply)
+            assert reply.json["choices"][0]["message"]["content"] == NEW_ANSWER
+        writer.write(request_bytes(editing.url, "GET", "/health/live", JAVA, None))
+        assert (await asyncio.wait_for(read_head(reader), 5)).status == 200
+
+
+async def test_thousands_of_such_wishes_at_once_are_answered_in_order(editing: Gateway) -> None:
+    one = b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    async with connected(editing.url) as (reader, writer):
+        writer.write(one * 2_000)
+        for _ in range(2_000):
+            reply = await asyncio.wait_for(read_head(reader), 10)
+            await read_body(reader, reply)
+            assert reply.status == 200
+    await assert_alive(editing)
