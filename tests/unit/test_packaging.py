@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import importlib.metadata
 import os
 import re
@@ -161,3 +162,17 @@ def test_redis_fsyncs_every_write_to_a_volume_and_evicts_nothing() -> None:
     assert "--appendonly yes --appendfsync always" in command
     assert "--maxmemory-policy noeviction" in command
     assert redis["volumes"] == ["redis-data:/data"]
+
+
+def test_the_systemd_unit_starts_the_command_and_waits_longer_than_the_gateway_drains() -> None:
+    unit = configparser.ConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment]
+    unit.read(ROOT / "configs/systemd/serac.service")
+    service = unit["Service"]
+    command, *options = service["ExecStart"].split()
+    assert (Path(command).name, options) == ("serac", ["serve", "--config", "/etc/serac/gateway.toml"])
+    production = load_config(ROOT / "configs/gateway/production.toml", environment={})
+    assert int(service["TimeoutStopSec"]) >= production.server.drain_timeout_s + 30  # its store ends after it
+    assert int(service["LimitNOFILE"]) >= 2 * production.upstream.max_connections
+    assert production.data_dir == f"/var/lib/{service['StateDirectory']}"
+    assert service["KillMode"] == "mixed"
