@@ -13,7 +13,7 @@ COPY serac_gateway serac_gateway
 COPY training training
 COPY configs/demo configs/demo
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/serac/bin/python -m pip install --constraint constraints.txt ".[${FAISS}]"
+    /opt/serac/bin/python -m pip install --constraint constraints.txt ".[${FAISS},otel]"
 
 FROM python:3.11-slim
 RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/serac serac \

@@ -49,6 +49,7 @@ from serac_gateway.http.parts import ControlParts, Readiness
 from serac_gateway.http.proxy import DataPlane
 from serac_gateway.http.recent_requests import RecentRequests
 from serac_gateway.http.request_log import RequestLog
+from serac_gateway.http.tracing import open_tracing
 from serac_gateway.indexes.base import EditIndex
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.indexes.faiss_gpu import CudaDevice, FaissGpuIndex, cuda_device_count
@@ -224,6 +225,8 @@ async def open_gateway(
         traffic = RecordedTraffic(store.traffic(), config.traffic)
         stack.push_async_callback(traffic.close)
         readiness = Readiness("edits")
+        tracing = open_tracing(config.tracing)
+        stack.push_async_callback(asyncio.to_thread, tracing.close)
         recent_requests = RecentRequests(limit=config.feedback.remembered_requests, traffic=traffic)
         instruments = Instruments(config.metrics, has_edits=router.has_edits)
         answers = CounterfactualAnswers(
@@ -234,6 +237,7 @@ async def open_gateway(
             upstream=upstream,
             answers=answers,
             traffic=traffic,
+            tracing=tracing,
             decision_pool=decision_pool,
             config=config,
             counts=counts,

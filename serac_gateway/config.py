@@ -14,6 +14,8 @@ from typing import Annotated
 import msgspec
 import platformdirs
 
+from serac_gateway.observability_config import FeedbackConfig, LoggingConfig, MetricsConfig, TracingConfig
+
 UPSTREAM_API_KEY_VARIABLE = "SERAC_UPSTREAM_API_KEY"
 COUNTERFACTUAL_API_KEY_VARIABLE = "SERAC_COUNTERFACTUAL_API_KEY"
 KEY_PEPPER_VARIABLE = "SERAC_KEY_PEPPER"
@@ -222,63 +224,6 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
         return self.conflicts if own is None else own
 
 
-class MetricsConfig(_Section, frozen=True, kw_only=True):
-    """What /metrics tells Prometheus, and whom."""
-
-    open: bool = False
-    """Whether it is told without an API key where keys are demanded, because only Prometheus gets there."""
-    namespaces: bool = True
-    """Whether counts carry the name of their namespace."""
-    max_namespaces: PositiveInt = 100
-    """So many at most; further ones are counted together as "other"."""
-
-
-class FeedbackConfig(_Section, frozen=True, kw_only=True):
-    """Reports on requests. The text of a query is kept where `traffic` records it."""
-
-    remembered_requests: PositiveInt = 10_000
-    """The latest that were decided on; only these can be reported on."""
-    max_reports: PositiveInt = 10_000
-    """Kept of a namespace: the latest."""
-
-
-class LogFormat(StrEnum):
-    """What a line of the log looks like."""
-
-    TEXT = "text"
-    """For people."""
-    JSON = "json"
-    """One object."""
-
-
-class LogLevel(StrEnum):
-    """From which level on lines are written."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class LoggedRequests(StrEnum):
-    """Which requests of /v1 leave a line in the log."""
-
-    ALL = "all"
-    DECIDED = "decided"
-    """Those that were decided on: not those of other endpoints or of namespaces without edits."""
-    NONE = "none"
-
-
-class LoggingConfig(_Section, frozen=True, kw_only=True):
-    """The log, on stderr."""
-
-    format: LogFormat = LogFormat.TEXT
-    level: LogLevel = LogLevel.INFO
-    requests: LoggedRequests = LoggedRequests.ALL
-    content: bool = False
-    """Whether the line of a request holds the query that was decided on."""
-
-
 class GatewayConfig(_Section, frozen=True, kw_only=True):
     """The whole tree."""
 
@@ -296,6 +241,7 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
     traffic: TrafficConfig = TrafficConfig()
     metrics: MetricsConfig = MetricsConfig()
     feedback: FeedbackConfig = FeedbackConfig()
+    tracing: TracingConfig = TracingConfig()
     logging: LoggingConfig = LoggingConfig()
 
     @property

@@ -35,8 +35,17 @@ class CounterfactualAnswers:
         self.tokens = 0
         """All that were generated."""
 
-    async def parts(self, edit: Edit, query: Query, request: CompletionRequest) -> AsyncGenerator[Part, None]:
+    async def parts(
+        self,
+        edit: Edit,
+        query: Query,
+        request: CompletionRequest,
+        *,
+        on_tokens: Callable[[int], None] = lambda count: None,
+    ) -> AsyncGenerator[Part, None]:
         """The answer as it is generated, choice after choice. Close it to stop early.
+
+        `on_tokens` is told how many tokens each part has.
 
         Raises:
             ModelUnavailableError: Too many answers wait, this one took too long, its edit went out of force
@@ -58,6 +67,7 @@ class CounterfactualAnswers:
                     if part is None:
                         return
                     self.tokens += part.piece.tokens
+                    on_tokens(part.piece.tokens)
                     yield part
         except TimeoutError as exc:
             limit_s = self._config.answer_timeout_s

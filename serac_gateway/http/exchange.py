@@ -27,8 +27,10 @@ class Marks:
     """When what happened, on the clock of `time.perf_counter`; None: it did not, yet."""
 
     __slots__ = (
+        "answer_begun",
         "begun",
         "body_awaited_s",
+        "decide_begun",
         "first_byte",
         "response_begun",
         "upstream_answered",
@@ -39,6 +41,9 @@ class Marks:
         self.begun = time.perf_counter()
         self.body_awaited_s = 0.0
         """How long the client's body was waited for, until it was whole or begun to be passed on."""
+        self.decide_begun: float | None = None
+        self.answer_begun: float | None = None
+        """The counterfactual model was asked."""
         self.upstream_asked: float | None = None
         self.upstream_answered: float | None = None
         """Its headers were there."""
@@ -67,6 +72,8 @@ class Exchange:
         self.streams = False
         """Whether the response is an event stream."""
         self.marks = Marks()
+        self.answer_tokens = 0
+        """Generated for it by the counterfactual model."""
         self.bytes_in = 0
         """Of the request's body, as far as it was read."""
         self.bytes_out = 0
@@ -152,6 +159,10 @@ class Exchange:
         if self._task is not None and isinstance(exc, asyncio.CancelledError) and self._task.uncancel() > 0:
             return False  # someone else wants the task to end as well
         return isinstance(exc, asyncio.CancelledError | ClientLeftError)
+
+    def add_answer_tokens(self, count: int) -> None:
+        """Count tokens that the counterfactual model generated for it."""
+        self.answer_tokens += count
 
     def _note_sent(self, chunk: bytes) -> None:
         if not self.bytes_out and chunk:

@@ -39,6 +39,7 @@ from serac_gateway.http.incoming import HopMark, sender_of, target_of
 from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.own_replies import json_headers, refuse, send_stream
 from serac_gateway.http.relay import relay
+from serac_gateway.http.tracing import RequestTrace, Tracing, Untraced
 from serac_gateway.http.verdict import UNDECIDED, AnswerTask, Verdict, decide, verdict_headers
 from serac_gateway.language_models.answers import whole_answer
 from serac_gateway.metrics import RouteCounts
@@ -53,6 +54,7 @@ SYSTEM_FINGERPRINT = f"fp_serac_{__version__}"
 _WHOLE_BODY_BYTES = 1_048_576
 """A body up to this is read before it is sent on, so that it can be sent again (see upstream/http.py)."""
 _NOT_LOADED = ModelUnavailableError("the stored edits are still being loaded")
+_UNTRACED = Untraced()
 _ENDPOINTS = {endpoint.encode(): endpoint for endpoint in Endpoint}
 
 
@@ -75,6 +77,7 @@ class DataPlane:
         authenticator: Authenticator,
         instruments: Instruments,
         traffic: RecordedTraffic | None = None,
+        tracing: Tracing = _UNTRACED,
         observers: Sequence[Callable[[FinishedRequest], None]] = (),
     ) -> None:
         """Without `traffic` no query is recorded.
@@ -92,6 +95,7 @@ class DataPlane:
         self._counts = counts
         self._authenticator = authenticator
         self._instruments = instruments
+        self._tracing = tracing
         self._hop_mark = HopMark()
         self._answered = AnsweredResponses()
         self._observers = (instruments.add, *observers)
@@ -104,15 +108,18 @@ class DataPlane:
             await send({"type": "websocket.close", "code": 1008, "reason": "no websockets here"})
             return
         exchange, so_far = Exchange(scope, receive, send), SoFar()
+        trace = self._tracing.begin(exchange)
         self._counts.in_flight += 1
         try:
             async with exchange:
-                await self._respond(exchange, so_far)
+                await self._respond(exchange, so_far, trace)
         finally:
             self._counts.in_flight -= 1
-            self._count(finished(exchange, so_far))
+            request = finished(exchange, so_far)
+            self._count(request)
+            trace.end(request)
 
-    async def _respond(self, exchange: Exchange, so_far: SoFar) -> None:
+    async def _respond(self, exchange: Exchange, so_far: SoFar, trace: RequestTrace) -> None:
         try:
             hops = self._hop_mark.added_to(exchange)
             principal = await self._authenticator.authenticate(exchange.headers)
@@ -131,7 +138,7 @@ class DataPlane:
                 request = UpstreamRequest(
                     method=exchange.method,
                     target=target,
-                    headers=headers,
+                    headers=trace.upstream_headers(headers),
                     body=body if told is None else told,
                 )
                 await self._pass_on(exchange, so_far.verdict, request)
@@ -178,7 +185,7 @@ class DataPlane:
         if not isinstance(body, bytes):
             return body, Verdict(route=Route.BYPASS, reason="body too long")
         body = self._continued(namespace, endpoint, body)
-        begun = time.perf_counter()
+        begun = exchange.marks.decide_begun = time.perf_counter()
         sender = sender_of(exchange, principal)
         loop = asyncio.get_running_loop()
         self.decisions_open += 1
@@ -208,8 +215,10 @@ class DataPlane:
         writer = answer_writer(head, request)
         if isinstance(writer, ResponsesWriter) and isinstance(body, bytes):
             self._answered.note(task.edit.namespace, body, writer)
+        exchange.marks.answer_begun = time.perf_counter()
+        answering = self._answers.parts(task.edit, task.query, request, on_tokens=exchange.add_answer_tokens)
         try:
-            async with aclosing(self._answers.parts(task.edit, task.query, request)) as parts:
+            async with aclosing(answering) as parts:
                 if request.stream:
                     await send_stream(exchange, verdict, writer, parts)
                 else:

@@ -33,6 +33,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Set if, and only if, the request is to be answered here."""
     body: bytes | None = None
     """What the upstream gets instead of the client's body; None: that one, byte for byte."""
+    model: str | None = None
+    """The one that the request names, if it was decided on."""
     query: Query | None = None
     """What was decided on, if anything was. Content: see `FinishedRequest.query`."""
     decide_ms: float | None = None
@@ -67,7 +69,13 @@ def decide(router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes, 
         task = AnswerTask(edit=decision.edit, query=query, request=request)
     told = with_edits(endpoint, body, decision.context_edits) if decision.context_edits else None
     return Verdict(
-        route=decision.route, reason=decision.reason, decision=decision, task=task, body=told, query=query
+        route=decision.route,
+        reason=decision.reason,
+        decision=decision,
+        task=task,
+        body=told,
+        model=request.model,
+        query=query,
     )
 
 

@@ -26,6 +26,7 @@ from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.parts import Readiness
 from serac_gateway.http.proxy import DataPlane
 from serac_gateway.http.request_log import RequestLog
+from serac_gateway.http.tracing import Tracing, Untraced
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
@@ -98,6 +99,7 @@ async def running_gateway(
     depends_threshold: float | None = None,
     keys_required: bool = False,
     key_store: ApiKeyStore | None = None,
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[Gateway]:
     config = config or GatewayConfig()
     encoder, classifier = WordEncoder(), ThresholdClassifier(depends_threshold=depends_threshold)
@@ -134,6 +136,7 @@ async def running_gateway(
                 counts=counts,
                 authenticator=authenticator,
                 instruments=instruments,
+                tracing=tracing or Untraced(),
                 observers=[RequestLog(config.logging).add],
             )
             instruments.registry.register(

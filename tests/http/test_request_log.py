@@ -11,8 +11,9 @@ import pytest
 
 from serac_gateway.access import Role
 from serac_gateway.api_keys import ApiKeyDraft, NewApiKey, new_api_key
-from serac_gateway.config import GatewayConfig, LoggedRequests, LoggingConfig
+from serac_gateway.config import GatewayConfig
 from serac_gateway.logs import JsonFormatter
+from serac_gateway.observability_config import LoggedRequests, LoggingConfig
 from serac_gateway.stores.api_keys import InMemoryApiKeyStore
 from tests.http.running_gateway import (
     EDITED_QUESTION,

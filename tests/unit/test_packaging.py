@@ -48,9 +48,8 @@ def pins() -> dict[str, str]:
 def direct_requirements() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    return [
-        Requirement(one) for one in project["dependencies"] + extras["cpu"] + extras["train"] + extras["dev"]
-    ]
+    chosen = [one for extra in ("cpu", "otel", "train", "dev") for one in extras[extra]]
+    return [Requirement(one) for one in project["dependencies"] + chosen]
 
 
 def test_constraints_pin_exact_releases_without_paths_addresses_or_local_labels(pins: dict[str, str]) -> None:

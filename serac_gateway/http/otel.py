@@ -1,0 +1,209 @@
+"""Traces by OpenTelemetry: W3C context in and out, and the gen_ai conventions for whoever answers.
+
+Times are taken anyway, so spans are made of them afterwards; only the two that others may name as their
+parent, the request's and the upstream's, exist while they last. No span holds content.
+
+Conventions: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/ and …/http/http-spans/.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Self
+
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
+from typing_extensions import override
+
+from serac_gateway import __version__
+from serac_gateway.completions.base import Endpoint
+from serac_gateway.http.exchange import Exchange
+from serac_gateway.http.finished import FinishedRequest
+from serac_gateway.http.tracing import RequestTrace, Tracing
+from serac_gateway.observability_config import TracingConfig
+from serac_gateway.routing import Route, RouteDecision
+from serac_gateway.upstream.base import Headers
+
+_CONTEXT_HEADERS = (b"traceparent", b"tracestate")
+_W3C = TraceContextTextMapPropagator()
+_OPERATIONS = {Endpoint.COMPLETIONS.value: "text_completion"}
+"""gen_ai.operation.name by endpoint; of the others "chat"."""
+_SERAC = "serac"
+
+
+class OtelTracing(Tracing):
+    """Traces requests with the tracers of `provider`, which it shuts down in the end."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("serac_gateway", __version__)
+
+    @classmethod
+    def exporting(cls, config: TracingConfig) -> Self:
+        """Tracing that sends spans to the collector at `config.endpoint`, in batches, from its own thread.
+
+        Headers that the collector wants, such as a key, come from OTEL_EXPORTER_OTLP_HEADERS.
+        """
+        provider = TracerProvider(
+            sampler=ParentBased(TraceIdRatioBased(config.sample_ratio)),
+            resource=Resource.create({"service.name": config.service_name, "service.version": __version__}),
+        )
+        endpoint = f"{(config.endpoint or '').rstrip('/')}/v1/traces"
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+        return cls(provider)
+
+    @override
+    def begin(self, exchange: Exchange) -> RequestTrace:
+        return _OtelTrace(self._tracer, exchange)
+
+    @override
+    def close(self) -> None:
+        self._provider.shutdown()
+
+
+class _OtelTrace(RequestTrace):
+    def __init__(self, tracer: Tracer, exchange: Exchange) -> None:
+        self._tracer = tracer
+        self._marks = exchange.marks
+        # Marks are on the clock that never goes back, spans on the wall's.
+        self._offset_ns = time.time_ns() - time.perf_counter_ns()
+        carrier = {
+            name.decode(): value.decode("latin-1")
+            for name, value in exchange.headers
+            if name in _CONTEXT_HEADERS
+        }
+        path = exchange.scope["raw_path"].decode("latin-1")
+        self._server = tracer.start_span(
+            f"{exchange.method} {path}",
+            context=_W3C.extract(carrier),
+            kind=SpanKind.SERVER,
+            start_time=self._ns(exchange.marks.begun),
+            attributes={
+                "http.request.method": exchange.method,
+                "url.path": path,
+                "serac.request_id": exchange.request_id.decode(),
+            },
+        )
+        self._context = set_span_in_context(self._server, Context())
+        self._upstream: Span | None = None
+
+    @override
+    def upstream_headers(self, headers: Headers) -> Headers:
+        self._upstream = self._tracer.start_span("chat", context=self._context, kind=SpanKind.CLIENT)
+        carrier: dict[str, str] = {}
+        _W3C.inject(carrier, set_span_in_context(self._upstream, Context()))
+        ours = [(name.encode(), value.encode("latin-1")) for name, value in carrier.items()]
+        return [*(one for one in headers if one[0] not in _CONTEXT_HEADERS), *ours]
+
+    @override
+    def end(self, request: FinishedRequest) -> None:
+        end_s = self._marks.begun + request.total_s
+        self._end_upstream(request, end_s)
+        self._add_decision(request)
+        if self._marks.answer_begun is not None:
+            self._add_answer(request, self._marks.answer_begun, end_s)
+        server = self._server
+        if request.status is not None:
+            server.set_attribute("http.response.status_code", request.status)
+        _set(
+            server,
+            {
+                "serac.route": request.route.value,
+                "serac.reason": request.reason,
+                "serac.namespace": request.namespace,
+                "serac.key_id": request.key_id,
+                "serac.client_left": request.client_left or None,
+            },
+        )
+        if request.status is None or request.status >= 500:
+            error = "client left" if request.client_left else str(request.status or "broken off")
+            server.set_attribute("error.type", error)
+            server.set_status(StatusCode.ERROR)
+        server.end(self._ns(end_s))
+
+    def _end_upstream(self, request: FinishedRequest, end_s: float) -> None:
+        if self._upstream is None:
+            return
+        _name_by_gen_ai(self._upstream, request, "openai")
+        if self._marks.upstream_answered is not None and request.status is not None:
+            self._upstream.set_attribute("http.response.status_code", request.status)
+        error = request.upstream_error
+        if error is None and self._marks.upstream_answered and request.status and request.status >= 400:
+            error = str(request.status)
+        if error is not None:
+            self._upstream.set_attribute("error.type", error)
+            self._upstream.set_status(StatusCode.ERROR)
+        self._upstream.end(self._ns(end_s))
+
+    def _add_decision(self, request: FinishedRequest) -> None:
+        """The decision and its stages, which are laid end to end before its end."""
+        if self._marks.decide_begun is None or request.decide_s is None:
+            return
+        end_s = self._marks.decide_begun + request.decide_s
+        decide = self._tracer.start_span(
+            "serac.decide", context=self._context, start_time=self._ns(self._marks.decide_begun)
+        )
+        if request.decision is not None:
+            _set(decide, _told(request.decision))
+            timings, context = request.decision.timings, set_span_in_context(decide, Context())
+            at_s = end_s - (timings.encode_ms + timings.search_ms + timings.classify_ms) / 1_000
+            for name in ("encode", "search", "classify"):
+                took_s = getattr(timings, f"{name}_ms") / 1_000
+                if took_s:
+                    span = self._tracer.start_span(
+                        f"serac.{name}", context=context, start_time=self._ns(at_s)
+                    )
+                    span.end(self._ns(at_s + took_s))
+                at_s += took_s
+        decide.end(self._ns(end_s))
+
+    def _add_answer(self, request: FinishedRequest, begun_s: float, end_s: float) -> None:
+        span = self._tracer.start_span("chat", context=self._context, start_time=self._ns(begun_s))
+        _name_by_gen_ai(span, request, _SERAC)
+        if request.route is Route.COUNTERFACTUAL:
+            span.set_attribute("gen_ai.usage.output_tokens", request.answer_tokens)
+        else:
+            span.set_attribute("error.type", request.reason)
+            span.set_status(StatusCode.ERROR)
+        span.end(self._ns(min(end_s, self._marks.upstream_asked or end_s)))
+
+    def _ns(self, mark_s: float) -> int:
+        return int(mark_s * 1e9) + self._offset_ns
+
+
+def _name_by_gen_ai(span: Span, request: FinishedRequest, provider: str) -> None:
+    """Name and attributes by the conventions: "{operation} {model}"."""
+    operation = _OPERATIONS.get(request.path, "chat")
+    span.update_name(operation if request.model is None else f"{operation} {request.model}")
+    _set(
+        span,
+        {
+            "gen_ai.operation.name": operation,
+            "gen_ai.provider.name": provider,
+            "gen_ai.request.model": request.model,
+        },
+    )
+
+
+def _told(decision: RouteDecision) -> dict[str, AttributeValue | None]:
+    edit = decision.edit or decision.withheld
+    return {
+        "serac.edit.id": None if edit is None else edit.id,
+        "serac.edit.version": None if edit is None else edit.version,
+        "serac.withheld": decision.withheld is not None or None,
+        "serac.scope_probability": decision.scope_probability,
+        "serac.similarity": decision.similarity,
+    }
+
+
+def _set(span: Span, attributes: Mapping[str, AttributeValue | None]) -> None:
+    """Set what is known."""
+    span.set_attributes({name: value for name, value in attributes.items() if value is not None})
