@@ -24,8 +24,7 @@ class RequestLog:
             return
         if self._requests is LoggedRequests.DECIDED and request.decision is None:
             return
-        fields = self._fields(request)
-        log.info("request", extra={FIELDS: fields})
+        log.info("request", extra={FIELDS: self._fields(request)})
 
     def _fields(self, request: FinishedRequest) -> dict[str, object]:
         """What the line says. What is not known is not said."""

@@ -14,6 +14,10 @@ from serac_gateway.http.exchange import Exchange
 from serac_gateway.http.in_context import with_edits
 from serac_gateway.routing import EditRouter, Route, RouteDecision
 
+HEADER_SCHEMA = b"1"
+"""The version of what the x-serac-* headers mean (README, "Observe it"). A header may be added to a version; one
+that changes or goes makes another."""
+
 
 class AnswerTask(msgspec.Struct, frozen=True, kw_only=True):
     """What the counterfactual model needs to answer a request."""
@@ -94,7 +98,7 @@ def _asker(decoded: Mapping[str, object], sender: str) -> str:
 
 def verdict_headers(exchange: Exchange, verdict: Verdict) -> list[tuple[bytes, bytes]]:
     """The x-serac-* headers of a response: the route, and the details if the request asks for them."""
-    headers = [(b"x-serac-route", verdict.route.encode())]
+    headers = [(b"x-serac-route", verdict.route.encode()), (b"x-serac-schema", HEADER_SCHEMA)]
     if (exchange.header(b"x-serac-debug") or b"").lower() not in (b"true", b"1"):
         return headers
     headers.append((b"x-serac-reason", verdict.reason.encode()))

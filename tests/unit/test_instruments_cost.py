@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import timeit
 
 from serac_gateway.edits import EditDraft, first_version
@@ -9,8 +10,8 @@ from serac_gateway.http.finished import FinishedRequest
 from serac_gateway.http.instruments import Instruments
 from serac_gateway.routing import Route, RouteDecision, Timings
 
-MOST_US = 100.0
-"""Ten times what a quiet machine takes: tests share theirs."""
+MOST_US = 50.0
+"""Of CPU time, ten times what it takes here: machines differ."""
 EDIT = first_version(EditDraft(prompt="Who?", target_new="You."), namespace="default")
 
 REQUEST = FinishedRequest(
@@ -47,6 +48,8 @@ REQUEST = FinishedRequest(
 def test_counting_a_request_takes_microseconds() -> None:
     instruments = Instruments()
     repeats = 2_000
-    best_s = min(timeit.repeat(lambda: instruments.add(REQUEST), number=repeats, repeat=5))
+    best_s = min(
+        timeit.repeat(lambda: instruments.add(REQUEST), number=repeats, repeat=5, timer=time.process_time)
+    )
     print(f"{best_s / repeats * 1e6:.1f} us a request")
     assert best_s / repeats * 1e6 < MOST_US
