@@ -78,6 +78,7 @@ def test_an_answer_ends_before_the_stop_text_and_shows_no_part_of_it(
     stop = whole[6 : 6 + length]
     pieces = generated(model, stop=(stop, "never to be seen"))
     assert text_of(pieces) == whole[: whole.index(stop)]
+    assert pieces[-1].stop_text == stop
     assert pieces[-1].finish_reason == "stop"
 
 

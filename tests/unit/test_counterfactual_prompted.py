@@ -69,7 +69,10 @@ def test_a_limit_of_tokens_cuts_a_long_target_and_says_so() -> None:
 
 
 def test_a_stop_text_of_the_client_cuts_the_answer() -> None:
-    assert text_of(answered("", edit_of("one two, three"), stop=(",",))) == "one two"
+    pieces = answered("", edit_of("one two, three"), stop=("zzz", ","))
+    assert text_of(pieces) == "one two"
+    assert (pieces[-1].finish_reason, pieces[-1].stop_text) == ("stop", ",")
+    assert answered("", edit_of("one two"), stop=("zzz",))[-1].stop_text is None
 
 
 def test_a_suppression_is_answered_with_its_text_and_asks_no_model() -> None:
