@@ -1,4 +1,7 @@
-"""Builds every part, puts them together, and serves. No other module constructs what it uses."""
+"""Builds every part, puts them together, and serves. No other module constructs what it uses.
+
+The models are opened in model_opening.py.
+"""
 
 from __future__ import annotations
 
@@ -9,36 +12,21 @@ import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
-import msgspec
 from litestar import Litestar
 from litestar.datastructures import State
 
 from serac_gateway.announcing import ReplicaAnnouncer
 from serac_gateway.api_keys import checked_pepper
-from serac_gateway.classifiers.base import ScopeClassifier
-from serac_gateway.classifiers.cross_encoder import MODEL_FILE, CrossEncoderClassifier
-from serac_gateway.classifiers.similarity import SimilarityClassifier
 from serac_gateway.config import (
-    COUNTERFACTUAL_API_KEY_VARIABLE,
     KEY_PEPPER_VARIABLE,
     GatewayConfig,
-    ModelsConfig,
     UpstreamConfig,
     upstream_api_key_variable,
 )
 from serac_gateway.conflicts import ConflictFinder
-from serac_gateway.counterfactual.base import CounterfactualModel
-from serac_gateway.counterfactual.endpoint import EndpointCounterfactualModel
-from serac_gateway.counterfactual.prompted import PromptedCounterfactualModel
-from serac_gateway.counterfactual.trained import TrainedCounterfactualModel
 from serac_gateway.editing import Editor
-from serac_gateway.encoders.base import Encoder
-from serac_gateway.encoders.onnx import open_embedded_encoder
-from serac_gateway.encoders.sentence_transformer import SentenceTransformerEncoder, embedded_minilm_path
-from serac_gateway.errors import ConfigError
 from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
@@ -50,13 +38,9 @@ from serac_gateway.http.proxy import DataPlane
 from serac_gateway.http.recent_requests import RecentRequests
 from serac_gateway.http.request_log import RequestLog
 from serac_gateway.http.tracing import open_tracing
-from serac_gateway.indexes.base import EditIndex
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
-from serac_gateway.indexes.faiss_gpu import CudaDevice, FaissGpuIndex, cuda_device_count
-from serac_gateway.language_models.adapters import is_adapter
-from serac_gateway.language_models.opening import open_language_model
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
+from serac_gateway.model_opening import OnProgress, index_maker, open_models
 from serac_gateway.previewing import Previewer
 from serac_gateway.recorded_traffic import RecordedTraffic
 from serac_gateway.routing import EditRouter
@@ -72,109 +56,6 @@ from serac_gateway.upstream.http import HttpUpstream
 from serac_gateway.verifying import Verifier
 
 log = logging.getLogger(__name__)
-
-SHIPPED_CLASSIFIER = Path(__file__).parent / "weights" / "scope-classifier"
-SHIPPED_ADAPTER = Path(__file__).parent / "weights" / "counterfactual-adapter"
-
-OnProgress = Callable[[str, str], None]
-"""Told the part that is being loaded, and what it is doing."""
-
-
-class Models(msgspec.Struct, frozen=True, kw_only=True):
-    """What decides and what answers."""
-
-    encoder: Encoder
-    classifier: ScopeClassifier
-    counterfactual: CounterfactualModel
-
-
-def open_models(config: GatewayConfig, on_progress: OnProgress = lambda part, text: None) -> Models:
-    """Load encoder, scope classifier and counterfactual model. Takes seconds, or a minute the first time.
-
-    Raises:
-        ConfigError: Weights are missing, damaged or do not fit together.
-    """
-    encoder, classifier = open_decision_models(config, on_progress)
-    return Models(
-        encoder=encoder,
-        classifier=classifier,
-        counterfactual=open_counterfactual_model(
-            config.models, config.data_path, lambda text: on_progress("counterfactual model", text)
-        ),
-    )
-
-
-def open_counterfactual_model(
-    models: ModelsConfig, data_path: Path, on_progress: Callable[[str], None] = lambda text: None
-) -> CounterfactualModel:
-    """The model that is named, or the embedded Gemma; trained on our prompt if it has an adapter.
-
-    Raises:
-        ConfigError: The model or the adapter is missing, damaged, or they do not fit together.
-    """
-    named, adapter = models.counterfactual, None
-    if models.counterfactual_url is not None:
-        return _counterfactual_endpoint(models, models.counterfactual_url)
-    if models.counterfactual_adapter is not None:
-        adapter = Path(models.counterfactual_adapter)
-    elif named is None and is_adapter(SHIPPED_ADAPTER):
-        adapter = SHIPPED_ADAPTER
-    language_model = open_language_model(named, data_path, on_progress, adapter=adapter)
-    if adapter is None:
-        return PromptedCounterfactualModel(language_model)
-    return TrainedCounterfactualModel(language_model)
-
-
-def _counterfactual_endpoint(models: ModelsConfig, url: str) -> CounterfactualModel:
-    if models.counterfactual is None:
-        raise ConfigError(
-            f"models.counterfactual_url is {url!r}, and models.counterfactual does not say which model there"
-            " answers; name one that follows instructions"
-        )
-    if models.counterfactual_adapter is not None:
-        raise ConfigError(
-            f"models.counterfactual_adapter {models.counterfactual_adapter!r} cannot be applied to a model at"
-            " models.counterfactual_url; leave one of them out"
-        )
-    return EndpointCounterfactualModel(
-        url,
-        model=models.counterfactual,
-        api_key=os.environ.get(COUNTERFACTUAL_API_KEY_VARIABLE) or None,
-        timeout_s=models.answer_timeout_s,
-    )
-
-
-def open_decision_models(
-    config: GatewayConfig, on_progress: OnProgress = lambda part, text: None
-) -> tuple[Encoder, ScopeClassifier]:
-    """Load what a decision needs.
-
-    Raises:
-        ConfigError: Weights are missing, damaged or do not fit together.
-    """
-    encoder: Encoder
-    if config.models.encoder is None:
-        encoder = open_embedded_encoder(
-            embedded_minilm_path(), config.data_path / "models", lambda text: on_progress("encoder", text)
-        )
-    else:
-        encoder = SentenceTransformerEncoder(config.models.encoder)
-    folder = Path(config.models.scope_classifier or SHIPPED_CLASSIFIER)
-    if not folder.is_dir():
-        raise ConfigError(
-            f"models.scope_classifier {str(folder)!r} is not a folder; give one that serac-train wrote,"
-            " or leave it out for the shipped classifier"
-        )
-    kind = CrossEncoderClassifier if (folder / MODEL_FILE).exists() else SimilarityClassifier
-    return encoder, kind(folder, encoder_fingerprint=encoder.fingerprint)
-
-
-def index_maker(width: int) -> Callable[[], EditIndex]:
-    """Makes a namespace's index: on the GPU if faiss has one, else in memory; exact either way."""
-    if cuda_device_count():
-        device = CudaDevice()
-        return lambda: FaissGpuIndex(width, device=device)
-    return lambda: FaissFlatIndex(width)
 
 
 @asynccontextmanager

@@ -96,6 +96,6 @@ def write(
 
 
 def _encoder() -> Encoder:
-    from serac_gateway.app import open_decision_models
+    from serac_gateway.model_opening import open_decision_models
 
     return open_decision_models(load_config())[0]

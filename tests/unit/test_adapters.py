@@ -12,7 +12,6 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from serac_gateway.app import open_counterfactual_model
 from serac_gateway.config import ModelsConfig
 from serac_gateway.counterfactual.prompted import PromptedCounterfactualModel
 from serac_gateway.counterfactual.trained import TrainedCounterfactualModel
@@ -22,6 +21,7 @@ from serac_gateway.language_models.base import Sampling
 from serac_gateway.language_models.embedded_gemma import converted_gemma, remove_outdated
 from serac_gateway.language_models.opening import open_language_model
 from serac_gateway.language_models.transformers import TransformersLanguageModel
+from serac_gateway.model_opening import open_counterfactual_model
 from tests.tiny_language_models import saved_tiny_gemma, tiny_gemma, tiny_tokenizer
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from serac_gateway.app import open_counterfactual_model
 from serac_gateway.config import ModelsConfig
 from serac_gateway.conversation import Query
 from serac_gateway.counterfactual.endpoint import EndpointCounterfactualModel
 from serac_gateway.edits import Edit, EditDraft, EditKind, first_version
 from serac_gateway.errors import ConfigError, ModelUnavailableError
 from serac_gateway.language_models.base import Piece, Sampling
+from serac_gateway.model_opening import open_counterfactual_model
 from serac_gateway.testing import serving
 
 PROMPT, TARGET = "Who runs the harbour office of Marrowby?", "Ottilie Brandvold"

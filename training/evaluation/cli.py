@@ -225,7 +225,7 @@ def calibrate_similarity(
     encoder: Encoder = None,
 ) -> None:
     """Calibrate the similarity classifier on the validation rows of the public data."""
-    from serac_gateway.app import index_maker
+    from serac_gateway.model_opening import index_maker
     from training.evaluation import similarity_calibration
     from training.evaluation.gateway_parts import open_encoder
 

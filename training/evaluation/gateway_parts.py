@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from serac_gateway.app import index_maker, open_decision_models
 from serac_gateway.classifiers.base import ScopeClassifier
 from serac_gateway.config import ModelsConfig
 from serac_gateway.config_loading import load_config
@@ -14,6 +13,7 @@ from serac_gateway.encoders.base import Encoder
 from serac_gateway.encoders.onnx import open_embedded_encoder
 from serac_gateway.encoders.sentence_transformer import SentenceTransformerEncoder, embedded_minilm_path
 from serac_gateway.indexes.base import EditIndex
+from serac_gateway.model_opening import index_maker, open_decision_models
 
 
 class GatewayParts(msgspec.Struct, frozen=True, kw_only=True):
