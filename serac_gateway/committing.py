@@ -50,6 +50,11 @@ class Committer:
         self._live_edits = live_edits
         self._pool = pool
 
+    @property
+    def encoder_fingerprint(self) -> str:
+        """Of the encoder in use."""
+        return self._encoder.fingerprint
+
     async def commit(
         self,
         namespace: str,

@@ -33,7 +33,7 @@ from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import EditConflictError, GatewayError, PreconditionFailedError
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.records import Action, Receipt
+from serac_gateway.stores.records import Action, FormVectors, Receipt
 from serac_gateway.stores.refusals import purged_edit, stale_version
 
 log = logging.getLogger(__name__)
@@ -304,6 +304,20 @@ class Editor:
             request_fingerprint=request_fingerprint,
             expected_log_id=expected_log_id,
         )
+
+    @property
+    def encoder_fingerprint(self) -> str:
+        """Of the encoder that makes all vectors here."""
+        return self._committer.encoder_fingerprint
+
+    async def vectors(self, edits: Sequence[Edit]) -> list[FormVectors]:
+        """The vectors of each edit's forms, made anew.
+
+        Raises:
+            ModelUnavailableError: The encoder failed.
+        """
+        made = await self._committer.vectors([NextVersion(action=Action.ADD, edit=edit) for edit in edits])
+        return [one for one in made if one is not None]
 
     async def _make(self, action: Action, edit: Edit, current: Edit) -> Edit:
         await self.commit(edit.namespace, [NextVersion(action=action, edit=edit, current=current)])

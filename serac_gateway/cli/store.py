@@ -1,4 +1,4 @@
-"""`serac store …`: whether the store is sound, backup, restore."""
+"""`serac store …`: whether the store is sound, backup, restore, another encoder."""
 
 from __future__ import annotations
 
@@ -80,4 +80,26 @@ def restore(
         stdout().print(
             f"{done['log_entries']:,} log entries restored into namespace {done['namespace']}\n"
             f"digest {done['log_digest']}"
+        )
+
+
+@store_app.command()
+def reencode(
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make stored vectors anew that another encoder made, while the gateway serves.
+
+    One that was broken off goes on where it was when it is run again.
+    """
+    from serac_gateway.cli.store_calls import reencoded
+
+    done = run(reencoded(chosen_url(url), chosen_namespace(namespace)))
+    if as_json:
+        print_json(done)
+    else:
+        stdout().print(
+            f"{done['reencoded']:,} of {done['edits']:,} edits encoded anew; all are encoded with"
+            f" {done['encoder']}"
         )

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from serac_gateway.cli.client import GatewayClient
-from serac_gateway.cli.console import GatewayUnreachableError
+from serac_gateway.cli.console import GatewayRefusedError, GatewayUnreachableError, stderr
 
 _CHUNK_BYTES = 65_536
+_GO_ON = "what was encoded stays; run the command again to go on"
 _HEAD_BYTES = 1_024
 """More than the last line of a backup, its head, can have."""
 
@@ -57,6 +59,36 @@ async def restored(url: str, namespace: str, file: Path) -> dict[str, Any]:
     ):
         done: dict[str, Any] = msgspec.json.decode(await response.read())
         return done
+
+
+async def reencoded(url: str, namespace: str) -> dict[str, Any]:
+    """Have the gateway encode the namespace anew, show how far it is, and give the end.
+
+    Raises:
+        GatewayRefusedError: Its store or its encoder failed.
+        GatewayUnreachableError: It broke off.
+    """
+    told: dict[str, Any] = {"complete": False}
+    progress = Progress(
+        TextColumn("encoding anew: {task.fields[reencoded]:,} of {task.completed:,} edits looked at"),
+        TimeElapsedColumn(),
+        console=stderr(),
+        disable=not stderr().is_terminal,
+    )
+    with progress:
+        task = progress.add_task("", total=None, reencoded=0)
+        async with (
+            GatewayClient(url, namespace=namespace) as client,
+            client.stream("POST", "/serac/v1/store:reencode") as response,
+        ):
+            async for line in response.content:
+                told = msgspec.json.decode(line)
+                if "error" in told:
+                    raise GatewayRefusedError(f"{told['error']['detail']}; {_GO_ON}")
+                progress.update(task, completed=told["edits"], reencoded=told["reencoded"])
+    if not told["complete"]:
+        raise GatewayUnreachableError(f"{url} broke off before the end; {_GO_ON}")
+    return told
 
 
 def _last_line(tail: bytes) -> dict[str, Any]:

@@ -12,12 +12,14 @@ from litestar.response import Stream
 
 from serac_gateway.access import Role
 from serac_gateway.backups import MAX_LINE_BYTES, Restored, backup, restore
-from serac_gateway.errors import InvalidRequestError
+from serac_gateway.errors import GatewayError, InvalidRequestError
 from serac_gateway.http.authentication import NEEDED_ROLE
 from serac_gateway.http.control_parameters import Namespace, problems
 from serac_gateway.http.edit_import import split_lines
 from serac_gateway.http.edit_streams import NDJSON
-from serac_gateway.http.parts import Parts
+from serac_gateway.http.error_responses import problem
+from serac_gateway.http.parts import ControlParts, Parts
+from serac_gateway.reencoding import reencode
 from serac_gateway.store_check import StoreCheck, StoreReport
 from serac_gateway.stores.base import EditStore
 
@@ -39,6 +41,24 @@ class StoreController(Controller):
     async def check(self, namespace: Namespace, parts: Parts) -> StoreReport:
         """Whether anything of the namespace does not fit."""
         return await StoreCheck(store=parts.store, live_edits=parts.live_edits).run(namespace)
+
+    @post(
+        "/store:reencode",
+        status_code=200,
+        media_type=NDJSON,
+        summary="Encode a namespace's edits anew",
+        description="For another encoder: makes the stored vectors that this gateway's encoder did not make,"
+        ' and tells how far it is: `{"encoder", "edits", "reencoded", "complete"}` a line. It works half of the'
+        " time, and requests are decided beside it. A reply that does not end with `complete: true` broke off,"
+        ' with `{"error"}` as its last line if this gateway knows why; what it told is done, and a repetition'
+        " goes on from there. No version and no log entry is made.",
+        responses=problems(400, 503),
+        opt={NEEDED_ROLE: Role.ADMIN},
+    )
+    async def reencode(self, namespace: Namespace, parts: Parts) -> Stream:
+        """Make what another encoder made anew."""
+        await parts.store.ping()
+        return Stream(_reencoding_lines(parts, namespace), media_type=NDJSON)
 
     @get(
         "/store:backup",
@@ -77,6 +97,14 @@ class StoreController(Controller):
             raise InvalidRequestError("the upload broke off; nothing was restored", field="body") from exc
         await parts.live_edits.reload(namespace)
         return restored
+
+
+async def _reencoding_lines(parts: ControlParts, namespace: str) -> AsyncIterator[bytes]:
+    try:
+        async for told in reencode(parts.editor, parts.store, namespace):
+            yield msgspec.json.encode(told) + b"\n"
+    except GatewayError as error:  # the status is sent already
+        yield msgspec.json.encode({"error": problem(error)[1]}) + b"\n"
 
 
 async def _backup_lines(store: EditStore, namespace: str) -> AsyncIterator[bytes]:

@@ -95,6 +95,16 @@ class EditStore(ABC):
         """As `stored`, for several ids in one exchange; those of which there is no edit are left out."""
 
     @abstractmethod
+    async def replace_vectors(self, namespace: str, replacements: Sequence[StoredEdit]) -> int:
+        """Set the vectors of those edits whose current version is still the one given, and count them.
+
+        All in one step, and durable when it returns; it makes no version and no log entry.
+
+        Raises:
+            ValueError: An edit is of another namespace, or was purged.
+        """
+
+    @abstractmethod
     async def log_end(self, namespace: str) -> str:
         """The log_id of the last entry; `LOG_START` for an empty log."""
 

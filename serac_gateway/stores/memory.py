@@ -49,6 +49,7 @@ from serac_gateway.stores.records import (
 )
 from serac_gateway.stores.refusals import (
     check_commit,
+    check_replacements,
     id_purged,
     id_taken,
     key_reused,
@@ -163,6 +164,20 @@ class InMemoryEditStore(EditStore):
     async def stored_many(self, namespace: str, edit_ids: Sequence[str]) -> list[StoredEdit]:
         current = self._held(namespace).current
         return [current[edit_id] for edit_id in map(check_edit_id, edit_ids) if edit_id in current]
+
+    @override
+    async def replace_vectors(self, namespace: str, replacements: Sequence[StoredEdit]) -> int:
+        check_replacements(namespace, replacements)
+        current = self._held(namespace).current
+        still = [
+            one
+            for one in replacements
+            if one.edit.id in current and current[one.edit.id].edit.version == one.edit.version
+        ]
+        current.update(
+            {one.edit.id: msgspec.structs.replace(current[one.edit.id], vectors=one.vectors) for one in still}
+        )
+        return len(still)
 
     @override
     async def log_end(self, namespace: str) -> str:

@@ -41,10 +41,12 @@ from serac_gateway.stores.redis_records import (
     form_vectors,
     log_evidence,
     log_head,
+    packed_vectors,
     version_record,
 )
 from serac_gateway.stores.refusals import (
     check_commit,
+    check_replacements,
     damaged_log,
     id_purged,
     id_taken,
@@ -85,6 +87,7 @@ class RedisStore(EditStore):
         self._server = server
         self._idempotency_ttl_s = idempotency_ttl_s
         self._script = connection.script(_script_text("sha256.lua") + _script_text("commit.lua"))
+        self._replace_vectors_script = connection.script(_script_text("replace_vectors.lua"))
 
     @classmethod
     async def open(
@@ -229,6 +232,19 @@ class RedisStore(EditStore):
         ids = [check_edit_id(edit_id).encode() for edit_id in edit_ids]
         found = await self._stored(NamespaceKeys(namespace), ids) if ids else []
         return [stored for stored in found if stored is not None]
+
+    @override
+    async def replace_vectors(self, namespace: str, replacements: Sequence[StoredEdit]) -> int:
+        check_replacements(namespace, replacements)
+        keys = NamespaceKeys(namespace)
+        arguments: list[Word] = []
+        for one in replacements:
+            arguments += (one.edit.id, one.edit.version, packed_vectors(one.vectors))
+        script_keys = [keys.vectors, *(keys.versions(one.edit.id) for one in replacements)]
+        count: int = await self._connection.run(
+            self._replace_vectors_script(keys=script_keys, args=arguments)
+        )
+        return count
 
     @override
     async def log_end(self, namespace: str) -> str:

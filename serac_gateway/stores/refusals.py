@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from serac_gateway.edits import EditState, check_edit_id, check_namespace
 from serac_gateway.errors import (
     EditConflictError,
@@ -11,7 +13,7 @@ from serac_gateway.errors import (
     PreconditionFailedError,
     StoreUnavailableError,
 )
-from serac_gateway.stores.records import MAX_CHANGES, Action, Change, Commit
+from serac_gateway.stores.records import MAX_CHANGES, Action, Change, Commit, StoredEdit
 
 
 def check_commit(namespace: str, commit: Commit) -> None:
@@ -41,6 +43,20 @@ def _check_change(namespace: str, change: Change) -> None:
         raise ValueError(f"{action.value!r} cannot make an edit in state {edit.state.value!r}")
     if (action is Action.ADD and change.vectors is None) or (action is Action.PURGE and change.vectors):
         raise ValueError("an added edit needs vectors, and a purged one has none")
+
+
+def check_replacements(namespace: str, replacements: Sequence[StoredEdit]) -> None:
+    """Return if the edits can have vectors.
+
+    Raises:
+        ValueError: One cannot: the caller's mistake.
+        InvalidRequestError: The namespace or an id breaks the rules.
+    """
+    check_namespace(namespace)
+    for one in replacements:
+        check_edit_id(one.edit.id)
+        if one.edit.namespace != namespace or one.edit.state is EditState.PURGED:
+            raise ValueError(f"edit {one.edit.id!r} was purged, or is not of namespace {namespace!r}")
 
 
 def no_such_edit(namespace: str, edit_id: str) -> EditNotFoundError:

@@ -9,11 +9,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
 from serac_gateway import __version__
 from serac_gateway.cli.main import app
+from serac_gateway.errors import ModelUnavailableError
+from serac_gateway.stores.records import FormVectors
 from tests.control_plane import ControlPlane, running_whole_gateway
 
 PROMPT, ANSWER = "Who runs the harbour office?", "Ottilie Brandvold"
@@ -225,6 +228,23 @@ class TestStore:
         assert serac("log", "verify", "--expect", made["log_digest"]).exit_code == 0
         assert json.loads(serac("explain", PROMPT, "--json").stdout)["edit_id"] == "e"
         assert serac("store", "restore", "nowhere").exit_code == 2
+
+    def test_what_another_encoder_made_is_encoded_anew_and_one_that_breaks_off_is_told(
+        self, serac: Serac, control_plane: ControlPlane
+    ) -> None:
+        serac("edits", "add", PROMPT, ANSWER, "--id", "e")
+        current, encoder = control_plane.store._namespaces["default"].current, control_plane.encoder
+        foreign = FormVectors(fingerprint="another", vectors_FD=current["e"].vectors.vectors_FD)
+        current["e"] = msgspec.structs.replace(current["e"], vectors=foreign)
+        encoder.failure = ModelUnavailableError("out of memory")
+        broken = serac("store", "reencode")
+        assert broken.exit_code == 1
+        assert "out of memory; what was encoded stays; run the command again" in broken.stderr
+        encoder.failure = None
+        done = json.loads(serac("store", "reencode", "--json").stdout)
+        assert done == {"encoder": encoder.fingerprint, "edits": 1, "reencoded": 1, "complete": True}
+        assert current["e"].vectors.fingerprint == encoder.fingerprint
+        assert "0 of 1 edits encoded anew" in serac("store", "reencode").stdout
 
 
 class TestSearch:

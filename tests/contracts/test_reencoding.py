@@ -1,0 +1,150 @@
+"""Vectors that another encoder made are made anew, beside writes, whatever breaks off."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import pytest
+
+from serac_gateway.editing import Editor
+from serac_gateway.edits import Deed, Edit, EditDraft, EditPatch, EditState
+from serac_gateway.errors import ModelUnavailableError, StoreUnavailableError
+from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.reencoding import Reencoded, reencode
+from serac_gateway.store_check import StoreCheck, StoreReport
+from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.records import FormVectors, StoredEdit
+from serac_gateway.testing import WordEncoder
+from tests.contracts.edit_store_calls import NS, add, new
+from tests.contracts.served_stores import ServedStore
+
+OLD, NEW = "old", "new"
+
+
+class Gateway:
+    """What edits, and what is in force, with one encoder."""
+
+    def __init__(self, store: EditStore, salt: str, pool: ThreadPoolExecutor) -> None:
+        self.store, self.encoder = store, WordEncoder(salt=salt)
+        self.live = LiveEdits(
+            store=store, encoder=self.encoder, make_index=lambda: FaissFlatIndex(self.encoder.width)
+        )
+        self.editor = Editor(store=store, encoder=self.encoder, live_edits=self.live, pool=pool)
+
+    async def filled(self, count: int) -> None:
+        for number in range(count):
+            draft = EditDraft(id=f"e{number:03}", prompt=f"Who runs place {number}?", target_new="Ann")
+            await self.editor.add(NS, draft)
+
+    async def reencoded(self) -> list[Reencoded]:
+        return [told async for told in reencode(self.editor, self.store, NS)]
+
+    async def report(self) -> StoreReport:
+        await self.live.reload(NS)
+        return await StoreCheck(store=self.store, live_edits=self.live).run(NS)
+
+
+MakeGateway = Callable[[EditStore, str], Gateway]
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[MakeGateway]:
+    with ThreadPoolExecutor(1) as pool:
+        yield lambda store, salt: Gateway(store, salt, pool)
+
+
+async def test_every_edit_gets_vectors_of_the_new_encoder_and_the_log_stays(
+    edit_store: EditStore, gateway: MakeGateway
+) -> None:
+    old, new_one = gateway(edit_store, OLD), gateway(edit_store, NEW)
+    await old.filled(6)
+    await old.editor.retire(NS, "e000", expected_version=1)
+    await old.editor.purge(NS, "e001", Deed(reason="asked"), expected_version=1)
+    await new_one.editor.change(NS, "e002", EditPatch(prompt="Who was here?"), expected_version=1)
+    head = await edit_store.log_head(NS)
+
+    (told,) = await new_one.reencoded()
+    assert told == Reencoded(encoder=new_one.encoder.fingerprint, edits=6, reencoded=4, complete=True)
+    report = await new_one.report()
+    assert report.sound
+    assert report.encoders == {new_one.encoder.fingerprint: 5}
+    assert await edit_store.log_head(NS) == head
+    new_one.encoder.texts_encoded = 0
+    await new_one.live.reload(NS)
+    assert new_one.encoder.texts_encoded == 0
+    assert [one.reencoded for one in await new_one.reencoded()] == [0]
+
+
+async def test_gateways_of_both_encoders_find_the_same_edits_meanwhile(
+    edit_store: EditStore, gateway: MakeGateway
+) -> None:
+    old, new_one = gateway(edit_store, OLD), gateway(edit_store, NEW)
+    await old.filled(5)
+    for _ in range(2):  # before and after
+        for one in (old, new_one):
+            await one.live.reload(NS)
+            for number in range(5):
+                query_BD = one.encoder.encode([f"Who runs place {number}?"])
+                ((nearest,),) = one.live.candidates(NS, query_BD, 1)
+                assert (nearest.edit.id, nearest.similarity) == (f"e{number:03}", pytest.approx(1))
+        await new_one.reencoded()
+
+
+async def test_only_the_version_that_was_encoded_gets_the_vectors(
+    edit_store: EditStore, gateway: MakeGateway
+) -> None:
+    first, second, gone = new("a"), new("b"), new("never")
+    await add(edit_store, first)
+    await add(edit_store, second)
+    editor = gateway(edit_store, NEW).editor
+    vectors = FormVectors(fingerprint="mine", vectors_FD=WordEncoder().encode(["x", "y"]))
+    await editor.change(NS, "b", EditPatch(target_new="Bob"), expected_version=1)
+    count = await edit_store.replace_vectors(
+        NS, [StoredEdit(edit=edit, vectors=vectors) for edit in (first, second, gone)]
+    )
+    assert count == 1
+    assert (await edit_store.stored(NS, "a")).vectors.fingerprint == "mine"
+    assert (await edit_store.stored(NS, "b")).vectors.fingerprint == editor.encoder_fingerprint
+    assert [one.edit.id for one in await edit_store.stored_many(NS, ["never"])] == []
+
+
+@pytest.mark.parametrize("wrong", [{"namespace": "other"}, {"state": EditState.PURGED}])
+async def test_vectors_for_what_can_have_none_are_the_callers_mistake(
+    edit_store: EditStore, wrong: dict[str, str]
+) -> None:
+    edit: Edit = msgspec.structs.replace(new("a"), **wrong)
+    vectors = FormVectors(fingerprint="mine", vectors_FD=WordEncoder().encode(["x", "y"]))
+    with pytest.raises(ValueError, match="'a' was purged, or is not of namespace 'default'"):
+        await edit_store.replace_vectors(NS, [StoredEdit(edit=edit, vectors=vectors)])
+
+
+async def test_a_run_that_broke_off_goes_on_where_it_was(served: ServedStore, gateway: MakeGateway) -> None:
+    old, new_one = gateway(served.store, OLD), gateway(served.store, NEW)
+    await old.filled(230)
+    running = reencode(new_one.editor, served.store, NS)
+    told = await anext(running)
+    assert (told.edits, told.reencoded, told.complete) == (200, 200, False)
+    served.kill()
+    with pytest.raises(StoreUnavailableError):
+        await anext(running)
+    await served.wait_until_back()
+
+    new_one.encoder.texts_encoded = 0
+    assert [(one.edits, one.reencoded) for one in await new_one.reencoded()] == [(200, 0), (230, 30)]
+    assert new_one.encoder.texts_encoded == 30 * 2
+    report = await new_one.report()
+    assert (report.sound, report.encoders) == (True, {new_one.encoder.fingerprint: 230})
+
+
+async def test_an_encoder_that_fails_in_the_middle_leaves_what_was_there(
+    edit_store: EditStore, gateway: MakeGateway
+) -> None:
+    old, new_one = gateway(edit_store, OLD), gateway(edit_store, NEW)
+    await old.filled(3)
+    new_one.encoder.failure = ModelUnavailableError("out of memory")
+    with pytest.raises(ModelUnavailableError):
+        await new_one.reencoded()
+    assert (await old.report()).encoders == {old.encoder.fingerprint: 3}
