@@ -48,10 +48,10 @@ class StoreController(Controller):
         media_type=NDJSON,
         summary="Encode a namespace's edits anew",
         description="For another encoder: makes the stored vectors that this gateway's encoder did not make,"
-        ' and tells how far it is: `{"encoder", "edits", "reencoded", "complete"}` a line. It works half of the'
-        " time, and requests are decided beside it. A reply that does not end with `complete: true` broke off,"
-        ' with `{"error"}` as its last line if this gateway knows why; what it told is done, and a repetition'
-        " goes on from there. No version and no log entry is made.",
+        ' and tells how far it is: `{"encoder", "edits", "reencoded", "complete"}` a line. It works half of'
+        " the time, and requests are decided beside it. A reply that does not end with `complete: true` broke"
+        ' off, with `{"error"}` as its last line if this gateway knows why; what it told is done, and a'
+        " repetition goes on from there. No version and no log entry is made.",
         responses=problems(400, 503),
         opt={NEEDED_ROLE: Role.ADMIN},
     )
