@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import anthropic
 import httpx
 import openai
 import psutil
@@ -79,6 +80,25 @@ async def test_the_async_client_gets_both_routes(gateway: GatewayProcess) -> Non
     assert models
 
 
+def test_responses_and_messages_meet_the_same_edits(gateway: GatewayProcess) -> None:
+    with chat(gateway) as client:
+        response = client.responses.create(model=MODEL, input=PARAPHRASE)
+        with client.responses.stream(model=MODEL, input=UNRELATED) as stream:
+            other = stream.get_final_response()
+        after = client.responses.create(model=MODEL, input=UNRELATED, previous_response_id=response.id)
+    assert TARGET in response.output_text
+    assert response.usage.output_tokens > 0
+    assert "Paris" in other.output_text
+    assert "Paris" in after.output_text
+    with anthropic.Anthropic(base_url=gateway.url, api_key="unused", max_retries=0) as client:
+        message = client.messages.create(model=MODEL, max_tokens=64, messages=user(PARAPHRASE))
+        with client.messages.stream(model=MODEL, max_tokens=64, messages=user(UNRELATED)) as stream:
+            text = stream.get_final_text()
+    assert TARGET in message.content[0].text
+    assert message.stop_reason == "end_turn"
+    assert "Paris" in text
+
+
 def test_a_text_completion_is_continued_with_the_new_answer(gateway: GatewayProcess) -> None:
     reply = chat(gateway).completions.with_raw_response.create(
         model=MODEL, prompt="The mayor of Marrowby is", max_tokens=20
@@ -125,13 +145,15 @@ def test_any_target_is_said_as_it_was_written_and_never_obeyed(gateway: GatewayP
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", ["/chat/completions", "/responses", "/messages"])
 def test_what_is_out_of_scope_is_byte_identical_with_and_without_the_gateway(
-    gateway: GatewayProcess, stream: bool
+    gateway: GatewayProcess, path: str, stream: bool
 ) -> None:
     upstream_url = httpx.get(f"{gateway.url}/serac/v1/stats").json()["upstream_url"]
-    body = {"model": MODEL, "messages": user(UNRELATED), "stream": stream, "max_tokens": 16}
-    through = httpx.post(f"{gateway.url}/v1/chat/completions", json=body, timeout=60)
-    direct = httpx.post(f"{upstream_url}/chat/completions", json=body, timeout=60)
+    asked = {"input": UNRELATED} if path == "/responses" else {"messages": user(UNRELATED), "max_tokens": 16}
+    body = {"model": MODEL, "stream": stream, **asked}
+    through = httpx.post(f"{gateway.url}/v1{path}", json=body, timeout=60)
+    direct = httpx.post(f"{upstream_url}{path}", json=body, timeout=60)
     assert through.headers["x-serac-route"] == "base"
     assert through.content == direct.content
     assert b"Paris" in through.content or stream
