@@ -137,6 +137,17 @@ class TrafficConfig(_Section, frozen=True, kw_only=True):
     """Regular expressions; what they find is not recorded. A list replaces the default one."""
 
 
+class KeyHeader(StrEnum):
+    """Where an upstream looks for its key."""
+
+    AUTHORIZATION = "authorization"
+    """As a bearer token."""
+    X_API_KEY = "x-api-key"
+    """Anthropic's."""
+    API_KEY = "api-key"
+    """Azure's."""
+
+
 class UpstreamConfig(_Section, frozen=True, kw_only=True):
     """The base model's server."""
 
@@ -148,6 +159,8 @@ class UpstreamConfig(_Section, frozen=True, kw_only=True):
     chunk_timeout_s: PositiveFloat = 300.0
     """The longest gap between two chunks of a response. The total is unlimited."""
     max_connections: PositiveInt = 1_000
+    key_header: KeyHeader = KeyHeader.AUTHORIZATION
+    """Where it wants the key that the gateway sends in the client's place."""
     proxy: Annotated[str, msgspec.Meta(pattern="^https?://.")] | None = None
     """An HTTP proxy on the way there."""
     ca_file: str | None = None

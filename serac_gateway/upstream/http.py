@@ -13,7 +13,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from serac_gateway.config import UpstreamConfig
+from serac_gateway.config import KeyHeader, UpstreamConfig
 from serac_gateway.errors import ConfigError, UpstreamError, UpstreamTimeoutError
 from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 from serac_gateway.upstream.headers import end_to_end
@@ -32,7 +32,7 @@ _CREDENTIALS = frozenset({b"authorization", b"api-key", b"x-api-key"})
 class HttpUpstream(Upstream):
     """Sends requests as they are over a pool of connections.
 
-    With `api_key` every request carries it as its bearer token and the client's own credentials are dropped;
+    With `api_key` every request carries it in `config.key_header` and the client's own credentials are dropped;
     without, the client's pass through. Redirects and cookies are the client's business. Construct it in a
     running event loop.
     """
@@ -44,7 +44,7 @@ class HttpUpstream(Upstream):
             ConfigError: The URL is not http:// or https:// with a host, or `ca_file` cannot be read.
         """
         self._base_url = _checked_url(config.url)
-        self._authorization = None if api_key is None else f"Bearer {api_key}".encode()
+        self._key = None if api_key is None else _key_header(config.key_header, api_key)
         self._chunk_timeout_s = config.chunk_timeout_s
         self._proxy = config.proxy
         reuse = aiohttp.TraceConfig()
@@ -113,14 +113,14 @@ class HttpUpstream(Upstream):
         dropped = {b"host", b"expect"}  # ours names the upstream; 100-continue is settled with the client
         if isinstance(request.body, bytes):
             dropped.add(b"content-length")
-        if self._authorization is not None:
+        if self._key is not None:
             dropped |= _CREDENTIALS
         headers = CIMultiDict(
             (name.decode("latin-1"), _text(value))
             for name, value in end_to_end(request.headers, without=dropped)
         )
-        if self._authorization is not None:
-            headers.add("authorization", _text(self._authorization))
+        if self._key is not None:
+            headers.add(*self._key)
         return headers
 
     def _limit_gaps(self, response: aiohttp.ClientResponse) -> None:
@@ -210,6 +210,10 @@ def _payload(body: bytes | AsyncIterator[bytes]) -> bytes | io.BytesIO | AsyncIt
     if isinstance(body, bytes):
         return io.BytesIO(body) if len(body) > _LARGE_BODY_BYTES else body or None
     return body
+
+
+def _key_header(header: KeyHeader, api_key: str) -> tuple[str, str]:
+    return header.value, f"Bearer {api_key}" if header is KeyHeader.AUTHORIZATION else api_key
 
 
 def _text(value: bytes) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from serac_gateway.app import open_upstream
-from serac_gateway.config import GatewayConfig, NamedUpstreamConfig, UpstreamConfig
+from serac_gateway.config import GatewayConfig, KeyHeader, NamedUpstreamConfig, UpstreamConfig
 from serac_gateway.config_loading import load_config
 from serac_gateway.errors import ConfigError, UpstreamError
 from serac_gateway.testing import ScriptedUpstream
@@ -88,6 +88,24 @@ async def test_each_upstream_has_its_own_key_or_passes_the_clients_on(
         assert other.requests[0].header("authorization") == "Bearer sk-big"
         assert default.requests[0].header("authorization") == "Bearer client"
     assert load_config(environment={"SERAC_UPSTREAM_API_KEY_BIG_ONE": "sk-big"}) == GatewayConfig()
+
+
+@pytest.mark.parametrize(
+    ("header", "sent"),
+    [("authorization", "Bearer sk-own"), ("x-api-key", "sk-own"), ("api-key", "sk-own")],
+)
+async def test_a_key_of_ours_goes_where_the_upstream_wants_it_and_no_other_goes_with_it(
+    monkeypatch: pytest.MonkeyPatch, header: str, sent: str
+) -> None:
+    monkeypatch.setenv("SERAC_UPSTREAM_API_KEY", "sk-own")
+    async with ScriptedUpstream() as default:
+        config = GatewayConfig(upstream=UpstreamConfig(url=default.url, key_header=KeyHeader(header)))
+        async with opened(config) as upstream:
+            await ask(upstream, b"{}")
+        credentials = {
+            name: default.requests[0].header(name) for name in ("authorization", "x-api-key", "api-key")
+        }
+    assert {name: value for name, value in credentials.items() if value} == {header: sent}
 
 
 async def test_one_upstream_that_is_left_alone_does_not_keep_the_other_from_answering() -> None:
