@@ -34,7 +34,7 @@ from training.validation_sets import validation_benchmarks
 PAIRS_FILE = "pairs.jsonl"
 WEIGHTS_FOLDER = "weights"
 DEPENDS_THRESHOLD = 0.5
-"""More likely than not: it is only asked where a namespace opts in, and only states edits to the base model."""
+"""More likely than not: it is asked only where a namespace opts in, and no more than states edits."""
 
 OnProgress = Callable[[str, int, int], None]
 

@@ -15,8 +15,8 @@ from serac_gateway.http.in_context import with_edits
 from serac_gateway.routing import EditRouter, Route, RouteDecision
 
 HEADER_SCHEMA = b"1"
-"""The version of what the x-serac-* headers mean (README, "Observe it"). A header may be added to a version; one
-that changes or goes makes another."""
+"""The version of what the x-serac-* headers mean (README, "Observe it"). A header may be added to a version;
+one that changes or goes makes another."""
 
 
 class AnswerTask(msgspec.Struct, frozen=True, kw_only=True):

@@ -103,8 +103,8 @@ def provide_waiting(
     """
     if wait_for not in set(WaitFor):
         raise InvalidRequestError(
-            f"x-serac-wait {wait_for[:80]!r} is not allowed; send {' or '.join(map(repr, map(str, WaitFor)))},"
-            " or leave it out",
+            f"x-serac-wait {wait_for[:80]!r} is not allowed; send"
+            f" {' or '.join(map(repr, map(str, WaitFor)))}, or leave it out",
             field="x-serac-wait",
             details={"value": wait_for[:80]},
         )

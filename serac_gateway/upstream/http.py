@@ -32,9 +32,9 @@ _CREDENTIALS = frozenset({b"authorization", b"api-key", b"x-api-key"})
 class HttpUpstream(Upstream):
     """Sends requests as they are over a pool of connections.
 
-    With `api_key` every request carries it in `config.key_header` and the client's own credentials are dropped;
-    without, the client's pass through. Redirects and cookies are the client's business. Construct it in a
-    running event loop.
+    With `api_key` every request carries it in `config.key_header` and the client's own credentials are
+    dropped; without, the client's pass through. Redirects and cookies are the client's business. Construct it
+    in a running event loop.
     """
 
     def __init__(self, config: UpstreamConfig, *, api_key: str | None = None) -> None:
