@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 from typing_extensions import override
@@ -17,7 +16,6 @@ from serac_gateway.edits import (
     EditState,
     check_edit_id,
     check_namespace,
-    tombstone,
 )
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.stores.api_keys import ApiKeyStore, InMemoryApiKeyStore
@@ -27,20 +25,20 @@ from serac_gateway.stores.log_chain import (
     LogEvidence,
     LogHead,
     VersionCount,
-    VersionRecord,
-    chained,
-    empty_head,
-    fields_digest,
-    sealed,
 )
 from serac_gateway.stores.log_reading import LogReader
+from serac_gateway.stores.memory_namespaces import (
+    Namespace,
+    Remembered,
+    edit_of,
+    head_of,
+    make,
+    refuse_unless_next,
+)
 from serac_gateway.stores.records import (
     LOG_START,
     NO_VECTORS,
-    Action,
-    Change,
     Commit,
-    Committed,
     FormVectors,
     Page,
     Receipt,
@@ -50,13 +48,10 @@ from serac_gateway.stores.records import (
 from serac_gateway.stores.refusals import (
     check_commit,
     check_replacements,
-    id_purged,
-    id_taken,
     key_reused,
     log_went_on,
     no_such_edit,
     no_such_version,
-    stale_version,
 )
 from serac_gateway.stores.replicas import InMemoryReplicaRegistry, ReplicaRegistry
 from serac_gateway.stores.restoring import NamespaceRestorer, not_empty
@@ -64,28 +59,12 @@ from serac_gateway.stores.traffic import InMemoryTrafficStore, TrafficStore
 from serac_gateway.stores.verifications import InMemoryVerificationStore, VerificationStore
 
 
-@dataclass(kw_only=True)
-class _Remembered:
-    fingerprint: str
-    receipt: Receipt
-    until: float
-    """On the monotonic clock."""
-
-
-@dataclass
-class _Namespace:
-    current: dict[str, StoredEdit] = field(default_factory=dict)
-    versions: dict[str, list[VersionRecord]] = field(default_factory=dict)
-    log: list[LogEvidence] = field(default_factory=list)
-    remembered: dict[str, _Remembered] = field(default_factory=dict)
-
-
 class InMemoryEditStore(EditStore):
     """Keeps edits until it is garbage collected. No method suspends, so every commit is atomic."""
 
     def __init__(self, *, idempotency_ttl_s: float = IDEMPOTENCY_TTL_S) -> None:
         self._idempotency_ttl_s = idempotency_ttl_s
-        self._namespaces: dict[str, _Namespace] = {}
+        self._namespaces: dict[str, Namespace] = {}
         self._api_keys = InMemoryApiKeyStore()
         self._traffic = InMemoryTrafficStore()
         self._feedback = InMemoryFeedbackStore()
@@ -96,7 +75,7 @@ class InMemoryEditStore(EditStore):
     @override
     async def commit(self, namespace: str, commit: Commit) -> Receipt:
         check_commit(namespace, commit)
-        held = self._namespaces.get(namespace, _Namespace())
+        held = self._namespaces.get(namespace, Namespace())
         key = commit.idempotency_key
         remembered = None if key is None else held.remembered.get(key)
         if key is not None and remembered is not None and time.monotonic() < remembered.until:
@@ -104,15 +83,15 @@ class InMemoryEditStore(EditStore):
                 raise key_reused(key)
             return msgspec.structs.replace(remembered.receipt, replayed=True)
         for change in commit.changes:
-            _refuse_unless_next(namespace, held, change)
-        log_id = _head(namespace, held).log_id
+            refuse_unless_next(namespace, held, change)
+        log_id = head_of(namespace, held).log_id
         if commit.expected_log_id not in (None, log_id):
             raise log_went_on(expected=commit.expected_log_id or "", current=log_id)
 
         self._namespaces[namespace] = held
-        receipt = Receipt(changes=tuple(_make(namespace, held, change) for change in commit.changes))
+        receipt = Receipt(changes=tuple(make(namespace, held, change) for change in commit.changes))
         if key is not None:
-            held.remembered[key] = _Remembered(
+            held.remembered[key] = Remembered(
                 fingerprint=commit.request_fingerprint,
                 receipt=receipt,
                 until=time.monotonic() + self._idempotency_ttl_s,
@@ -128,12 +107,12 @@ class InMemoryEditStore(EditStore):
         versions = self._held(namespace).versions.get(check_edit_id(edit_id), [])
         if not 1 <= version <= len(versions):
             raise no_such_version(edit_id, version)
-        return _edit(versions[version - 1])
+        return edit_of(versions[version - 1])
 
     @override
     async def versions(self, namespace: str, edit_id: str) -> list[Edit]:
         await self.stored(namespace, edit_id)
-        return [_edit(version) for version in self._held(namespace).versions[edit_id]]
+        return [edit_of(version) for version in self._held(namespace).versions[edit_id]]
 
     @override
     async def page(
@@ -185,7 +164,7 @@ class InMemoryEditStore(EditStore):
 
     @override
     async def log_head(self, namespace: str) -> LogHead:
-        return _head(namespace, self._held(namespace))
+        return head_of(namespace, self._held(namespace))
 
     @override
     async def evidence(
@@ -246,8 +225,8 @@ class InMemoryEditStore(EditStore):
     async def close(self) -> None:
         return
 
-    def _held(self, namespace: str) -> _Namespace:
-        return self._namespaces.get(check_namespace(namespace), _Namespace())
+    def _held(self, namespace: str) -> Namespace:
+        return self._namespaces.get(check_namespace(namespace), Namespace())
 
 
 class _InMemoryLogReader(LogReader):
@@ -300,10 +279,10 @@ class _InMemoryLogReader(LogReader):
 class _InMemoryRestorer(NamespaceRestorer):
     """Fills a namespace beside the others, and puts it among them when it is whole."""
 
-    def __init__(self, namespaces: dict[str, _Namespace], namespace: str) -> None:
+    def __init__(self, namespaces: dict[str, Namespace], namespace: str) -> None:
         self._namespaces = namespaces
         self._namespace = namespace
-        self._new = _Namespace()
+        self._new = Namespace()
 
     @override
     async def begin(self) -> None:
@@ -317,7 +296,7 @@ class _InMemoryRestorer(NamespaceRestorer):
                 raise InvalidRequestError(f"log entry {entry.log_id!r} of the backup has no record")
             self._new.log.append(msgspec.structs.replace(entry, stored=None))
             self._new.versions.setdefault(entry.edit_id, []).append(entry.stored)
-            self._new.current[entry.edit_id] = StoredEdit(edit=_edit(entry.stored), vectors=NO_VECTORS)
+            self._new.current[entry.edit_id] = StoredEdit(edit=edit_of(entry.stored), vectors=NO_VECTORS)
 
     @override
     async def vectors(self, vectors: Mapping[str, FormVectors]) -> None:
@@ -330,66 +309,4 @@ class _InMemoryRestorer(NamespaceRestorer):
 
     @override
     async def abandon(self) -> None:
-        self._new = _Namespace()
-
-
-def _refuse_unless_next(namespace: str, held: _Namespace, change: Change) -> None:
-    edit = change.edit
-    current = held.current.get(edit.id)
-    if change.action is Action.ADD:
-        if current is not None:
-            raise (id_purged if current.edit.state is EditState.PURGED else id_taken)(edit.id)
-    elif current is None:
-        raise no_such_edit(namespace, edit.id)
-    elif current.edit.version != edit.version - 1:
-        raise stale_version(edit.id, expected=edit.version - 1, current=current.edit.version)
-
-
-def _make(namespace: str, held: _Namespace, change: Change) -> Committed:
-    edit, head, version = change.edit, _head(namespace, held), sealed(change.edit)
-    log_id = f"{head.length + 1}-0"
-    fields = fields_digest(
-        action=change.action,
-        edit_id=edit.id,
-        version=edit.version,
-        content_digest=version.content_digest,
-        author=edit.author,
-    )
-    held.log.append(
-        LogEvidence(
-            log_id=log_id,
-            action=change.action,
-            edit_id=edit.id,
-            version=edit.version,
-            author=edit.author,
-            content_digest=version.content_digest,
-            previous_digest=head.digest,
-            digest=chained(head.digest, fields, log_id),
-            stored=None,
-        )
-    )
-    versions = held.versions.setdefault(edit.id, [])
-    if change.action is Action.PURGE:
-        versions[:] = [
-            VersionRecord(salt=None, record=msgspec.json.encode(tombstone(_edit(one))).decode())
-            for one in versions
-        ]
-    versions.append(version)
-    held.current[edit.id] = StoredEdit(edit=edit, vectors=_vectors(held, change))
-    return Committed(edit_id=edit.id, version=edit.version, log_id=log_id)
-
-
-def _vectors(held: _Namespace, change: Change) -> FormVectors:
-    if change.action is Action.PURGE:
-        return NO_VECTORS
-    return change.vectors or held.current[change.edit.id].vectors
-
-
-def _head(namespace: str, held: _Namespace) -> LogHead:
-    if not held.log:
-        return empty_head(namespace)
-    return LogHead(log_id=held.log[-1].log_id, digest=held.log[-1].digest, length=len(held.log))
-
-
-def _edit(version: VersionRecord) -> Edit:
-    return msgspec.json.decode(version.record, type=Edit)
+        self._new = Namespace()
