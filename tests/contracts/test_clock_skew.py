@@ -1,0 +1,85 @@
+"""The order of the log is the order of commits, whatever the clocks of gateways and of the store say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import msgspec
+
+from serac_gateway.editing import Editor
+from serac_gateway.edits import UNTOLD
+from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.rolling_back import roll_back
+from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.log_chain import LogEvidence, LogHead, chained, fields_digest, genesis, sealed
+from serac_gateway.stores.log_verification import verify_log
+from serac_gateway.stores.records import Action, LogEntry, log_id_order
+from serac_gateway.testing import WordEncoder
+from tests.contracts.edit_store_calls import NS, add, new, next_of, update
+
+AHEAD, BEHIND = datetime(2099, 1, 1, tzinfo=UTC), datetime(1999, 1, 1, tzinfo=UTC)
+FUTURE = f"{int(AHEAD.timestamp() * 1_000)}-7"
+
+
+def in_order(entries: Sequence[LogEntry]) -> bool:
+    ids = [entry.log_id for entry in entries]
+    return ids == sorted(set(ids), key=log_id_order)
+
+
+async def test_gateways_whose_clocks_differ_make_one_order(edit_store: EditStore) -> None:
+    first = msgspec.structs.replace(new("a"), created_at=AHEAD)
+    second = next_of(first, target_new="Bea", created_at=BEHIND)
+    third = next_of(second, target_new="Cleo", created_at=AHEAD)
+    other = msgspec.structs.replace(new("b"), created_at=BEHIND)
+    await add(edit_store, first)
+    await update(edit_store, second)
+    await add(edit_store, other)
+    await update(edit_store, third)
+
+    assert await edit_store.versions(NS, "a") == [first, second, third]
+    entries = await edit_store.log(NS)
+    assert in_order(entries)
+    assert [(one.edit_id, one.version) for one in entries] == [("a", 1), ("a", 2), ("b", 1), ("a", 3)]
+    assert (await verify_log(edit_store, NS)).length == 4
+
+    encoder = WordEncoder(width=5)
+    live = LiveEdits(store=edit_store, encoder=encoder, make_index=lambda: FaissFlatIndex(5))
+    with ThreadPoolExecutor(1) as pool:
+        editor = Editor(store=edit_store, encoder=encoder, live_edits=live, pool=pool)
+        done = await roll_back(editor, edit_store, NS, entries[1].log_id, UNTOLD)
+    assert [(one.edit_id, one.to_version) for one in done.changes] == [("a", 2), ("b", None)]
+
+
+async def test_a_log_that_a_store_with_a_clock_ahead_began_goes_on_in_order(edit_store: EditStore) -> None:
+    edit = new("a")
+    version = sealed(edit)
+    fields = fields_digest(
+        action=Action.ADD, edit_id="a", version=1, content_digest=version.content_digest, author=edit.author
+    )
+    digest = chained(genesis(NS), fields, FUTURE)
+    entry = LogEvidence(
+        log_id=FUTURE,
+        action=Action.ADD,
+        edit_id="a",
+        version=1,
+        author=edit.author,
+        content_digest=version.content_digest,
+        previous_digest=genesis(NS),
+        digest=digest,
+        stored=version,
+    )
+    restorer = edit_store.restorer(NS)
+    await restorer.begin()
+    await restorer.entries([entry])
+    await restorer.end(LogHead(log_id=FUTURE, digest=digest, length=1))
+
+    await add(edit_store, new("b"))
+    await update(edit_store, next_of(edit, target_new="Bea"))
+    entries = await edit_store.log(NS)
+    assert [one.edit_id for one in entries] == ["a", "b", "a"]
+    assert in_order(entries)
+    assert await verify_log(edit_store, NS) == await edit_store.log_head(NS)
+    assert [one.edit_id for one in await edit_store.log(NS, after=FUTURE)] == ["b", "a"]
