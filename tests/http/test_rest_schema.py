@@ -18,7 +18,7 @@ from serac_gateway.testing import WordEncoder
 from tests.control_plane import ControlPlane, control_plane_app, running_control_plane
 
 EXAMPLES_PER_OPERATION = int(os.environ.get("SERAC_TEST_EXAMPLES", "30"))
-"""Cases of every operation; 150 make more than 5,000 in all."""
+"""Cases of every operation; 200 make more than 5,000 in all."""
 NOT_EXPECTED = [
     # Blank texts, empty validity windows and missing If-Match are refused; JSON Schema cannot say so.
     positive_data_acceptance,
