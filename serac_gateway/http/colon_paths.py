@@ -14,7 +14,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import OpenAPI
 from litestar.types import HTTPScope, LifeSpanScope, Scope
 
-_CALL = re.compile(r"(/serac/v1/edits/[^/:]+)(:[a-z]+)")
+_CALL = re.compile(r"(/serac/v1/edits/[^/]+)(:[a-z]+)")
 
 
 def route_path(scope: Scope | LifeSpanScope) -> None:

@@ -140,6 +140,12 @@ def test_an_id_that_plays_tricks_with_paths_or_keys_is_refused(
     assert_refused(reply, 400, 404, 405)
 
 
+def test_an_id_with_a_colon_is_refused_as_an_id(untouched: ControlPlane) -> None:
+    for edit_id in ("a%3A", "%3A", "a:b", "a:restore"):
+        reply = untouched.client.post(f"/edits/{edit_id}:restore", json={}, headers={"if-match": "*"})
+        assert assert_refused(reply, 400)["field"] == "id"
+
+
 @pytest.mark.parametrize(
     "namespace",
     [
