@@ -201,6 +201,13 @@ class Editor:
                 request_fingerprint=request_fingerprint,
             )
             return await self._written(edit, receipt)
+        if idempotency_key is not None and self.looks_before_commit(edit.namespace):
+            # What the first such request led to stands, whatever contradicts it since.
+            replayed = await self._store.receipt(
+                edit.namespace, idempotency_key=idempotency_key, request_fingerprint=request_fingerprint
+            )
+            if replayed is not None:
+                return await self._written(edit, replayed)
         (vectors,) = await self._committer.vectors([version])
         known = msgspec.structs.replace(version, vectors=vectors)
         commit = partial(

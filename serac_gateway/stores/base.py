@@ -46,6 +46,16 @@ class EditStore(ABC):
         """
 
     @abstractmethod
+    async def receipt(
+        self, namespace: str, *, idempotency_key: str, request_fingerprint: str
+    ) -> Receipt | None:
+        """The receipt of the commit that used the key, as `commit` would replay it; None: none did.
+
+        Raises:
+            IdempotencyKeyReusedError: It was used with another fingerprint.
+        """
+
+    @abstractmethod
     async def get(self, namespace: str, edit_id: str, *, version: int | None = None) -> Edit:
         """The current version, or the one asked for.
 

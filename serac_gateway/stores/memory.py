@@ -77,11 +77,12 @@ class InMemoryEditStore(EditStore):
         check_commit(namespace, commit)
         held = self._namespaces.get(namespace, Namespace())
         key = commit.idempotency_key
-        remembered = None if key is None else held.remembered.get(key)
-        if key is not None and remembered is not None and time.monotonic() < remembered.until:
-            if remembered.fingerprint != commit.request_fingerprint:
-                raise key_reused(key)
-            return msgspec.structs.replace(remembered.receipt, replayed=True)
+        if key is not None:
+            replayed = await self.receipt(
+                namespace, idempotency_key=key, request_fingerprint=commit.request_fingerprint
+            )
+            if replayed is not None:
+                return replayed
         for change in commit.changes:
             refuse_unless_next(namespace, held, change)
         log_id = head_of(namespace, held).log_id
@@ -99,6 +100,18 @@ class InMemoryEditStore(EditStore):
         for reader in self._readers:
             reader.wake()
         return receipt
+
+    @override
+    async def receipt(
+        self, namespace: str, *, idempotency_key: str, request_fingerprint: str
+    ) -> Receipt | None:
+        held = self._namespaces.get(check_namespace(namespace))
+        remembered = None if held is None else held.remembered.get(idempotency_key)
+        if remembered is None or time.monotonic() >= remembered.until:
+            return None
+        if remembered.fingerprint != request_fingerprint:
+            raise key_reused(idempotency_key)
+        return msgspec.structs.replace(remembered.receipt, replayed=True)
 
     @override
     async def get(self, namespace: str, edit_id: str, *, version: int | None = None) -> Edit:

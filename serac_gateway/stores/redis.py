@@ -42,6 +42,7 @@ from serac_gateway.stores.redis_records import (
     log_evidence,
     log_head,
     packed_vectors,
+    salted_fingerprint,
     version_record,
 )
 from serac_gateway.stores.refusals import (
@@ -163,6 +164,18 @@ class RedisStore(EditStore):
             case [b"damaged", what]:
                 raise damaged_log(namespace, what.decode())
         raise AssertionError(f"commit.lua replied {reply!r}")
+
+    @override
+    async def receipt(
+        self, namespace: str, *, idempotency_key: str, request_fingerprint: str
+    ) -> Receipt | None:
+        key = NamespaceKeys(namespace).result(idempotency_key)
+        fingerprint, receipt = await self._connection.read("HMGET", key, "fingerprint", "receipt")
+        if fingerprint is None:
+            return None
+        if fingerprint.decode() != salted_fingerprint(idempotency_key, request_fingerprint):
+            raise key_reused(idempotency_key)
+        return Receipt(changes=committed(receipt), replayed=True)
 
     @override
     async def get(self, namespace: str, edit_id: str, *, version: int | None = None) -> Edit:

@@ -121,7 +121,7 @@ def commit_arguments(
     arguments: list[Word] = [
         len(_STATES),
         0 if key is None else ttl_s,
-        "" if key is None else _salted_fingerprint(key, commit.request_fingerprint),
+        "" if key is None else salted_fingerprint(key, commit.request_fingerprint),
         genesis(namespace),
         commit.expected_log_id or "",
         len(commit.changes),
@@ -164,7 +164,7 @@ def _change_arguments(change: Change, older: list[Edit]) -> list[Word]:
     ]
 
 
-def _salted_fingerprint(idempotency_key: str, fingerprint: str) -> str:
+def salted_fingerprint(idempotency_key: str, fingerprint: str) -> str:
     """With the client's key, of which only a digest is stored: nobody can find out a body by trial."""
     key = idempotency_key.encode("utf-8", "surrogatepass")
     return hmac.new(key, fingerprint.encode(), hashlib.sha256).hexdigest()

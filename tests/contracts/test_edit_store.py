@@ -231,6 +231,18 @@ async def test_the_same_request_again_changes_nothing_and_gets_the_first_receipt
     assert len(await edit_store.log(NS)) == 1
 
 
+async def test_what_a_key_led_to_can_be_looked_up(edit_store: EditStore) -> None:
+    assert await edit_store.receipt(NS, idempotency_key="k", request_fingerprint="body") is None
+    first = await add(edit_store, new("a"), key="k", fingerprint="body")
+    found = await edit_store.receipt(NS, idempotency_key="k", request_fingerprint="body")
+    assert found == msgspec.structs.replace(first, replayed=True)
+    with pytest.raises(IdempotencyKeyReusedError, match="idempotency key 'k'"):
+        await edit_store.receipt(NS, idempotency_key="k", request_fingerprint="another body")
+    assert await edit_store.receipt("elsewhere", idempotency_key="k", request_fingerprint="body") is None
+    with pytest.raises(InvalidRequestError):
+        await edit_store.receipt("No Namespace", idempotency_key="k", request_fingerprint="body")
+
+
 async def test_a_key_with_another_request_is_refused(edit_store: EditStore) -> None:
     await add(edit_store, new("a"), key="k", fingerprint="body")
     with pytest.raises(IdempotencyKeyReusedError, match="idempotency key 'k'"):

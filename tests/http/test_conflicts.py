@@ -52,6 +52,26 @@ def test_where_contradictions_are_refused_the_problem_names_the_edits(control_pl
     assert problem["title"] == "The edit contradicts edits in force"
 
 
+def test_a_repeated_request_is_answered_as_before_whatever_contradicts_it_since(
+    control_plane: ControlPlane,
+) -> None:
+    def post(target: str, **headers: str) -> httpx.Response:
+        content = {"prompt": QUESTION, "target_new": target}
+        return control_plane.client.post(
+            "/edits", json=content, headers={"x-serac-namespace": "reject", **headers}
+        )
+
+    first = post("Ada", **{"idempotency-key": "k"})
+    retired = control_plane.client.delete(
+        f"/edits/{first.json()['id']}",
+        headers={"x-serac-namespace": "reject", "if-match": first.headers["etag"]},
+    )
+    assert (retired.status_code, post("Bea").status_code) == (200, 201)
+    again = post("Ada", **{"idempotency-key": "k"})
+    assert (again.status_code, again.json()["id"]) == (201, first.json()["id"])
+    assert post("Cleo", **{"idempotency-key": "k"}).status_code == 422
+
+
 def test_where_the_new_edit_supersedes_the_reply_says_so_and_the_older_one_is_retired(
     control_plane: ControlPlane,
 ) -> None:
