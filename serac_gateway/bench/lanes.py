@@ -7,11 +7,12 @@ Ratios hold where absolute numbers do not.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
-import numpy as np
 
 from serac_gateway.bench.loads import Latencies, Saturated, in_turns, saturated
 from serac_gateway.bench.processes import Watched, settled
@@ -124,8 +125,12 @@ async def streaming(contenders: Sequence[Contender], *, count: int) -> list[Stre
     )
     rows = []
     for row in replies:
-        gaps = np.concatenate([np.diff(reply.arrivals_s) for reply in row]) * 1_000
-        rows.append((Latencies.of([reply.first_byte_ms for reply in row]), float(np.median(gaps))))
+        gaps = [
+            (later - earlier) * 1_000
+            for reply in row
+            for earlier, later in itertools.pairwise(reply.arrivals_s)
+        ]
+        rows.append((Latencies.of([reply.first_byte_ms for reply in row]), statistics.median(gaps)))
     (direct_first, direct_gap), *_ = rows
     return [
         Streaming(
@@ -167,7 +172,7 @@ async def memory(
         sizes.append(contender.watched.usage().resident_bytes / _MEBIBYTE)
     warm.close()
     later = sizes[len(sizes) // 2 :]
-    slope_mib = float(np.polyfit(np.arange(len(later)), later, 1)[0]) if len(later) > 1 else 0.0
+    slope_mib = statistics.linear_regression(range(len(later)), later).slope if len(later) > 1 else 0.0
     return Memory(
         name=contender.name,
         at_rest=rest.resident_bytes / _MEBIBYTE,

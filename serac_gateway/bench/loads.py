@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import statistics
 import time
 from collections.abc import Callable, Sequence
 
 import msgspec
-import numpy as np
 
 from serac_gateway.bench.wire import BenchError, Connection, Reply, Target
 
@@ -27,8 +27,11 @@ class Latencies(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, latencies_ms: Sequence[float]) -> Latencies:
         """Of at least one latency."""
-        median, p95, p99 = np.percentile(latencies_ms, (50, 95, 99))
-        return cls(count=len(latencies_ms), median_ms=float(median), p95_ms=float(p95), p99_ms=float(p99))
+        if len(latencies_ms) == 1:
+            (only,) = latencies_ms
+            return cls(count=1, median_ms=only, p95_ms=only, p99_ms=only)
+        cuts = statistics.quantiles(latencies_ms, n=100, method="inclusive")
+        return cls(count=len(latencies_ms), median_ms=cuts[49], p95_ms=cuts[94], p99_ms=cuts[98])
 
 
 class Saturated(msgspec.Struct, frozen=True, kw_only=True):

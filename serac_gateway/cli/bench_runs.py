@@ -13,7 +13,6 @@ import typer
 
 from serac_gateway.bench.loads import Latencies
 from serac_gateway.bench.wire import BenchError
-from serac_gateway.cli.client import GatewayClient
 from serac_gateway.cli.console import EXIT_REFUSED, fail, stderr
 
 NAMESPACE = "bench"
@@ -30,6 +29,8 @@ def store_edits(url: str, namespace: str, edits: Sequence[dict[str, str]]) -> No
     Raises:
         BenchError: One was refused.
     """
+    # Imported here: the commands are listed without an HTTP client.
+    from serac_gateway.cli.client import GatewayClient
 
     async def store() -> None:
         async with GatewayClient(url, namespace=namespace) as client:

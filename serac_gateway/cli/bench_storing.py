@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -22,7 +22,9 @@ from serac_gateway.cli.bench_runs import (
 from serac_gateway.cli.console import print_json, stdout
 from serac_gateway.cli.options import JsonOption
 from serac_gateway.config_loading import load_config
-from serac_gateway.encoders.base import Encoder
+
+if TYPE_CHECKING:  # numpy need not be loaded to list the commands
+    from serac_gateway.encoders.base import Encoder
 
 ManyEditsOption = Annotated[int, typer.Option(min=1, max=130_000, help="Edits in the store.")]
 
