@@ -134,8 +134,19 @@ async def test_a_namespace_whose_first_commit_failed_is_not_listed(
 
 async def test_close_twice_is_once(served: ServedStore) -> None:
     await add(served.store, new("a"))
+    assert connections_of_ours(served.url) > 0
     await served.store.close()
     await served.store.close()
+    assert connections_of_ours(served.url) == 0
+
+
+def connections_of_ours(url: str) -> int:
+    """How many a gateway holds; the embedded server has ended with its store."""
+    try:
+        with redis.Redis.from_url(url, retry=None) as client:
+            return sum(one["name"] == "serac_gateway" for one in client.client_list())
+    except redis.ConnectionError:
+        return 0
 
 
 @pytest.mark.parametrize("served", ["redis_server"], indirect=True)

@@ -107,6 +107,7 @@ async def test_an_announcer_survives_its_store(served: ServedStore) -> None:
         while announcer.replica.id not in await registry.live():
             await asyncio.sleep(0.02)
     await announcer.close()
+    assert announcer.replica.id not in await registry.live()  # the same one that had survived
 
 
 async def test_ids_of_gateways_that_died_do_not_pile_up(served: ServedStore, admin: redis.Redis) -> None:
