@@ -221,6 +221,9 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
     depends_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     """From which probability on an answer counts as depending on an edit, where `composite` is
     in_context_for_composite; None: the one calibrated with the classifier."""
+    speculate: bool = False
+    """Ask the upstream while the decision is made, and call it off where an edit answers: no decision is
+    waited for, and what is called off may cost."""
     on_failure: FailurePolicy = FailurePolicy.OPEN
     composite: CompositePolicy = CompositePolicy.COUNTERFACTUAL_ONLY
     conflicts: ConflictPolicy = ConflictPolicy.NEWEST_WINS

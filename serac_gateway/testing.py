@@ -134,6 +134,8 @@ class WordEncoder(Encoder):
         self._salt = salt
         self.failure: Exception | None = None
         """Set it to make every call fail with it."""
+        self.held_until: threading.Event | None = None
+        """Set it to make every call wait for it."""
         self.texts_encoded = 0
 
     @property
@@ -148,6 +150,8 @@ class WordEncoder(Encoder):
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """See `Encoder.encode`."""
+        if self.held_until is not None:
+            self.held_until.wait()
         if self.failure is not None:
             raise self.failure
         self.texts_encoded += len(texts)

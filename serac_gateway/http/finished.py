@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import time
+from typing import Literal
 
 import msgspec
 
+from serac_gateway.config import FailurePolicy
 from serac_gateway.conversation import Query
 from serac_gateway.http.exchange import Exchange
+from serac_gateway.http.speculating import SentAhead
 from serac_gateway.http.verdict import UNDECIDED
 from serac_gateway.routing import Route, RouteDecision
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """The gateway could not decide or answer."""
+
+    reason: str
+    """A few words for metrics."""
+    policy: FailurePolicy
+    """What became of the request then."""
 
 
 class FinishedRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,13 +46,19 @@ class FinishedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """From the whole request to the decision, waiting included; None if none was needed."""
     overhead_s: float | None
     """In the gateway: before the upstream was asked, but for waiting for the client's body, and from the
-    upstream's headers to ours. None: the upstream did not answer."""
+    upstream's headers to ours. Deciding while the upstream is at work counts as far as it ends after that.
+    None: the upstream did not answer."""
     upstream_s: float | None
     """From asking the upstream to its headers."""
     first_byte_s: float | None
     """From the request's first line to the first byte of the response's body."""
     upstream_error: str | None
     """Its kind, if the upstream failed or broke off."""
+    sent_ahead: Literal["used", "called off"] | None
+    """What became of asking the upstream before the decision; None: that was not done."""
+    failure: Failure | None
+    key_store_failed: bool
+    """Whether the client's key could not be looked up."""
     model: str | None
     """The one that the request names, if it was decided on."""
     answer_tokens: int
@@ -55,12 +73,16 @@ class FinishedRequest(msgspec.Struct, frozen=True, kw_only=True):
 class SoFar:
     """What has been found out about a request that is being served."""
 
-    __slots__ = ("key_id", "namespace", "verdict")
+    __slots__ = ("ahead", "failure", "key_id", "key_store_failed", "namespace", "verdict")
 
     def __init__(self) -> None:
         self.verdict = UNDECIDED
         self.namespace: str | None = None
         self.key_id: str | None = None
+        self.ahead: SentAhead | None = None
+        """The request as it was sent to the upstream before the decision, if it was."""
+        self.failure: Failure | None = None
+        self.key_store_failed = False
 
 
 def finished(exchange: Exchange, so_far: SoFar) -> FinishedRequest:
@@ -90,6 +112,9 @@ def finished(exchange: Exchange, so_far: SoFar) -> FinishedRequest:
         upstream_s=upstream_s,
         first_byte_s=None if marks.first_byte is None else marks.first_byte - marks.begun,
         upstream_error=None if error is None else str(error.details.get("kind", "other")),
+        sent_ahead=None if so_far.ahead is None else so_far.ahead.outcome,
+        failure=so_far.failure,
+        key_store_failed=so_far.key_store_failed,
         model=verdict.model,
         answer_tokens=exchange.answer_tokens,
         streamed=exchange.streams,

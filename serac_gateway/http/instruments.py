@@ -78,6 +78,11 @@ class Instruments:
             "reason",
             "policy",
         )
+        self._sent_ahead = self._counter(
+            "serac_sent_ahead",
+            "Requests that were sent to the upstream before the decision: used, or called off",
+            "outcome",
+        )
         self._feedback = self._counter(
             "serac_feedback", "Reports on requests, by what they say", "namespace", "verdict"
         )
@@ -107,16 +112,18 @@ class Instruments:
                 self._upstream_errors.labels(str(request.status)).inc()
         if request.upstream_error is not None:
             self._upstream_errors.labels(request.upstream_error).inc()
+        if request.sent_ahead is not None:
+            self._sent_ahead.labels(request.sent_ahead).inc()
+        if request.failure is not None:
+            self._failures.labels(request.failure.reason, request.failure.policy.value).inc()
+        if request.key_store_failed:
+            self.add_store_error("api keys")
         if request.streamed and request.first_byte_s is not None:
             _kept(self._first_token_of, self._first_token, request.route.value)(request.first_byte_s)
         if request.decide_s is not None:
             self._total(request.decide_s)
         if request.decision is not None:
             self._add_decision(request.decision)
-
-    def add_failure(self, reason: str, policy: str) -> None:
-        """Count a failure of ours to decide or answer."""
-        self._failures.labels(reason, policy).inc()
 
     def add_feedback(self, namespace: str, verdict: FeedbackVerdict) -> None:
         """Count a report on a request."""

@@ -104,6 +104,13 @@ class _OtelTrace(RequestTrace):
         return [*(one for one in headers if one[0] not in _CONTEXT_HEADERS), *ours]
 
     @override
+    def upstream_called_off(self) -> None:
+        if self._upstream is not None:
+            _set(self._upstream, {"gen_ai.operation.name": "chat", "serac.called_off": True})
+            self._upstream.end()
+            self._upstream = None
+
+    @override
     def end(self, request: FinishedRequest) -> None:
         end_s = self._marks.begun + request.total_s
         self._end_upstream(request, end_s)

@@ -34,18 +34,19 @@ from serac_gateway.http.authentication import Authenticator, without_keys
 from serac_gateway.http.continuing import AnsweredResponses
 from serac_gateway.http.error_shapes import error_event
 from serac_gateway.http.exchange import ClientLeftError, Exchange
-from serac_gateway.http.finished import FinishedRequest, SoFar, finished
+from serac_gateway.http.finished import Failure, FinishedRequest, SoFar, finished
 from serac_gateway.http.incoming import HopMark, sender_of, target_of
 from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.own_replies import json_headers, refuse, send_stream
 from serac_gateway.http.relay import relay
+from serac_gateway.http.speculating import SentAhead
 from serac_gateway.http.tracing import RequestTrace, Tracing, Untraced
-from serac_gateway.http.verdict import UNDECIDED, AnswerTask, Verdict, decide, verdict_headers
+from serac_gateway.http.verdict import AnswerTask, Verdict, decide, verdict_headers
 from serac_gateway.language_models.answers import whole_answer
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.recorded_traffic import RecordedTraffic
 from serac_gateway.routing import EditRouter, Route, RouteDecision
-from serac_gateway.upstream.base import Headers, Upstream, UpstreamRequest
+from serac_gateway.upstream.base import Headers, Upstream, UpstreamRequest, UpstreamResponse
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +79,11 @@ class DataPlane:
         instruments: Instruments,
         traffic: RecordedTraffic | None = None,
         tracing: Tracing = _UNTRACED,
+        hop_mark: HopMark | None = None,
+        answered: AnsweredResponses | None = None,
         observers: Sequence[Callable[[FinishedRequest], None]] = (),
     ) -> None:
-        """Without `traffic` no query is recorded.
+        """Without `traffic` no query is recorded. Instances may share `hop_mark` and `answered`.
 
         `observers` are told of every request that has ended; they must be quick and must not fail.
         """
@@ -92,12 +95,13 @@ class DataPlane:
         self._max_classified_bytes = config.server.max_classified_body_bytes
         self._ping_interval_s = config.server.ping_interval_s
         self._on_failure = config.routing.on_failure
+        self._speculates = config.routing.speculate
         self._counts = counts
         self._authenticator = authenticator
         self._instruments = instruments
         self._tracing = tracing
-        self._hop_mark = HopMark()
-        self._answered = AnsweredResponses()
+        self._hop_mark = hop_mark or HopMark()
+        self._answered = answered or AnsweredResponses()
         self._observers = (instruments.add, *observers)
         self.decisions_open = 0
         """Decisions that are being made or wait for a thread."""
@@ -129,31 +133,40 @@ class DataPlane:
             so_far.namespace = namespace
             target = target_of(exchange)
             endpoint = _ENDPOINTS.get(target.partition(b"?")[0]) if exchange.method == "POST" else None
-            body, so_far.verdict = await self._read_and_decide(exchange, namespace, endpoint, principal)
+
+            def onward(body: bytes | AsyncIterator[bytes]) -> UpstreamRequest:
+                headers = trace.upstream_headers([*_passed_headers(exchange.headers), hops])
+                return UpstreamRequest(method=exchange.method, target=target, headers=headers, body=body)
+
+            def ask_ahead(body: bytes) -> None:
+                so_far.ahead = SentAhead(self._upstream, onward(body))
+
+            body, so_far.verdict = await self._read_and_decide(
+                exchange, so_far, namespace, endpoint, principal, ask_ahead
+            )
+            if so_far.verdict.task is not None or so_far.verdict.body is not None:
+                await _call_off(so_far.ahead, trace)
             if so_far.verdict.task is not None:
-                so_far.verdict = await self._answer(exchange, so_far.verdict, so_far.verdict.task, body)
-            if exchange.status is None:
+                so_far.verdict = await self._answer(exchange, so_far, so_far.verdict.task, body)
+            if exchange.status is None and so_far.ahead is not None and so_far.ahead.outcome is None:
+                await self._take(exchange, so_far.verdict, so_far.ahead)
+            elif exchange.status is None:
                 told = so_far.verdict.body
-                headers = [*_passed_headers(exchange.headers), hops]
-                request = UpstreamRequest(
-                    method=exchange.method,
-                    target=target,
-                    headers=trace.upstream_headers(headers),
-                    body=body if told is None else told,
-                )
-                await self._pass_on(exchange, so_far.verdict, request)
+                await self._pass_on(exchange, so_far.verdict, onward(body if told is None else told))
         except ClientLeftError:
             raise
         except GatewayError as error:
             if isinstance(error, UpstreamError):
                 exchange.upstream_error = error
             elif isinstance(error, StoreUnavailableError):
-                self._instruments.add_store_error("api keys")
+                so_far.key_store_failed = True
             so_far.verdict = await refuse(exchange, so_far.verdict, error)
         except Exception:
             log.exception("request=%s failed", exchange.request_id.decode())
             failed = GatewayError("the gateway failed; its log says why")
             so_far.verdict = await refuse(exchange, so_far.verdict, failed)
+        finally:
+            await _call_off(so_far.ahead, trace)
 
     def _count(self, request: FinishedRequest) -> None:
         self._counts.add(request.route, request.reason, request.namespace)
@@ -164,13 +177,19 @@ class DataPlane:
             observe(request)
 
     async def _read_and_decide(
-        self, exchange: Exchange, namespace: str, endpoint: Endpoint | None, principal: Principal
+        self,
+        exchange: Exchange,
+        so_far: SoFar,
+        namespace: str,
+        endpoint: Endpoint | None,
+        principal: Principal,
+        ask_ahead: Callable[[bytes], None],
     ) -> tuple[bytes | AsyncIterator[bytes], Verdict]:
         if endpoint is None:
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
             return body, Verdict(route=Route.BYPASS, reason="endpoint not classified")
         if not self._router.is_ready:
-            verdict = self._after_failure("edits not loaded", _NOT_LOADED, UNDECIDED)
+            verdict = self._after_failure(so_far, "edits not loaded", _NOT_LOADED)
             return await exchange.read_body(_WHOLE_BODY_BYTES), verdict
         recording = self._traffic is not None and self._traffic.is_on(namespace)
         if not (self._router.has_edits(namespace) or recording):
@@ -185,6 +204,8 @@ class DataPlane:
         if not isinstance(body, bytes):
             return body, Verdict(route=Route.BYPASS, reason="body too long")
         body = self._continued(namespace, endpoint, body)
+        if self._speculates:
+            ask_ahead(body)
         begun = exchange.marks.decide_begun = time.perf_counter()
         sender = sender_of(exchange, principal)
         loop = asyncio.get_running_loop()
@@ -194,7 +215,7 @@ class DataPlane:
                 self._decision_pool, decide, self._router, namespace, endpoint, body, sender
             )
         except Exception as exc:
-            verdict = self._after_failure("decision failed", exc, UNDECIDED)
+            verdict = self._after_failure(so_far, "decision failed", exc)
         finally:
             self.decisions_open -= 1
         if self._traffic is not None and verdict.query is not None:
@@ -205,10 +226,10 @@ class DataPlane:
         return self._answered.continued(namespace, body) if endpoint is Endpoint.RESPONSES else body
 
     async def _answer(
-        self, exchange: Exchange, verdict: Verdict, task: AnswerTask, body: bytes | AsyncIterator[bytes]
+        self, exchange: Exchange, so_far: SoFar, task: AnswerTask, body: bytes | AsyncIterator[bytes]
     ) -> Verdict:
         """Answer here. If that fails before the first byte the new verdict says so, and nothing was sent."""
-        request = task.request
+        verdict, request = so_far.verdict, task.request
         head = AnswerHead(
             token=secrets.token_hex(12), created=int(time.time()), system_fingerprint=SYSTEM_FINGERPRINT
         )
@@ -226,7 +247,7 @@ class DataPlane:
                     await exchange.respond(200, json_headers(exchange, verdict), msgspec.json.encode(answer))
         except Exception as exc:
             if exchange.status is None:
-                return self._after_failure("answer failed", exc, verdict)
+                return self._after_failure(so_far, "answer failed", exc)
             error = exc if isinstance(exc, GatewayError) else ModelUnavailableError("the answer broke off")
             log.warning("request=%s answer broke off: %r", exchange.request_id.decode(), exc)
             await exchange.finish(error_event(exchange, error, writer.events_written))
@@ -236,9 +257,19 @@ class DataPlane:
         exchange.marks.upstream_asked = time.perf_counter()
         async with self._upstream.send(request) as response:
             exchange.marks.upstream_answered = time.perf_counter()
-            await relay(response, exchange, verdict_headers(exchange, verdict), self._ping_interval_s)
+            await self._relay(exchange, verdict, response)
 
-    def _after_failure(self, reason: str, exc: Exception, verdict: Verdict) -> Verdict:
+    async def _take(self, exchange: Exchange, verdict: Verdict, ahead: SentAhead) -> None:
+        """Pass on what was asked for while it was decided; the marks are of when that was."""
+        exchange.marks.upstream_asked = ahead.asked
+        async with ahead as response:
+            exchange.marks.upstream_answered = ahead.answered
+            await self._relay(exchange, verdict, response)
+
+    async def _relay(self, exchange: Exchange, verdict: Verdict, response: UpstreamResponse) -> None:
+        await relay(response, exchange, verdict_headers(exchange, verdict), self._ping_interval_s)
+
+    def _after_failure(self, so_far: SoFar, reason: str, exc: Exception) -> Verdict:
         """The way on after our own failure: to the base model.
 
         Raises:
@@ -249,13 +280,20 @@ class DataPlane:
             log.warning("%s: %s", reason, exc.message)
         else:
             log.error("%s", reason, exc_info=exc)
-        self._instruments.add_failure(reason, self._on_failure.value)
+        so_far.failure = Failure(reason=reason, policy=self._on_failure)
         if self._on_failure is FailurePolicy.CLOSED:
             raise ModelUnavailableError(
                 f"the gateway could not decide or answer this request ({reason}); it refuses such requests",
                 details={"reason": reason},
             ) from exc
-        return msgspec.structs.replace(verdict, route=Route.BYPASS, reason=reason, body=None)
+        return msgspec.structs.replace(so_far.verdict, route=Route.BYPASS, reason=reason, body=None)
+
+
+async def _call_off(ahead: SentAhead | None, trace: RequestTrace) -> None:
+    """End what was sent ahead, unless it is used; a later span of the upstream is of another request."""
+    if ahead is not None and ahead.outcome is None:
+        await ahead.call_off()
+        trace.upstream_called_off()
 
 
 def _passed_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

@@ -21,6 +21,10 @@ class RequestTrace(ABC):
         """The headers that the upstream is sent: with our span as its parent."""
 
     @abstractmethod
+    def upstream_called_off(self) -> None:
+        """End the span of a request whose reply is of no interest any more."""
+
+    @abstractmethod
     def end(self, request: FinishedRequest) -> None:
         """End the spans of a request that has ended."""
 
@@ -47,6 +51,10 @@ class Untraced(Tracing, RequestTrace):
     @override
     def upstream_headers(self, headers: Headers) -> Headers:
         return headers
+
+    @override
+    def upstream_called_off(self) -> None:
+        pass
 
     @override
     def end(self, request: FinishedRequest) -> None:

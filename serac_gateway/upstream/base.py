@@ -40,7 +40,8 @@ class Upstream(ABC):
     def send(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
         """Send, and wait for the response's headers.
 
-        Leaving the context closes the connection if the body was not read to its end.
+        Leaving the context closes the connection if the body was not read to its end. One task may enter it
+        and another leave it: no `asyncio.timeout` may span both.
 
         Raises:
             UpstreamError: It could not be reached.

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from serac_gateway.config import GatewayConfig, RoutingConfig
 from serac_gateway.edits import DecidedState
 from serac_gateway.feedback import FeedbackVerdict
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, OTHER_QUESTION, chat, running_gateway
@@ -38,11 +39,11 @@ def expressions() -> Iterator[str]:
 
 async def exposed() -> str:
     """/metrics of a gateway in which everything that is counted has happened."""
-    async with running_gateway() as gateway:
+    config = GatewayConfig(routing=RoutingConfig(speculate=True))
+    async with running_gateway(config=config) as gateway:
         await gateway.add(EDITED_QUESTION, NEW_ANSWER, state=DecidedState.SHADOW)
         await gateway.post(chat(EDITED_QUESTION))
         await gateway.post(chat(OTHER_QUESTION))
-        gateway.instruments.add_failure("decision failed", "open")
         gateway.instruments.add_store_error("control plane")
         gateway.instruments.add_feedback("default", FeedbackVerdict.RIGHT)
         gateway.encoder.failure = RuntimeError("broken")

@@ -1,0 +1,75 @@
+"""Asking the upstream while the decision is made: what it decides against is called off."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Literal
+
+from typing_extensions import override
+
+from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
+
+
+class SentAhead(AbstractAsyncContextManager[UpstreamResponse]):
+    """A request on its way to the upstream before anyone knows whether it should be there.
+
+    It is entered like `Upstream.send`, whose errors, cancellation and cleanup it has; or it is called off.
+    Until then nothing of the reply is read but its headers, so what is held is bounded.
+    """
+
+    def __init__(self, upstream: Upstream, request: UpstreamRequest) -> None:
+        """Send; `request.body` must be whole, for it may have to be sent again in another form."""
+        self.asked = time.perf_counter()
+        self.answered: float | None = None
+        """When the upstream's headers were there, on the clock of `time.perf_counter`."""
+        self._sending = upstream.send(request)
+        self._opening = asyncio.create_task(self._open(), name="sent-ahead")
+        self._opening.add_done_callback(_seen)
+        self._outcome: Literal["used", "called off"] | None = None
+
+    @property
+    def outcome(self) -> Literal["used", "called off"] | None:
+        """What became of it; None: it is still open which."""
+        return self._outcome
+
+    @override
+    async def __aenter__(self) -> UpstreamResponse:
+        self._outcome = "used"
+        try:
+            return await self._opening
+        except asyncio.CancelledError:
+            await self._end()  # the reply may have come at that very moment, and no one else would end it
+            raise
+
+    @override
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._sending.__aexit__(kind, exc, traceback)
+
+    async def call_off(self) -> None:
+        """Close its connection, unless the whole reply has come; nothing if it was used. Idempotent."""
+        if self._outcome is None:
+            self._outcome = "called off"
+            await self._end()
+
+    async def _open(self) -> UpstreamResponse:
+        response = await self._sending.__aenter__()
+        self.answered = time.perf_counter()
+        return response
+
+    async def _end(self) -> None:
+        if not self._opening.done():
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+        if not self._opening.cancelled() and self._opening.exception() is None:
+            await self._sending.__aexit__(None, None, None)
+
+
+def _seen(opening: asyncio.Task[UpstreamResponse]) -> None:
+    """Take note of its error: asyncio reports those that nobody asked for, and here nobody need."""
+    if not opening.cancelled():
+        opening.exception()
