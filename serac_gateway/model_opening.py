@@ -6,8 +6,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from serac_gateway.classifiers.base import ScopeClassifier
 from serac_gateway.classifiers.cross_encoder import MODEL_FILE, CrossEncoderClassifier
 from serac_gateway.classifiers.similarity import SimilarityClassifier
@@ -35,30 +33,6 @@ SHIPPED_ADAPTER = Path(__file__).parent / "weights" / "counterfactual-adapter"
 
 OnProgress = Callable[[str, str], None]
 """Told the part that is being loaded, and what it is doing."""
-
-
-class Models(msgspec.Struct, frozen=True, kw_only=True):
-    """What decides and what answers."""
-
-    encoder: Encoder
-    classifier: ScopeClassifier
-    counterfactual: CounterfactualModel
-
-
-def open_models(config: GatewayConfig, on_progress: OnProgress = lambda part, text: None) -> Models:
-    """Load encoder, scope classifier and counterfactual model. Takes seconds, or a minute the first time.
-
-    Raises:
-        ConfigError: Weights are missing, damaged or do not fit together.
-    """
-    encoder, classifier = open_decision_models(config, on_progress)
-    return Models(
-        encoder=encoder,
-        classifier=classifier,
-        counterfactual=open_counterfactual_model(
-            config.models, config.data_path, lambda text: on_progress("counterfactual model", text)
-        ),
-    )
 
 
 def open_counterfactual_model(
@@ -109,21 +83,42 @@ def open_decision_models(
     Raises:
         ConfigError: Weights are missing, damaged or do not fit together.
     """
-    encoder: Encoder
-    if config.models.encoder is None:
-        encoder = open_embedded_encoder(
-            embedded_minilm_path(), config.data_path / "models", lambda text: on_progress("encoder", text)
-        )
-    else:
-        encoder = SentenceTransformerEncoder(config.models.encoder)
-    folder = Path(config.models.scope_classifier or SHIPPED_CLASSIFIER)
+    encoder = open_encoder(config, on_progress)
+    return encoder, open_classifier(config.models, encoder_fingerprint=encoder.fingerprint)
+
+
+def open_encoder(config: GatewayConfig, on_progress: OnProgress = lambda part, text: None) -> Encoder:
+    """The encoder that is named, or the embedded MiniLM. Takes half a minute the first time.
+
+    Raises:
+        ConfigError: Its weights are missing or damaged.
+    """
+    if config.models.encoder is not None:
+        return SentenceTransformerEncoder(config.models.encoder)
+    return open_embedded_encoder(
+        embedded_minilm_path(), config.data_path / "models", lambda text: on_progress("encoder", text)
+    )
+
+
+def open_classifier(models: ModelsConfig, *, encoder_fingerprint: str) -> ScopeClassifier:
+    """The scope classifier that is named, or the shipped one, with its calibration.
+
+    Raises:
+        ConfigError: Its folder is missing, its weights are damaged, or it was made for another encoder.
+    """
+    folder = classifier_folder(models)
     if not folder.is_dir():
         raise ConfigError(
             f"models.scope_classifier {str(folder)!r} is not a folder; give one that serac-train wrote,"
             " or leave it out for the shipped classifier"
         )
     kind = CrossEncoderClassifier if (folder / MODEL_FILE).exists() else SimilarityClassifier
-    return encoder, kind(folder, encoder_fingerprint=encoder.fingerprint)
+    return kind(folder, encoder_fingerprint=encoder_fingerprint)
+
+
+def classifier_folder(models: ModelsConfig) -> Path:
+    """Where the scope classifier lies."""
+    return Path(models.scope_classifier or SHIPPED_CLASSIFIER)
 
 
 def index_maker(width: int) -> Callable[[], EditIndex]:

@@ -88,7 +88,7 @@ def control_plane_app(
     conflicts = ConflictFinder(live_edits=live_edits, encoder=encoder, classifier=classifier, config=routing)
     counts = RouteCounts()
     instruments = Instruments()
-    recent_requests = RecentRequests(limit=config.feedback.remembered_requests, traffic=recorded)
+    recent_requests = RecentRequests(limit=config.feedback.remembered_requests)
     readiness = Readiness()
     announcer = ReplicaAnnouncer(store.replicas(), live_edits.positions)
     follower = LogFollower(
@@ -135,11 +135,12 @@ def control_plane_app(
     instruments.registry.register(
         Gauges(
             Sources(
-                config=config,
+                generation=lambda: 1,
+                models=lambda: config.models,
                 counts=counts,
                 live_edits=live_edits,
                 follower=follower,
-                answers=answers,
+                answers=answers.counts,
                 decisions_open=lambda: 0,
                 readiness=readiness,
                 instruments=instruments,
@@ -160,7 +161,7 @@ def control_plane_app(
             authenticator=authenticator,
             traffic=recorded,
             instruments=instruments,
-            observers=[recent_requests.add],
+            observers=[recent_requests.observer(recorded)],
         )
         await live_edits.load()
         yield

@@ -19,21 +19,40 @@ from serac_gateway.language_models.streaming import items_from_thread
 from serac_gateway.live_edits import LiveEdits
 
 
+class AnswerCounts:
+    """What is counted of answers. Belongs to the event loop."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        """Answers that are being generated or wait for it."""
+        self.tokens = 0
+        """All that were generated."""
+
+
 class CounterfactualAnswers:
     """Answers on the threads of `pool`, at most `answer_threads + max_queued_answers` at a time."""
 
     def __init__(
-        self, *, model: CounterfactualModel, live_edits: LiveEdits, pool: Executor, config: ModelsConfig
+        self,
+        *,
+        model: CounterfactualModel,
+        live_edits: LiveEdits,
+        pool: Executor,
+        config: ModelsConfig,
+        counts: AnswerCounts | None = None,
     ) -> None:
+        """`counts` is shared by those that share the pool: their limit is one."""
         self._model = model
         self._live_edits = live_edits
         self._pool = pool
         self._config = config
         self._limit = config.answer_threads + config.max_queued_answers
-        self.open = 0
+        self.counts = counts or AnswerCounts()
+
+    @property
+    def open(self) -> int:
         """Answers that are being generated or wait for it."""
-        self.tokens = 0
-        """All that were generated."""
+        return self.counts.open
 
     async def parts(
         self,
@@ -51,10 +70,10 @@ class CounterfactualAnswers:
             ModelUnavailableError: Too many answers wait, this one took too long, its edit went out of force
                 while it waited, or the model failed; details["reason"] is a word or two for logs.
         """
-        if self.open >= self._limit:
+        if self.counts.open >= self._limit:
             raise _unavailable("answer queue full", f"{self._limit} answers are open already; try again")
         deadline = asyncio.get_running_loop().time() + self._config.answer_timeout_s
-        self.open += 1
+        self.counts.open += 1
         try:
             async with aclosing(
                 items_from_thread(
@@ -66,14 +85,14 @@ class CounterfactualAnswers:
                         part = await anext(parts, None)
                     if part is None:
                         return
-                    self.tokens += part.piece.tokens
+                    self.counts.tokens += part.piece.tokens
                     on_tokens(part.piece.tokens)
                     yield part
         except TimeoutError as exc:
             limit_s = self._config.answer_timeout_s
             raise _unavailable("answer timeout", f"the answer took longer than {limit_s:g} s") from exc
         finally:
-            self.open -= 1
+            self.counts.open -= 1
 
     async def whole(self, edit: Edit, query: Query) -> str:
         """The answer as one text, as to a request that asks for nothing special. Raises as `parts` does."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 
 from litestar import Litestar, asgi
 from litestar.datastructures import State
@@ -16,11 +16,16 @@ from serac_gateway.http.exception_handlers import EXCEPTION_HANDLERS
 from serac_gateway.http.health import HealthController
 from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.metrics import MetricsController
-from serac_gateway.http.parts import Readiness
+from serac_gateway.http.parts import CONTROL_PARTS, Readiness
 from serac_gateway.http.request_ids import add_request_id
+
+Lease = Callable[[Scope], AbstractContextManager[None]]
+"""Entered while a request is served."""
 
 
 class _Gateway(Litestar):
+    lease: Lease
+
     async def __call__(
         self,
         scope: Scope | LifeSpanScope,
@@ -28,7 +33,13 @@ class _Gateway(Litestar):
         send: Send | LifeSpanSend,
     ) -> None:
         route_path(scope)
-        await super().__call__(scope, receive, send)
+        if scope["type"] == "lifespan":  # as long as the process, and no request
+            await super().__call__(scope, receive, send)
+            return
+        with self.lease(scope):
+            # The parts that go with the lease: those in the app's state may change meanwhile.
+            scope.setdefault("state", {})[CONTROL_PARTS] = self.state.get(CONTROL_PARTS)
+            await super().__call__(scope, receive, send)
 
 
 def application(
@@ -39,14 +50,18 @@ def application(
     instruments: Instruments,
     max_control_body_bytes: int,
     lifespan: Sequence[Callable[[Litestar], AbstractAsyncContextManager[None]]] = (),
+    lease: Lease = lambda scope: nullcontext(),
 ) -> Litestar:
-    """Mount `data_plane` at /v1 beside the control plane, which answers once `state.control_parts` is set."""
+    """Mount `data_plane` at /v1 beside the control plane, which answers once `state.control_parts` is set.
+
+    `lease` holds on to what serves a request while it is served.
+    """
 
     @asgi("/v1", is_mount=True, copy_scope=False)
     async def data_plane_mount(scope: Scope, receive: Receive, send: Send) -> None:
         await data_plane(scope, receive, send)
 
-    return _Gateway(
+    app = _Gateway(
         [
             data_plane_mount,
             control_router(max_body_bytes=max_control_body_bytes),
@@ -60,3 +75,5 @@ def application(
         lifespan=list(lifespan),
         state=State({"readiness": readiness, "authenticator": authenticator, "instruments": instruments}),
     )
+    app.lease = lease
+    return app

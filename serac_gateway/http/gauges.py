@@ -9,10 +9,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from serac_gateway import __version__
-from serac_gateway.config import GatewayConfig
+from serac_gateway.config import ModelsConfig
 from serac_gateway.edits import DECIDED_STATES
 from serac_gateway.following import LogFollower
-from serac_gateway.http.answering import CounterfactualAnswers
+from serac_gateway.http.answering import AnswerCounts
 from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.parts import Readiness
 from serac_gateway.live_edits import LiveEdits
@@ -22,11 +22,14 @@ from serac_gateway.metrics import RouteCounts
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
     """What is read."""
 
-    config: GatewayConfig
+    generation: Callable[[], int]
+    """Which generation of the configuration is in force."""
+    models: Callable[[], ModelsConfig]
+    """Its models."""
     counts: RouteCounts
     live_edits: LiveEdits
     follower: LogFollower
-    answers: CounterfactualAnswers
+    answers: AnswerCounts
     decisions_open: Callable[[], int]
     """Decisions that are being made or wait for a thread."""
     readiness: Readiness
@@ -42,6 +45,11 @@ class Gauges(Collector):
     def collect(self) -> Iterator[Metric]:
         """See `Collector.collect`."""
         yield _labelled("serac_build_info", "Which version runs", "version", {__version__: 1})
+        yield GaugeMetricFamily(
+            "serac_config_generation",
+            "Which generation of the configuration is in force: 1 at the start, one more with each reload",
+            self._sources.generation(),
+        )
         yield from self._requests()
         yield from self._models()
         yield from self._edits()
@@ -58,7 +66,7 @@ class Gauges(Collector):
         )
 
     def _models(self) -> Iterator[Metric]:
-        models, answers = self._sources.config.models, self._sources.answers
+        models, answers = self._sources.models(), self._sources.answers
         yield GaugeMetricFamily(
             "serac_answers_open", "Answers of the counterfactual model under way or waiting", answers.open
         )

@@ -1,14 +1,17 @@
 """What app.py hands to the control plane: its parts, and how far loading has come.
 
-app.py sets `state.readiness` before it listens and `state.control_parts` once everything is loaded.
+app.py sets `state.readiness` before it listens and `state.control_parts` once everything is loaded. A reload
+of the configuration sets others; a request keeps those with which it began.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from typing import Any
 
 import msgspec
+from litestar import Request
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
@@ -28,6 +31,9 @@ from serac_gateway.routing import EditRouter
 from serac_gateway.searching import EditSearch
 from serac_gateway.stores.base import EditStore
 from serac_gateway.verifying import Verifier
+
+CONTROL_PARTS = "control_parts"
+"""Their name in the app's state and in a request's."""
 
 
 class Readiness:
@@ -76,13 +82,13 @@ class ControlParts(msgspec.Struct, frozen=True, kw_only=True):
     route_counts: RouteCounts
 
 
-def provide_control_parts(state: State) -> ControlParts:
+def provide_control_parts(request: Request[Any, Any, Any], state: State) -> ControlParts:
     """The parts, for handlers.
 
     Raises:
         ModelUnavailableError: The gateway is still loading.
     """
-    parts: ControlParts | None = state.get("control_parts")
+    parts: ControlParts | None = request.scope["state"].get(CONTROL_PARTS)
     if parts is None:
         missing = ", ".join(f"{part} ({progress})" for part, progress in state.readiness.missing.items())
         raise ModelUnavailableError(

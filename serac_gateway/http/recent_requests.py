@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from serac_gateway.feedback import RememberedRequest
@@ -18,19 +19,22 @@ class RecentRequests:
     recorded.
     """
 
-    def __init__(self, *, limit: int, traffic: RecordedTraffic) -> None:
+    def __init__(self, *, limit: int) -> None:
         """Remember at most `limit` requests."""
         self._limit = limit
-        self._traffic = traffic
         self._requests: OrderedDict[tuple[str, str], RememberedRequest] = OrderedDict()
 
-    def add(self, request: FinishedRequest) -> None:
+    def observer(self, traffic: RecordedTraffic) -> Callable[[FinishedRequest], None]:
+        """Remembers requests, with their text where `traffic` records it."""
+        return lambda request: self._add(request, traffic)
+
+    def _add(self, request: FinishedRequest, traffic: RecordedTraffic) -> None:
         """Remember a request that was decided on; the oldest is forgotten."""
         if request.decision is None or request.namespace is None:
             return
         key = (request.namespace, request.request_id)
         self._requests.pop(key, None)
-        self._requests[key] = self._remembered(request, request.decision, request.namespace)
+        self._requests[key] = _remembered(request, request.decision, request.namespace, traffic)
         if len(self._requests) > self._limit:
             self._requests.popitem(last=False)
 
@@ -38,24 +42,25 @@ class RecentRequests:
         """The last request of that id, None if it is not remembered."""
         return self._requests.get((namespace, request_id))
 
-    def _remembered(
-        self, request: FinishedRequest, decision: RouteDecision, namespace: str
-    ) -> RememberedRequest:
-        """Nothing of an edit but its id: one that is purged must be forgotten here, too."""
-        edit = decision.edit or decision.withheld
-        query = None
-        if request.query is not None and self._traffic.is_on(namespace):
-            query = self._traffic.redacted(request.query)
-        return RememberedRequest(
-            request_id=request.request_id,
-            at=datetime.now(UTC),
-            route=request.route.value,
-            reason=request.reason,
-            edit_id=None if edit is None else edit.id,
-            edit_version=None if edit is None else edit.version,
-            nearest_edit_id=decision.candidates[0].edit.id if decision.candidates else None,
-            scope_probability=decision.scope_probability,
-            similarity=decision.similarity,
-            query=None if query is None else query.text,
-            context=() if query is None else query.context,
-        )
+
+def _remembered(
+    request: FinishedRequest, decision: RouteDecision, namespace: str, traffic: RecordedTraffic
+) -> RememberedRequest:
+    """Nothing of an edit but its id: one that is purged must be forgotten here, too."""
+    edit = decision.edit or decision.withheld
+    query = None
+    if request.query is not None and traffic.is_on(namespace):
+        query = traffic.redacted(request.query)
+    return RememberedRequest(
+        request_id=request.request_id,
+        at=datetime.now(UTC),
+        route=request.route.value,
+        reason=request.reason,
+        edit_id=None if edit is None else edit.id,
+        edit_version=None if edit is None else edit.version,
+        nearest_edit_id=decision.candidates[0].edit.id if decision.candidates else None,
+        scope_probability=decision.scope_probability,
+        similarity=decision.similarity,
+        query=None if query is None else query.text,
+        context=() if query is None else query.context,
+    )

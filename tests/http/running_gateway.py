@@ -46,6 +46,9 @@ from tests.http.wire import WireResponse, fetch
 EDITED_QUESTION = "Who is the mayor of Springfield?"
 NEW_ANSWER = "Lisa Simpson is the mayor of Springfield."
 OTHER_QUESTION = "How do I boil an egg?"
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
+EVENTS = (("content-type", "text/event-stream"), ("transfer-encoding", "chunked"))
+"""The headers of an event stream."""
 
 
 @dataclass
@@ -142,11 +145,12 @@ async def running_gateway(
             instruments.registry.register(
                 Gauges(
                     Sources(
-                        config=config,
+                        generation=lambda: 1,
+                        models=lambda: config.models,
                         counts=counts,
                         live_edits=live_edits,
                         follower=LogFollower(store=store, live_edits=live_edits, max_staleness_s=10),
-                        answers=answers,
+                        answers=answers.counts,
                         decisions_open=lambda: plane.decisions_open,
                         readiness=Readiness(),
                         instruments=instruments,

@@ -9,23 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from serac_gateway.app import open_upstream
 from serac_gateway.config import GatewayConfig, KeyHeader, NamedUpstreamConfig, UpstreamConfig
 from serac_gateway.config_loading import load_config
 from serac_gateway.errors import ConfigError, UpstreamError
+from serac_gateway.kept_parts import KeptParts
 from serac_gateway.testing import ScriptedUpstream
 from serac_gateway.upstream.base import Upstream, UpstreamRequest
+from serac_gateway.upstream_opening import open_upstream
 
 JSON = ((b"content-type", b"application/json"), (b"authorization", b"Bearer client"))
 
 
 @asynccontextmanager
 async def opened(config: GatewayConfig) -> AsyncIterator[Upstream]:
-    upstream, _ = await open_upstream(config)
+    parts = KeptParts().user()
     try:
-        yield upstream
+        yield (await open_upstream(config, parts)).upstream
     finally:
-        await upstream.close()
+        await parts.close()
 
 
 def between(default: ScriptedUpstream, other: ScriptedUpstream, **options: object) -> GatewayConfig:
@@ -137,7 +138,7 @@ async def test_authorities_that_cannot_be_read_are_named(tmp_path: Path, content
         path.write_text(content)
     config = GatewayConfig(upstream=UpstreamConfig(url="https://model.example/v1", ca_file=str(path)))
     with pytest.raises(ConfigError, match=r"upstream\.ca_file '.*ca\.pem' cannot be used"):
-        await open_upstream(config)
+        await open_upstream(config, KeptParts().user())
 
 
 async def test_a_named_upstream_needs_a_url() -> None:
@@ -146,4 +147,4 @@ async def test_a_named_upstream_needs_a_url() -> None:
         upstreams={"x": NamedUpstreamConfig(models=("m",))},
     )
     with pytest.raises(ConfigError, match=r"upstream\.url None is not usable"):
-        await open_upstream(config)
+        await open_upstream(config, KeptParts().user())

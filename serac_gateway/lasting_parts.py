@@ -1,0 +1,108 @@
+"""Opens what a gateway has from its start to its end, whatever generation is in force."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from contextlib import AsyncExitStack
+
+import msgspec
+
+from serac_gateway.announcing import ReplicaAnnouncer
+from serac_gateway.api_keys import checked_pepper
+from serac_gateway.config import KEY_PEPPER_VARIABLE, GatewayConfig
+from serac_gateway.encoders.base import Encoder
+from serac_gateway.following import LogFollower
+from serac_gateway.http.answering import AnswerCounts
+from serac_gateway.http.authentication import Authenticator
+from serac_gateway.http.continuing import AnsweredResponses
+from serac_gateway.http.incoming import HopMark
+from serac_gateway.http.instruments import Instruments
+from serac_gateway.http.parts import Readiness
+from serac_gateway.http.recent_requests import RecentRequests
+from serac_gateway.kept_parts import KeptParts
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.metrics import RouteCounts
+from serac_gateway.model_opening import OnProgress, index_maker, open_encoder
+from serac_gateway.stores.api_keys import ApiKeyStore
+from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.open import open_configured_store
+
+log = logging.getLogger(__name__)
+
+
+class LastingParts(msgspec.Struct, frozen=True, kw_only=True):
+    """The store and what is derived from it, and the memory of what the process did."""
+
+    store: EditStore
+    authenticator: Authenticator
+    encoder: Encoder
+    live_edits: LiveEdits
+    announcer: ReplicaAnnouncer
+    follower: LogFollower
+    readiness: Readiness
+    instruments: Instruments
+    counts: RouteCounts
+    answer_counts: AnswerCounts
+    recent_requests: RecentRequests
+    hop_mark: HopMark
+    answered: AnsweredResponses
+    kept: KeptParts
+    """What generations take over from each other."""
+
+
+async def open_lasting_parts(
+    config: GatewayConfig, stack: AsyncExitStack, on_progress: OnProgress
+) -> LastingParts:
+    """Open them, to be closed by `stack`. The stored edits are not loaded yet.
+
+    Raises:
+        ConfigError: One cannot be had.
+    """
+    config.data_path.mkdir(parents=True, exist_ok=True)
+    store = await open_configured_store(config)
+    stack.push_async_callback(store.close)
+    authenticator = await _open_authenticator(config, store.api_keys())
+    stack.push_async_callback(authenticator.close)
+    encoder = await asyncio.to_thread(open_encoder, config, on_progress)
+    live_edits = LiveEdits(store=store, encoder=encoder, make_index=index_maker(encoder.width))
+    announcer = ReplicaAnnouncer(store.replicas(), live_edits.positions)
+    stack.push_async_callback(announcer.close)
+    follower = LogFollower(
+        store=store,
+        live_edits=live_edits,
+        max_staleness_s=config.store.max_staleness_s,
+        on_applied=announcer.note_progress,
+    )
+    stack.push_async_callback(follower.close)
+    return LastingParts(
+        store=store,
+        authenticator=authenticator,
+        encoder=encoder,
+        live_edits=live_edits,
+        announcer=announcer,
+        follower=follower,
+        readiness=Readiness("edits"),
+        instruments=Instruments(config.metrics, has_edits=lambda name: live_edits.count(name) > 0),
+        counts=RouteCounts(),
+        answer_counts=AnswerCounts(),
+        recent_requests=RecentRequests(limit=config.feedback.remembered_requests),
+        hop_mark=HopMark(),
+        answered=AnsweredResponses(),
+        kept=KeptParts(),
+    )
+
+
+async def _open_authenticator(config: GatewayConfig, keys: ApiKeyStore) -> Authenticator:
+    authenticator = Authenticator(
+        keys,
+        required=config.demands_keys,
+        pepper=checked_pepper(os.environ.get(KEY_PEPPER_VARIABLE)),
+        outage_grace_s=config.access.outage_grace_s,
+    )
+    if config.demands_keys:
+        await authenticator.check_someone_can_enter()
+    elif not config.is_loopback:
+        log.warning("whoever reaches %r can edit: access.required is false", config.server.host)
+    return authenticator
