@@ -134,6 +134,11 @@ class HttpUpstream(Upstream):
             async for chunk in response.content.iter_any():
                 yield chunk
         except _FOREIGN_ERRORS as exc:
+            left = response.content._read_nowait(
+                -1
+            )  # what came before the break, which aiohttp now withholds
+            if left:
+                yield left
             raise self._translated(exc) from exc
 
     def _translated(self, exc: BaseException) -> UpstreamError:
