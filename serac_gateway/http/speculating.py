@@ -27,7 +27,6 @@ class SentAhead(AbstractAsyncContextManager[UpstreamResponse]):
         """When the upstream's headers were there, on the clock of `time.perf_counter`."""
         self._sending = upstream.send(request)
         self._opening = asyncio.create_task(self._open(), name="sent-ahead")
-        self._opening.add_done_callback(_seen)
         self._outcome: Literal["used", "called off"] | None = None
 
     @property
@@ -67,9 +66,3 @@ class SentAhead(AbstractAsyncContextManager[UpstreamResponse]):
             await asyncio.wait([self._opening])
         if not self._opening.cancelled() and self._opening.exception() is None:
             await self._sending.__aexit__(None, None, None)
-
-
-def _seen(opening: asyncio.Task[UpstreamResponse]) -> None:
-    """Take note of its error: asyncio reports those that nobody asked for, and here nobody need."""
-    if not opening.cancelled():
-        opening.exception()
