@@ -6,15 +6,21 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.http.modes import MODES, Mode
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, Gateway, running_gateway
 
 
-@pytest.fixture(params=["classified", "no edits"])
-async def passing(request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
-    """A gateway whose every request goes to the base model: decided so, or because there are no edits."""
-    async with running_gateway() as gateway:
-        if request.param == "classified":
-            await gateway.add(EDITED_QUESTION, NEW_ANSWER)
+@pytest.fixture(params=MODES, ids=lambda mode: mode.name)
+def mode(request: pytest.FixtureRequest) -> Mode:
+    """Each way to the base model."""
+    found: Mode = request.param
+    return found
+
+
+@pytest.fixture
+async def passing(mode: Mode) -> AsyncIterator[Gateway]:
+    """A gateway whose every request goes to the base model, in each mode."""
+    async with mode.gateway() as gateway:
         yield gateway
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import threading
 import time
 
@@ -338,13 +337,3 @@ async def test_a_client_that_leaves_a_streamed_answer_stops_the_model() -> None:
         after = await gateway.post(in_scope(max_tokens=1))  # the one thread is free again
         assert after.one("x-serac-route") == "counterfactual"
         assert time.perf_counter() - begun < 2
-
-
-async def test_neither_key_appears_in_an_error_body_or_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    async with running_gateway(api_key="g4teway", upstream_url="http://127.0.0.1:9/v1") as gateway:
-        response = await gateway.post(chat("x"), ("authorization", "Bearer s3cret"))
-        assert response.status == 502
-        shown = caplog.text + response.body.decode() + str(response.headers)
-        assert "g4teway" not in shown
-        assert "s3cret" not in shown

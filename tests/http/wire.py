@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -96,3 +96,10 @@ async def read_body(reader: asyncio.StreamReader, response: WireResponse, *, bod
 def _arrived(response: WireResponse, data: bytes) -> None:
     response.arrivals.append((time.perf_counter(), data))
     response.body += data
+
+
+async def eventually(condition: Callable[[], bool], within_s: float = 1.0) -> None:
+    deadline = time.perf_counter() + within_s
+    while not condition():
+        assert time.perf_counter() < deadline, "did not happen in time"
+        await asyncio.sleep(0.01)

@@ -1,0 +1,190 @@
+"""What passes, passes byte for byte, wherever it goes (docs/proxy_cases.md, cases 1, 16 and 18)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from serac_gateway.testing import ReceivedRequest, ScriptedConnection
+from tests.http.modes import Mode
+from tests.http.running_gateway import EDITED_QUESTION, ENDPOINTS, OTHER_QUESTION, Gateway, chat
+from tests.http.wire import fetch
+
+
+async def test_each_mode_is_the_way_that_its_name_says(passing: Gateway, mode: Mode) -> None:
+    response = await passing.post(chat(OTHER_QUESTION), ("x-serac-debug", "true"))
+    assert (response.one("x-serac-route"), response.one("x-serac-reason")) == ("base", mode.reason)
+    assert response.json == chat(OTHER_QUESTION)
+
+
+# Case 1
+
+ODD_BODIES = [
+    b'{"z":1,"model":"m","unknown":{"b":1e-7,"a":1.0},"messages":[{"role":"user","content":"\\u00e9 \\/"}]}',
+    b'{"model":"m", "model":"n",\n "messages" : [ {"content":"hi","role":"user"} ] }',
+    '{"model":"m","messages":[{"role":"user","content":"日本 😀 \u2028"}]}'.encode(),
+    b'{"model":"m","messages":[{"role":"user","content":"x"}],"seed":123456789012345678901234567890}',
+    b'{"model":"m","messages":[{"role":"user","content":"\\ud800"}]}',
+]
+ASKED = json.dumps(OTHER_QUESTION).encode()
+ODD_REQUESTS = [
+    *(("/v1/chat/completions", body) for body in ODD_BODIES),
+    ("/v1/completions", b'{ "prompt":' + ASKED + b',"z":1e-7,"model":"m","z":1E-7,"\\u0065cho":false}'),
+    ("/v1/responses", b'{"z":1e-7, "model":"m","input":' + ASKED + b',"unknown":{"b":1.0},"model":"n"}'),
+    ("/v1/responses", b'{"model":"m","input":[{"role":"user","content":"\\u00e9 \\/"}],"store":true}\n'),
+    ("/v1/responses", b'{"model":"m","input":[{"role":"user","content":"\\ud800"}],"stream":false}'),
+    ("/v1/messages", b'{"max_tokens" : 5,"model":"m","messages":[{"content":' + ASKED + b',"role":"user"}]}'),
+    ("/v1/messages", b'{"max_tokens":5e0,"model":"m","messages":[{"role":"user","content":"\\ud800"}]}'),
+    (
+        "/v1/messages",
+        b'{"max_tokens":5,"messages":[{"role":"user","content":"x"}],"top_k":99999999999999999999}',
+    ),
+]
+
+
+@pytest.mark.parametrize(("target", "body"), ODD_REQUESTS)
+async def test_body_and_reply_are_the_same_bytes(passing: Gateway, target: str, body: bytes) -> None:
+    response = await passing.post(body, target=target)
+    assert passing.upstream.requests[0].body == body
+    assert passing.upstream.requests[0].target == target
+    assert response.body == body
+    assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b'{"id":1e-7, "id":2,\n"x":"\\u00e9 \\/ \\ud800","unknown":{"b":1.0}}\n',
+        b"\xff\xfe no JSON, no UTF-8 \x00",
+        b"",
+        bytes(range(256)) * 20_000,
+    ],
+    ids=["odd JSON", "not text", "empty", "5 MB"],
+)
+@pytest.mark.parametrize("target", ENDPOINTS)
+async def test_a_reply_is_the_upstreams_own_bytes(passing: Gateway, target: str, reply: bytes) -> None:
+    async def answer(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        await connection.whole(200, reply, ("content-type", "application/json"))
+
+    passing.upstream.script = answer
+    response = await passing.post(chat(OTHER_QUESTION, input=OTHER_QUESTION, max_tokens=5), target=target)
+    assert (response.status, response.complete) == (200, True)
+    assert response.body == reply
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null", b'"text"', b"[1]"])
+@pytest.mark.parametrize("target", ENDPOINTS)
+async def test_a_malformed_body_is_for_the_upstream_to_judge(
+    passing: Gateway, target: str, body: bytes
+) -> None:
+    async def refuse(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        await connection.whole(400, b'{"error":{"message":"no JSON"}}', ("content-type", "application/json"))
+
+    passing.upstream.script = refuse
+    response = await passing.post(body, target=target)
+    assert (response.status, response.body) == (400, b'{"error":{"message":"no JSON"}}')
+    assert passing.upstream.requests[0].body == body
+
+
+# Case 16
+
+
+async def test_a_20_mb_data_url_passes_unchanged(passing: Gateway) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 20_000_000}}
+    content = [{"type": "text", "text": OTHER_QUESTION}, image]
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": content}]}).encode()
+    response = await passing.post(body)
+    assert response.status == 200
+    assert passing.upstream.requests[0].body == body
+
+
+async def test_the_text_that_is_decided_on_is_that_of_the_text_parts_alone(editing: Gateway) -> None:
+    """Neither a picture's address nor a file's content is taken for the question."""
+    image = {"type": "image_url", "image_url": {"url": f"data:text/plain,{EDITED_QUESTION}"}}
+    file = {"type": "file", "file": {"filename": EDITED_QUESTION, "file_data": EDITED_QUESTION}}
+    for text, route in ((OTHER_QUESTION, "base"), (EDITED_QUESTION, "counterfactual")):
+        content = [image, {"type": "text", "text": text}, file]
+        response = await editing.post({"model": "m", "messages": [{"role": "user", "content": content}]})
+        assert response.one("x-serac-route") == route
+
+
+# Case 18
+
+OTHER_REQUESTS = [
+    ("GET", "/v1/models", None),
+    ("GET", "/v1/models/org%2Fname?limit=2&after=a%20b&x=%C3%A9", None),
+    ("DELETE", "/v1/files/file-1", None),
+    ("POST", "/v1/embeddings", b'{"input":"x"}'),
+    ("POST", "/v1/chat/completions/", b"{}"),
+    ("PUT", "/v1/a//b/;p=1", b"x" * 10),
+    ("PATCH", "/v1/x", b"1"),
+    ("GET", "/v1/chat/completions", None),
+    ("POST", "/v1/chat/completions?api-version=1", json.dumps(chat(OTHER_QUESTION)).encode()),
+    ("OPTIONS", "/v1/models", None),
+    ("POST", "/v1/realtime/sessions?", b"{}"),
+]
+
+
+@pytest.mark.parametrize(("method", "target", "body"), OTHER_REQUESTS)
+async def test_every_other_path_and_method_passes(
+    passing: Gateway, method: str, target: str, body: bytes | None
+) -> None:
+    response = await fetch(passing.url, target, body, method=method)
+    (received,) = passing.upstream.requests
+    assert (received.method, received.target, received.body) == (method, target.rstrip("?"), body or b"")
+    assert response.status == 200
+    assert response.one("x-serac-route") in ("bypass", "base")
+
+
+@pytest.mark.parametrize("status", [404, 405])
+async def test_the_upstreams_own_404_and_405_come_back(passing: Gateway, status: int) -> None:
+    async def refuse(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        await connection.whole(status, b"theirs", ("allow", "GET"))
+
+    passing.upstream.script = refuse
+    response = await fetch(passing.url, "/v1/none", method="GET")
+    assert (response.status, response.body, response.one("allow")) == (status, b"theirs", "GET")
+
+
+async def test_a_multipart_upload_of_30_mb_streams_through(passing: Gateway) -> None:
+    body = b"--b\r\n\r\n" + bytes(range(256)) * 120_000 + b"\r\n--b--"
+    response = await fetch(
+        passing.url, "/v1/files", body, ("content-type", "multipart/form-data; boundary=b")
+    )
+    received = passing.upstream.requests[0]
+    assert received.body == body == response.body
+    assert received.header("content-length") == str(len(body))
+
+
+async def test_a_chunked_upload_arrives_whole(passing: Gateway) -> None:
+    parts = [b"x" * 700_000, b"y" * 700_000]
+    chunked = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    await fetch(passing.url, "/v1/files", chunked, ("transfer-encoding", "chunked"))
+    assert passing.upstream.requests[0].body == b"".join(parts)
+
+
+@pytest.mark.parametrize("target", ["/v1/../admin", "/v1/%2e%2E/admin", "/v1/models/.", "/v1/a/../../b"])
+async def test_a_path_that_could_leave_the_base_path_is_refused(passing: Gateway, target: str) -> None:
+    response = await fetch(passing.url, target, method="GET")
+    assert response.status == 400
+    assert response.json["error"]["type"] == "invalid_request_error"
+    assert passing.upstream.requests == []
+
+
+async def test_a_namespace_that_is_none_is_refused_in_openais_shape(passing: Gateway) -> None:
+    response = await passing.post(chat("x"), ("x-serac-namespace", "Not OK"))
+    assert response.status == 400
+    assert response.json["error"]["param"] == "x-serac-namespace"
+    assert "'Not OK'" in response.json["error"]["message"]
+    assert response.one("x-serac-route") == "bypass"
+    assert passing.upstream.requests == []
+
+
+async def test_redirects_are_the_clients_business(passing: Gateway) -> None:
+    async def redirect(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        await connection.whole(307, b"", ("location", "http://127.0.0.1:9/elsewhere"))
+
+    passing.upstream.script = redirect
+    response = await passing.post(chat(OTHER_QUESTION))
+    assert (response.status, response.one("location")) == (307, "http://127.0.0.1:9/elsewhere")
