@@ -17,10 +17,12 @@ from typing import Any
 from litestar import Litestar
 
 from serac_gateway.config import GatewayConfig
+from serac_gateway.errors import ReloadRefusedError
 from serac_gateway.generation_opening import open_generation
 from serac_gateway.http.application import application
 from serac_gateway.http.gauges import Gauges, Sources
-from serac_gateway.http.generations import Generations
+from serac_gateway.http.generations import Generation, Generations
+from serac_gateway.http.reloading import OnReloaded, ReadConfig, Reloader
 from serac_gateway.lasting_parts import LastingParts, open_lasting_parts
 from serac_gateway.model_opening import OnProgress
 from serac_gateway.server import serve_until_stopped
@@ -30,18 +32,41 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_gateway(
-    config: GatewayConfig, *, on_progress: OnProgress = lambda part, text: None
+    config: GatewayConfig,
+    *,
+    read_config: ReadConfig | None = None,
+    on_progress: OnProgress = lambda part, text: None,
+    on_reloaded: OnReloaded = lambda generation: None,
 ) -> AsyncIterator[Litestar]:
     """The whole gateway as an ASGI application, its parts closed in reverse order at the end.
 
     It serves when it is given; the stored edits may still be loading, which /health/ready tells and
-    `wait_until_ready` waits for. Until then /v1 passes through and /serac/v1 answers 503.
+    `wait_until_ready` waits for. Until then /v1 passes through and /serac/v1 answers 503. With `read_config`
+    it can be reloaded, by `state.reloader`; `on_reloaded` is told of each new generation in force.
 
     Raises:
         ConfigError: A part cannot be had.
     """
     async with AsyncExitStack() as stack:
         lasting = await open_lasting_parts(config, stack, on_progress)
+        yield await stack.enter_async_context(
+            open_over(
+                lasting, config, read_config=read_config, on_progress=on_progress, on_reloaded=on_reloaded
+            )
+        )
+
+
+@asynccontextmanager
+async def open_over(
+    lasting: LastingParts,
+    config: GatewayConfig,
+    *,
+    read_config: ReadConfig | None = None,
+    on_progress: OnProgress = lambda part, text: None,
+    on_reloaded: OnReloaded = lambda generation: None,
+) -> AsyncIterator[Litestar]:
+    """As `open_gateway`, over parts that are open already and stay open."""
+    async with AsyncExitStack() as stack:
         generations = Generations(await open_generation(1, config, lasting, on_progress))
         stack.push_async_callback(generations.close)
         lasting.instruments.registry.register(_gauges(lasting, generations))
@@ -54,6 +79,14 @@ async def open_gateway(
             lease=generations.lease_to,
         )
         app.state.generations = generations
+        if read_config is not None:
+            app.state.reloader = Reloader(
+                generations=generations,
+                read_config=read_config,
+                open_generation=lambda number, config: _open_next(number, config, lasting),
+                instruments=lasting.instruments,
+                on_reloaded=[lambda generation: _take_up(generation, app, lasting), on_reloaded],
+            )
         app.state.loading = asyncio.ensure_future(_load_edits(app, lasting, on_progress))
         stack.push_async_callback(_cancel, app.state.loading)
         yield app
@@ -62,21 +95,27 @@ async def open_gateway(
 def serve(
     config: GatewayConfig,
     *,
+    read_config: ReadConfig | None = None,
     on_progress: OnProgress = lambda part, text: None,
     on_ready: Callable[[str], None] = lambda url: None,
+    on_reloaded: OnReloaded = lambda generation: None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; running answers may finish within the drain limit.
 
-    `on_ready` is told the gateway's URL once edits are decided on.
+    `on_ready` is told the gateway's URL once edits are decided on. With `read_config` SIGHUP and the API
+    reload the configuration, and `on_reloaded` is told of each new generation in force.
 
     Raises:
         ConfigError: A part cannot be had, or the address is taken.
     """
     serve_until_stopped(
-        lambda: open_gateway(config, on_progress=on_progress),
+        lambda: open_gateway(
+            config, read_config=read_config, on_progress=on_progress, on_reloaded=on_reloaded
+        ),
         config.server,
         when_ready=wait_until_ready,
         on_ready=on_ready,
+        on_hangup=None if read_config is None else _reload,
     )
 
 
@@ -98,6 +137,29 @@ def _gauges(lasting: LastingParts, generations: Generations) -> Gauges:
             readiness=lasting.readiness,
             instruments=lasting.instruments,
         )
+    )
+
+
+async def _reload(app: Litestar) -> None:
+    await wait_until_ready(app)
+    with contextlib.suppress(ReloadRefusedError):  # which is in the log
+        await app.state.reloader.reload()
+
+
+async def _open_next(number: int, config: GatewayConfig, lasting: LastingParts) -> Generation:
+    if config.demands_keys and not lasting.authenticator.required:
+        await lasting.authenticator.check_someone_can_enter()
+    return await open_generation(
+        number, config, lasting, lambda part, text: log.info("generation %d: %s: %s", number, part, text)
+    )
+
+
+def _take_up(generation: Generation, app: Litestar, lasting: LastingParts) -> None:
+    """Have what lasts go on under the configuration of `generation`, which is in force now."""
+    app.state.control_parts = generation.control_parts
+    lasting.authenticator.reconfigure(
+        required=generation.config.demands_keys,
+        outage_grace_s=generation.config.access.outage_grace_s,
     )
 
 

@@ -64,6 +64,11 @@ def load_config(
     return config
 
 
+def without_userinfo(value: str) -> str:
+    """`value` without the user and password of a URL in it, fit to be shown."""
+    return _USERINFO.sub("***@", value)
+
+
 def _read(path: Path) -> dict[str, object]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
@@ -124,6 +129,6 @@ def _told(error: msgspec.ValidationError, tree: Mapping[str, object]) -> str:
     if (unknown := re.search("unknown field `([^`]*)`", what)) and isinstance(default, msgspec.Struct):
         key, section = (f"{where}.{unknown[1]}", f"in [{where}] ") if where else (unknown[1], "")
         return f"unknown key {key!r}; allowed {section}are {', '.join(default.__struct_fields__)}"
-    shown = _USERINFO.sub("***@", value) if isinstance(value, str) else value
+    shown = without_userinfo(value) if isinstance(value, str) else value
     allowed = f"expected one of {', '.join(type(default))}" if isinstance(default, StrEnum) else what.lower()
     return f"{where} = {shown!r} is not allowed: {allowed}"

@@ -2,6 +2,7 @@
 
     GatewayError
     ├── ConfigError                 exits at start, code 2
+    ├── ReloadRefusedError          409
     ├── InvalidRequestError         400
     ├── AuthenticationError         401
     ├── PermissionDeniedError       403
@@ -50,6 +51,10 @@ class GatewayError(Exception):
 
 class ConfigError(GatewayError):
     """The configuration cannot be used: unknown key, missing weights, unreachable store at start."""
+
+
+class ReloadRefusedError(GatewayError):
+    """The changed configuration or weights cannot be taken up while the gateway runs; all stays as it is."""
 
 
 class InvalidRequestError(GatewayError):

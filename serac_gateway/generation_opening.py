@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from concurrent.futures import ThreadPoolExecutor
-
-import msgspec
-
-from serac_gateway.classifiers.base import ScopeClassifier
 from serac_gateway.config import GatewayConfig
 from serac_gateway.conflicts import ConflictFinder
-from serac_gateway.counterfactual.base import CounterfactualModel
 from serac_gateway.editing import Editor
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.generations import Generation
 from serac_gateway.http.parts import ControlParts
 from serac_gateway.http.proxy import DataPlane
 from serac_gateway.http.request_log import RequestLog
-from serac_gateway.http.tracing import Tracing, open_tracing
-from serac_gateway.kept_parts import PartsInUse, file_stamps
+from serac_gateway.kept_parts import PartsInUse
 from serac_gateway.lasting_parts import LastingParts
-from serac_gateway.model_opening import (
-    SHIPPED_ADAPTER,
-    OnProgress,
-    classifier_folder,
-    open_classifier,
-    open_counterfactual_model,
-)
+from serac_gateway.model_opening import OnProgress
 from serac_gateway.previewing import Previewer
-from serac_gateway.recorded_traffic import RecordedTraffic
+from serac_gateway.reusable_parts import ReusableParts, open_reusable_parts
 from serac_gateway.routing import EditRouter
 from serac_gateway.searching import EditSearch
-from serac_gateway.upstream_opening import OpenUpstream, open_upstream
 from serac_gateway.verifying import Verifier
-
-
-class _Opened(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be taken over from the generation before."""
-
-    upstream: OpenUpstream
-    classifier: ScopeClassifier
-    counterfactual: CounterfactualModel
-    decision_pool: ThreadPoolExecutor
-    answer_pool: ThreadPoolExecutor
-    traffic: RecordedTraffic
-    tracing: Tracing
 
 
 async def open_generation(
@@ -58,108 +30,15 @@ async def open_generation(
     """
     parts = lasting.kept.user()
     try:
-        opened = await _open(config, lasting, parts, on_progress)
+        opened = await open_reusable_parts(config, lasting, parts, on_progress)
         return _put_together(number, config, lasting, opened, parts)
     except BaseException:
         await parts.close()
         raise
 
 
-async def _open(
-    config: GatewayConfig, lasting: LastingParts, parts: PartsInUse, on_progress: OnProgress
-) -> _Opened:
-    starting = asyncio.ensure_future(open_upstream(config, parts, on_progress))  # beside the models
-    try:
-        traffic = await _traffic(config, lasting, parts)
-        tracing = await _tracing(config, parts)
-        classifier = await _classifier(config, lasting, parts)
-        counterfactual = await _counterfactual(config, parts, on_progress)
-        upstream = await starting
-    except BaseException:
-        starting.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await starting
-        raise
-    return _Opened(
-        upstream=upstream,
-        classifier=classifier,
-        counterfactual=counterfactual,
-        decision_pool=await _pool("decision", config.models.decision_threads, parts),
-        answer_pool=await _pool("answer", config.models.answer_threads, parts),
-        traffic=traffic,
-        tracing=tracing,
-    )
-
-
-async def _classifier(config: GatewayConfig, lasting: LastingParts, parts: PartsInUse) -> ScopeClassifier:
-    async def opened() -> ScopeClassifier:
-        return await asyncio.to_thread(
-            open_classifier, config.models, encoder_fingerprint=lasting.encoder.fingerprint
-        )
-
-    folder = classifier_folder(config.models)
-    return await parts.get("scope classifier", (folder, file_stamps(folder)), opened, _nothing_to_close)
-
-
-async def _counterfactual(
-    config: GatewayConfig, parts: PartsInUse, on_progress: OnProgress
-) -> CounterfactualModel:
-    async def opened() -> CounterfactualModel:
-        return await asyncio.to_thread(
-            open_counterfactual_model,
-            config.models,
-            config.data_path,
-            lambda text: on_progress("counterfactual model", text),
-        )
-
-    async def close(model: CounterfactualModel) -> None:
-        await asyncio.to_thread(model.close)
-
-    models = config.models
-    local = models.counterfactual_url is None
-    adapter = models.counterfactual_adapter or (SHIPPED_ADAPTER if models.counterfactual is None else None)
-    key = (
-        (models.counterfactual, models.counterfactual_adapter, config.data_path)
-        if local
-        else (models.counterfactual, models.counterfactual_url, models.answer_timeout_s),
-        file_stamps(models.counterfactual, adapter) if local else (),
-    )
-    return await parts.get("counterfactual model", key, opened, close)
-
-
-async def _pool(name: str, threads: int, parts: PartsInUse) -> ThreadPoolExecutor:
-    async def opened() -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(threads, thread_name_prefix=name)
-
-    async def close(pool: ThreadPoolExecutor) -> None:
-        await asyncio.to_thread(pool.shutdown)
-
-    return await parts.get(f"{name} threads", threads, opened, close)
-
-
-async def _traffic(config: GatewayConfig, lasting: LastingParts, parts: PartsInUse) -> RecordedTraffic:
-    async def opened() -> RecordedTraffic:
-        return RecordedTraffic(lasting.store.traffic(), config.traffic)
-
-    return await parts.get("recorded traffic", config.traffic, opened, lambda one: one.close())
-
-
-async def _tracing(config: GatewayConfig, parts: PartsInUse) -> Tracing:
-    async def opened() -> Tracing:
-        return open_tracing(config.tracing)
-
-    async def close(tracing: Tracing) -> None:
-        await asyncio.to_thread(tracing.close)
-
-    return await parts.get("tracing", config.tracing, opened, close)
-
-
-async def _nothing_to_close(part: object) -> None:
-    pass
-
-
 def _put_together(
-    number: int, config: GatewayConfig, lasting: LastingParts, opened: _Opened, parts: PartsInUse
+    number: int, config: GatewayConfig, lasting: LastingParts, opened: ReusableParts, parts: PartsInUse
 ) -> Generation:
     router = EditRouter(
         encoder=lasting.encoder,
@@ -202,7 +81,7 @@ def _put_together(
 def _control_parts(
     config: GatewayConfig,
     lasting: LastingParts,
-    opened: _Opened,
+    opened: ReusableParts,
     router: EditRouter,
     answers: CounterfactualAnswers,
 ) -> ControlParts:

@@ -56,10 +56,14 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(config: LoggingConfig) -> None:
-    """Write the whole process's log to stderr as `config` says."""
+    """Write the whole process's log to stderr as `config` says, from now on; it may be called again."""
+    root = logging.getLogger()
+    for before in [one for one in root.handlers if isinstance(one.formatter, (JsonFormatter, TextFormatter))]:
+        root.removeHandler(before)
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if config.format is LogFormat.JSON else TextFormatter())
-    logging.basicConfig(level=config.level.value.upper(), handlers=[handler])
+    root.addHandler(handler)
+    root.setLevel(config.level.value.upper())
 
 
 def _shown(value: object) -> str:

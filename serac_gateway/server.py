@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 
 import uvicorn
@@ -21,6 +22,9 @@ _KEEP_ALIVE_S = 90
 
 OpenApp = Callable[[], AbstractAsyncContextManager[Litestar]]
 WhenReady = Callable[[Litestar], Awaitable[None]]
+OnHangup = Callable[[Litestar], Awaitable[None]]
+
+log = logging.getLogger(__name__)
 
 
 def serve_until_stopped(
@@ -29,10 +33,12 @@ def serve_until_stopped(
     *,
     when_ready: WhenReady,
     on_ready: Callable[[str], None] = lambda url: None,
+    on_hangup: OnHangup | None = None,
 ) -> None:
     """Serve what `open_app` gives until SIGINT or SIGTERM; running answers may finish within the drain limit.
 
     The port is bound before `open_app` is entered. `on_ready` is told the URL when `when_ready` returns.
+    SIGHUP calls `on_hangup`, once more if it came meanwhile; without, it ends the process as by default.
 
     Raises:
         ConfigError: The address is taken; also whatever `open_app` and `when_ready` raise.
@@ -40,7 +46,7 @@ def serve_until_stopped(
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(open_app, config, when_ready, on_ready))
+        runner.run(_serve(open_app, config, when_ready, on_ready, on_hangup))
 
 
 class _Server(uvicorn.Server):
@@ -60,10 +66,14 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(
-    open_app: OpenApp, config: ServerConfig, when_ready: WhenReady, on_ready: Callable[[str], None]
+    open_app: OpenApp,
+    config: ServerConfig,
+    when_ready: WhenReady,
+    on_ready: Callable[[str], None],
+    on_hangup: OnHangup | None,
 ) -> None:
-    with contextlib.closing(_listener(config)) as listener:
-        async with open_app() as app:
+    with contextlib.closing(_listener(config)) as listener, _hangups(on_hangup is not None) as hung_up:
+        async with open_app() as app, _answered(hung_up, app, on_hangup):
             server = _Server(
                 uvicorn.Config(
                     app,
@@ -84,6 +94,40 @@ async def _serve(
                 announcing.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await announcing
+
+
+@contextlib.contextmanager
+def _hangups(wanted: bool) -> Iterator[asyncio.Event]:
+    """Set by SIGHUP, also by one that comes before there is anything to tell of it."""
+    loop, hung_up = asyncio.get_running_loop(), asyncio.Event()
+    if not wanted:
+        yield hung_up
+        return
+    loop.add_signal_handler(signal.SIGHUP, hung_up.set)
+    try:
+        yield hung_up
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+@contextlib.asynccontextmanager
+async def _answered(hung_up: asyncio.Event, app: Litestar, on_hangup: OnHangup | None) -> AsyncIterator[None]:
+    async def answer() -> None:
+        while on_hangup is not None:
+            await hung_up.wait()
+            hung_up.clear()
+            try:
+                await on_hangup(app)
+            except Exception:
+                log.exception("SIGHUP was not answered")
+
+    answering = asyncio.ensure_future(answer())
+    try:
+        yield
+    finally:
+        answering.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await answering
 
 
 async def _announce(

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from serac_gateway.cli.console import EXIT_USAGE, fail, stderr
+from serac_gateway.config import GatewayConfig
 from serac_gateway.errors import ConfigError, GatewayError
 
 
@@ -19,12 +20,17 @@ def serve_gateway(
 ) -> None:
     """Serve until SIGINT or SIGTERM. What cannot be used ends with one line and exit code 2.
 
+    SIGHUP has file and environment read again, under the same `overrides`.
+
     `on_ready` is told the URL, on the event loop: it must not block.
     """
     from serac_gateway.config_loading import load_config
 
+    def read_config() -> GatewayConfig:
+        return load_config(config_file, overrides=overrides)
+
     try:
-        config = load_config(config_file, overrides=overrides)
+        config = read_config()
     except ConfigError as error:
         fail(error.message, EXIT_USAGE)
 
@@ -49,7 +55,13 @@ def serve_gateway(
 
     try:
         status.start()
-        serve(config, on_progress=show_progress, on_ready=show_ready)
+        serve(
+            config,
+            read_config=read_config,
+            on_progress=show_progress,
+            on_ready=show_ready,
+            on_reloaded=lambda generation: configure_logging(generation.config.logging),
+        )
     except GatewayError as error:  # also a store that fails while its edits are loaded
         status.stop()
         fail(error.message, EXIT_USAGE)

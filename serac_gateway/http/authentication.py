@@ -91,6 +91,11 @@ class Authenticator:
         self._note_use(key)
         return Principal(key_id=key.id, name=key.name, role=key.role, namespaces=key.namespaces)
 
+    def reconfigure(self, *, required: bool, outage_grace_s: float) -> None:
+        """Go on under other rules. What is known of keys and of their rates stays."""
+        self.required = required
+        self._known.outage_grace_s = outage_grace_s
+
     async def check_someone_can_enter(self) -> None:
         """Return if there is a key that would be let in.
 

@@ -17,8 +17,8 @@ _DESCRIPTIONS = {
     401: "An API key is demanded, or the one sent is not valid",
     403: "The API key's role or namespaces do not allow this",
     404: "There is nothing of this id",
-    409: "An edit of this id exists, the edit's state does not allow this, or the namespace refuses what it"
-    " contradicts",
+    409: "An edit of this id exists, the edit's state does not allow this, the namespace refuses what it"
+    " contradicts, or the changed configuration cannot be used",
     410: "The edit was purged",
     412: "If-Match names a version that is not current, or others wrote meanwhile",
     413: "The body is too large",

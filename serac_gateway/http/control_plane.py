@@ -12,6 +12,7 @@ from serac_gateway import __version__
 from serac_gateway.http.api_keys import ApiKeysController
 from serac_gateway.http.authentication import demand_key, provide_keys, provide_principal
 from serac_gateway.http.colon_paths import ColonOpenAPIConfig
+from serac_gateway.http.config import ConfigController
 from serac_gateway.http.control_parameters import provide_namespace
 from serac_gateway.http.edit_history import EditHistoryController
 from serac_gateway.http.edit_streams import EditStreamsController
@@ -45,6 +46,7 @@ def control_router(*, max_body_bytes: int) -> Router:
             StoreController,
             ApiKeysController,
             ReplicasController,
+            ConfigController,
             FeedbackController,
         ],
         guards=[demand_key],

@@ -30,6 +30,7 @@ from serac_gateway.errors import (
     PreconditionFailedError,
     PreconditionRequiredError,
     RateLimitedError,
+    ReloadRefusedError,
     RequestNotFoundError,
     StoreUnavailableError,
     UpstreamError,
@@ -56,6 +57,7 @@ def _response(status: int, code: str, openai_type: str, title: str) -> _ErrorRes
 _RESPONSES: dict[type[GatewayError], _ErrorResponse] = {
     GatewayError: _response(500, "internal_error", "server_error", "The gateway failed"),
     ConfigError: _response(500, "misconfigured", "server_error", "The gateway is misconfigured"),
+    ReloadRefusedError: _response(409, "reload_refused", "conflict_error", "Nothing was reloaded"),
     InvalidRequestError: _response(
         400, "invalid_request", "invalid_request_error", "The request is not valid"
     ),

@@ -87,6 +87,13 @@ class Instruments:
             "serac_feedback", "Reports on requests, by what they say", "namespace", "verdict"
         )
         self._store_errors = self._counter("serac_store_errors", "Failures of the edit store", "seen_by")
+        self._reloads = self._counter(
+            "serac_config_reloads",
+            "Reloads of the configuration: reloaded, unchanged, or refused, so that all stays as it was",
+            "outcome",
+        )
+        for outcome in ("reloaded", "unchanged", "refused"):  # so that the first refusal is seen as a change
+            self._reloads.labels(outcome)
         self._of_request: dict[tuple[str, ...], Callable[[], None]] = {}
         self._overhead_of: dict[str, Callable[[float], None]] = {}
         self._first_token_of: dict[str, Callable[[float], None]] = {}
@@ -132,6 +139,10 @@ class Instruments:
     def add_store_error(self, seen_by: str) -> None:
         """Count a failure of the store that a call met."""
         self._store_errors.labels(seen_by).inc()
+
+    def add_reload(self, outcome: str) -> None:
+        """Count a reload of the configuration."""
+        self._reloads.labels(outcome).inc()
 
     def label(self, namespace: str | None) -> str:
         """What stands for the namespace in labels; "" where none does."""

@@ -36,7 +36,8 @@ class KnownKeys:
 
     def __init__(self, store: ApiKeyStore, *, outage_grace_s: float) -> None:
         self._store = store
-        self._outage_grace_s = outage_grace_s
+        self.outage_grace_s = outage_grace_s
+        """May be changed at any time."""
         self._seen: dict[str, _Seen] = {}
         self._reading: dict[str, asyncio.Task[StoredApiKey | None]] = {}
         self._failing = False
@@ -55,7 +56,7 @@ class KnownKeys:
         if reading is None:
             reading = self._reading[key_id] = asyncio.create_task(self._read(key_id))
             reading.add_done_callback(lambda ended: self._ended(key_id, ended))
-        if seen is None or age_s >= self._outage_grace_s:
+        if seen is None or age_s >= self.outage_grace_s:
             return await asyncio.shield(reading)
         await asyncio.wait([reading], timeout=0 if self._failing else _LONGEST_READ_S)
         if not reading.done():
@@ -87,7 +88,7 @@ class KnownKeys:
         if not self._failing:
             log.warning(
                 "API keys cannot be read (%s): keys seen in the last %g s go on working", words,
-                self._outage_grace_s,
+                self.outage_grace_s,
             )  # fmt: skip
         self._failing = True
 

@@ -107,4 +107,5 @@ def test_the_alerts_cover_what_an_operator_must_know() -> None:
         "SeracStoreDown",
         "SeracAnswerQueueFull",
         "SeracUpstreamErrors",
+        "SeracReloadRefused",
     }

@@ -1,0 +1,47 @@
+"""The configuration over HTTP: taking up what changed of it."""
+
+from __future__ import annotations
+
+from litestar import Controller, post
+from litestar.datastructures import State
+
+from serac_gateway.access import EVERY_NAMESPACE, Role
+from serac_gateway.errors import PermissionDeniedError, ReloadRefusedError
+from serac_gateway.http.authentication import NEEDED_ROLE, Sender
+from serac_gateway.http.control_parameters import problems
+from serac_gateway.http.parts import Parts
+from serac_gateway.http.reloading import Reloaded, Reloader
+
+
+class ConfigController(Controller):
+    """Calls on the configuration as a whole."""
+
+    tags = ("configuration",)
+
+    @post(
+        "/config:reload",
+        status_code=200,
+        summary="Reload configuration and weights",
+        description="Reads the gateway's configuration file and the weights it names again, as SIGHUP does,"
+        " and puts what changed in force once all of it is open and ready; requests under way end as they"
+        " began. If anything of it cannot be read, is not allowed or needs a restart, nothing changes and the"
+        " problem says what. Of two reloads at once the second waits. Needs a key of role admin for every"
+        " namespace.",
+        responses=problems(409, 503),
+        opt={NEEDED_ROLE: Role.ADMIN},
+    )
+    async def reload(self, state: State, parts: Parts, principal: Sender) -> Reloaded:
+        """What changed, and which generation of the configuration is in force."""
+        if not principal.may_use(EVERY_NAMESPACE):
+            raise PermissionDeniedError(
+                "a reload concerns all namespaces, and this API key is bound to some; use one for every"
+                " namespace"
+            )
+        reloader: Reloader | None = state.get("reloader")
+        if reloader is None:
+            raise ReloadRefusedError(
+                "this gateway was not told where its configuration can be read again; start it by"
+                " `serac serve`",
+                details={"generation": 1},
+            )
+        return await reloader.reload()

@@ -1,0 +1,128 @@
+"""Takes up a changed configuration, or changed weights, while the gateway serves: all of it, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from serac_gateway.config import GatewayConfig
+from serac_gateway.config_changes import changed_keys, check_no_restart_needed
+from serac_gateway.errors import GatewayError, ReloadRefusedError
+from serac_gateway.http.generations import Generation, Generations
+from serac_gateway.http.instruments import Instruments
+from serac_gateway.logs import FIELDS
+
+log = logging.getLogger(__name__)
+
+ReadConfig = Callable[[], GatewayConfig]
+"""Reads the configuration again from where it came from. Raises ConfigError."""
+OpenGeneration = Callable[[int, GatewayConfig], Awaitable[Generation]]
+"""Opens the generation of that number, whole or not at all. Raises GatewayError."""
+OnReloaded = Callable[[Generation], None]
+"""Told that a generation is in force; it must be quick and must not fail."""
+
+
+class ReloadOutcome(StrEnum):
+    """What became of a reload."""
+
+    RELOADED = "reloaded"
+    """Another generation is in force."""
+    UNCHANGED = "unchanged"
+    """There was nothing to take up."""
+    REFUSED = "refused"
+    """The generation before stays in force, whole."""
+
+
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reload did."""
+
+    outcome: ReloadOutcome
+    generation: int
+    """The one in force now: 1 at the start, one more with each reload that changed something."""
+    changed: tuple[str, ...] = ()
+    """The keys of the configuration whose values are other ones."""
+    opened: tuple[str, ...] = ()
+    """The parts that were opened anew, because their keys or their files changed."""
+
+
+class Reloader:
+    """Reloads, one reload at a time: a second one waits for the first. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        *,
+        generations: Generations,
+        read_config: ReadConfig,
+        open_generation: OpenGeneration,
+        instruments: Instruments,
+        on_reloaded: Sequence[OnReloaded] = (),
+    ) -> None:
+        """`on_reloaded` are called in order, before any request begins in the new generation."""
+        self._generations = generations
+        self._read_config = read_config
+        self._open_generation = open_generation
+        self._instruments = instruments
+        self._on_reloaded = on_reloaded
+        self._lock = asyncio.Lock()
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration and the files it names again, and put what changed in force.
+
+        Raises:
+            ReloadRefusedError: It cannot be read or used, or needs a restart; everything stays as it is.
+        """
+        async with self._lock:
+            try:
+                reloaded = await self._reload()
+            except Exception as exc:
+                self._instruments.add_reload(ReloadOutcome.REFUSED.value)
+                raise self._refused(exc) from exc
+            self._instruments.add_reload(reloaded.outcome.value)
+            log.info(
+                "configuration %s",
+                reloaded.outcome.value,
+                extra={
+                    FIELDS: {
+                        "generation": reloaded.generation,
+                        "changed": ",".join(reloaded.changed) or "nothing",
+                        "opened": ",".join(reloaded.opened) or "nothing",
+                    }
+                },
+            )
+            return reloaded
+
+    async def _reload(self) -> Reloaded:
+        before = self._generations.current
+        config = await asyncio.to_thread(self._read_config)
+        changed = changed_keys(before.config, config)
+        check_no_restart_needed(before.config, config)
+        generation = await self._open_generation(before.number + 1, config)
+        if not changed and not generation.opened:
+            await generation.close()
+            return Reloaded(outcome=ReloadOutcome.UNCHANGED, generation=before.number)
+        self._generations.put_in_force(generation)
+        for told in self._on_reloaded:
+            told(generation)
+        return Reloaded(
+            outcome=ReloadOutcome.RELOADED,
+            generation=generation.number,
+            changed=changed,
+            opened=generation.opened,
+        )
+
+    def _refused(self, exc: Exception) -> ReloadRefusedError:
+        number = self._generations.current.number
+        if isinstance(exc, GatewayError):
+            why, details = exc.message, exc.details
+            log.error("configuration not reloaded, generation %d goes on: %s", number, why)
+        else:
+            why, details = f"it failed unexpectedly ({type(exc).__name__}); the log says how", {}
+            log.error("configuration not reloaded, generation %d goes on", number, exc_info=exc)
+        return ReloadRefusedError(
+            f"nothing was reloaded, generation {number} goes on: {why}",
+            details={**details, "generation": number},
+        )

@@ -1,0 +1,174 @@
+"""A gateway put together as `serac serve` does it, with fakes for models, which reads a real config file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+from litestar import Litestar
+
+from serac_gateway.announcing import ReplicaAnnouncer
+from serac_gateway.app import open_over, wait_until_ready
+from serac_gateway.config import GatewayConfig
+from serac_gateway.config_loading import load_config
+from serac_gateway.edits import DEFAULT_NAMESPACE, Edit, EditDraft, EditKind, first_version
+from serac_gateway.following import LogFollower
+from serac_gateway.http.answering import AnswerCounts
+from serac_gateway.http.authentication import Authenticator
+from serac_gateway.http.continuing import AnsweredResponses
+from serac_gateway.http.generations import Generation, Generations
+from serac_gateway.http.incoming import HopMark
+from serac_gateway.http.instruments import Instruments
+from serac_gateway.http.parts import Readiness
+from serac_gateway.http.recent_requests import RecentRequests
+from serac_gateway.http.reloading import Reloader
+from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+from serac_gateway.kept_parts import KeptParts
+from serac_gateway.lasting_parts import LastingParts
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.metrics import RouteCounts
+from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.testing import (
+    ScriptedUpstream,
+    WordEncoder,
+    stored_edit,
+)
+from tests.http.wire import WireResponse, fetch
+
+ANSWER = "Lisa Simpson."
+
+
+@dataclass
+class ReloadableGateway:
+    """The running gateway, its file, and what it goes to."""
+
+    url: str
+    app: Litestar
+    file: Path
+    classifier: Path
+    upstream: ScriptedUpstream
+    lasting: LastingParts
+    told: list[Generation] = field(default_factory=list)
+    """The generations that were put in force."""
+
+    @property
+    def generations(self) -> Generations:
+        return self.app.state.generations
+
+    @property
+    def reloader(self) -> Reloader:
+        return self.app.state.reloader
+
+    def configure(self, text: str = "", *, upstream_url: str | None = None, classifier: str = "") -> None:
+        """Write the file: what every test needs, and `text` below it."""
+        self.file.write_text(
+            config_text(upstream_url or self.upstream.url, classifier or str(self.classifier)) + text, "utf-8"
+        )
+
+    async def reload(self) -> WireResponse:
+        return await fetch(self.url, "/serac/v1/config:reload", b"")
+
+    async def ask(self, question: str = "How do I boil an egg?") -> WireResponse:
+        return await fetch(self.url, "/v1/chat/completions", chat_body(question), ("x-serac-debug", "true"))
+
+    async def add(self, prompt: str) -> Edit:
+        """A suppression: said as it stands, no model is asked."""
+        draft = EditDraft(kind=EditKind.SUPPRESSION, prompt=prompt, target_new=ANSWER)
+        edit = first_version(draft, namespace=DEFAULT_NAMESPACE)
+        await self.lasting.live_edits.apply(edit.namespace, [stored_edit(edit, self.lasting.encoder)])
+        return edit
+
+
+def chat_body(question: str, **parameters: object) -> bytes:
+    return json.dumps(
+        {"model": "m", "messages": [{"role": "user", "content": question}], **parameters}
+    ).encode()
+
+
+def config_text(upstream_url: str, classifier: str) -> str:
+    return f"""
+models.scope_classifier = "{classifier}"
+models.counterfactual = "scripted"
+models.counterfactual_url = "http://127.0.0.1:9/v1"
+upstream.url = "{upstream_url}"
+"""
+
+
+def write_calibration(folder: Path, *, scope_threshold: float = 0.5, text: str | None = None) -> None:
+    """A classifier: in scope iff the logistic of the similarity reaches it. Never of the same stamp."""
+    folder.mkdir(exist_ok=True)
+    calibration = {
+        "encoder_fingerprint": WordEncoder().fingerprint,
+        "slope": 20.0,
+        "intercept": -14.0,  # a half at a similarity of 0.7
+        "scope_threshold": scope_threshold,
+    }
+    path = folder / "calibration.json"
+    changed_ns = path.stat().st_mtime_ns + 1_000_000 if path.exists() else None
+    path.write_text(json.dumps(calibration) if text is None else text, "utf-8")
+    if changed_ns is not None:
+        os.utime(path, ns=(changed_ns, changed_ns))
+
+
+@asynccontextmanager
+async def reloadable_gateway(folder: Path, text: str = "") -> AsyncIterator[ReloadableGateway]:
+    file, classifier = folder / "gateway.toml", folder / "classifier"
+    write_calibration(classifier)
+    async with ScriptedUpstream() as upstream:
+        file.write_text(config_text(upstream.url, str(classifier)) + text, "utf-8")
+
+        def read_config() -> GatewayConfig:
+            return load_config(file, environment={})
+
+        config, told = read_config(), []
+        lasting = lasting_parts(config)
+        async with open_over(lasting, config, read_config=read_config, on_reloaded=told.append) as app:
+            await wait_until_ready(app)
+            async with listening(app) as url:
+                yield ReloadableGateway(url, app, file, classifier, upstream, lasting, told)
+        await lasting.follower.close()
+        await lasting.announcer.close()
+        await lasting.authenticator.close()
+
+
+def lasting_parts(config: GatewayConfig) -> LastingParts:
+    store, encoder = InMemoryEditStore(), WordEncoder()
+    live_edits = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
+    announcer = ReplicaAnnouncer(store.replicas(), live_edits.positions)
+    return LastingParts(
+        store=store,
+        authenticator=Authenticator(store.api_keys(), required=config.demands_keys),
+        encoder=encoder,
+        live_edits=live_edits,
+        announcer=announcer,
+        follower=LogFollower(
+            store=store, live_edits=live_edits, max_staleness_s=10, on_applied=announcer.note_progress
+        ),
+        readiness=Readiness("edits"),
+        instruments=Instruments(),
+        counts=RouteCounts(),
+        answer_counts=AnswerCounts(),
+        recent_requests=RecentRequests(limit=100),
+        hop_mark=HopMark(),
+        answered=AnsweredResponses(),
+        kept=KeptParts(),
+    )
+
+
+@asynccontextmanager
+async def listening(app: Litestar) -> AsyncIterator[str]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1))
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        await asyncio.sleep(0.005)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    await running
