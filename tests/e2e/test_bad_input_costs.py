@@ -8,9 +8,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -22,6 +20,7 @@ import pytest
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway.testing import serving
+from tests.e2e.child_gateway import child_gateway
 from tests.http.running_gateway import EDITED_QUESTION, ENDPOINTS, NEW_ANSWER, OTHER_QUESTION, chat
 from tests.http.wire import WireResponse, connected, fetch, read_body, read_head, request_bytes
 
@@ -81,30 +80,19 @@ class Child:
 
 @pytest.fixture(scope="module")
 def child() -> Iterator[Child]:
-    with serving(counting) as upstream_url:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.draining_gateway", f"{upstream_url}/v1", "1"],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "100000"},  # frees at once
-            cwd=Path(__file__).parents[2],
-        )
-        try:
-            assert process.stdout is not None
-            url = process.stdout.readline().strip()
-            with httpx.Client(base_url=url, timeout=60) as client:
-                edit = {"prompt": EDITED_QUESTION, "target_new": NEW_ANSWER}
-                assert client.post("/serac/v1/edits", json=edit).status_code == 201
-                for target in (*ENDPOINTS, "/v1/files"):  # what a first request costs once is no part of it
-                    assert client.post(target, json=chat(OTHER_QUESTION)).status_code == 200
-            running = Child(url=url, process=process)
-            running.at_rest_bytes = running.memory_bytes("VmRSS")
-            yield running
-        finally:
-            process.kill()
-            process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+    frees_at_once = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "100000"}
+    with (
+        serving(counting) as upstream_url,
+        child_gateway(f"{upstream_url}/v1", **frees_at_once) as (url, process),
+    ):
+        with httpx.Client(base_url=url, timeout=60) as client:
+            edit = {"prompt": EDITED_QUESTION, "target_new": NEW_ANSWER}
+            assert client.post("/serac/v1/edits", json=edit).status_code == 201
+            for target in (*ENDPOINTS, "/v1/files"):  # what a first request costs once is no part of it
+                assert client.post(target, json=chat(OTHER_QUESTION)).status_code == 200
+        running = Child(url=url, process=process)
+        running.at_rest_bytes = running.memory_bytes("VmRSS")
+        yield running
 
 
 async def sent_on_and_on(url: str, head: bytes, part: bytes) -> WireResponse | None:

@@ -1,18 +1,23 @@
 """Connections that are kept: which are used again, and which requests are sent again (case 19).
 
-More of case 19: test_proxy_streams.py for the comments that keep a stream alive, tests/e2e/test_keep_alive.py
-for how long a client's connection is kept.
+More of case 19: test_proxy_streams.py for the comments that keep a stream alive.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import pytest
 
 from serac_gateway.testing import ReceivedRequest, Script, ScriptedConnection, ScriptedUpstream
+from tests.e2e.child_gateway import child_gateway
 from tests.http.modes import MODES, Mode
 from tests.http.running_gateway import ENDPOINTS, OTHER_QUESTION, Gateway, chat
 from tests.http.wire import connected, fetch, read_head, request_bytes
@@ -44,7 +49,34 @@ async def test_requests_spread_around_the_upstreams_idle_timeout_all_succeed(mod
         assert_asked_once_each(gateway.upstream, 300)
 
 
+@dataclass(frozen=True)
+class IdleClient:
+    """A client's connection to a gateway that serves as `serac serve` does."""
+
+    connection: HTTPConnection
+    since_s: float
+    """When it was used last."""
+
+    def status(self) -> int:
+        self.connection.request("GET", "/health/live")
+        with self.connection.getresponse() as response:
+            response.read()
+            return response.status
+
+
+@pytest.fixture(scope="module")
+def idle_client() -> Iterator[IdleClient]:
+    with child_gateway("http://upstream.invalid/v1") as (url, _):
+        client = IdleClient(HTTPConnection(urlsplit(url).netloc, timeout=60), time.monotonic())
+        client.connection.auto_open = 0  # a connection that was closed is not replaced
+        client.connection.connect()
+        assert client.status() == 200
+        yield client
+        client.connection.close()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("idle_client")  # its time passes meanwhile
 async def test_ten_thousand_requests_spread_around_an_idle_timeout_of_5_s_all_succeed() -> None:
     """A third each through a gateway of each mode."""
     rounds, askers = 9, -(-10_000 // (9 * len(MODES)))
@@ -57,6 +89,13 @@ async def test_ten_thousand_requests_spread_around_an_idle_timeout_of_5_s_all_su
         assert await asyncio.gather(*asking) == [{200}] * len(MODES)
         for gateway in gateways:
             assert_asked_once_each(gateway.upstream, askers * rounds)
+
+
+@pytest.mark.slow
+def test_a_clients_idle_connection_is_kept_for_75_s(idle_client: IdleClient) -> None:
+    """Longer than load balancers keep theirs: one that closed first would meet their next request."""
+    time.sleep(max(0.0, idle_client.since_s + 75 - time.monotonic()))
+    assert idle_client.status() == 200
 
 
 def closing_on_the_second(before_closing: bytes) -> Script:

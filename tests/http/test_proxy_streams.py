@@ -85,7 +85,7 @@ async def test_a_stream_cut_at_any_byte_arrives_the_same(passing: Gateway, targe
         b"data: 1\r\n\r\n: two\n\n",
     ],
 )
-@pytest.mark.parametrize("begun", [b"", b"d", b'data: {"half', "data: 日".encode()[:-1]])
+@pytest.mark.parametrize("begun", [b"", b'data: {"half', "data: 日".encode()[:-1]])
 async def test_an_event_waits_for_nothing_that_follows_it(
     passing: Gateway, event: bytes, begun: bytes
 ) -> None:
@@ -158,7 +158,7 @@ def test_neither_leg_waits_to_fill_a_packet(mode: Mode) -> None:
         await connection.chunk(b"data: 1\n\n")
         await connection.client_left()
 
-    async def legs_without_delay() -> None:
+    async def no_delays() -> tuple[list[bool], list[bool]]:
         async with mode.gateway(upstream=ScriptedUpstream(stream)) as gateway:
             ports = [urlsplit(url).port for url in (gateway.url, gateway.upstream.url)]
             async with connected(gateway.url) as (reader, writer):
@@ -170,10 +170,10 @@ def test_neither_leg_waits_to_fill_a_packet(mode: Mode) -> None:
                 ]
             to_client = [no_delay for own, _, no_delay in ends if own == ports[0]]
             to_upstream = [no_delay for _, peer, no_delay in ends if peer == ports[1]]
-            assert (to_client, to_upstream) == ([True], [True])
+            return to_client, to_upstream
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(legs_without_delay())
+        assert runner.run(no_delays()) == ([True], [True])
 
 
 def _no_delay(connection: socket.socket) -> bool:
