@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def serve_gateway(
     except ConfigError as error:
         fail(error.message, EXIT_USAGE)
 
+    # One that comes while models are loaded is answered when they are; until then it must not end us.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from serac_gateway.app import serve  # seconds: a bad config is told without them
     from serac_gateway.logs import configure_logging
 

@@ -81,9 +81,13 @@ class Generations:
     @contextmanager
     def lease_to(self, scope: Scope) -> Iterator[None]:
         """Lease the generation in force to a request, whose `data_plane` call finds it in its scope."""
-        with self.lease() as generation:
-            scope.setdefault("state", {})[_GENERATION] = generation
+        generation = scope.setdefault("state", {})[_GENERATION] = self.current
+        generation.users += 1
+        try:  # not by `lease`: every request comes through here
             yield
+        finally:
+            generation.users -= 1
+            self._close_if_done(generation)
 
     async def data_plane(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application for /v1: the data plane of the generation that the request is leased."""
@@ -105,7 +109,7 @@ class Generations:
             await asyncio.wait(self._closing)
 
     def _close_if_done(self, generation: Generation) -> None:
-        if generation.users == 0 and generation in self._before:
+        if generation.users == 0 and self._before and generation in self._before:
             self._before.remove(generation)
             self._begin_closing(generation)
 

@@ -13,7 +13,13 @@ import psutil
 import pytest
 
 from serac_gateway.access import Role
+from serac_gateway.config import GatewayConfig
+from serac_gateway.errors import ReloadRefusedError
+from serac_gateway.http.generations import Generation
+from serac_gateway.http.reloading import Reloader
+from serac_gateway.stores.memory import InMemoryEditStore
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection, ScriptedUpstream
+from tests.control_plane import running_control_plane
 from tests.http.reloadable_gateway import (
     ANSWER,
     ReloadableGateway,
@@ -318,3 +324,48 @@ async def test_twenty_reloads_leave_no_thread_file_or_part_behind(gateway: Reloa
     await eventually(lambda: process.num_fds() <= files + 1)
     await eventually(lambda: threading.active_count() <= threads + 1)
     assert len(gateway.lasting.kept) == parts
+
+
+async def test_a_failure_that_nobody_foresaw_changes_nothing_and_its_traceback_is_logged(
+    gateway: ReloadableGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> GatewayConfig:
+        raise KeyError("unforeseen")
+
+    async def never(number: int, config: GatewayConfig) -> Generation:
+        raise AssertionError("there is no configuration to open")
+
+    reloader = Reloader(
+        generations=gateway.generations,
+        read_config=broken,
+        open_generation=never,
+        instruments=gateway.lasting.instruments,
+    )
+    with pytest.raises(ReloadRefusedError, match=r"it failed unexpectedly \(KeyError\); the log says how"):
+        await reloader.reload()
+    assert any(record.exc_info for record in caplog.records)
+    assert await reload_count(gateway, "refused") == 1
+    assert await route(gateway) == "counterfactual"
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.001, 0.003, 0.006])
+async def test_a_reload_that_is_called_off_leaves_nothing_open_and_the_next_one_works(
+    gateway: ReloadableGateway, after_s: float
+) -> None:
+    parts = len(gateway.lasting.kept)
+    write_calibration(gateway.classifier, scope_threshold=1.0)
+    gateway.configure("upstream.max_connections = 7\n")
+    reloading = asyncio.create_task(gateway.reloader.reload())
+    await asyncio.sleep(after_s)
+    reloading.cancel()
+    await asyncio.gather(reloading, return_exceptions=True)
+    await eventually(lambda: len(gateway.lasting.kept) == parts)
+    assert (await gateway.reload()).json["generation"] == 2
+    assert await route(gateway) == "base"
+
+
+async def test_a_gateway_that_cannot_read_its_configuration_again_says_so() -> None:
+    with running_control_plane(InMemoryEditStore()) as control_plane:
+        reply = await fetch(control_plane.url, "/serac/v1/config:reload", b"")
+        assert reply.status == 409
+        assert "start it by `serac serve`" in reply.json["detail"]
