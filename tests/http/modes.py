@@ -2,6 +2,18 @@
 
 A test takes the fixture `passing`, a gateway of each mode, or the fixture `mode` and opens gateways by it.
 A mode more is an entry of `MODES` more, and if need be a field of `Mode`.
+
+Where a case is proved, in this folder if no other is named:
+     1 16 18   test_proxy_bodies.py
+     2  3 11   test_proxy_streams.py; the gateway's own answers of cases 15 and 17 in test_answers_routes.py,
+       15 17   test_answers_openai_client.py, test_answers_responses.py and test_answers_messages.py
+     4  6  7   test_proxy_failures.py
+     5 12 13   test_proxy_headers.py; case 14 also in test_access.py, test_upstreams.py, test_otel.py and
+          14   test_request_log.py
+     8  9 10   test_proxy_leaving.py, test_proxy_exchange.py; the queue for answers in test_answers_routes.py
+          19   test_proxy_connections.py; its comments in test_proxy_streams.py
+          20   test_answers_routes.py, tests/e2e/test_store_faults.py, tests/e2e/test_draining.py
+Bad input: test_bad_input.py for the status of each kind, tests/e2e/test_bad_input_costs.py for its memory.
 """
 
 from __future__ import annotations

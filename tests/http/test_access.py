@@ -1,4 +1,4 @@
-"""API keys on /v1: who is let in, what reaches the upstream, how often, and for how long."""
+"""API keys on /v1: who is let in, what reaches the upstream, how often, and for how long (case 14)."""
 
 from __future__ import annotations
 

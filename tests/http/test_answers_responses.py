@@ -1,4 +1,7 @@
-"""In-scope requests to /v1/responses, asked with the real `openai` client, and what falls through there."""
+"""In-scope requests to /v1/responses, asked with the real `openai` client, and what falls through there.
+
+Cases 15 and 17 of docs/proxy_cases.md.
+"""
 
 from __future__ import annotations
 

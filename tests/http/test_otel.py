@@ -1,4 +1,7 @@
-"""Traces of requests: W3C context in and out, spans and their attributes, and nothing when tracing is off."""
+"""Traces of requests: W3C context in and out, spans and their attributes, and nothing when tracing is off.
+
+Case 14 of docs/proxy_cases.md: no span holds a key.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One request and its response, against a server whose events a test decides."""
+"""One request and its response, against a server whose events a test decides (cases 8 to 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line that a request leaves in the log: what it tells, and what it never does."""
+"""The line that a request leaves in the log: what it tells, and what it never does (case 14)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Several upstreams behind one gateway, over real sockets: by model, with a key each, through a proxy."""
+"""Several upstreams behind one gateway, over real sockets: by model, with a key each, through a proxy.
+
+Case 14 of docs/proxy_cases.md, keys swapped or passed on. No decision is made here: upstreams alone.
+"""
 
 from __future__ import annotations
 
