@@ -109,7 +109,7 @@ class Generations:
             await asyncio.wait(self._closing)
 
     def _close_if_done(self, generation: Generation) -> None:
-        if generation.users == 0 and self._before and generation in self._before:
+        if generation.users == 0 and generation in self._before:
             self._before.remove(generation)
             self._begin_closing(generation)
 
