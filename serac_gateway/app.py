@@ -133,7 +133,7 @@ def _gauges(lasting: LastingParts, generations: Generations) -> Gauges:
             live_edits=lasting.live_edits,
             follower=lasting.follower,
             answers=lasting.answer_counts,
-            decisions_open=lambda: sum(one.data_plane.decisions_open for one in generations.live),
+            decisions=lasting.decision_counts,
             readiness=lasting.readiness,
             instruments=lasting.instruments,
         )

@@ -6,6 +6,8 @@ from serac_gateway.config import GatewayConfig
 from serac_gateway.conflicts import ConflictFinder
 from serac_gateway.editing import Editor
 from serac_gateway.http.answering import CounterfactualAnswers
+from serac_gateway.http.counting import RequestCounter
+from serac_gateway.http.deciding import DecidingHere
 from serac_gateway.http.generations import Generation
 from serac_gateway.http.parts import ControlParts
 from serac_gateway.http.proxy import DataPlane
@@ -53,20 +55,25 @@ def _put_together(
         config=config.models,
         counts=lasting.answer_counts,
     )
+    deciding = DecidingHere(
+        router=router, pool=opened.decision_pool, counts=lasting.decision_counts, traffic=opened.traffic
+    )
     data_plane = DataPlane(
-        router=router,
-        upstream=opened.upstream.upstream,
+        authenticator=lasting.authenticator,
+        deciding=deciding,
         answers=answers,
-        traffic=opened.traffic,
+        continuing=lasting.answered,
+        upstream=opened.upstream.upstream,
         tracing=opened.tracing,
-        decision_pool=opened.decision_pool,
         config=config,
         counts=lasting.counts,
-        authenticator=lasting.authenticator,
-        instruments=lasting.instruments,
         hop_mark=lasting.hop_mark,
-        answered=lasting.answered,
-        observers=[RequestLog(config.logging).add, lasting.recent_requests.observer(opened.traffic)],
+        observers=[
+            RequestCounter(lasting.counts).add,
+            lasting.instruments.add,
+            RequestLog(config.logging).add,
+            lasting.recent_requests.observer(opened.traffic),
+        ],
     )
     return Generation(
         number=number,

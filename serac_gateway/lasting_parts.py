@@ -17,6 +17,7 @@ from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import AnswerCounts
 from serac_gateway.http.authentication import Authenticator
 from serac_gateway.http.continuing import AnsweredResponses
+from serac_gateway.http.deciding import DecisionCounts
 from serac_gateway.http.incoming import HopMark
 from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.parts import Readiness
@@ -50,6 +51,7 @@ class LastingParts(msgspec.Struct, frozen=True, kw_only=True):
     answered: AnsweredResponses
     kept: KeptParts
     """What generations take over from each other."""
+    decision_counts: DecisionCounts = msgspec.field(default_factory=DecisionCounts)
 
 
 async def open_lasting_parts(

@@ -84,6 +84,9 @@ class LiveEdits:
         self._building: list[tuple[str, _Namespace]] = []
         self.loaded = False
         """Whether `load` has ended: before, an edit that is not found may yet come."""
+        self.on_changed: Callable[[str | None], None] = lambda namespace: None
+        """Told the namespace whose edits have changed, before `apply` or `reload` returns; None: all, as they
+        are loaded. It must not fail."""
 
     async def load(self, on_progress: Callable[[int], None] = lambda count: None) -> int:
         """Rebuild everything from the store, and return the number of edits.
@@ -95,6 +98,7 @@ class LiveEdits:
         for namespace in await self._store.namespaces():
             total += await self.reload(namespace, _counting_on(total, on_progress))
         self.loaded = True
+        self.on_changed(None)
         return total
 
     async def reload(self, namespace: str, on_progress: Callable[[int], None] = lambda count: None) -> int:
@@ -115,6 +119,7 @@ class LiveEdits:
             self._namespaces[namespace] = building
         finally:
             self._building.remove((namespace, building))
+        self.on_changed(namespace)
         return total
 
     async def apply(
@@ -132,6 +137,7 @@ class LiveEdits:
             )
         for one in (held, *(building for name, building in self._building if name == namespace)):
             await self._apply_to(one, changes)
+        self.on_changed(namespace)
         if position is not None:
             held.position = position
 

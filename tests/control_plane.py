@@ -19,6 +19,9 @@ from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
 from serac_gateway.http.authentication import Authenticator
+from serac_gateway.http.continuing import AnsweredResponses
+from serac_gateway.http.counting import RequestCounter
+from serac_gateway.http.deciding import DecidingHere, DecisionCounts
 from serac_gateway.http.gauges import Gauges, Sources
 from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.parts import ControlParts, Readiness
@@ -86,7 +89,7 @@ def control_plane_app(
         config=config.models,
     )
     conflicts = ConflictFinder(live_edits=live_edits, encoder=encoder, classifier=classifier, config=routing)
-    counts = RouteCounts()
+    counts, decision_counts = RouteCounts(), DecisionCounts()
     instruments = Instruments()
     recent_requests = RecentRequests(limit=config.feedback.remembered_requests)
     readiness = Readiness()
@@ -141,7 +144,7 @@ def control_plane_app(
                 live_edits=live_edits,
                 follower=follower,
                 answers=answers.counts,
-                decisions_open=lambda: 0,
+                decisions=decision_counts,
                 readiness=readiness,
                 instruments=instruments,
             )
@@ -152,16 +155,18 @@ def control_plane_app(
     async def data_plane(app: Litestar) -> AsyncIterator[None]:
         upstream = HttpUpstream(config.upstream)  # belongs to the server's event loop
         app.state.data_plane = DataPlane(
-            router=router,
-            upstream=upstream,
+            authenticator=authenticator,
+            deciding=DecidingHere(router=router, pool=pool, counts=decision_counts, traffic=recorded),
             answers=answers,
-            decision_pool=pool,
+            continuing=AnsweredResponses(),
+            upstream=upstream,
             config=config,
             counts=counts,
-            authenticator=authenticator,
-            traffic=recorded,
-            instruments=instruments,
-            observers=[recent_requests.observer(recorded)],
+            observers=[
+                RequestCounter(counts).add,
+                instruments.add,
+                recent_requests.observer(recorded),
+            ],
         )
         await live_edits.load()
         yield

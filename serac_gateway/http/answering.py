@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import aclosing
+
+from typing_extensions import override
 
 from serac_gateway.completions.base import CompletionRequest, Endpoint
 from serac_gateway.config import ModelsConfig
@@ -29,7 +32,29 @@ class AnswerCounts:
         """All that were generated."""
 
 
-class CounterfactualAnswers:
+class Answers(ABC):
+    """Where answers come from. Belongs to one event loop."""
+
+    @abstractmethod
+    def parts(
+        self,
+        edit: Edit,
+        query: Query,
+        request: CompletionRequest,
+        *,
+        on_tokens: Callable[[int], None] = lambda count: None,
+    ) -> AsyncGenerator[Part, None]:
+        """The answer as it is generated, choice after choice. Close it to stop early.
+
+        `on_tokens` is told how many tokens each part has.
+
+        Raises:
+            ModelUnavailableError: Too many answers wait, this one took too long, its edit went out of force
+                while it waited, or the model failed; details["reason"] is a word or two for logs.
+        """
+
+
+class CounterfactualAnswers(Answers):
     """Answers on the threads of `pool`, at most `answer_threads + max_queued_answers` at a time."""
 
     def __init__(
@@ -54,6 +79,7 @@ class CounterfactualAnswers:
         """Answers that are being generated or wait for it."""
         return self.counts.open
 
+    @override
     async def parts(
         self,
         edit: Edit,
@@ -62,14 +88,6 @@ class CounterfactualAnswers:
         *,
         on_tokens: Callable[[int], None] = lambda count: None,
     ) -> AsyncGenerator[Part, None]:
-        """The answer as it is generated, choice after choice. Close it to stop early.
-
-        `on_tokens` is told how many tokens each part has.
-
-        Raises:
-            ModelUnavailableError: Too many answers wait, this one took too long, its edit went out of force
-                while it waited, or the model failed; details["reason"] is a word or two for logs.
-        """
         if self.counts.open >= self._limit:
             raise _unavailable("answer queue full", f"{self._limit} answers are open already; try again")
         deadline = asyncio.get_running_loop().time() + self._config.answer_timeout_s

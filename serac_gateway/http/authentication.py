@@ -12,6 +12,7 @@ import logging
 import math
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -22,6 +23,7 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
 from litestar.params import SkipValidation
+from typing_extensions import override
 
 from serac_gateway.access import ANYONE, Allowance, Principal, Role, allowance
 from serac_gateway.api_keys import KEY_PREFIX, ApiKey, PresentedKey, fits, pepper_id, presented_key
@@ -51,8 +53,22 @@ _HOW = (
 )
 
 
-class Authenticator:
-    """Checks keys against the store. Belongs to one event loop."""
+class Authenticating(ABC):
+    """Tells who sends a request. Belongs to one event loop."""
+
+    @abstractmethod
+    async def authenticate(self, headers: Headers) -> Principal:
+        """On whose behalf the request with these headers comes.
+
+        Raises:
+            AuthenticationError: There is no key and one is demanded, or it is not valid (any more).
+            RateLimitedError: The key's requests of this minute are spent.
+            StoreUnavailableError: The store does not answer, and the key is not known from before.
+        """
+
+
+class Authenticator(Authenticating):
+    """Checks keys against the store."""
 
     def __init__(
         self, store: ApiKeyStore, *, required: bool, pepper: bytes = b"", outage_grace_s: float = 300.0
@@ -66,14 +82,8 @@ class Authenticator:
         self._use_noted_at_s: dict[str, float] = {}
         self._noting: set[asyncio.Task[None]] = set()
 
+    @override
     async def authenticate(self, headers: Headers) -> Principal:
-        """On whose behalf the request with these headers comes.
-
-        Raises:
-            AuthenticationError: There is no key and one is demanded, or it is not valid (any more).
-            RateLimitedError: The key's requests of this minute are spent.
-            StoreUnavailableError: The store does not answer, and the key is not known from before.
-        """
         value = _presented(headers)
         if value is None:
             if self.required:
@@ -169,6 +179,12 @@ class Authenticator:
             await self.store.note_use(key_id, datetime.now(UTC))
         except GatewayError as error:
             log.warning("the last use of API key %s was not noted: %s", key_id, error.message)
+
+
+def key_headers(headers: Headers) -> Headers:
+    """Those headers from which `authenticate` tells who sends; empty if no key of ours stands there."""
+    those = [one for one in headers if one[0] == OWN_HEADER or one[0] in _SHARED_HEADERS]
+    return those if any(name == OWN_HEADER or _PREFIX in value for name, value in those) else []
 
 
 def without_keys(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -2,17 +2,17 @@
 
 The upstream would answer `previous_response_id` of ours with an error. So a request that names one gets the
 turns of that response in its input instead, and the upstream's own response before those, if there was one.
-What is remembered is in this process, of the latest responses, and not of those that were asked for with
+What is remembered is in memory, of the latest responses, and not of those that were asked for with
 `"store": false`; a request that names a response that is forgotten passes as it is.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 
 import msgspec
-
-from serac_gateway.completions.responses import ResponsesWriter
+from typing_extensions import override
 
 MAX_REMEMBERED_BYTES = 16_777_216
 """Of all requests remembered; the oldest are forgotten first."""
@@ -22,17 +22,32 @@ _NAME = b"previous_response_id"
 _Members = dict[str, msgspec.Raw]
 
 
+class Continuing(ABC):
+    """The memory of responses that were answered here. Belongs to one event loop."""
+
+    @abstractmethod
+    async def note(self, namespace: str, body: bytes, response_id: str, said: str) -> None:
+        """Remember that `said` was the whole answer to `body`."""
+
+    @abstractmethod
+    async def continued(self, namespace: str, body: bytes) -> bytes:
+        """`body` with the turns of the response that it goes on from; unchanged if that is none of ours.
+
+        All other members keep their bytes and order.
+        """
+
+
 class _Remembered(msgspec.Struct, frozen=True, kw_only=True):
     previous: msgspec.Raw | None
     """The upstream's own response before the turns."""
     turns: list[msgspec.Raw]
     """What was asked, without the answer."""
-    writer: ResponsesWriter
+    said: str
     size_bytes: int
 
 
-class AnsweredResponses:
-    """The responses that were answered here, by namespace and id. Belongs to the event loop."""
+class AnsweredResponses(Continuing):
+    """The memory in this process, by namespace and id of the response."""
 
     def __init__(self, max_bytes: int = MAX_REMEMBERED_BYTES) -> None:
         """Remember requests of `max_bytes` together."""
@@ -40,27 +55,27 @@ class AnsweredResponses:
         self._remembered: OrderedDict[tuple[str, str], _Remembered] = OrderedDict()
         self._bytes = 0
 
-    def note(self, namespace: str, body: bytes, writer: ResponsesWriter) -> None:
-        """Remember that `writer` writes the answer to `body`; it may still be at it."""
+    @override
+    async def note(self, namespace: str, body: bytes, response_id: str, said: str) -> None:
         if len(body) > MAX_REQUEST_BYTES:
             return
         members = msgspec.json.decode(body, type=_Members)
         if "store" in members and msgspec.json.decode(members["store"]) is False:
             return
-        self._remembered[namespace, writer.response_id] = _Remembered(
-            previous=members.get(_NAME.decode()), turns=_turns(members), writer=writer, size_bytes=len(body)
+        key, size_bytes = (namespace, response_id), len(body) + len(said)
+        if (before := self._remembered.pop(key, None)) is not None:  # noted twice, as calls may be repeated
+            self._bytes -= before.size_bytes
+        self._remembered[key] = _Remembered(
+            previous=members.get(_NAME.decode()), turns=_turns(members), said=said, size_bytes=size_bytes
         )
-        self._bytes += len(body)
+        self._bytes += size_bytes
         while self._bytes > self._max_bytes:
             _, forgotten = self._remembered.popitem(last=False)
             self._bytes -= forgotten.size_bytes
 
-    def continued(self, namespace: str, body: bytes) -> bytes:
-        """`body` with the turns of the response that it goes on from; unchanged if that is none of ours.
-
-        All other members keep their bytes and order.
-        """
-        if not self._remembered or len(body) > MAX_REQUEST_BYTES or _NAME not in body:
+    @override
+    async def continued(self, namespace: str, body: bytes) -> bytes:
+        if not self._remembered or not may_continue(body):
             return body
         try:
             members = msgspec.json.decode(body, type=_Members)
@@ -71,13 +86,18 @@ class AnsweredResponses:
         before = self._remembered.get((namespace, named)) if isinstance(named, str) else None
         if before is None:
             return body
-        said = {"role": "assistant", "content": before.writer.said}
+        said = {"role": "assistant", "content": before.said}
         members["input"] = _raw([*before.turns, _raw(said), *turns])
         if before.previous is None:
             del members[_NAME.decode()]
         else:
             members[_NAME.decode()] = before.previous
         return msgspec.json.encode(members)
+
+
+def may_continue(body: bytes) -> bool:
+    """Whether `body` may name a response that it goes on from."""
+    return len(body) <= MAX_REQUEST_BYTES and _NAME in body
 
 
 def _turns(members: _Members) -> list[msgspec.Raw]:

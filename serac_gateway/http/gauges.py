@@ -13,6 +13,7 @@ from serac_gateway.config import ModelsConfig
 from serac_gateway.edits import DECIDED_STATES
 from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import AnswerCounts
+from serac_gateway.http.deciding import DecisionCounts
 from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.parts import Readiness
 from serac_gateway.live_edits import LiveEdits
@@ -30,8 +31,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     live_edits: LiveEdits
     follower: LogFollower
     answers: AnswerCounts
-    decisions_open: Callable[[], int]
-    """Decisions that are being made or wait for a thread."""
+    decisions: DecisionCounts
     readiness: Readiness
     instruments: Instruments
 
@@ -83,7 +83,7 @@ class Gauges(Collector):
         yield CounterMetricFamily(
             "serac_answer_tokens", "Tokens that the counterfactual model answered with", answers.tokens
         )
-        decisions_open = self._sources.decisions_open()
+        decisions_open = self._sources.decisions.open
         yield GaugeMetricFamily("serac_decisions_open", "Decisions under way or waiting", decisions_open)
         yield GaugeMetricFamily(
             "serac_decisions_queued",

@@ -5,12 +5,10 @@ A request is passed to the upstream as it is, unless an edit governs it: then it
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -29,23 +27,22 @@ from serac_gateway.errors import (
     StoreUnavailableError,
     UpstreamError,
 )
-from serac_gateway.http.answering import CounterfactualAnswers
-from serac_gateway.http.authentication import Authenticator, without_keys
-from serac_gateway.http.continuing import AnsweredResponses
+from serac_gateway.http.answering import Answers
+from serac_gateway.http.authentication import Authenticating, without_keys
+from serac_gateway.http.continuing import Continuing
+from serac_gateway.http.deciding import Concern, Deciding
 from serac_gateway.http.error_shapes import error_event
 from serac_gateway.http.exchange import ClientLeftError, Exchange
 from serac_gateway.http.finished import Failure, FinishedRequest, SoFar, finished
 from serac_gateway.http.incoming import HopMark, sender_of, target_of
-from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.own_replies import json_headers, refuse, send_stream
 from serac_gateway.http.relay import relay
 from serac_gateway.http.speculating import SentAhead
 from serac_gateway.http.tracing import RequestTrace, Tracing, Untraced
-from serac_gateway.http.verdict import AnswerTask, Verdict, decide, verdict_headers
-from serac_gateway.language_models.answers import whole_answer
+from serac_gateway.http.verdict import AnswerTask, Verdict, verdict_headers
+from serac_gateway.language_models.answers import Part, whole_answer
 from serac_gateway.metrics import RouteCounts
-from serac_gateway.recorded_traffic import RecordedTraffic
-from serac_gateway.routing import EditRouter, Route, RouteDecision
+from serac_gateway.routing import Route
 from serac_gateway.upstream.base import Headers, Upstream, UpstreamRequest, UpstreamResponse
 
 log = logging.getLogger(__name__)
@@ -62,49 +59,41 @@ _ENDPOINTS = {endpoint.encode(): endpoint for endpoint in Endpoint}
 class DataPlane:
     """Passes /v1 on to the upstream, and answers in-scope requests with the counterfactual model.
 
-    Belongs to one event loop. What may take time runs elsewhere: decisions on `decision_pool`, answers on
-    the pool of `answers`.
+    Belongs to one event loop. What takes a model or a store is behind its four parts, which may be in this
+    process or in another (see workers/).
     """
 
     def __init__(
         self,
         *,
-        router: EditRouter,
+        authenticator: Authenticating,
+        deciding: Deciding,
+        answers: Answers,
+        continuing: Continuing,
         upstream: Upstream,
-        answers: CounterfactualAnswers,
-        decision_pool: Executor,
         config: GatewayConfig,
         counts: RouteCounts,
-        authenticator: Authenticator,
-        instruments: Instruments,
-        traffic: RecordedTraffic | None = None,
         tracing: Tracing = _UNTRACED,
         hop_mark: HopMark | None = None,
-        answered: AnsweredResponses | None = None,
         observers: Sequence[Callable[[FinishedRequest], None]] = (),
     ) -> None:
-        """Without `traffic` no query is recorded. Instances may share `hop_mark` and `answered`.
+        """Instances may share `hop_mark`; of `counts` the requests in flight are kept here.
 
         `observers` are told of every request that has ended; they must be quick and must not fail.
         """
-        self._router = router
-        self._traffic = traffic
+        self.authenticator = authenticator
+        self.deciding = deciding
+        self.answers = answers
+        self.continuing = continuing
         self._upstream = upstream
-        self._answers = answers
-        self._decision_pool = decision_pool
         self._max_classified_bytes = config.server.max_classified_body_bytes
         self._ping_interval_s = config.server.ping_interval_s
         self._on_failure = config.routing.on_failure
         self._speculates = config.routing.speculate
         self._counts = counts
-        self._authenticator = authenticator
-        self._instruments = instruments
         self._tracing = tracing
         self._hop_mark = hop_mark or HopMark()
-        self._answered = answered or AnsweredResponses()
-        self._observers = (instruments.add, *observers)
-        self.decisions_open = 0
-        """Decisions that are being made or wait for a thread."""
+        self._observers = tuple(observers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application: mount it at /v1."""
@@ -120,13 +109,13 @@ class DataPlane:
         finally:
             self._counts.in_flight -= 1
             request = finished(exchange, so_far)
-            self._count(request)
+            self.observe(request)
             trace.end(request)
 
     async def _respond(self, exchange: Exchange, so_far: SoFar, trace: RequestTrace) -> None:
         try:
             hops = self._hop_mark.added_to(exchange)
-            principal = await self._authenticator.authenticate(exchange.headers)
+            principal = await self.authenticator.authenticate(exchange.headers)
             so_far.key_id = principal.key_id
             asked = exchange.header(b"x-serac-namespace")
             namespace = principal.namespace(None if asked is None else asked.decode("latin-1"))
@@ -168,11 +157,8 @@ class DataPlane:
         finally:
             await _call_off(so_far.ahead, trace)
 
-    def _count(self, request: FinishedRequest) -> None:
-        self._counts.add(request.route, request.reason, request.namespace)
-        self._counts.clients_left += request.client_left
-        if request.namespace is not None and request.decision is not None:
-            _count_edits(self._counts, request.namespace, request.route, request.decision)
+    def observe(self, request: FinishedRequest) -> None:
+        """Tell the observers of a request that has ended, here or in a worker."""
         for observe in self._observers:
             observe(request)
 
@@ -188,14 +174,14 @@ class DataPlane:
         if endpoint is None:
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
             return body, Verdict(route=Route.BYPASS, reason="endpoint not classified")
-        if not self._router.is_ready:
+        concern = self.deciding.concern(namespace)
+        if concern is Concern.UNKNOWN:
             verdict = self._after_failure(so_far, "edits not loaded", _NOT_LOADED)
             return await exchange.read_body(_WHOLE_BODY_BYTES), verdict
-        recording = self._traffic is not None and self._traffic.is_on(namespace)
-        if not (self._router.has_edits(namespace) or recording):
+        if concern is Concern.NONE:
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
-            if isinstance(body, bytes):
-                body = self._continued(namespace, endpoint, body)
+            if endpoint is Endpoint.RESPONSES and isinstance(body, bytes):
+                body = await self.continuing.continued(namespace, body)
             return body, Verdict(route=Route.BASE, reason="no edits")
         if (exchange.header(b"content-encoding") or b"identity").lower() != b"identity":
             body = await exchange.read_body(_WHOLE_BODY_BYTES)  # never unpacked: it could become any size
@@ -203,27 +189,16 @@ class DataPlane:
         body = await exchange.read_body(self._max_classified_bytes)
         if not isinstance(body, bytes):
             return body, Verdict(route=Route.BYPASS, reason="body too long")
-        body = self._continued(namespace, endpoint, body)
+        if endpoint is Endpoint.RESPONSES:
+            body = await self.continuing.continued(namespace, body)
         if self._speculates:
             ask_ahead(body)
         begun = exchange.marks.decide_begun = time.perf_counter()
-        sender = sender_of(exchange, principal)
-        loop = asyncio.get_running_loop()
-        self.decisions_open += 1
         try:
-            verdict = await loop.run_in_executor(
-                self._decision_pool, decide, self._router, namespace, endpoint, body, sender
-            )
+            verdict = await self.deciding.decide(namespace, endpoint, body, sender_of(exchange, principal))
         except Exception as exc:
             verdict = self._after_failure(so_far, "decision failed", exc)
-        finally:
-            self.decisions_open -= 1
-        if self._traffic is not None and verdict.query is not None:
-            self._traffic.note(namespace, verdict.query)
         return body, msgspec.structs.replace(verdict, decide_ms=(time.perf_counter() - begun) * 1_000)
-
-    def _continued(self, namespace: str, endpoint: Endpoint, body: bytes) -> bytes:
-        return self._answered.continued(namespace, body) if endpoint is Endpoint.RESPONSES else body
 
     async def _answer(
         self, exchange: Exchange, so_far: SoFar, task: AnswerTask, body: bytes | AsyncIterator[bytes]
@@ -234,16 +209,20 @@ class DataPlane:
             token=secrets.token_hex(12), created=int(time.time()), system_fingerprint=SYSTEM_FINGERPRINT
         )
         writer = answer_writer(head, request)
-        if isinstance(writer, ResponsesWriter) and isinstance(body, bytes):
-            self._answered.note(task.edit.namespace, body, writer)
+
+        async def note() -> None:
+            if isinstance(writer, ResponsesWriter) and isinstance(body, bytes):
+                await self.continuing.note(task.edit.namespace, body, writer.response_id, writer.said)
+
         exchange.marks.answer_begun = time.perf_counter()
-        answering = self._answers.parts(task.edit, task.query, request, on_tokens=exchange.add_answer_tokens)
+        answering = self.answers.parts(task.edit, task.query, request, on_tokens=exchange.add_answer_tokens)
         try:
             async with aclosing(answering) as parts:
                 if request.stream:
-                    await send_stream(exchange, verdict, writer, parts)
+                    await send_stream(exchange, verdict, writer, _noted(parts, note))
                 else:
                     answer = await whole_answer(writer, request, parts)
+                    await note()
                     await exchange.respond(200, json_headers(exchange, verdict), msgspec.json.encode(answer))
         except Exception as exc:
             if exchange.status is None:
@@ -300,9 +279,8 @@ def _passed_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     return without_keys(one for one in headers if not one[0].startswith(b"x-serac-"))
 
 
-def _count_edits(counts: RouteCounts, namespace: str, route: Route, decision: RouteDecision) -> None:
-    if decision.withheld is not None:
-        counts.add_edit(namespace, decision.withheld.id, applied=False)
-    if route in (Route.COUNTERFACTUAL, Route.IN_CONTEXT):
-        for edit in decision.context_edits or ((decision.edit,) if decision.edit else ()):
-            counts.add_edit(namespace, edit.id, applied=True)
+async def _noted(parts: AsyncIterator[Part], note: Callable[[], Awaitable[None]]) -> AsyncIterator[Part]:
+    """`parts`; `note` runs after the last, so before the client knows that the answer is whole."""
+    async for part in parts:
+        yield part
+    await note()

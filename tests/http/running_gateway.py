@@ -21,6 +21,9 @@ from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
 from serac_gateway.http.authentication import Authenticator
+from serac_gateway.http.continuing import AnsweredResponses
+from serac_gateway.http.counting import RequestCounter
+from serac_gateway.http.deciding import DecidingHere, DecisionCounts
 from serac_gateway.http.gauges import Gauges, Sources
 from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.parts import Readiness
@@ -111,7 +114,7 @@ async def running_gateway(
     live_edits = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
     if loaded:
         await live_edits.load()
-    counts = RouteCounts()
+    counts, decision_counts = RouteCounts(), DecisionCounts()
     instruments = Instruments(config.metrics, has_edits=lambda name: live_edits.count(name) > 0)
     authenticator = Authenticator(
         key_store or InMemoryApiKeyStore(),
@@ -128,19 +131,19 @@ async def running_gateway(
             answers = CounterfactualAnswers(
                 model=counterfactual, live_edits=live_edits, pool=answer_pool, config=config.models
             )
+            router = EditRouter(
+                encoder=encoder, live_edits=live_edits, classifier=classifier, config=config.routing
+            )
             plane = DataPlane(
-                router=EditRouter(
-                    encoder=encoder, live_edits=live_edits, classifier=classifier, config=config.routing
-                ),
-                upstream=http_upstream,
+                authenticator=authenticator,
+                deciding=DecidingHere(router=router, pool=decision_pool, counts=decision_counts),
                 answers=answers,
-                decision_pool=decision_pool,
+                continuing=AnsweredResponses(),
+                upstream=http_upstream,
                 config=config,
                 counts=counts,
-                authenticator=authenticator,
-                instruments=instruments,
                 tracing=tracing or Untraced(),
-                observers=[RequestLog(config.logging).add],
+                observers=[RequestCounter(counts).add, instruments.add, RequestLog(config.logging).add],
             )
             instruments.registry.register(
                 Gauges(
@@ -151,7 +154,7 @@ async def running_gateway(
                         live_edits=live_edits,
                         follower=LogFollower(store=store, live_edits=live_edits, max_staleness_s=10),
                         answers=answers.counts,
-                        decisions_open=lambda: plane.decisions_open,
+                        decisions=decision_counts,
                         readiness=Readiness(),
                         instruments=instruments,
                     )

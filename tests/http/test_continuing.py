@@ -7,8 +7,6 @@ import json
 import pytest
 from openai import AsyncOpenAI
 
-from serac_gateway.completions.base import AnswerHead, CompletionRequest, Endpoint
-from serac_gateway.completions.responses import ResponsesWriter
 from serac_gateway.http.continuing import MAX_REQUEST_BYTES, AnsweredResponses
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, Gateway
 
@@ -89,25 +87,23 @@ async def test_what_is_not_remembered_passes_byte_for_byte(editing: Gateway) -> 
         assert editing.upstream.requests[-1].body == body
 
 
-def answered(memory: AnsweredResponses, token: str, body: bytes) -> None:
-    head = AnswerHead(token=token, created=0, system_fingerprint="")
-    writer = ResponsesWriter(head, CompletionRequest(endpoint=Endpoint.RESPONSES, model="m"))
-    memory.note("default", body, writer)
+async def answered(memory: AnsweredResponses, token: str, body: bytes) -> None:
+    await memory.note("default", body, f"resp_{token}", "An answer.")
 
 
-def test_the_oldest_are_forgotten_when_there_are_too_many_bytes() -> None:
+async def test_the_oldest_are_forgotten_when_there_are_too_many_bytes() -> None:
     memory = AnsweredResponses(max_bytes=1_000)
     for number in range(10):
-        answered(memory, str(number), b'{"input":"%s"}' % (b"x" * 300))
+        await answered(memory, str(number), b'{"input":"%s"}' % (b"x" * 300))
     known = [
         number
         for number in range(10)
         if b"assistant"
-        in memory.continued("default", b'{"previous_response_id":"resp_%d","input":"y"}' % number)
+        in await memory.continued("default", b'{"previous_response_id":"resp_%d","input":"y"}' % number)
     ]
     assert known == [7, 8, 9]
-    answered(memory, "long", b'{"input":"%s"}' % (b"x" * MAX_REQUEST_BYTES))
-    assert b"assistant" not in memory.continued(
+    await answered(memory, "long", b'{"input":"%s"}' % (b"x" * MAX_REQUEST_BYTES))
+    assert b"assistant" not in await memory.continued(
         "default", b'{"previous_response_id":"resp_long","input":"y"}'
     )
 
@@ -124,7 +120,7 @@ def test_the_oldest_are_forgotten_when_there_are_too_many_bytes() -> None:
         b'{"previous_response_id":' + b"[" * 100_000 + b"]" * 100_000 + b',"input":"x"}',
     ],
 )
-def test_what_names_no_response_in_a_readable_way_is_for_the_upstream_to_judge(body: bytes) -> None:
+async def test_what_names_no_response_in_a_readable_way_is_for_the_upstream_to_judge(body: bytes) -> None:
     memory = AnsweredResponses()
-    answered(memory, "1", b'{"input":"x"}')
-    assert memory.continued("default", body) == body
+    await answered(memory, "1", b'{"input":"x"}')
+    assert await memory.continued("default", body) == body
