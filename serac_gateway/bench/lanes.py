@@ -1,12 +1,11 @@
-"""What `serac bench proxy` measures: the same requests to the mock, through the gateway, through a peer.
+"""What `serac bench proxy` measures of time: the same requests to the mock, through the gateway, through a peer.
 
 Everything is asked in one run and in turns, because two runs on a shared machine meet different weather.
-Ratios hold where absolute numbers do not.
+Ratios hold where absolute numbers do not. For memory see memory.py, for overload overload.py.
 """
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import statistics
 from collections.abc import Callable, Sequence
@@ -14,28 +13,24 @@ from functools import partial
 
 import msgspec
 
-from serac_gateway.bench.loads import Latencies, Saturated, in_turns, saturated
-from serac_gateway.bench.processes import Watched, settled
-from serac_gateway.bench.wire import Connection, Reply, Target
+from serac_gateway.bench.contenders import Contender
+from serac_gateway.bench.loads import Latencies, OpenLoop, Saturated, in_turns, open_loop, saturated
+from serac_gateway.bench.wire import Reply, Target
 
-_MEBIBYTE = 1_048_576
-
-
-class Contender(msgspec.Struct, frozen=True, kw_only=True):
-    """A way to the mock, and the process whose use counts; None: it cannot be watched."""
-
-    name: str
-    target: Target
-    watched: Watched | None = None
+_AT_A_TURN = 200
+"""Requests; the first of them meets what the others' turns left in the caches, which counts in no p99."""
+_STEADY_SHARE = 0.5
 
 
 class Added(msgspec.Struct, frozen=True, kw_only=True):
-    """What a contender adds to the mock's own latency, one client, request by request in turns."""
+    """What a contender adds to the mock's own latency, one client, in turns."""
 
     name: str
     latencies: Latencies
     added_median_ms: float
+    """Its median less the mock's."""
     added_p99_ms: float
+    """Its 99th percentile less the mock's."""
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +40,8 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     saturated: Saturated
     per_cpu_second: float | None
     """Requests for each second of CPU that the contender's processes used: its rate per core."""
+    steady: OpenLoop
+    """At half of that rate, requests come whether or not the ones before are answered."""
 
 
 class Streaming(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,27 +53,24 @@ class Streaming(msgspec.Struct, frozen=True, kw_only=True):
     gap_median_ms: float
     """Between two events."""
     added_gap_median_ms: float
+    added_way_median_ms: float | None
+    """What an event's way from the mock to the client takes longer; None: the contender drops the mock's
+    stamps."""
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """Resident memory of a contender, MiB unless named."""
+class FirstToken(msgspec.Struct, frozen=True, kw_only=True):
+    """The time to the first token of a stream whose upstream takes its time."""
 
     name: str
-    at_rest: float
-    streams: int
-    kib_per_idle_stream: float
-    requests: int
-    after_requests: list[float]
-    """At equal steps on the way to `requests`."""
-    kib_per_1000_requests: float
-    """The slope of a line through the second half of the steps."""
+    first_byte: Latencies
+    added_median_ms: float
 
 
 async def added_latency(
     contenders: Sequence[Contender], request: Callable[[Target, int], bytes], *, count: int
 ) -> list[Added]:
     """The first contender is the mock itself."""
-    replies = await _asked_in_turns(contenders, request, count)
+    replies = await _asked_in_turns(contenders, request, count, at_a_turn=_AT_A_TURN)
     latencies = [[reply.latency_ms for reply in row] for row in replies]
     direct = Latencies.of(latencies[0])
     return [
@@ -97,7 +91,7 @@ async def throughput(
     connections: int,
     seconds: float,
 ) -> list[Throughput]:
-    """Saturate one contender after the other."""
+    """Saturate one contender after the other; then offer each half of what it carried."""
     found = []
     for contender in contenders:
         before = contender.watched.usage() if contender.watched else None
@@ -108,11 +102,18 @@ async def throughput(
             seconds=seconds,
         )
         spent_s = contender.watched.usage().cpu_s - before.cpu_s if contender.watched and before else 0.0
+        steady = await open_loop(
+            contender.target,
+            partial(request, contender.target),
+            per_second=_STEADY_SHARE * measured.per_second,
+            seconds=seconds,
+        )
         found.append(
             Throughput(
                 name=contender.name,
                 saturated=measured,
                 per_cpu_second=measured.latencies.count / spent_s if spent_s else None,
+                steady=steady,
             )
         )
     return found
@@ -121,7 +122,10 @@ async def throughput(
 async def streaming(contenders: Sequence[Contender], *, count: int) -> list[Streaming]:
     """The first contender is the mock itself, whose events come at a pace of its own."""
     replies = await _asked_in_turns(
-        contenders, lambda target, number: target.chat(f"Tell {number}.", stream=True), count
+        contenders,
+        lambda target, number: target.chat(f"Tell {number}.", stream=True, stamped=True),
+        count,
+        at_a_turn=1,
     )
     rows = []
     for row in replies:
@@ -130,8 +134,14 @@ async def streaming(contenders: Sequence[Contender], *, count: int) -> list[Stre
             for reply in row
             for earlier, later in itertools.pairwise(reply.arrivals_s)
         ]
-        rows.append((Latencies.of([reply.first_byte_ms for reply in row]), statistics.median(gaps)))
-    (direct_first, direct_gap), *_ = rows
+        ways = [
+            (came - sent) * 1_000
+            for reply in row
+            for sent, came in zip(reply.stamps_s, reply.arrivals_s, strict=False)  # [DONE] has no stamp
+        ]
+        first = Latencies.of([reply.first_byte_ms for reply in row])
+        rows.append((first, statistics.median(gaps), statistics.median(ways) if ways else None))
+    direct_first, direct_gap, direct_way = rows[0]
     return [
         Streaming(
             name=contender.name,
@@ -139,56 +149,37 @@ async def streaming(contenders: Sequence[Contender], *, count: int) -> list[Stre
             added_first_byte_median_ms=first.median_ms - direct_first.median_ms,
             gap_median_ms=gap,
             added_gap_median_ms=gap - direct_gap,
+            added_way_median_ms=None if way is None or direct_way is None else way - direct_way,
         )
-        for contender, (first, gap) in zip(contenders, rows, strict=True)
+        for contender, (first, gap, way) in zip(contenders, rows, strict=True)
     ]
 
 
-async def memory(
-    contender: Contender,
+async def first_token(
+    contenders: Sequence[Contender],
     request: Callable[[Target, int], bytes],
     *,
-    streams: int,
-    requests: int,
-    steps: int = 20,
-) -> Memory:
-    """Open idle streams and close them, then ask on and on."""
-    assert contender.watched is not None
-    warm = await Connection.open(contender.target.url)
-    for number in range(200):
-        await warm.ask(request(contender.target, number))
-    rest = await settled(contender.watched)
-    idle = [await Connection.open(contender.target.url) for _ in range(streams)]
-    for connection in idle:
-        connection.begin(contender.target.chat("Wait.", stream=True, idle=True))
-    open_ = await settled(contender.watched, seconds=3.0)
-    for connection in idle:
-        connection.close()
-    await asyncio.sleep(2.0)
-    sizes = []
-    for _ in range(steps):
-        for number in range(requests // steps):
-            await warm.ask(request(contender.target, number))
-        sizes.append(contender.watched.usage().resident_bytes / _MEBIBYTE)
-    warm.close()
-    later = sizes[len(sizes) // 2 :]
-    slope_mib = statistics.linear_regression(range(len(later)), later).slope if len(later) > 1 else 0.0
-    return Memory(
-        name=contender.name,
-        at_rest=rest.resident_bytes / _MEBIBYTE,
-        streams=streams,
-        kib_per_idle_stream=(open_.resident_bytes - rest.resident_bytes) / 1_024 / max(1, streams),
-        requests=requests,
-        after_requests=sizes,
-        kib_per_1000_requests=slope_mib * 1_024 / (requests / steps / 1_000),
-    )
+    count: int,
+) -> list[FirstToken]:
+    """The first contender is the mock itself; `request` makes streams."""
+    replies = await _asked_in_turns(contenders, request, count, at_a_turn=1)
+    found = [Latencies.of([reply.first_byte_ms for reply in row]) for row in replies]
+    return [
+        FirstToken(name=contender.name, first_byte=one, added_median_ms=one.median_ms - found[0].median_ms)
+        for contender, one in zip(contenders, found, strict=True)
+    ]
 
 
 async def _asked_in_turns(
-    contenders: Sequence[Contender], request: Callable[[Target, int], bytes], count: int
+    contenders: Sequence[Contender],
+    request: Callable[[Target, int], bytes],
+    count: int,
+    *,
+    at_a_turn: int,
 ) -> list[list[Reply]]:
     return await in_turns(
         [contender.target for contender in contenders],
         [partial(request, one.target) for one in contenders],
         count,
+        at_a_turn=at_a_turn,
     )

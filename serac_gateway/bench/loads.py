@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from serac_gateway.bench.wire import BenchError, Connection, Reply, Target
+
+_BETWEEN_TURNS_S = 0.05
 
 Request = Callable[[int], bytes]
 """The bytes of the n-th request."""
@@ -46,31 +50,50 @@ class OpenLoop(msgspec.Struct, frozen=True, kw_only=True):
     """What a target does under requests that come whether or not it keeps up."""
 
     offered_per_second: float
+    """As it came out: the times between requests are random."""
     answered_per_second: float
     """With a status below 500."""
     by_status: dict[str, int]
     """"none": no reply came, or the connection was closed."""
+    by_route: dict[str, int]
+    """Of those that a gateway answered, as it says."""
     latencies: Latencies | None
     """From when a request was due, so that waiting for a late one counts; of those answered."""
 
 
 async def in_turns(
-    targets: Sequence[Target], requests: Sequence[Request], count: int, *, warm_up: int = 50
+    targets: Sequence[Target],
+    requests: Sequence[Request],
+    count: int,
+    *,
+    warm_up: int = 50,
+    at_a_turn: int = 1,
 ) -> list[list[Reply]]:
     """`count` requests to each target from one client, in turns, so that all meet the same weather.
+
+    `at_a_turn` requests go to one target before the next one's turn, and a pause between turns keeps what a
+    target does after its reply (writing a log, say) out of the next one's times.
 
     Raises:
         BenchError: One is not reached, or answers with another status than 200.
     """
     connections = [await Connection.open(target.url) for target in targets]
     replies: list[list[Reply]] = [[] for _ in targets]
-    for number in range(-warm_up, count):
-        for position, connection in enumerate(connections):
-            reply = await connection.ask(requests[position](abs(number)))
-            if reply.status != 200:
-                raise BenchError(f"{targets[position].url!r} answered with status {reply.status}, not 200")
-            if number >= 0:
-                replies[position].append(reply)
+
+    async def ask(position: int, number: int) -> Reply:
+        reply = await connections[position].ask(requests[position](number))
+        if reply.status != 200:
+            raise BenchError(f"{targets[position].url!r} answered with status {reply.status}, not 200")
+        return reply
+
+    for number, position in itertools.product(range(warm_up), range(len(targets))):
+        await ask(position, number)
+    for start in range(0, count, at_a_turn):
+        for position in range(len(targets)):
+            if at_a_turn > 1:
+                await asyncio.sleep(_BETWEEN_TURNS_S)
+            for number in range(start, min(count, start + at_a_turn)):
+                replies[position].append(await ask(position, number))
     for connection in connections:
         connection.close()
     return replies
@@ -119,7 +142,8 @@ async def open_loop(
     """Requests at the times of a Poisson process, whatever becomes of the ones before."""
     rng = random.Random(seed)
     idle: list[Connection] = []
-    statuses: dict[str, int] = {}
+    statuses: Counter[str] = Counter()
+    routes: Counter[str] = Counter()
     latencies: list[float] = []
 
     async def one(number: int, due: float) -> None:
@@ -127,27 +151,31 @@ async def open_loop(
             connection = idle.pop() if idle else await Connection.open(target.url)
             reply = await connection.ask(request(number), timeout_s=timeout_s)
         except BenchError:
-            statuses["none"] = statuses.get("none", 0) + 1
+            statuses["none"] += 1
             return
         if connection.is_open:
             idle.append(connection)
-        statuses[str(reply.status)] = statuses.get(str(reply.status), 0) + 1
+        statuses[str(reply.status)] += 1
+        if reply.route is not None:
+            routes[reply.route] += 1
         if reply.status < 500:
             latencies.append((reply.ended_s - due) * 1_000)
 
+    count = max(1, int(per_second * seconds))
     begun = due = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        for number in range(int(per_second * seconds)):
+        for number in range(count):
             due += rng.expovariate(per_second)
             if (pause := due - time.perf_counter()) > 0:
                 await asyncio.sleep(pause)
             group.create_task(one(number, due))
-    took = time.perf_counter() - begun
+    ended = time.perf_counter()
     for connection in idle:
         connection.close()
     return OpenLoop(
-        offered_per_second=per_second,
-        answered_per_second=len(latencies) / took,
-        by_status=statuses,
+        offered_per_second=count / (due - begun),
+        answered_per_second=len(latencies) / (ended - begun),
+        by_status=dict(statuses),
+        by_route=dict(routes),
         latencies=Latencies.of(latencies) if latencies else None,
     )

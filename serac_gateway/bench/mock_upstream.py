@@ -2,7 +2,9 @@
 
 Run as ``python -m serac_gateway.bench.mock_upstream --port 18080`` it serves until it is ended. A chat
 request gets one fixed completion; with ``"stream": true`` the same as server-sent events; with
-``"idle": true`` a stream that begins and then says nothing until the client leaves.
+``"idle": true`` a stream that begins and then says nothing until the client leaves. ``"delay_ms": 50`` and
+``"events": 2`` stand for the options of these names; with ``"stamped": true`` every event tells when it was
+sent.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import json
 import re
 import signal
 import sys
+import time
 from typing import cast
 
 import msgspec
@@ -20,6 +23,9 @@ import msgspec
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 _STREAMED = re.compile(rb'"stream"\s*:\s*true')
+_STAMPED = re.compile(rb'"stamped"\s*:\s*true')
+_DELAY_MS = re.compile(rb'"delay_ms"\s*:\s*(\d+)')
+_EVENTS = re.compile(rb'"events"\s*:\s*(\d+)')
 _IDLE = re.compile(rb'"idle"\s*:\s*true')
 _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
@@ -74,25 +80,28 @@ class MockUpstream(asyncio.Protocol):
 
     def _answer(self, body: bytes) -> None:
         assert self._transport is not None
-        streamed, idle = _STREAMED.search(body) is not None, _IDLE.search(body) is not None
-        if not streamed and self._pace.delay_s == 0:
+        delay_ms = _DELAY_MS.search(body)
+        delay_s = self._pace.delay_s if delay_ms is None else int(delay_ms[1]) / 1_000
+        if delay_s == 0 and not _STREAMED.search(body):
             self._transport.write(_WHOLE)
         else:
-            self._answering = asyncio.ensure_future(self._answer_slowly(streamed=streamed, idle=idle))
+            self._answering = asyncio.ensure_future(self._answer_slowly(body, delay_s))
 
-    async def _answer_slowly(self, *, streamed: bool, idle: bool) -> None:
-        if self._pace.delay_s:
-            await asyncio.sleep(self._pace.delay_s)
-        if not streamed:
+    async def _answer_slowly(self, body: bytes, delay_s: float) -> None:
+        if delay_s:
+            await asyncio.sleep(delay_s)
+        if not _STREAMED.search(body):
             self._write(_WHOLE)
             return
-        self._write(_STREAM_HEAD + _EVENT)
-        if idle:
+        event = _stamped_event if _STAMPED.search(body) else _plain_event
+        self._write(_STREAM_HEAD + event())
+        if _IDLE.search(body):
             return
-        for _ in range(self._pace.events - 1):
+        events = _EVENTS.search(body)
+        for _ in range((self._pace.events if events is None else int(events[1])) - 1):
             if self._pace.gap_s:
                 await asyncio.sleep(self._pace.gap_s)
-            self._write(_EVENT)
+            self._write(event())
         self._write(_DONE + _LAST_CHUNK)
 
     def _write(self, data: bytes) -> None:
@@ -118,13 +127,21 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def _event() -> bytes:
+def _event_data() -> bytes:
     choices = [{"index": 0, "delta": {"content": " sea"}, "finish_reason": None}]
-    event = _COMMON | {"object": "chat.completion.chunk", "choices": choices}
-    return _chunk(b"data: %b\n\n" % json.dumps(event).encode())
+    return json.dumps(_COMMON | {"object": "chat.completion.chunk", "choices": choices}).encode()
 
 
-_WHOLE, _EVENT, _DONE = _whole(), _event(), _chunk(b"data: [DONE]\n\n")
+_WHOLE, _EVENT_DATA, _DONE = _whole(), _event_data(), _chunk(b"data: [DONE]\n\n")
+_EVENT = _chunk(b"data: %b\n\n" % _EVENT_DATA)
+
+
+def _plain_event() -> bytes:
+    return _EVENT
+
+
+def _stamped_event() -> bytes:
+    return _chunk(b'data: %b, "sent_s": %.6f}\n\n' % (_EVENT_DATA[:-1], time.perf_counter()))
 
 
 async def serve(host: str, port: int, pace: Pace) -> None:

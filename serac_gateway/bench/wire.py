@@ -16,6 +16,8 @@ import msgspec
 
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
+_ROUTE = re.compile(rb"\r\nx-serac-route:\s*(\w+)", re.IGNORECASE)
+_STAMP = re.compile(rb'"sent_s": ?([\d.]+)')
 _CHUNKED_END = b"\r\n0\r\n\r\n"
 
 
@@ -33,6 +35,10 @@ class Reply(msgspec.Struct, kw_only=True):
     ended_s: float
     arrivals_s: list[float]
     """Of every server-sent event; those that came together share a time."""
+    stamps_s: list[float] = []
+    """When the mock sent each event, if it was asked to say so; its clock is ours on one machine."""
+    head: bytes = b""
+    """Status line and headers."""
 
     @property
     def latency_ms(self) -> float:
@@ -43,6 +49,12 @@ class Reply(msgspec.Struct, kw_only=True):
     def first_byte_ms(self) -> float:
         """From the request to the reply's first byte."""
         return (self.first_byte_s - self.begun_s) * 1_000
+
+    @property
+    def route(self) -> str | None:
+        """Where a gateway says that the request went."""
+        found = _ROUTE.search(self.head)
+        return None if found is None else found[1].decode("latin-1")
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +134,8 @@ class Connection(asyncio.Protocol):
         reply.arrivals_s.extend([now] * data.count(b"data: "))
         if self._whole is None and (end := self._received.find(_HEAD_END)) >= 0:
             reply.status = int(self._received[9:12])
-            length = _LENGTH.search(self._received, 0, end + 2)
+            reply.head = bytes(self._received[: end + 2])
+            length = _LENGTH.search(reply.head)
             self._whole = end + len(_HEAD_END) + int(length[1]) if length else -1
         if self._whole is None:
             return
@@ -130,6 +143,8 @@ class Connection(asyncio.Protocol):
             self._whole < 0 and self._received.endswith(_CHUNKED_END)
         ):
             reply.ended_s = now
+            if reply.arrivals_s:
+                reply.stamps_s = [float(stamp) for stamp in _STAMP.findall(self._received)]
             if self._done is not None and not self._done.done():
                 self._done.set_result(reply)
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from serac_gateway.bench import material
 from serac_gateway.bench.answers import answers, decisions
 from serac_gateway.bench.processes import GatewayProcess, running_gateway, running_mock
-from serac_gateway.bench.proxy import Peer, Plan, ProxyResult, measured
+from serac_gateway.cli.bench_proxy import proxy
 from serac_gateway.cli.bench_runs import (
     NAMESPACE,
     OutOption,
@@ -37,48 +37,7 @@ bench_app = typer.Typer(
 EditsOption = Annotated[int, typer.Option(min=1, max=10_000, help="Edits in the store.")]
 
 
-@bench_app.command()
-def proxy(
-    edits: EditsOption = 10_000,
-    requests: Annotated[int, typer.Option(min=20, help="Of one client, for latencies.")] = 2_000,
-    seconds: Annotated[float, typer.Option(min=0.2, help="Of every load that saturates.")] = 5.0,
-    connections: Annotated[int, typer.Option(min=1, help="Of such a load.")] = 32,
-    streams: Annotated[int, typer.Option(min=1, help="Idle streams held open.")] = 1_000,
-    memory_requests: Annotated[int, typer.Option(min=200, help="To see memory over time.")] = 100_000,
-    mock_port: Annotated[int, typer.Option(help="Of the mock, for a peer to know; 0: any.")] = 0,
-    peer: Annotated[str | None, typer.Option(help="Another proxy in front of that mock, up to /v1.")] = None,
-    peer_pid: Annotated[int | None, typer.Option(help="Its process, to count its CPU time.")] = None,
-    peer_key: Annotated[str | None, typer.Option(help="Its API key.", envvar="SERAC_PEER_KEY")] = None,
-    out: OutOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """What the gateway adds to a mock upstream: latency, throughput, streams, overload, memory."""
-    plan = Plan(
-        edits=edits,
-        requests=requests,
-        seconds=seconds,
-        connections=connections,
-        streams=streams,
-        memory_requests=memory_requests,
-        mock_port=mock_port,
-    )
-    rival = None if peer is None else Peer(url=peer, pid=peer_pid, api_key=peer_key)
-    with bench_errors():
-        result = measure(
-            measured(
-                plan,
-                peer=rival,
-                models_from=load_config().data_path,
-                store_edits=store_edits,
-                on_progress=say,
-            )
-        )
-    write_out(result, out)
-    if as_json:
-        print_json(result)
-        return
-    for table in _proxy_tables(result):
-        stdout().print(table)
+bench_app.command()(proxy)
 
 
 @bench_app.command()
@@ -144,62 +103,3 @@ def _gateway_with(edits: int) -> Iterator[GatewayProcess]:
         say(f"storing {edits:,} edits")
         store_edits(gateway.url, NAMESPACE, material.edits(edits))
         yield gateway
-
-
-def _proxy_tables(result: ProxyResult) -> Iterator[Table]:
-    for title, rows in (
-        (f"Latency, one client, {result.plan.requests:,} requests each in turns", result.latency),
-        ("The same with bodies of 1 MB", result.large_bodies),
-    ):
-        table = Table("way", "median ms", "p95", "p99", "added, median", "added, p99", title=title)
-        for row in rows:
-            added = f"{row.added_median_ms:.2f}", f"{row.added_p99_ms:.2f}"
-            table.add_row(row.name, *latency_cells(row.latencies), *added)
-        yield table
-    table = Table(
-        "way", "requests/s", "p99 ms", "requests per CPU second",
-        title=f"Throughput, {result.plan.connections} connections",
-    )  # fmt: skip
-    for rate in result.throughput:
-        per_cpu = "" if rate.per_cpu_second is None else f"{rate.per_cpu_second:,.0f}"
-        busy = rate.saturated
-        table.add_row(rate.name, f"{busy.per_second:,.0f}", f"{busy.latencies.p99_ms:.1f}", per_cpu)
-    yield table
-    table = Table("way", "first byte, median ms", "added", "gap, median ms", "added", title="Streams")
-    for stream in result.streaming:
-        table.add_row(
-            stream.name,
-            f"{stream.first_byte.median_ms:.2f}",
-            f"{stream.added_first_byte_median_ms:.2f}",
-            f"{stream.gap_median_ms:.3f}",
-            f"{stream.added_gap_median_ms:.3f}",
-        )
-    yield table
-    over = result.overload
-    table = Table(
-        "traffic", "offered/s", "answered/s", "median ms", "p99", "statuses",
-        title=f"Three times the {over.answers_per_second:.1f} answers a second that can be made",
-    )  # fmt: skip
-    for name, found in (
-        ("in scope", over.in_scope),
-        ("out of scope, beside", over.beside),
-        ("out of scope, alone", over.beside_alone),
-    ):
-        cells = ("", "", "") if found.latencies is None else latency_cells(found.latencies)
-        statuses = ", ".join(f"{count}× {status}" for status, count in sorted(found.by_status.items()))
-        table.add_row(
-            name,
-            f"{found.offered_per_second:.1f}",
-            f"{found.answered_per_second:.1f}",
-            cells[0],
-            cells[2],
-            statuses,
-        )
-    yield table
-    used = result.memory
-    table = Table("memory of the gateway", "measured", title="Memory")
-    table.add_row("at rest", f"{used.at_rest:,.0f} MiB")
-    table.add_row(f"an idle stream, of {used.streams:,}", f"{used.kib_per_idle_stream:.1f} KiB")
-    table.add_row(f"after {used.requests:,} requests", f"{used.after_requests[-1]:,.0f} MiB")
-    table.add_row("slope, second half", f"{used.kib_per_1000_requests:.1f} KiB per 1,000 requests")
-    yield table

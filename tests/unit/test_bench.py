@@ -10,8 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from serac_gateway.bench import material
-from serac_gateway.bench.lanes import Contender, added_latency, memory, streaming, throughput
+from serac_gateway.bench.contenders import Contender, Peer
+from serac_gateway.bench.lanes import added_latency, first_token, streaming, throughput
 from serac_gateway.bench.loads import Latencies, in_turns, open_loop, saturated
+from serac_gateway.bench.memory import idle_streams, memory, slope
+from serac_gateway.bench.overload import overload
 from serac_gateway.bench.processes import MockProcess, Watched, running_mock
 from serac_gateway.bench.wire import BenchError, Connection, Target
 from serac_gateway.testing import serving
@@ -115,10 +118,74 @@ async def test_lanes_compare_with_the_first_contender(mock: MockProcess) -> None
     rates = await throughput(pair, everyday, connections=2, seconds=0.2)
     assert all(rate.per_cpu_second and rate.saturated.per_second > 100 for rate in rates)
     streams = await streaming(pair, count=3)
+    assert all(rate.steady.by_status.keys() == {"200"} for rate in rates)
     assert all(stream.gap_median_ms > 2 for stream in streams)
-    used = await memory(pair[0], everyday, streams=3, requests=40, steps=4)
-    assert len(used.after_requests) == 4
-    assert used.at_rest > 10
+    assert streams[1].added_way_median_ms is not None
+    assert abs(streams[1].added_way_median_ms) < 2
+    used = await memory(pair[0], everyday, requests=40, connections=2, steps=4, settling_s=0.01)
+    assert len(used.mib) == 4
+    assert used.slope.samples == 3
+    assert used.mib[0] > 10
+
+
+async def test_a_stream_of_the_mock_takes_the_time_it_is_told_and_stamps_its_events(
+    mock: MockProcess,
+) -> None:
+    contender = Contender(name="mock", target=mock.target)
+    (found,) = await first_token(
+        [contender], lambda target, n: target.chat("Tell.", stream=True, events=2, delay_ms=30), count=3
+    )
+    assert 30 <= found.first_byte.median_ms < 300
+    connection = await Connection.open(mock.target.url)
+    reply = await connection.ask(mock.target.chat("Tell.", stream=True, events=3, stamped=True))
+    connection.close()
+    assert (len(reply.stamps_s), len(reply.arrivals_s)) == (3, 4)
+    assert all(0 <= came - sent < 1 for sent, came in zip(reply.stamps_s, reply.arrivals_s, strict=False))
+
+
+async def test_an_overload_is_offered_beside_other_traffic_and_every_request_is_accounted_for() -> None:
+    with running_mock(options=("--delay-ms", "100")) as slow:
+        found = await overload(slow.target, slow.target, everyday, edits=5, seconds=0.4)
+    assert found.answers_per_second < 20
+    assert found.in_scope.by_status == {"200": int(3 * found.answers_per_second * 0.8)}
+    assert [one.name for one in found.beside] == ["no edits", "out of scope"]
+    assert found.beside[0].during.by_status == {"200": 40}
+
+
+async def test_a_gateway_tells_the_route_of_its_replies() -> None:
+    async def routing(scope: dict, receive: object, send: object) -> None:
+        assert callable(send)
+        headers = [(b"content-length", b"0"), (b"x-serac-route", b"bypass")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    with serving(routing) as url:
+        target = Target(url=f"{url}/v1")
+        found = await open_loop(target, lambda n: everyday(target, n), per_second=100, seconds=0.1)
+    assert found.by_route == {"bypass": 10}
+
+
+async def test_what_idle_streams_take_is_divided_among_them(mock: MockProcess) -> None:
+    here = Contender(name="load", target=mock.target, watched=Watched(os.getpid()))
+    found = await idle_streams(here, everyday, streams=20)
+    assert found.streams == 20
+    assert found.mib_before > 10
+    assert 0 <= found.kib_per_stream < 1_000
+
+
+def test_memory_that_grows_is_told_from_memory_that_jumps() -> None:
+    growing = slope([1_000_000 + 4_096 * n + 2_000 * (n % 3) for n in range(30)], 10_000)
+    assert growing.low > 0
+    assert growing.bytes_per_1000_requests == pytest.approx(409.6, rel=0.1)
+    noisy = slope([1_000_000 + 4_096 * (n * 7 % 5) for n in range(30)], 10_000)
+    assert noisy.is_indistinguishable_from_zero
+    once = slope([1_000_000] * 28 + [2_000_000] * 2, 10_000)
+    assert (once.bytes_per_1000_requests, once.is_indistinguishable_from_zero) == (0.0, True)
+
+
+def test_a_peer_that_cannot_be_asked_is_named() -> None:
+    with pytest.raises(BenchError, match="'localhost:4000' cannot be asked"):
+        Peer(url="localhost:4000").contender()
 
 
 def test_latencies_are_percentiles() -> None:

@@ -1,0 +1,46 @@
+"""The ways to the mock that are compared."""
+
+from __future__ import annotations
+
+import msgspec
+
+from serac_gateway.bench.processes import Watched
+from serac_gateway.bench.wire import BenchError, Target
+
+MOCK, PEER = "mock", "peer"
+BYPASSED, CLASSIFIED, SPECULATING = "gateway, no edits", "gateway, classifying", "gateway, speculating"
+
+
+class Contender(msgspec.Struct, frozen=True, kw_only=True):
+    """A way to the mock, and the process whose use counts; None: it cannot be watched."""
+
+    name: str
+    target: Target
+    watched: Watched | None = None
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """Another proxy in front of the same mock."""
+
+    url: str
+    """Up to and with /v1."""
+    pid: int | None = None
+    """Its process here, if its use is to be counted."""
+    api_key: str | None = None
+
+    def contender(self) -> Contender:
+        """It, as one of those compared.
+
+        Raises:
+            BenchError: It is not an http:// URL, or there is no such process.
+        """
+        if not self.url.startswith("http://"):
+            raise BenchError(f"the peer {self.url!r} cannot be asked; give a URL with http:// up to /v1")
+        return Contender(
+            name=PEER,
+            target=Target(
+                url=self.url.rstrip("/"),
+                headers={} if self.api_key is None else {"authorization": f"Bearer {self.api_key}"},
+            ),
+            watched=None if self.pid is None else Watched(self.pid),
+        )
