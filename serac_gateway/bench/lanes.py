@@ -1,4 +1,4 @@
-"""What `serac bench proxy` measures of time: the same requests to the mock, through the gateway, through a peer.
+"""What `serac bench proxy` measures of time: the same requests to the mock, the gateway and a peer.
 
 Everything is asked in one run and in turns, because two runs on a shared machine meet different weather.
 Ratios hold where absolute numbers do not. For memory see memory.py, for overload overload.py.
