@@ -1,7 +1,8 @@
 """What a gateway does while its store fails: writes are refused or wait, chat goes on, and it gets over it.
 
 Case 20 of docs/proxy_cases.md, where Redis is down. Each test ends with the same questions: are writes taken
-again without a restart, is no acknowledged edit lost, is the log's chain valid, and is what is in force what is stored?
+again without a restart, is no acknowledged edit lost, is the log's chain valid, and is what is in force what
+is stored?
 """
 
 from __future__ import annotations

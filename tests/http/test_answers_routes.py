@@ -323,7 +323,7 @@ async def test_a_client_that_leaves_the_queue_gives_its_place_up_and_is_not_answ
 
 
 async def test_a_client_that_leaves_a_streamed_answer_stops_the_model() -> None:
-    model = ScriptedCounterfactualModel(lambda edit, query: "word " * 60, token_delay_s=0.05)
+    model = ScriptedCounterfactualModel(lambda edit, query: "word " * 600, token_delay_s=0.05)  # 30 s
     async with running_gateway(counterfactual=model) as gateway:
         await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         async with connected(gateway.url) as (reader, writer):
@@ -333,7 +333,6 @@ async def test_a_client_that_leaves_a_streamed_answer_stops_the_model() -> None:
         begun = time.perf_counter()
         while gateway.answers.open or gateway.counts.in_flight:
             await asyncio.sleep(0.01)
-        assert time.perf_counter() - begun < 1
         after = await gateway.post(in_scope(max_tokens=1))  # the one thread is free again
         assert after.one("x-serac-route") == "counterfactual"
-        assert time.perf_counter() - begun < 2
+        assert time.perf_counter() - begun < 10

@@ -183,12 +183,13 @@ def _no_delay(connection: socket.socket) -> bool:
 # Case 11
 
 
-async def test_a_slow_reader_costs_no_memory(passing: Gateway) -> None:
+@pytest.mark.parametrize("content_type", ["text/event-stream", "application/octet-stream"])
+async def test_a_slow_reader_costs_no_memory(passing: Gateway, content_type: str) -> None:
     event = b"data: " + b"x" * 9_992 + b"\n\n"
     events = 500
 
     async def flood(request: ReceivedRequest, connection: ScriptedConnection) -> None:
-        await connection.head(200, *EVENTS)
+        await connection.head(200, ("content-type", content_type), ("transfer-encoding", "chunked"))
         for _ in range(events):
             await connection.chunk(event)
         await connection.end()

@@ -98,7 +98,7 @@ def _arrived(response: WireResponse, data: bytes) -> None:
     response.body += data
 
 
-async def eventually(condition: Callable[[], bool], within_s: float = 1.0) -> None:
+async def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> None:
     deadline = time.perf_counter() + within_s
     while not condition():
         assert time.perf_counter() < deadline, "did not happen in time"
