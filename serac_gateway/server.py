@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 
 import uvicorn
@@ -16,6 +15,7 @@ from litestar import Litestar
 from serac_gateway.bounded_http import bounded_http
 from serac_gateway.config import ServerConfig
 from serac_gateway.errors import ConfigError
+from serac_gateway.hangups import Hangups
 
 _KEEP_ALIVE_S = 90
 """Above the 60 s after which common load balancers close an idle connection themselves."""
@@ -23,8 +23,6 @@ _KEEP_ALIVE_S = 90
 OpenApp = Callable[[], AbstractAsyncContextManager[Litestar]]
 WhenReady = Callable[[Litestar], Awaitable[None]]
 OnHangup = Callable[[Litestar], Awaitable[None]]
-
-log = logging.getLogger(__name__)
 
 
 def serve_until_stopped(
@@ -38,7 +36,7 @@ def serve_until_stopped(
     """Serve what `open_app` gives until SIGINT or SIGTERM; running answers may finish within the drain limit.
 
     The port is bound before `open_app` is entered. `on_ready` is told the URL when `when_ready` returns.
-    SIGHUP calls `on_hangup`, once more if it came meanwhile; without, it ends the process as by default.
+    SIGHUP calls `on_hangup` (see hangups.py); without, it ends the process as by default.
 
     Raises:
         ConfigError: The address is taken; also whatever `open_app` and `when_ready` raise.
@@ -72,62 +70,34 @@ async def _serve(
     on_ready: Callable[[str], None],
     on_hangup: OnHangup | None,
 ) -> None:
-    with contextlib.closing(_listener(config)) as listener, _hangups(on_hangup is not None) as hung_up:
-        async with open_app() as app, _answered(hung_up, app, on_hangup):
-            server = _Server(
-                uvicorn.Config(
-                    app,
-                    http=bounded_http(config),
-                    log_level="warning",
-                    access_log=False,
-                    ws="none",
-                    server_header=False,
-                    date_header=False,  # the data plane passes the upstream's on, or adds its own
-                    timeout_keep_alive=_KEEP_ALIVE_S,
-                    timeout_graceful_shutdown=int(config.drain_timeout_s),
-                )
+    async with contextlib.AsyncExitStack() as stack:
+        listener = stack.enter_context(contextlib.closing(_listener(config)))
+        hangups = Hangups()
+        if on_hangup is not None:
+            stack.enter_context(hangups.caught())
+        app = await stack.enter_async_context(open_app())
+        if on_hangup is not None:
+            await stack.enter_async_context(hangups.answered(lambda: on_hangup(app)))
+        server = _Server(
+            uvicorn.Config(
+                app,
+                http=bounded_http(config),
+                log_level="warning",
+                access_log=False,
+                ws="none",
+                server_header=False,
+                date_header=False,  # the data plane passes the upstream's on, or adds its own
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=int(config.drain_timeout_s),
             )
-            announcing = asyncio.ensure_future(_announce(when_ready(app), server, listener, on_ready))
-            try:
-                await server.serve(sockets=[listener])
-            finally:
-                announcing.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await announcing
-
-
-@contextlib.contextmanager
-def _hangups(wanted: bool) -> Iterator[asyncio.Event]:
-    """Set by SIGHUP, also by one that comes before there is anything to tell of it."""
-    loop, hung_up = asyncio.get_running_loop(), asyncio.Event()
-    if not wanted:
-        yield hung_up
-        return
-    loop.add_signal_handler(signal.SIGHUP, hung_up.set)
-    try:
-        yield hung_up
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)
-
-
-@contextlib.asynccontextmanager
-async def _answered(hung_up: asyncio.Event, app: Litestar, on_hangup: OnHangup | None) -> AsyncIterator[None]:
-    async def answer() -> None:
-        while on_hangup is not None:
-            await hung_up.wait()
-            hung_up.clear()
-            try:
-                await on_hangup(app)
-            except Exception:
-                log.exception("SIGHUP was not answered")
-
-    answering = asyncio.ensure_future(answer())
-    try:
-        yield
-    finally:
-        answering.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await answering
+        )
+        announcing = asyncio.ensure_future(_announce(when_ready(app), server, listener, on_ready))
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            announcing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await announcing
 
 
 async def _announce(

@@ -307,6 +307,8 @@ async def test_twenty_reloads_leave_no_thread_file_or_part_behind(gateway: Reloa
         gateway.configure(
             f"upstream.max_connections = {number}\nmodels.decision_threads = {1 + number % 2}\n"
             f"traffic.max_queries = {number}\nmodels.answer_timeout_s = {number}.0\n"
+            'tracing.endpoint = "http://127.0.0.1:9"\ntracing.sample_ratio = 0.0\n'
+            f'tracing.service_name = "serac-{number}"\n'
         )
         assert (await gateway.reload()).json["outcome"] == "reloaded"
         assert await route(gateway) == "counterfactual"

@@ -1,0 +1,43 @@
+"""An application that serves as `serac serve` does, opens slowly, and tells what SIGHUP makes it do.
+
+``python -m tests.e2e.hanging_up_gateway ANSWER_S``
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestar import Litestar
+
+from serac_gateway.config import ServerConfig
+from serac_gateway.server import serve_until_stopped
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+@asynccontextmanager
+async def open_app() -> AsyncIterator[Litestar]:
+    say("opening")
+    await asyncio.sleep(0.5)
+    yield Litestar([])
+    say("closed")
+
+
+async def at_once(app: Litestar) -> None:
+    pass
+
+
+async def answer(app: Litestar) -> None:
+    say("hung up")
+    await asyncio.sleep(float(sys.argv[1]))
+    say("answered")
+    raise RuntimeError("the next one is answered all the same")
+
+
+if __name__ == "__main__":
+    serve_until_stopped(open_app, ServerConfig(port=0), when_ready=at_once, on_ready=say, on_hangup=answer)
