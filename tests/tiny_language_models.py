@@ -1,4 +1,4 @@
-"""Tiny random Gemma 3 models with a tokenizer of their own, saved as the real ones are."""
+"""Tiny random Gemma 3 and Llama models with a tokenizer of their own, saved as the real ones are."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 SLIDING_WINDOW = 16
 CONTEXT_TOKENS = 64
+LLAMA_CONTEXT_TOKENS = 8_192
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}assistant: "
+)
 CONTROL_TOKENS = ("<bos>", "<eos>", "<start_of_turn>")
 
 
@@ -57,5 +67,35 @@ def saved_tiny_gemma(folder: Path) -> Path:
     """The folder, with a model that `from_pretrained` loads."""
     tokenizer = tiny_tokenizer()
     tiny_gemma(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def saved_tiny_llama(folder: Path) -> Path:
+    """The folder, with a chat model whose context and heads are large enough for servers of others.
+
+    It never ends a text by itself: the weights of <eos> are 0, where of 300 random ones the largest wins.
+    """
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = CHAT_TEMPLATE
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+        max_position_embeddings=LLAMA_CONTEXT_TOKENS,
+        initializer_range=0.5,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    model = LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        model.lm_head.weight[config.eos_token_id] = 0
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
