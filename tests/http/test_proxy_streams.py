@@ -186,17 +186,18 @@ def _no_delay(connection: socket.socket) -> bool:
 @pytest.mark.parametrize("content_type", ["text/event-stream", "application/octet-stream"])
 async def test_a_slow_reader_costs_no_memory(passing: Gateway, content_type: str) -> None:
     event = b"data: " + b"x" * 9_992 + b"\n\n"
-    events = 500
+    events, sent = 500, 0
 
     async def flood(request: ReceivedRequest, connection: ScriptedConnection) -> None:
         await connection.head(200, ("content-type", content_type), ("transfer-encoding", "chunked"))
-        for _ in range(events):
+        nonlocal sent
+        for sent in range(events):  # noqa: B007 - how far it came
             await connection.chunk(event)
         await connection.end()
 
     passing.upstream.script = flood
     assert len((await passing.post(BODY)).body) == 5_000_000  # what streaming costs once is no part of it
-    events = 10_000
+    events = 20_000  # 200 MB
     gc.collect()
     before = _resident_bytes()
     async with connected(passing.url) as (reader, writer):
@@ -206,8 +207,8 @@ async def test_a_slow_reader_costs_no_memory(passing: Gateway, content_type: str
         for _ in range(20):
             await reader.readexactly(1_024)
             await asyncio.sleep(0.05)
-        grown = _resident_bytes() - before
-        assert grown < 5_000_000
+        assert _resident_bytes() - before < 5_000_000
+        assert sent < events / 2  # the upstream is held back: the kernel's buffers are all that fills
 
 
 def _resident_bytes() -> int:
