@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from email.utils import formatdate
+from functools import lru_cache
 from types import TracebackType
 from typing import cast
 
@@ -141,7 +142,7 @@ class Exchange:
     def own_headers(self) -> list[tuple[bytes, bytes]]:
         """The headers of a response that no upstream made."""
         return [
-            (b"date", formatdate(time.time(), usegmt=True).encode()),
+            (b"date", _date(int(time.time()))),
             (b"server", _SERVER),
             (REQUEST_ID_HEADER, self.request_id),
         ]
@@ -208,3 +209,9 @@ class Exchange:
         self.client_left = True
         if self._task is not None:
             self._task.cancel()
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    """The Date header of a second: made once, not for every response."""
+    return formatdate(second, usegmt=True).encode()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from typing_extensions import override
 
@@ -58,18 +58,19 @@ class BreakingUpstream(Upstream):
     async def send(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
         """See `Upstream.send`."""
         tries = self._tries()
-        async with AsyncExitStack() as stack:
-            try:
-                response = await stack.enter_async_context(self._upstream.send(request))
-            except UpstreamError as error:
-                if (error.details or {}).get("kind") != _ITS_OWN_FAULT:
-                    self._failed()
-                raise
-            finally:
-                if tries:
-                    self._is_tried = False
-            self._answered()
-            yield response
+        waiting = True
+        try:
+            async with self._upstream.send(request) as response:
+                waiting = False
+                self._answered()
+                yield response
+        except UpstreamError as error:
+            if waiting and (error.details or {}).get("kind") != _ITS_OWN_FAULT:
+                self._failed()
+            raise
+        finally:
+            if tries and waiting:
+                self._is_tried = False
 
     @override
     async def close(self) -> None:
@@ -102,3 +103,4 @@ class BreakingUpstream(Upstream):
             log.warning("upstream %s answers again", self._name)
         self._failures = 0
         self._closed_until = None
+        self._is_tried = False
