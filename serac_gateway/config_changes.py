@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 
 import msgspec
 
@@ -28,6 +29,17 @@ NEEDS_RESTART = (
 from it, the encoder whose vectors are in the index, the listening socket and its protocol, the metrics."""
 
 _MISSING = object()
+
+
+class ReloadOutcome(StrEnum):
+    """What became of a reload."""
+
+    RELOADED = "reloaded"
+    """Another generation is in force."""
+    UNCHANGED = "unchanged"
+    """There was nothing to take up."""
+    REFUSED = "refused"
+    """The generation before stays in force, whole."""
 
 
 class _Change(msgspec.Struct, frozen=True, kw_only=True):

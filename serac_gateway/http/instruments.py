@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
+from serac_gateway.config_changes import ReloadOutcome
 from serac_gateway.edits import EditState
 from serac_gateway.feedback import FeedbackVerdict
 from serac_gateway.http.finished import FinishedRequest
@@ -92,8 +93,8 @@ class Instruments:
             "Reloads of the configuration: reloaded, unchanged, or refused, so that all stays as it was",
             "outcome",
         )
-        for outcome in ("reloaded", "unchanged", "refused"):  # so that the first refusal is seen as a change
-            self._reloads.labels(outcome)
+        for outcome in ReloadOutcome:  # so that the first refusal is seen as a change
+            self._reloads.labels(outcome.value)
         self._of_request: dict[tuple[str, ...], Callable[[], None]] = {}
         self._overhead_of: dict[str, Callable[[float], None]] = {}
         self._first_token_of: dict[str, Callable[[float], None]] = {}
@@ -140,9 +141,9 @@ class Instruments:
         """Count a failure of the store that a call met."""
         self._store_errors.labels(seen_by).inc()
 
-    def add_reload(self, outcome: str) -> None:
+    def add_reload(self, outcome: ReloadOutcome) -> None:
         """Count a reload of the configuration."""
-        self._reloads.labels(outcome).inc()
+        self._reloads.labels(outcome.value).inc()
 
     def label(self, namespace: str | None) -> str:
         """What stands for the namespace in labels; "" where none does."""

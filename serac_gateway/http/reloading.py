@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from enum import StrEnum
 
 import msgspec
 
 from serac_gateway.config import GatewayConfig
-from serac_gateway.config_changes import changed_keys, check_no_restart_needed
+from serac_gateway.config_changes import ReloadOutcome, changed_keys, check_no_restart_needed
 from serac_gateway.errors import GatewayError, ReloadRefusedError
 from serac_gateway.http.generations import Generation, Generations
 from serac_gateway.http.instruments import Instruments
@@ -24,17 +23,6 @@ OpenGeneration = Callable[[int, GatewayConfig], Awaitable[Generation]]
 """Opens the generation of that number, whole or not at all. Raises GatewayError."""
 OnReloaded = Callable[[Generation], None]
 """Told that a generation is in force; it must be quick and must not fail."""
-
-
-class ReloadOutcome(StrEnum):
-    """What became of a reload."""
-
-    RELOADED = "reloaded"
-    """Another generation is in force."""
-    UNCHANGED = "unchanged"
-    """There was nothing to take up."""
-    REFUSED = "refused"
-    """The generation before stays in force, whole."""
 
 
 class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,9 +67,9 @@ class Reloader:
             try:
                 reloaded = await self._reload()
             except Exception as exc:
-                self._instruments.add_reload(ReloadOutcome.REFUSED.value)
+                self._instruments.add_reload(ReloadOutcome.REFUSED)
                 raise self._refused(exc) from exc
-            self._instruments.add_reload(reloaded.outcome.value)
+            self._instruments.add_reload(reloaded.outcome)
             log.info(
                 "configuration %s",
                 reloaded.outcome.value,
