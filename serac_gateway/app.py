@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from litestar import Litestar
@@ -24,8 +25,9 @@ from serac_gateway.http.gauges import Gauges, Sources
 from serac_gateway.http.generations import Generation, Generations
 from serac_gateway.http.reloading import OnReloaded, ReadConfig, Reloader
 from serac_gateway.lasting_parts import LastingParts, open_lasting_parts
-from serac_gateway.model_opening import OnProgress
+from serac_gateway.progress import OnProgress
 from serac_gateway.server import serve_until_stopped
+from serac_gateway.workers.hosting import fronted_by_workers
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,7 @@ async def open_over(
             lease=generations.lease_to,
         )
         app.state.generations = generations
+        app.state.hop_mark = lasting.hop_mark
         if read_config is not None:
             app.state.reloader = Reloader(
                 generations=generations,
@@ -108,6 +111,7 @@ def serve(
     Raises:
         ConfigError: A part cannot be had, or the address is taken.
     """
+    workers = config.server.workers
     serve_until_stopped(
         lambda: open_gateway(
             config, read_config=read_config, on_progress=on_progress, on_reloaded=on_reloaded
@@ -116,6 +120,7 @@ def serve(
         when_ready=wait_until_ready,
         on_ready=on_ready,
         on_hangup=None if read_config is None else _reload,
+        fronting=None if workers == 1 else partial(fronted_by_workers, count=workers),
     )
 
 

@@ -83,6 +83,9 @@ class ServerConfig(_Section, frozen=True, kw_only=True):
     """How often an event stream that the upstream has begun gets a comment while its first event is waited
     for; None: never, streams stay byte for byte."""
     drain_timeout_s: PositiveFloat = 30.0
+    workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    """Processes that serve HTTP. With more than one, one process more has models, edits and store, and they
+    ask it; 1: a single process does everything."""
 
 
 class AccessConfig(_Section, frozen=True, kw_only=True):

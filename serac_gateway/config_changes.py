@@ -19,6 +19,7 @@ NEEDS_RESTART = (
     "feedback.remembered_requests",
     "server.host",
     "server.port",
+    "server.workers",
     "server.max_control_body_bytes",
     "server.max_head_bytes",
     "server.head_timeout_s",

@@ -25,7 +25,8 @@ from serac_gateway.http.recent_requests import RecentRequests
 from serac_gateway.kept_parts import KeptParts
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
-from serac_gateway.model_opening import OnProgress, index_maker, open_encoder
+from serac_gateway.model_opening import index_maker, open_encoder
+from serac_gateway.progress import OnProgress
 from serac_gateway.stores.api_keys import ApiKeyStore
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.open import open_configured_store

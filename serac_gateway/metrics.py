@@ -41,6 +41,8 @@ class RouteCounts:
         self._of_edits: Counter[tuple[str, str, bool]] = Counter()
         self.in_flight = 0
         """Requests that are being answered now."""
+        self.in_flight_of_workers: dict[str, int] = {}
+        """Likewise in worker processes, by their names, as they reported last."""
         self.clients_left = 0
         """Requests whose client left before the answer was complete (nginx calls it 499)."""
 

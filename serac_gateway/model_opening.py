@@ -27,12 +27,10 @@ from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.indexes.faiss_gpu import CudaDevice, FaissGpuIndex, cuda_device_count
 from serac_gateway.language_models.adapters import is_adapter
 from serac_gateway.language_models.opening import open_language_model
+from serac_gateway.progress import OnProgress
 
 SHIPPED_CLASSIFIER = Path(__file__).parent / "weights" / "scope-classifier"
 SHIPPED_ADAPTER = Path(__file__).parent / "weights" / "counterfactual-adapter"
-
-OnProgress = Callable[[str, str], None]
-"""Told the part that is being loaded, and what it is doing."""
 
 
 def open_counterfactual_model(

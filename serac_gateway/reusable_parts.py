@@ -18,11 +18,11 @@ from serac_gateway.kept_parts import PartsInUse, file_stamps
 from serac_gateway.lasting_parts import LastingParts
 from serac_gateway.model_opening import (
     SHIPPED_ADAPTER,
-    OnProgress,
     classifier_folder,
     open_classifier,
     open_counterfactual_model,
 )
+from serac_gateway.progress import OnProgress
 from serac_gateway.recorded_traffic import RecordedTraffic
 from serac_gateway.upstream_opening import OpenUpstream, open_upstream
 

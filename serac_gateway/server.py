@@ -8,9 +8,13 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from types import FrameType
+from typing import Literal
 
+import msgspec
 import uvicorn
 from litestar import Litestar
+from litestar.types import Receive, Scope, Send
 
 from serac_gateway.bounded_http import bounded_http
 from serac_gateway.config import ServerConfig
@@ -23,6 +27,24 @@ _KEEP_ALIVE_S = 90
 OpenApp = Callable[[], AbstractAsyncContextManager[Litestar]]
 WhenReady = Callable[[Litestar], Awaitable[None]]
 OnHangup = Callable[[Litestar], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Front(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands between the public socket and the app, if it is not this process (see workers/)."""
+
+    app: Asgi
+    """What this process serves."""
+    listener: socket.socket
+    """Where."""
+    ready: Awaitable[None]
+    """Done when the public socket is served; it raises why it is not."""
+    drain: Callable[[], Awaitable[None]]
+    """Stops serving the public socket; when it returns, the last request has ended."""
+
+
+Fronting = Callable[[Litestar, socket.socket], AbstractAsyncContextManager[Front]]
+"""Puts up what serves on the public socket."""
 
 
 def serve_until_stopped(
@@ -32,11 +54,13 @@ def serve_until_stopped(
     when_ready: WhenReady,
     on_ready: Callable[[str], None] = lambda url: None,
     on_hangup: OnHangup | None = None,
+    fronting: Fronting | None = None,
 ) -> None:
     """Serve what `open_app` gives until SIGINT or SIGTERM; running answers may finish within the drain limit.
 
     The port is bound before `open_app` is entered. `on_ready` is told the URL when `when_ready` returns.
-    SIGHUP calls `on_hangup` (see hangups.py); without, it ends the process as by default.
+    SIGHUP calls `on_hangup` (see hangups.py); without, it ends the process as by default. With `fronting`
+    others serve on the port.
 
     Raises:
         ConfigError: The address is taken; also whatever `open_app` and `when_ready` raise.
@@ -44,14 +68,52 @@ def serve_until_stopped(
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(open_app, config, when_ready, on_ready, on_hangup))
+        runner.run(_serve(open_app, config, when_ready, on_ready, on_hangup, fronting))
 
 
-class _Server(uvicorn.Server):
+def uvicorn_config(
+    app: Asgi | Litestar, config: ServerConfig, *, lifespan: Literal["auto", "off"] = "auto"
+) -> uvicorn.Config:
+    """How uvicorn serves here."""
+    return uvicorn.Config(
+        app,
+        http=bounded_http(config),
+        lifespan=lifespan,
+        log_level="warning",
+        access_log=False,
+        ws="none",
+        server_header=False,
+        date_header=False,  # the data plane passes the upstream's on, or adds its own
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(config.drain_timeout_s),
+    )
+
+
+class Server(uvicorn.Server):
     """Ends by itself on SIGINT or SIGTERM; uvicorn's own would raise the signal again, past our cleanup."""
+
+    def __init__(self, config: uvicorn.Config, *, drain: Callable[[], Awaitable[None]] | None = None) -> None:
+        """`drain` comes before the end, unless a second signal hurries."""
+        super().__init__(config)
+        self._drain = drain
+        self._draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn."""
+        if self._drain is None or self._draining is not None:
+            super().handle_exit(sig, frame)
+        else:
+            self._draining = asyncio.ensure_future(self._drain_and_exit(self._drain, sig))
+
+    async def _drain_and_exit(self, drain: Callable[[], Awaitable[None]], sig: int) -> None:
+        try:
+            await drain()
+        finally:
+            super().handle_exit(sig, None)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """See uvicorn."""
         loop = asyncio.get_running_loop()
         signals = (signal.SIGINT, signal.SIGTERM)
         for number in signals:
@@ -69,6 +131,7 @@ async def _serve(
     when_ready: WhenReady,
     on_ready: Callable[[str], None],
     on_hangup: OnHangup | None,
+    fronting: Fronting | None,
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(contextlib.closing(_listener(config)))
@@ -78,22 +141,18 @@ async def _serve(
         app = await stack.enter_async_context(open_app())
         if on_hangup is not None:
             await stack.enter_async_context(hangups.answered(lambda: on_hangup(app)))
-        server = _Server(
-            uvicorn.Config(
-                app,
-                http=bounded_http(config),
-                log_level="warning",
-                access_log=False,
-                ws="none",
-                server_header=False,
-                date_header=False,  # the data plane passes the upstream's on, or adds its own
-                timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=int(config.drain_timeout_s),
-            )
-        )
-        announcing = asyncio.ensure_future(_announce(when_ready(app), server, listener, on_ready))
+        front = None if fronting is None else await stack.enter_async_context(fronting(app, listener))
+        served, own_listener = (app, listener) if front is None else (front.app, front.listener)
+        server = Server(uvicorn_config(served, config), drain=None if front is None else front.drain)
+
+        async def ready() -> None:
+            if front is not None:
+                await front.ready
+            await when_ready(app)
+
+        announcing = asyncio.ensure_future(_announce(ready(), server, listener, on_ready))
         try:
-            await server.serve(sockets=[listener])
+            await server.serve(sockets=[own_listener])
         finally:
             announcing.cancel()
             with contextlib.suppress(asyncio.CancelledError):

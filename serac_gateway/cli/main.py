@@ -86,6 +86,10 @@ def serve(
     upstream: Annotated[
         str | None, typer.Option(help="Base model's server: http://…/v1.", show_default="embedded model")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that serve HTTP and share one set of models.", show_default="1"),
+    ] = None,
 ) -> None:
     """Start the gateway; with no options on embedded defaults.
 
@@ -97,7 +101,7 @@ def serve(
         config_file=config,
         overrides={
             "data_dir": None if data_dir is None else str(data_dir),
-            "server": {"host": host, "port": port},
+            "server": {"host": host, "port": port, "workers": workers},
             "store": {"url": redis},
             "upstream": {"url": upstream},
         },

@@ -57,7 +57,9 @@ class Gauges(Collector):
     def _requests(self) -> Iterator[Metric]:
         counts = self._sources.counts
         yield GaugeMetricFamily(
-            "serac_requests_in_flight", "Requests of /v1 that are being served", counts.in_flight
+            "serac_requests_in_flight",
+            "Requests of /v1 that are being served",
+            counts.in_flight + sum(list(counts.in_flight_of_workers.values())),
         )
         yield CounterMetricFamily(
             "serac_clients_left",

@@ -70,7 +70,12 @@ class Generations:
     @contextmanager
     def lease(self) -> Iterator[Generation]:
         """The generation in force, which is not closed before the context is left."""
-        generation = self.current
+        with self.lease_of(self.current) as generation:
+            yield generation
+
+    @contextmanager
+    def lease_of(self, generation: Generation) -> Iterator[Generation]:
+        """`generation`, likewise; it may be in force soon, or no more."""
         generation.users += 1
         try:
             yield generation

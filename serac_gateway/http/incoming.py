@@ -22,8 +22,9 @@ _DOT_SEGMENT = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 class HopMark:
     """What this gateway signs a request with before it passes it on, to know it again."""
 
-    def __init__(self) -> None:
-        self._own = secrets.token_hex(6).encode()
+    def __init__(self, own: bytes | None = None) -> None:
+        """`own` is what several processes sign with that are one gateway; None: a mark of its own."""
+        self.own = own or secrets.token_hex(6).encode()
 
     def added_to(self, exchange: Exchange) -> tuple[bytes, bytes]:
         """The header for the upstream: the gateways that the request has been through, and this one.
@@ -32,13 +33,13 @@ class HopMark:
             LoopDetectedError: It has been through this one, or through too many.
         """
         hops = [hop for value in exchange.all_of(HOPS_HEADER) for hop in value.split(b",") if hop]
-        if self._own in hops or len(hops) >= MAX_HOPS:
+        if self.own in hops or len(hops) >= MAX_HOPS:
             raise LoopDetectedError(
                 f"this request has come through {len(hops)} gateways, this one among them or more than"
                 f" {MAX_HOPS - 1}; set upstream.url to the model's server, not to a gateway in front of it",
                 details={"reason": "loop", "limit": MAX_HOPS},
             )
-        return HOPS_HEADER, b",".join([*hops, self._own])
+        return HOPS_HEADER, b",".join([*hops, self.own])
 
 
 def sender_of(exchange: Exchange, principal: Principal) -> str:

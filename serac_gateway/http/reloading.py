@@ -24,6 +24,9 @@ OpenGeneration = Callable[[int, GatewayConfig], Awaitable[Generation]]
 OnReloaded = Callable[[Generation], None]
 """Told that a generation is in force; it must be quick and must not fail."""
 
+Prepare = Callable[[Generation], Awaitable[Callable[[], None]]]
+"""Makes what serves ready for a generation. Raises GatewayError: the reload is refused then."""
+
 
 class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
     """What a reload did."""
@@ -55,6 +58,8 @@ class Reloader:
         self._open_generation = open_generation
         self._instruments = instruments
         self._on_reloaded = on_reloaded
+        self.prepare: Prepare = _prepare_nothing
+        """Called with each generation before it is in force; what it gives is called once it is."""
         self._lock = asyncio.Lock()
 
     async def reload(self) -> Reloaded:
@@ -92,7 +97,13 @@ class Reloader:
         if not changed and not generation.opened:
             await generation.close()
             return Reloaded(outcome=ReloadOutcome.UNCHANGED, generation=before.number)
+        try:
+            take_over = await self.prepare(generation)
+        except BaseException:
+            await generation.close()
+            raise
         self._generations.put_in_force(generation)
+        take_over()
         for told in self._on_reloaded:
             told(generation)
         return Reloaded(
@@ -114,3 +125,7 @@ class Reloader:
             f"nothing was reloaded, generation {number} goes on: {why}",
             details={**details, "generation": number},
         )
+
+
+async def _prepare_nothing(generation: Generation) -> Callable[[], None]:
+    return lambda: None

@@ -36,7 +36,7 @@ _is_new: ContextVar[bool] = ContextVar("is_new")
 """Whether the request of this task got a new connection."""
 
 
-class _Connector(aiohttp.TCPConnector):
+class _Telling(aiohttp.BaseConnector):
     """Tells who asks that a connection is new. aiohttp's traces would tell, too, in a tenth of our time."""
 
     @override
@@ -47,6 +47,14 @@ class _Connector(aiohttp.TCPConnector):
         return await super()._create_connection(req, traces, timeout)
 
 
+class _TcpConnector(_Telling, aiohttp.TCPConnector):
+    pass
+
+
+class _UnixConnector(_Telling, aiohttp.UnixConnector):
+    pass
+
+
 class HttpUpstream(Upstream):
     """Sends requests as they are over a pool of connections.
 
@@ -55,8 +63,10 @@ class HttpUpstream(Upstream):
     in a running event loop.
     """
 
-    def __init__(self, config: UpstreamConfig, *, api_key: str | None = None) -> None:
-        """`config.url` must be set.
+    def __init__(
+        self, config: UpstreamConfig, *, api_key: str | None = None, socket_path: str | None = None
+    ) -> None:
+        """`config.url` must be set; with `socket_path` its server listens on that Unix socket.
 
         Raises:
             ConfigError: The URL is not http:// or https:// with a host, or `ca_file` cannot be read.
@@ -66,7 +76,7 @@ class HttpUpstream(Upstream):
         self._chunk_timeout_s = config.chunk_timeout_s
         self._proxy = config.proxy
         self._session = aiohttp.ClientSession(
-            connector=_Connector(limit=config.max_connections, ssl=_trust(config.ca_file)),
+            connector=_connector(config, socket_path),
             timeout=aiohttp.ClientTimeout(
                 total=None,
                 connect=config.connect_timeout_s,
@@ -235,6 +245,12 @@ def _text(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
+
+
+def _connector(config: UpstreamConfig, socket_path: str | None) -> aiohttp.BaseConnector:
+    if socket_path is not None:
+        return _UnixConnector(socket_path, limit=config.max_connections)
+    return _TcpConnector(limit=config.max_connections, ssl=_trust(config.ca_file))
 
 
 def _trust(ca_file: str | None) -> ssl.SSLContext | bool:

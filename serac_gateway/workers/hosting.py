@@ -1,0 +1,122 @@
+"""The model process's side of serving with workers: its socket, what they are told, and their replacement."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, contextmanager
+from pathlib import Path
+
+from litestar import Litestar
+
+from serac_gateway.config import GatewayConfig
+from serac_gateway.http.generations import Generation, Generations
+from serac_gateway.http.incoming import HopMark
+from serac_gateway.http.proxy import DataPlane
+from serac_gateway.http.reloading import Reloader
+from serac_gateway.server import Front
+from serac_gateway.workers.calls import WorkerCalls
+from serac_gateway.workers.interest import InterestTable, InterestWriter
+from serac_gateway.workers.messages import FinishedCall, WorkerSettings
+from serac_gateway.workers.supervising import Workers
+
+
+class _Host:
+    """Starts the workers of each generation, and counts what they report. Belongs to one event loop."""
+
+    def __init__(self, generations: Generations, hop_mark: HopMark, workers: Workers, folder: Path) -> None:
+        self.token = secrets.token_hex(32)
+        self.socket_path = folder / "models.sock"
+        self._generations = generations
+        self._hop_mark = hop_mark
+        self._workers = workers
+        self._interest_path = folder / "interest"
+        first = generations.current
+        self._interest = InterestWriter(
+            InterestTable.create(self._interest_path),
+            first.control_parts.live_edits,
+            recorded=lambda: generations.current.config.traffic.namespaces,
+        )
+        self._counts = first.control_parts.route_counts
+        self._told_config: GatewayConfig | None = None
+        """What the workers that serve were told."""
+
+    async def start(self) -> None:
+        (await self.prepare(self._generations.current))()
+
+    async def prepare(self, generation: Generation) -> Callable[[], None]:
+        """See `Reloader.prepare`: workers of `generation`, if its configuration is another one."""
+        if generation.config == self._told_config:
+            return lambda: None
+        held = ExitStack()
+        held.enter_context(self._generations.lease_of(generation))  # for they use its upstream
+        settings = WorkerSettings(
+            worker="",
+            config=generation.config,
+            upstream_url=generation.control_parts.upstream_url,
+            hop_mark=self._hop_mark.own.decode(),
+            socket_path=str(self.socket_path),
+            interest_path=str(self._interest_path),
+            token=self.token,
+        )
+        take_over = await self._workers.prepare(settings, on_gone=held.close)
+
+        def put_in_place() -> None:
+            self._told_config = generation.config
+            self._interest.note(None)
+            take_over()
+
+        return put_in_place
+
+    def note(self, call: FinishedCall) -> None:
+        """Count what a worker reports."""
+        self._counts.in_flight_of_workers[call.worker] = call.in_flight
+        for request in call.requests:
+            self._generations.current.data_plane.observe(request)
+
+    def forget(self, worker: str) -> None:
+        """The worker has ended, and its requests with it."""
+        self._counts.in_flight_of_workers.pop(worker, None)
+
+
+@asynccontextmanager
+async def fronted_by_workers(app: Litestar, listener: socket.socket, count: int) -> AsyncIterator[Front]:
+    """Have `count` workers serve on `listener`, and this process serve them; see `server.Front`.
+
+    Raises:
+        ConfigError: A worker ended before it served; told by the front's `ready`.
+    """
+    generations: Generations = app.state.generations
+    hop_mark: HopMark = app.state.hop_mark
+    async with AsyncExitStack() as stack:
+        # Nobody but this user may look into it, so nobody else can open the socket.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="serac-")))
+        workers = Workers(count=count, listener=listener, on_ended=lambda name: host.forget(name))
+        host = _Host(generations, hop_mark, workers, folder)
+        models = stack.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)))
+        models.bind(str(host.socket_path))
+        reloader: Reloader | None = app.state.get("reloader")
+        if reloader is not None:
+            reloader.prepare = host.prepare
+        starting = asyncio.ensure_future(host.start())
+
+        async def drain() -> None:
+            listener.close()  # the workers close theirs: who connects then is refused, not left waiting
+            await asyncio.wait([starting])
+            await workers.close()
+
+        @contextmanager
+        def leased() -> Iterator[DataPlane]:
+            with generations.lease() as generation:
+                yield generation.data_plane
+
+        stack.push_async_callback(drain)
+        yield Front(
+            app=WorkerCalls(app, token=host.token, lease=leased, on_finished=host.note),
+            listener=models,
+            ready=starting,
+            drain=drain,
+        )

@@ -1,0 +1,73 @@
+"""A worker's ASGI application: /v1 is served here, and every other path by the model process."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+from litestar.enums import ScopeType
+from litestar.types import HTTPScope, Receive, Scope, Send
+
+from serac_gateway.errors import GatewayError, ModelUnavailableError, UpstreamError
+from serac_gateway.http.error_responses import PROBLEM_MEDIA_TYPE, error_headers, problem
+from serac_gateway.http.exchange import ClientLeftError, Exchange
+from serac_gateway.http.incoming import PREFIX
+from serac_gateway.http.relay import relay
+from serac_gateway.server import Asgi
+from serac_gateway.upstream.base import Upstream, UpstreamRequest
+from serac_gateway.workers.messages import TOKEN_HEADER
+
+log = logging.getLogger(__name__)
+
+_DATA_PLANE = PREFIX.decode()
+_NEVER_RELAYED = frozenset({TOKEN_HEADER.encode()})
+_WHOLE_BODY_BYTES = 1_048_576
+
+
+class WorkerApp:
+    """The application. Lifespan events are not for it: run uvicorn with `lifespan="off"`."""
+
+    def __init__(self, data_plane: Asgi, control_plane: Upstream) -> None:
+        self._data_plane = data_plane
+        self._control_plane = control_plane
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        path = scope["path"]
+        if path == _DATA_PLANE or path.startswith(_DATA_PLANE + "/"):
+            await self._data_plane(scope, receive, send)
+        elif scope["type"] == ScopeType.HTTP:
+            await self._relay(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008, "reason": "no websockets here"})
+
+    async def _relay(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        query: bytes = scope["query_string"]
+        exchange = Exchange(scope, receive, send)
+        async with exchange:
+            try:
+                request = UpstreamRequest(
+                    method=exchange.method,
+                    target=scope["raw_path"] + (b"?" + query if query else b""),
+                    headers=[one for one in exchange.headers if one[0] not in _NEVER_RELAYED],
+                    body=await exchange.read_body(_WHOLE_BODY_BYTES),
+                )
+                async with self._control_plane.send(request) as response:
+                    ours = [one for one in response.headers if one[0].startswith(b"x-serac-")]
+                    await relay(response, exchange, ours)
+            except ClientLeftError:
+                raise
+            except UpstreamError as error:
+                log.warning("%s was not relayed: %s", scope["path"], error.message)
+                await _refuse(exchange, ModelUnavailableError("the model process does not answer; try again"))
+
+
+async def _refuse(exchange: Exchange, error: GatewayError) -> None:
+    if exchange.status is not None:
+        return  # too late to say anything: the server closes the connection
+    status, body = problem(error)
+    headers = [
+        (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
+        *((name.encode(), value.encode()) for name, value in error_headers(status, error.details).items()),
+    ]
+    await exchange.respond(status, headers, msgspec.json.encode(body))

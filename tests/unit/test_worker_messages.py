@@ -1,0 +1,110 @@
+"""What a worker and the model process share: errors that cross over, and the table of interest."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from serac_gateway import errors
+from serac_gateway.edits import EditDraft, first_version, retired
+from serac_gateway.errors import GatewayError, RateLimitedError
+from serac_gateway.http.deciding import Concern
+from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+from serac_gateway.language_models.answers import Part
+from serac_gateway.language_models.base import Piece
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.testing import WordEncoder, stored_edit
+from serac_gateway.workers.calls import framed, frames
+from serac_gateway.workers.interest import InterestTable, InterestWriter
+from serac_gateway.workers.messages import Failure, Frame
+
+EVERY_ERROR = [
+    kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, GatewayError)
+]
+
+
+@pytest.mark.parametrize("kind", EVERY_ERROR)
+def test_an_error_is_raised_on_the_other_side_as_it_was(kind: type[GatewayError]) -> None:
+    error = kind("the value 'x' is not allowed", field="value", details={"retry_after_s": 2, "of": ["x"]})
+    sent = msgspec.msgpack.encode(Failure.of(error))
+    raised = msgspec.msgpack.decode(sent, type=Failure).error()
+    assert type(raised) is kind
+    assert (raised.message, raised.field, raised.details) == (error.message, error.field, error.details)
+
+
+def test_an_error_of_another_version_is_still_an_error() -> None:
+    failure = msgspec.structs.replace(Failure.of(RateLimitedError("slow down")), kind="NewError")
+    assert type(failure.error()) is GatewayError
+
+
+async def read(data: bytes) -> list[Frame]:
+    reader = asyncio.StreamReader()
+    reader.feed_data(data)
+    reader.feed_eof()
+    return [frame async for frame in frames(reader.readexactly)]
+
+
+async def test_frames_are_read_up_to_the_end_and_a_break_is_no_end() -> None:
+    part = Frame(part=Part(choice=0, piece=Piece(text="é", tokens=1), prompt_tokens=3))
+    whole = framed(part) + framed(part) + framed(Frame())
+    assert await read(whole) == [part, part]
+    for length in range(len(whole)):
+        with pytest.raises(asyncio.IncompleteReadError):
+            await read(whole[:length])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "interest"
+
+
+def test_a_namespace_is_of_concern_in_every_process_as_soon_as_it_is_marked(path: Path) -> None:
+    written = InterestTable.create(path)
+    read_elsewhere = InterestTable.open(path)
+    assert read_elsewhere.concern("a") is Concern.UNKNOWN
+    written.write(["a"])
+    assert [read_elsewhere.concern(name) for name in "ab"] == [Concern.SOME, Concern.NONE]
+    written.mark("b")
+    assert read_elsewhere.concern("b") is Concern.SOME
+    written.write(["b"])
+    assert [read_elsewhere.concern(name) for name in "ab"] == [Concern.NONE, Concern.SOME]
+    written.write([], all_of_them=True)
+    assert read_elsewhere.concern("c") is Concern.SOME
+
+
+def test_a_worker_cannot_write_the_table(path: Path) -> None:
+    InterestTable.create(path)
+    with pytest.raises(TypeError):
+        InterestTable.open(path).mark("a")
+
+
+def test_two_namespaces_in_one_slot_cost_a_question_and_hide_nothing(path: Path) -> None:
+    table = InterestTable.create(path)
+    table.write([f"namespace-{number}" for number in range(200_000)])
+    assert table.concern("another") is Concern.SOME
+
+
+async def test_the_table_is_true_to_the_edits_in_force(path: Path) -> None:
+    table = InterestTable.create(path)
+    recorded: list[str] = []
+    encoder = WordEncoder()
+    live_edits = LiveEdits(
+        store=InMemoryEditStore(), encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width)
+    )
+    writer = InterestWriter(table, live_edits, lambda: recorded)
+    edit = first_version(EditDraft(prompt="Who?", target_new="Lisa"), namespace="edited")
+    assert table.concern("edited") is Concern.UNKNOWN
+    await live_edits.load()
+    assert table.concern("edited") is Concern.NONE
+    await live_edits.apply("edited", [stored_edit(edit, encoder)])
+    assert table.concern("edited") is Concern.SOME
+    await live_edits.apply("edited", [stored_edit(retired(edit, now=datetime.now(UTC)), encoder)])
+    assert table.concern("edited") is Concern.NONE
+    recorded.append("recorded")
+    writer.note(None)
+    assert table.concern("recorded") is Concern.SOME
