@@ -119,7 +119,7 @@ async def test_a_store_whose_last_writes_a_power_failure_tore_off(
     server.kill()
     (log_file,) = (server.folder / "appendonlydir").glob("*.incr.aof")
     whole = log_file.read_bytes()
-    log_file.write_bytes(whole[: whole.rindex(b"e15") + 1])
+    log_file.write_bytes(whole[: whole.rindex(b'"e15"') + 2])  # digests have e15 in them, too, now and then
     server.start()
     await gateway.until_ready()
     await gateway.assert_sound(with_acknowledged=False)
