@@ -160,20 +160,22 @@ async def running_gateway(
                     )
                 )
             )
-            async with _serving(plane, authenticator, instruments, config.server) as url:
-                yield Gateway(
-                    url=url,
-                    upstream=scripted,
-                    live_edits=live_edits,
-                    encoder=encoder,
-                    classifier=classifier,
-                    counterfactual=counterfactual,
-                    answers=answers,
-                    counts=counts,
-                    instruments=instruments,
-                )
-            await authenticator.close()
-            await http_upstream.close()
+            try:
+                async with _serving(plane, authenticator, instruments, config.server) as url:
+                    yield Gateway(
+                        url=url,
+                        upstream=scripted,
+                        live_edits=live_edits,
+                        encoder=encoder,
+                        classifier=classifier,
+                        counterfactual=counterfactual,
+                        answers=answers,
+                        counts=counts,
+                        instruments=instruments,
+                    )
+            finally:
+                await authenticator.close()
+                await http_upstream.close()
 
 
 @asynccontextmanager
