@@ -19,6 +19,7 @@ from litestar.types import Receive, Scope, Send
 from serac_gateway.bounded_http import bounded_http
 from serac_gateway.config import ServerConfig
 from serac_gateway.errors import ConfigError
+from serac_gateway.garbage import set_aside_what_lasts
 from serac_gateway.hangups import Hangups
 
 _KEEP_ALIVE_S = 90
@@ -167,6 +168,7 @@ async def _announce(
     except Exception:
         server.should_exit = True
         raise
+    set_aside_what_lasts()
     while not server.started:  # what is told earlier than we listen would be refused
         await asyncio.sleep(0.01)
     host, port = listener.getsockname()[:2]

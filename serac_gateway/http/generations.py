@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway.config import GatewayConfig
+from serac_gateway.garbage import set_aside_what_lasts
 from serac_gateway.http.parts import ControlParts
 from serac_gateway.http.proxy import DataPlane
 
@@ -116,12 +117,13 @@ class Generations:
     def _close_if_done(self, generation: Generation) -> None:
         if generation.users == 0 and generation in self._before:
             self._before.remove(generation)
-            self._begin_closing(generation)
+            self._begin_closing(generation).add_done_callback(lambda closed: set_aside_what_lasts())
 
-    def _begin_closing(self, generation: Generation) -> None:
+    def _begin_closing(self, generation: Generation) -> asyncio.Task[None]:
         task = asyncio.ensure_future(_closed(generation))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+        return task
 
 
 async def _closed(generation: Generation) -> None:

@@ -1,0 +1,18 @@
+"""What Python's garbage collector need not look at again and again."""
+
+from __future__ import annotations
+
+import gc
+
+
+def set_aside_what_lasts() -> None:
+    """Collect, and keep what is left out of every later collection, until this is called again.
+
+    A gateway has some 140,000 objects of modules and models, which never become garbage; under load a full
+    collection, which stops everything for 80 ms, came every thousand requests and found none. This itself
+    takes as long. What is set aside and becomes garbage is freed at once, as ever, if it is in no cycle; a
+    cycle waits for the next call.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()

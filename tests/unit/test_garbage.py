@@ -1,0 +1,50 @@
+"""What lasts is set aside, and what is not in use any more goes all the same."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from serac_gateway.garbage import set_aside_what_lasts
+
+
+class Ring:
+    """Refers to itself: only the collector frees it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture(autouse=True)
+def nothing_set_aside_afterwards() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+def test_what_lasts_is_not_looked_at_by_later_collections() -> None:
+    lasting = [Ring() for _ in range(100)]
+    set_aside_what_lasts()
+    assert gc.get_freeze_count() > 1_000
+    assert not {id(one) for one in gc.get_objects()} & {id(one) for one in lasting}
+
+
+def test_garbage_is_collected_and_not_set_aside() -> None:
+    ring = Ring()
+    seen = weakref.ref(ring)
+    del ring
+    set_aside_what_lasts()
+    assert seen() is None
+
+
+def test_what_was_set_aside_and_is_garbage_now_goes_with_the_next_call() -> None:
+    ring = Ring()
+    seen = weakref.ref(ring)
+    set_aside_what_lasts()
+    del ring
+    gc.collect()
+    assert seen() is not None
+    set_aside_what_lasts()
+    assert seen() is None
