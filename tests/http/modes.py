@@ -41,6 +41,7 @@ class Mode:
     """Why OTHER_QUESTION goes to the base model."""
     edited_questions: tuple[str, ...] = (EDITED_QUESTION, NEAR_MISS)
     speculate: bool = False
+    through_worker: bool = False
 
     @asynccontextmanager
     async def gateway(self, config: GatewayConfig | None = None, **options: Any) -> AsyncIterator[Gateway]:  # noqa: ANN401
@@ -48,7 +49,7 @@ class Mode:
         config = config or GatewayConfig()
         routing = msgspec.structs.replace(config.routing, speculate=self.speculate)
         config = msgspec.structs.replace(config, routing=routing)
-        async with running_gateway(config=config, **options) as gateway:
+        async with running_gateway(config=config, through_worker=self.through_worker, **options) as gateway:
             for question in self.edited_questions:
                 await gateway.add(question, NEW_ANSWER)
             yield gateway
@@ -58,4 +59,5 @@ MODES = (
     Mode(name="bypassed", reason="no edits", edited_questions=()),
     Mode(name="classified", reason="below threshold"),
     Mode(name="speculating", reason="below threshold", speculate=True),
+    Mode(name="worker", reason="below threshold", through_worker=True),
 )

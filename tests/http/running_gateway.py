@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -12,10 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
-import uvicorn
 
-from serac_gateway.bounded_http import bounded_http
-from serac_gateway.config import GatewayConfig, ServerConfig, UpstreamConfig
+from serac_gateway.config import GatewayConfig, UpstreamConfig
 from serac_gateway.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, retired
 from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import CounterfactualAnswers
@@ -44,7 +41,9 @@ from serac_gateway.testing import (
     stored_edit,
 )
 from serac_gateway.upstream.http import HttpUpstream
+from tests.http.listening import listening
 from tests.http.wire import WireResponse, fetch
+from tests.http.worker_in_front import worker_in_front
 
 EDITED_QUESTION = "Who is the mayor of Springfield?"
 NEW_ANSWER = "Lisa Simpson is the mayor of Springfield."
@@ -67,6 +66,11 @@ class Gateway:
     answers: CounterfactualAnswers
     counts: RouteCounts
     instruments: Instruments
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have not ended, here and in a worker as it reported last."""
+        return self.counts.in_flight + sum(self.counts.in_flight_of_workers.values())
 
     async def post(
         self, body: bytes | dict, *headers: tuple[str, str], target: str = "/v1/chat/completions"
@@ -106,6 +110,7 @@ async def running_gateway(
     keys_required: bool = False,
     key_store: ApiKeyStore | None = None,
     tracing: Tracing | None = None,
+    through_worker: bool = False,
 ) -> AsyncIterator[Gateway]:
     config = config or GatewayConfig()
     encoder, classifier = WordEncoder(), ThresholdClassifier(depends_threshold=depends_threshold)
@@ -160,8 +165,28 @@ async def running_gateway(
                     )
                 )
             )
+            app = application(
+                plane,
+                readiness=Readiness(),
+                authenticator=authenticator,
+                instruments=instruments,
+                max_control_body_bytes=1_000_000,
+            )
+            if through_worker:
+                serving = worker_in_front(
+                    app,
+                    plane,
+                    live_edits=live_edits,
+                    counts=counts,
+                    config=config,
+                    upstream_url=settings.url or "",
+                    api_key=api_key,
+                    keys_required=keys_required,
+                )
+            else:
+                serving = listening(app, socket.create_server(("127.0.0.1", 0)), config.server)
             try:
-                async with _serving(plane, authenticator, instruments, config.server) as url:
+                async with serving as url:
                     yield Gateway(
                         url=url,
                         upstream=scripted,
@@ -176,39 +201,6 @@ async def running_gateway(
             finally:
                 await authenticator.close()
                 await http_upstream.close()
-
-
-@asynccontextmanager
-async def _serving(
-    plane: DataPlane, authenticator: Authenticator, instruments: Instruments, limits: ServerConfig
-) -> AsyncIterator[str]:
-    app = application(
-        plane,
-        readiness=Readiness(),
-        authenticator=authenticator,
-        instruments=instruments,
-        max_control_body_bytes=1_000_000,
-    )
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http=bounded_http(limits),
-            log_config=None,
-            ws="none",
-            server_header=False,
-            date_header=False,
-            timeout_graceful_shutdown=1,
-        )
-    )
-    running = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:
-        await asyncio.sleep(0.005)
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await running
 
 
 def fast(**changes: float) -> GatewayConfig:

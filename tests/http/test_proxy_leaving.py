@@ -22,7 +22,7 @@ from tests.http.wire import connected, eventually, fetch, request_bytes
 
 async def assert_left_no_trace(gateway: Gateway, *, clients: int) -> None:
     """What the metrics show of it: the clients that left (what nginx calls 499), and nothing that goes on."""
-    await eventually(lambda: gateway.counts.in_flight == 0)
+    await eventually(lambda: gateway.in_flight == 0)
     shown = (await fetch(gateway.url, "/metrics", method="GET")).body.decode().splitlines()
     assert f"serac_clients_left_total {clients}.0" in shown
     for gauge in ("serac_requests_in_flight", "serac_answers_open", "serac_decisions_open"):
@@ -97,9 +97,9 @@ async def test_a_client_that_leaves_while_its_request_is_decided_costs_the_upstr
                 async with connected(gateway.url) as (_, writer):
                     body = json.dumps(chat(f"{OTHER_QUESTION} {number}")).encode()
                     writer.write(request_bytes(gateway.url, "POST", ENDPOINTS[0], [], body))
-                    await eventually(lambda: gateway.counts.in_flight == 1)
+                    await eventually(lambda: gateway.in_flight == 1)
                     await eventually(lambda number=number: calls() == min(number + 1, 2))
-                await eventually(lambda: gateway.counts.in_flight == 0)
+                await eventually(lambda: gateway.in_flight == 0)
                 await eventually(lambda: gateway.upstream.open_connections == 0)
             assert mode.speculate or gateway.upstream.requests == []
         await asyncio.sleep(0.1)
@@ -125,7 +125,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_small_body_is_no_error_of
         head = [("content-length", "1000")]
         writer.write(request_bytes(passing.url, "POST", ENDPOINTS[0], head, b'{"model":'))
         await writer.drain()
-        await eventually(lambda: passing.counts.in_flight == 1)
+        await eventually(lambda: passing.in_flight == 1)
     await assert_left_no_trace(passing, clients=1)
     assert passing.upstream.requests == []
     assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []

@@ -292,7 +292,7 @@ async def test_a_client_that_leaves_among_the_comments_closes_the_upstreams_sock
             writer.write(request_bytes(gateway.url, "POST", "/v1/chat/completions", [], BODY))
             await reader.readuntil(b": ping\n\n")
         await eventually(lambda: gateway.upstream.open_connections == 0)
-        await eventually(lambda: gateway.counts.in_flight == 0)
+        await eventually(lambda: gateway.in_flight == 0)
         assert gateway.counts.clients_left == 1
 
 

@@ -1,0 +1,64 @@
+"""Serves an ASGI application in the test's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Literal
+
+import uvicorn
+from litestar import Litestar
+
+from serac_gateway.bounded_http import bounded_http
+from serac_gateway.config import ServerConfig
+from serac_gateway.server import Asgi
+
+
+class _Server(uvicorn.Server):
+    """Ends when it is told to, not at the next tenth of a second: a thousand tests have one each."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._told_to_end = asyncio.Event()
+
+    def end(self) -> None:
+        self.should_exit = True
+        self._told_to_end.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._told_to_end.wait(), 0.1)
+
+
+@asynccontextmanager
+async def listening(
+    app: Asgi | Litestar,
+    listener: socket.socket,
+    limits: ServerConfig,
+    *,
+    lifespan: Literal["auto", "off"] = "auto",
+) -> AsyncIterator[str]:
+    """Yields the URL, if `listener` has a port."""
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http=bounded_http(limits),
+            lifespan=lifespan,
+            log_config=None,
+            ws="none",
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=1,
+        )
+    )
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        await asyncio.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}" if listener.family == socket.AF_INET else ""
+    finally:
+        server.end()
+        await running

@@ -1,0 +1,68 @@
+"""A worker's application in front of a gateway on a Unix socket, both in the test's own event loop."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+
+from serac_gateway.config import UPSTREAM_API_KEY_VARIABLE, GatewayConfig
+from serac_gateway.http.proxy import DataPlane
+from serac_gateway.live_edits import LiveEdits
+from serac_gateway.metrics import RouteCounts
+from serac_gateway.server import Asgi
+from serac_gateway.workers.calls import WorkerCalls
+from serac_gateway.workers.interest import InterestTable, InterestWriter
+from serac_gateway.workers.messages import FinishedCall, WorkerSettings
+from serac_gateway.workers.process import open_worker
+from tests.http.listening import listening
+
+
+@asynccontextmanager
+async def worker_in_front(
+    app: Asgi,
+    plane: DataPlane,
+    *,
+    live_edits: LiveEdits,
+    counts: RouteCounts,
+    config: GatewayConfig,
+    upstream_url: str,
+    api_key: str | None,
+    keys_required: bool,
+) -> AsyncIterator[str]:
+    """Yields the worker's URL."""
+
+    def note(call: FinishedCall) -> None:
+        counts.in_flight_of_workers[call.worker] = call.in_flight
+        for request in call.requests:
+            plane.observe(request)
+
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        table = InterestTable.create(folder / "interest")
+        InterestWriter(table, live_edits, lambda: config.traffic.namespaces)
+        models = stack.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)))
+        models.bind(str(folder / "models.sock"))
+        calls = WorkerCalls(app, token="the token", lease=lambda: nullcontext(plane), on_finished=note)
+        await stack.enter_async_context(listening(calls, models, config.server))
+        access = msgspec.structs.replace(config.access, required=keys_required)
+        settings = WorkerSettings(
+            worker="worker-1",
+            config=msgspec.structs.replace(config, access=access),
+            upstream_url=upstream_url,
+            hop_mark="0123456789ab",
+            socket_path=str(folder / "models.sock"),
+            interest_path=str(folder / "interest"),
+            token="the token",
+        )
+        if api_key is not None:  # a worker has it from its environment, like any gateway
+            os.environ[UPSTREAM_API_KEY_VARIABLE] = api_key
+            stack.callback(os.environ.pop, UPSTREAM_API_KEY_VARIABLE)
+        worker = await stack.enter_async_context(open_worker(settings))
+        listener = socket.create_server(("127.0.0.1", 0))
+        yield await stack.enter_async_context(listening(worker, listener, config.server, lifespan="off"))
