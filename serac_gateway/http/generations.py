@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway.config import GatewayConfig
+from serac_gateway.freed_memory import give_back_freed_memory
 from serac_gateway.garbage import set_aside_what_lasts
 from serac_gateway.http.parts import ControlParts
 from serac_gateway.http.proxy import DataPlane
@@ -36,7 +37,6 @@ class Generation:
         opened: tuple[str, ...],
         close: Callable[[], Awaitable[None]],
     ) -> None:
-        """`close` closes what no other generation uses."""
         self.number = number
         """1 for the first of a process."""
         self.config = config
@@ -46,11 +46,8 @@ class Generation:
         """The names of the parts that were opened for it, not taken over from the generation before."""
         self.users = 0
         """Requests that are being served by it."""
-        self._close = close
-
-    async def close(self) -> None:
-        """Close what no other generation uses. Idempotent."""
-        await self._close()
+        self.close = close
+        """Closes what no other generation uses. Idempotent."""
 
 
 class Generations:
@@ -120,14 +117,16 @@ class Generations:
             self._begin_closing(generation).add_done_callback(lambda closed: set_aside_what_lasts())
 
     def _begin_closing(self, generation: Generation) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(_closed(generation))
+        # Of the generation no more than this: nothing of it may outlive its end.
+        task = asyncio.ensure_future(_closed(generation.number, generation.close))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         return task
 
 
-async def _closed(generation: Generation) -> None:
+async def _closed(number: int, close: Callable[[], Awaitable[None]]) -> None:
     try:
-        await generation.close()
+        await close()
     except Exception:
-        log.exception("generation %d could not be closed", generation.number)
+        log.exception("generation %d could not be closed", number)
+    await asyncio.to_thread(give_back_freed_memory)
