@@ -78,7 +78,7 @@ def idle_client() -> Iterator[IdleClient]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("idle_client")  # its time passes meanwhile
 async def test_ten_thousand_requests_spread_around_an_idle_timeout_of_5_s_all_succeed() -> None:
-    """A third each through a gateway of each mode."""
+    """The same share of them through a gateway of each mode."""
     rounds, askers = 9, -(-10_000 // (9 * len(MODES)))
     async with AsyncExitStack() as opened:
         gateways = [
