@@ -43,7 +43,7 @@ def proxy(
     mock_port: Annotated[int, typer.Option(help="Of the mock, for a peer to know; 0: any.")] = 0,
     peer: Annotated[str | None, typer.Option(help="Another proxy in front of that mock, up to /v1.")] = None,
     peer_pid: Annotated[int | None, typer.Option(help="Its process, to count its CPU time.")] = None,
-    peer_key: Annotated[str | None, typer.Option(help="Its API key.", envvar="SERAC_PEER_KEY")] = None,
+    peer_key: Annotated[str | None, typer.Option(help="Its API key.", envvar="PEER_API_KEY")] = None,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
