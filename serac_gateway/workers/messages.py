@@ -17,7 +17,7 @@ from serac_gateway.language_models.answers import Part
 
 READY = b"ready\n"
 """What a worker writes to standard output when it serves."""
-TOKEN_HEADER = "x-serac-worker"
+TOKEN_HEADER = "serac-worker-token"
 """Carries the secret by which the model process knows a worker's calls from requests that are relayed."""
 
 

@@ -1,0 +1,264 @@
+"""Several worker processes in front of one process with the models: one gateway to its clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serac_gateway.testing import ReceivedRequest, ScriptedConnection, ScriptedUpstream
+from tests.http.reloadable_gateway import ANSWER, chat_body, config_text, write_calibration
+from tests.http.wire import (
+    WireResponse,
+    connected,
+    eventually,
+    fetch,
+    read_body,
+    read_head,
+    request_bytes,
+)
+from tests.made_keys import Header, bearer
+
+ROOT = Path(__file__).parents[2]
+CHAT = "/v1/chat/completions"
+EVENTS = (("content-type", "text/event-stream"), ("transfer-encoding", "chunked"))
+WORKERS = 3
+
+
+@dataclass
+class Gateway:
+    """The running gateway; each call comes on a connection of its own, to whichever worker takes it."""
+
+    url: str
+    process: Process
+    upstream: ScriptedUpstream
+    file: Path
+    settings: str
+    admin: Header
+    chat_key: Header
+
+    def configure(self, upstream_url: str, text: str = "") -> None:
+        classifier = self.file.parent / "classifier"
+        self.file.write_text(config_text(upstream_url, str(classifier)) + self.settings + text, "utf-8")
+
+    async def ask(self, question: str, *headers: Header, **parameters: object) -> WireResponse:
+        return await fetch(self.url, CHAT, chat_body(question, **parameters), *(headers or (self.admin,)))
+
+    async def add(self, prompt: str) -> WireResponse:
+        """A suppression: said as it stands, no model is asked."""
+        edit = {"kind": "suppression", "prompt": prompt, "target_new": ANSWER}
+        return await self.control("/serac/v1/edits", edit)
+
+    async def control(self, path: str, body: object = None, method: str = "POST") -> WireResponse:
+        data = b"" if body is None else json.dumps(body).encode()
+        return await fetch(
+            self.url, path, data, self.admin, ("content-type", "application/json"), method=method
+        )
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one, too
+                found += [child] if "serac_gateway.workers.process" in child.cmdline() else []
+        return found
+
+    async def count_of_routes(self) -> Counter[str]:
+        stats = (await self.control("/serac/v1/stats", method="GET")).json
+        return Counter({one["route"]: one["count"] for one in stats["routes"]})
+
+    async def in_flight(self) -> float:
+        metrics = (await self.control("/metrics", method="GET")).body.decode()
+        (line,) = (one for one in metrics.splitlines() if one.startswith("serac_requests_in_flight "))
+        return float(line.split()[1])
+
+
+@asynccontextmanager
+async def running(folder: Path, upstream: ScriptedUpstream, settings: str = "") -> AsyncIterator[Gateway]:
+    write_calibration(folder / "classifier")
+    file = folder / "gateway.toml"
+    settings = f"server.port = 0\nserver.workers = {WORKERS}\nserver.drain_timeout_s = 10.0\n{settings}\n"
+    gateway = Gateway("", None, upstream, file, settings, ("", ""), ("", ""))  # type: ignore[arg-type]
+    gateway.configure(upstream.url)
+    gateway.process = process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.e2e.workers_gateway", str(file), stdout=PIPE, cwd=ROOT
+    )
+    assert process.stdout is not None
+    try:
+        admin, chat_key, gateway.url = [
+            (await asyncio.wait_for(process.stdout.readline(), 90)).decode().strip() for _ in range(3)
+        ]
+        gateway.admin, gateway.chat_key = bearer(admin), bearer(chat_key)
+        yield gateway
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await asyncio.wait_for(process.wait(), 30)
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with ScriptedUpstream() as upstream, running(tmp_path, upstream) as one:
+        yield one
+
+
+async def test_an_edit_holds_in_every_worker_when_it_is_acknowledged(gateway: Gateway) -> None:
+    for number in range(10):
+        question = f"Who is mayor number {number} of Springfield?"
+        before = await asyncio.gather(*(gateway.ask(question) for _ in range(6)))
+        reply = await gateway.add(question)
+        after = await asyncio.gather(*(gateway.ask(question) for _ in range(6)))
+        assert {one.one("x-serac-route") for one in after} == {"counterfactual"}
+        assert {one.json["choices"][0]["message"]["content"] for one in after} == {ANSWER}
+        assert {one.one("x-serac-route") for one in before} == {"base"}
+        target = f"/serac/v1/edits/{reply.json['id']}"
+        gone = await fetch(
+            gateway.url, target, b"", gateway.admin, ("if-match", reply.one("etag")), method="DELETE"
+        )
+        assert gone.status in (200, 204)
+        assert (await gateway.ask(question)).one("x-serac-route") == "base"
+
+
+async def test_what_workers_did_is_counted_once_and_together(gateway: Gateway) -> None:
+    await gateway.add("Who is the mayor of Springfield?")
+    questions = ["Who is the mayor of Springfield?", "How do I boil an egg?"] * 30
+    assert {one.status for one in await asyncio.gather(*map(gateway.ask, questions))} == {200}
+    async with asyncio.timeout(5):
+        while (await gateway.count_of_routes()) != {"counterfactual": 30, "base": 30}:
+            await asyncio.sleep(0.02)
+    reply = await gateway.ask("Who is the mayor of Springfield?", gateway.admin, ("x-request-id", "r1"))
+    assert reply.status == 200
+    report = {"request_id": "r1", "verdict": "wrong_edit"}
+    async with asyncio.timeout(5):  # any worker may take it, and the model process knows the request
+        while (await gateway.control("/serac/v1/feedback", report)).status == 404:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_rate_is_that_of_all_workers(gateway: Gateway) -> None:
+    replies = await asyncio.gather(*(gateway.ask("Hello?", gateway.chat_key) for _ in range(12)))
+    assert Counter(one.status for one in replies) == {200: 5, 429: 7}
+
+
+async def test_any_worker_goes_on_from_a_response_that_another_answered(gateway: Gateway) -> None:
+    await gateway.add("Who is the mayor of Springfield?")
+    asked = {"model": "m", "input": "Who is the mayor of Springfield?"}
+    first = await gateway.control("/v1/responses", asked)
+    assert first.one("x-serac-route") == "counterfactual"
+    for _ in range(2 * WORKERS):
+        further = {"model": "m", "input": "How do I boil an egg?", "previous_response_id": first.json["id"]}
+        await gateway.control("/v1/responses", further)
+        passed = json.loads(gateway.upstream.requests[-1].body)
+        assert "previous_response_id" not in passed
+        assert {"role": "assistant", "content": ANSWER} in passed["input"]
+
+
+async def test_a_worker_that_is_killed_takes_its_own_requests_along_and_no_other(gateway: Gateway) -> None:
+    async def hang(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        await connection.client_left()
+
+    answering, gateway.upstream.script = gateway.upstream.script, hang
+    hanging = [asyncio.ensure_future(gateway.ask("Hello?", stream=True)) for _ in range(8 * WORKERS)]
+    await eventually(lambda: len(gateway.upstream.requests) == len(hanging))
+    before = gateway.workers
+    before[0].kill()
+    await eventually(lambda: len(gateway.workers) == WORKERS and before[0] not in gateway.workers, 20)
+    gateway.upstream.script = answering
+    assert {(await gateway.ask("Hello?")).status for _ in range(20)} == {200}
+    lost = [one for one in hanging if one.done()]
+    assert len(lost) < len(hanging)
+    async with asyncio.timeout(10):
+        while await gateway.in_flight() != len(hanging) - len(lost):
+            await asyncio.sleep(0.1)
+    for one in hanging:
+        one.cancel()
+    await asyncio.gather(*hanging, return_exceptions=True)
+
+
+async def test_workers_end_with_the_model_process_even_when_that_is_killed(gateway: Gateway) -> None:
+    workers = gateway.workers
+    assert len(workers) == WORKERS
+    gateway.process.kill()
+    await gateway.process.wait()
+    await eventually(lambda: not any(one.is_running() for one in workers), 20)
+
+
+async def test_a_stream_is_finished_when_the_gateway_is_told_to_end(gateway: Gateway) -> None:
+    go_on = asyncio.Event()
+
+    async def slowly(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        await connection.head(200, *EVENTS)
+        await connection.chunk(b"data: 1\n\n")
+        await go_on.wait()
+        await connection.chunk(b"data: 2\n\n")
+        await connection.end()
+
+    gateway.upstream.script = slowly
+    workers = gateway.workers
+    async with connected(gateway.url) as (reader, writer):
+        writer.write(request_bytes(gateway.url, "POST", CHAT, [gateway.admin], chat_body("x", stream=True)))
+        response = await read_head(reader)
+        gateway.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    await fetch(gateway.url, "/health/live", method="GET")
+                except (ConnectionError, asyncio.IncompleteReadError):
+                    break
+                await asyncio.sleep(0.02)
+        go_on.set()
+        await read_body(reader, response)
+    assert response.body == b"data: 1\n\ndata: 2\n\n"
+    assert await asyncio.wait_for(gateway.process.wait(), 20) == 0
+    assert not any(one.is_running() for one in workers)
+
+
+async def test_a_reload_replaces_the_workers_and_no_request_notices(gateway: Gateway) -> None:
+    begun = asyncio.Event()
+
+    async def slowly(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        await connection.head(200, *EVENTS)
+        await connection.chunk(b"data: old\n\n")
+        begun.set()
+        await asyncio.sleep(2)
+        await connection.chunk(b"data: still old\n\n")
+        await connection.end()
+
+    gateway.upstream.script = slowly
+    before = {one.pid for one in gateway.workers}
+    async with ScriptedUpstream() as other, connected(gateway.url) as (reader, writer):
+        writer.write(request_bytes(gateway.url, "POST", CHAT, [gateway.admin], chat_body("x", stream=True)))
+        stream = await read_head(reader)
+        await begun.wait()
+        gateway.configure(other.url)
+        asking = asyncio.ensure_future(statuses_until(gateway, lambda: len(other.requests) > 20))
+        reply = await gateway.control("/serac/v1/config:reload")
+        assert (reply.status, reply.json["outcome"]) == (200, "reloaded"), reply.body
+        assert await asyncio.wait_for(asking, 30) == {200}
+        await read_body(reader, stream)
+        assert stream.body == b"data: old\n\ndata: still old\n\n"
+        await eventually(lambda: not before & {one.pid for one in gateway.workers}, 20)
+        assert len(gateway.workers) == WORKERS
+
+
+async def statuses_until(gateway: Gateway, done: Callable[[], bool]) -> set[int]:
+    statuses = set()
+    while not done():
+        statuses.add((await gateway.ask("Hello?")).status)
+    return statuses
+
+
+async def test_nobody_outside_can_call_the_model_process(gateway: Gateway) -> None:
+    for path in ("/decide", "/answer", "/authenticate", "/finished"):
+        reply = await fetch(gateway.url, path, b"x", ("serac-worker-token", "guessed"), method="PUT")
+        assert reply.status == 404
