@@ -1,8 +1,9 @@
-"""Which headers belong to one connection only and are never passed on (RFC 9110, section 7.6.1)."""
+"""What a proxy must not pass on as it is: headers of one connection (RFC 9110, section 7.6.1), redirects."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from urllib.parse import urlsplit
 
 from serac_gateway.upstream.base import Headers
 
@@ -34,3 +35,24 @@ def end_to_end(headers: Headers, *, without: Collection[bytes] = ()) -> list[tup
         for name, value in headers
         if name not in _HOP_BY_HOP and name not in named and name not in without
     ]
+
+
+def redirecting_here(headers: Headers, *, base_url: str, target: bytes) -> Headers:
+    """`headers`, with a Location below `base_url` told relative to `target`, which the client asked us for.
+
+    Servers redirect `/models/` to `http://their-host/v1/models`: followed, a request would go round the
+    edits, or nowhere. The scheme may differ, for a server behind a TLS proxy does not know its own.
+    """
+    if all(name != b"location" for name, _ in headers):
+        return headers
+    base = urlsplit(base_url)
+    below = f"//{base.netloc}{base.path}/".encode()
+    up = b"../" * (target.partition(b"?")[0].count(b"/") - 1) or b"./"
+
+    def here(location: bytes) -> bytes:
+        scheme, _, rest = location.partition(b"//")
+        if scheme not in (b"http:", b"https:") or not (b"//" + rest).startswith(below):
+            return location
+        return up + (b"//" + rest).removeprefix(below)
+
+    return [(name, here(value) if name == b"location" else value) for name, value in headers]

@@ -19,7 +19,7 @@ from yarl import URL
 from serac_gateway.config import KeyHeader, UpstreamConfig
 from serac_gateway.errors import ConfigError, UpstreamError, UpstreamTimeoutError
 from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
-from serac_gateway.upstream.headers import end_to_end
+from serac_gateway.upstream.headers import end_to_end, redirecting_here
 
 log = logging.getLogger(__name__)
 
@@ -100,9 +100,10 @@ class HttpUpstream(Upstream):
             raise self._translated(exc) from exc
         try:
             self._limit_gaps(response)
+            headers = end_to_end([(name.lower(), value) for name, value in response.raw_headers])
             yield UpstreamResponse(
                 status=response.status,
-                headers=end_to_end([(name.lower(), value) for name, value in response.raw_headers]),
+                headers=redirecting_here(headers, base_url=self._base_url, target=request.target),
                 body=self._chunks(response),
             )
         finally:

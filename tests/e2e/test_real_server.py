@@ -301,7 +301,6 @@ async def test_a_server_that_hangs_up_after_an_error_costs_the_next_request_noth
         assert (await ask(gateway.url, "POST", CHAT, short)).status == 200
 
 
-@pytest.mark.xfail(reason="a Location of the upstream's own address passes as it is")
 async def test_a_redirect_leads_back_to_the_gateway(server: RunningServer, gateway: GatewayProcess) -> None:
     """Followed round the gateway, a request would miss the edits, and the upstream's address be told."""
     body = json.dumps({"model": server.model, **chat()}).encode()

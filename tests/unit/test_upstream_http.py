@@ -9,7 +9,7 @@ import pytest
 
 from serac_gateway.config import UpstreamConfig
 from serac_gateway.errors import ConfigError, UpstreamError, UpstreamTimeoutError
-from serac_gateway.upstream.headers import end_to_end
+from serac_gateway.upstream.headers import end_to_end, redirecting_here
 from serac_gateway.upstream.http import HttpUpstream, upstream_error
 
 CLIENT_ERRORS = [
@@ -58,3 +58,23 @@ def test_hop_by_hop_headers_and_those_that_connection_names_are_dropped() -> Non
         (b"upgrade", b"h2c"),
     ]
     assert end_to_end(headers, without=(b"host",)) == [(b"a", b"1"), (b"a", b"2")]
+
+
+@pytest.mark.parametrize(
+    ("target", "location", "told"),
+    [
+        (b"/models/", b"http://model:8000/v1/models", b"../models"),
+        (b"/chat/completions/", b"http://model:8000/v1/chat/completions", b"../../chat/completions"),
+        (b"/old?path=/a/b", b"https://model:8000/v1/new?a=1", b"./new?a=1"),
+        (b"/models/", b"/v1/models", b"/v1/models"),
+        (b"/models/", b"http://model:8000/login", b"http://model:8000/login"),
+        (b"/models/", b"http://model:8000.example.org/v1/models", b"http://model:8000.example.org/v1/models"),
+        (b"/files/7/content", b"https://storage.example.org/7", b"https://storage.example.org/7"),
+    ],
+)
+def test_a_redirect_below_the_base_url_leads_to_where_the_client_asked(
+    target: bytes, location: bytes, told: bytes
+) -> None:
+    headers = [(b"a", b"1"), (b"location", location)]
+    told_headers = redirecting_here(headers, base_url="http://model:8000/v1", target=target)
+    assert told_headers == [(b"a", b"1"), (b"location", told)]
