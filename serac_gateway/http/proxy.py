@@ -127,8 +127,9 @@ class DataPlane:
                 headers = trace.upstream_headers([*_passed_headers(exchange.headers), hops])
                 return UpstreamRequest(method=exchange.method, target=target, headers=headers, body=body)
 
-            def ask_ahead(body: bytes) -> None:
+            def ask_ahead(body: bytes) -> SentAhead:
                 so_far.ahead = SentAhead(self._upstream, onward(body))
+                return so_far.ahead
 
             body, so_far.verdict = await self._read_and_decide(
                 exchange, so_far, namespace, endpoint, principal, ask_ahead
@@ -169,7 +170,7 @@ class DataPlane:
         namespace: str,
         endpoint: Endpoint | None,
         principal: Principal,
-        ask_ahead: Callable[[bytes], None],
+        ask_ahead: Callable[[bytes], SentAhead],
     ) -> tuple[bytes | AsyncIterator[bytes], Verdict]:
         if endpoint is None:
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
@@ -192,7 +193,7 @@ class DataPlane:
         if endpoint is Endpoint.RESPONSES:
             body = await self.continuing.continued(namespace, body)
         if self._speculates:
-            ask_ahead(body)
+            await ask_ahead(body).written()
         begun = exchange.marks.decide_begun = time.perf_counter()
         try:
             verdict = await self.deciding.decide(namespace, endpoint, body, sender_of(exchange, principal))

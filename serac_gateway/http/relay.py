@@ -55,24 +55,31 @@ async def _after_pings(
     body: AsyncIterator[bytes], exchange: Exchange, interval_s: float
 ) -> AsyncIterator[bytes]:
     """`body`, and a comment to the client every `interval_s` until its first chunk has come."""
-    first = asyncio.ensure_future(_next_or_none(body))
+    pinging: asyncio.Task[None] | None = None
+
+    def begin() -> None:
+        nonlocal pinging
+        pinging = asyncio.create_task(_ping(exchange, interval_s))
+
+    timer = asyncio.get_running_loop().call_later(interval_s, begin)  # most streams need no task for it
     try:
-        while not (await asyncio.wait({first}, timeout=interval_s))[0]:
-            await exchange.ping()
+        first = await anext(body, None)
     finally:
-        if not first.done():
-            first.cancel()
+        timer.cancel()
+        if pinging is not None:
+            pinging.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await first
-    chunk = first.result()
-    if chunk is not None:
-        yield chunk
+                await pinging
+    if first is not None:
+        yield first
         async for chunk in body:
             yield chunk
 
 
-async def _next_or_none(body: AsyncIterator[bytes]) -> bytes | None:
-    return await anext(body, None)
+async def _ping(exchange: Exchange, interval_s: float) -> None:
+    while True:
+        await exchange.ping()
+        await asyncio.sleep(interval_s)
 
 
 async def _relay_events(chunks: AsyncIterator[bytes], exchange: Exchange) -> None:

@@ -12,6 +12,9 @@ from typing_extensions import override
 
 from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 
+_STEPS_TO_WRITE = 2
+"""Of the event loop: the task of the request, and the one in which aiohttp writes it."""
+
 
 class SentAhead(AbstractAsyncContextManager[UpstreamResponse]):
     """A request on its way to the upstream before anyone knows whether it should be there.
@@ -48,6 +51,14 @@ class SentAhead(AbstractAsyncContextManager[UpstreamResponse]):
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         return await self._sending.__aexit__(kind, exc, traceback)
+
+    async def written(self) -> None:
+        """Let the event loop write the request, if a connection is there: before work on other threads.
+
+        A decision that began first would keep the loop waiting for the interpreter, for milliseconds.
+        """
+        for _ in range(_STEPS_TO_WRITE):
+            await asyncio.sleep(0)
 
     async def call_off(self) -> None:
         """Close its connection, unless the whole reply has come; nothing if it was used. Idempotent."""
