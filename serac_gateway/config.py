@@ -79,6 +79,9 @@ class ServerConfig(_Section, frozen=True, kw_only=True):
     """From a request's first byte to the end of its headers; else 408."""
     body_gap_timeout_s: PositiveFloat = 60.0
     """The longest gap between two parts of a request's body; else 408."""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    """Addresses and networks (10.0.0.0/8) of proxies in front of the gateway, whose X-Forwarded-For and
+    X-Forwarded-Proto tell the client's address and scheme; of anyone else's nothing is believed."""
     ping_interval_s: PositiveFloat | None = None
     """How often an event stream that the upstream has begun gets a comment while its first event is waited
     for; None: never, streams stay byte for byte."""
@@ -151,6 +154,17 @@ class KeyHeader(StrEnum):
     """Azure's."""
 
 
+class ForwardedStyle(StrEnum):
+    """How an upstream is told for whom it is asked."""
+
+    NONE = "none"
+    """Not by us; what the client's side sent passes as it is."""
+    FORWARDED = "forwarded"
+    """`Forwarded: for=…;host=…;proto=…` (RFC 7239)."""
+    X_FORWARDED = "x-forwarded"
+    """X-Forwarded-For, -Host and -Proto."""
+
+
 class UpstreamConfig(_Section, frozen=True, kw_only=True):
     """The base model's server."""
 
@@ -164,6 +178,8 @@ class UpstreamConfig(_Section, frozen=True, kw_only=True):
     max_connections: PositiveInt = 1_000
     key_header: KeyHeader = KeyHeader.AUTHORIZATION
     """Where it wants the key that the gateway sends in the client's place."""
+    forwarded: ForwardedStyle = ForwardedStyle.NONE
+    """Whether it is told the client's address, and the host and scheme that the client asked for."""
     proxy: Annotated[str, msgspec.Meta(pattern="^https?://.")] | None = None
     """An HTTP proxy on the way there."""
     ca_file: str | None = None

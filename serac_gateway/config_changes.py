@@ -20,6 +20,7 @@ NEEDS_RESTART = (
     "server.host",
     "server.port",
     "server.workers",
+    "server.trusted_proxies",
     "server.max_control_body_bytes",
     "server.max_head_bytes",
     "server.head_timeout_s",

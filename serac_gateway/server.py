@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import FrameType
 from typing import Literal
@@ -75,7 +76,11 @@ def serve_until_stopped(
 def uvicorn_config(
     app: Asgi | Litestar, config: ServerConfig, *, lifespan: Literal["auto", "off"] = "auto"
 ) -> uvicorn.Config:
-    """How uvicorn serves here."""
+    """How uvicorn serves here.
+
+    Raises:
+        ConfigError: `server.trusted_proxies` holds what is no address or network.
+    """
     return uvicorn.Config(
         app,
         http=bounded_http(config),
@@ -83,11 +88,26 @@ def uvicorn_config(
         log_level="warning",
         access_log=False,
         ws="none",
+        proxy_headers=bool(config.trusted_proxies),
+        forwarded_allow_ips=_checked_networks(config.trusted_proxies),
         server_header=False,
         date_header=False,  # the data plane passes the upstream's on, or adds its own
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(config.drain_timeout_s),
     )
+
+
+def _checked_networks(proxies: Sequence[str]) -> list[str]:
+    for proxy in proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError as exc:
+            raise ConfigError(
+                f"server.trusted_proxies holds {proxy!r}, which is no address and no network: {exc}; write"
+                " 10.0.0.7 or 10.0.0.0/8",
+                field="server.trusted_proxies",
+            ) from exc
+    return list(proxies)
 
 
 class Server(uvicorn.Server):
@@ -134,6 +154,7 @@ async def _serve(
     on_hangup: OnHangup | None,
     fronting: Fronting | None,
 ) -> None:
+    _checked_networks(config.trusted_proxies)  # before anything is opened
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(contextlib.closing(_listener(config)))
         hangups = Hangups()

@@ -46,8 +46,13 @@ def sender_of(exchange: Exchange, principal: Principal) -> str:
     """Who sends, by what stays the same: the API key, or without one the client's address."""
     if principal.key_id is not None:
         return f"key:{principal.key_id}"
+    return f"address:{client_of(exchange) or ''}"
+
+
+def client_of(exchange: Exchange) -> str | None:
+    """The client's address, as `server.trusted_proxies` tell it or as it connects."""
     client = exchange.scope["client"]
-    return f"address:{client[0] if client else ''}"
+    return client[0] if client else None
 
 
 def target_of(exchange: Exchange) -> bytes:

@@ -34,7 +34,7 @@ from serac_gateway.http.deciding import Concern, Deciding
 from serac_gateway.http.error_shapes import error_event
 from serac_gateway.http.exchange import ClientLeftError, Exchange
 from serac_gateway.http.finished import Failure, FinishedRequest, SoFar, finished
-from serac_gateway.http.incoming import HopMark, sender_of, target_of
+from serac_gateway.http.incoming import HopMark, client_of, sender_of, target_of
 from serac_gateway.http.own_replies import json_headers, refuse, send_stream
 from serac_gateway.http.relay import relay
 from serac_gateway.http.speculating import SentAhead
@@ -125,7 +125,14 @@ class DataPlane:
 
             def onward(body: bytes | AsyncIterator[bytes]) -> UpstreamRequest:
                 headers = trace.upstream_headers([*_passed_headers(exchange.headers), hops])
-                return UpstreamRequest(method=exchange.method, target=target, headers=headers, body=body)
+                return UpstreamRequest(
+                    method=exchange.method,
+                    target=target,
+                    headers=headers,
+                    body=body,
+                    client=client_of(exchange),
+                    scheme=exchange.scope["scheme"],
+                )
 
             def ask_ahead(body: bytes) -> SentAhead:
                 so_far.ahead = SentAhead(self._upstream, onward(body))

@@ -21,6 +21,10 @@ class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     headers: Headers
     body: bytes | AsyncIterator[bytes]
     """Whole, or still arriving from the client."""
+    client: str | None = None
+    """The client's address, if it is known."""
+    scheme: str = "http"
+    """With which the client asked."""
 
 
 class UpstreamResponse(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from yarl import URL
 from serac_gateway.config import KeyHeader, UpstreamConfig
 from serac_gateway.errors import ConfigError, UpstreamError, UpstreamTimeoutError
 from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
+from serac_gateway.upstream.forwarding import forwarding_headers
 from serac_gateway.upstream.headers import end_to_end, redirecting_here
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class HttpUpstream(Upstream):
         self._key = None if api_key is None else _key_header(config.key_header, api_key)
         self._chunk_timeout_s = config.chunk_timeout_s
         self._proxy = config.proxy
+        self._forwarded = config.forwarded
         self._session = aiohttp.ClientSession(
             connector=_connector(config, socket_path),
             timeout=aiohttp.ClientTimeout(
@@ -142,7 +144,7 @@ class HttpUpstream(Upstream):
             dropped |= _CREDENTIALS
         headers = CIMultiDict(
             (name.decode("latin-1"), _text(value))
-            for name, value in end_to_end(request.headers, without=dropped)
+            for name, value in end_to_end(forwarding_headers(request, self._forwarded), without=dropped)
         )
         if self._key is not None:
             headers.add(*self._key)

@@ -48,6 +48,8 @@ async def listening(
             http=bounded_http(limits),
             lifespan=lifespan,
             log_config=None,
+            proxy_headers=bool(limits.trusted_proxies),
+            forwarded_allow_ips=list(limits.trusted_proxies),
             ws="none",
             server_header=False,
             date_header=False,

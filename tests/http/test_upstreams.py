@@ -10,15 +10,28 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
+from litestar import Litestar
 
-from serac_gateway.config import GatewayConfig, KeyHeader, NamedUpstreamConfig, UpstreamConfig
+from serac_gateway.config import (
+    ForwardedStyle,
+    GatewayConfig,
+    KeyHeader,
+    NamedUpstreamConfig,
+    ServerConfig,
+    UpstreamConfig,
+)
 from serac_gateway.config_loading import load_config
 from serac_gateway.errors import ConfigError, UpstreamError
 from serac_gateway.kept_parts import KeptParts
+from serac_gateway.server import uvicorn_config
 from serac_gateway.testing import ScriptedUpstream
 from serac_gateway.upstream.base import Upstream, UpstreamRequest
+from serac_gateway.upstream.forwarding import forwarding_headers
 from serac_gateway.upstream_opening import open_upstream
+from tests.http.modes import Mode
+from tests.http.running_gateway import OTHER_QUESTION, chat, running_gateway
 
 JSON = ((b"content-type", b"application/json"), (b"authorization", b"Bearer client"))
 
@@ -151,3 +164,79 @@ async def test_a_named_upstream_needs_a_url() -> None:
     )
     with pytest.raises(ConfigError, match=r"upstream\.url None is not usable"):
         await open_upstream(config, KeptParts().user())
+
+
+FROM_A_PROXY = (
+    ("host", "chat.example.org"),
+    ("x-forwarded-for", "203.0.113.9"),
+    ("x-forwarded-proto", "https"),
+)
+
+
+@pytest.mark.parametrize(
+    ("style", "seen"),
+    [
+        ("none", {"x-forwarded-for": "203.0.113.9", "x-forwarded-proto": "https"}),
+        (
+            "forwarded",
+            {
+                "forwarded": 'for=203.0.113.9;host="chat.example.org";proto=https',
+                "x-forwarded-for": "203.0.113.9",
+                "x-forwarded-proto": "https",
+            },
+        ),
+        (
+            "x-forwarded",
+            {
+                "x-forwarded-for": "203.0.113.9",
+                "x-forwarded-proto": "https",
+                "x-forwarded-host": "chat.example.org",
+            },
+        ),
+    ],
+)
+async def test_an_upstream_is_told_for_whom_it_is_asked_if_it_shall_be(
+    style: str, seen: dict[str, str], mode: Mode
+) -> None:
+    config = GatewayConfig(upstream=UpstreamConfig(forwarded=ForwardedStyle(style)))
+    async with mode.gateway(config) as gateway:
+        await gateway.post(chat(OTHER_QUESTION), *FROM_A_PROXY)
+        (request,) = gateway.upstream.requests
+    names = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto")
+    assert {name: request.header(name) for name in names if request.header(name) is not None} == seen
+
+
+async def test_who_is_no_trusted_proxy_is_not_believed() -> None:
+    config = GatewayConfig(
+        server=ServerConfig(trusted_proxies=("10.0.0.0/8",)),
+        upstream=UpstreamConfig(forwarded=ForwardedStyle.FORWARDED),
+    )
+    async with running_gateway(config=config) as gateway:
+        await gateway.post(chat(OTHER_QUESTION), *FROM_A_PROXY)
+        assert gateway.upstream.requests[0].header("forwarded") == (
+            'for=127.0.0.1;host="chat.example.org";proto=http'
+        )
+    config = msgspec.structs.replace(config, upstream=UpstreamConfig(forwarded=ForwardedStyle.X_FORWARDED))
+    async with running_gateway(config=config) as gateway:
+        await gateway.post(chat(OTHER_QUESTION), *FROM_A_PROXY)
+        assert gateway.upstream.requests[0].header("x-forwarded-for") == "203.0.113.9, 127.0.0.1"
+
+
+def test_an_address_of_ipv6_and_a_host_that_cannot_be_quoted() -> None:
+    request = UpstreamRequest(
+        method="GET",
+        target=b"/models",
+        headers=[(b"host", b'a"b'), (b"forwarded", b"for=192.0.2.1")],
+        body=b"",
+        client="2001:db8::1",
+    )
+    assert forwarding_headers(request, ForwardedStyle.FORWARDED)[1:] == [
+        (b"forwarded", b"for=192.0.2.1"),
+        (b"forwarded", b'for="[2001:db8::1]";proto=http'),
+    ]
+
+
+@pytest.mark.parametrize("proxy", ["nginx", "10.0.0.1/8", "10.0.0.0/33", ""])
+def test_a_proxy_that_is_no_address_is_refused_before_anything_starts(proxy: str) -> None:
+    with pytest.raises(ConfigError, match="trusted_proxies holds"):
+        uvicorn_config(Litestar([]), ServerConfig(trusted_proxies=(proxy,)))

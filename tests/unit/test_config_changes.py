@@ -73,6 +73,8 @@ RESTARTING = [
     ({"server": ServerConfig(head_timeout_s=1.0)}, "server.head_timeout_s"),
     ({"server": ServerConfig(body_gap_timeout_s=1.0)}, "server.body_gap_timeout_s"),
     ({"server": ServerConfig(drain_timeout_s=1.0)}, "server.drain_timeout_s"),
+    ({"server": ServerConfig(workers=2)}, "server.workers"),
+    ({"server": ServerConfig(trusted_proxies=())}, "server.trusted_proxies"),
 ]
 
 
