@@ -99,7 +99,12 @@ async def _serve(settings: WorkerSettings, listener: socket.socket) -> None:
 def _ending_with_parent(server: uvicorn.Server) -> Iterator[None]:
     """End when the model process has: nothing is written to standard input after the settings."""
     loop = asyncio.get_running_loop()
-    loop.add_reader(0, server.handle_exit, signal.SIGTERM, None)
+
+    def end() -> None:
+        loop.remove_reader(0)  # an end of file stays readable, and would keep the loop busy while it drains
+        server.handle_exit(signal.SIGTERM, None)
+
+    loop.add_reader(0, end)
     try:
         yield
     finally:
