@@ -182,7 +182,7 @@ def control_plane_app(
         await announcer.close()
 
     async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
-        await scope["litestar_app"].state.data_plane(scope, receive, send)
+        await app.state.data_plane(scope, receive, send)
 
     app = application(
         mounted,

@@ -138,7 +138,7 @@ async def _answer(exchange: Exchange, answers: Answers, call: AnswerCall) -> Non
         last = Frame(failure=Failure.of(error))
     except Exception:
         log.exception("an answer failed")
-        last = Frame(failure=Failure.of(ModelUnavailableError("the counterfactual model failed")))
+        last = Frame(failure=Failure.of(ModelUnavailableError("the answer broke off")))
     await exchange.finish(framed(last))
 
 
