@@ -42,7 +42,9 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     ready: Awaitable[None]
     """Done when the public socket is served; it raises why it is not."""
     drain: Callable[[], Awaitable[None]]
-    """Stops serving the public socket; when it returns, the last request has ended."""
+    """Stops serving the public socket; when it returns, the last request has ended. Idempotent."""
+    hurry: Callable[[], None]
+    """Ends the requests for which `drain` waits."""
 
 
 Fronting = Callable[[Litestar, socket.socket], AbstractAsyncContextManager[Front]]
@@ -113,22 +115,29 @@ def _checked_networks(proxies: Sequence[str]) -> list[str]:
 class Server(uvicorn.Server):
     """Ends by itself on SIGINT or SIGTERM; uvicorn's own would raise the signal again, past our cleanup."""
 
-    def __init__(self, config: uvicorn.Config, *, drain: Callable[[], Awaitable[None]] | None = None) -> None:
-        """`drain` comes before the end, unless a second signal hurries."""
+    def __init__(self, config: uvicorn.Config, *, front: Front | None = None) -> None:
+        """`front` is drained before the end."""
         super().__init__(config)
-        self._drain = drain
+        self._front = front
         self._draining: asyncio.Task[None] | None = None
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """See uvicorn."""
-        if self._drain is None or self._draining is not None:
-            super().handle_exit(sig, frame)
-        else:
-            self._draining = asyncio.ensure_future(self._drain_and_exit(self._drain, sig))
+    @property
+    def is_ending(self) -> bool:
+        """Whether it was told to."""
+        return self.should_exit or self._draining is not None
 
-    async def _drain_and_exit(self, drain: Callable[[], Awaitable[None]], sig: int) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn: a second SIGINT hurries."""
+        if self._front is None:
+            super().handle_exit(sig, frame)
+        elif self._draining is None:
+            self._draining = asyncio.ensure_future(self._drain_and_exit(self._front, sig))
+        elif sig == signal.SIGINT:
+            self._front.hurry()
+
+    async def _drain_and_exit(self, front: Front, sig: int) -> None:
         try:
-            await drain()
+            await front.drain()
         finally:
             super().handle_exit(sig, None)
 
@@ -165,7 +174,7 @@ async def _serve(
             await stack.enter_async_context(hangups.answered(lambda: on_hangup(app)))
         front = None if fronting is None else await stack.enter_async_context(fronting(app, listener))
         served, own_listener = (app, listener) if front is None else (front.app, front.listener)
-        server = Server(uvicorn_config(served, config), drain=None if front is None else front.drain)
+        server = Server(uvicorn_config(served, config), front=front)
 
         async def ready() -> None:
             if front is not None:
@@ -182,16 +191,20 @@ async def _serve(
 
 
 async def _announce(
-    ready: Awaitable[None], server: uvicorn.Server, listener: socket.socket, on_ready: Callable[[str], None]
+    ready: Awaitable[None], server: Server, listener: socket.socket, on_ready: Callable[[str], None]
 ) -> None:
     try:
         await ready
     except Exception:
+        if server.is_ending:  # and what was not ready yet has been ended
+            return
         server.should_exit = True
         raise
     set_aside_what_lasts()
     while not server.started:  # what is told earlier than we listen would be refused
         await asyncio.sleep(0.01)
+    if server.is_ending:
+        return
     host, port = listener.getsockname()[:2]
     on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 

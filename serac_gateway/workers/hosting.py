@@ -12,7 +12,7 @@ from pathlib import Path
 
 from litestar import Litestar
 
-from serac_gateway.config import GatewayConfig
+from serac_gateway.errors import ConfigError
 from serac_gateway.http.generations import Generation, Generations
 from serac_gateway.http.incoming import HopMark
 from serac_gateway.http.proxy import DataPlane
@@ -41,16 +41,16 @@ class _Host:
             recorded=lambda: generations.current.config.traffic.namespaces,
         )
         self._counts = first.control_parts.route_counts
-        self._told_config: GatewayConfig | None = None
-        """What the workers that serve were told."""
 
     async def start(self) -> None:
         (await self.prepare(self._generations.current))()
 
     async def prepare(self, generation: Generation) -> Callable[[], None]:
-        """See `Reloader.prepare`: workers of `generation`, if its configuration is another one."""
-        if generation.config == self._told_config:
-            return lambda: None
+        """See `Reloader.prepare`: workers of `generation`.
+
+        Also where only its files changed: the certificates of an upstream are theirs, and workers that went
+        on would hold on to the generation before, with all its models.
+        """
         held = ExitStack()
         held.enter_context(self._generations.lease_of(generation))  # for they use its upstream
         settings = WorkerSettings(
@@ -65,7 +65,6 @@ class _Host:
         take_over = await self._workers.prepare(settings, on_gone=held.close)
 
         def put_in_place() -> None:
-            self._told_config = generation.config
             self._interest.note(None)
             take_over()
 
@@ -73,7 +72,8 @@ class _Host:
 
     def note(self, call: FinishedCall) -> None:
         """Count what a worker reports."""
-        self._counts.in_flight_of_workers[call.worker] = call.in_flight
+        if self._workers.is_running(call.worker):  # its last report may be read after its end
+            self._counts.in_flight_of_workers[call.worker] = call.in_flight
         for request in call.requests:
             self._generations.current.data_plane.observe(request)
 
@@ -87,7 +87,8 @@ async def fronted_by_workers(app: Litestar, listener: socket.socket, count: int)
     """Have `count` workers serve on `listener`, and this process serve them; see `server.Front`.
 
     Raises:
-        ConfigError: A worker ended before it served; told by the front's `ready`.
+        ConfigError: There can be no socket for them. That a worker ended before it served is told by the
+            front's `ready`.
     """
     generations: Generations = app.state.generations
     hop_mark: HopMark = app.state.hop_mark
@@ -97,7 +98,7 @@ async def fronted_by_workers(app: Litestar, listener: socket.socket, count: int)
         workers = Workers(count=count, listener=listener, on_ended=lambda name: host.forget(name))
         host = _Host(generations, hop_mark, workers, folder)
         models = stack.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)))
-        models.bind(str(host.socket_path))
+        _bind(models, host.socket_path)
         reloader: Reloader | None = app.state.get("reloader")
         if reloader is not None:
             reloader.prepare = host.prepare
@@ -105,7 +106,6 @@ async def fronted_by_workers(app: Litestar, listener: socket.socket, count: int)
 
         async def drain() -> None:
             listener.close()  # the workers close theirs: who connects then is refused, not left waiting
-            await asyncio.wait([starting])
             await workers.close()
 
         @contextmanager
@@ -119,4 +119,15 @@ async def fronted_by_workers(app: Litestar, listener: socket.socket, count: int)
             listener=models,
             ready=starting,
             drain=drain,
+            hurry=workers.kill,
         )
+
+
+def _bind(models: socket.socket, path: Path) -> None:
+    try:
+        models.bind(str(path))
+    except OSError as exc:
+        raise ConfigError(
+            f"workers need a Unix socket, and there can be none at {str(path)!r}: {exc}; set TMPDIR to a"
+            " folder with a shorter path, or server.workers to 1"
+        ) from exc

@@ -117,6 +117,7 @@ async def _announce(server: uvicorn.Server) -> None:
             return
         await asyncio.sleep(0.01)
     os.write(1, READY)
+    os.dup2(2, 1)  # nobody reads on, and what is written there must not wait for that
 
 
 def main() -> None:

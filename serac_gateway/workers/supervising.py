@@ -23,6 +23,8 @@ _LONGEST_PAUSE_S = 10.0
 """Between the attempts to start a worker in the place of one that died."""
 _SLACK_S = 5.0
 """How long after the drain limit a worker may take to end before it is killed."""
+_START_LIMIT_S = 120.0
+"""A worker that does not serve by then is killed; on a busy machine they take some seconds."""
 
 
 class _Crew:
@@ -32,9 +34,9 @@ class _Crew:
         self.settings = settings
         self.on_gone = on_gone
         """Called when the last has ended, once they were told to."""
-        self.processes: dict[str, Process] = {}
-        """Those that serve, by name, the oldest first."""
-        self.is_ending = False
+        self.processes: dict[str, Process | None] = {}
+        """Those that have not ended, by name, also while they start; None: not a process yet."""
+        self.ending = asyncio.Event()
 
 
 class Workers:
@@ -48,111 +50,162 @@ class Workers:
         self._listener = listener
         self._on_ended = on_ended
         self._numbers = itertools.count(1)
-        self._crew: _Crew | None = None
+        self._crews: list[_Crew] = []
+        """Those that serve, that shall, and that end."""
+        self._is_closed = False
         self._tasks: set[asyncio.Task[None]] = set()
 
-    @property
-    def process_ids(self) -> list[int]:
-        """Of the workers that serve, the oldest first."""
-        return [] if self._crew is None else [process.pid for process in self._crew.processes.values()]
+    def is_running(self, worker: str) -> bool:
+        """Whether the worker of that name was started and has not ended."""
+        return any(worker in crew.processes for crew in self._crews)
 
     async def prepare(
         self, settings: WorkerSettings, on_gone: Callable[[], None] = lambda: None
     ) -> Callable[[], None]:
         """Start workers with these settings beside those that serve, and return when all of them serve.
 
-        What it returns is to be called when they shall be the only ones: the others end when their requests
-        have. `on_gone` is called when these have ended, in their turn.
+        What it returns is to be called at once, when they shall be the only ones: the others end when their
+        requests have. `on_gone` is called when these have ended, in their turn.
 
         Raises:
-            ConfigError: One ended before it served; then none of them serves.
+            ConfigError: One ended before it served, or all are being ended; then none of them serves.
         """
         crew = _Crew(settings, on_gone)
-        started = await asyncio.gather(
-            *(self._start_one(crew) for _ in range(self._count)), return_exceptions=True
-        )
-        for one in started:
-            if isinstance(one, BaseException):
+        self._crews.append(crew)
+        if self._is_closed:
+            self._end(crew)
+        try:
+            starts = [self._keep(self._start_one(crew)) for _ in range(self._count)]
+            failures = await asyncio.gather(*starts, return_exceptions=True)
+        except BaseException:
+            self._end(crew)
+            raise
+        if crew.ending.is_set():
+            raise ConfigError("the gateway is ending")
+        for failure in failures:
+            if failure is not None:
                 self._end(crew)
-                raise one
+                raise failure
         return lambda: self._take_over(crew)
 
     async def close(self) -> None:
         """End all when their requests have, at the latest after the drain limit. Idempotent."""
-        if self._crew is not None:
-            self._end(self._crew)
+        self._is_closed = True
+        self._end(*self._crews)
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    def kill(self) -> None:
+        """End all at once, and their requests with them; `close` waits until they have."""
+        for crew in self._crews:
+            for process in crew.processes.values():
+                if process is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        process.kill()
+
     def _take_over(self, crew: _Crew) -> None:
-        before, self._crew = self._crew, crew
-        if before is not None:
-            self._end(before)
+        self._end(*(one for one in self._crews if one is not crew))
 
     async def _start_one(self, crew: _Crew) -> None:
         name = f"worker-{next(self._numbers)}"
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "serac_gateway.workers.process", str(self._listener.fileno())),
+        crew.processes[name] = None
+        try:
+            process = await self._serving(crew, name)
+        except BaseException:
+            self._forget(crew, name)
+            raise
+        self._keep(self._watch(crew, name, process))
+
+    async def _serving(self, crew: _Crew, name: str) -> Process:
+        if crew.ending.is_set():
+            raise ConfigError("the gateway is ending")
+        process = crew.processes[name] = await asyncio.create_subprocess_exec(
+            # -P: no module of the folder that the gateway was started in is taken for one of ours.
+            *(sys.executable, "-P", "-m", "serac_gateway.workers.process", str(self._listener.fileno())),
             stdin=PIPE,
             stdout=PIPE,
             pass_fds=[self._listener.fileno()],
+            start_new_session=True,  # what the terminal sends is for the model process, which ends them
         )
+        if crew.ending.is_set():
+            self._keep(_end_in_time(name, process, crew.settings))
         try:
             await _wait_until_it_serves(process, msgspec.structs.replace(crew.settings, worker=name))
         except BaseException:
             await _kill(process)
             raise
-        crew.processes[name] = process
-        self._keep(self._watch(crew, name, process))
-        if crew.is_ending:
-            self._keep(_end_in_time(name, process, crew.settings))
+        return process
 
     async def _watch(self, crew: _Crew, name: str, process: Process) -> None:
         status = await process.wait()
-        del crew.processes[name]
-        self._on_ended(name)
-        if crew.is_ending:
-            if not crew.processes:
-                crew.on_gone()
+        self._forget(crew, name)
+        if crew.ending.is_set():
             return
         log.error("%s ended with status %d; another one takes its place", name, status)
         pause_s = _FIRST_PAUSE_S
-        while not crew.is_ending:
+        while not crew.ending.is_set():
             try:
                 await self._start_one(crew)
                 return
             except (ConfigError, OSError) as error:
+                if crew.ending.is_set():
+                    return
                 log.error("no worker could be started: %s; trying again in %.1f s", error, pause_s)
-                await asyncio.sleep(pause_s)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(crew.ending.wait(), pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-    def _end(self, crew: _Crew) -> None:
-        if crew.is_ending:
-            return
-        crew.is_ending = True
-        if not crew.processes:
-            crew.on_gone()
-        for name, process in crew.processes.items():
-            self._keep(_end_in_time(name, process, crew.settings))
+    def _end(self, *crews: _Crew) -> None:
+        for crew in crews:
+            if crew.ending.is_set():
+                continue
+            crew.ending.set()
+            self._leave_if_gone(crew)
+            for name, process in crew.processes.items():
+                if process is not None:
+                    self._keep(_end_in_time(name, process, crew.settings))
 
-    def _keep(self, work: Coroutine[object, object, None]) -> None:
+    def _forget(self, crew: _Crew, name: str) -> None:
+        del crew.processes[name]
+        self._on_ended(name)
+        self._leave_if_gone(crew)
+
+    def _leave_if_gone(self, crew: _Crew) -> None:
+        if crew.ending.is_set() and not crew.processes and crew in self._crews:
+            self._crews.remove(crew)
+            crew.on_gone()
+
+    def _keep(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 async def _wait_until_it_serves(process: Process, settings: WorkerSettings) -> None:
     assert process.stdin is not None
-    assert process.stdout is not None
     data = msgspec.msgpack.encode(settings)
     with contextlib.suppress(ConnectionError):  # its status says more
         process.stdin.write(len(data).to_bytes(4, "big") + data)
         await process.stdin.drain()
-    if await process.stdout.readline() != READY:
-        status = await process.wait()
-        raise ConfigError(
-            f"{settings.worker} ended with status {status} before it served; what it wrote above tells why"
-        )
+    try:
+        async with asyncio.timeout(_START_LIMIT_S):
+            if await _told_ready(process):
+                return
+            status = await process.wait()
+    except TimeoutError as exc:
+        raise ConfigError(f"{settings.worker} did not serve within {_START_LIMIT_S:g} s") from exc
+    raise ConfigError(
+        f"{settings.worker} ended with status {status} before it served; what it wrote above tells why"
+    )
+
+
+async def _told_ready(process: Process) -> bool:
+    assert process.stdout is not None
+    async for line in process.stdout:  # a library may write there, too
+        if line == READY:
+            return True
+    return False
 
 
 async def _end_in_time(name: str, process: Process, settings: WorkerSettings) -> None:

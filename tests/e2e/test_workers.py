@@ -52,6 +52,11 @@ class Gateway:
         classifier = self.file.parent / "classifier"
         self.file.write_text(config_text(upstream_url, str(classifier)) + self.settings + text, "utf-8")
 
+    async def told(self) -> str:
+        """The next line that it writes; "" at its end."""
+        assert self.process.stdout is not None
+        return (await asyncio.wait_for(self.process.stdout.readline(), 90)).decode().strip()
+
     async def ask(self, question: str, *headers: Header, **parameters: object) -> WireResponse:
         return await fetch(self.url, CHAT, chat_body(question, **parameters), *(headers or (self.admin,)))
 
@@ -85,26 +90,33 @@ class Gateway:
 
 
 @asynccontextmanager
-async def running(folder: Path, upstream: ScriptedUpstream, settings: str = "") -> AsyncIterator[Gateway]:
+async def starting(folder: Path, upstream: ScriptedUpstream, settings: str = "") -> AsyncIterator[Gateway]:
+    """It loads nothing more; its workers start. In a session of its own, as at a terminal."""
     write_calibration(folder / "classifier")
     file = folder / "gateway.toml"
     settings = f"server.port = 0\nserver.workers = {WORKERS}\nserver.drain_timeout_s = 10.0\n{settings}\n"
     gateway = Gateway("", None, upstream, file, settings, ("", ""), ("", ""))  # type: ignore[arg-type]
     gateway.configure(upstream.url)
     gateway.process = process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.e2e.workers_gateway", str(file), stdout=PIPE, cwd=ROOT
+        *(sys.executable, "-m", "tests.e2e.workers_gateway", str(file)),
+        stdout=PIPE,
+        cwd=ROOT,
+        start_new_session=True,
     )
-    assert process.stdout is not None
     try:
-        admin, chat_key, gateway.url = [
-            (await asyncio.wait_for(process.stdout.readline(), 90)).decode().strip() for _ in range(3)
-        ]
-        gateway.admin, gateway.chat_key = bearer(admin), bearer(chat_key)
+        gateway.admin, gateway.chat_key = bearer(await gateway.told()), bearer(await gateway.told())
         yield gateway
     finally:
         if process.returncode is None:
             process.terminate()
             await asyncio.wait_for(process.wait(), 30)
+
+
+@asynccontextmanager
+async def running(folder: Path, upstream: ScriptedUpstream, settings: str = "") -> AsyncIterator[Gateway]:
+    async with starting(folder, upstream, settings) as gateway:
+        gateway.url = await gateway.told()
+        yield gateway
 
 
 @pytest.fixture

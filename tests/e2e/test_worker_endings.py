@@ -1,0 +1,97 @@
+"""How a gateway with workers ends and reloads, also at a bad moment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from serac_gateway.testing import ReceivedRequest, ScriptedConnection, ScriptedUpstream
+from tests.e2e.test_workers import CHAT, EVENTS, WORKERS, running, starting
+from tests.http.reloadable_gateway import chat_body
+from tests.http.wire import connected, eventually, read_head, request_bytes
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    async with ScriptedUpstream() as one:
+        yield one
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+async def test_what_ends_while_its_workers_start_ends_quietly(
+    tmp_path: Path, upstream: ScriptedUpstream, told: signal.Signals
+) -> None:
+    async with starting(tmp_path, upstream) as gateway:
+        await eventually(lambda: len(gateway.workers) == WORKERS)
+        workers = gateway.workers
+        os.killpg(gateway.process.pid, told)  # as a terminal sends it, to all
+        assert await gateway.told() == "ended"
+        assert await asyncio.wait_for(gateway.process.wait(), 20) == 0
+        assert not any(one.is_running() for one in workers)
+
+
+async def test_workers_that_a_reload_prepares_end_with_the_gateway(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    async with running(tmp_path, upstream) as gateway:
+        gateway.configure("http://127.0.0.1:9/v1")
+        gateway.process.send_signal(signal.SIGHUP)
+        await eventually(lambda: len(gateway.workers) == 2 * WORKERS)
+        workers = gateway.workers
+        gateway.process.terminate()
+        assert await asyncio.wait_for(gateway.process.wait(), 20) == 0
+        assert not any(one.is_running() for one in workers)
+
+
+async def test_only_a_second_interrupt_breaks_streams_off(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    async def hang(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        await connection.head(200, *EVENTS)
+        await connection.chunk(b"data: 1\n\n")
+        await connection.client_left()
+
+    upstream.script = hang
+    async with running(tmp_path, upstream) as gateway, connected(gateway.url) as (reader, writer):
+        writer.write(request_bytes(gateway.url, "POST", CHAT, [gateway.admin], chat_body("x", stream=True)))
+        await read_head(reader)
+        for told in (signal.SIGINT, signal.SIGTERM):
+            os.killpg(gateway.process.pid, told)
+            await eventually(lambda: len(gateway.workers) == 1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(gateway.process.wait(), 1)
+        os.killpg(gateway.process.pid, signal.SIGINT)
+        assert await asyncio.wait_for(gateway.process.wait(), 5) == 0
+
+
+async def test_files_that_change_alone_reach_the_workers_too(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    async with running(tmp_path, upstream) as gateway:
+        before = {one.pid for one in gateway.workers}
+        assert (await gateway.control("/serac/v1/config:reload")).json["outcome"] == "unchanged"
+        assert {one.pid for one in gateway.workers} == before
+        for file in (tmp_path / "classifier").iterdir():
+            os.utime(file, (1, 1))
+        reply = await gateway.control("/serac/v1/config:reload")
+        assert (reply.json["outcome"], reply.json["changed"]) == ("reloaded", [])
+        await eventually(lambda: len(gateway.workers) == WORKERS, 20)
+        assert not before & {one.pid for one in gateway.workers}
+
+
+async def test_a_folder_too_deep_for_a_socket_is_told(
+    tmp_path: Path,
+    upstream: ScriptedUpstream,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    deep = tmp_path / ("x" * 110)
+    deep.mkdir()
+    monkeypatch.setenv("TMPDIR", str(deep))
+    async with starting(tmp_path, upstream) as gateway:
+        assert await asyncio.wait_for(gateway.process.wait(), 60) == 1
+    assert "ConfigError: workers need a Unix socket" in capfd.readouterr().err
+    assert not list(deep.glob("serac-*"))
