@@ -42,6 +42,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_head = self._in_body = False
         self._head_bytes: int | None = None
         """Of a head that is not whole yet, read since the read in which it began."""
+        self._is_last = False
+        """Whether the connection ends with the next response."""
         self._resuming = False
         """Whether another parser is being told of a head that was read before."""
         self._waiting: asyncio.TimerHandle | None = None
@@ -56,6 +58,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Nothing more to wait for."""
         self._stop_waiting()
         super().connection_lost(exc)
+
+    def end_with_next(self) -> bool:
+        """Close after the next response that has not begun, and say so in it.
+
+        Whether such a response is none yet, but of a request that may be on its way.
+        """
+        self._is_last = True
+        if self.cycle is None or self.cycle.response_complete:
+            return True
+        if not self.cycle.response_started:
+            self.cycle.keep_alive = False
+        return self.cycle.keep_alive
 
     def data_received(self, data: bytes) -> None:
         """Read on; the time for a head counts from its first byte, that for a body from its latest."""
@@ -129,6 +143,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             raise _HeadTooLongError  # the parser stops, and asks for the refusal that was noted
         self._in_head, self._in_body = False, True
         super().on_headers_complete()
+        if self._is_last and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """The request is whole, unless its body is still taken for another protocol."""

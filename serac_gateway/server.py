@@ -7,17 +7,18 @@ import contextlib
 import ipaddress
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import FrameType
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 import uvicorn
 from litestar import Litestar
 from litestar.types import Receive, Scope, Send
 
-from serac_gateway.bounded_http import bounded_http
+from serac_gateway.bounded_http import BoundedHttpProtocol, bounded_http
 from serac_gateway.config import ServerConfig
 from serac_gateway.errors import ConfigError
 from serac_gateway.garbage import set_aside_what_lasts
@@ -25,6 +26,9 @@ from serac_gateway.hangups import Hangups
 
 _KEEP_ALIVE_S = 90
 """Above the 60 s after which common load balancers close an idle connection themselves."""
+_LINGER_S = 1.0
+"""How long a connection without a request stays when no more are accepted."""
+_LINGER_STEP_S = 0.02
 
 OpenApp = Callable[[], AbstractAsyncContextManager[Litestar]]
 WhenReady = Callable[[Litestar], Awaitable[None]]
@@ -140,6 +144,24 @@ class Server(uvicorn.Server):
             await front.drain()
         finally:
             super().handle_exit(sig, None)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn; but what is on its way on a connection without a request is still answered."""
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        until_s = time.monotonic() + _LINGER_S
+        self._have_connections_end()
+        await asyncio.sleep(_LINGER_STEP_S)  # some may have been accepted this very moment
+        while self._have_connections_end() and time.monotonic() < until_s and not self.force_exit:
+            await asyncio.sleep(_LINGER_STEP_S)
+        await super().shutdown(sockets)
+
+    def _have_connections_end(self) -> bool:
+        """Whether one waits for its last request."""
+        connections = cast("set[BoundedHttpProtocol]", self.server_state.connections)
+        return any([one.end_with_next() for one in connections])
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
