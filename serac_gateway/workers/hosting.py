@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import secrets
 import socket
 import tempfile
@@ -95,6 +97,7 @@ async def fronted_by_workers(app: Litestar, listener: socket.socket, count: int)
     async with AsyncExitStack() as stack:
         # Nobody but this user may look into it, so nobody else can open the socket.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="serac-")))
+        stack.enter_context(_locked(folder))
         workers = Workers(count=count, listener=listener, on_ended=lambda name: host.forget(name))
         host = _Host(generations, hop_mark, workers, folder)
         models = stack.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)))
@@ -121,6 +124,17 @@ async def fronted_by_workers(app: Litestar, listener: socket.socket, count: int)
             drain=drain,
             hurry=workers.kill,
         )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """systemd-tmpfiles, which empties temporary folders of what is old, leaves a locked one as it is."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _bind(models: socket.socket, path: Path) -> None:

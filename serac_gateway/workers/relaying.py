@@ -10,7 +10,7 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 
 from serac_gateway.errors import GatewayError, ModelUnavailableError, UpstreamError
 from serac_gateway.http.error_responses import PROBLEM_MEDIA_TYPE, error_headers, problem
-from serac_gateway.http.exchange import ClientLeftError, Exchange
+from serac_gateway.http.exchange import Exchange
 from serac_gateway.http.incoming import PREFIX
 from serac_gateway.http.relay import relay
 from serac_gateway.server import Asgi
@@ -55,8 +55,6 @@ class WorkerApp:
                 async with self._control_plane.send(request) as response:
                     ours = [one for one in response.headers if one[0].startswith(b"x-serac-")]
                     await relay(response, exchange, ours)
-            except ClientLeftError:
-                raise
             except UpstreamError as error:
                 log.warning("%s was not relayed: %s", scope["path"], error.message)
                 await _refuse(exchange, ModelUnavailableError("the model process does not answer; try again"))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -95,3 +98,18 @@ async def test_a_folder_too_deep_for_a_socket_is_told(
         assert await asyncio.wait_for(gateway.process.wait(), 60) == 1
     assert "ConfigError: workers need a Unix socket" in capfd.readouterr().err
     assert not list(deep.glob("serac-*"))
+
+
+async def test_what_workers_need_is_not_swept_out_of_the_temporary_folder(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TemporaryDirectory() as short:
+        monkeypatch.setenv("TMPDIR", short)
+        async with running(tmp_path, upstream):
+            (folder,) = Path(short).glob("serac-*")
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+            opened = os.open(folder, os.O_RDONLY)
+            with pytest.raises(BlockingIOError):  # as tmpfiles.d(5) asks before it removes anything
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.close(opened)
+        assert not list(Path(short).glob("serac-*"))
