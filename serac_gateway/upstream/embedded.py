@@ -77,6 +77,7 @@ async def start_embedded_upstream(
         stdin=PIPE,
         stdout=PIPE,
         limit=_MAX_LINE_BYTES,
+        start_new_session=True,  # Ctrl-C in the terminal is for the gateway, which drains first
     )
     try:
         port = await _port_when_ready(process, on_progress)

@@ -53,6 +53,7 @@ async def test_it_tells_its_progress_serves_and_ends_when_closed(tiny_model: Pat
     assert replies[0].status == 200
     assert replies[0].body == replies[1].body
     assert replies[0].json["usage"]["completion_tokens"] <= 4
+    assert os.getsid(upstream.process_id) != os.getsid(0)  # Ctrl-C is for the gateway alone, which drains
     await upstream.close()
     await upstream.close()
     with pytest.raises(ConnectionRefusedError):
