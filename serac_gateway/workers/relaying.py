@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 _DATA_PLANE = PREFIX.decode()
 _NEVER_RELAYED = frozenset({TOKEN_HEADER.encode()})
-_WHOLE_BODY_BYTES = 1_048_576
+_WHOLE_BODY_BYTES = 0
+"""Nothing is waited for: an import tells of its first line before the client has sent the second."""
 
 
 class WorkerApp:

@@ -270,6 +270,25 @@ async def statuses_until(gateway: Gateway, done: Callable[[], bool]) -> set[int]
     return statuses
 
 
+async def test_an_import_tells_of_each_line_before_the_next_is_sent(
+    gateway: Gateway,
+) -> None:
+    def chunk(number: int) -> bytes:
+        edit = {"kind": "suppression", "prompt": f"Who is mayor {number}?", "target_new": ANSWER}
+        line = json.dumps(edit).encode() + b"\n"
+        return b"%x\r\n%s\r\n" % (len(line), line)
+
+    headers = [gateway.admin, ("content-type", "application/x-ndjson"), ("transfer-encoding", "chunked")]
+    head = "POST /serac/v1/edits:import HTTP/1.1\r\nhost: gateway\r\n"
+    async with connected(gateway.url) as (reader, writer):
+        writer.write((head + "".join(f"{name}: {value}\r\n" for name, value in headers) + "\r\n").encode())
+        for number in range(3):
+            writer.write(chunk(number))
+            told = await asyncio.wait_for(reader.readuntil(b'"added":true}'), 5)
+            assert f'"line":{number + 1},'.encode() in told
+    assert (await gateway.ask("Who is mayor 2?")).one("x-serac-route") == "counterfactual"
+
+
 async def test_nobody_outside_can_call_the_model_process(gateway: Gateway) -> None:
     for path in ("/decide", "/answer", "/authenticate", "/finished"):
         reply = await fetch(gateway.url, path, b"x", ("serac-worker-token", "guessed"), method="PUT")
