@@ -72,7 +72,8 @@ async def start_embedded_upstream(
         ConfigError: The model cannot be loaded; the message is the child's.
     """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "serac_gateway.upstream.embedded_server", "--data-dir", str(data_path)),
+        # -P: no module of the folder that the gateway was started in is taken for one of ours.
+        *(sys.executable, "-P", "-m", "serac_gateway.upstream.embedded_server", "--data-dir", str(data_path)),
         *(() if model is None else ("--model", model)),
         stdin=PIPE,
         stdout=PIPE,

@@ -60,7 +60,11 @@ async def test_it_tells_its_progress_serves_and_ends_when_closed(tiny_model: Pat
         await fetch(upstream.url.removesuffix("/v1"), "/v1/models", method="GET")
 
 
-async def test_a_model_that_is_missing_is_told_in_one_line(tmp_path: Path) -> None:
+async def test_a_model_that_is_missing_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "uvicorn.py").write_text("raise SystemExit('not ours')")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="cannot load the language model '/no/such/model'"):
         await start_embedded_upstream(config=UpstreamConfig(), data_path=tmp_path, model="/no/such/model")
 
