@@ -21,6 +21,7 @@ import msgspec
 import uvicorn
 
 from serac_gateway.config import UpstreamConfig
+from serac_gateway.garbage import set_aside_what_lasts
 from serac_gateway.http.incoming import HopMark
 from serac_gateway.http.proxy import DataPlane
 from serac_gateway.http.tracing import open_tracing
@@ -116,6 +117,7 @@ async def _announce(server: uvicorn.Server) -> None:
         if server.should_exit:
             return
         await asyncio.sleep(0.01)
+    set_aside_what_lasts()
     os.write(1, READY)
     os.dup2(2, 1)  # nobody reads on, and what is written there must not wait for that
 
