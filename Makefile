@@ -1,13 +1,15 @@
 # make run      set up .venv and see edits take effect in front of a real language model
 # make install  only set up .venv      make test  set up and run the tests
 # make lint     style, types, imports  make constraints  pin what .venv holds now
-# PYTHON=/path/to/python3.11 picks the interpreter, FAISS=gpu the index that uses a CUDA device.
+# PYTHON=/path/to/python3.11 picks the interpreter, FAISS=gpu the index that uses a CUDA device, PYTEST_ARGS
+# what is run and how: by default two files of tests side by side, as most of them wait.
 #
 # pip's own settings (PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS, pip.conf) are respected. On Linux the pinned torch
 # is several GB smaller from an index that has PyTorch's CPU builds.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 FAISS  ?= cpu
+PYTEST_ARGS ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15
 VENV   := .venv
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 

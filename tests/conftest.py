@@ -27,8 +27,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def converted_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder that holds the converted embedded models: made once, in a minute."""
-    data_path = tmp_path_factory.mktemp("converted")
+    """A data folder that holds the converted embedded models: made once, in a minute, by whoever is first."""
+    # The processes of pytest-xdist have a folder each below that of the run; converting locks its own.
+    of_run = tmp_path_factory.getbasetemp()
+    data_path = (of_run.parent if "PYTEST_XDIST_WORKER" in os.environ else of_run) / "converted"
     converted_gemma(data_path)
     if is_adapter(SHIPPED_ADAPTER):
         converted_gemma(data_path, adapter=SHIPPED_ADAPTER)
