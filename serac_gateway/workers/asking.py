@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 ReplyT = TypeVar("ReplyT")
 
 _BROKEN = (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError, msgspec.DecodeError)
+_LARGE_BYTES = 1_048_576
 _MAX_WAITING = 10_000
 _LONGEST_BATCH = 256
 _IN_FLIGHT_EVERY_S = 1.0
@@ -71,7 +73,7 @@ class ModelProcess:
         """
         try:
             # PUT: aiohttp repeats it on another connection where an idle one has just been closed.
-            async with self._session.put(path, data=msgspec.msgpack.encode(message)) as response:
+            async with self._session.put(path, data=_payload(message)) as response:
                 reply = await response.read()
             if response.status != 200:
                 raise msgspec.msgpack.decode(reply, type=Failure).error()
@@ -82,7 +84,7 @@ class ModelProcess:
     async def answer(self, call: AnswerCall) -> AsyncGenerator[Part, None]:
         """The parts of an answer as they are generated. Raises as `call` does."""
         try:
-            async with self._session.put("/answer", data=msgspec.msgpack.encode(call)) as response:
+            async with self._session.put("/answer", data=_payload(call)) as response:
                 async for frame in frames(response.content.readexactly):
                     if frame.failure is not None:
                         raise frame.failure.error()
@@ -227,6 +229,12 @@ class FinishedReports:
             self._told_in_flight = in_flight
             if not self._waiting:
                 return
+
+
+def _payload(message: msgspec.Struct) -> bytes | aiohttp.BytesIOPayload:
+    """aiohttp writes a large bytes object in one blocking piece and warns; this it writes in parts."""
+    data = msgspec.msgpack.encode(message)
+    return data if len(data) < _LARGE_BYTES else aiohttp.BytesIOPayload(io.BytesIO(data))
 
 
 def _gone(exc: BaseException) -> ModelUnavailableError:

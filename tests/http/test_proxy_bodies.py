@@ -90,12 +90,13 @@ async def test_a_malformed_body_is_for_the_upstream_to_judge(
 # Case 16
 
 
-async def test_a_20_mb_data_url_passes_unchanged(passing: Gateway) -> None:
+async def test_a_20_mb_data_url_passes_unchanged(mode: Mode, passing: Gateway) -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 20_000_000}}
     content = [{"type": "text", "text": OTHER_QUESTION}, image]
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": content}]}).encode()
-    response = await passing.post(body)
+    response = await passing.post(body, ("x-serac-debug", "true"))
     assert response.status == 200
+    assert response.one("x-serac-reason") == mode.reason
     assert passing.upstream.requests[0].body == body
 
 
