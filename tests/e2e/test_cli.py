@@ -33,7 +33,8 @@ def base_model(prompt: str) -> str:
 
 @pytest.fixture
 def serac(control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Serac:
-    """Runs `serac …` against the control plane."""
+    """Runs `serac …` against the control plane, in a terminal wide enough for its tables."""
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("SERAC_URL", control_plane.url)
     return _run
 

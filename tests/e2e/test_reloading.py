@@ -221,7 +221,7 @@ def test_new_weights_beside_the_embedded_base_model_leave_no_request_undecided(
         done.set()
         for thread in asking:
             thread.join()
-        assert len(routes) > 20
+        assert len(routes) > 5
         assert set(routes) == {"counterfactual"}
         assert {child.pid for child in running.gateway.children()} == children
         assert "Marrowby" not in "".join(running.gateway.errors)
