@@ -232,7 +232,7 @@ class FinishedReports:
 
 
 def _payload(message: msgspec.Struct) -> bytes | aiohttp.BytesIOPayload:
-    """aiohttp writes a large bytes object in one blocking piece and warns; this it writes in parts."""
+    """What a call is sent as: a large bytes object aiohttp writes in one blocking piece, and warns; this not."""
     data = msgspec.msgpack.encode(message)
     return data if len(data) < _LARGE_BYTES else aiohttp.BytesIOPayload(io.BytesIO(data))
 
