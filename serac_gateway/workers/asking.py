@@ -232,7 +232,7 @@ class FinishedReports:
 
 
 def _payload(message: msgspec.Struct) -> bytes | aiohttp.BytesIOPayload:
-    """What a call is sent as: a large bytes object aiohttp writes in one blocking piece, and warns; this not."""
+    """What a call is sent as. A large bytes object aiohttp would write in one blocking piece, and warn."""
     data = msgspec.msgpack.encode(message)
     return data if len(data) < _LARGE_BYTES else aiohttp.BytesIOPayload(io.BytesIO(data))
 
