@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serac_gateway.indexes.base import EditIndex, Neighbour
+from serac_gateway.indexes.halved_rows import HalvedRows
 from serac_gateway.vectors import Vectors
 
 _SMALL_ROWS = 1_024
@@ -25,6 +26,8 @@ _SMALL_ROWS = 1_024
 _LARGEST_ROWS = 32_768
 """Of a segment that is merged from others: 50 MB at 384 dimensions, and a merge holds three times as much. An
 exact search reads every row, however many segments they lie in; each adds some 20 µs."""
+_HALVED_ROWS = 4_096
+"""From here on a segment's rows are read in half precision first; below, reading them takes .1 ms."""
 _OVERFETCH = 4
 """Rows fetched for each edit wanted, at first: an edit has several forms."""
 
@@ -120,8 +123,11 @@ class FaissFlatIndex(EditIndex):
         return edit_id in self._key_of_edit_id
 
     def _flat(self, vectors_RD: Vectors) -> FlatRows:
+        rows_RD = np.ascontiguousarray(vectors_RD)
+        if len(rows_RD) >= _HALVED_ROWS:
+            return HalvedRows(rows_RD)
         flat = faiss.IndexFlatIP(self._width)
-        flat.add(np.ascontiguousarray(vectors_RD))
+        flat.add(rows_RD)
         return flat
 
     def _search_segment(

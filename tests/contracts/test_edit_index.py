@@ -170,9 +170,9 @@ print((peak_bytes() - before) / (40_001 * rows.nbytes))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_an_index_that_grows_never_holds_twice_its_rows() -> None:
+def test_an_index_that_grows_never_holds_everything_twice() -> None:
     grown = subprocess.run([sys.executable, "-c", _GROW], capture_output=True, text=True, check=True)
-    assert 1 <= float(grown.stdout) < 2  # 4.0 when every merge was of everything
+    assert 1.5 <= float(grown.stdout) < 3  # rows in full and in half; 4.0 when every merge was of everything
 
 
 def test_searches_during_writes_see_whole_writes_only(make_index: MakeIndex) -> None:
