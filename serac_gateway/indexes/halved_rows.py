@@ -54,9 +54,7 @@ class HalvedRows:
 
     def _exhaustive(self, x: Vectors, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         similarities_BR = np.stack([self._rows_RD @ query_D for query_D in x])
-        rows_BK = np.argpartition(-similarities_BR, k - 1, axis=1)[:, :k] if k < self.ntotal else None
-        if rows_BK is None:
-            rows_BK = np.broadcast_to(np.arange(self.ntotal), similarities_BR.shape)
+        rows_BK = np.argpartition(-similarities_BR, k - 1, axis=1)[:, :k]
         return _nearest(np.take_along_axis(similarities_BR, rows_BK, axis=1), rows_BK, k)
 
 
