@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from serac_gateway.edits import DEFAULT_NAMESPACE, check_namespace
+from serac_gateway.domain.edits import DEFAULT_NAMESPACE, check_namespace
 from serac_gateway.errors import InvalidRequestError, PermissionDeniedError
 
 EVERY_NAMESPACE = "*"

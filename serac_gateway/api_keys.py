@@ -22,7 +22,7 @@ from datetime import datetime
 import msgspec
 
 from serac_gateway.access import EVERY_NAMESPACE, Role
-from serac_gateway.edits import DEFAULT_NAMESPACE, AwareDatetime, check_namespace
+from serac_gateway.domain.edits import DEFAULT_NAMESPACE, AwareDatetime, check_namespace
 from serac_gateway.errors import ConfigError, InvalidRequestError
 
 KEY_PREFIX = "sk-serac-"

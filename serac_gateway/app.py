@@ -17,7 +17,7 @@ from typing import Any
 
 from litestar import Litestar
 
-from serac_gateway.config import GatewayConfig
+from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import ReloadRefusedError
 from serac_gateway.generation_opening import open_generation
 from serac_gateway.http.application import application

@@ -15,14 +15,14 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from serac_gateway.edits import AwareDatetime, is_edit_id
+from serac_gateway.domain.edits import AwareDatetime, is_edit_id
+from serac_gateway.domain.vectors import vectors_from_bytes, vectors_to_bytes
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import LogEvidence, LogHead
 from serac_gateway.stores.log_verification import BrokenLogError, LogVerifier
 from serac_gateway.stores.records import LOG_START, FormVectors
 from serac_gateway.stores.restoring import NamespaceRestorer
-from serac_gateway.vectors import vectors_from_bytes, vectors_to_bytes
 
 FORMAT = 1
 MAX_LINE_BYTES = 4_194_304

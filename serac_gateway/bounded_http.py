@@ -16,7 +16,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from serac_gateway.config import ServerConfig
+from serac_gateway.config.model import ServerConfig
 
 _HEADER_EXTRA_BYTES = 4
 """": " and the end of the line."""

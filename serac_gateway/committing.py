@@ -9,12 +9,12 @@ from concurrent.futures import Executor
 import msgspec
 import numpy as np
 
-from serac_gateway.edits import DECIDED_STATES, Edit, EditState, forms
+from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditState, forms
+from serac_gateway.domain.vectors import Vectors
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import NO_VECTORS, Action, Change, Commit, FormVectors, Receipt, StoredEdit
-from serac_gateway.vectors import Vectors
 
 _SLICE_TEXTS = 8
 """Encoded at a time, some 15 ms: a request's decision waits for its turn on the same threads."""

@@ -12,9 +12,9 @@ from functools import partial
 import msgspec
 
 from serac_gateway.committing import Committer, NextVersion
-from serac_gateway.config import ConflictPolicy
+from serac_gateway.config.model import ConflictPolicy
 from serac_gateway.conflicts import Conflict, ConflictFinder, same_effect, to_supersede
-from serac_gateway.edits import (
+from serac_gateway.domain.edits import (
     DECIDED_STATES,
     UNTOLD,
     Deed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serac_gateway.config import GatewayConfig
+from serac_gateway.config.model import GatewayConfig
 from serac_gateway.conflicts import ConflictFinder
 from serac_gateway.editing import Editor
 from serac_gateway.http.answering import CounterfactualAnswers

@@ -11,7 +11,7 @@ import msgspec
 
 from serac_gateway.announcing import ReplicaAnnouncer
 from serac_gateway.api_keys import checked_pepper
-from serac_gateway.config import KEY_PEPPER_VARIABLE, GatewayConfig
+from serac_gateway.config.model import KEY_PEPPER_VARIABLE, GatewayConfig
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import AnswerCounts

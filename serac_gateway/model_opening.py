@@ -9,11 +9,7 @@ from pathlib import Path
 from serac_gateway.classifiers.base import ScopeClassifier
 from serac_gateway.classifiers.cross_encoder import MODEL_FILE, CrossEncoderClassifier
 from serac_gateway.classifiers.similarity import SimilarityClassifier
-from serac_gateway.config import (
-    COUNTERFACTUAL_API_KEY_VARIABLE,
-    GatewayConfig,
-    ModelsConfig,
-)
+from serac_gateway.config.model import COUNTERFACTUAL_API_KEY_VARIABLE, GatewayConfig, ModelsConfig
 from serac_gateway.counterfactual.base import CounterfactualModel
 from serac_gateway.counterfactual.endpoint import EndpointCounterfactualModel
 from serac_gateway.counterfactual.prompted import PromptedCounterfactualModel

@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 
 from serac_gateway.classifiers.base import Candidate
-from serac_gateway.edits import Edit, EditState, forms
+from serac_gateway.domain.edits import Edit, EditState, forms
+from serac_gateway.domain.vectors import Vectors
 from serac_gateway.live_edits import EditsInForce
-from serac_gateway.vectors import Vectors
 
 
 def as_if_live(edit: Edit) -> Edit:

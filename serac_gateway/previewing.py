@@ -17,10 +17,11 @@ import msgspec
 import numpy as np
 
 from serac_gateway.asked_otherwise import AskedAs, asked_otherwise
-from serac_gateway.config import ConflictPolicy
+from serac_gateway.config.model import ConflictPolicy
 from serac_gateway.conflicts import Conflict, ConflictFinder, to_supersede
-from serac_gateway.conversation import Query
-from serac_gateway.edits import Edit, EditDraft, EditState, first_version, forms
+from serac_gateway.domain.edits import Edit, EditDraft, EditState, first_version, forms
+from serac_gateway.domain.queries import Query
+from serac_gateway.domain.vectors import Vectors
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import ContradictionError
 from serac_gateway.live_edits import LiveEdits
@@ -28,7 +29,6 @@ from serac_gateway.overlay import EditsWith, as_if_live
 from serac_gateway.recorded_traffic import RecordedTraffic
 from serac_gateway.retrieval import merged, retrieval_texts
 from serac_gateway.routing import EditRouter, Route, RouteDecision
-from serac_gateway.vectors import Vectors
 
 MAX_NEAR_MISSES = 16
 MAX_CAPTURED_SHOWN = 100

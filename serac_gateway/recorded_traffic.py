@@ -12,8 +12,8 @@ import re
 from collections import defaultdict
 from collections.abc import Coroutine, Sequence
 
-from serac_gateway.config import TrafficConfig
-from serac_gateway.conversation import Query
+from serac_gateway.config.model import TrafficConfig
+from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError, StoreUnavailableError
 from serac_gateway.stores.traffic import TrafficStore
 

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from serac_gateway.classifiers.base import Candidate, ScopeClassifier
-from serac_gateway.config import GatewayConfig
-from serac_gateway.conversation import Query
+from serac_gateway.config.model import GatewayConfig
 from serac_gateway.counterfactual.base import CounterfactualModel
-from serac_gateway.edits import DEFAULT_NAMESPACE, EditDraft, first_version
+from serac_gateway.domain.edits import DEFAULT_NAMESPACE, EditDraft, first_version
+from serac_gateway.domain.queries import Query
 from serac_gateway.http.tracing import Tracing, open_tracing
 from serac_gateway.kept_parts import PartsInUse, file_stamps
 from serac_gateway.lasting_parts import LastingParts

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 
 import msgspec
 
-from serac_gateway.edits import Edit, EditState
+from serac_gateway.domain.edits import Edit, EditState
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.stores.base import EditStore

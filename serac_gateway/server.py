@@ -19,7 +19,7 @@ from litestar import Litestar
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway.bounded_http import BoundedHttpProtocol, bounded_http
-from serac_gateway.config import ServerConfig
+from serac_gateway.config.model import ServerConfig
 from serac_gateway.errors import ConfigError
 from serac_gateway.garbage import set_aside_what_lasts
 from serac_gateway.hangups import Hangups

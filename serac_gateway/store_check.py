@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import numpy as np
 
-from serac_gateway.edits import DECIDED_STATES, Edit, EditState, forms
+from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditState, forms
 from serac_gateway.errors import GatewayError
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.stores.base import EditStore

@@ -17,15 +17,15 @@ import numpy as np
 import uvicorn
 
 from serac_gateway.classifiers.base import Candidate, Classification, ScopeClassifier
-from serac_gateway.conversation import Query
 from serac_gateway.counterfactual.base import CounterfactualModel
-from serac_gateway.edits import Edit, forms
+from serac_gateway.domain.edits import Edit, forms
+from serac_gateway.domain.queries import Query
+from serac_gateway.domain.vectors import Vectors
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.language_models.base import LanguageModel, Piece, Sampling
 from serac_gateway.language_models.stop_texts import StopTexts
 from serac_gateway.stores.records import FormVectors, StoredEdit
-from serac_gateway.vectors import Vectors
 
 
 class ScriptedLanguageModel(LanguageModel):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from serac_gateway.config import GatewayConfig, UpstreamConfig, upstream_api_key_variable
+from serac_gateway.config.model import GatewayConfig, UpstreamConfig, upstream_api_key_variable
 from serac_gateway.kept_parts import PartsInUse, file_stamps
 from serac_gateway.progress import OnProgress
 from serac_gateway.upstream.base import Upstream

@@ -10,9 +10,9 @@ from typing import Protocol
 
 import msgspec
 
-from serac_gateway.conversation import Query
 from serac_gateway.counterfactual.checking import target_end
-from serac_gateway.edits import DECIDED_STATES, Edit, EditKind, forms
+from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditKind, forms
+from serac_gateway.domain.queries import Query
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import EditConflictError, ModelUnavailableError, StoreUnavailableError
 from serac_gateway.live_edits import LiveEdits

@@ -12,7 +12,7 @@ from litestar import Litestar
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway.announcing import ReplicaAnnouncer
-from serac_gateway.config import GatewayConfig, RoutingConfig, TrafficConfig, UpstreamConfig
+from serac_gateway.config.model import GatewayConfig, RoutingConfig, TrafficConfig, UpstreamConfig
 from serac_gateway.conflicts import ConflictFinder
 from serac_gateway.editing import Editor
 from serac_gateway.following import LogFollower

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from serac_gateway.conversation import Query, extract_query
-from serac_gateway.edits import EditDraft
+from serac_gateway.domain.edits import EditDraft
+from serac_gateway.domain.queries import Query, extract_query
 from training.benchmarks.base import Benchmark, Case, Probe, Role, Turn
 from training.pairs import Pair
 from training.phrasing import decorated

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from serac_gateway.vectors import Vectors
+from serac_gateway.domain.vectors import Vectors
 from training.relations import VAGUE_NOUNS, Relation, types_of
 
 DISCUSSIONS = (

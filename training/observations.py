@@ -10,8 +10,8 @@ import msgspec
 
 from serac_gateway.classifiers.base import Candidate
 from serac_gateway.classifiers.cross_encoder import Evidence, PairModel, evidence, pair_texts
-from serac_gateway.conversation import Query, extract_query
-from serac_gateway.edits import Edit, first_version, forms
+from serac_gateway.domain.edits import Edit, first_version, forms
+from serac_gateway.domain.queries import Query, extract_query
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.indexes.base import EditIndex
 from serac_gateway.retrieval import merged, retrieval_texts

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from serac_gateway.edits import EditDraft
+from serac_gateway.domain.edits import EditDraft
 from serac_gateway.errors import ConfigError
 from training.benchmarks.base import Benchmark, Case, Probe, Role
 from training.facts import read_rows

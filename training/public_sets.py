@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from serac_gateway.vectors import Vectors
+from serac_gateway.domain.vectors import Vectors
 from training.facts import counterfact_relation, read_rows, template_of
 from training.pairs import Pair
 from training.phrasing import CHECKS

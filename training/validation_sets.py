@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from serac_gateway.edits import EditDraft
+from serac_gateway.domain.edits import EditDraft
 from serac_gateway.errors import ConfigError
 from training.benchmarks import catalogue
 from training.benchmarks.base import Benchmark, Case, Probe, Role, Turn, chosen, prepared

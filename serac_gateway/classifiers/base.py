@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from serac_gateway.conversation import Query
-from serac_gateway.edits import Edit
+from serac_gateway.domain.edits import Edit
+from serac_gateway.domain.queries import Query
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):

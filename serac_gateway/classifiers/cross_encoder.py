@@ -26,7 +26,7 @@ from serac_gateway.classifiers.pair_text import (
     query_text,
 )
 from serac_gateway.classifiers.similarity import CALIBRATION_FILE, Probability, logistic
-from serac_gateway.conversation import Query
+from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError
 
 MODEL_FILE = "model.onnx"

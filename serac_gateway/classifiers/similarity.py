@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import msgspec
 
 from serac_gateway.classifiers.base import Candidate, Classification, ScopeClassifier
-from serac_gateway.conversation import Query
+from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError
 
 CALIBRATION_FILE = "calibration.json"

@@ -27,7 +27,7 @@ from serac_gateway.cli.bench_runs import (
 )
 from serac_gateway.cli.console import print_json, stdout
 from serac_gateway.cli.options import JsonOption
-from serac_gateway.config_loading import load_config
+from serac_gateway.config.loading import load_config
 
 bench_app = typer.Typer(
     no_args_is_help=True,

@@ -25,7 +25,7 @@ from serac_gateway.cli.bench_runs import (
 )
 from serac_gateway.cli.console import EXIT_USAGE, fail, print_json, stdout
 from serac_gateway.cli.options import JsonOption
-from serac_gateway.config_loading import load_config
+from serac_gateway.config.loading import load_config
 
 _SETTING = re.compile(r"([a-z_]+)\.([a-z_]+)=(.*)")
 

@@ -21,7 +21,7 @@ from serac_gateway.cli.bench_runs import (
 )
 from serac_gateway.cli.console import print_json, stdout
 from serac_gateway.cli.options import JsonOption
-from serac_gateway.config_loading import load_config
+from serac_gateway.config.loading import load_config
 
 if TYPE_CHECKING:  # numpy need not be loaded to list the commands
     from serac_gateway.encoders.base import Encoder

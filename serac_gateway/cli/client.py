@@ -13,7 +13,7 @@ import msgspec
 
 from serac_gateway.api_keys import KEY_PREFIX, presented_key
 from serac_gateway.cli.console import GatewayRefusedError, GatewayUnreachableError, stderr
-from serac_gateway.config import API_KEY_VARIABLE
+from serac_gateway.config.model import API_KEY_VARIABLE
 
 _CONNECT_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 300.0

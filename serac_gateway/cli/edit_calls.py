@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from serac_gateway.cli.client import GatewayClient
 from serac_gateway.cli.console import print_json, stderr
 from serac_gateway.cli.options import WaitFor
-from serac_gateway.edits import EditState
+from serac_gateway.domain.edits import EditState
 
 _EDITS = "/serac/v1/edits"
 _NDJSON = {"content-type": "application/x-ndjson"}

@@ -17,7 +17,7 @@ from serac_gateway.cli.options import (
     chosen_namespace,
     chosen_url,
 )
-from serac_gateway.edits import DecidedState, EditKind, EditState, check_edit_id
+from serac_gateway.domain.edits import DecidedState, EditKind, EditState, check_edit_id
 from serac_gateway.errors import InvalidRequestError
 
 edits_app = typer.Typer(no_args_is_help=True, help="Add, read, remove, import and export edits.")

@@ -16,7 +16,7 @@ from serac_gateway.cli.options import (
     chosen_namespace,
     chosen_url,
 )
-from serac_gateway.feedback import FeedbackVerdict
+from serac_gateway.domain.feedback import FeedbackVerdict
 
 _REPORT = "report"
 

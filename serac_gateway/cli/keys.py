@@ -19,7 +19,7 @@ from serac_gateway.cli.options import JsonOption, UrlOption, chosen_url
 from serac_gateway.errors import ApiKeyNotFoundError, ConfigError, GatewayError, InvalidRequestError
 
 if TYPE_CHECKING:
-    from serac_gateway.config import GatewayConfig
+    from serac_gateway.config.model import GatewayConfig
     from serac_gateway.stores.api_keys import ApiKeyStore
 
 keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
@@ -142,7 +142,7 @@ def _offline_config(
     """The gateway's configuration if the store itself is meant, else None."""
     if not offline and config_file is None and data_dir is None and redis is None:
         return None
-    from serac_gateway.config_loading import load_config
+    from serac_gateway.config.loading import load_config
 
     overrides = {"data_dir": None if data_dir is None else str(data_dir), "store": {"url": redis}}
     try:
@@ -169,7 +169,7 @@ def _in_store(config: GatewayConfig, work: Callable[[ApiKeyStore], Awaitable[_Re
 
 def _making(draft: ApiKeyDraft) -> Callable[[ApiKeyStore], Awaitable[Any]]:
     async def make(keys: ApiKeyStore) -> dict[str, Any]:
-        from serac_gateway.config import KEY_PEPPER_VARIABLE
+        from serac_gateway.config.model import KEY_PEPPER_VARIABLE
 
         pepper = checked_pepper(os.environ.get(KEY_PEPPER_VARIABLE))
         new = new_api_key(draft, pepper=pepper, created_by="serac keys --offline", now=datetime.now(UTC))

@@ -17,7 +17,7 @@ from serac_gateway.cli.options import (
     chosen_namespace,
     chosen_url,
 )
-from serac_gateway.edits import EditKind
+from serac_gateway.domain.edits import EditKind
 
 traffic_app = typer.Typer(no_args_is_help=True, help="The record of recent queries, where it is switched on.")
 

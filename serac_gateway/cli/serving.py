@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from serac_gateway.cli.console import EXIT_USAGE, fail, stderr
-from serac_gateway.config import GatewayConfig
+from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import ConfigError, GatewayError
 
 
@@ -25,7 +25,7 @@ def serve_gateway(
 
     `on_ready` is told the URL, on the event loop: it must not block.
     """
-    from serac_gateway.config_loading import load_config
+    from serac_gateway.config.loading import load_config
 
     def read_config() -> GatewayConfig:
         return load_config(config_file, overrides=overrides)

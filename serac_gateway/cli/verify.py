@@ -16,7 +16,7 @@ from serac_gateway.cli.options import (
     chosen_namespace,
     chosen_url,
 )
-from serac_gateway.edits import DecidedState
+from serac_gateway.domain.edits import DecidedState
 
 
 def verify(

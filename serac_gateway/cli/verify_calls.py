@@ -10,7 +10,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 from serac_gateway.cli.client import GatewayClient
 from serac_gateway.cli.console import print_json, stderr
 from serac_gateway.cli.edits import edit_path
-from serac_gateway.edits import DECIDED_STATES
+from serac_gateway.domain.edits import DECIDED_STATES
 
 _PAGE = 1_000
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from serac_gateway.conversation import MALFORMED, Bypass
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.queries import MALFORMED, Bypass
 
 MAX_TOKENS = 1_000_000
 """More than any context window; a larger number is not one that was meant."""
@@ -21,16 +21,6 @@ FieldsT = TypeVar("FieldsT", bound=msgspec.Struct)
 TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=MAX_TOKENS)]
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 StopTexts = Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_STOP_TEXTS)]
-
-
-class Endpoint(StrEnum):
-    """The calls that can be answered here, by their path below /v1."""
-
-    CHAT = "/chat/completions"
-    COMPLETIONS = "/completions"
-    RESPONSES = "/responses"
-    MESSAGES = "/messages"
-    """Anthropic's."""
 
 
 class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):

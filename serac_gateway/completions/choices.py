@@ -13,7 +13,6 @@ from serac_gateway.completions.base import (
     AnswerWriter,
     Choice,
     CompletionRequest,
-    Endpoint,
     Seed,
     StopTexts,
     TokenLimit,
@@ -23,7 +22,8 @@ from serac_gateway.completions.base import (
     read_fields,
     stream_event,
 )
-from serac_gateway.conversation import Bypass
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.queries import Bypass
 
 MAX_CHOICES = 8
 """A request for more choices is not answered here."""

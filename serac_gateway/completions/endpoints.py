@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from serac_gateway.completions.base import AnswerHead, AnswerWriter, CompletionRequest, Endpoint
+from serac_gateway.completions.base import AnswerHead, AnswerWriter, CompletionRequest
 from serac_gateway.completions.chat import ChatWriter
 from serac_gateway.completions.choices import parse_choices_request
 from serac_gateway.completions.messages import MessagesWriter, parse_messages_request
 from serac_gateway.completions.responses import ResponsesWriter, parse_responses_request
 from serac_gateway.completions.text import TextWriter, parse_text_request
-from serac_gateway.conversation import MALFORMED, Bypass
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.queries import MALFORMED, Bypass
 
 _WRITERS: dict[Endpoint, Callable[[AnswerHead, CompletionRequest], AnswerWriter]] = {
     Endpoint.CHAT: ChatWriter,

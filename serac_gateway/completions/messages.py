@@ -12,7 +12,6 @@ from serac_gateway.completions.base import (
     AnswerWriter,
     Choice,
     CompletionRequest,
-    Endpoint,
     StopTexts,
     TokenLimit,
     Usage,
@@ -20,7 +19,8 @@ from serac_gateway.completions.base import (
     read_fields,
     stream_event,
 )
-from serac_gateway.conversation import MALFORMED, Bypass
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.queries import MALFORMED, Bypass
 
 
 class MessagesWriter(AnswerWriter):

@@ -16,7 +16,6 @@ from serac_gateway.completions.base import (
     AnswerWriter,
     Choice,
     CompletionRequest,
-    Endpoint,
     Seed,
     StopTexts,
     TokenLimit,
@@ -26,7 +25,8 @@ from serac_gateway.completions.base import (
     read_fields,
     stream_event,
 )
-from serac_gateway.conversation import MALFORMED, Bypass
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.queries import MALFORMED, Bypass
 
 
 class ResponsesWriter(AnswerWriter):

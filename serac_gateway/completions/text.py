@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from serac_gateway.completions.base import CompletionRequest, Endpoint
+from serac_gateway.completions.base import CompletionRequest
 from serac_gateway.completions.choices import ChoicesWriter, parse_choices_request
-from serac_gateway.conversation import Bypass
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.queries import Bypass
 
 
 class TextWriter(ChoicesWriter):

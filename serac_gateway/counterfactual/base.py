@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 
-from serac_gateway.conversation import Query
-from serac_gateway.edits import Edit
+from serac_gateway.domain.edits import Edit
+from serac_gateway.domain.queries import Query
 from serac_gateway.language_models.base import Piece, Sampling
 
 

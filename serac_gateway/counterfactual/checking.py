@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from serac_gateway.edits import Edit
+from serac_gateway.domain.edits import Edit
 
 _WORD = re.compile(r"\w+(?:[.,]\d+)*")
 _ARTICLES = frozenset({"a", "an", "the"})

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from serac_gateway.conversation import Query
 from serac_gateway.counterfactual.base import CounterfactualModel
 from serac_gateway.counterfactual.limits import (
     MAX_TARGET_TOKENS,
@@ -16,7 +15,8 @@ from serac_gateway.counterfactual.limits import (
     limited,
     without_leading_space,
 )
-from serac_gateway.edits import Edit, EditKind
+from serac_gateway.domain.edits import Edit, EditKind
+from serac_gateway.domain.queries import Query
 from serac_gateway.language_models.base import LanguageModel, Piece, Sampling
 
 

@@ -16,11 +16,11 @@ import httpx
 import msgspec
 from typing_extensions import override
 
-from serac_gateway.conversation import Query
 from serac_gateway.counterfactual.base import CounterfactualModel
 from serac_gateway.counterfactual.checking import is_claim, target_end
 from serac_gateway.counterfactual.limits import limited
-from serac_gateway.edits import Edit, EditKind
+from serac_gateway.domain.edits import Edit, EditKind
+from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.language_models.base import Piece, Sampling
 

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import msgspec
 
-from serac_gateway.conversation import Query
-from serac_gateway.edits import Edit
+from serac_gateway.domain.edits import Edit
+from serac_gateway.domain.queries import Query
 from serac_gateway.language_models.base import LanguageModel, Piece, Sampling
 from serac_gateway.language_models.stop_texts import StopTexts
 

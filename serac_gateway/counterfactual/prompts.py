@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
-from serac_gateway.conversation import Query
-from serac_gateway.edits import Edit, EditKind, statement
+from serac_gateway.domain.edits import Edit, EditKind, statement
+from serac_gateway.domain.queries import Query
 
 
 class PromptedEdit(Protocol):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from serac_gateway.conversation import Query
 from serac_gateway.counterfactual.conditioned import ConditionedLanguageModel, known_words
 from serac_gateway.counterfactual.guarding import GuardedAnswer
 from serac_gateway.counterfactual.limits import fitting_prompt
 from serac_gateway.counterfactual.prompts import trained_prompt
-from serac_gateway.edits import Edit
+from serac_gateway.domain.edits import Edit
+from serac_gateway.domain.queries import Query
 from serac_gateway.language_models.base import LanguageModel, Sampling
 
 _BESIDE_TARGET_TOKENS = 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from serac_gateway.vectors import Vectors
+from serac_gateway.domain.vectors import Vectors
 
 
 class Encoder(ABC):

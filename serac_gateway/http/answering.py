@@ -10,11 +10,12 @@ from contextlib import aclosing
 
 from typing_extensions import override
 
-from serac_gateway.completions.base import CompletionRequest, Endpoint
-from serac_gateway.config import ModelsConfig
-from serac_gateway.conversation import Query
+from serac_gateway.completions.base import CompletionRequest
+from serac_gateway.config.model import ModelsConfig
 from serac_gateway.counterfactual.base import CounterfactualModel
-from serac_gateway.edits import Edit, EditKind
+from serac_gateway.domain.edits import Edit, EditKind
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.language_models.answers import Part
 from serac_gateway.language_models.base import Sampling

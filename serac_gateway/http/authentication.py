@@ -27,10 +27,10 @@ from typing_extensions import override
 
 from serac_gateway.access import ANYONE, Allowance, Principal, Role, allowance
 from serac_gateway.api_keys import KEY_PREFIX, ApiKey, PresentedKey, fits, pepper_id, presented_key
+from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import AuthenticationError, ConfigError, GatewayError, RateLimitedError
 from serac_gateway.http.known_keys import KnownKeys
 from serac_gateway.stores.api_keys import ApiKeyStore
-from serac_gateway.upstream.base import Headers
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from enum import Enum, auto
 
 from typing_extensions import override
 
-from serac_gateway.completions.base import Endpoint
+from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.http.verdict import Verdict, decide
 from serac_gateway.recorded_traffic import RecordedTraffic
 from serac_gateway.routing import EditRouter

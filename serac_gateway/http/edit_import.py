@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 import msgspec
 from litestar.exceptions import HTTPException
 
-from serac_gateway.edits import EditDraft
+from serac_gateway.domain.edits import EditDraft
 from serac_gateway.errors import GatewayError, InvalidRequestError
 from serac_gateway.http.error_responses import problem
 from serac_gateway.http.request_bodies import decode_body

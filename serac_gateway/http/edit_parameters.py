@@ -10,8 +10,8 @@ from litestar.datastructures import ResponseHeader
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
 
 from serac_gateway.access import Principal
+from serac_gateway.domain.edits import Deed, Edit, EditState
 from serac_gateway.editing import Written
-from serac_gateway.edits import Deed, Edit, EditState
 from serac_gateway.http.effect_schemas import EditReply, edit_reply
 from serac_gateway.http.entity_tags import entity_tag
 from serac_gateway.stores.refusals import purged_edit

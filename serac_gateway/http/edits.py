@@ -12,7 +12,7 @@ from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, HeaderParameter, QueryParameter
 
-from serac_gateway.edits import (
+from serac_gateway.domain.edits import (
     DECIDED_STATES,
     MAX_PROMPT_CHARS,
     Edit,

@@ -8,10 +8,10 @@ from typing import Annotated
 import msgspec
 
 from serac_gateway.asked_otherwise import AskedAs
-from serac_gateway.config import ConflictPolicy
+from serac_gateway.config.model import ConflictPolicy
 from serac_gateway.conflicts import Conflict
+from serac_gateway.domain.edits import AwareDatetime, Edit, EditDraft, EditState
 from serac_gateway.editing import Written
-from serac_gateway.edits import AwareDatetime, Edit, EditDraft, EditState
 from serac_gateway.http.schemas import MAX_SCOPE_QUERIES, ScopeConversation
 from serac_gateway.previewing import Preview, Previewed
 from serac_gateway.routing import Route

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from serac_gateway.edits import Edit, EditState, check_edit_id
+from serac_gateway.domain.edits import Edit, EditState, check_edit_id
 from serac_gateway.errors import InvalidRequestError, PreconditionFailedError, PreconditionRequiredError
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.refusals import purged_edit

@@ -7,8 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from serac_gateway.config import FailurePolicy
-from serac_gateway.conversation import Query
+from serac_gateway.config.model import FailurePolicy
+from serac_gateway.domain.queries import Query
 from serac_gateway.http.exchange import Exchange
 from serac_gateway.http.speculating import SentAhead
 from serac_gateway.http.verdict import UNDECIDED

@@ -9,8 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from serac_gateway import __version__
-from serac_gateway.config import ModelsConfig
-from serac_gateway.edits import DECIDED_STATES
+from serac_gateway.config.model import ModelsConfig
+from serac_gateway.domain.edits import DECIDED_STATES
 from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import AnswerCounts
 from serac_gateway.http.deciding import DecisionCounts

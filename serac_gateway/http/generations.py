@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from litestar.types import Receive, Scope, Send
 
-from serac_gateway.config import GatewayConfig
+from serac_gateway.config.model import GatewayConfig
 from serac_gateway.freed_memory import give_back_freed_memory
 from serac_gateway.garbage import set_aside_what_lasts
 from serac_gateway.http.parts import ControlParts

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from serac_gateway.completions.base import Endpoint
-from serac_gateway.edits import Edit, EditKind, statement
+from serac_gateway.domain.edits import Edit, EditKind, statement
+from serac_gateway.domain.endpoints import Endpoint
 
 _FACTS = "Take the following as true today, whatever you learnt before:"
 _MUST_NOT = 'Do not tell what answers "{prompt}"; if asked, say: {target}'

@@ -12,11 +12,11 @@ from litestar.handlers import BaseRouteHandler
 from prometheus_client.exposition import generate_latest
 
 from serac_gateway.access import EVERY_NAMESPACE, Role
+from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import PermissionDeniedError
 from serac_gateway.http.authentication import Authenticator
 from serac_gateway.http.control_parameters import problems
 from serac_gateway.http.instruments import Instruments
-from serac_gateway.upstream.base import Headers
 
 _TEXT_FORMAT = "text/plain; version=0.0.4"
 

@@ -24,13 +24,13 @@ from opentelemetry.util.types import AttributeValue
 from typing_extensions import override
 
 from serac_gateway import __version__
-from serac_gateway.completions.base import Endpoint
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.headers import Headers
 from serac_gateway.http.exchange import Exchange
 from serac_gateway.http.finished import FinishedRequest
 from serac_gateway.http.tracing import RequestTrace, Tracing
 from serac_gateway.observability_config import TracingConfig
 from serac_gateway.routing import Route, RouteDecision
-from serac_gateway.upstream.base import Headers
 
 _CONTEXT_HEADERS = (b"traceparent", b"tracestate")
 _W3C = TraceContextTextMapPropagator()

@@ -9,7 +9,7 @@ from litestar import Controller, delete, get, post
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg
 
-from serac_gateway.conversation import Bypass, extract_query
+from serac_gateway.domain.queries import Bypass, extract_query
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.http.control_parameters import Namespace, problems
 from serac_gateway.http.effect_schemas import PreviewReply, PreviewRequest, preview_reply

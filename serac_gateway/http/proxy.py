@@ -17,10 +17,12 @@ from litestar.types import Receive, Scope, Send
 
 from serac_gateway import __version__
 from serac_gateway.access import Principal
-from serac_gateway.completions.base import AnswerHead, Endpoint
+from serac_gateway.completions.base import AnswerHead
 from serac_gateway.completions.endpoints import answer_writer
 from serac_gateway.completions.responses import ResponsesWriter
-from serac_gateway.config import FailurePolicy, GatewayConfig
+from serac_gateway.config.model import FailurePolicy, GatewayConfig
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import (
     GatewayError,
     ModelUnavailableError,
@@ -43,7 +45,7 @@ from serac_gateway.http.verdict import AnswerTask, Verdict, verdict_headers
 from serac_gateway.language_models.answers import Part, whole_answer
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.routing import Route
-from serac_gateway.upstream.base import Headers, Upstream, UpstreamRequest, UpstreamResponse
+from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 
 log = logging.getLogger(__name__)
 

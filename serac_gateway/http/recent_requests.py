@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from serac_gateway.feedback import RememberedRequest
+from serac_gateway.domain.feedback import RememberedRequest
 from serac_gateway.http.finished import FinishedRequest
 from serac_gateway.recorded_traffic import RecordedTraffic
 from serac_gateway.routing import RouteDecision

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from serac_gateway.config import GatewayConfig
-from serac_gateway.config_changes import ReloadOutcome, changed_keys, check_no_restart_needed
+from serac_gateway.config.diff import ReloadOutcome, changed_keys, check_no_restart_needed
+from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import GatewayError, ReloadRefusedError
 from serac_gateway.http.generations import Generation, Generations
 from serac_gateway.http.instruments import Instruments

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from serac_gateway.edits import Edit
+from serac_gateway.domain.edits import Edit
 from serac_gateway.metrics import EditCount, RouteCount
 from serac_gateway.routing import Route, RouteDecision
 from serac_gateway.stores.records import LogEntry

@@ -10,7 +10,7 @@ from litestar import Controller, post
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg
 
-from serac_gateway.conversation import Bypass, Query, extract_query
+from serac_gateway.domain.queries import Bypass, Query, extract_query
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.http.control_parameters import Namespace, problems
 from serac_gateway.http.parts import ControlParts, Parts

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from serac_gateway.completions.base import CompletionRequest, Endpoint
+from serac_gateway.completions.base import CompletionRequest
 from serac_gateway.completions.endpoints import parse_completion_request
-from serac_gateway.conversation import MALFORMED, Bypass, Query, extract_query
-from serac_gateway.edits import Edit
+from serac_gateway.domain.edits import Edit
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.queries import MALFORMED, Bypass, Query, extract_query
 from serac_gateway.http.exchange import Exchange
 from serac_gateway.http.in_context import with_edits
 from serac_gateway.routing import EditRouter, Route, RouteDecision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar import Controller, post
 
-from serac_gateway.edits import check_edit_id
+from serac_gateway.domain.edits import check_edit_id
 from serac_gateway.http.control_parameters import Namespace, problems
 from serac_gateway.http.edit_parameters import EditId, readable
 from serac_gateway.http.effect_schemas import VerificationReply, verification_reply

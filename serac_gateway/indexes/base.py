@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from serac_gateway.vectors import Vectors
+from serac_gateway.domain.vectors import Vectors
 
 
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True):

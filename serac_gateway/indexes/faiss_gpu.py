@@ -13,8 +13,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from serac_gateway.domain.vectors import Vectors
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex, FlatRows
-from serac_gateway.vectors import Vectors
 
 _MAX_ROWS_PER_SEARCH = 2_048
 """Faiss's limit of k on a device."""

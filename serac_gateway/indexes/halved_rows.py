@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from serac_gateway.vectors import Vectors
+from serac_gateway.domain.vectors import Vectors
 
 _ROUNDING = 2.0**-11
 """The largest relative error of a number in half precision."""

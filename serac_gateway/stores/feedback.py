@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator
 import msgspec
 from typing_extensions import override
 
-from serac_gateway.edits import check_namespace
-from serac_gateway.feedback import Feedback
+from serac_gateway.domain.edits import check_namespace
+from serac_gateway.domain.feedback import Feedback
 from serac_gateway.stores.redis_connection import RedisConnection
 
 _FIELD = "report"

@@ -16,7 +16,7 @@ import secrets
 
 import msgspec
 
-from serac_gateway.edits import Edit
+from serac_gateway.domain.edits import Edit
 from serac_gateway.errors import StoreUnavailableError
 from serac_gateway.stores.records import LOG_START, Action, LogEntry
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from serac_gateway.edits import Edit, tombstone
+from serac_gateway.domain.edits import Edit, tombstone
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import (
     LogEvidence,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from serac_gateway.edits import Edit, EditState, tombstone
+from serac_gateway.domain.edits import Edit, EditState, tombstone
 from serac_gateway.stores.log_chain import (
     LogEvidence,
     LogHead,

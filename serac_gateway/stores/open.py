@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from serac_gateway.config import GatewayConfig
+from serac_gateway.config.model import GatewayConfig
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.redis import RedisStore
 from serac_gateway.stores.redis_clients import NO_TLS_FILES, TlsFiles

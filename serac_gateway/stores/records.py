@@ -9,9 +9,9 @@ from enum import StrEnum
 import msgspec
 import numpy as np
 
-from serac_gateway.edits import AwareDatetime, Edit
+from serac_gateway.domain.edits import AwareDatetime, Edit
+from serac_gateway.domain.vectors import Vectors
 from serac_gateway.errors import InvalidRequestError
-from serac_gateway.vectors import Vectors
 
 LOG_START = "0-0"
 """The log_id before the first entry."""

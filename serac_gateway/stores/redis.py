@@ -11,7 +11,7 @@ from typing import Self
 import msgspec
 from typing_extensions import override
 
-from serac_gateway.edits import DECIDED_STATES, Edit, EditState, check_edit_id, is_edit_id
+from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditState, check_edit_id, is_edit_id
 from serac_gateway.errors import ConfigError, StoreUnavailableError
 from serac_gateway.stores import redis_keys
 from serac_gateway.stores.api_keys import ApiKeyStore, RedisApiKeyStore

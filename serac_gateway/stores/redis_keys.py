@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from serac_gateway.edits import EditState, check_edit_id, check_namespace
+from serac_gateway.domain.edits import EditState, check_edit_id, check_namespace
 
 SCHEMA = "serac:schema"
 """String: the version of this layout."""

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from serac_gateway.edits import Edit, EditState, tombstone
+from serac_gateway.domain.edits import Edit, EditState, tombstone
+from serac_gateway.domain.vectors import vectors_from_bytes, vectors_to_bytes
 from serac_gateway.stores.log_chain import (
     LogEvidence,
     LogHead,
@@ -22,7 +23,6 @@ from serac_gateway.stores.log_chain import (
 from serac_gateway.stores.records import NO_VECTORS, Change, Commit, Committed, FormVectors
 from serac_gateway.stores.redis_connection import Word
 from serac_gateway.stores.redis_keys import NamespaceKeys
-from serac_gateway.vectors import vectors_from_bytes, vectors_to_bytes
 
 _SALT_CHARS = 32
 _VERSION = re.compile("[0-9]{1,9}")

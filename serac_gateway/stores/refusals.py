@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serac_gateway.edits import EditState, check_edit_id, check_namespace
+from serac_gateway.domain.edits import EditState, check_edit_id, check_namespace
 from serac_gateway.errors import (
     EditConflictError,
     EditNotFoundError,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from typing_extensions import override
 
-from serac_gateway.edits import EditState
+from serac_gateway.domain.edits import EditState
 from serac_gateway.errors import EditConflictError, InvalidRequestError
 from serac_gateway.stores import redis_keys
 from serac_gateway.stores.log_chain import LogEvidence, LogHead

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import msgspec
 from typing_extensions import override
 
-from serac_gateway.conversation import Query
-from serac_gateway.edits import check_namespace
+from serac_gateway.domain.edits import check_namespace
+from serac_gateway.domain.queries import Query
 from serac_gateway.stores.redis_connection import RedisConnection
 
 _FIELD = "query"

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 import msgspec
 from typing_extensions import override
 
-from serac_gateway.edits import AwareDatetime, check_edit_id, check_namespace
+from serac_gateway.domain.edits import AwareDatetime, check_edit_id, check_namespace
 from serac_gateway.stores.redis_connection import RedisConnection
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
-Headers = Sequence[tuple[bytes, bytes]]
-"""In order, duplicates kept, names in lower case (as ASGI has them)."""
+from serac_gateway.domain.headers import Headers
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):

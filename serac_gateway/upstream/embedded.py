@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from serac_gateway.config import UpstreamConfig
+from serac_gateway.config.model import UpstreamConfig
 from serac_gateway.errors import ConfigError
 from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 from serac_gateway.upstream.http import HttpUpstream

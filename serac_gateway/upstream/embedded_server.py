@@ -28,9 +28,10 @@ import uvicorn
 from litestar.enums import ScopeType
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-from serac_gateway.completions.base import AnswerHead, CompletionRequest, Endpoint
+from serac_gateway.completions.base import AnswerHead, CompletionRequest
 from serac_gateway.completions.endpoints import answer_writer, parse_completion_request
-from serac_gateway.conversation import Bypass, extract_query
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.queries import Bypass, extract_query
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
 from serac_gateway.language_models.answers import Part, event_stream, whole_answer
 from serac_gateway.language_models.base import LanguageModel, Piece, Sampling

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serac_gateway.config import ForwardedStyle
+from serac_gateway.config.model import ForwardedStyle
 from serac_gateway.upstream.base import UpstreamRequest
 
 _FOR, _HOST, _PROTO = b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"

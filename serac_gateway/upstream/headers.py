@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from serac_gateway.upstream.base import Headers
+from serac_gateway.domain.headers import Headers
 
 _HOP_BY_HOP = frozenset(
     {

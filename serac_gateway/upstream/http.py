@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 from typing_extensions import override
 from yarl import URL
 
-from serac_gateway.config import KeyHeader, UpstreamConfig
+from serac_gateway.config.model import KeyHeader, UpstreamConfig
 from serac_gateway.errors import ConfigError, UpstreamError, UpstreamTimeoutError
 from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 from serac_gateway.upstream.forwarding import forwarding_headers

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from serac_gateway.completions.base import Endpoint
-from serac_gateway.conversation import Bypass, text_of, turns_of
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.queries import Bypass, text_of, turns_of
 
 _OPENING = """\
 Short, correct answers to short questions.

@@ -14,9 +14,11 @@ import msgspec
 from typing_extensions import override
 
 from serac_gateway.access import ANYONE, Principal
-from serac_gateway.completions.base import CompletionRequest, Endpoint
-from serac_gateway.conversation import Query
-from serac_gateway.edits import Edit
+from serac_gateway.completions.base import CompletionRequest
+from serac_gateway.domain.edits import Edit
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.headers import Headers
+from serac_gateway.domain.queries import Query
 from serac_gateway.errors import GatewayError, ModelUnavailableError
 from serac_gateway.http.answering import Answers
 from serac_gateway.http.authentication import Authenticating, key_headers
@@ -25,7 +27,6 @@ from serac_gateway.http.deciding import Concern, Deciding
 from serac_gateway.http.finished import FinishedRequest
 from serac_gateway.http.verdict import Verdict
 from serac_gateway.language_models.answers import Part
-from serac_gateway.upstream.base import Headers
 from serac_gateway.workers.calls import frames
 from serac_gateway.workers.interest import InterestTable
 from serac_gateway.workers.messages import (

@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
-from serac_gateway.completions.base import CompletionRequest, Endpoint
-from serac_gateway.config import GatewayConfig
-from serac_gateway.conversation import Query
-from serac_gateway.edits import Edit
+from serac_gateway.completions.base import CompletionRequest
+from serac_gateway.config.model import GatewayConfig
+from serac_gateway.domain.edits import Edit
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.queries import Query
 from serac_gateway.errors import GatewayError
 from serac_gateway.http.finished import FinishedRequest
 from serac_gateway.language_models.answers import Part

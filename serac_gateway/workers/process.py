@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 import uvicorn
 
-from serac_gateway.config import UpstreamConfig
+from serac_gateway.config.model import UpstreamConfig
 from serac_gateway.garbage import set_aside_what_lasts
 from serac_gateway.http.incoming import HopMark
 from serac_gateway.http.proxy import DataPlane

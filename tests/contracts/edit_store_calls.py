@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from serac_gateway.edits import Edit, EditDraft, EditState, first_version
+from serac_gateway.domain.edits import Edit, EditDraft, EditState, first_version
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Action, Change, Commit, FormVectors, Receipt, StoredEdit
 

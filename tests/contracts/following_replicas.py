@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
-from serac_gateway.edits import DECIDED_STATES, Edit, forms
+from serac_gateway.domain.edits import DECIDED_STATES, Edit, forms
 from serac_gateway.following import LogFollower
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits

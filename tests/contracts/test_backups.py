@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from serac_gateway.backups import backup, restore
-from serac_gateway.edits import Deed, purged, retired
+from serac_gateway.domain.edits import Deed, purged, retired
 from serac_gateway.errors import EditConflictError, InvalidRequestError, StoreUnavailableError
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import LogEvidence

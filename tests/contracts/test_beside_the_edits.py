@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 import redis
 
-from serac_gateway.conversation import Query
+from serac_gateway.domain.queries import Query
 from serac_gateway.errors import InvalidRequestError, StoreUnavailableError
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.verifications import ProbeOutcome, Verification

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from serac_gateway.domain.edits import UNTOLD
 from serac_gateway.editing import Editor
-from serac_gateway.edits import UNTOLD
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.rolling_back import roll_back

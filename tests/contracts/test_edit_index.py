@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serac_gateway.domain.vectors import Vectors
 from serac_gateway.indexes.base import EditIndex
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.indexes.faiss_gpu import CudaDevice, FaissGpuIndex, cuda_device_count
-from serac_gateway.vectors import Vectors
 
 WIDTH = 8
 MakeIndex = Callable[[], EditIndex]

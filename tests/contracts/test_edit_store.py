@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from serac_gateway.edits import Deed, Edit, EditState, purged, retired, tombstone
+from serac_gateway.domain.edits import Deed, Edit, EditState, purged, retired, tombstone
 from serac_gateway.errors import (
     EditConflictError,
     EditNotFoundError,

@@ -207,7 +207,7 @@ GATEWAY = textwrap.dedent("""
     import asyncio, sys
     from pathlib import Path
     import numpy as np
-    from serac_gateway.edits import EditDraft, first_version
+    from serac_gateway.domain.edits import EditDraft, first_version
     from serac_gateway.stores.records import Action, Change, Commit, FormVectors
     from serac_gateway.stores.open import open_store
 

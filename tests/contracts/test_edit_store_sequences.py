@@ -13,7 +13,7 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serac_gateway.edits import Edit, EditState, retired, tombstone
+from serac_gateway.domain.edits import Edit, EditState, retired, tombstone
 from serac_gateway.errors import (
     EditConflictError,
     EditNotFoundError,

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from serac_gateway.domain.feedback import Feedback, FeedbackVerdict, RememberedRequest
 from serac_gateway.errors import InvalidRequestError, StoreUnavailableError
-from serac_gateway.feedback import Feedback, FeedbackVerdict, RememberedRequest
 from serac_gateway.stores.base import EditStore
 from tests.contracts.served_stores import ServedStore
 

@@ -13,7 +13,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serac_gateway.edits import purged, retired
+from serac_gateway.domain.edits import purged, retired
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import chained, fields_digest, genesis
 from serac_gateway.stores.log_verification import BrokenLogError, verify_log

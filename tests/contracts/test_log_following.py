@@ -8,7 +8,7 @@ import time
 import pytest
 import redis
 
-from serac_gateway.edits import EditState, retired, tombstone
+from serac_gateway.domain.edits import EditState, retired, tombstone
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import LOG_START, Action, Commit
 from tests.contracts.edit_store_calls import NS, commit_of, new, next_of

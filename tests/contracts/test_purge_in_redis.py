@@ -9,10 +9,10 @@ import time
 import numpy as np
 import redis
 
-from serac_gateway.edits import Deed, purged
+from serac_gateway.domain.edits import Deed, purged
+from serac_gateway.domain.vectors import vectors_to_bytes
 from serac_gateway.stores.log_verification import verify_log
 from serac_gateway.stores.records import Action
-from serac_gateway.vectors import vectors_to_bytes
 from tests.contracts.edit_store_calls import NS, add, commit_of, new, next_of, update
 from tests.contracts.served_stores import RedisServed, ServedStore
 

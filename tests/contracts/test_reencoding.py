@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
+from serac_gateway.domain.edits import Deed, Edit, EditDraft, EditPatch, EditState
 from serac_gateway.editing import Editor
-from serac_gateway.edits import Deed, Edit, EditDraft, EditPatch, EditState
 from serac_gateway.errors import ModelUnavailableError, StoreUnavailableError
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits

@@ -29,10 +29,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from serac_gateway.config import RoutingConfig
+from serac_gateway.config.model import RoutingConfig
 from serac_gateway.conflicts import ConflictFinder
+from serac_gateway.domain.edits import UNTOLD, Edit, EditDraft, EditPatch, EditState
 from serac_gateway.editing import Editor
-from serac_gateway.edits import UNTOLD, Edit, EditDraft, EditPatch, EditState
 from serac_gateway.errors import (
     EditConflictError,
     EditNotFoundError,

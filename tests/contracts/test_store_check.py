@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import redis
 
-from serac_gateway.edits import Deed, Edit, forms, purged, retired
+from serac_gateway.domain.edits import Deed, Edit, forms, purged, retired
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.store_check import StoreCheck, StoreReport

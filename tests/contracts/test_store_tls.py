@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from serac_gateway.config import GatewayConfig, StoreConfig
+from serac_gateway.config.model import GatewayConfig, StoreConfig
 from serac_gateway.errors import ConfigError
 from serac_gateway.stores.open import open_configured_store
 from serac_gateway.stores.records import Action

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 from litestar import Litestar
 
-from serac_gateway.config import ServerConfig
+from serac_gateway.config.model import ServerConfig
 from serac_gateway.server import serve_until_stopped
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from serac_gateway.classifiers.cross_encoder import CrossEncoderClassifier
-from serac_gateway.config_loading import load_config
+from serac_gateway.config.loading import load_config
 from serac_gateway.errors import ConfigError
 from serac_gateway.model_opening import SHIPPED_CLASSIFIER, open_decision_models
 

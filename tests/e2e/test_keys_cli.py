@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from serac_gateway.api_keys import presented_key
 from serac_gateway.cli.main import app
-from serac_gateway.config_loading import load_config
+from serac_gateway.config.loading import load_config
 from tests.e2e.gateway_process import GatewayProcess
 from tests.locked_gateway import Locked, running_locked_gateway
 

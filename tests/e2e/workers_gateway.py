@@ -17,8 +17,8 @@ from litestar import Litestar
 
 from serac_gateway.access import Role
 from serac_gateway.app import open_over, wait_until_ready
-from serac_gateway.config import GatewayConfig
-from serac_gateway.config_loading import load_config
+from serac_gateway.config.loading import load_config
+from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import ReloadRefusedError
 from serac_gateway.server import serve_until_stopped
 from serac_gateway.workers.hosting import fronted_by_workers

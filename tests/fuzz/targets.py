@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
-from serac_gateway.completions.base import CompletionRequest, Endpoint
+from serac_gateway.completions.base import CompletionRequest
 from serac_gateway.completions.endpoints import parse_completion_request
-from serac_gateway.conversation import MAX_QUERY_CHARS, Bypass, Query, asks_several_things, extract_query
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.queries import MAX_QUERY_CHARS, Bypass, Query, asks_several_things, extract_query
 from serac_gateway.http.sse import MAX_HELD_BYTES, EventBoundaries
 from serac_gateway.retrieval import parts, retrieval_texts
 

@@ -12,7 +12,7 @@ import uvicorn
 from litestar import Litestar
 
 from serac_gateway.bounded_http import bounded_http
-from serac_gateway.config import ServerConfig
+from serac_gateway.config.model import ServerConfig
 from serac_gateway.server import Asgi
 
 

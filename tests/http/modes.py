@@ -25,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from serac_gateway.config import GatewayConfig
+from serac_gateway.config.model import GatewayConfig
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, Gateway, running_gateway
 
 NEAR_MISS = "How do I boil a potato?"

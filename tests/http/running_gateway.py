@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from serac_gateway.config import GatewayConfig, UpstreamConfig
-from serac_gateway.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, retired
+from serac_gateway.config.model import GatewayConfig, UpstreamConfig
+from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, retired
 from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application

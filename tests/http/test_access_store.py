@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serac_gateway.config import AccessConfig, GatewayConfig
+from serac_gateway.config.model import AccessConfig, GatewayConfig
 from serac_gateway.errors import AuthenticationError, ConfigError, StoreUnavailableError
 from serac_gateway.http.authentication import Authenticator
 from serac_gateway.stores.api_keys import InMemoryApiKeyStore

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from serac_gateway.config import FailurePolicy, GatewayConfig, ModelsConfig, RoutingConfig, ServerConfig
-from serac_gateway.edits import Edit
+from serac_gateway.config.model import FailurePolicy, GatewayConfig, ModelsConfig, RoutingConfig, ServerConfig
+from serac_gateway.domain.edits import Edit
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.metrics import RouteCount
 from serac_gateway.testing import ScriptedCounterfactualModel

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from serac_gateway.config import GatewayConfig, ServerConfig
+from serac_gateway.config.model import GatewayConfig, ServerConfig
 from tests.control_plane import ControlPlane
 from tests.http.running_gateway import (
     EDITED_QUESTION,

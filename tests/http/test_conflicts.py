@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from serac_gateway.config import ConflictPolicy, NamespaceRouting, RoutingConfig
+from serac_gateway.config.model import ConflictPolicy, NamespaceRouting, RoutingConfig
 from serac_gateway.stores.memory import InMemoryEditStore
 from tests.control_plane import ControlPlane, running_control_plane
 

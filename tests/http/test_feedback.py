@@ -11,9 +11,9 @@ import httpx
 import numpy as np
 import pytest
 
-from serac_gateway.config import TrafficConfig
+from serac_gateway.config.model import TrafficConfig
+from serac_gateway.domain.vectors import Vectors
 from serac_gateway.testing import WordEncoder
-from serac_gateway.vectors import Vectors
 from tests.control_plane import running_whole_gateway
 from tests.http.test_metrics import samples
 from tests.locked_gateway import running_locked_gateway

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from serac_gateway.config import ConflictPolicy, RoutingConfig
+from serac_gateway.config.model import ConflictPolicy, RoutingConfig
 from serac_gateway.stores.memory import InMemoryEditStore
 from serac_gateway.stores.records import Commit, Receipt
 from tests.control_plane import ControlPlane, running_control_plane

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 from litestar.types import Receive, Scope, Send
 
-from serac_gateway.config import ServerConfig
+from serac_gateway.config.model import ServerConfig
 from serac_gateway.server import Server, uvicorn_config
 from tests.http.wire import connected, eventually, read_body, read_head
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serac_gateway.config import FailurePolicy, GatewayConfig, ModelsConfig, RoutingConfig
-from serac_gateway.edits import DecidedState
+from serac_gateway.config.model import FailurePolicy, GatewayConfig, ModelsConfig, RoutingConfig
+from serac_gateway.domain.edits import DecidedState
 from serac_gateway.http.instruments import Instruments
 from serac_gateway.observability_config import MetricsConfig
 from serac_gateway.stores.memory import InMemoryEditStore

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from serac_gateway.config import GatewayConfig, RoutingConfig
-from serac_gateway.edits import DecidedState
-from serac_gateway.feedback import FeedbackVerdict
+from serac_gateway.config.model import GatewayConfig, RoutingConfig
+from serac_gateway.domain.edits import DecidedState
+from serac_gateway.domain.feedback import FeedbackVerdict
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, OTHER_QUESTION, chat, running_gateway
 from tests.http.wire import fetch
 

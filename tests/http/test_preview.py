@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serac_gateway.config import ConflictPolicy, NamespaceRouting, RoutingConfig, TrafficConfig
+from serac_gateway.config.model import ConflictPolicy, NamespaceRouting, RoutingConfig, TrafficConfig
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.stores.memory import InMemoryEditStore
 from tests.control_plane import ControlPlane, running_control_plane, running_whole_gateway

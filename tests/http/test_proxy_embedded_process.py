@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from serac_gateway.config import UpstreamConfig
+from serac_gateway.config.model import UpstreamConfig
 from serac_gateway.errors import ConfigError
 from serac_gateway.upstream.embedded import start_embedded_upstream
 from tests.http.running_gateway import OTHER_QUESTION, chat
@@ -71,7 +71,7 @@ async def test_a_model_that_is_missing_is_told_in_one_line(
 
 PARENT = """
 import asyncio, pathlib, sys
-from serac_gateway.config import UpstreamConfig
+from serac_gateway.config.model import UpstreamConfig
 from serac_gateway.upstream.embedded import start_embedded_upstream
 
 async def main():

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 from openai import APIError, AsyncOpenAI
 
-from serac_gateway.config import GatewayConfig, UpstreamConfig
+from serac_gateway.config.model import GatewayConfig, UpstreamConfig
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection, ScriptedUpstream
 from tests.http.modes import Mode
 from tests.http.running_gateway import EVENTS, OTHER_QUESTION, Gateway, chat

@@ -17,7 +17,7 @@ import pytest
 import uvloop
 from openai import AsyncOpenAI
 
-from serac_gateway.config import GatewayConfig, ServerConfig
+from serac_gateway.config.model import GatewayConfig, ServerConfig
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection, ScriptedUpstream
 from tests.http.modes import Mode
 from tests.http.running_gateway import ENDPOINTS, EVENTS, OTHER_QUESTION, Gateway, chat

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from serac_gateway.access import Role
-from serac_gateway.config import GatewayConfig
+from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import ReloadRefusedError
 from serac_gateway.http.generations import Generation
 from serac_gateway.http.reloading import Reloader

@@ -11,7 +11,7 @@ import pytest
 
 from serac_gateway.access import Role
 from serac_gateway.api_keys import ApiKeyDraft, NewApiKey, new_api_key
-from serac_gateway.config import GatewayConfig
+from serac_gateway.config.model import GatewayConfig
 from serac_gateway.logs import JsonFormatter
 from serac_gateway.observability_config import LoggedRequests, LoggingConfig
 from serac_gateway.stores.api_keys import InMemoryApiKeyStore

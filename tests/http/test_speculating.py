@@ -15,7 +15,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import format_span_id
 
-from serac_gateway.config import CompositePolicy, FailurePolicy, GatewayConfig, RoutingConfig, UpstreamConfig
+from serac_gateway.config.model import (
+    CompositePolicy,
+    FailurePolicy,
+    GatewayConfig,
+    RoutingConfig,
+    UpstreamConfig,
+)
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.http.otel import OtelTracing
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection, ScriptedUpstream

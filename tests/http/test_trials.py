@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serac_gateway.edits import DecidedState, Edit
+from serac_gateway.domain.edits import DecidedState, Edit
 from serac_gateway.metrics import EditCount
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, Gateway, chat, running_gateway
 

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 from litestar import Litestar
 
-from serac_gateway.config import (
+from serac_gateway.config.loading import load_config
+from serac_gateway.config.model import (
     ForwardedStyle,
     GatewayConfig,
     KeyHeader,
@@ -22,7 +23,6 @@ from serac_gateway.config import (
     ServerConfig,
     UpstreamConfig,
 )
-from serac_gateway.config_loading import load_config
 from serac_gateway.errors import ConfigError, UpstreamError
 from serac_gateway.kept_parts import KeptParts
 from serac_gateway.server import uvicorn_config

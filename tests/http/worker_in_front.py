@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from serac_gateway.config import UPSTREAM_API_KEY_VARIABLE, GatewayConfig
+from serac_gateway.config.model import UPSTREAM_API_KEY_VARIABLE, GatewayConfig
 from serac_gateway.http.proxy import DataPlane
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts

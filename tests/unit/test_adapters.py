@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from serac_gateway.config import ModelsConfig
+from serac_gateway.config.model import ModelsConfig
 from serac_gateway.counterfactual.prompted import PromptedCounterfactualModel
 from serac_gateway.counterfactual.trained import TrainedCounterfactualModel
 from serac_gateway.errors import ConfigError

@@ -11,9 +11,9 @@ from serac_gateway.bench import material
 from serac_gateway.bench.processes import GatewayProcess, Watched, running_mock
 from serac_gateway.bench.storing import imported, written
 from serac_gateway.bench.wire import BenchError
+from serac_gateway.domain.vectors import Vectors
 from serac_gateway.stores.open import open_store
 from serac_gateway.testing import WordEncoder
-from serac_gateway.vectors import Vectors
 
 
 async def test_writes_are_timed_in_a_store_that_holds_edits_already(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from serac_gateway.edits import EditKind
+from serac_gateway.domain.edits import EditKind
 from serac_gateway.errors import ConfigError
 from tests.unit.test_benchmarks import ROME_ROW, ZSRE_ROW, written
 from training.benchmarks import counterfact, fever, knowedit, mquake, suppression, wikifactdiff, yes_no, zsre

@@ -16,12 +16,12 @@ from serac_gateway.completions.base import (
     AnswerWriter,
     Choice,
     CompletionRequest,
-    Endpoint,
     Usage,
     stream_event,
 )
 from serac_gateway.completions.endpoints import answer_writer, parse_completion_request
-from serac_gateway.conversation import Bypass
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.queries import Bypass
 
 USAGE = Usage(prompt_tokens=3, completion_tokens=4)
 

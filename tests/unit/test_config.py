@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from serac_gateway.config import ConflictPolicy, FailurePolicy, GatewayConfig
-from serac_gateway.config_loading import load_config
+from serac_gateway.config.loading import load_config
+from serac_gateway.config.model import ConflictPolicy, FailurePolicy, GatewayConfig
 from serac_gateway.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "gateway"

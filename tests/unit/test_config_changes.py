@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from serac_gateway.config import (
+from serac_gateway.config.diff import NEEDS_RESTART, changed_keys, check_no_restart_needed
+from serac_gateway.config.model import (
     GatewayConfig,
     ModelsConfig,
     NamedUpstreamConfig,
@@ -16,7 +17,6 @@ from serac_gateway.config import (
     TrafficConfig,
     UpstreamConfig,
 )
-from serac_gateway.config_changes import NEEDS_RESTART, changed_keys, check_no_restart_needed
 from serac_gateway.errors import ReloadRefusedError
 from serac_gateway.observability_config import FeedbackConfig, MetricsConfig
 

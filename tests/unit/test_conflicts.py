@@ -12,10 +12,18 @@ import msgspec
 import pytest
 
 from serac_gateway.committing import NextVersion
-from serac_gateway.config import ConflictPolicy, NamespaceRouting, RoutingConfig
+from serac_gateway.config.model import ConflictPolicy, NamespaceRouting, RoutingConfig
 from serac_gateway.conflicts import ConflictFinder
+from serac_gateway.domain.edits import (
+    DecidedState,
+    Edit,
+    EditDraft,
+    EditKind,
+    EditPatch,
+    EditState,
+    first_version,
+)
 from serac_gateway.editing import Editor, Written
-from serac_gateway.edits import DecidedState, Edit, EditDraft, EditKind, EditPatch, EditState, first_version
 from serac_gateway.errors import ContradictionError, ModelUnavailableError, PreconditionFailedError
 from serac_gateway.importing import EditImport, Imported
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serac_gateway.edits import DecidedState, EditDraft
+from serac_gateway.domain.edits import DecidedState, EditDraft
 from serac_gateway.http.constraints import allowed_values, limit_in
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serac_gateway.conversation import (
+from serac_gateway.domain.queries import (
     MAX_CONTEXT_CHARS,
     MAX_CONTEXT_TURNS,
     MAX_QUERY_CHARS,

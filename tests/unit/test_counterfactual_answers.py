@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serac_gateway.edits import EditKind
+from serac_gateway.domain.edits import EditKind
 from training.contrasts import load_contrast_sets
 from training.counterfactual import answers
 from training.counterfactual.contrasts import contrast_examples, kind_of

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from serac_gateway.config import ModelsConfig
-from serac_gateway.conversation import Query
+from serac_gateway.config.model import ModelsConfig
 from serac_gateway.counterfactual.endpoint import EndpointCounterfactualModel
-from serac_gateway.edits import Edit, EditDraft, EditKind, first_version
+from serac_gateway.domain.edits import Edit, EditDraft, EditKind, first_version
+from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError, ModelUnavailableError
 from serac_gateway.language_models.base import Piece, Sampling
 from serac_gateway.model_opening import open_counterfactual_model

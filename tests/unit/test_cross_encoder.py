@@ -28,8 +28,8 @@ from serac_gateway.classifiers.pair_text import (
     numbers_differ,
     query_text,
 )
-from serac_gateway.conversation import Query
-from serac_gateway.edits import EditDraft, first_version
+from serac_gateway.domain.edits import EditDraft, first_version
+from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError
 from tests.tiny_cross_encoders import tiny_bert
 from training.export import export

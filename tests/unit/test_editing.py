@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from serac_gateway.committing import NextVersion
+from serac_gateway.domain.edits import Deed, EditDraft, EditPatch, EditState, first_version, forms
+from serac_gateway.domain.vectors import Vectors
 from serac_gateway.editing import Editor
-from serac_gateway.edits import Deed, EditDraft, EditPatch, EditState, first_version, forms
 from serac_gateway.errors import (
     EditConflictError,
     EditPurgedError,
@@ -25,7 +26,6 @@ from serac_gateway.live_edits import LiveEdits
 from serac_gateway.stores.memory import InMemoryEditStore
 from serac_gateway.stores.records import Action, Commit, Receipt
 from serac_gateway.testing import WordEncoder
-from serac_gateway.vectors import Vectors
 
 DRAFT = EditDraft(prompt="Who runs Acme?", target_new="Ada Example")
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from serac_gateway.edits import (
+from serac_gateway.domain.edits import (
     MAX_PARAPHRASES,
     MAX_PROMPT_CHARS,
     MAX_TARGET_CHARS,

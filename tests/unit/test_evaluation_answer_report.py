@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from serac_gateway.edits import EditKind
+from serac_gateway.domain.edits import EditKind
 from training.evaluation.answer_outcomes import AnswerFolder, CaseAnswers, ProbeAnswer
 from training.evaluation.answer_report import answer_rows, write_answer_report
 from training.evaluation.answer_summary import summarise

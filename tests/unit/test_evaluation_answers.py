@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from serac_gateway.cli.console import GatewayRefusedError
-from serac_gateway.edits import EditDraft, EditKind
+from serac_gateway.domain.edits import EditDraft, EditKind
 from serac_gateway.errors import ConfigError
 from tests.control_plane import running_whole_gateway
 from training.benchmarks.base import Benchmark, Case, Probe, Role, Turn, fact, probes

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from serac_gateway.edits import EditDraft
+from serac_gateway.domain.edits import EditDraft
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.testing import ThresholdClassifier, WordEncoder
 from training.benchmarks.base import Benchmark, Probe, Role, fact, probes

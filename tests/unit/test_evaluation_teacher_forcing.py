@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serac_gateway.config import GatewayConfig, ModelsConfig, UpstreamConfig
-from serac_gateway.edits import EditDraft
+from serac_gateway.config.model import GatewayConfig, ModelsConfig, UpstreamConfig
+from serac_gateway.domain.edits import EditDraft
 from serac_gateway.errors import ConfigError
 from serac_gateway.language_models.base import LanguageModel, Sampling
 from serac_gateway.language_models.ctranslate2 import CTranslate2LanguageModel

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from serac_gateway.domain.vectors import Vectors
 from serac_gateway.indexes.halved_rows import HalvedRows
-from serac_gateway.vectors import Vectors
 
 WIDTH = 384
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from serac_gateway.domain.edits import Deed, EditDraft
 from serac_gateway.editing import Editor
-from serac_gateway.edits import Deed, EditDraft
 from serac_gateway.errors import EditConflictError, InvalidRequestError, StoreUnavailableError
 from serac_gateway.importing import EditImport, Imported, Outcome
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import timeit
 
-from serac_gateway.edits import EditDraft, first_version
+from serac_gateway.domain.edits import EditDraft, first_version
 from serac_gateway.http.finished import FinishedRequest
 from serac_gateway.http.instruments import Instruments
 from serac_gateway.routing import Route, RouteDecision, Timings

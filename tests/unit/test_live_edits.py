@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from serac_gateway.edits import Edit, EditDraft, EditPatch, first_version, forms, patched, retired
+from serac_gateway.domain.edits import Edit, EditDraft, EditPatch, first_version, forms, patched, retired
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.stores.memory import InMemoryEditStore

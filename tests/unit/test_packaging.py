@@ -17,7 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from serac_gateway.config_loading import load_config
+from serac_gateway.config.loading import load_config
 
 ROOT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent

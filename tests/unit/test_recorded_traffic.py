@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
-from serac_gateway.config import TrafficConfig
-from serac_gateway.conversation import Query
+from serac_gateway.config.model import TrafficConfig
+from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError, StoreUnavailableError
 from serac_gateway.recorded_traffic import RecordedTraffic
 from serac_gateway.stores.traffic import InMemoryTrafficStore

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from serac_gateway.domain.edits import UNTOLD, EditState
 from serac_gateway.editing import Editor
-from serac_gateway.edits import UNTOLD, EditState
 from serac_gateway.errors import InvalidRequestError, PreconditionFailedError
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from serac_gateway.classifiers.base import Candidate, Classification, ScopeClassifier
-from serac_gateway.config import CompositePolicy, NamespaceRouting, RoutingConfig
-from serac_gateway.conversation import Query
-from serac_gateway.edits import Edit, EditDraft, EditKind, first_version, forms, retired
+from serac_gateway.config.model import CompositePolicy, NamespaceRouting, RoutingConfig
+from serac_gateway.domain.edits import Edit, EditDraft, EditKind, first_version, forms, retired
+from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serac_gateway.domain.vectors import Vectors
 from serac_gateway.errors import ConfigError
-from serac_gateway.vectors import Vectors
 from training import hard_negatives, phrasing
 from training.config import ScopeConfig
 from training.fact_source import FactSource

@@ -8,8 +8,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serac_gateway.conversation import Query
-from serac_gateway.edits import DecidedState, Edit, EditDraft, EditPatch, EditState, first_version, patched
+from serac_gateway.domain.edits import (
+    DecidedState,
+    Edit,
+    EditDraft,
+    EditPatch,
+    EditState,
+    first_version,
+    patched,
+)
+from serac_gateway.domain.queries import Query
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits

@@ -7,7 +7,7 @@ import inspect
 import aiohttp
 import pytest
 
-from serac_gateway.config import UpstreamConfig
+from serac_gateway.config.model import UpstreamConfig
 from serac_gateway.errors import ConfigError, UpstreamError, UpstreamTimeoutError
 from serac_gateway.upstream.headers import end_to_end, redirecting_here
 from serac_gateway.upstream.http import HttpUpstream, upstream_error

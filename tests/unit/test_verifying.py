@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serac_gateway.config import ModelsConfig
-from serac_gateway.conversation import Query
-from serac_gateway.edits import DecidedState, Edit, EditDraft, EditKind, first_version, retired
+from serac_gateway.config.model import ModelsConfig
+from serac_gateway.domain.edits import DecidedState, Edit, EditDraft, EditKind, first_version, retired
+from serac_gateway.domain.queries import Query
 from serac_gateway.errors import EditConflictError, ModelUnavailableError, StoreUnavailableError
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from serac_gateway import errors
-from serac_gateway.edits import EditDraft, first_version, retired
+from serac_gateway.domain.edits import EditDraft, first_version, retired
 from serac_gateway.errors import GatewayError, RateLimitedError
 from serac_gateway.http.deciding import Concern
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from serac_gateway.edits import DEFAULT_NAMESPACE, EditDraft, first_version
+from serac_gateway.domain.edits import DEFAULT_NAMESPACE, EditDraft, first_version
 from serac_gateway.errors import InvalidRequestError
 
 

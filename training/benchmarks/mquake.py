@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from serac_gateway.edits import EditDraft
+from serac_gateway.domain.edits import EditDraft
 from training.benchmarks.base import Benchmark, Case, Role, fact, probes
 from training.benchmarks.rows import Row, converted, data_folder, read_rows
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from serac_gateway.edits import EditDraft
+from serac_gateway.domain.edits import EditDraft
 from serac_gateway.errors import ConfigError
 from training.benchmarks.base import Benchmark, Case, Probe, Role, Turn
 

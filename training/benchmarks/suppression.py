@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from serac_gateway.edits import EditDraft, EditKind
+from serac_gateway.domain.edits import EditDraft, EditKind
 from training.benchmarks import counterfact_hard
 from training.benchmarks.base import Benchmark, Case, Probe, Role, probes
 from training.benchmarks.yes_no import yes_no_question

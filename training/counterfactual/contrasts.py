@@ -6,8 +6,8 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 
-from serac_gateway.conversation import Query, extract_query
-from serac_gateway.edits import EditKind
+from serac_gateway.domain.edits import EditKind
+from serac_gateway.domain.queries import Query, extract_query
 from training.contrasts import ContrastLine, ContrastSet, Filling, filled_in
 from training.counterfactual import answers
 from training.counterfactual.examples import Example

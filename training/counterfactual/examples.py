@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from serac_gateway.conversation import Query
-from serac_gateway.edits import EditKind
+from serac_gateway.domain.edits import EditKind
+from serac_gateway.domain.queries import Query
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):

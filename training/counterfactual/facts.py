@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from serac_gateway.edits import EditKind
+from serac_gateway.domain.edits import EditKind
 from training import hard_negatives, phrasing
 from training.counterfactual import answers
 from training.counterfactual.examples import Example

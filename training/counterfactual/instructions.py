@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Iterator
 
-from serac_gateway.edits import EditKind
+from serac_gateway.domain.edits import EditKind
 from training import phrasing
 from training.counterfactual.examples import Example
 from training.fact_source import FactSource

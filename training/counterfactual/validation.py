@@ -14,7 +14,7 @@ from serac_gateway.counterfactual.checking import tells_more
 from serac_gateway.counterfactual.limits import MAX_FIELD_CHARS
 from serac_gateway.counterfactual.prompts import trained_prompt
 from serac_gateway.counterfactual.trained import TrainedCounterfactualModel
-from serac_gateway.edits import Edit, EditKind, EditState
+from serac_gateway.domain.edits import Edit, EditKind, EditState
 from serac_gateway.language_models.base import LanguageModel, Sampling
 from training.counterfactual.examples import Example
 

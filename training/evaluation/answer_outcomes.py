@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from serac_gateway.edits import EditKind
+from serac_gateway.domain.edits import EditKind
 from training.evaluation.outcomes import LineFolder
 
 

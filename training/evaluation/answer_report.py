@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from matplotlib.figure import Figure
 
-from serac_gateway.edits import EditKind
+from serac_gateway.domain.edits import EditKind
 from serac_gateway.routing import Route
 from training.benchmarks.counterfact_hard import HELD_OUT_RELATIONS
 from training.evaluation.answer_metrics import new_words

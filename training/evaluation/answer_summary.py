@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from serac_gateway.edits import EditKind
+from serac_gateway.domain.edits import EditKind
 from serac_gateway.routing import Route
 from training.evaluation.answer_metrics import contains_answer, leaks, n_gram_entropy, verdict
 from training.evaluation.answer_outcomes import CaseAnswers, ProbeAnswer

@@ -13,7 +13,7 @@ import msgspec
 
 from serac_gateway.cli.ask import first_model
 from serac_gateway.cli.client import GatewayClient
-from serac_gateway.edits import EditDraft, EditKind
+from serac_gateway.domain.edits import EditDraft, EditKind
 from training.benchmarks.base import Benchmark, Case, Probe, chosen, prepared, stored
 from training.evaluation.answer_outcomes import AnswerFolder, CaseAnswers, ProbeAnswer
 from training.evaluation.asking import Form, Reply, ask_streamed, ask_whole

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from serac_gateway.config import RoutingConfig
+from serac_gateway.config.model import RoutingConfig
 from serac_gateway.conflicts import ConflictFinder
-from serac_gateway.conversation import Query
-from serac_gateway.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, forms
+from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, forms
+from serac_gateway.domain.queries import Query
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.routing import EditRouter
 from serac_gateway.stores.memory import InMemoryEditStore

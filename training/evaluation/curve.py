@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 from matplotlib.figure import Figure
 
-from serac_gateway.edits import EditDraft
+from serac_gateway.domain.edits import EditDraft
 from training.benchmarks import counterfact, counterfact_hard, wikifactdiff, zsre
 from training.benchmarks.base import Benchmark, Case, Role, chosen, prepared
 from training.benchmarks.rows import data_folder, read_rows

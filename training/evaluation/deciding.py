@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 
 from serac_gateway.classifiers.base import ScopeClassifier
-from serac_gateway.config import RoutingConfig
-from serac_gateway.conversation import Query, extract_query
+from serac_gateway.config.model import RoutingConfig
+from serac_gateway.domain.edits import EditDraft
+from serac_gateway.domain.queries import Query, extract_query
 from serac_gateway.editing import Editor
-from serac_gateway.edits import EditDraft
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import ConfigError, GatewayError
 from serac_gateway.importing import EditImport

@@ -13,8 +13,8 @@ import msgspec
 import uvicorn
 
 from serac_gateway.app import open_gateway, wait_until_ready
-from serac_gateway.config import GatewayConfig
-from serac_gateway.config_loading import load_config
+from serac_gateway.config.loading import load_config
+from serac_gateway.config.model import GatewayConfig
 
 
 def started_with(config: Path | None, *, threshold: float | None = None) -> GatewayConfig:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import msgspec
 
 from serac_gateway.classifiers.base import ScopeClassifier
-from serac_gateway.config import ModelsConfig
-from serac_gateway.config_loading import load_config
+from serac_gateway.config.loading import load_config
+from serac_gateway.config.model import ModelsConfig
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.encoders.onnx import open_embedded_encoder
 from serac_gateway.encoders.sentence_transformer import SentenceTransformerEncoder, embedded_minilm_path

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from serac_gateway.cli.client import GatewayClient
-from serac_gateway.edits import EditDraft
+from serac_gateway.domain.edits import EditDraft
 from serac_gateway.errors import ConfigError
 
 _IMPORT_BATCH = 1_000

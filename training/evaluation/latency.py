@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from serac_gateway.conversation import Query
+from serac_gateway.domain.queries import Query
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.routing import EditRouter
 from training.benchmarks.base import Benchmark, Probe

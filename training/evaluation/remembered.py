@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from serac_gateway.domain.vectors import Vectors
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import ConfigError
-from serac_gateway.vectors import Vectors
 
 _DIGEST_BYTES = 16
 

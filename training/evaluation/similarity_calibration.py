@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from serac_gateway.classifiers.similarity import CALIBRATION_FILE, SimilarityCalibration, logistic
-from serac_gateway.edits import first_version, forms
+from serac_gateway.domain.edits import first_version, forms
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import ConfigError
 from serac_gateway.indexes.base import EditIndex

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from serac_gateway.config import (
+from serac_gateway.config.model import (
     API_KEY_VARIABLE,
     COUNTERFACTUAL_API_KEY_VARIABLE,
     KEY_PEPPER_VARIABLE,

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from serac_gateway.edits import MAX_NOTE_CHARS, AwareDatetime
+from serac_gateway.domain.edits import MAX_NOTE_CHARS, AwareDatetime
 from serac_gateway.errors import InvalidRequestError
 
 MAX_COMMENT_CHARS = MAX_NOTE_CHARS

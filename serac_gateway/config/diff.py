@@ -7,8 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
-from serac_gateway.config import GatewayConfig
-from serac_gateway.config_loading import without_userinfo
+from serac_gateway.config.loading import without_userinfo
+from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import ReloadRefusedError
 
 NEEDS_RESTART = (

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from serac_gateway.leaning_back import is_small_talk, may_lean_back
+from serac_gateway.domain.followups import is_small_talk, may_lean_back
 
 MAX_QUERY_CHARS = 2_000
 """The query is cut before anything tokenises it (a 108 KB text takes 49 ms)."""
