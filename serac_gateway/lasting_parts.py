@@ -10,12 +10,13 @@ from contextlib import AsyncExitStack
 import msgspec
 
 from serac_gateway.announcing import ReplicaAnnouncer
-from serac_gateway.api_keys import checked_pepper
+from serac_gateway.auth.api_keys import checked_pepper
+from serac_gateway.auth.authenticator import Authenticator
+from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.config.model import KEY_PEPPER_VARIABLE, GatewayConfig
 from serac_gateway.encoders.base import Encoder
 from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import AnswerCounts
-from serac_gateway.http.authentication import Authenticator
 from serac_gateway.http.continuing import AnsweredResponses
 from serac_gateway.http.deciding import DecisionCounts
 from serac_gateway.http.incoming import HopMark
@@ -27,7 +28,6 @@ from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.model_opening import index_maker, open_encoder
 from serac_gateway.progress import OnProgress
-from serac_gateway.stores.api_keys import ApiKeyStore
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.open import open_configured_store
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 import msgspec
 from typing_extensions import override
 
-from serac_gateway.api_keys import redacted
-from serac_gateway.observability_config import LogFormat, LoggingConfig
+from serac_gateway.auth.api_keys import redacted
+from serac_gateway.config.model import LogFormat, LoggingConfig
 
 FIELDS = "fields"
 """The attribute of a log record that holds named values beside its message."""

@@ -12,13 +12,13 @@ from litestar import Litestar
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway.announcing import ReplicaAnnouncer
+from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.model import GatewayConfig, RoutingConfig, TrafficConfig, UpstreamConfig
 from serac_gateway.conflicts import ConflictFinder
 from serac_gateway.editing import Editor
 from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
-from serac_gateway.http.authentication import Authenticator
 from serac_gateway.http.continuing import AnsweredResponses
 from serac_gateway.http.counting import RequestCounter
 from serac_gateway.http.deciding import DecidingHere, DecisionCounts

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 
 import httpx
 
-from serac_gateway.access import Role
-from serac_gateway.api_keys import ApiKeyDraft, new_api_key
+from serac_gateway.auth.api_keys import ApiKeyDraft, new_api_key
+from serac_gateway.auth.principals import Role
 from serac_gateway.stores.memory import InMemoryEditStore
 from serac_gateway.testing import ScriptedLanguageModel, WordEncoder, serving
 from serac_gateway.upstream.embedded_server import EmbeddedServer

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from serac_gateway.access import Role
-from serac_gateway.api_keys import ApiKeyDraft, NewApiKey, new_api_key
-from serac_gateway.stores.api_keys import ApiKeyStore
+from serac_gateway.auth.api_keys import ApiKeyDraft, NewApiKey, new_api_key
+from serac_gateway.auth.key_store import ApiKeyStore
+from serac_gateway.auth.principals import Role
 
 Header = tuple[str, str]
 

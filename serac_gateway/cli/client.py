@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from serac_gateway.api_keys import KEY_PREFIX, presented_key
+from serac_gateway.auth.api_keys import KEY_PREFIX, presented_key
 from serac_gateway.cli.console import GatewayRefusedError, GatewayUnreachableError, stderr
 from serac_gateway.config.model import API_KEY_VARIABLE
 

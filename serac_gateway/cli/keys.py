@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import msgspec
 import typer
 
-from serac_gateway.access import EVERY_NAMESPACE, Role
-from serac_gateway.api_keys import ApiKey, ApiKeyDraft, check_key_id, checked_pepper, new_api_key
+from serac_gateway.auth.api_keys import ApiKey, ApiKeyDraft, check_key_id, checked_pepper, new_api_key
+from serac_gateway.auth.principals import EVERY_NAMESPACE, Role
 from serac_gateway.cli.console import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stderr, stdout
 from serac_gateway.cli.options import JsonOption, UrlOption, chosen_url
 from serac_gateway.errors import ApiKeyNotFoundError, ConfigError, GatewayError, InvalidRequestError
 
 if TYPE_CHECKING:
+    from serac_gateway.auth.key_store import ApiKeyStore
     from serac_gateway.config.model import GatewayConfig
-    from serac_gateway.stores.api_keys import ApiKeyStore
 
 keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 

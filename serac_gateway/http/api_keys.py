@@ -10,10 +10,10 @@ from litestar import Controller, Response, delete, get, post
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, PathParameter
 
-from serac_gateway.access import Principal, Role
-from serac_gateway.api_keys import ApiKey, ApiKeyDraft, new_api_key
+from serac_gateway.auth.api_keys import ApiKey, ApiKeyDraft, new_api_key
+from serac_gateway.auth.principals import Principal, Role
+from serac_gateway.control_plane.http.guards import NEEDED_ROLE, Keys, Sender
 from serac_gateway.errors import ApiKeyNotFoundError, PermissionDeniedError
-from serac_gateway.http.authentication import NEEDED_ROLE, Keys, Sender
 from serac_gateway.http.control_parameters import problems
 
 _EXAMPLE = Example(

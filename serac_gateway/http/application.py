@@ -11,7 +11,7 @@ from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
-from serac_gateway.http.authentication import Authenticator
+from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.http.colon_paths import route_path
 from serac_gateway.http.control_plane import control_router, openapi_config
 from serac_gateway.http.exception_handlers import EXCEPTION_HANDLERS

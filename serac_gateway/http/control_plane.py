@@ -9,8 +9,8 @@ from litestar.openapi.plugins import JsonRenderPlugin, RedocRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from serac_gateway import __version__
+from serac_gateway.control_plane.http.guards import demand_key, provide_keys, provide_principal
 from serac_gateway.http.api_keys import ApiKeysController
-from serac_gateway.http.authentication import demand_key, provide_keys, provide_principal
 from serac_gateway.http.colon_paths import ColonOpenAPIConfig
 from serac_gateway.http.config import ConfigController
 from serac_gateway.http.control_parameters import provide_namespace

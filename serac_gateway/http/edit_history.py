@@ -8,8 +8,8 @@ from litestar import Controller, Response, post
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg
 
-from serac_gateway.access import Role
-from serac_gateway.http.authentication import NEEDED_ROLE, Sender
+from serac_gateway.auth.principals import Role
+from serac_gateway.control_plane.http.guards import NEEDED_ROLE, Sender
 from serac_gateway.http.control_parameters import Namespace, problems
 from serac_gateway.http.edit_parameters import ETAG, EditId, IfMatch, deed_of, edit_response
 from serac_gateway.http.effect_schemas import EditReply

@@ -9,7 +9,7 @@ from litestar import Response
 from litestar.datastructures import ResponseHeader
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
 
-from serac_gateway.access import Principal
+from serac_gateway.auth.principals import Principal
 from serac_gateway.domain.edits import Deed, Edit, EditState
 from serac_gateway.editing import Written
 from serac_gateway.http.effect_schemas import EditReply, edit_reply

@@ -11,8 +11,8 @@ from litestar.response import Stream
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import HTTPResponseBodyEvent, Receive, Send
 
+from serac_gateway.control_plane.http.guards import Sender
 from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditDraft, EditState
-from serac_gateway.http.authentication import Sender
 from serac_gateway.http.control_parameters import Namespace, problems
 from serac_gateway.http.edit_import import import_edits
 from serac_gateway.http.parts import Parts

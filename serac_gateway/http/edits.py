@@ -12,6 +12,7 @@ from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, HeaderParameter, QueryParameter
 
+from serac_gateway.control_plane.http.guards import Sender
 from serac_gateway.domain.edits import (
     DECIDED_STATES,
     MAX_PROMPT_CHARS,
@@ -22,7 +23,6 @@ from serac_gateway.domain.edits import (
     check_edit_id,
 )
 from serac_gateway.errors import InvalidRequestError
-from serac_gateway.http.authentication import Sender
 from serac_gateway.http.control_parameters import Namespace, PageLimit, problems
 from serac_gateway.http.edit_parameters import (
     ETAG,

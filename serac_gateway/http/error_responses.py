@@ -12,7 +12,7 @@ from typing import cast
 
 import msgspec
 
-from serac_gateway.api_keys import redacted
+from serac_gateway.auth.api_keys import redacted
 from serac_gateway.errors import (
     ApiKeyNotFoundError,
     AuthenticationError,

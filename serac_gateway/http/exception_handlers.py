@@ -12,7 +12,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.routes import HTTPRoute
 from litestar.types import ExceptionHandlersMap
 
-from serac_gateway.api_keys import redacted
+from serac_gateway.auth.api_keys import redacted
 from serac_gateway.errors import GatewayError, StoreUnavailableError
 from serac_gateway.http.constraints import allowed_values, limit_in
 from serac_gateway.http.error_responses import PROBLEM_MEDIA_TYPE, error_headers, problem, problem_body

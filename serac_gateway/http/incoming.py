@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import secrets
 
-from serac_gateway.access import Principal
-from serac_gateway.api_keys import KEY_PREFIX
+from serac_gateway.auth.api_keys import KEY_PREFIX
+from serac_gateway.auth.authenticator import OWN_HEADER
+from serac_gateway.auth.principals import Principal
 from serac_gateway.errors import InvalidRequestError, LoopDetectedError
-from serac_gateway.http.authentication import OWN_HEADER
 from serac_gateway.http.exchange import Exchange
 
 PREFIX = b"/v1"

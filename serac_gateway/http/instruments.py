@@ -11,10 +11,10 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
 from serac_gateway.config.diff import ReloadOutcome
+from serac_gateway.config.model import MetricsConfig
 from serac_gateway.domain.edits import EditState
 from serac_gateway.domain.feedback import FeedbackVerdict
 from serac_gateway.http.finished import FinishedRequest
-from serac_gateway.observability_config import MetricsConfig
 from serac_gateway.routing import RouteDecision
 
 OTHER_NAMESPACES = "other"

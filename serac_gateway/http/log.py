@@ -11,8 +11,8 @@ from litestar.datastructures import ResponseHeader
 from litestar.params import QueryParameter
 from litestar.response import Stream
 
-from serac_gateway.access import EVERY_NAMESPACE, Principal
-from serac_gateway.http.authentication import Sender
+from serac_gateway.auth.principals import EVERY_NAMESPACE, Principal
+from serac_gateway.control_plane.http.guards import Sender
 from serac_gateway.http.control_parameters import Namespace, PageLimit, problems
 from serac_gateway.http.edit_streams import NDJSON
 from serac_gateway.http.parts import ControlParts, Parts

@@ -11,10 +11,10 @@ from litestar.datastructures import State
 from litestar.handlers import BaseRouteHandler
 from prometheus_client.exposition import generate_latest
 
-from serac_gateway.access import EVERY_NAMESPACE, Role
+from serac_gateway.auth.authenticator import Authenticator
+from serac_gateway.auth.principals import EVERY_NAMESPACE, Role
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import PermissionDeniedError
-from serac_gateway.http.authentication import Authenticator
 from serac_gateway.http.control_parameters import problems
 from serac_gateway.http.instruments import Instruments
 

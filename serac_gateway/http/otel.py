@@ -24,12 +24,12 @@ from opentelemetry.util.types import AttributeValue
 from typing_extensions import override
 
 from serac_gateway import __version__
+from serac_gateway.config.model import TracingConfig
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
 from serac_gateway.http.exchange import Exchange
 from serac_gateway.http.finished import FinishedRequest
 from serac_gateway.http.tracing import RequestTrace, Tracing
-from serac_gateway.observability_config import TracingConfig
 from serac_gateway.routing import Route, RouteDecision
 
 _CONTEXT_HEADERS = (b"traceparent", b"tracestate")

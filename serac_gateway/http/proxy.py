@@ -16,7 +16,8 @@ from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway import __version__
-from serac_gateway.access import Principal
+from serac_gateway.auth.authenticator import Authenticating, without_keys
+from serac_gateway.auth.principals import Principal
 from serac_gateway.completions.base import AnswerHead
 from serac_gateway.completions.endpoints import answer_writer
 from serac_gateway.completions.responses import ResponsesWriter
@@ -30,7 +31,6 @@ from serac_gateway.errors import (
     UpstreamError,
 )
 from serac_gateway.http.answering import Answers
-from serac_gateway.http.authentication import Authenticating, without_keys
 from serac_gateway.http.continuing import Continuing
 from serac_gateway.http.deciding import Concern, Deciding
 from serac_gateway.http.error_shapes import error_event

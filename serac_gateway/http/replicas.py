@@ -8,8 +8,8 @@ from datetime import datetime
 import msgspec
 from litestar import Controller, get
 
-from serac_gateway.access import Role
-from serac_gateway.http.authentication import NEEDED_ROLE, Sender
+from serac_gateway.auth.principals import Role
+from serac_gateway.control_plane.http.guards import NEEDED_ROLE, Sender
 from serac_gateway.http.control_parameters import problems
 from serac_gateway.http.parts import Parts
 

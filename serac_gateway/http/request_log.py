@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from serac_gateway.config.model import LoggedRequests, LoggingConfig
 from serac_gateway.http.finished import FinishedRequest
 from serac_gateway.logs import FIELDS
-from serac_gateway.observability_config import LoggedRequests, LoggingConfig
 
 log = logging.getLogger("serac_gateway.requests")
 

@@ -10,10 +10,10 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.response import Stream
 
-from serac_gateway.access import Role
+from serac_gateway.auth.principals import Role
 from serac_gateway.backups import MAX_LINE_BYTES, Restored, backup, restore
+from serac_gateway.control_plane.http.guards import NEEDED_ROLE
 from serac_gateway.errors import GatewayError, InvalidRequestError
-from serac_gateway.http.authentication import NEEDED_ROLE
 from serac_gateway.http.control_parameters import Namespace, problems
 from serac_gateway.http.edit_import import split_lines
 from serac_gateway.http.edit_streams import NDJSON

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 
 from typing_extensions import override
 
+from serac_gateway.config.model import TracingConfig
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import ConfigError
 from serac_gateway.http.exchange import Exchange
 from serac_gateway.http.finished import FinishedRequest
-from serac_gateway.observability_config import TracingConfig
 
 
 class RequestTrace(ABC):

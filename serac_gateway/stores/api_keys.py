@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
@@ -10,7 +9,8 @@ from typing import Final
 import msgspec
 from typing_extensions import override
 
-from serac_gateway.api_keys import StoredApiKey, check_key_id
+from serac_gateway.auth.api_keys import StoredApiKey, check_key_id
+from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.stores.redis_connection import RedisConnection
 
 _RECORDS: Final = "serac:{@keys}:records"
@@ -19,38 +19,6 @@ _REVOKED: Final = "serac:{@keys}:revoked"
 """Hash: key id to the time of its revocation."""
 _LAST_USED: Final = "serac:{@keys}:last-used"
 """Hash: key id to the time of its last use that was noted."""
-
-
-class ApiKeyStore(ABC):
-    """API keys by id. A key is added, revoked perhaps, and never deleted: the log speaks of it.
-
-    Async and task-safe. Every method raises StoreUnavailableError when the server cannot be reached or
-    refuses, and InvalidRequestError for an id that cannot be one.
-    """
-
-    @abstractmethod
-    async def add(self, stored: StoredApiKey) -> None:
-        """Keep a new key.
-
-        Raises:
-            ValueError: Another key has its id.
-        """
-
-    @abstractmethod
-    async def get(self, key_id: str) -> StoredApiKey | None:
-        """The key with what happened to it since, but for its last use; None if there is none."""
-
-    @abstractmethod
-    async def all(self) -> list[StoredApiKey]:
-        """Every key, with its last use, oldest first."""
-
-    @abstractmethod
-    async def revoke(self, key_id: str, at: datetime) -> StoredApiKey | None:
-        """Revoke it for good, and return it; None if there is none. The first time counts."""
-
-    @abstractmethod
-    async def note_use(self, key_id: str, at: datetime) -> None:
-        """Remember when it was last used. May be lost."""
 
 
 class InMemoryApiKeyStore(ApiKeyStore):

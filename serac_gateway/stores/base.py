@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 
+from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.domain.edits import Edit, EditState
-from serac_gateway.stores.api_keys import ApiKeyStore
 from serac_gateway.stores.feedback import FeedbackStore
 from serac_gateway.stores.log_chain import LogEvidence, LogHead, VersionCount, log_entry
 from serac_gateway.stores.log_reading import LogReader

@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 import msgspec
 from typing_extensions import override
 
+from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditState, check_edit_id, check_namespace
 from serac_gateway.errors import InvalidRequestError
-from serac_gateway.stores.api_keys import ApiKeyStore, InMemoryApiKeyStore
+from serac_gateway.stores.api_keys import InMemoryApiKeyStore
 from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
 from serac_gateway.stores.feedback import FeedbackStore, InMemoryFeedbackStore
 from serac_gateway.stores.log_chain import (

@@ -11,10 +11,11 @@ from typing import Self
 import msgspec
 from typing_extensions import override
 
+from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditState, check_edit_id, is_edit_id
 from serac_gateway.errors import ConfigError, StoreUnavailableError
 from serac_gateway.stores import redis_keys
-from serac_gateway.stores.api_keys import ApiKeyStore, RedisApiKeyStore
+from serac_gateway.stores.api_keys import RedisApiKeyStore
 from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
 from serac_gateway.stores.embedded_valkey import EmbeddedValkey
 from serac_gateway.stores.feedback import FeedbackStore, RedisFeedbackStore

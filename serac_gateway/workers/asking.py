@@ -13,7 +13,8 @@ import aiohttp
 import msgspec
 from typing_extensions import override
 
-from serac_gateway.access import ANYONE, Principal
+from serac_gateway.auth.authenticator import Authenticating, key_headers
+from serac_gateway.auth.principals import ANYONE, Principal
 from serac_gateway.completions.base import CompletionRequest
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.endpoints import Endpoint
@@ -21,7 +22,6 @@ from serac_gateway.domain.headers import Headers
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import GatewayError, ModelUnavailableError
 from serac_gateway.http.answering import Answers
-from serac_gateway.http.authentication import Authenticating, key_headers
 from serac_gateway.http.continuing import Continuing, may_continue
 from serac_gateway.http.deciding import Concern, Deciding
 from serac_gateway.http.finished import FinishedRequest

@@ -12,7 +12,7 @@ import msgspec
 from litestar.enums import ScopeType
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-from serac_gateway.access import Principal
+from serac_gateway.auth.principals import Principal
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
 from serac_gateway.http.answering import Answers
 from serac_gateway.http.exchange import Exchange

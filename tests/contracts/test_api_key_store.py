@@ -8,10 +8,10 @@ import msgspec
 import pytest
 import redis
 
-from serac_gateway.access import Role
-from serac_gateway.api_keys import ApiKeyDraft, StoredApiKey, new_api_key
+from serac_gateway.auth.api_keys import ApiKeyDraft, StoredApiKey, new_api_key
+from serac_gateway.auth.key_store import ApiKeyStore
+from serac_gateway.auth.principals import Role
 from serac_gateway.errors import InvalidRequestError, StoreUnavailableError
-from serac_gateway.stores.api_keys import ApiKeyStore
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.redis import RedisStore
 from tests.contracts.served_stores import ServedStore

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from serac_gateway.api_keys import presented_key
+from serac_gateway.auth.api_keys import presented_key
 from serac_gateway.cli.main import app
 from serac_gateway.config.loading import load_config
 from tests.e2e.gateway_process import GatewayProcess

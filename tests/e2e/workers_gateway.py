@@ -15,8 +15,8 @@ from pathlib import Path
 
 from litestar import Litestar
 
-from serac_gateway.access import Role
 from serac_gateway.app import open_over, wait_until_ready
+from serac_gateway.auth.principals import Role
 from serac_gateway.config.loading import load_config
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import ReloadRefusedError

@@ -16,12 +16,12 @@ from litestar import Litestar
 
 from serac_gateway.announcing import ReplicaAnnouncer
 from serac_gateway.app import open_over, wait_until_ready
+from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.loading import load_config
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, EditKind, first_version
 from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import AnswerCounts
-from serac_gateway.http.authentication import Authenticator
 from serac_gateway.http.continuing import AnsweredResponses
 from serac_gateway.http.generations import Generation, Generations
 from serac_gateway.http.incoming import HopMark

@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from serac_gateway.auth.authenticator import Authenticator
+from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.config.model import GatewayConfig, UpstreamConfig
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, retired
 from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
-from serac_gateway.http.authentication import Authenticator
 from serac_gateway.http.continuing import AnsweredResponses
 from serac_gateway.http.counting import RequestCounter
 from serac_gateway.http.deciding import DecidingHere, DecisionCounts
@@ -31,7 +32,7 @@ from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.routing import EditRouter
-from serac_gateway.stores.api_keys import ApiKeyStore, InMemoryApiKeyStore
+from serac_gateway.stores.api_keys import InMemoryApiKeyStore
 from serac_gateway.stores.memory import InMemoryEditStore
 from serac_gateway.testing import (
     ScriptedCounterfactualModel,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.model import AccessConfig, GatewayConfig
 from serac_gateway.errors import AuthenticationError, ConfigError, StoreUnavailableError
-from serac_gateway.http.authentication import Authenticator
 from serac_gateway.stores.api_keys import InMemoryApiKeyStore
 from serac_gateway.stores.redis import RedisStore
 from tests.contracts.served_stores import RedisServer

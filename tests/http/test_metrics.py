@@ -10,10 +10,15 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serac_gateway.config.model import FailurePolicy, GatewayConfig, ModelsConfig, RoutingConfig
+from serac_gateway.config.model import (
+    FailurePolicy,
+    GatewayConfig,
+    MetricsConfig,
+    ModelsConfig,
+    RoutingConfig,
+)
 from serac_gateway.domain.edits import DecidedState
 from serac_gateway.http.instruments import Instruments
-from serac_gateway.observability_config import MetricsConfig
 from serac_gateway.stores.memory import InMemoryEditStore
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection, ScriptedCounterfactualModel
 from tests.control_plane import running_control_plane

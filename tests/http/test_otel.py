@@ -16,9 +16,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
+from serac_gateway.config.model import TracingConfig
 from serac_gateway.http.otel import OtelTracing
 from serac_gateway.http.tracing import open_tracing
-from serac_gateway.observability_config import TracingConfig
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, OTHER_QUESTION, chat, running_gateway
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serac_gateway.access import Role
+from serac_gateway.auth.principals import Role
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import ReloadRefusedError
 from serac_gateway.http.generations import Generation

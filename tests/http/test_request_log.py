@@ -9,11 +9,10 @@ import logging
 import msgspec
 import pytest
 
-from serac_gateway.access import Role
-from serac_gateway.api_keys import ApiKeyDraft, NewApiKey, new_api_key
-from serac_gateway.config.model import GatewayConfig
+from serac_gateway.auth.api_keys import ApiKeyDraft, NewApiKey, new_api_key
+from serac_gateway.auth.principals import Role
+from serac_gateway.config.model import GatewayConfig, LoggedRequests, LoggingConfig
 from serac_gateway.logs import JsonFormatter
-from serac_gateway.observability_config import LoggedRequests, LoggingConfig
 from serac_gateway.stores.api_keys import InMemoryApiKeyStore
 from tests.http.running_gateway import (
     EDITED_QUESTION,

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serac_gateway.access import ANYONE, Allowance, Principal, Role, allowance
-from serac_gateway.api_keys import (
+from serac_gateway.auth.api_keys import (
     KEY_PREFIX,
     ApiKeyDraft,
     NewApiKey,
@@ -25,6 +24,7 @@ from serac_gateway.api_keys import (
     presented_key,
     redacted,
 )
+from serac_gateway.auth.principals import ANYONE, Allowance, Principal, Role, allowance
 from serac_gateway.errors import ConfigError, InvalidRequestError, PermissionDeniedError
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

@@ -7,7 +7,9 @@ import pytest
 
 from serac_gateway.config.diff import NEEDS_RESTART, changed_keys, check_no_restart_needed
 from serac_gateway.config.model import (
+    FeedbackConfig,
     GatewayConfig,
+    MetricsConfig,
     ModelsConfig,
     NamedUpstreamConfig,
     NamespaceRouting,
@@ -18,7 +20,6 @@ from serac_gateway.config.model import (
     UpstreamConfig,
 )
 from serac_gateway.errors import ReloadRefusedError
-from serac_gateway.observability_config import FeedbackConfig, MetricsConfig
 
 DEFAULTS = GatewayConfig()
 OTHER = NamedUpstreamConfig(url="http://other/v1", models=("gpt-*",))

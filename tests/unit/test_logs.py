@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from serac_gateway.access import Role
-from serac_gateway.api_keys import ApiKeyDraft, new_api_key
+from serac_gateway.auth.api_keys import ApiKeyDraft, new_api_key
+from serac_gateway.auth.principals import Role
 from serac_gateway.logs import FIELDS, JsonFormatter, TextFormatter
 
 FORMATTERS = [JsonFormatter(), TextFormatter()]

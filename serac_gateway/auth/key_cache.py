@@ -7,9 +7,9 @@ import logging
 import time
 from dataclasses import dataclass
 
-from serac_gateway.api_keys import StoredApiKey
+from serac_gateway.auth.api_keys import StoredApiKey
+from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.errors import StoreUnavailableError
-from serac_gateway.stores.api_keys import ApiKeyStore
 
 log = logging.getLogger(__name__)
 

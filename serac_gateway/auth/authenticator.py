@@ -15,32 +15,22 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, cast
 
-from litestar import Request
-from litestar.connection import ASGIConnection
-from litestar.datastructures import State
-from litestar.di import NamedDependency
-from litestar.handlers import BaseRouteHandler
-from litestar.params import SkipValidation
 from typing_extensions import override
 
-from serac_gateway.access import ANYONE, Allowance, Principal, Role, allowance
-from serac_gateway.api_keys import KEY_PREFIX, ApiKey, PresentedKey, fits, pepper_id, presented_key
+from serac_gateway.auth.api_keys import KEY_PREFIX, ApiKey, PresentedKey, fits, pepper_id, presented_key
+from serac_gateway.auth.key_cache import KnownKeys
+from serac_gateway.auth.key_store import ApiKeyStore
+from serac_gateway.auth.principals import ANYONE, Allowance, Principal, allowance
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import AuthenticationError, ConfigError, GatewayError, RateLimitedError
-from serac_gateway.http.known_keys import KnownKeys
-from serac_gateway.stores.api_keys import ApiKeyStore
 
 log = logging.getLogger(__name__)
 
 OWN_HEADER = b"x-serac-api-key"
 _SHARED_HEADERS = frozenset({b"authorization", b"x-api-key"})
 """Headers in which a key of ours or one of the upstream's comes."""
-NEEDED_ROLE = "role"
-"""The handlers' `opt` that names the role they need; without it, `Role.EDIT`."""
 
-_STATE_KEY = "serac_principal"
 _BEARER = re.compile(rb"(?i:bearer)[ \t]+(.*)", re.DOTALL)
 _PREFIX = KEY_PREFIX.encode()
 _USE_NOTED_EVERY_S = 60.0
@@ -190,33 +180,6 @@ def key_headers(headers: Headers) -> Headers:
 def without_keys(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """`headers` without any that holds a key of ours: what may go to the upstream."""
     return [(name, value) for name, value in headers if _PREFIX not in value]
-
-
-async def demand_key(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """A Litestar guard: lets in who may call the handler, and remembers them for `provide_principal`."""
-    authenticator: Authenticator = connection.app.state.authenticator
-    principal = await authenticator.authenticate(cast("Headers", connection.scope["headers"]))
-    principal.require(Role(handler.opt.get(NEEDED_ROLE, Role.EDIT)))
-    connection.scope["state"][_STATE_KEY] = principal
-
-
-def provide_principal(request: Request[Any, Any, Any]) -> Principal:
-    """On whose behalf the request comes, for handlers behind `demand_key`."""
-    principal: Principal = request.scope["state"][_STATE_KEY]
-    return principal
-
-
-def provide_keys(state: State) -> Authenticator:
-    """What checks keys, for handlers that make them."""
-    authenticator: Authenticator = state.authenticator
-    return authenticator
-
-
-Sender = NamedDependency[SkipValidation[Principal]]
-"""Annotates the handlers' parameter `principal`."""
-
-Keys = NamedDependency[SkipValidation[Authenticator]]
-"""Annotates the handlers' parameter `keys`."""
 
 
 def _presented(headers: Headers) -> bytes | None:

@@ -21,7 +21,7 @@ from datetime import datetime
 
 import msgspec
 
-from serac_gateway.access import EVERY_NAMESPACE, Role
+from serac_gateway.auth.principals import EVERY_NAMESPACE, Role
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, AwareDatetime, check_namespace
 from serac_gateway.errors import ConfigError, InvalidRequestError
 

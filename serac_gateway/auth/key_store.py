@@ -1,0 +1,40 @@
+"""The port to the storage of API keys."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from datetime import datetime
+
+from serac_gateway.auth.api_keys import StoredApiKey
+
+
+class ApiKeyStore(ABC):
+    """API keys by id. A key is added, revoked perhaps, and never deleted: the log speaks of it.
+
+    Async and task-safe. Every method raises StoreUnavailableError when the server cannot be reached or
+    refuses, and InvalidRequestError for an id that cannot be one.
+    """
+
+    @abstractmethod
+    async def add(self, stored: StoredApiKey) -> None:
+        """Keep a new key.
+
+        Raises:
+            ValueError: Another key has its id.
+        """
+
+    @abstractmethod
+    async def get(self, key_id: str) -> StoredApiKey | None:
+        """The key with what happened to it since, but for its last use; None if there is none."""
+
+    @abstractmethod
+    async def all(self) -> list[StoredApiKey]:
+        """Every key, with its last use, oldest first."""
+
+    @abstractmethod
+    async def revoke(self, key_id: str, at: datetime) -> StoredApiKey | None:
+        """Revoke it for good, and return it; None if there is none. The first time counts."""
+
+    @abstractmethod
+    async def note_use(self, key_id: str, at: datetime) -> None:
+        """Remember when it was last used. May be lost."""
