@@ -257,6 +257,73 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
         return self.conflicts if own is None else own
 
 
+class MetricsConfig(_Section, frozen=True, kw_only=True):
+    """What /metrics tells Prometheus, and whom."""
+
+    open: bool = False
+    """Whether it is told without an API key where keys are demanded, because only Prometheus gets there."""
+    namespaces: bool = True
+    """Whether counts carry the name of their namespace."""
+    max_namespaces: PositiveInt = 100
+    """So many at most; further ones are counted together as "other"."""
+
+
+class FeedbackConfig(_Section, frozen=True, kw_only=True):
+    """Reports on requests. The text of a query is kept where `traffic` records it."""
+
+    remembered_requests: PositiveInt = 10_000
+    """The latest that were decided on; only these can be reported on."""
+    max_reports: PositiveInt = 10_000
+    """Kept of a namespace: the latest."""
+
+
+class TracingConfig(_Section, frozen=True, kw_only=True):
+    """OpenTelemetry traces, if the extra `otel` is installed."""
+
+    endpoint: Annotated[str, msgspec.Meta(pattern="^https?://.")] | None = None
+    """A collector's base URL for OTLP over HTTP; None: no traces."""
+    sample_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+    """Of requests that come without a trace; one that comes with a trace is sampled as that is."""
+    service_name: str = "serac_gateway"
+
+
+class LogFormat(StrEnum):
+    """What a line of the log looks like."""
+
+    TEXT = "text"
+    """For people."""
+    JSON = "json"
+    """One object."""
+
+
+class LogLevel(StrEnum):
+    """From which level on lines are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LoggedRequests(StrEnum):
+    """Which requests of /v1 leave a line in the log."""
+
+    ALL = "all"
+    DECIDED = "decided"
+    """Those that were decided on: not those of other endpoints or of namespaces without edits."""
+    NONE = "none"
+
+
+class LoggingConfig(_Section, frozen=True, kw_only=True):
+    """The log, on stderr."""
+
+    format: LogFormat = LogFormat.TEXT
+    level: LogLevel = LogLevel.INFO
+    requests: LoggedRequests = LoggedRequests.ALL
+    content: bool = False
+    """Whether the line of a request holds the query that was decided on."""
+
+
 class GatewayConfig(_Section, frozen=True, kw_only=True):
     """The whole tree."""
 
@@ -302,73 +369,3 @@ def upstream_api_key_variable(name: str | None) -> str:
     if name is None:
         return UPSTREAM_API_KEY_VARIABLE
     return f"{UPSTREAM_API_KEY_VARIABLE}_{re.sub('[^A-Z0-9]', '_', name.upper())}"
-
-
-PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
-
-
-class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What /metrics tells Prometheus, and whom."""
-
-    open: bool = False
-    """Whether it is told without an API key where keys are demanded, because only Prometheus gets there."""
-    namespaces: bool = True
-    """Whether counts carry the name of their namespace."""
-    max_namespaces: PositiveInt = 100
-    """So many at most; further ones are counted together as "other"."""
-
-
-class FeedbackConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Reports on requests. The text of a query is kept where `traffic` records it."""
-
-    remembered_requests: PositiveInt = 10_000
-    """The latest that were decided on; only these can be reported on."""
-    max_reports: PositiveInt = 10_000
-    """Kept of a namespace: the latest."""
-
-
-class TracingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """OpenTelemetry traces, if the extra `otel` is installed."""
-
-    endpoint: Annotated[str, msgspec.Meta(pattern="^https?://.")] | None = None
-    """A collector's base URL for OTLP over HTTP; None: no traces."""
-    sample_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
-    """Of requests that come without a trace; one that comes with a trace is sampled as that is."""
-    service_name: str = "serac_gateway"
-
-
-class LogFormat(StrEnum):
-    """What a line of the log looks like."""
-
-    TEXT = "text"
-    """For people."""
-    JSON = "json"
-    """One object."""
-
-
-class LogLevel(StrEnum):
-    """From which level on lines are written."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class LoggedRequests(StrEnum):
-    """Which requests of /v1 leave a line in the log."""
-
-    ALL = "all"
-    DECIDED = "decided"
-    """Those that were decided on: not those of other endpoints or of namespaces without edits."""
-    NONE = "none"
-
-
-class LoggingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The log, on stderr."""
-
-    format: LogFormat = LogFormat.TEXT
-    level: LogLevel = LogLevel.INFO
-    requests: LoggedRequests = LoggedRequests.ALL
-    content: bool = False
-    """Whether the line of a request holds the query that was decided on."""
