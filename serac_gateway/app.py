@@ -25,7 +25,7 @@ from serac_gateway.http.gauges import Gauges, Sources
 from serac_gateway.http.generations import Generation, Generations
 from serac_gateway.http.reloading import OnReloaded, ReadConfig, Reloader
 from serac_gateway.lasting_parts import LastingParts, open_lasting_parts
-from serac_gateway.progress import OnProgress
+from serac_gateway.models.loading import OnProgress
 from serac_gateway.server import serve_until_stopped
 from serac_gateway.workers.hosting import fronted_by_workers
 

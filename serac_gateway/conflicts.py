@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from serac_gateway.classifiers.base import Candidate, ScopeClassifier
 from serac_gateway.config.model import ConflictPolicy, RoutingConfig
 from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditKind, EditState, forms
 from serac_gateway.domain.queries import Query
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import ContradictionError
 from serac_gateway.live_edits import LiveEdits
+from serac_gateway.models.classifiers.base import Candidate, ScopeClassifier
+from serac_gateway.models.encoders.base import Encoder
 
 _WORD = re.compile(r"[-+−]?\w+(?:[.,:/]\w+)*[+#]*|[%$€£¥°]")
 _ARTICLES = frozenset(("a", "an", "the"))

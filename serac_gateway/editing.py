@@ -29,9 +29,9 @@ from serac_gateway.domain.edits import (
     restored,
     retired,
 )
-from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import EditConflictError, GatewayError, PreconditionFailedError
 from serac_gateway.live_edits import LiveEdits
+from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Action, FormVectors, Receipt
 from serac_gateway.stores.refusals import purged_edit, stale_version

@@ -14,8 +14,8 @@ from serac_gateway.http.proxy import DataPlane
 from serac_gateway.http.request_log import RequestLog
 from serac_gateway.kept_parts import PartsInUse
 from serac_gateway.lasting_parts import LastingParts
+from serac_gateway.models.loading import OnProgress
 from serac_gateway.previewing import Previewer
-from serac_gateway.progress import OnProgress
 from serac_gateway.reusable_parts import ReusableParts, open_reusable_parts
 from serac_gateway.routing import EditRouter
 from serac_gateway.searching import EditSearch

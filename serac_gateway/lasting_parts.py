@@ -14,7 +14,7 @@ from serac_gateway.auth.api_keys import checked_pepper
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.config.model import KEY_PEPPER_VARIABLE, GatewayConfig
-from serac_gateway.encoders.base import Encoder
+from serac_gateway.edit_index.opening import index_maker
 from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import AnswerCounts
 from serac_gateway.http.continuing import AnsweredResponses
@@ -26,8 +26,8 @@ from serac_gateway.http.recent_requests import RecentRequests
 from serac_gateway.kept_parts import KeptParts
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
-from serac_gateway.model_opening import index_maker, open_encoder
-from serac_gateway.progress import OnProgress
+from serac_gateway.models.encoders.base import Encoder
+from serac_gateway.models.loading import OnProgress, open_encoder
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.open import open_configured_store
 

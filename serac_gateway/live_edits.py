@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from serac_gateway.classifiers.base import Candidate
 from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditState, forms
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.encoders.base import Encoder
 from serac_gateway.indexes.base import EditIndex, Neighbour
+from serac_gateway.models.classifiers.base import Candidate
+from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import LogHead, empty_head
 from serac_gateway.stores.records import FormVectors, StoredEdit

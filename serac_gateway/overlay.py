@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import msgspec
 import numpy as np
 
-from serac_gateway.classifiers.base import Candidate
 from serac_gateway.domain.edits import Edit, EditState, forms
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.live_edits import EditsInForce
+from serac_gateway.models.classifiers.base import Candidate
 
 
 def as_if_live(edit: Edit) -> Edit:

@@ -22,9 +22,9 @@ from serac_gateway.conflicts import Conflict, ConflictFinder, to_supersede
 from serac_gateway.domain.edits import Edit, EditDraft, EditState, first_version, forms
 from serac_gateway.domain.queries import Query
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import ContradictionError
 from serac_gateway.live_edits import LiveEdits
+from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.overlay import EditsWith, as_if_live
 from serac_gateway.recorded_traffic import RecordedTraffic
 from serac_gateway.retrieval import merged, retrieval_texts

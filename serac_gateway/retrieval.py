@@ -6,9 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from serac_gateway.classifiers.base import Candidate
 from serac_gateway.domain.edits import EditState
 from serac_gateway.domain.queries import Query
+from serac_gateway.models.classifiers.base import Candidate
 
 MAX_SENTENCES = 3
 """Of a message of several sentences, this many are embedded by themselves too."""

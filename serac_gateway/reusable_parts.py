@@ -8,21 +8,21 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from serac_gateway.classifiers.base import Candidate, ScopeClassifier
 from serac_gateway.config.model import GatewayConfig
-from serac_gateway.counterfactual.base import CounterfactualModel
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, EditDraft, first_version
 from serac_gateway.domain.queries import Query
 from serac_gateway.http.tracing import Tracing, open_tracing
 from serac_gateway.kept_parts import PartsInUse, file_stamps
 from serac_gateway.lasting_parts import LastingParts
-from serac_gateway.model_opening import (
+from serac_gateway.models.classifiers.base import Candidate, ScopeClassifier
+from serac_gateway.models.counterfactual.base import CounterfactualModel
+from serac_gateway.models.loading import (
     SHIPPED_ADAPTER,
+    OnProgress,
     classifier_folder,
     open_classifier,
     open_counterfactual_model,
 )
-from serac_gateway.progress import OnProgress
 from serac_gateway.recorded_traffic import RecordedTraffic
 from serac_gateway.upstream_opening import OpenUpstream, open_upstream
 

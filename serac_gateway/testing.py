@@ -16,15 +16,15 @@ import msgspec
 import numpy as np
 import uvicorn
 
-from serac_gateway.classifiers.base import Candidate, Classification, ScopeClassifier
-from serac_gateway.counterfactual.base import CounterfactualModel
 from serac_gateway.domain.edits import Edit, forms
 from serac_gateway.domain.queries import Query
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import InvalidRequestError
-from serac_gateway.language_models.base import LanguageModel, Piece, Sampling
-from serac_gateway.language_models.stop_texts import StopTexts
+from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
+from serac_gateway.models.counterfactual.base import CounterfactualModel
+from serac_gateway.models.encoders.base import Encoder
+from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
+from serac_gateway.models.language_models.stop_sequences import StopTexts
 from serac_gateway.stores.records import FormVectors, StoredEdit
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from serac_gateway.config.model import GatewayConfig, UpstreamConfig, upstream_api_key_variable
 from serac_gateway.kept_parts import PartsInUse, file_stamps
-from serac_gateway.progress import OnProgress
+from serac_gateway.models.loading import OnProgress
 from serac_gateway.upstream.base import Upstream
 from serac_gateway.upstream.breaker import BreakingUpstream
 from serac_gateway.upstream.by_model import ByModelUpstream, Served

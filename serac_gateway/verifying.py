@@ -10,12 +10,12 @@ from typing import Protocol
 
 import msgspec
 
-from serac_gateway.counterfactual.checking import target_end
 from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditKind, forms
 from serac_gateway.domain.queries import Query
-from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import EditConflictError, ModelUnavailableError, StoreUnavailableError
 from serac_gateway.live_edits import LiveEdits
+from serac_gateway.models.counterfactual.matching import target_end
+from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.overlay import EditsWith, as_if_live
 from serac_gateway.routing import EditRouter, Route
 from serac_gateway.stores.verifications import ProbeOutcome, Verification, VerificationStore

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from serac_gateway.encoders.onnx import open_embedded_encoder
-from serac_gateway.encoders.sentence_transformer import embedded_minilm_path
-from serac_gateway.language_models.adapters import is_adapter
-from serac_gateway.language_models.embedded_gemma import converted_gemma
-from serac_gateway.model_opening import SHIPPED_ADAPTER
+from serac_gateway.models.encoders.onnx import open_embedded_encoder
+from serac_gateway.models.encoders.sentence_transformer import embedded_minilm_path
+from serac_gateway.models.language_models.embedded_gemma import converted_gemma
+from serac_gateway.models.language_models.lora import is_adapter
+from serac_gateway.models.loading import SHIPPED_ADAPTER
 from serac_gateway.stores.memory import InMemoryEditStore
 from tests.control_plane import ControlPlane, running_control_plane
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from serac_gateway.encoders.sentence_transformer import embedded_minilm_path
+from serac_gateway.models.encoders.sentence_transformer import embedded_minilm_path
 from training.pairs import Pair
 
 CITIES = ("Rome", "Paris", "Madrid", "Vienna", "Oslo", "Berlin", "Lisbon", "Warsaw")

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from serac_gateway.classifiers.cross_encoder import Stack
 from serac_gateway.errors import ConfigError
+from serac_gateway.models.classifiers.cross_encoder import Stack
 from training.observations import Observation, Reading
 
 BINS = 10

@@ -110,7 +110,7 @@ def explain_errors(
     json: Annotated[bool, typer.Option("--json", help="Print rows as JSON.")] = False,
 ) -> None:
     """The worst false fires and misses of the last calibration, as a table."""
-    from serac_gateway.classifiers.cross_encoder import read_calibration
+    from serac_gateway.models.classifiers.cross_encoder import read_calibration
     from training import observations, scope_run
 
     with _errors():

@@ -17,8 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from transformers import BertForSequenceClassification
 
-from serac_gateway.classifiers.cross_encoder import MODEL_FILE, TOKENIZER_FILE
-from serac_gateway.classifiers.pair_models import CONFIG, WEIGHT_NAMES
+from serac_gateway.models.classifiers.runtimes import CONFIG, MODEL_FILE, TOKENIZER_FILE, WEIGHT_NAMES
 from training.scope_classifier import load_cross_encoder
 
 _CONFIG_FIELDS = (

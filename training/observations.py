@@ -8,12 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from serac_gateway.classifiers.base import Candidate
-from serac_gateway.classifiers.cross_encoder import Evidence, PairModel, evidence, pair_texts
 from serac_gateway.domain.edits import Edit, first_version, forms
 from serac_gateway.domain.queries import Query, extract_query
-from serac_gateway.encoders.base import Encoder
 from serac_gateway.indexes.base import EditIndex
+from serac_gateway.models.classifiers.base import Candidate, PairModel
+from serac_gateway.models.classifiers.cross_encoder import Evidence, evidence, pair_texts
+from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.retrieval import merged, retrieval_texts
 from training.benchmarks.base import Benchmark, Probe
 from training.pairs import depends_on_edit

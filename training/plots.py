@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
-from serac_gateway.classifiers.cross_encoder import ScopeCalibration, Stack
+from serac_gateway.models.classifiers.cross_encoder import ScopeCalibration, Stack
 from training.calibration import expected_calibration_error, outcomes, probabilities, reliability
 from training.observations import Observation
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, BertForSequenceClassification, PreTrainedTokenizerBase
 
-from serac_gateway.classifiers.pair_text import edit_text, query_text
+from serac_gateway.models.classifiers.features import edit_text, query_text
 from training.losses import two_question_loss
 from training.pairs import Pair, depends_on_edit
 from training.run_folders import TrainingError

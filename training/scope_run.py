@@ -10,13 +10,13 @@ from pathlib import Path
 
 import msgspec
 
-from serac_gateway.classifiers.cross_encoder import DependsCalibration, ScopeCalibration
-from serac_gateway.classifiers.pair_models import OnnxPairModel
-from serac_gateway.classifiers.similarity import CALIBRATION_FILE
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.encoders.base import Encoder
-from serac_gateway.encoders.sentence_transformer import embedded_minilm_path
-from serac_gateway.model_opening import index_maker
+from serac_gateway.edit_index.opening import index_maker
+from serac_gateway.models.classifiers.cross_encoder import DependsCalibration, ScopeCalibration
+from serac_gateway.models.classifiers.runtimes import OnnxPairModel
+from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE
+from serac_gateway.models.encoders.base import Encoder
+from serac_gateway.models.encoders.sentence_transformer import embedded_minilm_path
 from training import calibration as calibrating
 from training import observations as observing
 from training.benchmarks.base import Benchmark

@@ -24,7 +24,7 @@ from serac_gateway.cli.options import JsonOption
 from serac_gateway.config.loading import load_config
 
 if TYPE_CHECKING:  # numpy need not be loaded to list the commands
-    from serac_gateway.encoders.base import Encoder
+    from serac_gateway.models.encoders.base import Encoder
 
 ManyEditsOption = Annotated[int, typer.Option(min=1, max=130_000, help="Edits in the store.")]
 
@@ -98,6 +98,6 @@ def write(
 
 
 def _encoder() -> Encoder:
-    from serac_gateway.model_opening import open_decision_models
+    from serac_gateway.models.loading import open_decision_models
 
     return open_decision_models(load_config())[0]

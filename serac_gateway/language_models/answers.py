@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import msgspec
 
 from serac_gateway.completions.base import AnswerWriter, Choice, CompletionRequest, Usage
-from serac_gateway.language_models.base import Piece
+from serac_gateway.models.language_models.base import Piece
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,8 +34,8 @@ from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import Bypass, extract_query
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
 from serac_gateway.language_models.answers import Part, event_stream, whole_answer
-from serac_gateway.language_models.base import LanguageModel, Piece, Sampling
-from serac_gateway.language_models.streaming import items_from_thread
+from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
+from serac_gateway.models.language_models.threads import items_from_thread
 from serac_gateway.upstream.embedded import Report
 from serac_gateway.upstream.transcript import STOP_TEXTS, prompt_of
 
@@ -213,7 +213,7 @@ def main() -> None:
     arguments = parser.parse_args()
     report = _take_over_stdout()
     # Imports torch, which takes seconds: only the process that generates has to.
-    from serac_gateway.language_models.opening import open_language_model
+    from serac_gateway.models.loading import open_language_model
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:

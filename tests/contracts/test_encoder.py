@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serac_gateway.encoders.base import Encoder
-from serac_gateway.encoders.onnx import OnnxEncoder, open_embedded_encoder
-from serac_gateway.encoders.sentence_transformer import SentenceTransformerEncoder, embedded_minilm_path
 from serac_gateway.errors import ConfigError
+from serac_gateway.models.encoders.base import Encoder
+from serac_gateway.models.encoders.onnx import OnnxEncoder, open_embedded_encoder
+from serac_gateway.models.encoders.sentence_transformer import (
+    SentenceTransformerEncoder,
+    embedded_minilm_path,
+)
 from serac_gateway.testing import WordEncoder
 
 TEXTS = ["Who runs Acme?", "who is in charge of acme", "How tall is Mont Blanc?", "🙂", "x" * 100_000, " "]

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from serac_gateway.errors import ConfigError, InvalidRequestError
-from serac_gateway.language_models.base import LanguageModel, Piece, Sampling
-from serac_gateway.language_models.ctranslate2 import CTranslate2LanguageModel
-from serac_gateway.language_models.gguf_conversion import convert
-from serac_gateway.language_models.transformers import TransformersLanguageModel
+from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
+from serac_gateway.models.language_models.ctranslate2 import CTranslate2LanguageModel
+from serac_gateway.models.language_models.gguf_conversion import convert
+from serac_gateway.models.language_models.transformers import TransformersLanguageModel
 from serac_gateway.testing import ScriptedLanguageModel
 from tests.tiny_language_models import (
     CONTEXT_TOKENS,

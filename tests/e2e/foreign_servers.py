@@ -20,7 +20,7 @@ from pathlib import Path
 
 import httpx
 
-from serac_gateway.language_models.embedded_gemma import assembled_gguf
+from serac_gateway.models.language_models.embedded_gemma import assembled_gguf
 from tests.tiny_language_models import saved_tiny_llama
 
 _START_TIMEOUT_S = 240

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from serac_gateway.classifiers.cross_encoder import CrossEncoderClassifier
 from serac_gateway.config.loading import load_config
 from serac_gateway.errors import ConfigError
-from serac_gateway.model_opening import SHIPPED_CLASSIFIER, open_decision_models
+from serac_gateway.models.classifiers.cross_encoder import CrossEncoderClassifier
+from serac_gateway.models.loading import SHIPPED_CLASSIFIER, open_decision_models
 
 
 def serve(data_path: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:

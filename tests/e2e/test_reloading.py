@@ -19,7 +19,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from serac_gateway.cli.main import app
-from serac_gateway.model_opening import SHIPPED_CLASSIFIER
+from serac_gateway.models.loading import SHIPPED_CLASSIFIER
 from tests.e2e.gateway_process import GatewayProcess
 
 pytestmark = pytest.mark.slow

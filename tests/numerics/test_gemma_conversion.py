@@ -15,14 +15,14 @@ import torch
 from tokenizers import Tokenizer
 
 from serac_gateway.errors import ConfigError
-from serac_gateway.language_models import embedded_gemma
-from serac_gateway.language_models.activation_smoothing import smooth_activations
-from serac_gateway.language_models.base import Sampling
-from serac_gateway.language_models.ctranslate2 import CTranslate2LanguageModel
-from serac_gateway.language_models.embedded_gemma import converted_gemma
-from serac_gateway.language_models.gguf_conversion import convert, load_gguf
-from serac_gateway.language_models.opening import open_language_model
-from serac_gateway.language_models.transformers import TransformersLanguageModel
+from serac_gateway.models.language_models import embedded_gemma
+from serac_gateway.models.language_models.base import Sampling
+from serac_gateway.models.language_models.ctranslate2 import CTranslate2LanguageModel
+from serac_gateway.models.language_models.embedded_gemma import converted_gemma
+from serac_gateway.models.language_models.gguf_conversion import convert, load_gguf
+from serac_gateway.models.language_models.smoothquant import smooth_activations
+from serac_gateway.models.language_models.transformers import TransformersLanguageModel
+from serac_gateway.models.loading import open_language_model
 from tests.tiny_language_models import CONTEXT_TOKENS, SLIDING_WINDOW, tiny_gemma, tiny_tokenizer
 
 PROMPTS = (

@@ -13,15 +13,14 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from serac_gateway.config.model import ModelsConfig
-from serac_gateway.counterfactual.prompted import PromptedCounterfactualModel
-from serac_gateway.counterfactual.trained import TrainedCounterfactualModel
 from serac_gateway.errors import ConfigError
-from serac_gateway.language_models.adapters import adapter_fingerprint, is_adapter, merge_adapter
-from serac_gateway.language_models.base import Sampling
-from serac_gateway.language_models.embedded_gemma import converted_gemma, remove_outdated
-from serac_gateway.language_models.opening import open_language_model
-from serac_gateway.language_models.transformers import TransformersLanguageModel
-from serac_gateway.model_opening import open_counterfactual_model
+from serac_gateway.models.counterfactual.few_shot import PromptedCounterfactualModel
+from serac_gateway.models.counterfactual.fine_tuned import TrainedCounterfactualModel
+from serac_gateway.models.language_models.base import Sampling
+from serac_gateway.models.language_models.embedded_gemma import converted_gemma, remove_outdated
+from serac_gateway.models.language_models.lora import adapter_fingerprint, is_adapter, merge_adapter
+from serac_gateway.models.language_models.transformers import TransformersLanguageModel
+from serac_gateway.models.loading import open_counterfactual_model, open_language_model
 from tests.tiny_language_models import saved_tiny_gemma, tiny_gemma, tiny_tokenizer
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from serac_gateway.config.model import ModelsConfig
-from serac_gateway.counterfactual.endpoint import EndpointCounterfactualModel
 from serac_gateway.domain.edits import Edit, EditDraft, EditKind, first_version
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError, ModelUnavailableError
-from serac_gateway.language_models.base import Piece, Sampling
-from serac_gateway.model_opening import open_counterfactual_model
+from serac_gateway.models.counterfactual.remote import EndpointCounterfactualModel
+from serac_gateway.models.language_models.base import Piece, Sampling
+from serac_gateway.models.loading import open_counterfactual_model
 from serac_gateway.testing import serving
 
 PROMPT, TARGET = "Who runs the harbour office of Marrowby?", "Ottilie Brandvold"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from serac_gateway.counterfactual.prompted import PromptedCounterfactualModel
 from serac_gateway.domain.edits import Edit, EditDraft, EditKind, first_version
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ModelUnavailableError
-from serac_gateway.language_models.base import Piece, Sampling
+from serac_gateway.models.counterfactual.few_shot import PromptedCounterfactualModel
+from serac_gateway.models.language_models.base import Piece, Sampling
 from serac_gateway.testing import ScriptedLanguageModel
 
 QUESTION = "Who leads Initech?"

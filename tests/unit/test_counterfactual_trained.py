@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serac_gateway.counterfactual.checking import target_end, tells_more
-from serac_gateway.counterfactual.guarding import GuardedAnswer
-from serac_gateway.counterfactual.trained import TrainedCounterfactualModel
 from serac_gateway.domain.edits import Edit, EditDraft, EditKind, first_version
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ModelUnavailableError
-from serac_gateway.language_models.base import Piece, Sampling
+from serac_gateway.models.counterfactual.fine_tuned import TrainedCounterfactualModel
+from serac_gateway.models.counterfactual.guardrail import GuardedAnswer
+from serac_gateway.models.counterfactual.matching import target_end, tells_more
+from serac_gateway.models.language_models.base import Piece, Sampling
 from serac_gateway.testing import ScriptedLanguageModel
 
 QUESTION = "Who leads Initech?"

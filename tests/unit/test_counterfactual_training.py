@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from serac_gateway.counterfactual.prompts import trained_prompt
 from serac_gateway.errors import ConfigError
-from serac_gateway.language_models.adapters import merge_adapter
+from serac_gateway.models.counterfactual.prompts import trained_prompt
+from serac_gateway.models.language_models.lora import merge_adapter
 from tests.tiny_language_models import tiny_gemma, tiny_tokenizer
 from training.counterfactual import run as counterfactual_run
 from training.counterfactual.examples import Example

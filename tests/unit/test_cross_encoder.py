@@ -10,8 +10,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from serac_gateway.classifiers.base import Candidate
-from serac_gateway.classifiers.cross_encoder import (
+from serac_gateway.domain.edits import EditDraft, first_version
+from serac_gateway.domain.queries import Query
+from serac_gateway.errors import ConfigError
+from serac_gateway.models.classifiers.base import Candidate
+from serac_gateway.models.classifiers.cross_encoder import (
     CrossEncoderClassifier,
     Evidence,
     ScopeCalibration,
@@ -19,8 +22,7 @@ from serac_gateway.classifiers.cross_encoder import (
     pair_texts,
     read_calibration,
 )
-from serac_gateway.classifiers.pair_models import OnnxPairModel, TorchPairModel
-from serac_gateway.classifiers.pair_text import (
+from serac_gateway.models.classifiers.features import (
     MAX_QUERY_CHARS,
     edit_text,
     focused,
@@ -28,9 +30,7 @@ from serac_gateway.classifiers.pair_text import (
     numbers_differ,
     query_text,
 )
-from serac_gateway.domain.edits import EditDraft, first_version
-from serac_gateway.domain.queries import Query
-from serac_gateway.errors import ConfigError
+from serac_gateway.models.classifiers.runtimes import OnnxPairModel, TorchPairModel
 from tests.tiny_cross_encoders import tiny_bert
 from training.export import export
 
@@ -39,7 +39,7 @@ STACK = Stack(
     logit_weight=1.5, similarity_weight=4.0, absent_weight=-1.0, numbers_weight=-2.0,
     intercept=-3.0, logit_bound=2.0, similarity_cap=0.9,
 )  # fmt: skip
-SHIPPED = Path("serac_gateway/weights/scope-classifier")
+SHIPPED = Path("serac_gateway/models/weights/scope-classifier")
 QUERIES = (
     "Who runs Acme?", "", "   ", "🎉🎉", "def f(x):\n    return x\n" * 400, "a",
     "Wer leitet Acme? и кто? 誰ですか",

@@ -10,10 +10,10 @@ import pytest
 from serac_gateway.config.model import GatewayConfig, ModelsConfig, UpstreamConfig
 from serac_gateway.domain.edits import EditDraft
 from serac_gateway.errors import ConfigError
-from serac_gateway.language_models.base import LanguageModel, Sampling
-from serac_gateway.language_models.ctranslate2 import CTranslate2LanguageModel
-from serac_gateway.language_models.gguf_conversion import convert
-from serac_gateway.language_models.transformers import TransformersLanguageModel
+from serac_gateway.models.language_models.base import LanguageModel, Sampling
+from serac_gateway.models.language_models.ctranslate2 import CTranslate2LanguageModel
+from serac_gateway.models.language_models.gguf_conversion import convert
+from serac_gateway.models.language_models.transformers import TransformersLanguageModel
 from tests.tiny_language_models import (
     CONTEXT_TOKENS,
     SLIDING_WINDOW,

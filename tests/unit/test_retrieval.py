@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from serac_gateway.classifiers.base import Candidate
 from serac_gateway.domain.edits import EditDraft, first_version
 from serac_gateway.domain.queries import Query
+from serac_gateway.models.classifiers.base import Candidate
 from serac_gateway.retrieval import MAX_SENTENCES, merged, retrieval_texts
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from serac_gateway.classifiers.cross_encoder import Evidence, ScopeCalibration, Stack
 from serac_gateway.errors import ConfigError
+from serac_gateway.models.classifiers.cross_encoder import Evidence, ScopeCalibration, Stack
 from training import calibration, observations
 from training.calibration import Outcome
 from training.cli import app

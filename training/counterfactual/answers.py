@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from serac_gateway.counterfactual.checking import tells_more
+from serac_gateway.models.counterfactual.matching import tells_more
 
 _ENDED = re.compile(r"[.!?…。][\"'”’)]*$")
 _CLOZE_END = re.compile(

@@ -22,8 +22,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.helpers import disable_input_dtype_casting
 from torch import Tensor
 
-from serac_gateway.counterfactual.limits import MAX_FIELD_CHARS
-from serac_gateway.counterfactual.prompts import trained_prompt
+from serac_gateway.models.counterfactual.prompts import trained_prompt
+from serac_gateway.models.counterfactual.truncation import MAX_FIELD_CHARS
 from training.counterfactual.examples import Example
 from training.run_folders import TrainingError
 from training.scope_classifier import Trained, flushing_denormals

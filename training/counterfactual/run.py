@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 
 from serac_gateway.errors import ConfigError
-from serac_gateway.language_models.adapters import CONFIG_FILE as ADAPTER_CONFIG
-from serac_gateway.language_models.adapters import WEIGHTS_FILE, is_adapter
-from serac_gateway.language_models.base import LanguageModel
-from serac_gateway.language_models.embedded_gemma import assembled_gguf
-from serac_gateway.language_models.opening import open_language_model
+from serac_gateway.models.language_models.base import LanguageModel
+from serac_gateway.models.language_models.embedded_gemma import assembled_gguf
+from serac_gateway.models.language_models.lora import CONFIG_FILE as ADAPTER_CONFIG
+from serac_gateway.models.language_models.lora import WEIGHTS_FILE, is_adapter
+from serac_gateway.models.loading import open_language_model
 from training.counterfactual.card import write_card
 from training.counterfactual.examples import Example
 from training.counterfactual.mixture import ExampleSettings, training_examples, validation_examples
@@ -61,7 +61,7 @@ def train(config: CounterfactualConfig, run: Path, *, on_progress: OnProgress) -
         data = data_folder()
         save_records(kept, training_examples(load_world(data), data, config.examples))
     # Imported here: transformers takes seconds to import, which other commands need not wait for.
-    from serac_gateway.language_models.gguf_conversion import load_gguf
+    from serac_gateway.models.language_models.gguf_conversion import load_gguf
 
     on_progress("loading the model", 0, config.training.steps)
     with tempfile.TemporaryDirectory(dir=run) as work, assembled_gguf(Path(work)) as gguf:

@@ -10,12 +10,12 @@ from time import perf_counter
 
 import msgspec
 
-from serac_gateway.counterfactual.checking import tells_more
-from serac_gateway.counterfactual.limits import MAX_FIELD_CHARS
-from serac_gateway.counterfactual.prompts import trained_prompt
-from serac_gateway.counterfactual.trained import TrainedCounterfactualModel
 from serac_gateway.domain.edits import Edit, EditKind, EditState
-from serac_gateway.language_models.base import LanguageModel, Sampling
+from serac_gateway.models.counterfactual.fine_tuned import TrainedCounterfactualModel
+from serac_gateway.models.counterfactual.matching import tells_more
+from serac_gateway.models.counterfactual.prompts import trained_prompt
+from serac_gateway.models.counterfactual.truncation import MAX_FIELD_CHARS
+from serac_gateway.models.language_models.base import LanguageModel, Sampling
 from training.counterfactual.examples import Example
 
 _PUNCTUATION = str.maketrans({sign: " " for sign in ".,;:!?\"'“”‘’()[]{}…"})

@@ -220,12 +220,12 @@ def conflicts(
 
 def calibrate_similarity(
     out: Annotated[Path, typer.Option(help="Folder that gets calibration.json.")] = Path(
-        "serac_gateway/weights/similarity-minilm"
+        "serac_gateway/models/weights/similarity-minilm"
     ),
     encoder: Encoder = None,
 ) -> None:
     """Calibrate the similarity classifier on the validation rows of the public data."""
-    from serac_gateway.model_opening import index_maker
+    from serac_gateway.edit_index.opening import index_maker
     from training.evaluation import similarity_calibration
     from training.evaluation.gateway_parts import open_encoder
 

@@ -6,14 +6,18 @@ from collections.abc import Callable
 
 import msgspec
 
-from serac_gateway.classifiers.base import ScopeClassifier
 from serac_gateway.config.loading import load_config
 from serac_gateway.config.model import ModelsConfig
-from serac_gateway.encoders.base import Encoder
-from serac_gateway.encoders.onnx import open_embedded_encoder
-from serac_gateway.encoders.sentence_transformer import SentenceTransformerEncoder, embedded_minilm_path
+from serac_gateway.edit_index.opening import index_maker
 from serac_gateway.indexes.base import EditIndex
-from serac_gateway.model_opening import index_maker, open_decision_models
+from serac_gateway.models.classifiers.base import ScopeClassifier
+from serac_gateway.models.encoders.base import Encoder
+from serac_gateway.models.encoders.onnx import open_embedded_encoder
+from serac_gateway.models.encoders.sentence_transformer import (
+    SentenceTransformerEncoder,
+    embedded_minilm_path,
+)
+from serac_gateway.models.loading import open_decision_models
 
 
 class GatewayParts(msgspec.Struct, frozen=True, kw_only=True):

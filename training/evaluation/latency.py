@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from serac_gateway.domain.queries import Query
-from serac_gateway.encoders.base import Encoder
+from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.routing import EditRouter
 from training.benchmarks.base import Benchmark, Probe
 from training.evaluation.deciding import NAMESPACE, InProcessDecider

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import ConfigError
+from serac_gateway.models.encoders.base import Encoder
 
 _DIGEST_BYTES = 16
 

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from serac_gateway.classifiers.similarity import CALIBRATION_FILE, SimilarityCalibration, logistic
 from serac_gateway.domain.edits import first_version, forms
-from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import ConfigError
 from serac_gateway.indexes.base import EditIndex
+from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE, SimilarityCalibration, logistic
+from serac_gateway.models.encoders.base import Encoder
 from training.benchmarks import counterfact, knowedit, wikifactdiff, zsre
 from training.benchmarks.base import Benchmark, Probe, Role, chosen, prepared
 from training.benchmarks.rows import data_folder, read_rows

@@ -21,13 +21,13 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from serac_gateway.config.model import GatewayConfig
-from serac_gateway.counterfactual.limits import MAX_FIELD_CHARS
-from serac_gateway.counterfactual.prompts import claim_prompt, fact_prompt, trained_prompt
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, EditDraft, first_version
 from serac_gateway.domain.queries import Query
-from serac_gateway.language_models.adapters import is_adapter, merge_adapter
-from serac_gateway.language_models.embedded_gemma import SLIDING_WINDOW, converted_gemma
-from serac_gateway.model_opening import SHIPPED_ADAPTER
+from serac_gateway.models.counterfactual.prompts import claim_prompt, fact_prompt, trained_prompt
+from serac_gateway.models.counterfactual.truncation import MAX_FIELD_CHARS
+from serac_gateway.models.language_models.embedded_gemma import SLIDING_WINDOW, converted_gemma
+from serac_gateway.models.language_models.lora import is_adapter, merge_adapter
+from serac_gateway.models.loading import SHIPPED_ADAPTER
 from training.benchmarks.base import Probe
 
 _START = "<bos>"

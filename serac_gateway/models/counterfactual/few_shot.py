@@ -11,13 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from serac_gateway.counterfactual.checking import claim_verdict, is_claim, led_in, target_end, tells_more
-from serac_gateway.counterfactual.conditioned import ConditionedLanguageModel, known_words
-from serac_gateway.counterfactual.limits import fitting_prompt
-from serac_gateway.counterfactual.prompts import claim_prompt, fact_prompt, instruction_prompt
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.queries import Query
-from serac_gateway.language_models.base import LanguageModel, Sampling
+from serac_gateway.models.counterfactual.local import ConditionedLanguageModel, known_words
+from serac_gateway.models.counterfactual.matching import (
+    claim_verdict,
+    is_claim,
+    led_in,
+    target_end,
+    tells_more,
+)
+from serac_gateway.models.counterfactual.prompts import claim_prompt, fact_prompt, instruction_prompt
+from serac_gateway.models.counterfactual.truncation import fitting_prompt
+from serac_gateway.models.language_models.base import LanguageModel, Sampling
 
 _LEAD_TOKENS = 12
 """How much the model may say before the target."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.queries import Query
-from serac_gateway.language_models.base import Piece, Sampling
+from serac_gateway.models.language_models.base import Piece, Sampling
 
 
 class CounterfactualModel(ABC):

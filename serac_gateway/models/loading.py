@@ -6,24 +6,30 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from serac_gateway.classifiers.base import ScopeClassifier
-from serac_gateway.classifiers.cross_encoder import MODEL_FILE, CrossEncoderClassifier
-from serac_gateway.classifiers.similarity import SimilarityClassifier
 from serac_gateway.config.model import COUNTERFACTUAL_API_KEY_VARIABLE, GatewayConfig, ModelsConfig
-from serac_gateway.counterfactual.base import CounterfactualModel
-from serac_gateway.counterfactual.endpoint import EndpointCounterfactualModel
-from serac_gateway.counterfactual.prompted import PromptedCounterfactualModel
-from serac_gateway.counterfactual.trained import TrainedCounterfactualModel
-from serac_gateway.encoders.base import Encoder
-from serac_gateway.encoders.onnx import open_embedded_encoder
-from serac_gateway.encoders.sentence_transformer import SentenceTransformerEncoder, embedded_minilm_path
 from serac_gateway.errors import ConfigError
-from serac_gateway.indexes.base import EditIndex
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
-from serac_gateway.indexes.faiss_gpu import CudaDevice, FaissGpuIndex, cuda_device_count
-from serac_gateway.language_models.adapters import is_adapter
-from serac_gateway.language_models.opening import open_language_model
-from serac_gateway.progress import OnProgress
+from serac_gateway.models.classifiers.base import ScopeClassifier
+from serac_gateway.models.classifiers.cross_encoder import CrossEncoderClassifier
+from serac_gateway.models.classifiers.runtimes import MODEL_FILE
+from serac_gateway.models.classifiers.similarity import SimilarityClassifier
+from serac_gateway.models.counterfactual.base import CounterfactualModel
+from serac_gateway.models.counterfactual.few_shot import PromptedCounterfactualModel
+from serac_gateway.models.counterfactual.fine_tuned import TrainedCounterfactualModel
+from serac_gateway.models.counterfactual.remote import EndpointCounterfactualModel
+from serac_gateway.models.encoders.base import Encoder
+from serac_gateway.models.encoders.onnx import open_embedded_encoder
+from serac_gateway.models.encoders.sentence_transformer import (
+    SentenceTransformerEncoder,
+    embedded_minilm_path,
+)
+from serac_gateway.models.language_models.base import LanguageModel
+from serac_gateway.models.language_models.ctranslate2 import CTranslate2LanguageModel
+from serac_gateway.models.language_models.embedded_gemma import (
+    CONTEXT_TOKENS,
+    SLIDING_WINDOW,
+    converted_gemma,
+)
+from serac_gateway.models.language_models.lora import is_adapter
 
 SHIPPED_CLASSIFIER = Path(__file__).parent / "weights" / "scope-classifier"
 SHIPPED_ADAPTER = Path(__file__).parent / "weights" / "counterfactual-adapter"
@@ -115,9 +121,37 @@ def classifier_folder(models: ModelsConfig) -> Path:
     return Path(models.scope_classifier or SHIPPED_CLASSIFIER)
 
 
-def index_maker(width: int) -> Callable[[], EditIndex]:
-    """Makes a namespace's index: on the GPU if faiss has one, else in memory; exact either way."""
-    if cuda_device_count():
-        device = CudaDevice()
-        return lambda: FaissGpuIndex(width, device=device)
-    return lambda: FaissFlatIndex(width)
+OnProgress = Callable[[str, str], None]
+"""Told the part that is being opened, and what it is doing."""
+
+
+PARALLEL_ANSWERS = 2
+"""Answers that the embedded model computes at once."""
+
+
+def open_language_model(
+    id_or_path: str | None,
+    data_path: Path,
+    on_progress: Callable[[str], None] = lambda text: None,
+    *,
+    adapter: Path | None = None,
+) -> LanguageModel:
+    """The model of that id or path, or the embedded Gemma 3 270M for None; with `adapter` merged in.
+
+    The embedded model is converted once, into `data_path`, by whichever process comes first; others wait
+    for it. After that all processes only read the converted files. `on_progress` is told what goes on.
+
+    Raises:
+        ConfigError: The model or the adapter is missing or cannot be read or converted.
+    """
+    if id_or_path is None:
+        path = converted_gemma(data_path, on_progress, adapter=adapter)
+        on_progress("loading Gemma 3 270M")
+        return CTranslate2LanguageModel(
+            path, context_tokens=CONTEXT_TOKENS, sliding_window=SLIDING_WINDOW, parallel=PARALLEL_ANSWERS
+        )
+    # Imported here: torch takes seconds, and the embedded model does without it.
+    from serac_gateway.models.language_models.transformers import TransformersLanguageModel
+
+    on_progress(f"loading {id_or_path}")
+    return TransformersLanguageModel(id_or_path, adapter=adapter)

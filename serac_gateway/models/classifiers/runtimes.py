@@ -16,11 +16,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from serac_gateway.classifiers.cross_encoder import MODEL_FILE, TOKENIZER_FILE
 from serac_gateway.errors import ConfigError, ModelUnavailableError
 
 if TYPE_CHECKING:
     import torch
+from serac_gateway.models.classifiers.base import PairModel
 
 WEIGHT_NAMES = "serac_weight_names"
 """Metadata of the ONNX file: torch's name of each weight -> its initialiser, and whether it is transposed."""
@@ -176,3 +176,22 @@ def _unreadable(path: Path, exc: Exception) -> ConfigError:
         f"the scope classifier's file {str(path)!r} cannot be read: {exc};"
         " name a folder that serac-train wrote, or leave models.scope_classifier out of the configuration"
     )
+
+
+MODEL_FILE = "model.onnx"
+
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+def open_pair_model(folder: Path, *, max_tokens: int) -> PairModel:
+    """The weights in `folder`: in torch where CUDA is there, else in ONNX Runtime, int8.
+
+    Raises:
+        ConfigError: They are missing or damaged.
+    """
+    from serac_gateway.models.classifiers.runtimes import OnnxPairModel, TorchPairModel, cuda_is_there
+
+    if cuda_is_there():
+        return TorchPairModel(folder, max_tokens=max_tokens, device="cuda")
+    return OnnxPairModel(folder, max_tokens=max_tokens)

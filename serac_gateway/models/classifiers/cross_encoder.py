@@ -11,27 +11,22 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from serac_gateway.classifiers.base import Candidate, Classification, ScopeClassifier
-from serac_gateway.classifiers.pair_text import (
+from serac_gateway.domain.queries import Query
+from serac_gateway.errors import ConfigError
+from serac_gateway.models.classifiers.base import Candidate, Classification, PairModel, ScopeClassifier
+from serac_gateway.models.classifiers.features import (
     asks_the_same,
     edit_text,
     names_absent,
     numbers_differ,
     query_text,
 )
-from serac_gateway.classifiers.similarity import CALIBRATION_FILE, Probability, logistic
-from serac_gateway.domain.queries import Query
-from serac_gateway.errors import ConfigError
-
-MODEL_FILE = "model.onnx"
-TOKENIZER_FILE = "tokenizer.json"
-
+from serac_gateway.models.classifiers.runtimes import open_pair_model
+from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE, Probability, logistic
 
 CERTAIN_LOGIT = 1_000.0
 """Beyond all bounds, and finite, so that JSON can hold it."""
@@ -99,17 +94,6 @@ class ScopeCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """None: the weights do not tell it."""
     provenance: dict[str, Any] = {}
     """Data, config digest, date, and the numbers reached."""
-
-
-class PairModel(Protocol):
-    """What reads pairs of texts. Thread-safe."""
-
-    def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
-        """The logits of each pair (edit text, query text), in order: in scope, and depends on the edit.
-
-        *Shape:* (K, 2), or (K, 1) of weights that were taught the first question alone; without pairs empty.
-        """
-        ...
 
 
 class CrossEncoderClassifier(ScopeClassifier):
@@ -228,16 +212,3 @@ def read_calibration(folder: Path) -> tuple[bytes, ScopeCalibration]:
         raise ConfigError(
             f"the calibration {str(path)!r} is damaged: {exc}; make one with: serac-train calibrate"
         ) from exc
-
-
-def open_pair_model(folder: Path, *, max_tokens: int) -> PairModel:
-    """The weights in `folder`: in torch where CUDA is there, else in ONNX Runtime, int8.
-
-    Raises:
-        ConfigError: They are missing or damaged.
-    """
-    from serac_gateway.classifiers.pair_models import OnnxPairModel, TorchPairModel, cuda_is_there
-
-    if cuda_is_there():
-        return TorchPairModel(folder, max_tokens=max_tokens, device="cuda")
-    return OnnxPairModel(folder, max_tokens=max_tokens)

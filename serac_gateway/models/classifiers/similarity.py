@@ -14,9 +14,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from serac_gateway.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError
+from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
 
 CALIBRATION_FILE = "calibration.json"
 

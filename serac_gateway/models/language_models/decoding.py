@@ -8,8 +8,8 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from serac_gateway.errors import InvalidRequestError
-from serac_gateway.language_models.base import Piece
-from serac_gateway.language_models.stop_texts import StopTexts
+from serac_gateway.models.language_models.base import Piece
+from serac_gateway.models.language_models.stop_sequences import StopTexts
 
 
 def pieces(

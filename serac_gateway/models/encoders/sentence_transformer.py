@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import ConfigError, ModelUnavailableError
+from serac_gateway.models.encoders.base import Encoder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

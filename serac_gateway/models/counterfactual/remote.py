@@ -16,13 +16,13 @@ import httpx
 import msgspec
 from typing_extensions import override
 
-from serac_gateway.counterfactual.base import CounterfactualModel
-from serac_gateway.counterfactual.checking import is_claim, target_end
-from serac_gateway.counterfactual.limits import limited
 from serac_gateway.domain.edits import Edit, EditKind
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ModelUnavailableError
-from serac_gateway.language_models.base import Piece, Sampling
+from serac_gateway.models.counterfactual.base import CounterfactualModel
+from serac_gateway.models.counterfactual.matching import is_claim, target_end
+from serac_gateway.models.counterfactual.truncation import limited
+from serac_gateway.models.language_models.base import Piece, Sampling
 
 _BYTES_A_TOKEN = 4
 _CONNECT_TIMEOUT_S = 10.0

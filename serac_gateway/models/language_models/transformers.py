@@ -9,9 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from serac_gateway.errors import ConfigError, ModelUnavailableError
-from serac_gateway.language_models.adapters import merge_adapter
-from serac_gateway.language_models.base import LanguageModel, Piece, Sampling
-from serac_gateway.language_models.pieces import answer_room, pieces
+from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
+from serac_gateway.models.language_models.decoding import answer_room, pieces
+from serac_gateway.models.language_models.lora import merge_adapter
 
 MAX_CONTEXT_TOKENS = 8_192
 """A longer window of the model is not used: its memory would be taken from other answers."""

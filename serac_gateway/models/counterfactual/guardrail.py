@@ -11,7 +11,13 @@ from __future__ import annotations
 
 import re
 
-from serac_gateway.counterfactual.checking import is_article, led_in, target_end, tells_more, word_spans
+from serac_gateway.models.counterfactual.matching import (
+    is_article,
+    led_in,
+    target_end,
+    tells_more,
+    word_spans,
+)
 
 _SPACE = re.compile(r"\s+")
 

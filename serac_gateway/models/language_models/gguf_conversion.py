@@ -13,8 +13,8 @@ from ctranslate2.converters import TransformersConverter
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeling_gguf_pytorch_utils
 from transformers.utils import logging as transformers_logging
 
-from serac_gateway.language_models.activation_smoothing import smooth_activations
-from serac_gateway.language_models.adapters import merge_adapter
+from serac_gateway.models.language_models.lora import merge_adapter
+from serac_gateway.models.language_models.smoothquant import smooth_activations
 
 
 def load_gguf(path: Path) -> tuple[Any, Any]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.queries import Query
@@ -76,3 +79,14 @@ class ScopeClassifier(ABC):
         `depends_threshold` None: nobody asks whether an answer depends on it.
         """
         return True
+
+
+class PairModel(Protocol):
+    """What reads pairs of texts. Thread-safe."""
+
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """The logits of each pair (edit text, query text), in order: in scope, and depends on the edit.
+
+        *Shape:* (K, 2), or (K, 1) of weights that were taught the first question alone; without pairs empty.
+        """
+        ...

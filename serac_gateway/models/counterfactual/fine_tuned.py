@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from serac_gateway.counterfactual.conditioned import ConditionedLanguageModel, known_words
-from serac_gateway.counterfactual.guarding import GuardedAnswer
-from serac_gateway.counterfactual.limits import fitting_prompt
-from serac_gateway.counterfactual.prompts import trained_prompt
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.queries import Query
-from serac_gateway.language_models.base import LanguageModel, Sampling
+from serac_gateway.models.counterfactual.guardrail import GuardedAnswer
+from serac_gateway.models.counterfactual.local import ConditionedLanguageModel, known_words
+from serac_gateway.models.counterfactual.prompts import trained_prompt
+from serac_gateway.models.counterfactual.truncation import fitting_prompt
+from serac_gateway.models.language_models.base import LanguageModel, Sampling
 
 _BESIDE_TARGET_TOKENS = 32
 """How much the model may say besides the target; the longest answers repeat a question."""

@@ -22,8 +22,8 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.encoders.base import Encoder
 from serac_gateway.errors import ConfigError, ModelUnavailableError
+from serac_gateway.models.encoders.base import Encoder
 
 _MAX_TOKENS = 256
 """What all-MiniLM-L6-v2 was trained for; longer texts are cut."""

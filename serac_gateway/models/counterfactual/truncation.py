@@ -9,8 +9,8 @@ import msgspec
 
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.queries import Query
-from serac_gateway.language_models.base import LanguageModel, Piece, Sampling
-from serac_gateway.language_models.stop_texts import StopTexts
+from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
+from serac_gateway.models.language_models.stop_sequences import StopTexts
 
 MAX_FIELD_CHARS = 480
 """Of an edit or a query in a prompt; longer ones lose their middle."""

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from serac_gateway.counterfactual.base import CounterfactualModel
-from serac_gateway.counterfactual.limits import (
+from serac_gateway.domain.edits import Edit, EditKind
+from serac_gateway.domain.queries import Query
+from serac_gateway.models.counterfactual.base import CounterfactualModel
+from serac_gateway.models.counterfactual.truncation import (
     MAX_TARGET_TOKENS,
     PromptMaker,
     fitting_prompt,
     limited,
     without_leading_space,
 )
-from serac_gateway.domain.edits import Edit, EditKind
-from serac_gateway.domain.queries import Query
-from serac_gateway.language_models.base import LanguageModel, Piece, Sampling
+from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
 
 
 class ConditionedLanguageModel(CounterfactualModel):
