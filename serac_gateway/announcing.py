@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from serac_gateway.errors import StoreUnavailableError
 from serac_gateway.stores.log_chain import LogHead
-from serac_gateway.stores.replicas import Replica, ReplicaRegistry
+from serac_gateway.stores.ports import Replica, ReplicaRegistry
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from serac_gateway.errors import InvalidRequestError
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import LogEvidence, LogHead
 from serac_gateway.stores.log_verification import BrokenLogError, LogVerifier
+from serac_gateway.stores.ports import NamespaceRestorer
 from serac_gateway.stores.records import LOG_START, FormVectors
-from serac_gateway.stores.restoring import NamespaceRestorer
 
 FORMAT = 1
 MAX_LINE_BYTES = 4_194_304

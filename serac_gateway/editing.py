@@ -33,8 +33,8 @@ from serac_gateway.errors import EditConflictError, GatewayError, PreconditionFa
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.errors import purged_edit, stale_version
 from serac_gateway.stores.records import Action, FormVectors, Receipt
-from serac_gateway.stores.refusals import purged_edit, stale_version
 
 log = logging.getLogger(__name__)
 

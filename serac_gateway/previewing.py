@@ -26,9 +26,9 @@ from serac_gateway.errors import ContradictionError
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.overlay import EditsWith, as_if_live
-from serac_gateway.recorded_traffic import RecordedTraffic
 from serac_gateway.retrieval import merged, retrieval_texts
 from serac_gateway.routing import EditRouter, Route, RouteDecision
+from serac_gateway.stores.traffic_recorder import RecordedTraffic
 
 MAX_NEAR_MISSES = 16
 MAX_CAPTURED_SHOWN = 100

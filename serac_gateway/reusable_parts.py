@@ -23,7 +23,7 @@ from serac_gateway.models.loading import (
     open_classifier,
     open_counterfactual_model,
 )
-from serac_gateway.recorded_traffic import RecordedTraffic
+from serac_gateway.stores.traffic_recorder import RecordedTraffic
 from serac_gateway.upstream_opening import OpenUpstream, open_upstream
 
 

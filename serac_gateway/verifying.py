@@ -18,7 +18,7 @@ from serac_gateway.models.counterfactual.matching import target_end
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.overlay import EditsWith, as_if_live
 from serac_gateway.routing import EditRouter, Route
-from serac_gateway.stores.verifications import ProbeOutcome, Verification, VerificationStore
+from serac_gateway.stores.ports import ProbeOutcome, Verification, VerificationStore
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from serac_gateway.models.encoders.sentence_transformer import embedded_minilm_p
 from serac_gateway.models.language_models.embedded_gemma import converted_gemma
 from serac_gateway.models.language_models.lora import is_adapter
 from serac_gateway.models.loading import SHIPPED_ADAPTER
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from tests.control_plane import ControlPlane, running_control_plane
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when a model is loaded: no test may need a hub

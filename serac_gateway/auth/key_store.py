@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from datetime import datetime
+
+import msgspec
 
 from serac_gateway.auth.api_keys import StoredApiKey
 
@@ -38,3 +41,15 @@ class ApiKeyStore(ABC):
     @abstractmethod
     async def note_use(self, key_id: str, at: datetime) -> None:
         """Remember when it was last used. May be lost."""
+
+
+def _changed(stored: StoredApiKey, **times: datetime | None) -> StoredApiKey:
+    return msgspec.structs.replace(stored, key=msgspec.structs.replace(stored.key, **times))
+
+
+def _oldest_first(keys: Iterable[StoredApiKey]) -> list[StoredApiKey]:
+    return sorted(keys, key=lambda stored: (stored.key.created_at, stored.key.id))
+
+
+def _taken(key_id: str) -> ValueError:
+    return ValueError(f"another API key has the id {key_id!r}")

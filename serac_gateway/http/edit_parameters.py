@@ -14,8 +14,8 @@ from serac_gateway.domain.edits import Deed, Edit, EditState
 from serac_gateway.editing import Written
 from serac_gateway.http.effect_schemas import EditReply, edit_reply
 from serac_gateway.http.entity_tags import entity_tag
-from serac_gateway.stores.refusals import purged_edit
-from serac_gateway.stores.verifications import Verification
+from serac_gateway.stores.errors import purged_edit
+from serac_gateway.stores.ports import Verification
 from serac_gateway.verifying import Verified
 
 ETAG = ResponseHeader(

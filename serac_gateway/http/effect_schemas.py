@@ -15,7 +15,7 @@ from serac_gateway.editing import Written
 from serac_gateway.http.schemas import MAX_SCOPE_QUERIES, ScopeConversation
 from serac_gateway.previewing import Preview, Previewed
 from serac_gateway.routing import Route
-from serac_gateway.stores.verifications import ProbeOutcome, Verification
+from serac_gateway.stores.ports import ProbeOutcome, Verification
 from serac_gateway.verifying import Verified
 
 

@@ -7,7 +7,7 @@ import re
 from serac_gateway.domain.edits import Edit, EditState, check_edit_id
 from serac_gateway.errors import InvalidRequestError, PreconditionFailedError, PreconditionRequiredError
 from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.refusals import purged_edit
+from serac_gateway.stores.errors import purged_edit
 
 _ENTITY_TAGS = re.compile(r'\s*(W/)?"([^"]*)"\s*(?:,|$)')
 

@@ -26,10 +26,10 @@ from serac_gateway.http.recent_requests import RecentRequests
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.previewing import Previewer
-from serac_gateway.recorded_traffic import RecordedTraffic
 from serac_gateway.routing import EditRouter
 from serac_gateway.searching import EditSearch
 from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.traffic_recorder import RecordedTraffic
 from serac_gateway.verifying import Verifier
 
 CONTROL_PARTS = "control_parts"

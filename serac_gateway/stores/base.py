@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator, Sequence
 
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.domain.edits import Edit, EditState
-from serac_gateway.stores.feedback import FeedbackStore
 from serac_gateway.stores.log_chain import LogEvidence, LogHead, VersionCount, log_entry
-from serac_gateway.stores.log_reading import LogReader
+from serac_gateway.stores.ports import (
+    FeedbackStore,
+    LogReader,
+    NamespaceRestorer,
+    ReplicaRegistry,
+    TrafficStore,
+    VerificationStore,
+)
 from serac_gateway.stores.records import LOG_START, Commit, LogEntry, Page, Receipt, StoredEdit
-from serac_gateway.stores.replicas import ReplicaRegistry
-from serac_gateway.stores.restoring import NamespaceRestorer
-from serac_gateway.stores.traffic import TrafficStore
-from serac_gateway.stores.verifications import VerificationStore
 
 IDEMPOTENCY_TTL_S = 86_400
 """How long a store remembers the receipt behind an idempotency key, unless told otherwise."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.redis import RedisStore
-from serac_gateway.stores.redis_clients import NO_TLS_FILES, TlsFiles
+from serac_gateway.stores.redis.clients import NO_TLS_FILES, TlsFiles
+from serac_gateway.stores.redis.store import RedisStore
 
 
 async def open_configured_store(config: GatewayConfig) -> EditStore:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from serac_gateway.http.deciding import Concern
 from serac_gateway.live_edits import LiveEdits
-from serac_gateway.recorded_traffic import EVERY_NAMESPACE
+from serac_gateway.stores.traffic_recorder import EVERY_NAMESPACE
 
 _SLOTS = 65_536
 _LOADED = _SLOTS

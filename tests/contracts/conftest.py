@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.memory import InMemoryEditStore
-from serac_gateway.stores.redis import RedisStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
+from serac_gateway.stores.redis.store import RedisStore
 from tests.contracts.least_privilege import acl_rules
 from tests.contracts.served_clusters import ClusterServers
 from tests.contracts.served_stores import RedisServer, ServedStore, serve

@@ -20,7 +20,7 @@ import redis
 
 from serac_gateway.errors import StoreUnavailableError
 from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.redis import RedisStore
+from serac_gateway.stores.redis.store import RedisStore
 
 
 class RedisServer:

@@ -13,7 +13,7 @@ from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.auth.principals import Role
 from serac_gateway.errors import InvalidRequestError, StoreUnavailableError
 from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.redis import RedisStore
+from serac_gateway.stores.redis.store import RedisStore
 from tests.contracts.served_stores import ServedStore
 
 NOW = datetime(2026, 11, 21, 12, 30, 15, 123456, tzinfo=UTC)

@@ -14,7 +14,7 @@ from serac_gateway.errors import EditConflictError, InvalidRequestError, StoreUn
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import LogEvidence
 from serac_gateway.stores.log_verification import verify_log
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import Action
 from tests.contracts.edit_store_calls import NS, add, commit_of, new, next_of, snapshot, update, walk
 from tests.contracts.served_stores import ServedStore

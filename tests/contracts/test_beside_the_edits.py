@@ -11,7 +11,7 @@ import redis
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import InvalidRequestError, StoreUnavailableError
 from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.verifications import ProbeOutcome, Verification
+from serac_gateway.stores.ports import ProbeOutcome, Verification
 from tests.contracts.served_stores import ServedStore
 
 QUERIES = [Query(text=f"question {number}", context=("Zoë ünïcode",)) for number in range(5)]

@@ -15,7 +15,7 @@ import redis
 from serac_gateway.errors import EditNotFoundError, StoreUnavailableError
 from serac_gateway.stores.open import open_store
 from serac_gateway.stores.records import LOG_START
-from serac_gateway.stores.redis import RedisStore
+from serac_gateway.stores.redis.store import RedisStore
 from tests.contracts.edit_store_calls import NS, add, new, next_of, snapshot, update, walk
 from tests.contracts.served_stores import ServedStore
 

@@ -18,7 +18,7 @@ from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import chained, fields_digest, genesis
 from serac_gateway.stores.log_verification import BrokenLogError, verify_log
 from serac_gateway.stores.records import Action, log_id_order
-from serac_gateway.stores.redis_keys import NamespaceKeys
+from serac_gateway.stores.redis.keys import NamespaceKeys
 from tests.contracts.edit_store_calls import NS, add, commit_of, commit_of_all, new, next_of, update
 from tests.contracts.served_stores import ServedStore
 

@@ -40,7 +40,7 @@ from serac_gateway.errors import (
     StoreUnavailableError,
 )
 from serac_gateway.stores.log_verification import verify_log
-from serac_gateway.stores.redis import RedisStore
+from serac_gateway.stores.redis.store import RedisStore
 from serac_gateway.testing import ThresholdClassifier
 from tests.contracts.following_replicas import ENCODER, FollowingReplica, assert_equals_brute_force, within
 from tests.contracts.served_stores import RedisServer

@@ -10,8 +10,8 @@ import redis
 from serac_gateway.announcing import ReplicaAnnouncer
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import LogHead
+from serac_gateway.stores.ports import NOTHING_APPLIED, AppliedLog, Replica
 from serac_gateway.stores.records import Action
-from serac_gateway.stores.replicas import NOTHING_APPLIED, AppliedLog, Replica
 from tests.contracts.edit_store_calls import NS, new
 from tests.contracts.following_replicas import put
 from tests.contracts.served_stores import ServedStore

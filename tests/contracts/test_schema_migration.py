@@ -10,9 +10,9 @@ import redis
 from serac_gateway.errors import ConfigError
 from serac_gateway.stores.log_verification import verify_log
 from serac_gateway.stores.records import Action
-from serac_gateway.stores.redis import RedisStore
-from serac_gateway.stores.redis_keys import NamespaceKeys
-from serac_gateway.stores.redis_records import version_record
+from serac_gateway.stores.redis.keys import NamespaceKeys
+from serac_gateway.stores.redis.records import version_record
+from serac_gateway.stores.redis.store import RedisStore
 from tests.contracts.edit_store_calls import NS, add, commit_of_all, new, next_of, snapshot, update
 from tests.contracts.served_stores import ServedStore
 

@@ -15,8 +15,8 @@ from serac_gateway.live_edits import LiveEdits
 from serac_gateway.store_check import StoreCheck, StoreReport
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Action, Change, Commit, FormVectors, StoredEdit
-from serac_gateway.stores.redis_keys import NamespaceKeys
-from serac_gateway.stores.redis_records import packed_vectors
+from serac_gateway.stores.redis.keys import NamespaceKeys
+from serac_gateway.stores.redis.records import packed_vectors
 from serac_gateway.testing import WordEncoder
 from tests.contracts.edit_store_calls import NS, new, next_of
 from tests.contracts.served_stores import ServedStore

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from serac_gateway.cli.main import app
-from serac_gateway.stores.memory import InMemoryEditStore
-from serac_gateway.stores.replicas import Replica
+from serac_gateway.stores.memory.store import InMemoryEditStore
+from serac_gateway.stores.ports import Replica
 from tests.control_plane import ControlPlane, running_control_plane
 
 PROMPT, ANSWER = "Who runs the harbour office?", "Ottilie Brandvold"

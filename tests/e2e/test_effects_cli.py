@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from serac_gateway.cli.main import app
 from serac_gateway.config.model import ConflictPolicy, RoutingConfig
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import ScriptedCounterfactualModel
 from tests.control_plane import ControlPlane, running_control_plane
 

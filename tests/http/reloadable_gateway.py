@@ -34,7 +34,7 @@ from serac_gateway.kept_parts import KeptParts
 from serac_gateway.lasting_parts import LastingParts
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import (
     ScriptedUpstream,
     WordEncoder,

@@ -32,8 +32,8 @@ from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.routing import EditRouter
-from serac_gateway.stores.api_keys import InMemoryApiKeyStore
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.side_stores import InMemoryApiKeyStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import (
     ScriptedCounterfactualModel,
     ScriptedUpstream,

@@ -11,7 +11,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from serac_gateway.stores.api_keys import InMemoryApiKeyStore
+from serac_gateway.stores.memory.side_stores import InMemoryApiKeyStore
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection
 from tests.http.running_gateway import (
     EDITED_QUESTION,

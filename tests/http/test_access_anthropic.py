@@ -8,7 +8,7 @@ import anthropic
 import pytest
 from anthropic import AsyncAnthropic
 
-from serac_gateway.stores.api_keys import InMemoryApiKeyStore
+from serac_gateway.stores.memory.side_stores import InMemoryApiKeyStore
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, Gateway, running_gateway
 from tests.made_keys import bearer, stored_key
 

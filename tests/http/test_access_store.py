@@ -12,8 +12,8 @@ import pytest
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.model import AccessConfig, GatewayConfig
 from serac_gateway.errors import AuthenticationError, ConfigError, StoreUnavailableError
-from serac_gateway.stores.api_keys import InMemoryApiKeyStore
-from serac_gateway.stores.redis import RedisStore
+from serac_gateway.stores.memory.side_stores import InMemoryApiKeyStore
+from serac_gateway.stores.redis.store import RedisStore
 from tests.contracts.served_stores import RedisServer
 from tests.http.running_gateway import chat, running_gateway
 from tests.made_keys import bearer, new_key, stored_key

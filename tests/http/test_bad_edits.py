@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
+from serac_gateway.stores.ports import NamespaceRestorer
 from serac_gateway.stores.records import Commit, Receipt
-from serac_gateway.stores.restoring import NamespaceRestorer
 from tests.control_plane import ControlPlane, running_control_plane
 from tests.http.wire import connected, read_body, read_head
 

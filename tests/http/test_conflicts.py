@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from serac_gateway.config.model import ConflictPolicy, NamespaceRouting, RoutingConfig
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from tests.control_plane import ControlPlane, running_control_plane
 
 QUESTION = "Who runs Acme today?"

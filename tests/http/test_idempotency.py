@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from serac_gateway.config.model import ConflictPolicy, RoutingConfig
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import Commit, Receipt
 from tests.control_plane import ControlPlane, running_control_plane
 from tests.locked_gateway import running_locked_gateway

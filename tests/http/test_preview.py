@@ -9,7 +9,7 @@ import pytest
 
 from serac_gateway.config.model import ConflictPolicy, NamespaceRouting, RoutingConfig, TrafficConfig
 from serac_gateway.errors import ModelUnavailableError
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from tests.control_plane import ControlPlane, running_control_plane, running_whole_gateway
 
 QUESTION = "Who runs Acme today?"

@@ -17,7 +17,7 @@ from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import ReloadRefusedError
 from serac_gateway.http.generations import Generation
 from serac_gateway.http.reloading import Reloader
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection, ScriptedUpstream
 from tests.control_plane import running_control_plane
 from tests.http.reloadable_gateway import (

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from serac_gateway.errors import StoreUnavailableError
-from serac_gateway.stores.memory import InMemoryEditStore
-from serac_gateway.stores.replicas import Replica
+from serac_gateway.stores.memory.store import InMemoryEditStore
+from serac_gateway.stores.ports import Replica
 from tests.control_plane import ControlPlane, running_control_plane
 
 DRAFT = {"prompt": "Who runs the harbour office of Marrowby?", "target_new": "Ottilie Brandvold"}

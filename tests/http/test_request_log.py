@@ -13,7 +13,7 @@ from serac_gateway.auth.api_keys import ApiKeyDraft, NewApiKey, new_api_key
 from serac_gateway.auth.principals import Role
 from serac_gateway.config.model import GatewayConfig, LoggedRequests, LoggingConfig
 from serac_gateway.logs import JsonFormatter
-from serac_gateway.stores.api_keys import InMemoryApiKeyStore
+from serac_gateway.stores.memory.side_stores import InMemoryApiKeyStore
 from tests.http.running_gateway import (
     EDITED_QUESTION,
     NEW_ANSWER,

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from serac_gateway.errors import ModelUnavailableError, StoreUnavailableError
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from tests.control_plane import ControlPlane, running_control_plane
 
 PROMPT = "Who runs the harbour office?"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import ScriptedCounterfactualModel
 from tests.control_plane import ControlPlane, running_control_plane
 

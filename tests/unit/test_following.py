@@ -10,8 +10,8 @@ import pytest
 
 from serac_gateway.errors import StoreUnavailableError
 from serac_gateway.stores.log_chain import LogEvidence, LogHead
-from serac_gateway.stores.log_reading import LogReader
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
+from serac_gateway.stores.ports import LogReader
 from serac_gateway.stores.records import Action, Commit, StoredEdit
 from tests.contracts.edit_store_calls import NS, new, next_of
 from tests.contracts.following_replicas import assert_equals_brute_force, following, made, put, within

@@ -13,7 +13,7 @@ from serac_gateway.errors import EditConflictError, InvalidRequestError, StoreUn
 from serac_gateway.importing import EditImport, Imported, Outcome
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import Commit, Receipt
 from serac_gateway.testing import WordEncoder
 

@@ -12,10 +12,10 @@ from redis import exceptions as redis_exceptions
 
 from serac_gateway.errors import ConfigError, StoreUnavailableError
 from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.embedded_valkey import EmbeddedValkey
 from serac_gateway.stores.open import open_store
-from serac_gateway.stores.redis_connection import without_password
-from serac_gateway.stores.redis_errors import FOREIGN_ERRORS, unavailable
+from serac_gateway.stores.redis.connection import without_password
+from serac_gateway.stores.redis.embedded_valkey import EmbeddedValkey
+from serac_gateway.stores.redis.errors import FOREIGN_ERRORS, unavailable
 
 
 async def refusal_of(url: str | None, folder: Path) -> str:

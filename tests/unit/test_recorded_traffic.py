@@ -10,8 +10,8 @@ import pytest
 from serac_gateway.config.model import TrafficConfig
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError, StoreUnavailableError
-from serac_gateway.recorded_traffic import RecordedTraffic
-from serac_gateway.stores.traffic import InMemoryTrafficStore
+from serac_gateway.stores.memory.side_stores import InMemoryTrafficStore
+from serac_gateway.stores.traffic_recorder import RecordedTraffic
 
 
 def texts(queries: list[Query]) -> list[str]:

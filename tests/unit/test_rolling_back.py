@@ -13,7 +13,7 @@ from serac_gateway.errors import InvalidRequestError, PreconditionFailedError
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.rolling_back import Rollback, roll_back
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import MAX_CHANGES, Action, Commit, Receipt
 from serac_gateway.testing import WordEncoder
 from tests.contracts.edit_store_calls import NS, add, commit_of, commit_of_all, new, next_of, walk

@@ -24,7 +24,7 @@ from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import EditCount, RouteCounts
 from serac_gateway.routing import EditRouter, Route, RouteDecision
 from serac_gateway.searching import EditSearch
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import ThresholdClassifier, WordEncoder, stored_edit
 
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

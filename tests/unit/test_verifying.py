@@ -17,8 +17,9 @@ from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.routing import EditRouter
-from serac_gateway.stores.memory import InMemoryEditStore
-from serac_gateway.stores.verifications import InMemoryVerificationStore, Verification
+from serac_gateway.stores.memory.side_stores import InMemoryVerificationStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
+from serac_gateway.stores.ports import Verification
 from serac_gateway.testing import ScriptedCounterfactualModel, ThresholdClassifier, WordEncoder, stored_edit
 from serac_gateway.verifying import Verifier
 

@@ -17,7 +17,7 @@ from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.language_models.answers import Part
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.models.language_models.base import Piece
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import WordEncoder, stored_edit
 from serac_gateway.workers.calls import framed, frames
 from serac_gateway.workers.interest import InterestTable, InterestWriter

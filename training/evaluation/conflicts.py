@@ -17,7 +17,7 @@ from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first
 from serac_gateway.domain.queries import Query
 from serac_gateway.live_edits import LiveEdits
 from serac_gateway.routing import EditRouter
-from serac_gateway.stores.memory import InMemoryEditStore
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import FormVectors, StoredEdit
 from training.benchmarks.base import Benchmark, Case
 from training.evaluation.gateway_parts import GatewayParts

@@ -15,7 +15,7 @@ from collections.abc import Coroutine, Sequence
 from serac_gateway.config.model import TrafficConfig
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError, StoreUnavailableError
-from serac_gateway.stores.traffic import TrafficStore
+from serac_gateway.stores.ports import TrafficStore
 
 log = logging.getLogger(__name__)
 

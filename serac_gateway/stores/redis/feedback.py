@@ -6,8 +6,6 @@ may ever be missing, and anyone who chats may report, as often as they like, in 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -15,53 +13,11 @@ from typing_extensions import override
 
 from serac_gateway.domain.edits import check_namespace
 from serac_gateway.domain.feedback import Feedback
-from serac_gateway.stores.redis_connection import RedisConnection
+from serac_gateway.stores.ports import FeedbackStore
+from serac_gateway.stores.redis.connection import RedisConnection
 
 _FIELD = "report"
 _PAGE = 500
-
-
-class FeedbackStore(ABC):
-    """Keeps the latest reports of each namespace, for all replicas.
-
-    Task-safe. Every method raises StoreUnavailableError when the server cannot be reached, and
-    InvalidRequestError for a namespace that breaks the rules.
-    """
-
-    @abstractmethod
-    async def add(self, namespace: str, feedback: Feedback, *, max_reports: int) -> None:
-        """Keep a report, and forget the oldest ones beyond `max_reports`."""
-
-    @abstractmethod
-    def all(self, namespace: str) -> AsyncIterator[Feedback]:
-        """Every report that is kept, oldest first."""
-
-    @abstractmethod
-    async def clear(self, namespace: str) -> int:
-        """Delete the namespace's reports, and return how many there were."""
-
-
-class InMemoryFeedbackStore(FeedbackStore):
-    """Keeps them until it is garbage collected."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, deque[Feedback]] = {}
-
-    @override
-    async def add(self, namespace: str, feedback: Feedback, *, max_reports: int) -> None:
-        kept = self._kept.setdefault(check_namespace(namespace), deque())
-        kept.append(feedback)
-        while len(kept) > max_reports:
-            kept.popleft()
-
-    @override
-    async def all(self, namespace: str) -> AsyncIterator[Feedback]:
-        for feedback in tuple(self._kept.get(check_namespace(namespace), ())):
-            yield feedback
-
-    @override
-    async def clear(self, namespace: str) -> int:
-        return len(self._kept.pop(check_namespace(namespace), ()))
 
 
 class RedisFeedbackStore(FeedbackStore):

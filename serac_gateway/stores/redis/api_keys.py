@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
@@ -10,8 +9,8 @@ import msgspec
 from typing_extensions import override
 
 from serac_gateway.auth.api_keys import StoredApiKey, check_key_id
-from serac_gateway.auth.key_store import ApiKeyStore
-from serac_gateway.stores.redis_connection import RedisConnection
+from serac_gateway.auth.key_store import ApiKeyStore, _changed, _oldest_first, _taken
+from serac_gateway.stores.redis.connection import RedisConnection
 
 _RECORDS: Final = "serac:{@keys}:records"
 """Hash: key id to the JSON of its record, which never changes. No namespace has an @ in its name."""
@@ -19,42 +18,6 @@ _REVOKED: Final = "serac:{@keys}:revoked"
 """Hash: key id to the time of its revocation."""
 _LAST_USED: Final = "serac:{@keys}:last-used"
 """Hash: key id to the time of its last use that was noted."""
-
-
-class InMemoryApiKeyStore(ApiKeyStore):
-    """Keeps keys until it is garbage collected."""
-
-    def __init__(self) -> None:
-        self._keys: dict[str, StoredApiKey] = {}
-        self._last_used: dict[str, datetime] = {}
-
-    @override
-    async def add(self, stored: StoredApiKey) -> None:
-        key_id = check_key_id(stored.key.id)
-        if self._keys.setdefault(key_id, stored) != stored:
-            raise _taken(key_id)
-
-    @override
-    async def get(self, key_id: str) -> StoredApiKey | None:
-        return self._keys.get(check_key_id(key_id))
-
-    @override
-    async def all(self) -> list[StoredApiKey]:
-        return _oldest_first(
-            _changed(stored, last_used_at=self._last_used.get(key_id))
-            for key_id, stored in self._keys.items()
-        )
-
-    @override
-    async def revoke(self, key_id: str, at: datetime) -> StoredApiKey | None:
-        stored = self._keys.get(check_key_id(key_id))
-        if stored is not None and stored.key.revoked_at is None:
-            stored = self._keys[key_id] = _changed(stored, revoked_at=at)
-        return stored
-
-    @override
-    async def note_use(self, key_id: str, at: datetime) -> None:
-        self._last_used[check_key_id(key_id)] = at
 
 
 class RedisApiKeyStore(ApiKeyStore):
@@ -108,21 +71,9 @@ class RedisApiKeyStore(ApiKeyStore):
         await self._connection.read("HSET", _LAST_USED, check_key_id(key_id), at.isoformat())
 
 
-def _changed(stored: StoredApiKey, **times: datetime | None) -> StoredApiKey:
-    return msgspec.structs.replace(stored, key=msgspec.structs.replace(stored.key, **times))
-
-
 def _stored(record: bytes) -> StoredApiKey:
     return msgspec.json.decode(record, type=StoredApiKey)
 
 
 def _time(text: bytes | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text.decode())
-
-
-def _oldest_first(keys: Iterable[StoredApiKey]) -> list[StoredApiKey]:
-    return sorted(keys, key=lambda stored: (stored.key.created_at, stored.key.id))
-
-
-def _taken(key_id: str) -> ValueError:
-    return ValueError(f"another API key has the id {key_id!r}")

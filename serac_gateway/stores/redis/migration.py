@@ -13,11 +13,11 @@ import secrets
 from importlib import resources
 
 from serac_gateway.errors import ConfigError
-from serac_gateway.stores import redis_keys
 from serac_gateway.stores.log_chain import chained, empty_head, fields_digest, sealed
-from serac_gateway.stores.redis_connection import RedisConnection, Word
-from serac_gateway.stores.redis_keys import NamespaceKeys
-from serac_gateway.stores.redis_records import edit_in, log_head, packed_version, version_record
+from serac_gateway.stores.redis import keys as redis_keys
+from serac_gateway.stores.redis.connection import RedisConnection, Word
+from serac_gateway.stores.redis.keys import NamespaceKeys
+from serac_gateway.stores.redis.records import edit_in, log_head, packed_version, version_record
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,9 @@ async def _migrate_from_1(connection: RedisConnection) -> None:
 async def _chain(connection: RedisConnection, namespace: str) -> int:
     keys = NamespaceKeys(namespace)
     new_log, new_head = f"{keys.log}:2", f"{keys.head}:2"
-    script = connection.script(resources.files(__package__).joinpath("migrate_1_to_2.lua").read_text("utf-8"))
+    script = connection.script(
+        resources.files(__package__).joinpath("scripts", "migrate_1_to_2.lua").read_text("utf-8")
+    )
     while True:
         stored = await connection.read("HMGET", new_head, "log_id", "digest", "length")
         head = log_head(namespace, stored)

@@ -6,60 +6,26 @@ a restore that was broken off is begun anew.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 from typing_extensions import override
 
 from serac_gateway.domain.edits import EditState
-from serac_gateway.errors import EditConflictError, InvalidRequestError
-from serac_gateway.stores import redis_keys
+from serac_gateway.errors import InvalidRequestError
+from serac_gateway.stores.errors import not_empty
 from serac_gateway.stores.log_chain import LogEvidence, LogHead
+from serac_gateway.stores.ports import NamespaceRestorer
 from serac_gateway.stores.records import FormVectors
-from serac_gateway.stores.redis_connection import RedisConnection, Word
-from serac_gateway.stores.redis_keys import NamespaceKeys
-from serac_gateway.stores.redis_records import edit_in, packed_vectors, packed_version
+from serac_gateway.stores.redis import keys as redis_keys
+from serac_gateway.stores.redis.connection import RedisConnection, Word
+from serac_gateway.stores.redis.keys import NamespaceKeys
+from serac_gateway.stores.redis.records import edit_in, packed_vectors, packed_version
 
 _RESTORING = "restoring"
 """Field of the head while the namespace is not whole."""
 _DELETED_AT_A_TIME = 1_000
 
 Commands = list[Sequence[Word]]
-
-
-class NamespaceRestorer(ABC):
-    """Fills one namespace. For one task; call `begin`, then the others in the order of the log, then `end`.
-
-    Every method raises StoreUnavailableError when the server cannot be reached or refuses: begin again.
-    """
-
-    @abstractmethod
-    async def begin(self) -> None:
-        """Remove what an earlier restore left half done.
-
-        Raises:
-            EditConflictError: The namespace has edits.
-        """
-
-    @abstractmethod
-    async def entries(self, entries: Sequence[LogEvidence]) -> None:
-        """Write the next log entries with their versions, each of which is the current one for now.
-
-        Raises:
-            InvalidRequestError: An entry has no record, or one that is no edit.
-        """
-
-    @abstractmethod
-    async def vectors(self, vectors: Mapping[str, FormVectors]) -> None:
-        """Write the vectors of edits, by id; what was written for one before is replaced."""
-
-    @abstractmethod
-    async def end(self, head: LogHead) -> None:
-        """Make the namespace whole."""
-
-    @abstractmethod
-    async def abandon(self) -> None:
-        """Remove what was written. Not after `end`."""
 
 
 class RedisNamespaceRestorer(NamespaceRestorer):
@@ -149,13 +115,3 @@ class RedisNamespaceRestorer(NamespaceRestorer):
     async def _write(self, commands: Commands) -> None:
         if commands:
             await self._connection.write_all(commands)
-
-
-def not_empty(namespace: str) -> EditConflictError:
-    """A backup cannot be mixed with what is there."""
-    return EditConflictError(
-        f"namespace {namespace!r} has edits, or had some; a backup is restored into a store where the"
-        " namespace was never used",
-        field="namespace",
-        details={"value": namespace},
-    )

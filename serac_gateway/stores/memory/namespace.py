@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from serac_gateway.domain.edits import Edit, EditState, tombstone
+from serac_gateway.stores.errors import id_purged, id_taken, no_such_edit, stale_version
 from serac_gateway.stores.log_chain import (
     LogEvidence,
     LogHead,
@@ -26,7 +27,6 @@ from serac_gateway.stores.records import (
     StoredEdit,
     log_id_order,
 )
-from serac_gateway.stores.refusals import id_purged, id_taken, no_such_edit, stale_version
 
 
 @dataclass(kw_only=True)

@@ -6,18 +6,15 @@ waited for any more after a few seconds.
 
 from __future__ import annotations
 
-import time
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Final
 
 import msgspec
 from typing_extensions import override
 
 from serac_gateway.stores.log_chain import LogHead
-from serac_gateway.stores.records import LOG_START
-from serac_gateway.stores.redis_connection import RedisConnection, Word
+from serac_gateway.stores.ports import NOTHING_APPLIED, AppliedLog, Replica, ReplicaRegistry
+from serac_gateway.stores.redis.connection import RedisConnection, Word
 
 _PREFIX: Final = "serac:{@replicas}"
 _IDS: Final = f"{_PREFIX}:ids"
@@ -27,78 +24,6 @@ _ABOUT: Final = "@"
 namespace, with log id and length as far as applied."""
 
 _FORGET = "return redis.call('EXISTS', KEYS[2]) == 0 and redis.call('SREM', KEYS[1], ARGV[1])"
-
-
-class Replica(msgspec.Struct, frozen=True, kw_only=True):
-    """A gateway."""
-
-    id: str
-    """New with every start."""
-    name: str
-    """For people: host and process."""
-    started_at: datetime
-
-
-class AppliedLog(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a gateway has applied a namespace's log."""
-
-    log_id: str
-    length: int
-    """Number of entries up to there."""
-
-
-NOTHING_APPLIED = AppliedLog(log_id=LOG_START, length=0)
-
-
-class ReplicaRegistry(ABC):
-    """The live gateways of one store. Every method raises StoreUnavailableError when the server fails."""
-
-    @abstractmethod
-    async def announce(self, replica: Replica, applied: Mapping[str, LogHead], *, ttl_s: float) -> bool:
-        """Keep the gateway live for `ttl_s`, and note how far it is in these namespaces.
-
-        Returns whether it was live; if not, what it had told of other namespaces is forgotten.
-        """
-
-    @abstractmethod
-    async def withdraw(self, replica_id: str) -> None:
-        """The gateway ends: nobody is to wait for it."""
-
-    @abstractmethod
-    async def live(self) -> dict[str, Replica]:
-        """The live gateways by id."""
-
-    @abstractmethod
-    async def applied(self, namespace: str) -> dict[str, AppliedLog]:
-        """How far each live gateway is in one namespace, by id."""
-
-
-class InMemoryReplicaRegistry(ReplicaRegistry):
-    """Knows the gateways of one process."""
-
-    def __init__(self) -> None:
-        self._replicas: dict[str, tuple[Replica, dict[str, AppliedLog], float]] = {}
-
-    @override
-    async def announce(self, replica: Replica, applied: Mapping[str, LogHead], *, ttl_s: float) -> bool:
-        was_live = replica.id in await self.live()
-        held = self._replicas[replica.id][1] if was_live else {}
-        held |= {name: AppliedLog(log_id=head.log_id, length=head.length) for name, head in applied.items()}
-        self._replicas[replica.id] = replica, held, time.monotonic() + ttl_s
-        return was_live
-
-    @override
-    async def withdraw(self, replica_id: str) -> None:
-        self._replicas.pop(replica_id, None)
-
-    @override
-    async def live(self) -> dict[str, Replica]:
-        now_s = time.monotonic()
-        return {one: replica for one, (replica, _, until_s) in self._replicas.items() if now_s < until_s}
-
-    @override
-    async def applied(self, namespace: str) -> dict[str, AppliedLog]:
-        return {one: self._replicas[one][1].get(namespace, NOTHING_APPLIED) for one in await self.live()}
 
 
 class RedisReplicaRegistry(ReplicaRegistry):

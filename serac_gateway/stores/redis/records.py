@@ -21,8 +21,8 @@ from serac_gateway.stores.log_chain import (
     sealed,
 )
 from serac_gateway.stores.records import NO_VECTORS, Change, Commit, Committed, FormVectors
-from serac_gateway.stores.redis_connection import Word
-from serac_gateway.stores.redis_keys import NamespaceKeys
+from serac_gateway.stores.redis.connection import Word
+from serac_gateway.stores.redis.keys import NamespaceKeys
 
 _SALT_CHARS = 32
 _VERSION = re.compile("[0-9]{1,9}")

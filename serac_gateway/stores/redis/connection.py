@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, ResponseError
 
 from serac_gateway.errors import ConfigError, StoreUnavailableError
-from serac_gateway.stores.redis_clients import (
+from serac_gateway.stores.redis.clients import (
     MAX_CONNECTIONS,
     NO_TLS_FILES,
     TIMEOUT_S,
@@ -22,7 +22,7 @@ from serac_gateway.stores.redis_clients import (
     TlsFiles,
     client_maker,
 )
-from serac_gateway.stores.redis_errors import FOREIGN_ERRORS, reason, unavailable
+from serac_gateway.stores.redis.errors import FOREIGN_ERRORS, reason, unavailable
 
 log = logging.getLogger(__name__)
 

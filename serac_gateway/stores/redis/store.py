@@ -14,39 +14,8 @@ from typing_extensions import override
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditState, check_edit_id, is_edit_id
 from serac_gateway.errors import ConfigError, StoreUnavailableError
-from serac_gateway.stores import redis_keys
-from serac_gateway.stores.api_keys import RedisApiKeyStore
 from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
-from serac_gateway.stores.embedded_valkey import EmbeddedValkey
-from serac_gateway.stores.feedback import FeedbackStore, RedisFeedbackStore
-from serac_gateway.stores.log_chain import LogEvidence, LogHead, VersionCount
-from serac_gateway.stores.log_reading import LogReader, RedisLogReader
-from serac_gateway.stores.records import (
-    LOG_START,
-    Action,
-    Commit,
-    Page,
-    Receipt,
-    StoredEdit,
-    log_id_order,
-)
-from serac_gateway.stores.redis_clients import NO_TLS_FILES, TlsFiles
-from serac_gateway.stores.redis_connection import RedisConnection, Word
-from serac_gateway.stores.redis_keys import NamespaceKeys
-from serac_gateway.stores.redis_migration import prepare_schema
-from serac_gateway.stores.redis_records import (
-    commit_arguments,
-    commit_keys,
-    committed,
-    edit_in,
-    form_vectors,
-    log_evidence,
-    log_head,
-    packed_vectors,
-    salted_fingerprint,
-    version_record,
-)
-from serac_gateway.stores.refusals import (
+from serac_gateway.stores.errors import (
     check_commit,
     check_replacements,
     damaged_log,
@@ -58,10 +27,49 @@ from serac_gateway.stores.refusals import (
     no_such_version,
     stale_version,
 )
-from serac_gateway.stores.replicas import RedisReplicaRegistry, ReplicaRegistry
-from serac_gateway.stores.restoring import NamespaceRestorer, RedisNamespaceRestorer
-from serac_gateway.stores.traffic import RedisTrafficStore, TrafficStore
-from serac_gateway.stores.verifications import RedisVerificationStore, VerificationStore
+from serac_gateway.stores.log_chain import LogEvidence, LogHead, VersionCount
+from serac_gateway.stores.ports import (
+    FeedbackStore,
+    LogReader,
+    NamespaceRestorer,
+    ReplicaRegistry,
+    TrafficStore,
+    VerificationStore,
+)
+from serac_gateway.stores.records import (
+    LOG_START,
+    Action,
+    Commit,
+    Page,
+    Receipt,
+    StoredEdit,
+    log_id_order,
+)
+from serac_gateway.stores.redis import keys as redis_keys
+from serac_gateway.stores.redis.api_keys import RedisApiKeyStore
+from serac_gateway.stores.redis.clients import NO_TLS_FILES, TlsFiles
+from serac_gateway.stores.redis.connection import RedisConnection, Word
+from serac_gateway.stores.redis.embedded_valkey import EmbeddedValkey
+from serac_gateway.stores.redis.feedback import RedisFeedbackStore
+from serac_gateway.stores.redis.keys import NamespaceKeys
+from serac_gateway.stores.redis.log_reader import RedisLogReader
+from serac_gateway.stores.redis.migration import prepare_schema
+from serac_gateway.stores.redis.records import (
+    commit_arguments,
+    commit_keys,
+    committed,
+    edit_in,
+    form_vectors,
+    log_evidence,
+    log_head,
+    packed_vectors,
+    salted_fingerprint,
+    version_record,
+)
+from serac_gateway.stores.redis.replicas import RedisReplicaRegistry
+from serac_gateway.stores.redis.restorer import RedisNamespaceRestorer
+from serac_gateway.stores.redis.traffic import RedisTrafficStore
+from serac_gateway.stores.redis.verifications import RedisVerificationStore
 
 log = logging.getLogger(__name__)
 
@@ -391,4 +399,4 @@ class RedisStore(EditStore):
 
 
 def _script_text(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text("utf-8")
+    return resources.files(__package__).joinpath("scripts", name).read_text("utf-8")

@@ -13,22 +13,43 @@ from typing_extensions import override
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditState, check_edit_id, check_namespace
 from serac_gateway.errors import InvalidRequestError
-from serac_gateway.stores.api_keys import InMemoryApiKeyStore
 from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
-from serac_gateway.stores.feedback import FeedbackStore, InMemoryFeedbackStore
+from serac_gateway.stores.errors import (
+    check_commit,
+    check_replacements,
+    key_reused,
+    log_went_on,
+    no_such_edit,
+    no_such_version,
+    not_empty,
+)
 from serac_gateway.stores.log_chain import (
     LogEvidence,
     LogHead,
     VersionCount,
 )
-from serac_gateway.stores.log_reading import LogReader
-from serac_gateway.stores.memory_namespaces import (
+from serac_gateway.stores.memory.namespace import (
     Namespace,
     Remembered,
     edit_of,
     head_of,
     make,
     refuse_unless_next,
+)
+from serac_gateway.stores.memory.side_stores import (
+    InMemoryApiKeyStore,
+    InMemoryFeedbackStore,
+    InMemoryReplicaRegistry,
+    InMemoryTrafficStore,
+    InMemoryVerificationStore,
+)
+from serac_gateway.stores.ports import (
+    FeedbackStore,
+    LogReader,
+    NamespaceRestorer,
+    ReplicaRegistry,
+    TrafficStore,
+    VerificationStore,
 )
 from serac_gateway.stores.records import (
     LOG_START,
@@ -40,18 +61,6 @@ from serac_gateway.stores.records import (
     StoredEdit,
     log_id_order,
 )
-from serac_gateway.stores.refusals import (
-    check_commit,
-    check_replacements,
-    key_reused,
-    log_went_on,
-    no_such_edit,
-    no_such_version,
-)
-from serac_gateway.stores.replicas import InMemoryReplicaRegistry, ReplicaRegistry
-from serac_gateway.stores.restoring import NamespaceRestorer, not_empty
-from serac_gateway.stores.traffic import InMemoryTrafficStore, TrafficStore
-from serac_gateway.stores.verifications import InMemoryVerificationStore, VerificationStore
 
 
 class InMemoryEditStore(EditStore):

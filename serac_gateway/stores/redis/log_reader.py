@@ -4,48 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 
 from typing_extensions import override
 
-from serac_gateway.stores import redis_keys
 from serac_gateway.stores.log_chain import LogEvidence, LogHead
-from serac_gateway.stores.redis_connection import RedisConnection, Word
-from serac_gateway.stores.redis_keys import NamespaceKeys
-from serac_gateway.stores.redis_records import log_evidence, log_head
+from serac_gateway.stores.ports import LogReader
+from serac_gateway.stores.redis import keys as redis_keys
+from serac_gateway.stores.redis.connection import RedisConnection, Word
+from serac_gateway.stores.redis.keys import NamespaceKeys
+from serac_gateway.stores.redis.records import log_evidence, log_head
 
 _LEAST_POLL_S = 0.05
 _POLLS_A_SECOND = 2_000
 """Logs asked about, where the server cannot wait for several at once: the more there are, the rarer."""
-
-
-class LogReader(ABC):
-    """Waits for entries on connections of its own, because waiting occupies one.
-
-    For one task at a time. Every method raises StoreUnavailableError when the server cannot be reached.
-    """
-
-    @abstractmethod
-    async def namespaces(self) -> list[str]:
-        """Every namespace that has a log, or is about to get one, in no order."""
-
-    @abstractmethod
-    async def heads(self, namespaces: Collection[str]) -> dict[str, LogHead]:
-        """Where the log of each ends, as stored beside it; for one without a log, an empty head."""
-
-    @abstractmethod
-    async def after(
-        self, positions: Mapping[str, str], *, wait_s: float, limit: int
-    ) -> dict[str, list[LogEvidence]]:
-        """For each namespace the entries after its log_id, oldest first, at most `limit`, without records.
-
-        Waits until there is one, at most `wait_s`. Namespaces without any are left out.
-        """
-
-    @abstractmethod
-    async def close(self) -> None:
-        """Release the connections. Idempotent."""
 
 
 class RedisLogReader(LogReader):

@@ -139,3 +139,13 @@ def log_went_on(*, expected: str, current: str) -> PreconditionFailedError:
         field="log_id",
         details={"value": expected, "current": current},
     )
+
+
+def not_empty(namespace: str) -> EditConflictError:
+    """A backup cannot be mixed with what is there."""
+    return EditConflictError(
+        f"namespace {namespace!r} has edits, or had some; a backup is restored into a store where the"
+        " namespace was never used",
+        field="namespace",
+        details={"value": namespace},
+    )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Sequence
 
 import msgspec
@@ -12,64 +9,10 @@ from typing_extensions import override
 
 from serac_gateway.domain.edits import check_namespace
 from serac_gateway.domain.queries import Query
-from serac_gateway.stores.redis_connection import RedisConnection
+from serac_gateway.stores.ports import TrafficStore
+from serac_gateway.stores.redis.connection import RedisConnection
 
 _FIELD = "query"
-
-
-class TrafficStore(ABC):
-    """Keeps the latest queries of each namespace, for all replicas.
-
-    Task-safe. Every method raises StoreUnavailableError when the server cannot be reached, and
-    InvalidRequestError for a namespace that breaks the rules.
-    """
-
-    @abstractmethod
-    async def add(self, namespace: str, queries: Sequence[Query], *, max_queries: int, ttl_s: int) -> None:
-        """Record `queries`, oldest first, and forget what is older than `ttl_s` or beyond `max_queries`."""
-
-    @abstractmethod
-    async def recent(self, namespace: str, *, max_queries: int, ttl_s: int) -> list[Query]:
-        """At most `max_queries`, newest first, none older than `ttl_s`."""
-
-    @abstractmethod
-    async def forget(self, namespace: str, *, ttl_s: int) -> None:
-        """Delete what is older than `ttl_s`."""
-
-    @abstractmethod
-    async def clear(self, namespace: str) -> int:
-        """Delete the record of the namespace, and return how many queries it had."""
-
-
-class InMemoryTrafficStore(TrafficStore):
-    """Keeps them until it is garbage collected."""
-
-    def __init__(self) -> None:
-        self._recorded: dict[str, deque[tuple[float, Query]]] = {}
-
-    @override
-    async def add(self, namespace: str, queries: Sequence[Query], *, max_queries: int, ttl_s: int) -> None:
-        recorded = self._recorded.setdefault(check_namespace(namespace), deque())
-        recorded.extend((time.time(), query) for query in queries)
-        while len(recorded) > max_queries:
-            recorded.popleft()
-        await self.forget(namespace, ttl_s=ttl_s)
-
-    @override
-    async def recent(self, namespace: str, *, max_queries: int, ttl_s: int) -> list[Query]:
-        recorded = self._recorded.get(check_namespace(namespace), ())
-        since = time.time() - ttl_s
-        return [query for at, query in reversed(recorded) if at >= since][:max_queries]
-
-    @override
-    async def forget(self, namespace: str, *, ttl_s: int) -> None:
-        recorded = self._recorded.get(check_namespace(namespace), deque())
-        while recorded and recorded[0][0] < time.time() - ttl_s:
-            recorded.popleft()
-
-    @override
-    async def clear(self, namespace: str) -> int:
-        return len(self._recorded.pop(check_namespace(namespace), ()))
 
 
 class RedisTrafficStore(TrafficStore):
