@@ -11,7 +11,7 @@ import numpy as np
 
 from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditState, forms
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.live_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import NO_VECTORS, Action, Change, Commit, FormVectors, Receipt, StoredEdit

@@ -17,8 +17,8 @@ from serac_gateway.config.model import ConflictPolicy, RoutingConfig
 from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditKind, EditState, forms
 from serac_gateway.domain.queries import Query
 from serac_gateway.domain.vectors import Vectors
+from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.errors import ContradictionError
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.models.classifiers.base import Candidate, ScopeClassifier
 from serac_gateway.models.encoders.base import Encoder
 

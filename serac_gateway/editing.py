@@ -29,8 +29,8 @@ from serac_gateway.domain.edits import (
     restored,
     retired,
 )
+from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.errors import EditConflictError, GatewayError, PreconditionFailedError
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.errors import purged_edit, stale_version

@@ -9,13 +9,14 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
-from serac_gateway.announcing import ReplicaAnnouncer
 from serac_gateway.auth.api_keys import checked_pepper
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.config.model import KEY_PEPPER_VARIABLE, GatewayConfig
+from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.follower import LogFollower
+from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
 from serac_gateway.edit_index.opening import index_maker
-from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import AnswerCounts
 from serac_gateway.http.continuing import AnsweredResponses
 from serac_gateway.http.deciding import DecisionCounts
@@ -24,7 +25,6 @@ from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.parts import Readiness
 from serac_gateway.http.recent_requests import RecentRequests
 from serac_gateway.kept_parts import KeptParts
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.loading import OnProgress, open_encoder

@@ -22,10 +22,10 @@ from serac_gateway.conflicts import Conflict, ConflictFinder, to_supersede
 from serac_gateway.domain.edits import Edit, EditDraft, EditState, first_version, forms
 from serac_gateway.domain.queries import Query
 from serac_gateway.domain.vectors import Vectors
+from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.overlay import EditsWith, as_if_live
 from serac_gateway.errors import ContradictionError
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.overlay import EditsWith, as_if_live
 from serac_gateway.retrieval import merged, retrieval_texts
 from serac_gateway.routing import EditRouter, Route, RouteDecision
 from serac_gateway.stores.traffic_recorder import RecordedTraffic

@@ -14,7 +14,7 @@ import numpy as np
 from serac_gateway.config.model import CompositePolicy, RoutingConfig
 from serac_gateway.domain.edits import Edit, EditKind, EditState
 from serac_gateway.domain.queries import Query, asks_several_things
-from serac_gateway.live_edits import EditsInForce
+from serac_gateway.edit_index.active_edits import EditsInForce
 from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.retrieval import merged, parts, retrieval_texts

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 import msgspec
 
 from serac_gateway.domain.edits import Edit, EditState
-from serac_gateway.live_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Page

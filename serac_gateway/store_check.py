@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 
 from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditState, forms
+from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.errors import GatewayError
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import LogHead
 from serac_gateway.stores.log_verification import BrokenLogError, verify_log

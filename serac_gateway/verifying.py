@@ -12,11 +12,11 @@ import msgspec
 
 from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditKind, forms
 from serac_gateway.domain.queries import Query
+from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.overlay import EditsWith, as_if_live
 from serac_gateway.errors import EditConflictError, ModelUnavailableError, StoreUnavailableError
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.models.counterfactual.matching import target_end
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.overlay import EditsWith, as_if_live
 from serac_gateway.routing import EditRouter, Route
 from serac_gateway.stores.ports import ProbeOutcome, Verification, VerificationStore
 

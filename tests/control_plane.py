@@ -11,12 +11,14 @@ import httpx
 from litestar import Litestar
 from litestar.types import Receive, Scope, Send
 
-from serac_gateway.announcing import ReplicaAnnouncer
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.model import GatewayConfig, RoutingConfig, TrafficConfig, UpstreamConfig
 from serac_gateway.conflicts import ConflictFinder
+from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
+from serac_gateway.edit_index.follower import LogFollower
+from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
 from serac_gateway.editing import Editor
-from serac_gateway.following import LogFollower
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
 from serac_gateway.http.continuing import AnsweredResponses
@@ -27,8 +29,6 @@ from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.parts import ControlParts, Readiness
 from serac_gateway.http.proxy import DataPlane
 from serac_gateway.http.recent_requests import RecentRequests
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.previewing import Previewer
 from serac_gateway.routing import EditRouter

@@ -10,7 +10,7 @@ import msgspec
 
 from serac_gateway.domain.edits import Edit, first_version, forms
 from serac_gateway.domain.queries import Query, extract_query
-from serac_gateway.indexes.base import EditIndex
+from serac_gateway.edit_index.base import EditIndex
 from serac_gateway.models.classifiers.base import Candidate, PairModel
 from serac_gateway.models.classifiers.cross_encoder import Evidence, evidence, pair_texts
 from serac_gateway.models.encoders.base import Encoder

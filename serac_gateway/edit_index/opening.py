@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from serac_gateway.indexes.base import EditIndex
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
-from serac_gateway.indexes.faiss_gpu import CudaDevice, FaissGpuIndex, cuda_device_count
+from serac_gateway.edit_index.base import EditIndex
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
+from serac_gateway.edit_index.faiss_gpu import CudaDevice, FaissGpuIndex, cuda_device_count
 
 
 def index_maker(width: int) -> Callable[[], EditIndex]:

@@ -15,9 +15,9 @@ from serac_gateway.config.model import ModelsConfig
 from serac_gateway.domain.edits import Edit, EditKind
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import Query
+from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.language_models.answers import Part
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.models.counterfactual.base import CounterfactualModel
 from serac_gateway.models.language_models.base import Sampling
 from serac_gateway.models.language_models.threads import items_from_thread

@@ -11,12 +11,12 @@ from prometheus_client.registry import Collector
 from serac_gateway import __version__
 from serac_gateway.config.model import ModelsConfig
 from serac_gateway.domain.edits import DECIDED_STATES
-from serac_gateway.following import LogFollower
+from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.http.answering import AnswerCounts
 from serac_gateway.http.deciding import DecisionCounts
 from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.parts import Readiness
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 
 

@@ -16,14 +16,14 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
-from serac_gateway.announcing import ReplicaAnnouncer
 from serac_gateway.config.model import FeedbackConfig
+from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.follower import LogFollower
+from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
 from serac_gateway.editing import Editor
 from serac_gateway.errors import ModelUnavailableError
-from serac_gateway.following import LogFollower
 from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.recent_requests import RecentRequests
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.previewing import Previewer
 from serac_gateway.routing import EditRouter

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 import numpy as np
 
 from serac_gateway.domain.edits import DECIDED_STATES, Edit, forms
-from serac_gateway.following import LogFollower
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
-from serac_gateway.live_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
+from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Action, Change, Commit, FormVectors, Receipt
 from serac_gateway.testing import WordEncoder

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.indexes.base import EditIndex
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
-from serac_gateway.indexes.faiss_gpu import CudaDevice, FaissGpuIndex, cuda_device_count
+from serac_gateway.edit_index.base import EditIndex
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
+from serac_gateway.edit_index.faiss_gpu import CudaDevice, FaissGpuIndex, cuda_device_count
 
 WIDTH = 8
 MakeIndex = Callable[[], EditIndex]

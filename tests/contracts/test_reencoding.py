@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from serac_gateway.domain.edits import Deed, Edit, EditDraft, EditPatch, EditState
+from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.editing import Editor
 from serac_gateway.errors import ModelUnavailableError, StoreUnavailableError
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.reencoding import Reencoded, reencode
 from serac_gateway.store_check import StoreCheck, StoreReport
 from serac_gateway.stores.base import EditStore

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import redis
 
-from serac_gateway.announcing import ReplicaAnnouncer
+from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import LogHead
 from serac_gateway.stores.ports import NOTHING_APPLIED, AppliedLog, Replica

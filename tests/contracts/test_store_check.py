@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from serac_gateway.domain.edits import Deed, Edit, forms, purged, retired
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
-from serac_gateway.live_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.store_check import StoreCheck, StoreReport
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Action, Change, Commit, FormVectors, StoredEdit

@@ -14,7 +14,7 @@ import httpx
 import uvicorn
 from litestar import Litestar
 
-from serac_gateway.live_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_verification import verify_log
 from serac_gateway.stores.open import open_store

@@ -14,13 +14,15 @@ from pathlib import Path
 import uvicorn
 from litestar import Litestar
 
-from serac_gateway.announcing import ReplicaAnnouncer
 from serac_gateway.app import open_over, wait_until_ready
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.loading import load_config
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, EditKind, first_version
-from serac_gateway.following import LogFollower
+from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
+from serac_gateway.edit_index.follower import LogFollower
+from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
 from serac_gateway.http.answering import AnswerCounts
 from serac_gateway.http.continuing import AnsweredResponses
 from serac_gateway.http.generations import Generation, Generations
@@ -29,10 +31,8 @@ from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.parts import Readiness
 from serac_gateway.http.recent_requests import RecentRequests
 from serac_gateway.http.reloading import Reloader
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.kept_parts import KeptParts
 from serac_gateway.lasting_parts import LastingParts
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import (

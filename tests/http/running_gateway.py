@@ -16,7 +16,9 @@ from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.config.model import GatewayConfig, UpstreamConfig
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, retired
-from serac_gateway.following import LogFollower
+from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
+from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
 from serac_gateway.http.continuing import AnsweredResponses
@@ -28,8 +30,6 @@ from serac_gateway.http.parts import Readiness
 from serac_gateway.http.proxy import DataPlane
 from serac_gateway.http.request_log import RequestLog
 from serac_gateway.http.tracing import Tracing, Untraced
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.routing import EditRouter
 from serac_gateway.stores.memory.side_stores import InMemoryApiKeyStore

@@ -23,11 +23,11 @@ from serac_gateway.domain.edits import (
     EditState,
     first_version,
 )
+from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.editing import Editor, Written
 from serac_gateway.errors import ContradictionError, ModelUnavailableError, PreconditionFailedError
 from serac_gateway.importing import EditImport, Imported
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import Action, Change, Commit, Receipt
 from serac_gateway.testing import ThresholdClassifier, WordEncoder

@@ -12,6 +12,8 @@ import pytest
 from serac_gateway.committing import NextVersion
 from serac_gateway.domain.edits import Deed, EditDraft, EditPatch, EditState, first_version, forms
 from serac_gateway.domain.vectors import Vectors
+from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.editing import Editor
 from serac_gateway.errors import (
     EditConflictError,
@@ -21,8 +23,6 @@ from serac_gateway.errors import (
     PreconditionFailedError,
     StoreUnavailableError,
 )
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import Action, Commit, Receipt
 from serac_gateway.testing import WordEncoder

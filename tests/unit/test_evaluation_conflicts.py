@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.testing import ThresholdClassifier, WordEncoder
 from training.benchmarks.base import Benchmark, Role, fact, probes
 from training.evaluation import conflicts

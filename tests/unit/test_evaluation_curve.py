@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from serac_gateway.domain.edits import EditDraft
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.testing import ThresholdClassifier, WordEncoder
 from training.benchmarks.base import Benchmark, Probe, Role, fact, probes
 from training.evaluation import curve, latency

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import ConfigError
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.testing import ThresholdClassifier, WordEncoder
 from tests.control_plane import ControlPlane
 from training.benchmarks.base import Benchmark, Probe, Role, Turn, fact, probes

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.indexes.halved_rows import HalvedRows
+from serac_gateway.edit_index.fp16_rows import HalvedRows
 
 WIDTH = 384
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from serac_gateway.domain.edits import Edit, EditDraft, EditPatch, first_version, forms, patched, retired
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
-from serac_gateway.live_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import Action, Change, Commit, FormVectors, StoredEdit
 from serac_gateway.testing import WordEncoder

@@ -10,9 +10,9 @@ import pytest
 from serac_gateway.config.model import CompositePolicy, NamespaceRouting, RoutingConfig
 from serac_gateway.domain.edits import Edit, EditDraft, EditKind, first_version, forms, retired
 from serac_gateway.domain.queries import Query
+from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import ModelUnavailableError
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.routing import MAX_CONTEXT_EDITS, EditRouter, Route
 from serac_gateway.stores.memory.store import InMemoryEditStore

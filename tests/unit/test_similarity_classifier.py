@@ -9,8 +9,8 @@ import pytest
 
 from serac_gateway.domain.edits import EditDraft, first_version
 from serac_gateway.domain.queries import Query
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import ConfigError
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
 from serac_gateway.models.classifiers.base import Candidate
 from serac_gateway.models.classifiers.similarity import SimilarityCalibration, SimilarityClassifier, logistic
 from serac_gateway.testing import WordEncoder

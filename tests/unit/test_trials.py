@@ -18,9 +18,9 @@ from serac_gateway.domain.edits import (
     patched,
 )
 from serac_gateway.domain.queries import Query
+from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import InvalidRequestError
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.metrics import EditCount, RouteCounts
 from serac_gateway.routing import EditRouter, Route, RouteDecision
 from serac_gateway.searching import EditSearch

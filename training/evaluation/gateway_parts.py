@@ -8,8 +8,8 @@ import msgspec
 
 from serac_gateway.config.loading import load_config
 from serac_gateway.config.model import ModelsConfig
+from serac_gateway.edit_index.base import EditIndex
 from serac_gateway.edit_index.opening import index_maker
-from serac_gateway.indexes.base import EditIndex
 from serac_gateway.models.classifiers.base import ScopeClassifier
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.encoders.onnx import open_embedded_encoder

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from serac_gateway.domain.edits import first_version, forms
+from serac_gateway.edit_index.base import EditIndex
 from serac_gateway.errors import ConfigError
-from serac_gateway.indexes.base import EditIndex
 from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE, SimilarityCalibration, logistic
 from serac_gateway.models.encoders.base import Encoder
 from training.benchmarks import counterfact, knowedit, wikifactdiff, zsre

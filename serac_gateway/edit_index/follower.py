@@ -13,8 +13,8 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.errors import StoreUnavailableError
-from serac_gateway.live_edits import LiveEdits
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import LogEvidence, LogHead
 from serac_gateway.stores.records import log_id_order

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex, FlatRows
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex, FlatRows
 
 _MAX_ROWS_PER_SEARCH = 2_048
 """Faiss's limit of k on a device."""

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.indexes.base import EditIndex, Neighbour
-from serac_gateway.indexes.halved_rows import HalvedRows
+from serac_gateway.edit_index.base import EditIndex, Neighbour
+from serac_gateway.edit_index.fp16_rows import HalvedRows
 
 _SMALL_ROWS = 1_024
 """Segments below this are merged at once: copying 1.5 MB costs 0.2 ms."""

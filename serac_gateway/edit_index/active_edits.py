@@ -11,7 +11,7 @@ from typing import Protocol
 
 from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditState, forms
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.indexes.base import EditIndex, Neighbour
+from serac_gateway.edit_index.base import EditIndex, Neighbour
 from serac_gateway.models.classifiers.base import Candidate
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore

@@ -9,7 +9,7 @@ import numpy as np
 
 from serac_gateway.domain.edits import Edit, EditState, forms
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.live_edits import EditsInForce
+from serac_gateway.edit_index.active_edits import EditsInForce
 from serac_gateway.models.classifiers.base import Candidate
 
 
