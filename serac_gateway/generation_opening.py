@@ -17,7 +17,7 @@ from serac_gateway.lasting_parts import LastingParts
 from serac_gateway.models.loading import OnProgress
 from serac_gateway.previewing import Previewer
 from serac_gateway.reusable_parts import ReusableParts, open_reusable_parts
-from serac_gateway.routing import EditRouter
+from serac_gateway.routing.router import EditRouter
 from serac_gateway.searching import EditSearch
 from serac_gateway.verifying import Verifier
 

@@ -26,8 +26,8 @@ from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.overlay import EditsWith, as_if_live
 from serac_gateway.errors import ContradictionError
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.retrieval import merged, retrieval_texts
-from serac_gateway.routing import EditRouter, Route, RouteDecision
+from serac_gateway.routing.retrieval import merged, retrieval_texts
+from serac_gateway.routing.router import EditRouter, Route, RouteDecision
 from serac_gateway.stores.traffic_recorder import RecordedTraffic
 
 MAX_NEAR_MISSES = 16

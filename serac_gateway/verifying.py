@@ -17,7 +17,7 @@ from serac_gateway.edit_index.overlay import EditsWith, as_if_live
 from serac_gateway.errors import EditConflictError, ModelUnavailableError, StoreUnavailableError
 from serac_gateway.models.counterfactual.matching import target_end
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.routing import EditRouter, Route
+from serac_gateway.routing.router import EditRouter, Route
 from serac_gateway.stores.ports import ProbeOutcome, Verification, VerificationStore
 
 log = logging.getLogger(__name__)

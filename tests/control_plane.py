@@ -31,7 +31,7 @@ from serac_gateway.http.proxy import DataPlane
 from serac_gateway.http.recent_requests import RecentRequests
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.previewing import Previewer
-from serac_gateway.routing import EditRouter
+from serac_gateway.routing.router import EditRouter
 from serac_gateway.searching import EditSearch
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.memory.store import InMemoryEditStore

@@ -14,7 +14,7 @@ from serac_gateway.edit_index.base import EditIndex
 from serac_gateway.models.classifiers.base import Candidate, PairModel
 from serac_gateway.models.classifiers.cross_encoder import Evidence, evidence, pair_texts
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.retrieval import merged, retrieval_texts
+from serac_gateway.routing.retrieval import merged, retrieval_texts
 from training.benchmarks.base import Benchmark, Probe
 from training.pairs import depends_on_edit
 from training.run_folders import load_records

@@ -14,7 +14,7 @@ import msgspec
 from serac_gateway.cli.ask import CHAT_PATH, first_model
 from serac_gateway.cli.client import GatewayClient, Reply
 from serac_gateway.cli.console import GatewayRefusedError
-from serac_gateway.routing import Route
+from serac_gateway.routing.router import Route
 
 NAMESPACE = "demo"
 MAX_ANSWER_TOKENS = 20

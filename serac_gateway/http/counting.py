@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from serac_gateway.http.finished import FinishedRequest
 from serac_gateway.metrics import RouteCounts
-from serac_gateway.routing import Route
+from serac_gateway.routing.router import Route
 
 
 class RequestCounter:

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.http.verdict import Verdict, decide
-from serac_gateway.routing import EditRouter
+from serac_gateway.routing.router import EditRouter
 from serac_gateway.stores.traffic_recorder import RecordedTraffic
 
 

@@ -14,7 +14,7 @@ from serac_gateway.domain.edits import AwareDatetime, Edit, EditDraft, EditState
 from serac_gateway.editing import Written
 from serac_gateway.http.schemas import MAX_SCOPE_QUERIES, ScopeConversation
 from serac_gateway.previewing import Preview, Previewed
-from serac_gateway.routing import Route
+from serac_gateway.routing.router import Route
 from serac_gateway.stores.ports import ProbeOutcome, Verification
 from serac_gateway.verifying import Verified
 

@@ -12,7 +12,7 @@ from serac_gateway.domain.queries import Query
 from serac_gateway.http.exchange import Exchange
 from serac_gateway.http.speculating import SentAhead
 from serac_gateway.http.verdict import UNDECIDED
-from serac_gateway.routing import Route, RouteDecision
+from serac_gateway.routing.router import Route, RouteDecision
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from serac_gateway.config.model import MetricsConfig
 from serac_gateway.domain.edits import EditState
 from serac_gateway.domain.feedback import FeedbackVerdict
 from serac_gateway.http.finished import FinishedRequest
-from serac_gateway.routing import RouteDecision
+from serac_gateway.routing.router import RouteDecision
 
 OTHER_NAMESPACES = "other"
 """The label of namespaces without edits, of which a client can invent any number, and of those beyond

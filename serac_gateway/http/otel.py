@@ -30,7 +30,7 @@ from serac_gateway.domain.headers import Headers
 from serac_gateway.http.exchange import Exchange
 from serac_gateway.http.finished import FinishedRequest
 from serac_gateway.http.tracing import RequestTrace, Tracing
-from serac_gateway.routing import Route, RouteDecision
+from serac_gateway.routing.router import Route, RouteDecision
 
 _CONTEXT_HEADERS = (b"traceparent", b"tracestate")
 _W3C = TraceContextTextMapPropagator()

@@ -14,7 +14,7 @@ from serac_gateway.http.error_shapes import ErrorShape, error_body, error_shape
 from serac_gateway.http.exchange import Exchange
 from serac_gateway.http.verdict import Verdict, verdict_headers
 from serac_gateway.language_models.answers import Part, event_stream
-from serac_gateway.routing import Route
+from serac_gateway.routing.router import Route
 
 
 async def send_stream(

@@ -26,7 +26,7 @@ from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.recent_requests import RecentRequests
 from serac_gateway.metrics import RouteCounts
 from serac_gateway.previewing import Previewer
-from serac_gateway.routing import EditRouter
+from serac_gateway.routing.router import EditRouter
 from serac_gateway.searching import EditSearch
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.traffic_recorder import RecordedTraffic

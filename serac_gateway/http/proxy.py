@@ -44,7 +44,7 @@ from serac_gateway.http.tracing import RequestTrace, Tracing, Untraced
 from serac_gateway.http.verdict import AnswerTask, Verdict, verdict_headers
 from serac_gateway.language_models.answers import Part, whole_answer
 from serac_gateway.metrics import RouteCounts
-from serac_gateway.routing import Route
+from serac_gateway.routing.router import Route
 from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 
 log = logging.getLogger(__name__)

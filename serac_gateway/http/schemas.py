@@ -10,7 +10,7 @@ import msgspec
 
 from serac_gateway.domain.edits import Edit
 from serac_gateway.metrics import EditCount, RouteCount
-from serac_gateway.routing import Route, RouteDecision
+from serac_gateway.routing.router import Route, RouteDecision
 from serac_gateway.stores.records import LogEntry
 
 MAX_SCOPE_QUERIES = 256

@@ -21,7 +21,7 @@ from serac_gateway.http.schemas import (
     ScopeRequest,
     scope_decision,
 )
-from serac_gateway.routing import Route, RouteDecision
+from serac_gateway.routing.router import Route, RouteDecision
 
 _BATCH = 16
 """Queries decided in one go: chat requests get their turn on the pool between two batches."""

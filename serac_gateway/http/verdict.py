@@ -13,7 +13,7 @@ from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import MALFORMED, Bypass, Query, extract_query
 from serac_gateway.http.exchange import Exchange
 from serac_gateway.http.in_context import with_edits
-from serac_gateway.routing import EditRouter, Route, RouteDecision
+from serac_gateway.routing.router import EditRouter, Route, RouteDecision
 
 HEADER_SCHEMA = b"1"
 """The version of what the x-serac-* headers mean (README, "Observe it"). A header may be added to a version;

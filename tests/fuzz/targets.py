@@ -13,7 +13,7 @@ from serac_gateway.completions.endpoints import parse_completion_request
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import MAX_QUERY_CHARS, Bypass, Query, asks_several_things, extract_query
 from serac_gateway.http.sse import MAX_HELD_BYTES, EventBoundaries
-from serac_gateway.retrieval import parts, retrieval_texts
+from serac_gateway.routing.retrieval import parts, retrieval_texts
 
 _ENDPOINTS = tuple(Endpoint)
 

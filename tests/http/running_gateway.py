@@ -31,7 +31,7 @@ from serac_gateway.http.proxy import DataPlane
 from serac_gateway.http.request_log import RequestLog
 from serac_gateway.http.tracing import Tracing, Untraced
 from serac_gateway.metrics import RouteCounts
-from serac_gateway.routing import EditRouter
+from serac_gateway.routing.router import EditRouter
 from serac_gateway.stores.memory.side_stores import InMemoryApiKeyStore
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import (

@@ -8,7 +8,7 @@ import timeit
 from serac_gateway.domain.edits import EditDraft, first_version
 from serac_gateway.http.finished import FinishedRequest
 from serac_gateway.http.instruments import Instruments
-from serac_gateway.routing import Route, RouteDecision, Timings
+from serac_gateway.routing.router import Route, RouteDecision, Timings
 
 MOST_US = 50.0
 """Of CPU time, ten times what it takes here: machines differ."""

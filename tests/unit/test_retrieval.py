@@ -7,7 +7,7 @@ import pytest
 from serac_gateway.domain.edits import EditDraft, first_version
 from serac_gateway.domain.queries import Query
 from serac_gateway.models.classifiers.base import Candidate
-from serac_gateway.retrieval import MAX_SENTENCES, merged, retrieval_texts
+from serac_gateway.routing.retrieval import MAX_SENTENCES, merged, retrieval_texts
 
 
 def candidate(name: str, similarity: float) -> Candidate:

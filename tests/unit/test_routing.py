@@ -14,7 +14,7 @@ from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
-from serac_gateway.routing import MAX_CONTEXT_EDITS, EditRouter, Route
+from serac_gateway.routing.router import MAX_CONTEXT_EDITS, EditRouter, Route
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import FormVectors, StoredEdit
 from serac_gateway.testing import ThresholdClassifier, WordEncoder

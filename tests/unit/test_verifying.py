@@ -16,7 +16,7 @@ from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import EditConflictError, ModelUnavailableError, StoreUnavailableError
 from serac_gateway.http.answering import CounterfactualAnswers
-from serac_gateway.routing import EditRouter
+from serac_gateway.routing.router import EditRouter
 from serac_gateway.stores.memory.side_stores import InMemoryVerificationStore
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.ports import Verification

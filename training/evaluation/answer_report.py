@@ -13,7 +13,7 @@ import msgspec
 from matplotlib.figure import Figure
 
 from serac_gateway.domain.edits import EditKind
-from serac_gateway.routing import Route
+from serac_gateway.routing.router import Route
 from training.benchmarks.counterfact_hard import HELD_OUT_RELATIONS
 from training.evaluation.answer_metrics import new_words
 from training.evaluation.answer_outcomes import AnswerFolder, CaseAnswers, ProbeAnswer

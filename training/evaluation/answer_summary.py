@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from serac_gateway.domain.edits import EditKind
-from serac_gateway.routing import Route
+from serac_gateway.routing.router import Route
 from training.evaluation.answer_metrics import contains_answer, leaks, n_gram_entropy, verdict
 from training.evaluation.answer_outcomes import CaseAnswers, ProbeAnswer
 from training.evaluation.answer_times import (

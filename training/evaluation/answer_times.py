@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from serac_gateway.routing import Route
+from serac_gateway.routing.router import Route
 from training.evaluation.answer_outcomes import ProbeAnswer
 from training.evaluation.metrics import Rate, median, percentile, rate
 

@@ -16,7 +16,7 @@ from serac_gateway.conflicts import ConflictFinder
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, forms
 from serac_gateway.domain.queries import Query
 from serac_gateway.edit_index.active_edits import LiveEdits
-from serac_gateway.routing import EditRouter
+from serac_gateway.routing.router import EditRouter
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import FormVectors, StoredEdit
 from training.benchmarks.base import Benchmark, Case

@@ -20,7 +20,7 @@ from serac_gateway.errors import ConfigError, GatewayError
 from serac_gateway.importing import EditImport
 from serac_gateway.models.classifiers.base import ScopeClassifier
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.routing import EditRouter, RouteDecision
+from serac_gateway.routing.router import EditRouter, RouteDecision
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from training.benchmarks.base import Probe
 from training.evaluation.http_namespace import HttpNamespace

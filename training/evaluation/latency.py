@@ -10,7 +10,7 @@ import msgspec
 
 from serac_gateway.domain.queries import Query
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.routing import EditRouter
+from serac_gateway.routing.router import EditRouter
 from training.benchmarks.base import Benchmark, Probe
 from training.evaluation.deciding import NAMESPACE, InProcessDecider
 from training.evaluation.gateway_parts import GatewayParts

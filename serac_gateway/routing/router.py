@@ -17,7 +17,7 @@ from serac_gateway.domain.queries import Query, asks_several_things
 from serac_gateway.edit_index.active_edits import EditsInForce
 from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.retrieval import merged, parts, retrieval_texts
+from serac_gateway.routing.retrieval import merged, parts, retrieval_texts
 
 _DEFAULTS = RoutingConfig()
 MAX_CONTEXT_EDITS = 3
