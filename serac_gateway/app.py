@@ -21,11 +21,11 @@ from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import ReloadRefusedError
 from serac_gateway.generation_opening import open_generation
 from serac_gateway.http.application import application
-from serac_gateway.http.gauges import Gauges, Sources
 from serac_gateway.http.generations import Generation, Generations
 from serac_gateway.http.reloading import OnReloaded, ReadConfig, Reloader
 from serac_gateway.lasting_parts import LastingParts, open_lasting_parts
 from serac_gateway.models.loading import OnProgress
+from serac_gateway.observability.gauges import Gauges, Sources
 from serac_gateway.server import serve_until_stopped
 from serac_gateway.workers.hosting import fronted_by_workers
 

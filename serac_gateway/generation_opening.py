@@ -6,15 +6,15 @@ from serac_gateway.config.model import GatewayConfig
 from serac_gateway.conflicts import ConflictFinder
 from serac_gateway.editing import Editor
 from serac_gateway.http.answering import CounterfactualAnswers
-from serac_gateway.http.counting import RequestCounter
 from serac_gateway.http.deciding import DecidingHere
 from serac_gateway.http.generations import Generation
 from serac_gateway.http.parts import ControlParts
 from serac_gateway.http.proxy import DataPlane
-from serac_gateway.http.request_log import RequestLog
 from serac_gateway.kept_parts import PartsInUse
 from serac_gateway.lasting_parts import LastingParts
 from serac_gateway.models.loading import OnProgress
+from serac_gateway.observability.counts import RequestCounter
+from serac_gateway.observability.request_log import RequestLog
 from serac_gateway.previewing import Previewer
 from serac_gateway.reusable_parts import ReusableParts, open_reusable_parts
 from serac_gateway.routing.router import EditRouter

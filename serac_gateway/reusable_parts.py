@@ -11,7 +11,6 @@ import msgspec
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, EditDraft, first_version
 from serac_gateway.domain.queries import Query
-from serac_gateway.http.tracing import Tracing, open_tracing
 from serac_gateway.kept_parts import PartsInUse, file_stamps
 from serac_gateway.lasting_parts import LastingParts
 from serac_gateway.models.classifiers.base import Candidate, ScopeClassifier
@@ -23,6 +22,7 @@ from serac_gateway.models.loading import (
     open_classifier,
     open_counterfactual_model,
 )
+from serac_gateway.observability.tracing import Tracing, open_tracing
 from serac_gateway.stores.traffic_recorder import RecordedTraffic
 from serac_gateway.upstream_opening import OpenUpstream, open_upstream
 

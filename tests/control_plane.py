@@ -22,14 +22,14 @@ from serac_gateway.editing import Editor
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
 from serac_gateway.http.continuing import AnsweredResponses
-from serac_gateway.http.counting import RequestCounter
-from serac_gateway.http.deciding import DecidingHere, DecisionCounts
-from serac_gateway.http.gauges import Gauges, Sources
-from serac_gateway.http.instruments import Instruments
-from serac_gateway.http.parts import ControlParts, Readiness
+from serac_gateway.http.deciding import DecidingHere
+from serac_gateway.http.parts import ControlParts
 from serac_gateway.http.proxy import DataPlane
-from serac_gateway.http.recent_requests import RecentRequests
-from serac_gateway.metrics import RouteCounts
+from serac_gateway.observability.counts import DecisionCounts, RequestCounter, RouteCounts
+from serac_gateway.observability.gauges import Gauges, Sources
+from serac_gateway.observability.metrics import Instruments
+from serac_gateway.observability.readiness import Readiness
+from serac_gateway.observability.recent_requests import RecentRequests
 from serac_gateway.previewing import Previewer
 from serac_gateway.routing.router import EditRouter
 from serac_gateway.searching import EditSearch

@@ -21,16 +21,7 @@ from serac_gateway.language_models.answers import Part
 from serac_gateway.models.counterfactual.base import CounterfactualModel
 from serac_gateway.models.language_models.base import Sampling
 from serac_gateway.models.language_models.threads import items_from_thread
-
-
-class AnswerCounts:
-    """What is counted of answers. Belongs to the event loop."""
-
-    def __init__(self) -> None:
-        self.open = 0
-        """Answers that are being generated or wait for it."""
-        self.tokens = 0
-        """All that were generated."""
+from serac_gateway.observability.counts import AnswerCounts
 
 
 class Answers(ABC):

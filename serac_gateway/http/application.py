@@ -16,10 +16,11 @@ from serac_gateway.http.colon_paths import route_path
 from serac_gateway.http.control_plane import control_router, openapi_config
 from serac_gateway.http.exception_handlers import EXCEPTION_HANDLERS
 from serac_gateway.http.health import HealthController
-from serac_gateway.http.instruments import Instruments
 from serac_gateway.http.metrics import MetricsController
-from serac_gateway.http.parts import CONTROL_PARTS, Readiness
+from serac_gateway.http.parts import CONTROL_PARTS
 from serac_gateway.http.request_ids import add_request_id
+from serac_gateway.observability.metrics import Instruments
+from serac_gateway.observability.readiness import Readiness
 
 DataPlaneApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Lease = Callable[[Scope], AbstractContextManager[None]]

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.http.verdict import Verdict, decide
+from serac_gateway.observability.counts import DecisionCounts
 from serac_gateway.routing.router import EditRouter
 from serac_gateway.stores.traffic_recorder import RecordedTraffic
 
@@ -39,14 +40,6 @@ class Deciding(ABC):
         Raises:
             ModelUnavailableError: Encoder or classifier failed.
         """
-
-
-class DecisionCounts:
-    """What is counted of decisions. Belongs to the event loop."""
-
-    def __init__(self) -> None:
-        self.open = 0
-        """Decisions that are being made or wait for a thread."""
 
 
 class DecidingHere(Deciding):

@@ -16,7 +16,7 @@ from serac_gateway.auth.api_keys import redacted
 from serac_gateway.errors import GatewayError, StoreUnavailableError
 from serac_gateway.http.constraints import allowed_values, limit_in
 from serac_gateway.http.error_responses import PROBLEM_MEDIA_TYPE, error_headers, problem, problem_body
-from serac_gateway.http.instruments import Instruments
+from serac_gateway.observability.metrics import Instruments
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,9 @@ from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 
 from serac_gateway.errors import StoreUnavailableError
-from serac_gateway.http.parts import ControlParts, Readiness
+from serac_gateway.http.parts import ControlParts
 from serac_gateway.http.schemas import Liveness, ReadinessReport
+from serac_gateway.observability.readiness import Readiness
 
 _STORE_TIMEOUT_S = 1.0
 

@@ -16,7 +16,7 @@ from serac_gateway.auth.principals import EVERY_NAMESPACE, Role
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import PermissionDeniedError
 from serac_gateway.http.control_parameters import problems
-from serac_gateway.http.instruments import Instruments
+from serac_gateway.observability.metrics import Instruments
 
 _TEXT_FORMAT = "text/plain; version=0.0.4"
 

@@ -6,7 +6,6 @@ of the configuration sets others; a request keeps those with which it began.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -22,9 +21,9 @@ from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
 from serac_gateway.editing import Editor
 from serac_gateway.errors import ModelUnavailableError
-from serac_gateway.http.instruments import Instruments
-from serac_gateway.http.recent_requests import RecentRequests
-from serac_gateway.metrics import RouteCounts
+from serac_gateway.observability.counts import RouteCounts
+from serac_gateway.observability.metrics import Instruments
+from serac_gateway.observability.recent_requests import RecentRequests
 from serac_gateway.previewing import Previewer
 from serac_gateway.routing.router import EditRouter
 from serac_gateway.searching import EditSearch
@@ -34,27 +33,6 @@ from serac_gateway.verifying import Verifier
 
 CONTROL_PARTS = "control_parts"
 """Their name in the app's state and in a request's."""
-
-
-class Readiness:
-    """Which parts of the gateway are still missing, and what each is doing. Thread-safe."""
-
-    def __init__(self, *parts: str) -> None:
-        """All of `parts` are missing, in this order."""
-        self._missing = dict.fromkeys(parts, "waiting")
-
-    def note(self, part: str, progress: str) -> None:
-        """Say what a missing part is doing: "converting", "12,000 edits loaded"."""
-        self._missing[part] = progress
-
-    def done(self, part: str) -> None:
-        """The part is there. Idempotent."""
-        self._missing.pop(part, None)
-
-    @property
-    def missing(self) -> Mapping[str, str]:
-        """Part and progress, in the order of loading; empty when the gateway is ready."""
-        return dict(self._missing)
 
 
 class ControlParts(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,15 +35,16 @@ from serac_gateway.http.continuing import Continuing
 from serac_gateway.http.deciding import Concern, Deciding
 from serac_gateway.http.error_shapes import error_event
 from serac_gateway.http.exchange import ClientLeftError, Exchange
-from serac_gateway.http.finished import Failure, FinishedRequest, SoFar, finished
+from serac_gateway.http.finished import SoFar, finished
 from serac_gateway.http.incoming import HopMark, client_of, sender_of, target_of
 from serac_gateway.http.own_replies import json_headers, refuse, send_stream
 from serac_gateway.http.relay import relay
 from serac_gateway.http.speculating import SentAhead
-from serac_gateway.http.tracing import RequestTrace, Tracing, Untraced
 from serac_gateway.http.verdict import AnswerTask, Verdict, verdict_headers
 from serac_gateway.language_models.answers import Part, whole_answer
-from serac_gateway.metrics import RouteCounts
+from serac_gateway.observability.counts import RouteCounts
+from serac_gateway.observability.request_record import Failure, FinishedRequest
+from serac_gateway.observability.tracing import RequestTrace, Tracing, Untraced
 from serac_gateway.routing.router import Route
 from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 

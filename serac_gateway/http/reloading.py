@@ -12,8 +12,8 @@ from serac_gateway.config.diff import ReloadOutcome, changed_keys, check_no_rest
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import GatewayError, ReloadRefusedError
 from serac_gateway.http.generations import Generation, Generations
-from serac_gateway.http.instruments import Instruments
-from serac_gateway.logs import FIELDS
+from serac_gateway.observability.logging import FIELDS
+from serac_gateway.observability.metrics import Instruments
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from serac_gateway.domain.edits import Edit
-from serac_gateway.metrics import EditCount, RouteCount
+from serac_gateway.observability.counts import EditCount, RouteCount
 from serac_gateway.routing.router import Route, RouteDecision
 from serac_gateway.stores.records import LogEntry
 

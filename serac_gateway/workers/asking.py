@@ -24,9 +24,9 @@ from serac_gateway.errors import GatewayError, ModelUnavailableError
 from serac_gateway.http.answering import Answers
 from serac_gateway.http.continuing import Continuing, may_continue
 from serac_gateway.http.deciding import Concern, Deciding
-from serac_gateway.http.finished import FinishedRequest
 from serac_gateway.http.verdict import Verdict
 from serac_gateway.language_models.answers import Part
+from serac_gateway.observability.request_record import FinishedRequest
 from serac_gateway.workers.calls import frames
 from serac_gateway.workers.interest import InterestTable
 from serac_gateway.workers.messages import (

@@ -13,8 +13,8 @@ from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import GatewayError
-from serac_gateway.http.finished import FinishedRequest
 from serac_gateway.language_models.answers import Part
+from serac_gateway.observability.request_record import FinishedRequest
 
 READY = b"ready\n"
 """What a worker writes to standard output when it serves."""

@@ -23,17 +23,16 @@ from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
-from serac_gateway.http.answering import AnswerCounts
 from serac_gateway.http.continuing import AnsweredResponses
 from serac_gateway.http.generations import Generation, Generations
 from serac_gateway.http.incoming import HopMark
-from serac_gateway.http.instruments import Instruments
-from serac_gateway.http.parts import Readiness
-from serac_gateway.http.recent_requests import RecentRequests
 from serac_gateway.http.reloading import Reloader
 from serac_gateway.kept_parts import KeptParts
 from serac_gateway.lasting_parts import LastingParts
-from serac_gateway.metrics import RouteCounts
+from serac_gateway.observability.counts import AnswerCounts, RouteCounts
+from serac_gateway.observability.metrics import Instruments
+from serac_gateway.observability.readiness import Readiness
+from serac_gateway.observability.recent_requests import RecentRequests
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import (
     ScriptedUpstream,

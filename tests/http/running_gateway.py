@@ -22,15 +22,14 @@ from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
 from serac_gateway.http.continuing import AnsweredResponses
-from serac_gateway.http.counting import RequestCounter
-from serac_gateway.http.deciding import DecidingHere, DecisionCounts
-from serac_gateway.http.gauges import Gauges, Sources
-from serac_gateway.http.instruments import Instruments
-from serac_gateway.http.parts import Readiness
+from serac_gateway.http.deciding import DecidingHere
 from serac_gateway.http.proxy import DataPlane
-from serac_gateway.http.request_log import RequestLog
-from serac_gateway.http.tracing import Tracing, Untraced
-from serac_gateway.metrics import RouteCounts
+from serac_gateway.observability.counts import DecisionCounts, RequestCounter, RouteCounts
+from serac_gateway.observability.gauges import Gauges, Sources
+from serac_gateway.observability.metrics import Instruments
+from serac_gateway.observability.readiness import Readiness
+from serac_gateway.observability.request_log import RequestLog
+from serac_gateway.observability.tracing import Tracing, Untraced
 from serac_gateway.routing.router import EditRouter
 from serac_gateway.stores.memory.side_stores import InMemoryApiKeyStore
 from serac_gateway.stores.memory.store import InMemoryEditStore

@@ -12,7 +12,7 @@ import pytest
 from serac_gateway.config.model import FailurePolicy, GatewayConfig, ModelsConfig, RoutingConfig, ServerConfig
 from serac_gateway.domain.edits import Edit
 from serac_gateway.errors import ModelUnavailableError
-from serac_gateway.metrics import RouteCount
+from serac_gateway.observability.counts import RouteCount
 from serac_gateway.testing import ScriptedCounterfactualModel
 from tests.http.running_gateway import (
     EDITED_QUESTION,

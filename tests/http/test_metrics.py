@@ -18,7 +18,7 @@ from serac_gateway.config.model import (
     RoutingConfig,
 )
 from serac_gateway.domain.edits import DecidedState
-from serac_gateway.http.instruments import Instruments
+from serac_gateway.observability.metrics import Instruments
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection, ScriptedCounterfactualModel
 from tests.control_plane import running_control_plane

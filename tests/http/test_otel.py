@@ -17,8 +17,8 @@ from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as ge
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
 from serac_gateway.config.model import TracingConfig
-from serac_gateway.http.otel import OtelTracing
-from serac_gateway.http.tracing import open_tracing
+from serac_gateway.observability.otel import OtelTracing
+from serac_gateway.observability.tracing import open_tracing
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, OTHER_QUESTION, chat, running_gateway
 
@@ -150,7 +150,11 @@ async def test_what_is_not_to_be_sampled_is_not_and_the_upstream_is_told_so() ->
 def test_nothing_that_traces_is_imported_while_tracing_is_off() -> None:
     """redis-py imports what it finds of the SDK's metrics; that is its own business."""
     code = "import sys, serac_gateway.app; print(sys.modules.keys() & {*sys.argv[1:]})"
-    ours = ("serac_gateway.http.otel", "opentelemetry.sdk.trace.export", "opentelemetry.exporter.otlp")
+    ours = (
+        "serac_gateway.observability.otel",
+        "opentelemetry.sdk.trace.export",
+        "opentelemetry.exporter.otlp",
+    )
     done = subprocess.run([sys.executable, "-c", code, *ours], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -12,7 +12,7 @@ import pytest
 from serac_gateway.auth.api_keys import ApiKeyDraft, NewApiKey, new_api_key
 from serac_gateway.auth.principals import Role
 from serac_gateway.config.model import GatewayConfig, LoggedRequests, LoggingConfig
-from serac_gateway.logs import JsonFormatter
+from serac_gateway.observability.logging import JsonFormatter
 from serac_gateway.stores.memory.side_stores import InMemoryApiKeyStore
 from tests.http.running_gateway import (
     EDITED_QUESTION,

@@ -23,7 +23,7 @@ from serac_gateway.config.model import (
     UpstreamConfig,
 )
 from serac_gateway.errors import ModelUnavailableError
-from serac_gateway.http.otel import OtelTracing
+from serac_gateway.observability.otel import OtelTracing
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection, ScriptedUpstream
 from tests.http.running_gateway import (
     EDITED_QUESTION,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serac_gateway.domain.edits import DecidedState, Edit
-from serac_gateway.metrics import EditCount
+from serac_gateway.observability.counts import EditCount
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, Gateway, chat, running_gateway
 
 DEBUG = ("x-serac-debug", "true")

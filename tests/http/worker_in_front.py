@@ -14,7 +14,7 @@ import msgspec
 from serac_gateway.config.model import UPSTREAM_API_KEY_VARIABLE, GatewayConfig
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.http.proxy import DataPlane
-from serac_gateway.metrics import RouteCounts
+from serac_gateway.observability.counts import RouteCounts
 from serac_gateway.server import Asgi
 from serac_gateway.workers.calls import WorkerCalls
 from serac_gateway.workers.interest import InterestTable, InterestWriter

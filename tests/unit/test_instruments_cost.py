@@ -6,8 +6,8 @@ import time
 import timeit
 
 from serac_gateway.domain.edits import EditDraft, first_version
-from serac_gateway.http.finished import FinishedRequest
-from serac_gateway.http.instruments import Instruments
+from serac_gateway.observability.metrics import Instruments
+from serac_gateway.observability.request_record import FinishedRequest
 from serac_gateway.routing.router import Route, RouteDecision, Timings
 
 MOST_US = 50.0

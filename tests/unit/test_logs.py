@@ -11,7 +11,7 @@ import pytest
 
 from serac_gateway.auth.api_keys import ApiKeyDraft, new_api_key
 from serac_gateway.auth.principals import Role
-from serac_gateway.logs import FIELDS, JsonFormatter, TextFormatter
+from serac_gateway.observability.logging import FIELDS, JsonFormatter, TextFormatter
 
 FORMATTERS = [JsonFormatter(), TextFormatter()]
 

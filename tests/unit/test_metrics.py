@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serac_gateway.metrics import RouteCount, RouteCounts
+from serac_gateway.observability.counts import RouteCount, RouteCounts
 
 
 def test_counts_are_kept_by_namespace_and_summed_for_who_may_see_all() -> None:

@@ -21,7 +21,7 @@ from serac_gateway.domain.queries import Query
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import InvalidRequestError
-from serac_gateway.metrics import EditCount, RouteCounts
+from serac_gateway.observability.counts import EditCount, RouteCounts
 from serac_gateway.routing.router import EditRouter, Route, RouteDecision
 from serac_gateway.searching import EditSearch
 from serac_gateway.stores.memory.store import InMemoryEditStore

@@ -7,6 +7,9 @@ from collections.abc import Collection
 
 import msgspec
 
+from serac_gateway.observability.request_record import FinishedRequest
+from serac_gateway.routing.router import Route
+
 
 class RouteCount(msgspec.Struct, frozen=True, kw_only=True):
     """How many requests went one way for one reason."""
@@ -84,3 +87,41 @@ class RouteCounts:
             RouteCount(route=route, reason=reason, count=count)
             for (route, reason), count in total.most_common()
         ]
+
+
+class RequestCounter:
+    """An observer of the data plane's that adds to `counts`."""
+
+    def __init__(self, counts: RouteCounts) -> None:
+        self._counts = counts
+
+    def add(self, request: FinishedRequest) -> None:
+        """Count a request that has ended."""
+        self._counts.add(request.route, request.reason, request.namespace)
+        self._counts.clients_left += request.client_left
+        decision = request.decision
+        if request.namespace is None or decision is None:
+            return
+        if decision.withheld is not None:
+            self._counts.add_edit(request.namespace, decision.withheld.id, applied=False)
+        if request.route in (Route.COUNTERFACTUAL, Route.IN_CONTEXT):
+            for edit in decision.context_edits or ((decision.edit,) if decision.edit else ()):
+                self._counts.add_edit(request.namespace, edit.id, applied=True)
+
+
+class AnswerCounts:
+    """What is counted of answers. Belongs to the event loop."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        """Answers that are being generated or wait for it."""
+        self.tokens = 0
+        """All that were generated."""
+
+
+class DecisionCounts:
+    """What is counted of decisions. Belongs to the event loop."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        """Decisions that are being made or wait for a thread."""

@@ -14,7 +14,7 @@ from serac_gateway.config.diff import ReloadOutcome
 from serac_gateway.config.model import MetricsConfig
 from serac_gateway.domain.edits import EditState
 from serac_gateway.domain.feedback import FeedbackVerdict
-from serac_gateway.http.finished import FinishedRequest
+from serac_gateway.observability.request_record import FinishedRequest
 from serac_gateway.routing.router import RouteDecision
 
 OTHER_NAMESPACES = "other"

@@ -10,7 +10,7 @@ from serac_gateway.config.model import TracingConfig
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import ConfigError
 from serac_gateway.http.exchange import Exchange
-from serac_gateway.http.finished import FinishedRequest
+from serac_gateway.observability.request_record import FinishedRequest
 
 
 class RequestTrace(ABC):
@@ -74,7 +74,7 @@ def open_tracing(config: TracingConfig) -> Tracing:
     if config.endpoint is None:
         return Untraced()
     try:
-        from serac_gateway.http.otel import OtelTracing
+        from serac_gateway.observability.otel import OtelTracing
     except ModuleNotFoundError as exc:
         raise ConfigError(
             f"tracing.endpoint {config.endpoint!r} is set and {exc.name} is not installed; install it with"

@@ -13,11 +13,9 @@ from serac_gateway.config.model import ModelsConfig
 from serac_gateway.domain.edits import DECIDED_STATES
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.follower import LogFollower
-from serac_gateway.http.answering import AnswerCounts
-from serac_gateway.http.deciding import DecisionCounts
-from serac_gateway.http.instruments import Instruments
-from serac_gateway.http.parts import Readiness
-from serac_gateway.metrics import RouteCounts
+from serac_gateway.observability.counts import AnswerCounts, DecisionCounts, RouteCounts
+from serac_gateway.observability.metrics import Instruments
+from serac_gateway.observability.readiness import Readiness
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):

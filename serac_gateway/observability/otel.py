@@ -28,8 +28,8 @@ from serac_gateway.config.model import TracingConfig
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
 from serac_gateway.http.exchange import Exchange
-from serac_gateway.http.finished import FinishedRequest
-from serac_gateway.http.tracing import RequestTrace, Tracing
+from serac_gateway.observability.request_record import FinishedRequest
+from serac_gateway.observability.tracing import RequestTrace, Tracing
 from serac_gateway.routing.router import Route, RouteDecision
 
 _CONTEXT_HEADERS = (b"traceparent", b"tracestate")

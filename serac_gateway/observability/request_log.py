@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from serac_gateway.config.model import LoggedRequests, LoggingConfig
-from serac_gateway.http.finished import FinishedRequest
-from serac_gateway.logs import FIELDS
+from serac_gateway.observability.logging import FIELDS
+from serac_gateway.observability.request_record import FinishedRequest
 
 log = logging.getLogger("serac_gateway.requests")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from serac_gateway.domain.feedback import RememberedRequest
-from serac_gateway.http.finished import FinishedRequest
+from serac_gateway.observability.request_record import FinishedRequest
 from serac_gateway.routing.router import RouteDecision
 from serac_gateway.stores.traffic_recorder import RecordedTraffic
 
