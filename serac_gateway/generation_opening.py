@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.conflicts import ConflictFinder
+from serac_gateway.data_plane.local_engine import CounterfactualAnswers, DecidingHere
+from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.editing import Editor
-from serac_gateway.http.answering import CounterfactualAnswers
-from serac_gateway.http.deciding import DecidingHere
 from serac_gateway.http.generations import Generation
 from serac_gateway.http.parts import ControlParts
-from serac_gateway.http.proxy import DataPlane
 from serac_gateway.kept_parts import PartsInUse
 from serac_gateway.lasting_parts import LastingParts
 from serac_gateway.models.loading import OnProgress

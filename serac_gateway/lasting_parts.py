@@ -13,12 +13,12 @@ from serac_gateway.auth.api_keys import checked_pepper
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.config.model import KEY_PEPPER_VARIABLE, GatewayConfig
+from serac_gateway.data_plane.request_head import HopMark
+from serac_gateway.data_plane.response_memory import AnsweredResponses
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
 from serac_gateway.edit_index.opening import index_maker
-from serac_gateway.http.continuing import AnsweredResponses
-from serac_gateway.http.incoming import HopMark
 from serac_gateway.kept_parts import KeptParts
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.loading import OnProgress, open_encoder

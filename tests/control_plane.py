@@ -14,17 +14,18 @@ from litestar.types import Receive, Scope, Send
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.model import GatewayConfig, RoutingConfig, TrafficConfig, UpstreamConfig
 from serac_gateway.conflicts import ConflictFinder
+from serac_gateway.data_plane.local_engine import CounterfactualAnswers, DecidingHere
+from serac_gateway.data_plane.proxy import DataPlane
+from serac_gateway.data_plane.response_memory import AnsweredResponses
+from serac_gateway.data_plane.upstream.embedded_server import EmbeddedServer
+from serac_gateway.data_plane.upstream.http import HttpUpstream
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
 from serac_gateway.editing import Editor
-from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
-from serac_gateway.http.continuing import AnsweredResponses
-from serac_gateway.http.deciding import DecidingHere
 from serac_gateway.http.parts import ControlParts
-from serac_gateway.http.proxy import DataPlane
 from serac_gateway.observability.counts import DecisionCounts, RequestCounter, RouteCounts
 from serac_gateway.observability.gauges import Gauges, Sources
 from serac_gateway.observability.metrics import Instruments
@@ -43,8 +44,6 @@ from serac_gateway.testing import (
     WordEncoder,
     serving,
 )
-from serac_gateway.upstream.embedded_server import EmbeddedServer
-from serac_gateway.upstream.http import HttpUpstream
 from serac_gateway.verifying import Verifier
 
 MAX_BODY_BYTES = 3_000_000

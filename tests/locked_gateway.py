@@ -13,9 +13,9 @@ import httpx
 
 from serac_gateway.auth.api_keys import ApiKeyDraft, new_api_key
 from serac_gateway.auth.principals import Role
+from serac_gateway.data_plane.upstream.embedded_server import EmbeddedServer
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import ScriptedLanguageModel, WordEncoder, serving
-from serac_gateway.upstream.embedded_server import EmbeddedServer
 from tests.control_plane import control_plane_app
 
 

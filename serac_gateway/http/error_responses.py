@@ -103,19 +103,6 @@ _RESPONSES: dict[type[GatewayError], _ErrorResponse] = {
 }  # fmt: skip
 
 
-def openai_error(error: GatewayError) -> tuple[int, dict[str, object]]:
-    """Status and body of `error` in OpenAI's shape."""
-    response = _RESPONSES[type(error)]
-    return response.status, {
-        "error": {
-            "message": redacted(error.message),
-            "type": response.openai_type,
-            "param": error.field,
-            "code": response.code,
-        }
-    }
-
-
 def problem(error: GatewayError) -> tuple[int, dict[str, object]]:
     """Status and body of `error` as a problem: type, title, status, detail, field and its details."""
     response = _RESPONSES[type(error)]

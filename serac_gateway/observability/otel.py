@@ -25,9 +25,9 @@ from typing_extensions import override
 
 from serac_gateway import __version__
 from serac_gateway.config.model import TracingConfig
+from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
-from serac_gateway.http.exchange import Exchange
 from serac_gateway.observability.request_record import FinishedRequest
 from serac_gateway.observability.tracing import RequestTrace, Tracing
 from serac_gateway.routing.router import Route, RouteDecision

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from typing_extensions import override
 
 from serac_gateway.config.model import TracingConfig
+from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import ConfigError
-from serac_gateway.http.exchange import Exchange
 from serac_gateway.observability.request_record import FinishedRequest
 
 

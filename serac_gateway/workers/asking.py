@@ -15,17 +15,16 @@ from typing_extensions import override
 
 from serac_gateway.auth.authenticator import Authenticating, key_headers
 from serac_gateway.auth.principals import ANYONE, Principal
-from serac_gateway.completions.base import CompletionRequest
+from serac_gateway.data_plane.engine import Answers, Concern, Continuing, Deciding
+from serac_gateway.data_plane.plan import Verdict
+from serac_gateway.data_plane.protocols.answers import Part
+from serac_gateway.data_plane.protocols.base import CompletionRequest
+from serac_gateway.data_plane.response_memory import may_continue
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import GatewayError, ModelUnavailableError
-from serac_gateway.http.answering import Answers
-from serac_gateway.http.continuing import Continuing, may_continue
-from serac_gateway.http.deciding import Concern, Deciding
-from serac_gateway.http.verdict import Verdict
-from serac_gateway.language_models.answers import Part
 from serac_gateway.observability.request_record import FinishedRequest
 from serac_gateway.workers.calls import frames
 from serac_gateway.workers.interest import InterestTable

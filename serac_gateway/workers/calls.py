@@ -13,11 +13,11 @@ from litestar.enums import ScopeType
 from litestar.types import HTTPScope, Receive, Scope, Send
 
 from serac_gateway.auth.principals import Principal
+from serac_gateway.data_plane.engine import Answers
+from serac_gateway.data_plane.exchange import Exchange
+from serac_gateway.data_plane.plan import Verdict
+from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
-from serac_gateway.http.answering import Answers
-from serac_gateway.http.exchange import Exchange
-from serac_gateway.http.proxy import DataPlane
-from serac_gateway.http.verdict import Verdict
 from serac_gateway.server import Asgi
 from serac_gateway.workers.messages import (
     TOKEN_HEADER,

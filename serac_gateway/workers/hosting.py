@@ -14,10 +14,10 @@ from pathlib import Path
 
 from litestar import Litestar
 
+from serac_gateway.data_plane.proxy import DataPlane
+from serac_gateway.data_plane.request_head import HopMark
 from serac_gateway.errors import ConfigError
 from serac_gateway.http.generations import Generation, Generations
-from serac_gateway.http.incoming import HopMark
-from serac_gateway.http.proxy import DataPlane
 from serac_gateway.http.reloading import Reloader
 from serac_gateway.server import Front
 from serac_gateway.workers.calls import WorkerCalls

@@ -13,8 +13,8 @@ import zlib
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
+from serac_gateway.data_plane.engine import Concern
 from serac_gateway.edit_index.active_edits import LiveEdits
-from serac_gateway.http.deciding import Concern
 from serac_gateway.stores.traffic_recorder import EVERY_NAMESPACE
 
 _SLOTS = 65_536

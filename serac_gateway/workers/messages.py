@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 
-from serac_gateway.completions.base import CompletionRequest
 from serac_gateway.config.model import GatewayConfig
+from serac_gateway.data_plane.protocols.answers import Part
+from serac_gateway.data_plane.protocols.base import CompletionRequest
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import GatewayError
-from serac_gateway.language_models.answers import Part
 from serac_gateway.observability.request_record import FinishedRequest
 
 READY = b"ready\n"

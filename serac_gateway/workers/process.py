@@ -21,15 +21,15 @@ import msgspec
 import uvicorn
 
 from serac_gateway.config.model import UpstreamConfig
+from serac_gateway.data_plane.proxy import DataPlane
+from serac_gateway.data_plane.request_head import HopMark
+from serac_gateway.data_plane.upstream.http import HttpUpstream
 from serac_gateway.garbage import set_aside_what_lasts
-from serac_gateway.http.incoming import HopMark
-from serac_gateway.http.proxy import DataPlane
 from serac_gateway.kept_parts import KeptParts
 from serac_gateway.observability.counts import RouteCounts
 from serac_gateway.observability.logging import configure_logging
 from serac_gateway.observability.tracing import open_tracing
 from serac_gateway.server import Asgi, Server, uvicorn_config
-from serac_gateway.upstream.http import HttpUpstream
 from serac_gateway.upstream_opening import open_upstream
 from serac_gateway.workers.asking import (
     FinishedReports,

@@ -8,13 +8,13 @@ import msgspec
 from litestar.enums import ScopeType
 from litestar.types import HTTPScope, Receive, Scope, Send
 
+from serac_gateway.data_plane.exchange import Exchange
+from serac_gateway.data_plane.relay import relay
+from serac_gateway.data_plane.request_head import PREFIX
+from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest
 from serac_gateway.errors import GatewayError, ModelUnavailableError, UpstreamError
 from serac_gateway.http.error_responses import PROBLEM_MEDIA_TYPE, error_headers, problem
-from serac_gateway.http.exchange import Exchange
-from serac_gateway.http.incoming import PREFIX
-from serac_gateway.http.relay import relay
 from serac_gateway.server import Asgi
-from serac_gateway.upstream.base import Upstream, UpstreamRequest
 from serac_gateway.workers.messages import TOKEN_HEADER
 
 log = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import msgspec
 
-from serac_gateway.completions.base import CompletionRequest
-from serac_gateway.completions.endpoints import parse_completion_request
+from serac_gateway.data_plane.protocols.base import CompletionRequest
+from serac_gateway.data_plane.protocols.endpoints import parse_completion_request
+from serac_gateway.data_plane.sse import MAX_HELD_BYTES, EventBoundaries
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import MAX_QUERY_CHARS, Bypass, Query, asks_several_things, extract_query
-from serac_gateway.http.sse import MAX_HELD_BYTES, EventBoundaries
 from serac_gateway.routing.retrieval import parts, retrieval_texts
 
 _ENDPOINTS = tuple(Endpoint)

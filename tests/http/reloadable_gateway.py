@@ -18,14 +18,14 @@ from serac_gateway.app import open_over, wait_until_ready
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.loading import load_config
 from serac_gateway.config.model import GatewayConfig
+from serac_gateway.data_plane.request_head import HopMark
+from serac_gateway.data_plane.response_memory import AnsweredResponses
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, EditKind, first_version
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
-from serac_gateway.http.continuing import AnsweredResponses
 from serac_gateway.http.generations import Generation, Generations
-from serac_gateway.http.incoming import HopMark
 from serac_gateway.http.reloading import Reloader
 from serac_gateway.kept_parts import KeptParts
 from serac_gateway.lasting_parts import LastingParts

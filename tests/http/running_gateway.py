@@ -15,15 +15,15 @@ import msgspec
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.config.model import GatewayConfig, UpstreamConfig
+from serac_gateway.data_plane.local_engine import CounterfactualAnswers, DecidingHere
+from serac_gateway.data_plane.proxy import DataPlane
+from serac_gateway.data_plane.response_memory import AnsweredResponses
+from serac_gateway.data_plane.upstream.http import HttpUpstream
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, retired
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
-from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.http.application import application
-from serac_gateway.http.continuing import AnsweredResponses
-from serac_gateway.http.deciding import DecidingHere
-from serac_gateway.http.proxy import DataPlane
 from serac_gateway.observability.counts import DecisionCounts, RequestCounter, RouteCounts
 from serac_gateway.observability.gauges import Gauges, Sources
 from serac_gateway.observability.metrics import Instruments
@@ -40,7 +40,6 @@ from serac_gateway.testing import (
     WordEncoder,
     stored_edit,
 )
-from serac_gateway.upstream.http import HttpUpstream
 from tests.http.listening import listening
 from tests.http.wire import WireResponse, fetch
 from tests.http.worker_in_front import worker_in_front

@@ -7,7 +7,7 @@ import json
 import pytest
 from openai import AsyncOpenAI
 
-from serac_gateway.http.continuing import MAX_REQUEST_BYTES, AnsweredResponses
+from serac_gateway.data_plane.response_memory import MAX_REQUEST_BYTES, AnsweredResponses
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, Gateway
 
 TARGET = "/v1/responses"

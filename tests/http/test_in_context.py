@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from serac_gateway.config.model import CompositePolicy, GatewayConfig, RoutingConfig
+from serac_gateway.data_plane.protocols.edits_in_context import with_edits
 from serac_gateway.domain.edits import Edit, EditDraft, EditKind, first_version
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.http.in_context import with_edits
 from tests.http.running_gateway import EDITED_QUESTION, OTHER_QUESTION, Gateway, chat, running_gateway
 
 NEXT_STEP = "In which town was the mayor of Springfield born?"

@@ -12,9 +12,9 @@ import pytest
 from anthropic import Anthropic
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 
+from serac_gateway.data_plane.upstream.embedded_server import PARALLEL_ANSWERS, EmbeddedServer
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.testing import ScriptedLanguageModel, serving
-from serac_gateway.upstream.embedded_server import PARALLEL_ANSWERS, EmbeddedServer
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, OTHER_QUESTION, chat, running_gateway
 from tests.http.wire import fetch
 

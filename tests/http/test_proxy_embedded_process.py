@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from serac_gateway.config.model import UpstreamConfig
+from serac_gateway.data_plane.upstream.embedded import start_embedded_upstream
 from serac_gateway.errors import ConfigError
-from serac_gateway.upstream.embedded import start_embedded_upstream
 from tests.http.running_gateway import OTHER_QUESTION, chat
 from tests.http.wire import fetch
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from serac_gateway.http.exchange import Exchange
+from serac_gateway.data_plane.exchange import Exchange
 
 
 class Server:

@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from serac_gateway.config.model import UPSTREAM_API_KEY_VARIABLE, GatewayConfig
+from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.edit_index.active_edits import LiveEdits
-from serac_gateway.http.proxy import DataPlane
 from serac_gateway.observability.counts import RouteCounts
 from serac_gateway.server import Asgi
 from serac_gateway.workers.calls import WorkerCalls

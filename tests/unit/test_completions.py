@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from serac_gateway.completions.base import (
+from serac_gateway.data_plane.protocols.base import (
     AnswerHead,
     AnswerWriter,
     Choice,
@@ -19,7 +19,7 @@ from serac_gateway.completions.base import (
     Usage,
     stream_event,
 )
-from serac_gateway.completions.endpoints import answer_writer, parse_completion_request
+from serac_gateway.data_plane.protocols.endpoints import answer_writer, parse_completion_request
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import Bypass
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from serac_gateway import errors
+from serac_gateway.data_plane.protocols.errors import openai_error
 from serac_gateway.errors import GatewayError, InvalidRequestError, UpstreamTimeoutError
 from serac_gateway.http import error_responses
-from serac_gateway.http.error_responses import openai_error, problem
+from serac_gateway.http.error_responses import problem
 
 
 def _subclasses(base: type[GatewayError]) -> Iterator[type[GatewayError]]:

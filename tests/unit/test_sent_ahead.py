@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from serac_gateway.data_plane.speculation import SentAhead
+from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
+from serac_gateway.data_plane.upstream.circuit_breaker import BreakingUpstream
 from serac_gateway.errors import UpstreamError
-from serac_gateway.http.speculating import SentAhead
-from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
-from serac_gateway.upstream.breaker import BreakingUpstream
 
 REQUEST = UpstreamRequest(method="POST", target=b"/chat/completions", headers=(), body=b"{}")
 

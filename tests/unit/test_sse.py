@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serac_gateway.http.sse import MAX_HELD_BYTES, EventBoundaries
+from serac_gateway.data_plane.sse import MAX_HELD_BYTES, EventBoundaries
 
 ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 lines = st.sampled_from([b"data: 1", b": ping", b"event: x", b"data: \xf0\x9f\x98\x80", b"data: [DONE]"])

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
+from serac_gateway.data_plane.upstream.circuit_breaker import BreakingUpstream
 from serac_gateway.errors import UpstreamError, UpstreamTimeoutError
-from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
-from serac_gateway.upstream.breaker import BreakingUpstream
 
 REQUEST = UpstreamRequest(method="GET", target=b"/models", headers=(), body=b"")
 

@@ -8,9 +8,9 @@ import aiohttp
 import pytest
 
 from serac_gateway.config.model import UpstreamConfig
+from serac_gateway.data_plane.upstream.headers import end_to_end, redirecting_here
+from serac_gateway.data_plane.upstream.http import HttpUpstream, upstream_error
 from serac_gateway.errors import ConfigError, UpstreamError, UpstreamTimeoutError
-from serac_gateway.upstream.headers import end_to_end, redirecting_here
-from serac_gateway.upstream.http import HttpUpstream, upstream_error
 
 CLIENT_ERRORS = [
     error

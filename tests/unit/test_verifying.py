@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from serac_gateway.config.model import ModelsConfig
+from serac_gateway.data_plane.local_engine import CounterfactualAnswers
 from serac_gateway.domain.edits import DecidedState, Edit, EditDraft, EditKind, first_version, retired
 from serac_gateway.domain.queries import Query
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import EditConflictError, ModelUnavailableError, StoreUnavailableError
-from serac_gateway.http.answering import CounterfactualAnswers
 from serac_gateway.routing.router import EditRouter
 from serac_gateway.stores.memory.side_stores import InMemoryVerificationStore
 from serac_gateway.stores.memory.store import InMemoryEditStore

@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 from serac_gateway import errors
+from serac_gateway.data_plane.engine import Concern
+from serac_gateway.data_plane.protocols.answers import Part
 from serac_gateway.domain.edits import EditDraft, first_version, retired
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import GatewayError, RateLimitedError
-from serac_gateway.http.deciding import Concern
-from serac_gateway.language_models.answers import Part
 from serac_gateway.models.language_models.base import Piece
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import WordEncoder, stored_edit

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import msgspec
 
-from serac_gateway.completions.base import CompletionRequest
-from serac_gateway.completions.endpoints import parse_completion_request
+from serac_gateway.data_plane.exchange import Exchange
+from serac_gateway.data_plane.protocols.base import CompletionRequest
+from serac_gateway.data_plane.protocols.edits_in_context import with_edits
+from serac_gateway.data_plane.protocols.endpoints import parse_completion_request
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import MALFORMED, Bypass, Query, extract_query
-from serac_gateway.http.exchange import Exchange
-from serac_gateway.http.in_context import with_edits
 from serac_gateway.routing.router import EditRouter, Route, RouteDecision
 
 HEADER_SCHEMA = b"1"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from serac_gateway.completions.base import (
+from serac_gateway.data_plane.protocols.base import (
     AnswerHead,
     AnswerWriter,
     Choice,

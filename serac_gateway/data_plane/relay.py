@@ -7,12 +7,12 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 
+from serac_gateway.data_plane import sse
+from serac_gateway.data_plane.exchange import Exchange
+from serac_gateway.data_plane.protocols.errors import error_event
+from serac_gateway.data_plane.upstream.base import UpstreamResponse
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import UpstreamError
-from serac_gateway.http import sse
-from serac_gateway.http.error_shapes import error_event
-from serac_gateway.http.exchange import Exchange
-from serac_gateway.upstream.base import UpstreamResponse
 
 log = logging.getLogger(__name__)
 

@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import aclosing
 
 from typing_extensions import override
 
-from serac_gateway.completions.base import CompletionRequest
 from serac_gateway.config.model import ModelsConfig
+from serac_gateway.data_plane.engine import Answers, Concern, Deciding
+from serac_gateway.data_plane.plan import Verdict, decide
+from serac_gateway.data_plane.protocols.answers import Part
+from serac_gateway.data_plane.protocols.base import CompletionRequest
 from serac_gateway.domain.edits import Edit, EditKind
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import Query
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.errors import ModelUnavailableError
-from serac_gateway.language_models.answers import Part
 from serac_gateway.models.counterfactual.base import CounterfactualModel
 from serac_gateway.models.language_models.base import Sampling
 from serac_gateway.models.language_models.threads import items_from_thread
-from serac_gateway.observability.counts import AnswerCounts
-
-
-class Answers(ABC):
-    """Where answers come from. Belongs to one event loop."""
-
-    @abstractmethod
-    def parts(
-        self,
-        edit: Edit,
-        query: Query,
-        request: CompletionRequest,
-        *,
-        on_tokens: Callable[[int], None] = lambda count: None,
-    ) -> AsyncGenerator[Part, None]:
-        """The answer as it is generated, choice after choice. Close it to stop early.
-
-        `on_tokens` is told how many tokens each part has.
-
-        Raises:
-            ModelUnavailableError: Too many answers wait, this one took too long, its edit went out of force
-                while it waited, or the model failed; details["reason"] is a word or two for logs.
-        """
+from serac_gateway.observability.counts import AnswerCounts, DecisionCounts
+from serac_gateway.routing.router import EditRouter
+from serac_gateway.stores.traffic_recorder import RecordedTraffic
 
 
 class CounterfactualAnswers(Answers):
@@ -141,3 +122,42 @@ class CounterfactualAnswers(Answers):
 
 def _unavailable(reason: str, message: str) -> ModelUnavailableError:
     return ModelUnavailableError(message, details={"reason": reason})
+
+
+class DecidingHere(Deciding):
+    """Decides with the router of this process, on the threads of `pool`."""
+
+    def __init__(
+        self,
+        *,
+        router: EditRouter,
+        pool: Executor,
+        counts: DecisionCounts,
+        traffic: RecordedTraffic | None = None,
+    ) -> None:
+        """Without `traffic` no query is recorded."""
+        self._router = router
+        self._pool = pool
+        self._counts = counts
+        self._traffic = traffic
+
+    @override
+    def concern(self, namespace: str) -> Concern:
+        if not self._router.is_ready:
+            return Concern.UNKNOWN
+        recorded = self._traffic is not None and self._traffic.is_on(namespace)
+        return Concern.SOME if recorded or self._router.has_edits(namespace) else Concern.NONE
+
+    @override
+    async def decide(self, namespace: str, endpoint: Endpoint, body: bytes, sender: str) -> Verdict:
+        loop = asyncio.get_running_loop()
+        self._counts.open += 1
+        try:
+            verdict = await loop.run_in_executor(
+                self._pool, decide, self._router, namespace, endpoint, body, sender
+            )
+        finally:
+            self._counts.open -= 1
+        if self._traffic is not None and verdict.query is not None:
+            self._traffic.note(namespace, verdict.query)
+        return verdict

@@ -8,11 +8,12 @@ What is remembered is in memory, of the latest responses, and not of those that 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import OrderedDict
 
 import msgspec
 from typing_extensions import override
+
+from serac_gateway.data_plane.engine import Continuing
 
 MAX_REMEMBERED_BYTES = 16_777_216
 """Of all requests remembered; the oldest are forgotten first."""
@@ -20,21 +21,6 @@ MAX_REQUEST_BYTES = 1_048_576
 """A longer request is neither remembered nor rewritten: this runs on the event loop."""
 _NAME = b"previous_response_id"
 _Members = dict[str, msgspec.Raw]
-
-
-class Continuing(ABC):
-    """The memory of responses that were answered here. Belongs to one event loop."""
-
-    @abstractmethod
-    async def note(self, namespace: str, body: bytes, response_id: str, said: str) -> None:
-        """Remember that `said` was the whole answer to `body`."""
-
-    @abstractmethod
-    async def continued(self, namespace: str, body: bytes) -> bytes:
-        """`body` with the turns of the response that it goes on from; unchanged if that is none of ours.
-
-        All other members keep their bytes and order.
-        """
 
 
 class _Remembered(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serac_gateway.completions.choices import ChoicesWriter
+from serac_gateway.data_plane.protocols.openai_common import ChoicesWriter
 
 
 class ChatWriter(ChoicesWriter):

@@ -18,10 +18,21 @@ from litestar.types import Receive, Scope, Send
 from serac_gateway import __version__
 from serac_gateway.auth.authenticator import Authenticating, without_keys
 from serac_gateway.auth.principals import Principal
-from serac_gateway.completions.base import AnswerHead
-from serac_gateway.completions.endpoints import answer_writer
-from serac_gateway.completions.responses import ResponsesWriter
 from serac_gateway.config.model import FailurePolicy, GatewayConfig
+from serac_gateway.data_plane.engine import Answers, Concern, Continuing, Deciding
+from serac_gateway.data_plane.exchange import ClientLeftError, Exchange
+from serac_gateway.data_plane.plan import AnswerTask, Verdict, verdict_headers
+from serac_gateway.data_plane.protocols.answers import Part, whole_answer
+from serac_gateway.data_plane.protocols.base import AnswerHead
+from serac_gateway.data_plane.protocols.endpoints import answer_writer
+from serac_gateway.data_plane.protocols.errors import error_event
+from serac_gateway.data_plane.protocols.responses import ResponsesWriter
+from serac_gateway.data_plane.relay import relay
+from serac_gateway.data_plane.replies import json_headers, refuse, send_stream
+from serac_gateway.data_plane.request_head import HopMark, client_of, sender_of, target_of
+from serac_gateway.data_plane.request_state import SoFar, finished
+from serac_gateway.data_plane.speculation import SentAhead
+from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import (
@@ -30,23 +41,10 @@ from serac_gateway.errors import (
     StoreUnavailableError,
     UpstreamError,
 )
-from serac_gateway.http.answering import Answers
-from serac_gateway.http.continuing import Continuing
-from serac_gateway.http.deciding import Concern, Deciding
-from serac_gateway.http.error_shapes import error_event
-from serac_gateway.http.exchange import ClientLeftError, Exchange
-from serac_gateway.http.finished import SoFar, finished
-from serac_gateway.http.incoming import HopMark, client_of, sender_of, target_of
-from serac_gateway.http.own_replies import json_headers, refuse, send_stream
-from serac_gateway.http.relay import relay
-from serac_gateway.http.speculating import SentAhead
-from serac_gateway.http.verdict import AnswerTask, Verdict, verdict_headers
-from serac_gateway.language_models.answers import Part, whole_answer
 from serac_gateway.observability.counts import RouteCounts
 from serac_gateway.observability.request_record import Failure, FinishedRequest
 from serac_gateway.observability.tracing import RequestTrace, Tracing, Untraced
 from serac_gateway.routing.router import Route
-from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 
 log = logging.getLogger(__name__)
 

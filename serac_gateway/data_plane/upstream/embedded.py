@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 
 from serac_gateway.config.model import UpstreamConfig
+from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
+from serac_gateway.data_plane.upstream.http import HttpUpstream
 from serac_gateway.errors import ConfigError
-from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
-from serac_gateway.upstream.http import HttpUpstream
 
 _STOP_TIMEOUT_S = 5.0
 _MAX_LINE_BYTES = 65_536
@@ -73,7 +73,14 @@ async def start_embedded_upstream(
     """
     process = await asyncio.create_subprocess_exec(
         # -P: no module of the folder that the gateway was started in is taken for one of ours.
-        *(sys.executable, "-P", "-m", "serac_gateway.upstream.embedded_server", "--data-dir", str(data_path)),
+        *(
+            sys.executable,
+            "-P",
+            "-m",
+            "serac_gateway.data_plane.upstream.embedded_server",
+            "--data-dir",
+            str(data_path),
+        ),
         *(() if model is None else ("--model", model)),
         stdin=PIPE,
         stdout=PIPE,

@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 
 from typing_extensions import override
 
+from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 from serac_gateway.errors import UpstreamError
-from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 
 log = logging.getLogger(__name__)
 

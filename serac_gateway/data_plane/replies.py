@@ -7,13 +7,13 @@ from contextlib import aclosing
 
 import msgspec
 
-from serac_gateway.completions.base import AnswerWriter
+from serac_gateway.data_plane.exchange import Exchange
+from serac_gateway.data_plane.plan import Verdict, verdict_headers
+from serac_gateway.data_plane.protocols.answers import Part, event_stream
+from serac_gateway.data_plane.protocols.base import AnswerWriter
+from serac_gateway.data_plane.protocols.errors import ErrorShape, error_body, error_shape
 from serac_gateway.errors import GatewayError
 from serac_gateway.http.error_responses import error_headers
-from serac_gateway.http.error_shapes import ErrorShape, error_body, error_shape
-from serac_gateway.http.exchange import Exchange
-from serac_gateway.http.verdict import Verdict, verdict_headers
-from serac_gateway.language_models.answers import Part, event_stream
 from serac_gateway.routing.router import Route
 
 

@@ -8,8 +8,8 @@ import secrets
 from serac_gateway.auth.api_keys import KEY_PREFIX
 from serac_gateway.auth.authenticator import OWN_HEADER
 from serac_gateway.auth.principals import Principal
+from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.errors import InvalidRequestError, LoopDetectedError
-from serac_gateway.http.exchange import Exchange
 
 PREFIX = b"/v1"
 HOPS_HEADER = b"x-serac-hops"

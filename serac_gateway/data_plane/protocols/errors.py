@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from serac_gateway.completions.base import stream_event
-from serac_gateway.errors import GatewayError
-from serac_gateway.http.error_responses import openai_error
-from serac_gateway.http.exchange import Exchange
+from serac_gateway.auth.api_keys import redacted
+from serac_gateway.data_plane.exchange import Exchange
+from serac_gateway.data_plane.protocols.base import stream_event
+from serac_gateway.errors import (
+    GatewayError,
+)
+from serac_gateway.http.error_responses import _RESPONSES
 
 
 class ErrorShape(Enum):
@@ -70,3 +73,16 @@ def _members(body: dict[str, object]) -> dict[str, object]:
     members = body["error"]
     assert isinstance(members, dict)
     return members
+
+
+def openai_error(error: GatewayError) -> tuple[int, dict[str, object]]:
+    """Status and body of `error` in OpenAI's shape."""
+    response = _RESPONSES[type(error)]
+    return response.status, {
+        "error": {
+            "message": redacted(error.message),
+            "type": response.openai_type,
+            "param": error.field,
+            "code": response.code,
+        }
+    }

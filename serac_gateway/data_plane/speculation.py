@@ -10,7 +10,7 @@ from typing import Literal
 
 from typing_extensions import override
 
-from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
+from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 
 _STEPS_TO_WRITE = 2
 """Of the event loop: the task of the request, and the one in which aiohttp writes it."""

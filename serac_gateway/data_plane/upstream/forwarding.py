@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serac_gateway.config.model import ForwardedStyle
-from serac_gateway.upstream.base import UpstreamRequest
+from serac_gateway.data_plane.upstream.base import UpstreamRequest
 
 _FOR, _HOST, _PROTO = b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from serac_gateway.completions.base import AnswerHead, AnswerWriter, CompletionRequest
-from serac_gateway.completions.chat import ChatWriter
-from serac_gateway.completions.choices import parse_choices_request
-from serac_gateway.completions.messages import MessagesWriter, parse_messages_request
-from serac_gateway.completions.responses import ResponsesWriter, parse_responses_request
-from serac_gateway.completions.text import TextWriter, parse_text_request
+from serac_gateway.data_plane.protocols.base import AnswerHead, AnswerWriter, CompletionRequest
+from serac_gateway.data_plane.protocols.chat_completions import ChatWriter
+from serac_gateway.data_plane.protocols.completions import TextWriter, parse_text_request
+from serac_gateway.data_plane.protocols.messages import MessagesWriter, parse_messages_request
+from serac_gateway.data_plane.protocols.openai_common import parse_choices_request
+from serac_gateway.data_plane.protocols.responses import ResponsesWriter, parse_responses_request
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import MALFORMED, Bypass
 

@@ -10,7 +10,7 @@ from fnmatch import translate
 import msgspec
 from typing_extensions import override
 
-from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
+from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 
 _JSON = b"application/json"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from serac_gateway.http.exchange import Exchange
-from serac_gateway.http.speculating import SentAhead
-from serac_gateway.http.verdict import UNDECIDED
+from serac_gateway.data_plane.exchange import Exchange
+from serac_gateway.data_plane.plan import UNDECIDED
+from serac_gateway.data_plane.speculation import SentAhead
 from serac_gateway.observability.request_record import Failure, FinishedRequest
 
 

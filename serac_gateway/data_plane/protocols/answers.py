@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import msgspec
 
-from serac_gateway.completions.base import AnswerWriter, Choice, CompletionRequest, Usage
+from serac_gateway.data_plane.protocols.base import AnswerWriter, Choice, CompletionRequest, Usage
 from serac_gateway.models.language_models.base import Piece
 
 

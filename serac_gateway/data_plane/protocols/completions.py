@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from serac_gateway.completions.base import CompletionRequest
-from serac_gateway.completions.choices import ChoicesWriter, parse_choices_request
+from serac_gateway.data_plane.protocols.base import CompletionRequest
+from serac_gateway.data_plane.protocols.openai_common import ChoicesWriter, parse_choices_request
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import Bypass
 

@@ -12,10 +12,10 @@ from typing import cast
 
 from litestar.types import HTTPScope, Receive, Scope, Send
 
+from serac_gateway.data_plane import sse
+from serac_gateway.data_plane.request_id import REQUEST_ID_HEADER, request_id
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import UpstreamError
-from serac_gateway.http import sse
-from serac_gateway.http.request_ids import REQUEST_ID_HEADER, request_id
 
 _SERVER = b"serac"
 

@@ -1,6 +1,6 @@
 """The embedded base model as an OpenAI-compatible server, run by upstream/embedded.py in a child process.
 
-``python -m serac_gateway.upstream.embedded_server --data-dir DIR`` writes one JSON `Report` a line to its
+``python -m serac_gateway.data_plane.upstream.embedded_server --data-dir DIR`` writes one JSON `Report` a line to its
 standard output until it serves, and ends when its standard input ends, that is with its parent.
 
 It is deterministic: the same request bytes give the same reply bytes. The id is a hash of the body, `created`
@@ -28,16 +28,16 @@ import uvicorn
 from litestar.enums import ScopeType
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-from serac_gateway.completions.base import AnswerHead, CompletionRequest
-from serac_gateway.completions.endpoints import answer_writer, parse_completion_request
+from serac_gateway.data_plane.protocols.answers import Part, event_stream, whole_answer
+from serac_gateway.data_plane.protocols.base import AnswerHead, CompletionRequest
+from serac_gateway.data_plane.protocols.endpoints import answer_writer, parse_completion_request
+from serac_gateway.data_plane.upstream.embedded import Report
+from serac_gateway.data_plane.upstream.transcript import STOP_TEXTS, prompt_of
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import Bypass, extract_query
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
-from serac_gateway.language_models.answers import Part, event_stream, whole_answer
 from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
 from serac_gateway.models.language_models.threads import items_from_thread
-from serac_gateway.upstream.embedded import Report
-from serac_gateway.upstream.transcript import STOP_TEXTS, prompt_of
 
 MODEL_NAME = "gemma-3-270m"
 CREATED = 1_755_129_600

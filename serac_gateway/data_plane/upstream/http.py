@@ -17,10 +17,10 @@ from typing_extensions import override
 from yarl import URL
 
 from serac_gateway.config.model import KeyHeader, UpstreamConfig
+from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
+from serac_gateway.data_plane.upstream.forwarding import forwarding_headers
+from serac_gateway.data_plane.upstream.headers import end_to_end, redirecting_here
 from serac_gateway.errors import ConfigError, UpstreamError, UpstreamTimeoutError
-from serac_gateway.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
-from serac_gateway.upstream.forwarding import forwarding_headers
-from serac_gateway.upstream.headers import end_to_end, redirecting_here
 
 log = logging.getLogger(__name__)
 
