@@ -22,13 +22,19 @@
     ├── StoreUnavailableError       503
     └── ModelUnavailableError       503
 
-A message names the bad value, what is allowed and what to do. The HTTP shapes are made in one
-place, http/error_responses.py. An upstream's own status is no error: it passes through.
+A message names the bad value, what is allowed and what to do. Each class carries its HTTP status, code and
+title; the bodies are written by data_plane/protocols/errors.py (OpenAI's and Anthropic's shapes) and
+control_plane/http/problems.py (RFC 9457). An upstream's own status is no error: it passes through.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
+from typing import ClassVar, cast
+
+RETRY_AFTER_S = 2
+"""The Retry-After of a 503: a store that restarts or a model that loads needs seconds."""
 
 
 class GatewayError(Exception):
@@ -39,6 +45,15 @@ class GatewayError(Exception):
         field: The name of the offending field, parameter or header, if there is one.
         details: Further JSON-ready facts, such as ``{"value": 300, "limit": 256}``.
     """
+
+    status: ClassVar[int] = 500
+    """The HTTP status."""
+    code: ClassVar[str] = "internal_error"
+    """OpenAI's `code`; with dashes the `type` of a problem (RFC 9457)."""
+    openai_type: ClassVar[str] = "server_error"
+    """OpenAI's `type`."""
+    title: ClassVar[str] = "The gateway failed"
+    """A problem's title."""
 
     def __init__(
         self, message: str, *, field: str | None = None, details: Mapping[str, object] | None = None
@@ -52,78 +67,186 @@ class GatewayError(Exception):
 class ConfigError(GatewayError):
     """The configuration cannot be used: unknown key, missing weights, unreachable store at start."""
 
+    code = "misconfigured"
+    title = "The gateway is misconfigured"
+
 
 class ReloadRefusedError(GatewayError):
     """The changed configuration or weights cannot be taken up while the gateway runs; all stays as it is."""
+
+    status = 409
+    code = "reload_refused"
+    openai_type = "conflict_error"
+    title = "Nothing was reloaded"
 
 
 class InvalidRequestError(GatewayError):
     """The request is malformed or breaks a named limit."""
 
+    status = 400
+    code = "invalid_request"
+    openai_type = "invalid_request_error"
+    title = "The request is not valid"
+
 
 class AuthenticationError(GatewayError):
     """No API key, or one that is not known."""
+
+    status = 401
+    code = "invalid_api_key"
+    openai_type = "authentication_error"
+    title = "An API key is needed"
 
 
 class PermissionDeniedError(GatewayError):
     """The API key's role or namespace does not allow the call."""
 
+    status = 403
+    code = "permission_denied"
+    openai_type = "permission_error"
+    title = "The API key does not allow this"
+
 
 class RateLimitedError(GatewayError):
     """The API key's requests are spent for now; details["retry_after_s"] tells until when."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    openai_type = "rate_limit_error"
+    title = "The API key's requests are spent for now"
 
 
 class ApiKeyNotFoundError(GatewayError):
     """No API key of that id among those that the caller may see."""
 
+    status = 404
+    code = "api_key_not_found"
+    openai_type = "not_found_error"
+    title = "There is no such API key"
+
 
 class RequestNotFoundError(GatewayError):
     """No request of that id among those that this process remembers."""
+
+    status = 404
+    code = "request_not_found"
+    openai_type = "not_found_error"
+    title = "The request is not remembered"
 
 
 class EditNotFoundError(GatewayError):
     """No edit of that id (or no such version of it) in the namespace."""
 
+    status = 404
+    code = "edit_not_found"
+    openai_type = "not_found_error"
+    title = "There is no such edit"
+
 
 class EditPurgedError(EditNotFoundError):
     """The edit was purged: that it existed is known, and nothing of what it said."""
+
+    status = 410
+    code = "edit_purged"
+    title = "The edit was purged"
 
 
 class EditConflictError(GatewayError):
     """The edit contradicts stored state: its id exists."""
 
+    status = 409
+    code = "edit_conflict"
+    openai_type = "conflict_error"
+    title = "The edit contradicts what is stored"
+
 
 class ContradictionError(EditConflictError):
     """The edit answers a question otherwise than edits in force, and the namespace refuses that."""
+
+    code = "edit_contradicts"
+    title = "The edit contradicts edits in force"
 
 
 class IdempotencyKeyReusedError(EditConflictError):
     """The Idempotency-Key was used with another request body."""
 
+    status = 422
+    code = "idempotency_key_reused"
+    openai_type = "invalid_request_error"
+    title = "The idempotency key was used before"
+
 
 class PreconditionFailedError(GatewayError):
     """If-Match names a version that is no longer current."""
+
+    status = 412
+    code = "precondition_failed"
+    openai_type = "conflict_error"
+    title = "The edit has changed meanwhile"
 
 
 class PreconditionRequiredError(GatewayError):
     """The call changes an edit and carries no If-Match."""
 
+    status = 428
+    code = "precondition_required"
+    openai_type = "invalid_request_error"
+    title = "The header If-Match is needed"
+
 
 class UpstreamError(GatewayError):
     """The base model's server could not be reached or broke off."""
+
+    status = 502
+    code = "upstream_unreachable"
+    title = "The upstream cannot be reached"
 
 
 class UpstreamTimeoutError(UpstreamError):
     """The base model's server did not connect or answer in time."""
 
+    status = 504
+    code = "upstream_timeout"
+    title = "The upstream took too long"
+
 
 class LoopDetectedError(GatewayError):
     """A request came back to a gateway that had passed it on, or went through too many."""
+
+    status = 508
+    code = "loop_detected"
+    openai_type = "invalid_request_error"
+    title = "The request goes round in a loop"
 
 
 class StoreUnavailableError(GatewayError):
     """Redis or Valkey cannot be reached, or refuses writes."""
 
+    status = 503
+    code = "store_unavailable"
+    title = "The edit store is unavailable"
+
 
 class ModelUnavailableError(GatewayError):
     """A model is missing, still loading, or failed."""
+
+    status = 503
+    code = "model_unavailable"
+    title = "A model is unavailable"
+
+
+def error_headers(status: int, details: Mapping[str, object]) -> dict[str, str]:
+    """The headers of an error response besides its content type, from its status and the error's details."""
+    if status == HTTPStatus.UNAUTHORIZED:
+        return {"www-authenticate": "Bearer"}
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return {"retry-after": str(RETRY_AFTER_S)}
+    if status == HTTPStatus.TOO_MANY_REQUESTS and "retry_after_s" in details:
+        wait_s = cast("int", details["retry_after_s"])
+        return {
+            "retry-after": str(wait_s),
+            "x-ratelimit-limit-requests": str(details["limit"]),
+            "x-ratelimit-remaining-requests": "0",
+            "x-ratelimit-reset-requests": f"{wait_s}s",
+        }
+    return {}

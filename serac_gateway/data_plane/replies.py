@@ -12,8 +12,7 @@ from serac_gateway.data_plane.plan import Verdict, verdict_headers
 from serac_gateway.data_plane.protocols.answers import Part, event_stream
 from serac_gateway.data_plane.protocols.base import AnswerWriter
 from serac_gateway.data_plane.protocols.errors import ErrorShape, error_body, error_shape
-from serac_gateway.errors import GatewayError
-from serac_gateway.http.error_responses import error_headers
+from serac_gateway.errors import GatewayError, error_headers
 from serac_gateway.routing.router import Route
 
 

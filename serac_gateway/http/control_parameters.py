@@ -9,7 +9,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, QueryParameter, SkipValidation
 
 from serac_gateway.control_plane.http.guards import Sender
-from serac_gateway.http.error_responses import PROBLEM_MEDIA_TYPE
+from serac_gateway.http.exception_handlers import PROBLEM_MEDIA_TYPE
 from serac_gateway.http.schemas import MAX_PAGE, Problem
 
 _DESCRIPTIONS = {

@@ -16,7 +16,7 @@ from litestar.exceptions import HTTPException
 
 from serac_gateway.domain.edits import EditDraft
 from serac_gateway.errors import GatewayError, InvalidRequestError
-from serac_gateway.http.error_responses import problem
+from serac_gateway.http.exception_handlers import problem
 from serac_gateway.http.request_bodies import decode_body
 from serac_gateway.importing import EditImport, Outcome
 

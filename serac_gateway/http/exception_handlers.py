@@ -13,9 +13,12 @@ from litestar.routes import HTTPRoute
 from litestar.types import ExceptionHandlersMap
 
 from serac_gateway.auth.api_keys import redacted
-from serac_gateway.errors import GatewayError, StoreUnavailableError
+from serac_gateway.errors import (
+    GatewayError,
+    StoreUnavailableError,
+    error_headers,
+)
 from serac_gateway.http.constraints import allowed_values, limit_in
-from serac_gateway.http.error_responses import PROBLEM_MEDIA_TYPE, error_headers, problem, problem_body
 from serac_gateway.observability.metrics import Instruments
 
 log = logging.getLogger(__name__)
@@ -114,3 +117,23 @@ def _response(
 
 def _shown(text: str) -> str:
     return redacted(text)[:_MAX_SHOWN_CHARS]
+
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+
+def problem(error: GatewayError) -> tuple[int, dict[str, object]]:
+    """Status and body of `error` as a problem: type, title, status, detail, field and its details."""
+    body = problem_body(error.status, error.code, error.title, redacted(error.message))
+    if error.field is not None:
+        body["field"] = error.field
+    details = {
+        name: redacted(value) if isinstance(value, str) else value for name, value in error.details.items()
+    }
+    return error.status, {**details, **body}
+
+
+def problem_body(status: int, code: str, title: str, detail: str) -> dict[str, object]:
+    """The members that every problem has."""
+    name = code.replace("_", "-")
+    return {"type": f"urn:serac:problem:{name}", "title": title, "status": status, "detail": detail}

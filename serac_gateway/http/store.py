@@ -17,7 +17,7 @@ from serac_gateway.errors import GatewayError, InvalidRequestError
 from serac_gateway.http.control_parameters import Namespace, problems
 from serac_gateway.http.edit_import import split_lines
 from serac_gateway.http.edit_streams import NDJSON
-from serac_gateway.http.error_responses import problem
+from serac_gateway.http.exception_handlers import problem
 from serac_gateway.http.parts import ControlParts, Parts
 from serac_gateway.reencoding import reencode
 from serac_gateway.store_check import StoreCheck, StoreReport

@@ -10,7 +10,6 @@ from serac_gateway.data_plane.protocols.base import stream_event
 from serac_gateway.errors import (
     GatewayError,
 )
-from serac_gateway.http.error_responses import _RESPONSES
 
 
 class ErrorShape(Enum):
@@ -77,12 +76,11 @@ def _members(body: dict[str, object]) -> dict[str, object]:
 
 def openai_error(error: GatewayError) -> tuple[int, dict[str, object]]:
     """Status and body of `error` in OpenAI's shape."""
-    response = _RESPONSES[type(error)]
-    return response.status, {
+    return error.status, {
         "error": {
             "message": redacted(error.message),
-            "type": response.openai_type,
+            "type": error.openai_type,
             "param": error.field,
-            "code": response.code,
+            "code": error.code,
         }
     }
