@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from serac_gateway.config.model import GatewayConfig
-from serac_gateway.conflicts import ConflictFinder
+from serac_gateway.control_plane.conflicts import ConflictFinder
+from serac_gateway.control_plane.editor import Editor
+from serac_gateway.control_plane.http.dependencies import ControlParts
+from serac_gateway.control_plane.preview import Previewer
+from serac_gateway.control_plane.search import EditSearch
+from serac_gateway.control_plane.verification import Verifier
 from serac_gateway.data_plane.local_engine import CounterfactualAnswers, DecidingHere
 from serac_gateway.data_plane.proxy import DataPlane
-from serac_gateway.editing import Editor
 from serac_gateway.http.generations import Generation
-from serac_gateway.http.parts import ControlParts
 from serac_gateway.kept_parts import PartsInUse
 from serac_gateway.lasting_parts import LastingParts
 from serac_gateway.models.loading import OnProgress
 from serac_gateway.observability.counts import RequestCounter
 from serac_gateway.observability.request_log import RequestLog
-from serac_gateway.previewing import Previewer
 from serac_gateway.reusable_parts import ReusableParts, open_reusable_parts
 from serac_gateway.routing.router import EditRouter
-from serac_gateway.searching import EditSearch
-from serac_gateway.verifying import Verifier
 
 
 async def open_generation(

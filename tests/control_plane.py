@@ -13,7 +13,12 @@ from litestar.types import Receive, Scope, Send
 
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.model import GatewayConfig, RoutingConfig, TrafficConfig, UpstreamConfig
-from serac_gateway.conflicts import ConflictFinder
+from serac_gateway.control_plane.conflicts import ConflictFinder
+from serac_gateway.control_plane.editor import Editor
+from serac_gateway.control_plane.http.dependencies import ControlParts
+from serac_gateway.control_plane.preview import Previewer
+from serac_gateway.control_plane.search import EditSearch
+from serac_gateway.control_plane.verification import Verifier
 from serac_gateway.data_plane.local_engine import CounterfactualAnswers, DecidingHere
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.data_plane.response_memory import AnsweredResponses
@@ -23,17 +28,13 @@ from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
-from serac_gateway.editing import Editor
 from serac_gateway.http.application import application
-from serac_gateway.http.parts import ControlParts
 from serac_gateway.observability.counts import DecisionCounts, RequestCounter, RouteCounts
 from serac_gateway.observability.gauges import Gauges, Sources
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
 from serac_gateway.observability.recent_requests import RecentRequests
-from serac_gateway.previewing import Previewer
 from serac_gateway.routing.router import EditRouter
-from serac_gateway.searching import EditSearch
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.traffic_recorder import RecordedTraffic
@@ -44,7 +45,6 @@ from serac_gateway.testing import (
     WordEncoder,
     serving,
 )
-from serac_gateway.verifying import Verifier
 
 MAX_BODY_BYTES = 3_000_000
 ROUTING = RoutingConfig()

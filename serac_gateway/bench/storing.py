@@ -17,11 +17,11 @@ from serac_gateway.bench import material
 from serac_gateway.bench.loads import Latencies
 from serac_gateway.bench.processes import GatewayProcess, running_gateway, running_mock
 from serac_gateway.bench.wire import BenchError
+from serac_gateway.control_plane.editor import Editor
 from serac_gateway.domain.edits import Edit, EditDraft, first_version, forms
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
-from serac_gateway.editing import Editor
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.open import open_store

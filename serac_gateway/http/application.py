@@ -12,13 +12,13 @@ from litestar.enums import ScopeType
 from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
 from serac_gateway.auth.authenticator import Authenticator
+from serac_gateway.control_plane.http.api import control_router, openapi_config
+from serac_gateway.control_plane.http.colon_paths import route_path
+from serac_gateway.control_plane.http.dependencies import CONTROL_PARTS
+from serac_gateway.control_plane.http.health import HealthController
+from serac_gateway.control_plane.http.metrics import MetricsController
+from serac_gateway.control_plane.http.problems import EXCEPTION_HANDLERS
 from serac_gateway.data_plane.request_id import add_request_id
-from serac_gateway.http.colon_paths import route_path
-from serac_gateway.http.control_plane import control_router, openapi_config
-from serac_gateway.http.exception_handlers import EXCEPTION_HANDLERS
-from serac_gateway.http.health import HealthController
-from serac_gateway.http.metrics import MetricsController
-from serac_gateway.http.parts import CONTROL_PARTS
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
 

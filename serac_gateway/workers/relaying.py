@@ -8,12 +8,12 @@ import msgspec
 from litestar.enums import ScopeType
 from litestar.types import HTTPScope, Receive, Scope, Send
 
+from serac_gateway.control_plane.http.problems import PROBLEM_MEDIA_TYPE, problem
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.relay import relay
 from serac_gateway.data_plane.request_head import PREFIX
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest
 from serac_gateway.errors import GatewayError, ModelUnavailableError, UpstreamError, error_headers
-from serac_gateway.http.exception_handlers import PROBLEM_MEDIA_TYPE, problem
 from serac_gateway.server import Asgi
 from serac_gateway.workers.messages import TOKEN_HEADER
 

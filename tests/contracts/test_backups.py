@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import redis
 
-from serac_gateway.backups import backup, restore
+from serac_gateway.control_plane.backup import backup, restore
 from serac_gateway.domain.edits import Deed, purged, retired
 from serac_gateway.errors import EditConflictError, InvalidRequestError, StoreUnavailableError
 from serac_gateway.stores.base import EditStore

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from serac_gateway.control_plane.editor import Editor
+from serac_gateway.control_plane.rollback import roll_back
 from serac_gateway.domain.edits import UNTOLD
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
-from serac_gateway.editing import Editor
-from serac_gateway.rolling_back import roll_back
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import LogEvidence, LogHead, chained, fields_digest, genesis, sealed
 from serac_gateway.stores.log_verification import verify_log

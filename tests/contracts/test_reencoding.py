@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
+from serac_gateway.control_plane.editor import Editor
+from serac_gateway.control_plane.integrity import StoreCheck, StoreReport
+from serac_gateway.control_plane.reencode import Reencoded, reencode
 from serac_gateway.domain.edits import Deed, Edit, EditDraft, EditPatch, EditState
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
-from serac_gateway.editing import Editor
 from serac_gateway.errors import ModelUnavailableError, StoreUnavailableError
-from serac_gateway.reencoding import Reencoded, reencode
-from serac_gateway.store_check import StoreCheck, StoreReport
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import FormVectors, StoredEdit
 from serac_gateway.testing import WordEncoder

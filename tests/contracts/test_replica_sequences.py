@@ -30,9 +30,9 @@ from hypothesis.stateful import (
 )
 
 from serac_gateway.config.model import RoutingConfig
-from serac_gateway.conflicts import ConflictFinder
+from serac_gateway.control_plane.conflicts import ConflictFinder
+from serac_gateway.control_plane.editor import Editor
 from serac_gateway.domain.edits import UNTOLD, Edit, EditDraft, EditPatch, EditState
-from serac_gateway.editing import Editor
 from serac_gateway.errors import (
     EditConflictError,
     EditNotFoundError,

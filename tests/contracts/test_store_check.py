@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import redis
 
+from serac_gateway.control_plane.integrity import StoreCheck, StoreReport
 from serac_gateway.domain.edits import Deed, Edit, forms, purged, retired
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
-from serac_gateway.store_check import StoreCheck, StoreReport
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Action, Change, Commit, FormVectors, StoredEdit
 from serac_gateway.stores.redis.keys import NamespaceKeys

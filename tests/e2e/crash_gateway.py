@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from serac_gateway.store_check import StoreCheck
+from serac_gateway.control_plane.integrity import StoreCheck
 from serac_gateway.stores.log_verification import verify_log
 from tests.contracts.following_replicas import assert_equals_brute_force
 from tests.e2e.gateway_on_store import GatewayOnStore, gateway_on

@@ -11,8 +11,8 @@ from typing import Any
 
 import aiohttp
 
+from serac_gateway.control_plane.http.ndjson import MAX_LINE_BYTES, split_lines
 from serac_gateway.errors import ModelUnavailableError, StoreUnavailableError
-from serac_gateway.http.edit_import import MAX_LINE_BYTES, split_lines
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import Commit, Receipt
 from tests.control_plane import ControlPlane, running_control_plane

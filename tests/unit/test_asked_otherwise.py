@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serac_gateway.asked_otherwise import MAX_GENERATED, AskedAs, asked_otherwise
+from serac_gateway.control_plane.paraphrases import MAX_GENERATED, AskedAs, asked_otherwise
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from serac_gateway.committing import NextVersion
 from serac_gateway.config.model import ConflictPolicy, NamespaceRouting, RoutingConfig
-from serac_gateway.conflicts import ConflictFinder
+from serac_gateway.control_plane.conflicts import ConflictFinder
+from serac_gateway.control_plane.editor import Editor, Written
+from serac_gateway.control_plane.importer import EditImport, Imported
+from serac_gateway.control_plane.writer import NextVersion
 from serac_gateway.domain.edits import (
     DecidedState,
     Edit,
@@ -25,9 +27,7 @@ from serac_gateway.domain.edits import (
 )
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
-from serac_gateway.editing import Editor, Written
 from serac_gateway.errors import ContradictionError, ModelUnavailableError, PreconditionFailedError
-from serac_gateway.importing import EditImport, Imported
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import Action, Change, Commit, Receipt
 from serac_gateway.testing import ThresholdClassifier, WordEncoder

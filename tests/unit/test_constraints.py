@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from serac_gateway.control_plane.http.bodies import allowed_values, limit_in
 from serac_gateway.domain.edits import DecidedState, EditDraft
-from serac_gateway.http.constraints import allowed_values, limit_in
 
 
 @pytest.mark.parametrize(

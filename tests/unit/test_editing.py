@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serac_gateway.committing import NextVersion
+from serac_gateway.control_plane.editor import Editor
+from serac_gateway.control_plane.writer import NextVersion
 from serac_gateway.domain.edits import Deed, EditDraft, EditPatch, EditState, first_version, forms
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
-from serac_gateway.editing import Editor
 from serac_gateway.errors import (
     EditConflictError,
     EditPurgedError,

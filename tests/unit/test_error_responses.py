@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from serac_gateway import errors
+from serac_gateway.control_plane.http.problems import problem
 from serac_gateway.data_plane.protocols.errors import openai_error
 from serac_gateway.errors import GatewayError, InvalidRequestError, UpstreamTimeoutError
-from serac_gateway.http.exception_handlers import problem
 
 
 def _subclasses(base: type[GatewayError]) -> Iterator[type[GatewayError]]:

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from serac_gateway.control_plane.editor import Editor
+from serac_gateway.control_plane.importer import EditImport, Imported, Outcome
 from serac_gateway.domain.edits import Deed, EditDraft
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
-from serac_gateway.editing import Editor
 from serac_gateway.errors import EditConflictError, InvalidRequestError, StoreUnavailableError
-from serac_gateway.importing import EditImport, Imported, Outcome
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import Commit, Receipt
 from serac_gateway.testing import WordEncoder

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from serac_gateway.control_plane.editor import Editor
+from serac_gateway.control_plane.rollback import Rollback, roll_back
 from serac_gateway.domain.edits import UNTOLD, EditState
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
-from serac_gateway.editing import Editor
 from serac_gateway.errors import InvalidRequestError, PreconditionFailedError
-from serac_gateway.rolling_back import Rollback, roll_back
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import MAX_CHANGES, Action, Commit, Receipt
 from serac_gateway.testing import WordEncoder

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.domain.edits import (
     DecidedState,
     Edit,
@@ -23,7 +24,6 @@ from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.observability.counts import EditCount, RouteCounts
 from serac_gateway.routing.router import EditRouter, Route, RouteDecision
-from serac_gateway.searching import EditSearch
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import ThresholdClassifier, WordEncoder, stored_edit
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from serac_gateway.config.model import ModelsConfig
+from serac_gateway.control_plane.verification import Verifier
 from serac_gateway.data_plane.local_engine import CounterfactualAnswers
 from serac_gateway.domain.edits import DecidedState, Edit, EditDraft, EditKind, first_version, retired
 from serac_gateway.domain.queries import Query
@@ -21,7 +22,6 @@ from serac_gateway.stores.memory.side_stores import InMemoryVerificationStore
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.ports import Verification
 from serac_gateway.testing import ScriptedCounterfactualModel, ThresholdClassifier, WordEncoder, stored_edit
-from serac_gateway.verifying import Verifier
 
 QUESTION, PARAPHRASE = "Who runs Acme today?", "Acme's present chief, please"
 NOW = datetime.now(UTC)

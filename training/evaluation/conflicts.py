@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from serac_gateway.config.model import RoutingConfig
-from serac_gateway.conflicts import ConflictFinder
+from serac_gateway.control_plane.conflicts import ConflictFinder
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, forms
 from serac_gateway.domain.queries import Query
 from serac_gateway.edit_index.active_edits import LiveEdits

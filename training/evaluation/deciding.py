@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 
 from serac_gateway.config.model import RoutingConfig
+from serac_gateway.control_plane.editor import Editor
+from serac_gateway.control_plane.importer import EditImport
 from serac_gateway.domain.edits import EditDraft
 from serac_gateway.domain.queries import Query, extract_query
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.base import EditIndex
-from serac_gateway.editing import Editor
 from serac_gateway.errors import ConfigError, GatewayError
-from serac_gateway.importing import EditImport
 from serac_gateway.models.classifiers.base import ScopeClassifier
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.routing.router import EditRouter, RouteDecision

@@ -9,9 +9,9 @@ import msgspec
 from litestar import Controller, get
 
 from serac_gateway.auth.principals import Role
+from serac_gateway.control_plane.http.dependencies import Parts
 from serac_gateway.control_plane.http.guards import NEEDED_ROLE, Sender
-from serac_gateway.http.control_parameters import problems
-from serac_gateway.http.parts import Parts
+from serac_gateway.control_plane.http.parameters import problems
 
 
 class ReplicaState(msgspec.Struct, frozen=True, kw_only=True):

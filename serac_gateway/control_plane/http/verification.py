@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from litestar import Controller, post
 
+from serac_gateway.control_plane.http.dependencies import Parts
+from serac_gateway.control_plane.http.edit_schemas import VerificationReply, verification_reply
+from serac_gateway.control_plane.http.parameters import EditId, Namespace, problems, readable
 from serac_gateway.domain.edits import check_edit_id
-from serac_gateway.http.control_parameters import Namespace, problems
-from serac_gateway.http.edit_parameters import EditId, readable
-from serac_gateway.http.effect_schemas import VerificationReply, verification_reply
-from serac_gateway.http.parts import Parts
 
 
 class VerificationController(Controller):

@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator
 import msgspec
 from litestar.exceptions import HTTPException
 
+from serac_gateway.control_plane.http.bodies import decode_body
+from serac_gateway.control_plane.http.problems import problem
+from serac_gateway.control_plane.importer import EditImport, Outcome
 from serac_gateway.domain.edits import EditDraft
 from serac_gateway.errors import GatewayError, InvalidRequestError
-from serac_gateway.http.exception_handlers import problem
-from serac_gateway.http.request_bodies import decode_body
-from serac_gateway.importing import EditImport, Outcome
 
 MAX_LINE_BYTES = 1_048_576
 """An edit with every field at its limit and every character escaped stays below it."""

@@ -10,17 +10,17 @@ from litestar import Controller, post
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg
 
-from serac_gateway.domain.queries import Bypass, Query, extract_query
-from serac_gateway.errors import InvalidRequestError
-from serac_gateway.http.control_parameters import Namespace, problems
-from serac_gateway.http.parts import ControlParts, Parts
-from serac_gateway.http.schemas import (
+from serac_gateway.control_plane.http.dependencies import ControlParts, Parts
+from serac_gateway.control_plane.http.parameters import Namespace, problems
+from serac_gateway.control_plane.http.schemas import (
     MAX_SCOPE_QUERIES,
     ScopeConversation,
     ScopeReply,
     ScopeRequest,
     scope_decision,
 )
+from serac_gateway.domain.queries import Bypass, Query, extract_query
+from serac_gateway.errors import InvalidRequestError
 from serac_gateway.routing.router import Route, RouteDecision
 
 _BATCH = 16

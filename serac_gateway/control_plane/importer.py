@@ -8,10 +8,10 @@ from collections.abc import Sequence, Set
 
 import msgspec
 
-from serac_gateway.committing import NextVersion
+from serac_gateway.control_plane.editor import Editor
+from serac_gateway.control_plane.writer import NextVersion
 from serac_gateway.domain.edits import CONTENT_FIELDS, Edit, EditDraft, first_version, same_content
 from serac_gateway.edit_index.active_edits import LiveEdits
-from serac_gateway.editing import Editor
 from serac_gateway.errors import ContradictionError, EditConflictError, GatewayError, InvalidRequestError
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Action

@@ -9,15 +9,22 @@ from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg
 
 from serac_gateway.auth.principals import Role
+from serac_gateway.control_plane.http.dependencies import Parts
+from serac_gateway.control_plane.http.edit_schemas import EditReply
+from serac_gateway.control_plane.http.etags import matched_edit
 from serac_gateway.control_plane.http.guards import NEEDED_ROLE, Sender
-from serac_gateway.http.control_parameters import Namespace, problems
-from serac_gateway.http.edit_parameters import ETAG, EditId, IfMatch, deed_of, edit_response
-from serac_gateway.http.effect_schemas import EditReply
-from serac_gateway.http.entity_tags import matched_edit
-from serac_gateway.http.parts import Parts
-from serac_gateway.http.schemas import EditPurge, EditRollback, NamespaceRollback, WhoAndWhy
-from serac_gateway.http.waiting import APPLIED, Wait
-from serac_gateway.rolling_back import Rollback, roll_back
+from serac_gateway.control_plane.http.parameters import (
+    ETAG,
+    EditId,
+    IfMatch,
+    Namespace,
+    deed_of,
+    edit_response,
+    problems,
+)
+from serac_gateway.control_plane.http.schemas import EditPurge, EditRollback, NamespaceRollback, WhoAndWhy
+from serac_gateway.control_plane.http.wait import APPLIED, Wait
+from serac_gateway.control_plane.rollback import Rollback, roll_back
 
 _WHY = Example(summary="With a reason", value={"reason": "It was right after all"})
 _ROLLBACK = Example(summary="Back to the first", value={"version": 1, "reason": "The change was a mistake"})

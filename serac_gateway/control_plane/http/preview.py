@@ -9,12 +9,12 @@ from litestar import Controller, delete, get, post
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg
 
+from serac_gateway.control_plane.http.dependencies import Parts
+from serac_gateway.control_plane.http.edit_schemas import PreviewReply, PreviewRequest, preview_reply
+from serac_gateway.control_plane.http.parameters import Namespace, problems
+from serac_gateway.control_plane.http.schemas import MAX_SCOPE_QUERIES
 from serac_gateway.domain.queries import Bypass, extract_query
 from serac_gateway.errors import InvalidRequestError
-from serac_gateway.http.control_parameters import Namespace, problems
-from serac_gateway.http.effect_schemas import PreviewReply, PreviewRequest, preview_reply
-from serac_gateway.http.parts import Parts
-from serac_gateway.http.schemas import MAX_SCOPE_QUERIES
 
 _EXAMPLE = Example(
     summary="An edit, and two questions to try",

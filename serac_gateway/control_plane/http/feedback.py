@@ -13,14 +13,14 @@ from litestar.params import BodyKwarg, QueryParameter
 from litestar.response import Stream
 
 from serac_gateway.auth.principals import Role
+from serac_gateway.control_plane.http.dependencies import ControlParts, Parts
+from serac_gateway.control_plane.http.edit_streams import NDJSON
 from serac_gateway.control_plane.http.guards import NEEDED_ROLE, Sender
+from serac_gateway.control_plane.http.parameters import Namespace, problems
 from serac_gateway.domain.edits import check_edit_id
 from serac_gateway.domain.feedback import Feedback, FeedbackVerdict, RememberedRequest, checked, training_row
 from serac_gateway.domain.queries import MAX_QUERY_CHARS, Query
 from serac_gateway.errors import RequestNotFoundError
-from serac_gateway.http.control_parameters import Namespace, problems
-from serac_gateway.http.edit_streams import NDJSON
-from serac_gateway.http.parts import ControlParts, Parts
 
 _EXAMPLE = Example(
     summary="The base model answered what an edit governs",

@@ -8,9 +8,9 @@ from litestar import Controller, Response, get
 from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 
+from serac_gateway.control_plane.http.dependencies import ControlParts
+from serac_gateway.control_plane.http.schemas import Liveness, ReadinessReport
 from serac_gateway.errors import StoreUnavailableError
-from serac_gateway.http.parts import ControlParts
-from serac_gateway.http.schemas import Liveness, ReadinessReport
 from serac_gateway.observability.readiness import Readiness
 
 _STORE_TIMEOUT_S = 1.0

@@ -11,16 +11,16 @@ from litestar.exceptions import HTTPException
 from litestar.response import Stream
 
 from serac_gateway.auth.principals import Role
-from serac_gateway.backups import MAX_LINE_BYTES, Restored, backup, restore
+from serac_gateway.control_plane.backup import MAX_LINE_BYTES, Restored, backup, restore
+from serac_gateway.control_plane.http.dependencies import ControlParts, Parts
+from serac_gateway.control_plane.http.edit_streams import NDJSON
 from serac_gateway.control_plane.http.guards import NEEDED_ROLE
+from serac_gateway.control_plane.http.ndjson import split_lines
+from serac_gateway.control_plane.http.parameters import Namespace, problems
+from serac_gateway.control_plane.http.problems import problem
+from serac_gateway.control_plane.integrity import StoreCheck, StoreReport
+from serac_gateway.control_plane.reencode import reencode
 from serac_gateway.errors import GatewayError, InvalidRequestError
-from serac_gateway.http.control_parameters import Namespace, problems
-from serac_gateway.http.edit_import import split_lines
-from serac_gateway.http.edit_streams import NDJSON
-from serac_gateway.http.exception_handlers import problem
-from serac_gateway.http.parts import ControlParts, Parts
-from serac_gateway.reencoding import reencode
-from serac_gateway.store_check import StoreCheck, StoreReport
 from serac_gateway.stores.base import EditStore
 
 

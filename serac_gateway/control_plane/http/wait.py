@@ -12,9 +12,9 @@ from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, SkipValidation
 
+from serac_gateway.control_plane.http.dependencies import Parts
+from serac_gateway.control_plane.http.parameters import Namespace
 from serac_gateway.errors import InvalidRequestError, StoreUnavailableError
-from serac_gateway.http.control_parameters import Namespace
-from serac_gateway.http.parts import Parts
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import log_id_order
 

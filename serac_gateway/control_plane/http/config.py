@@ -6,10 +6,10 @@ from litestar import Controller, post
 from litestar.datastructures import State
 
 from serac_gateway.auth.principals import EVERY_NAMESPACE, Role
+from serac_gateway.control_plane.http.dependencies import Parts
 from serac_gateway.control_plane.http.guards import NEEDED_ROLE, Sender
+from serac_gateway.control_plane.http.parameters import problems
 from serac_gateway.errors import PermissionDeniedError, ReloadRefusedError
-from serac_gateway.http.control_parameters import problems
-from serac_gateway.http.parts import Parts
 from serac_gateway.http.reloading import Reloaded, Reloader
 
 

@@ -7,16 +7,16 @@ from typing import Annotated
 
 import msgspec
 
-from serac_gateway.asked_otherwise import AskedAs
 from serac_gateway.config.model import ConflictPolicy
-from serac_gateway.conflicts import Conflict
+from serac_gateway.control_plane.conflicts import Conflict
+from serac_gateway.control_plane.editor import Written
+from serac_gateway.control_plane.http.schemas import MAX_SCOPE_QUERIES, ScopeConversation
+from serac_gateway.control_plane.paraphrases import AskedAs
+from serac_gateway.control_plane.preview import Preview, Previewed
+from serac_gateway.control_plane.verification import Verified
 from serac_gateway.domain.edits import AwareDatetime, Edit, EditDraft, EditState
-from serac_gateway.editing import Written
-from serac_gateway.http.schemas import MAX_SCOPE_QUERIES, ScopeConversation
-from serac_gateway.previewing import Preview, Previewed
 from serac_gateway.routing.router import Route
 from serac_gateway.stores.ports import ProbeOutcome, Verification
-from serac_gateway.verifying import Verified
 
 
 class ConflictTold(msgspec.Struct, frozen=True, kw_only=True):

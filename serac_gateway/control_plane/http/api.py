@@ -9,24 +9,24 @@ from litestar.openapi.plugins import JsonRenderPlugin, RedocRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from serac_gateway import __version__
+from serac_gateway.control_plane.http.api_keys import ApiKeysController
+from serac_gateway.control_plane.http.audit_log import LogController
+from serac_gateway.control_plane.http.bodies import StrictJsonRequest
+from serac_gateway.control_plane.http.colon_paths import ColonOpenAPIConfig
+from serac_gateway.control_plane.http.config import ConfigController
+from serac_gateway.control_plane.http.dependencies import provide_control_parts
+from serac_gateway.control_plane.http.edit_history import EditHistoryController
+from serac_gateway.control_plane.http.edit_streams import EditStreamsController
+from serac_gateway.control_plane.http.edits import EditsController
+from serac_gateway.control_plane.http.feedback import FeedbackController
 from serac_gateway.control_plane.http.guards import demand_key, provide_keys, provide_principal
-from serac_gateway.http.api_keys import ApiKeysController
-from serac_gateway.http.colon_paths import ColonOpenAPIConfig
-from serac_gateway.http.config import ConfigController
-from serac_gateway.http.control_parameters import provide_namespace
-from serac_gateway.http.edit_history import EditHistoryController
-from serac_gateway.http.edit_streams import EditStreamsController
-from serac_gateway.http.edits import EditsController
-from serac_gateway.http.feedback import FeedbackController
-from serac_gateway.http.log import LogController
-from serac_gateway.http.parts import provide_control_parts
-from serac_gateway.http.preview import PreviewController
-from serac_gateway.http.replicas import ReplicasController
-from serac_gateway.http.request_bodies import StrictJsonRequest
-from serac_gateway.http.scope import ScopeController
-from serac_gateway.http.store import StoreController
-from serac_gateway.http.verification import VerificationController
-from serac_gateway.http.waiting import provide_waiting
+from serac_gateway.control_plane.http.parameters import provide_namespace
+from serac_gateway.control_plane.http.preview import PreviewController
+from serac_gateway.control_plane.http.replicas import ReplicasController
+from serac_gateway.control_plane.http.scope import ScopeController
+from serac_gateway.control_plane.http.store import StoreController
+from serac_gateway.control_plane.http.verification import VerificationController
+from serac_gateway.control_plane.http.wait import provide_waiting
 
 CONTROL_PREFIX = "/serac/v1"
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from serac_gateway.committing import NextVersion
+from serac_gateway.control_plane.editor import Editor
+from serac_gateway.control_plane.writer import NextVersion
 from serac_gateway.domain.edits import Deed, Edit, EditState, copied, retired, same_content
-from serac_gateway.editing import Editor
 from serac_gateway.errors import InvalidRequestError, PreconditionFailedError
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import LOG_START, MAX_CHANGES, Action, log_id_order

@@ -13,12 +13,12 @@ from litestar.routes import HTTPRoute
 from litestar.types import ExceptionHandlersMap
 
 from serac_gateway.auth.api_keys import redacted
+from serac_gateway.control_plane.http.bodies import allowed_values, limit_in
 from serac_gateway.errors import (
     GatewayError,
     StoreUnavailableError,
     error_headers,
 )
-from serac_gateway.http.constraints import allowed_values, limit_in
 from serac_gateway.observability.metrics import Instruments
 
 log = logging.getLogger(__name__)

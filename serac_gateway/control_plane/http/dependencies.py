@@ -16,20 +16,20 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from serac_gateway.config.model import FeedbackConfig
+from serac_gateway.control_plane.editor import Editor
+from serac_gateway.control_plane.preview import Previewer
+from serac_gateway.control_plane.search import EditSearch
+from serac_gateway.control_plane.verification import Verifier
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
-from serac_gateway.editing import Editor
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.observability.counts import RouteCounts
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.recent_requests import RecentRequests
-from serac_gateway.previewing import Previewer
 from serac_gateway.routing.router import EditRouter
-from serac_gateway.searching import EditSearch
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.traffic_recorder import RecordedTraffic
-from serac_gateway.verifying import Verifier
 
 CONTROL_PARTS = "control_parts"
 """Their name in the app's state and in a request's."""

@@ -12,7 +12,25 @@ from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, HeaderParameter, QueryParameter
 
+from serac_gateway.control_plane.http.dependencies import ControlParts, Parts
+from serac_gateway.control_plane.http.edit_schemas import EditReply
+from serac_gateway.control_plane.http.etags import matched_edit
 from serac_gateway.control_plane.http.guards import Sender
+from serac_gateway.control_plane.http.parameters import (
+    ETAG,
+    EditId,
+    IfMatch,
+    Namespace,
+    PageLimit,
+    Verify,
+    deed_of,
+    edit_response,
+    problems,
+    readable,
+)
+from serac_gateway.control_plane.http.schemas import DEFAULT_PAGE, EditPage, EditVersions, SearchMode
+from serac_gateway.control_plane.http.wait import APPLIED, Wait
+from serac_gateway.control_plane.verification import Verified
 from serac_gateway.domain.edits import (
     DECIDED_STATES,
     MAX_PROMPT_CHARS,
@@ -23,22 +41,6 @@ from serac_gateway.domain.edits import (
     check_edit_id,
 )
 from serac_gateway.errors import InvalidRequestError
-from serac_gateway.http.control_parameters import Namespace, PageLimit, problems
-from serac_gateway.http.edit_parameters import (
-    ETAG,
-    EditId,
-    IfMatch,
-    Verify,
-    deed_of,
-    edit_response,
-    readable,
-)
-from serac_gateway.http.effect_schemas import EditReply
-from serac_gateway.http.entity_tags import matched_edit
-from serac_gateway.http.parts import ControlParts, Parts
-from serac_gateway.http.schemas import DEFAULT_PAGE, EditPage, EditVersions, SearchMode
-from serac_gateway.http.waiting import APPLIED, Wait
-from serac_gateway.verifying import Verified
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _DRAFT_EXAMPLE = Example(

@@ -11,9 +11,9 @@ from functools import partial
 
 import msgspec
 
-from serac_gateway.committing import Committer, NextVersion
 from serac_gateway.config.model import ConflictPolicy
-from serac_gateway.conflicts import Conflict, ConflictFinder, same_effect, to_supersede
+from serac_gateway.control_plane.conflicts import Conflict, ConflictFinder, same_effect, to_supersede
+from serac_gateway.control_plane.writer import Committer, NextVersion
 from serac_gateway.domain.edits import (
     DECIDED_STATES,
     UNTOLD,

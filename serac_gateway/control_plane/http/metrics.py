@@ -13,9 +13,9 @@ from prometheus_client.exposition import generate_latest
 
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.principals import EVERY_NAMESPACE, Role
+from serac_gateway.control_plane.http.parameters import problems
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import PermissionDeniedError
-from serac_gateway.http.control_parameters import problems
 from serac_gateway.observability.metrics import Instruments
 
 _TEXT_FORMAT = "text/plain; version=0.0.4"

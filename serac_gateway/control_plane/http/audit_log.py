@@ -12,11 +12,11 @@ from litestar.params import QueryParameter
 from litestar.response import Stream
 
 from serac_gateway.auth.principals import EVERY_NAMESPACE, Principal
+from serac_gateway.control_plane.http.dependencies import ControlParts, Parts
+from serac_gateway.control_plane.http.edit_streams import NDJSON
 from serac_gateway.control_plane.http.guards import Sender
-from serac_gateway.http.control_parameters import Namespace, PageLimit, problems
-from serac_gateway.http.edit_streams import NDJSON
-from serac_gateway.http.parts import ControlParts, Parts
-from serac_gateway.http.schemas import DEFAULT_PAGE, LogPage, Namespaces, Stats
+from serac_gateway.control_plane.http.parameters import Namespace, PageLimit, problems
+from serac_gateway.control_plane.http.schemas import DEFAULT_PAGE, LogPage, Namespaces, Stats
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_verification import log_evidence
 from serac_gateway.stores.records import LOG_START

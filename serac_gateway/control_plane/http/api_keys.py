@@ -13,8 +13,8 @@ from litestar.params import BodyKwarg, PathParameter
 from serac_gateway.auth.api_keys import ApiKey, ApiKeyDraft, new_api_key
 from serac_gateway.auth.principals import Principal, Role
 from serac_gateway.control_plane.http.guards import NEEDED_ROLE, Keys, Sender
+from serac_gateway.control_plane.http.parameters import problems
 from serac_gateway.errors import ApiKeyNotFoundError, PermissionDeniedError
-from serac_gateway.http.control_parameters import problems
 
 _EXAMPLE = Example(
     summary="For a pipeline that edits one namespace",

@@ -11,13 +11,13 @@ from litestar.response import Stream
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import HTTPResponseBodyEvent, Receive, Send
 
+from serac_gateway.control_plane.http.dependencies import Parts
 from serac_gateway.control_plane.http.guards import Sender
+from serac_gateway.control_plane.http.ndjson import import_edits
+from serac_gateway.control_plane.http.parameters import Namespace, problems
+from serac_gateway.control_plane.http.wait import Wait, Waiting
+from serac_gateway.control_plane.importer import EditImport
 from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditDraft, EditState
-from serac_gateway.http.control_parameters import Namespace, problems
-from serac_gateway.http.edit_import import import_edits
-from serac_gateway.http.parts import Parts
-from serac_gateway.http.waiting import Wait, Waiting
-from serac_gateway.importing import EditImport
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Page
 

@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
+from serac_gateway.control_plane.editor import Editor
 from serac_gateway.domain.edits import Edit, EditState
-from serac_gateway.editing import Editor
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import StoredEdit
 

@@ -16,9 +16,9 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from serac_gateway.asked_otherwise import AskedAs, asked_otherwise
 from serac_gateway.config.model import ConflictPolicy
-from serac_gateway.conflicts import Conflict, ConflictFinder, to_supersede
+from serac_gateway.control_plane.conflicts import Conflict, ConflictFinder, to_supersede
+from serac_gateway.control_plane.paraphrases import AskedAs, asked_otherwise
 from serac_gateway.domain.edits import Edit, EditDraft, EditState, first_version, forms
 from serac_gateway.domain.queries import Query
 from serac_gateway.domain.vectors import Vectors

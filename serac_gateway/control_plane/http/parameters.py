@@ -1,0 +1,144 @@
+"""What the calls on edits share: path and header parameters, who does it and why, replies with an ETag."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from litestar import Response
+from litestar.datastructures import ResponseHeader
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import HeaderParameter, PathParameter, QueryParameter, SkipValidation
+
+from serac_gateway.auth.principals import Principal
+from serac_gateway.control_plane.editor import Written
+from serac_gateway.control_plane.http.edit_schemas import EditReply, edit_reply
+from serac_gateway.control_plane.http.etags import entity_tag
+from serac_gateway.control_plane.http.guards import Sender
+from serac_gateway.control_plane.http.problems import PROBLEM_MEDIA_TYPE
+from serac_gateway.control_plane.http.schemas import MAX_PAGE, Problem
+from serac_gateway.control_plane.verification import Verified
+from serac_gateway.domain.edits import Deed, Edit, EditState
+from serac_gateway.stores.errors import purged_edit
+from serac_gateway.stores.ports import Verification
+
+ETAG = ResponseHeader(
+    name="etag", description='The version in quotes: `"3"`', documentation_only=True, required=True
+)  # fmt: skip
+
+EditId = Annotated[
+    str,
+    PathParameter(
+        description="1 to 64 letters, digits, _ and -",
+        schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"},
+    ),
+]
+IfMatch = Annotated[
+    str | None,
+    HeaderParameter(name="if-match", description="The ETag of the version that the change builds on, or `*`"),
+]
+
+
+Verify = Annotated[
+    bool,
+    QueryParameter(
+        description="Ask the edit's own prompt and paraphrases the whole way before the reply, and tell how"
+        " that went as `verified`; the edit stands either way"
+    ),
+]
+
+
+def deed_of(principal: Principal, author: str | None, reason: str | None) -> Deed:
+    """Who does it and why. The author is the API key's where one was sent, whatever the request says."""
+    return Deed(author=principal.author or author, reason=reason)
+
+
+def edit_response(
+    edit: Edit,
+    written: Written | None = None,
+    *,
+    verification: Verification | msgspec.UnsetType | None = msgspec.UNSET,
+    verified: Verified | None = None,
+    status: int = 200,
+    location: bool = False,
+) -> Response[EditReply]:
+    """The edit with its version as ETag; if it was just `written`, with what it contradicts."""
+    headers = {"etag": entity_tag(edit)}
+    if location:
+        headers["location"] = f"/serac/v1/edits/{edit.id}"
+    reply = edit_reply(edit, written, verification=verification, verified=verified)
+    return Response(reply, status_code=status, headers=headers)
+
+
+def readable(edit: Edit) -> Edit:
+    """The edit itself.
+
+    Raises:
+        EditPurgedError: It was purged.
+    """
+    if edit.state is EditState.PURGED:
+        raise purged_edit(edit.id)
+    return edit
+
+
+_DESCRIPTIONS = {
+    400: "Something in the request is not valid; the problem names field, value and limit",
+    401: "An API key is demanded, or the one sent is not valid",
+    403: "The API key's role or namespaces do not allow this",
+    404: "There is nothing of this id",
+    409: "An edit of this id exists, the edit's state does not allow this, the namespace refuses what it"
+    " contradicts, or the changed configuration cannot be used",
+    410: "The edit was purged",
+    412: "If-Match names a version that is not current, or others wrote meanwhile",
+    413: "The body is too large",
+    422: "The Idempotency-Key was used with another body",
+    428: "If-Match is missing",
+    429: "The API key's requests of this minute are spent",
+    503: "The store or a model is unavailable, or the gateway is still loading; try again",
+}
+
+
+_ANYWHERE = (401, 403, 429)
+"""Every call is behind the same gate (see authentication.py)."""
+
+
+def provide_namespace(
+    principal: Sender,
+    header: Annotated[
+        str | None,
+        HeaderParameter(
+            name="x-serac-namespace",
+            description="Keeps tenants apart: 1 to 63 characters of a-z, 0-9, _ and -. Without it, the API"
+            " key's own namespace, or `default`",
+            # Documented only: Principal.namespace explains a refusal better than a regex does.
+            schema_extra={"pattern": "^[a-z0-9][a-z0-9_-]{0,62}$"},
+        ),
+    ] = None,
+) -> str:
+    """The namespace of the request.
+
+    Raises:
+        InvalidRequestError: The header holds no allowed name, or is missing where the key has several.
+        PermissionDeniedError: The namespace is not the key's.
+    """
+    return principal.namespace(header)
+
+
+Namespace = NamedDependency[SkipValidation[str]]
+"""Annotates the handlers' parameter `namespace`."""
+
+PageLimit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="How many to return at most")]
+
+
+def problems(*statuses: int) -> dict[int, ResponseSpec]:
+    """OpenAPI's description of the problems that a handler may answer with."""
+    return {
+        status: ResponseSpec(
+            data_container=Problem,
+            description=_DESCRIPTIONS[status],
+            media_type=PROBLEM_MEDIA_TYPE,
+            generate_examples=False,
+        )
+        for status in sorted({*statuses, *_ANYWHERE})
+    }
