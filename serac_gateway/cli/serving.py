@@ -37,8 +37,8 @@ def serve_gateway(
 
     # One that comes while models are loaded is answered when they are; until then it must not end us.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    from serac_gateway.app import serve  # seconds: a bad config is told without them
     from serac_gateway.observability.logging import configure_logging
+    from serac_gateway.server.app import serve  # seconds: a bad config is told without them
 
     configure_logging(config.logging)
     console = stderr()

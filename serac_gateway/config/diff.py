@@ -93,3 +93,15 @@ def _differing(before: object, after: object, key: str) -> Iterator[_Change]:
 
 def _shown(value: object) -> str:
     return repr(without_userinfo(value) if isinstance(value, str) else value)
+
+
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reload did."""
+
+    outcome: ReloadOutcome
+    generation: int
+    """The one in force now: 1 at the start, one more with each reload that changed something."""
+    changed: tuple[str, ...] = ()
+    """The keys of the configuration whose values are other ones."""
+    opened: tuple[str, ...] = ()
+    """The parts that were opened anew, because their keys or their files changed."""

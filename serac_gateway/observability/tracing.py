@@ -6,10 +6,8 @@ from abc import ABC, abstractmethod
 
 from typing_extensions import override
 
-from serac_gateway.config.model import TracingConfig
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.domain.headers import Headers
-from serac_gateway.errors import ConfigError
 from serac_gateway.observability.request_record import FinishedRequest
 
 
@@ -63,21 +61,3 @@ class Untraced(Tracing, RequestTrace):
     @override
     def close(self) -> None:
         pass
-
-
-def open_tracing(config: TracingConfig) -> Tracing:
-    """Tracing as configured; what it needs is imported, and need be installed, only if it is on.
-
-    Raises:
-        ConfigError: It is on and not installed.
-    """
-    if config.endpoint is None:
-        return Untraced()
-    try:
-        from serac_gateway.observability.otel import OtelTracing
-    except ModuleNotFoundError as exc:
-        raise ConfigError(
-            f"tracing.endpoint {config.endpoint!r} is set and {exc.name} is not installed; install it with"
-            ' pip install "serac_gateway[otel]", or leave the endpoint out'
-        ) from exc
-    return OtelTracing.exporting(config)

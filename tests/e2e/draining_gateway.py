@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from litestar import Litestar
 
 from serac_gateway.config.model import ServerConfig
-from serac_gateway.server import serve_until_stopped
+from serac_gateway.server.listener import serve_until_stopped
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import WordEncoder
 from tests.control_plane import control_plane_app

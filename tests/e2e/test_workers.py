@@ -76,7 +76,7 @@ class Gateway:
         found = []
         for child in psutil.Process(self.process.pid).children():
             with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one, too
-                found += [child] if "serac_gateway.workers.process" in child.cmdline() else []
+                found += [child] if "serac_gateway.server.workers.worker" in child.cmdline() else []
         return found
 
     async def count_of_routes(self) -> Counter[str]:

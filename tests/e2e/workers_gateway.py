@@ -15,13 +15,13 @@ from pathlib import Path
 
 from litestar import Litestar
 
-from serac_gateway.app import open_over, wait_until_ready
 from serac_gateway.auth.principals import Role
 from serac_gateway.config.loading import load_config
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import ReloadRefusedError
-from serac_gateway.server import serve_until_stopped
-from serac_gateway.workers.hosting import fronted_by_workers
+from serac_gateway.server.app import open_over, wait_until_ready
+from serac_gateway.server.listener import serve_until_stopped
+from serac_gateway.server.workers.host import fronted_by_workers
 from tests.http.reloadable_gateway import lasting_parts
 from tests.made_keys import stored_key
 

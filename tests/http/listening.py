@@ -11,9 +11,9 @@ from typing import Literal
 import uvicorn
 from litestar import Litestar
 
-from serac_gateway.bounded_http import bounded_http
 from serac_gateway.config.model import ServerConfig
-from serac_gateway.server import Asgi
+from serac_gateway.server.http_limits import bounded_http
+from serac_gateway.server.listener import Asgi
 
 
 class _Server(uvicorn.Server):

@@ -14,7 +14,6 @@ from pathlib import Path
 import uvicorn
 from litestar import Litestar
 
-from serac_gateway.app import open_over, wait_until_ready
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.loading import load_config
 from serac_gateway.config.model import GatewayConfig
@@ -25,14 +24,15 @@ from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
-from serac_gateway.http.generations import Generation, Generations
-from serac_gateway.http.reloading import Reloader
-from serac_gateway.kept_parts import KeptParts
-from serac_gateway.lasting_parts import LastingParts
 from serac_gateway.observability.counts import AnswerCounts, RouteCounts
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
 from serac_gateway.observability.recent_requests import RecentRequests
+from serac_gateway.server.app import open_over, wait_until_ready
+from serac_gateway.server.process import LastingParts
+from serac_gateway.server.reload import Reloader
+from serac_gateway.server.resources import KeptParts
+from serac_gateway.server.runtime import Generation, Generations
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import (
     ScriptedUpstream,

@@ -23,7 +23,6 @@ from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
-from serac_gateway.http.application import application
 from serac_gateway.observability.counts import DecisionCounts, RequestCounter, RouteCounts
 from serac_gateway.observability.gauges import Gauges, Sources
 from serac_gateway.observability.metrics import Instruments
@@ -31,6 +30,7 @@ from serac_gateway.observability.readiness import Readiness
 from serac_gateway.observability.request_log import RequestLog
 from serac_gateway.observability.tracing import Tracing, Untraced
 from serac_gateway.routing.router import EditRouter
+from serac_gateway.server.asgi import application
 from serac_gateway.stores.memory.side_stores import InMemoryApiKeyStore
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import (

@@ -11,7 +11,7 @@ import pytest
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway.config.model import ServerConfig
-from serac_gateway.server import Server, uvicorn_config
+from serac_gateway.server.listener import Server, uvicorn_config
 from tests.http.wire import connected, eventually, read_body, read_head
 
 REQUEST = b"GET /health/live HTTP/1.1\r\nhost: gateway\r\n\r\n"

@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 
 from serac_gateway.config.model import TracingConfig
 from serac_gateway.observability.otel import OtelTracing
-from serac_gateway.observability.tracing import open_tracing
+from serac_gateway.server.wiring import open_tracing
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, OTHER_QUESTION, chat, running_gateway
 

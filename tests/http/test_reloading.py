@@ -15,8 +15,8 @@ import pytest
 from serac_gateway.auth.principals import Role
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import ReloadRefusedError
-from serac_gateway.http.generations import Generation
-from serac_gateway.http.reloading import Reloader
+from serac_gateway.server.reload import Reloader
+from serac_gateway.server.runtime import Generation
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection, ScriptedUpstream
 from tests.control_plane import running_control_plane

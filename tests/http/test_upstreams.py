@@ -26,10 +26,10 @@ from serac_gateway.config.model import (
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest
 from serac_gateway.data_plane.upstream.forwarding import forwarding_headers
 from serac_gateway.errors import ConfigError, UpstreamError
-from serac_gateway.kept_parts import KeptParts
-from serac_gateway.server import uvicorn_config
+from serac_gateway.server.listener import uvicorn_config
+from serac_gateway.server.resources import KeptParts
+from serac_gateway.server.upstreams import open_upstream
 from serac_gateway.testing import ScriptedUpstream
-from serac_gateway.upstream_opening import open_upstream
 from tests.http.modes import Mode
 from tests.http.running_gateway import OTHER_QUESTION, chat, running_gateway
 

@@ -15,11 +15,11 @@ from serac_gateway.config.model import UPSTREAM_API_KEY_VARIABLE, GatewayConfig
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.observability.counts import RouteCounts
-from serac_gateway.server import Asgi
-from serac_gateway.workers.calls import WorkerCalls
-from serac_gateway.workers.interest import InterestTable, InterestWriter
-from serac_gateway.workers.messages import FinishedCall, WorkerSettings
-from serac_gateway.workers.process import open_worker
+from serac_gateway.server.listener import Asgi
+from serac_gateway.server.workers.interest_table import InterestTable, InterestWriter
+from serac_gateway.server.workers.rpc_messages import FinishedCall, WorkerSettings
+from serac_gateway.server.workers.rpc_server import WorkerCalls
+from serac_gateway.server.workers.worker import open_worker
 from tests.http.listening import listening
 
 

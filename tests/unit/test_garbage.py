@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from serac_gateway.garbage import set_aside_what_lasts
+from serac_gateway.server.memory import set_aside_what_lasts
 
 
 class Ring:

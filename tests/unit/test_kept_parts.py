@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serac_gateway.kept_parts import KeptParts, PartsInUse, file_stamps
+from serac_gateway.server.resources import KeptParts, PartsInUse, file_stamps
 
 
 class Doors:

@@ -17,11 +17,11 @@ from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import GatewayError, RateLimitedError
 from serac_gateway.models.language_models.base import Piece
+from serac_gateway.server.workers.interest_table import InterestTable, InterestWriter
+from serac_gateway.server.workers.rpc_messages import Failure, Frame
+from serac_gateway.server.workers.rpc_server import framed, frames
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import WordEncoder, stored_edit
-from serac_gateway.workers.calls import framed, frames
-from serac_gateway.workers.interest import InterestTable, InterestWriter
-from serac_gateway.workers.messages import Failure, Frame
 
 EVERY_ERROR = [
     kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, GatewayError)

@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 import msgspec
 import uvicorn
 
-from serac_gateway.app import open_gateway, wait_until_ready
 from serac_gateway.config.loading import load_config
 from serac_gateway.config.model import GatewayConfig
+from serac_gateway.server.app import open_gateway, wait_until_ready
 
 
 def started_with(config: Path | None, *, threshold: float | None = None) -> GatewayConfig:

@@ -6,11 +6,12 @@ from litestar import Controller, post
 from litestar.datastructures import State
 
 from serac_gateway.auth.principals import EVERY_NAMESPACE, Role
+from serac_gateway.config.diff import Reloaded
 from serac_gateway.control_plane.http.dependencies import Parts
 from serac_gateway.control_plane.http.guards import NEEDED_ROLE, Sender
 from serac_gateway.control_plane.http.parameters import problems
 from serac_gateway.errors import PermissionDeniedError, ReloadRefusedError
-from serac_gateway.http.reloading import Reloaded, Reloader
+from serac_gateway.server.reload import Reloader
 
 
 class ConfigController(Controller):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 import msgspec
 
 from serac_gateway.errors import ConfigError
-from serac_gateway.workers.messages import READY, WorkerSettings
+from serac_gateway.server.workers.rpc_messages import READY, WorkerSettings
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,13 @@ class Workers:
             raise ConfigError("the gateway is ending")
         process = crew.processes[name] = await asyncio.create_subprocess_exec(
             # -P: no module of the folder that the gateway was started in is taken for one of ours.
-            *(sys.executable, "-P", "-m", "serac_gateway.workers.process", str(self._listener.fileno())),
+            *(
+                sys.executable,
+                "-P",
+                "-m",
+                "serac_gateway.server.workers.worker",
+                str(self._listener.fileno()),
+            ),
             stdin=PIPE,
             stdout=PIPE,
             pass_fds=[self._listener.fileno()],

@@ -14,8 +14,8 @@ from serac_gateway.data_plane.relay import relay
 from serac_gateway.data_plane.request_head import PREFIX
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest
 from serac_gateway.errors import GatewayError, ModelUnavailableError, UpstreamError, error_headers
-from serac_gateway.server import Asgi
-from serac_gateway.workers.messages import TOKEN_HEADER
+from serac_gateway.server.listener import Asgi
+from serac_gateway.server.workers.rpc_messages import TOKEN_HEADER
 
 log = logging.getLogger(__name__)
 

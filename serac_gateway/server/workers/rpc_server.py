@@ -18,8 +18,8 @@ from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.plan import Verdict
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
-from serac_gateway.server import Asgi
-from serac_gateway.workers.messages import (
+from serac_gateway.server.listener import Asgi
+from serac_gateway.server.workers.rpc_messages import (
     TOKEN_HEADER,
     AnswerCall,
     AuthenticateCall,

@@ -19,13 +19,13 @@ from serac_gateway.edit_index.active_edits import LiveEdits
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
 from serac_gateway.edit_index.opening import index_maker
-from serac_gateway.kept_parts import KeptParts
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.loading import OnProgress, open_encoder
 from serac_gateway.observability.counts import AnswerCounts, DecisionCounts, RouteCounts
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
 from serac_gateway.observability.recent_requests import RecentRequests
+from serac_gateway.server.resources import KeptParts
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.open import open_configured_store
 

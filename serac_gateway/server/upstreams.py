@@ -13,8 +13,8 @@ from serac_gateway.data_plane.upstream.by_model import ByModelUpstream, Served
 from serac_gateway.data_plane.upstream.circuit_breaker import BreakingUpstream
 from serac_gateway.data_plane.upstream.embedded import EmbeddedUpstream, start_embedded_upstream
 from serac_gateway.data_plane.upstream.http import HttpUpstream
-from serac_gateway.kept_parts import PartsInUse, file_stamps
 from serac_gateway.models.loading import OnProgress
+from serac_gateway.server.resources import PartsInUse, file_stamps
 
 
 class OpenUpstream(msgspec.Struct, frozen=True, kw_only=True):

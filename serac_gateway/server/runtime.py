@@ -16,8 +16,7 @@ from litestar.types import Receive, Scope, Send
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.control_plane.http.dependencies import ControlParts
 from serac_gateway.data_plane.proxy import DataPlane
-from serac_gateway.freed_memory import give_back_freed_memory
-from serac_gateway.garbage import set_aside_what_lasts
+from serac_gateway.server.memory import give_back_freed_memory, set_aside_what_lasts
 
 log = logging.getLogger(__name__)
 

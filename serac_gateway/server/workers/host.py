@@ -17,13 +17,13 @@ from litestar import Litestar
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.data_plane.request_head import HopMark
 from serac_gateway.errors import ConfigError
-from serac_gateway.http.generations import Generation, Generations
-from serac_gateway.http.reloading import Reloader
-from serac_gateway.server import Front
-from serac_gateway.workers.calls import WorkerCalls
-from serac_gateway.workers.interest import InterestTable, InterestWriter
-from serac_gateway.workers.messages import FinishedCall, WorkerSettings
-from serac_gateway.workers.supervising import Workers
+from serac_gateway.server.listener import Front
+from serac_gateway.server.reload import Reloader
+from serac_gateway.server.runtime import Generation, Generations
+from serac_gateway.server.workers.interest_table import InterestTable, InterestWriter
+from serac_gateway.server.workers.rpc_messages import FinishedCall, WorkerSettings
+from serac_gateway.server.workers.rpc_server import WorkerCalls
+from serac_gateway.server.workers.supervisor import Workers
 
 
 class _Host:

@@ -1,6 +1,6 @@
 """A worker: serves HTTP with a data plane of its own, and asks the model process for what takes a model.
 
-``python -m serac_gateway.workers.process LISTENER`` takes its settings on standard input and serves on the
+``python -m serac_gateway.server.workers.worker LISTENER`` takes its settings on standard input and serves on the
 listening socket with that number. It ends on SIGTERM, when its running requests have, and with the model
 process, whose end closes its standard input.
 """
@@ -24,14 +24,15 @@ from serac_gateway.config.model import UpstreamConfig
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.data_plane.request_head import HopMark
 from serac_gateway.data_plane.upstream.http import HttpUpstream
-from serac_gateway.garbage import set_aside_what_lasts
-from serac_gateway.kept_parts import KeptParts
 from serac_gateway.observability.counts import RouteCounts
 from serac_gateway.observability.logging import configure_logging
-from serac_gateway.observability.tracing import open_tracing
-from serac_gateway.server import Asgi, Server, uvicorn_config
-from serac_gateway.upstream_opening import open_upstream
-from serac_gateway.workers.asking import (
+from serac_gateway.server.listener import Asgi, Server, uvicorn_config
+from serac_gateway.server.memory import set_aside_what_lasts
+from serac_gateway.server.resources import KeptParts
+from serac_gateway.server.upstreams import open_upstream
+from serac_gateway.server.wiring import open_tracing
+from serac_gateway.server.workers.interest_table import InterestTable
+from serac_gateway.server.workers.remote_engine import (
     FinishedReports,
     ModelProcess,
     RemoteAnswers,
@@ -39,9 +40,8 @@ from serac_gateway.workers.asking import (
     RemoteContinuing,
     RemoteDeciding,
 )
-from serac_gateway.workers.interest import InterestTable
-from serac_gateway.workers.messages import READY, WorkerSettings
-from serac_gateway.workers.relaying import WorkerApp
+from serac_gateway.server.workers.rpc_messages import READY, WorkerSettings
+from serac_gateway.server.workers.worker_app import WorkerApp
 
 _RELAYED = UpstreamConfig(url="http://model-process", response_timeout_s=86_400.0, chunk_timeout_s=86_400.0)
 """The control plane takes its time: an import streams its report for hours."""

@@ -19,15 +19,15 @@ from litestar import Litestar
 
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import ReloadRefusedError
-from serac_gateway.generation_opening import open_generation
-from serac_gateway.http.application import application
-from serac_gateway.http.generations import Generation, Generations
-from serac_gateway.http.reloading import OnReloaded, ReadConfig, Reloader
-from serac_gateway.lasting_parts import LastingParts, open_lasting_parts
 from serac_gateway.models.loading import OnProgress
 from serac_gateway.observability.gauges import Gauges, Sources
-from serac_gateway.server import serve_until_stopped
-from serac_gateway.workers.hosting import fronted_by_workers
+from serac_gateway.server.asgi import application
+from serac_gateway.server.listener import serve_until_stopped
+from serac_gateway.server.process import LastingParts, open_lasting_parts
+from serac_gateway.server.reload import OnReloaded, ReadConfig, Reloader
+from serac_gateway.server.runtime import Generation, Generations
+from serac_gateway.server.wiring import open_generation
+from serac_gateway.server.workers.host import fronted_by_workers
 
 log = logging.getLogger(__name__)
 

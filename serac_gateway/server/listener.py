@@ -18,11 +18,11 @@ import uvicorn
 from litestar import Litestar
 from litestar.types import Receive, Scope, Send
 
-from serac_gateway.bounded_http import BoundedHttpProtocol, bounded_http
 from serac_gateway.config.model import ServerConfig
 from serac_gateway.errors import ConfigError
-from serac_gateway.garbage import set_aside_what_lasts
-from serac_gateway.hangups import Hangups
+from serac_gateway.server.http_limits import BoundedHttpProtocol, bounded_http
+from serac_gateway.server.memory import set_aside_what_lasts
+from serac_gateway.server.signals import Hangups
 
 _KEEP_ALIVE_S = 90
 """Above the 60 s after which common load balancers close an idle connection themselves."""

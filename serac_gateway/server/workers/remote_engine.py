@@ -26,9 +26,8 @@ from serac_gateway.domain.headers import Headers
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import GatewayError, ModelUnavailableError
 from serac_gateway.observability.request_record import FinishedRequest
-from serac_gateway.workers.calls import frames
-from serac_gateway.workers.interest import InterestTable
-from serac_gateway.workers.messages import (
+from serac_gateway.server.workers.interest_table import InterestTable
+from serac_gateway.server.workers.rpc_messages import (
     TOKEN_HEADER,
     AnswerCall,
     AuthenticateCall,
@@ -39,6 +38,7 @@ from serac_gateway.workers.messages import (
     NoteCall,
     WorkerSettings,
 )
+from serac_gateway.server.workers.rpc_server import frames
 
 log = logging.getLogger(__name__)
 

@@ -6,14 +6,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-import msgspec
-
-from serac_gateway.config.diff import ReloadOutcome, changed_keys, check_no_restart_needed
+from serac_gateway.config.diff import Reloaded, ReloadOutcome, changed_keys, check_no_restart_needed
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import GatewayError, ReloadRefusedError
-from serac_gateway.http.generations import Generation, Generations
 from serac_gateway.observability.logging import FIELDS
 from serac_gateway.observability.metrics import Instruments
+from serac_gateway.server.runtime import Generation, Generations
 
 log = logging.getLogger(__name__)
 
@@ -26,18 +24,6 @@ OnReloaded = Callable[[Generation], None]
 
 Prepare = Callable[[Generation], Awaitable[Callable[[], None]]]
 """Makes what serves ready for a generation. Raises GatewayError: the reload is refused then."""
-
-
-class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
-    """What a reload did."""
-
-    outcome: ReloadOutcome
-    generation: int
-    """The one in force now: 1 at the start, one more with each reload that changed something."""
-    changed: tuple[str, ...] = ()
-    """The keys of the configuration whose values are other ones."""
-    opened: tuple[str, ...] = ()
-    """The parts that were opened anew, because their keys or their files changed."""
 
 
 class Reloader:
