@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from serac_gateway.cli.console import EXIT_USAGE, fail, print_json
+from serac_gateway.cli.terminal import EXIT_USAGE, fail, print_json
 from serac_gateway.errors import ConfigError
 from training.config import ScopeConfig
 from training.evaluation import cli as evaluation

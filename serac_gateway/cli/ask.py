@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from serac_gateway.cli.client import GatewayClient
-from serac_gateway.cli.console import GatewayRefusedError, print_json, run, stderr, stdout
 from serac_gateway.cli.options import chosen_namespace, chosen_url
+from serac_gateway.cli.terminal import GatewayRefusedError, print_json, run, stderr, stdout
 
 CHAT_PATH = "/v1/chat/completions"
 

@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 
 from serac_gateway.auth.api_keys import KEY_PREFIX, presented_key
-from serac_gateway.cli.console import GatewayRefusedError, GatewayUnreachableError, stderr
+from serac_gateway.cli.terminal import GatewayRefusedError, GatewayUnreachableError, stderr
 from serac_gateway.config.model import API_KEY_VARIABLE
 
 _CONNECT_TIMEOUT_S = 5.0

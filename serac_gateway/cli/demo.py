@@ -12,9 +12,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from serac_gateway.cli.console import EXIT_REFUSED, print_json, run, stderr, stdout
 from serac_gateway.cli.demo_walk import Line, load_demo, request_count, walk
-from serac_gateway.cli.serving import serve_gateway
+from serac_gateway.cli.serve import serve_gateway
+from serac_gateway.cli.terminal import EXIT_REFUSED, print_json, run, stderr, stdout
 
 
 def demo(*, once: bool, url: str | None, data_dir: Path | None, port: int, as_json: bool) -> None:

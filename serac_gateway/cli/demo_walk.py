@@ -13,7 +13,7 @@ import msgspec
 
 from serac_gateway.cli.ask import CHAT_PATH, first_model
 from serac_gateway.cli.client import GatewayClient, Reply
-from serac_gateway.cli.console import GatewayRefusedError
+from serac_gateway.cli.terminal import GatewayRefusedError
 from serac_gateway.routing.router import Route
 
 NAMESPACE = "demo"

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from serac_gateway.cli.console import EXIT_USAGE, fail, print_json, run, stderr, stdout
 from serac_gateway.cli.edits import EditIdArgument, edit_path
 from serac_gateway.cli.options import (
     JsonOption,
@@ -18,6 +17,7 @@ from serac_gateway.cli.options import (
     chosen_namespace,
     chosen_url,
 )
+from serac_gateway.cli.terminal import EXIT_USAGE, fail, print_json, run, stderr, stdout
 
 AuthorOption = Annotated[str | None, typer.Option(help="Who says so; an API key's own name comes first.")]
 ReasonOption = Annotated[str | None, typer.Option(help="Why.")]
@@ -96,7 +96,7 @@ def rollback(
     if not dry_run:
         name = chosen_namespace(namespace) or "of the API key, or else default,"
         _confirm(f"Take the namespace {name} back to log id {log_id}?", yes=yes)
-    from serac_gateway.cli.edit_calls import called
+    from serac_gateway.cli.calls import called
 
     body = {"log_id": log_id, "dry_run": dry_run, **_given(author=author, reason=reason)}
     headers = {"x-serac-wait": wait.value}
@@ -121,7 +121,7 @@ def rollback(
 def _change(
     url: str | None, namespace: str | None, edit_id: str, verb: str, body: dict[str, Any], wait: WaitFor
 ) -> Any:  # noqa: ANN401 - decoded JSON
-    from serac_gateway.cli.edit_calls import changed
+    from serac_gateway.cli.calls import changed
 
     return run(changed(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), verb, body, wait))
 

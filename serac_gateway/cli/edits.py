@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from serac_gateway.cli.console import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stderr, stdout
 from serac_gateway.cli.options import (
     JsonOption,
     NamespaceOption,
@@ -17,6 +16,7 @@ from serac_gateway.cli.options import (
     chosen_namespace,
     chosen_url,
 )
+from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stderr, stdout
 from serac_gateway.domain.edits import DecidedState, EditKind, EditState, check_edit_id
 from serac_gateway.errors import InvalidRequestError
 
@@ -96,7 +96,7 @@ def list_edits(
     as_json: JsonOption = False,
 ) -> None:
     """List edits in the order of their ids."""
-    from serac_gateway.cli.edit_calls import listed
+    from serac_gateway.cli.calls import listed
 
     edits, more = run(listed(chosen_url(url), chosen_namespace(namespace), None if every else state, limit))
     if as_json:
@@ -125,7 +125,7 @@ def search(
 
     By meaning only edits in force are found. With --json each edit has its similarity then.
     """
-    from serac_gateway.cli.edit_calls import found
+    from serac_gateway.cli.calls import found
 
     edits, more = run(found(chosen_url(url), chosen_namespace(namespace), text, meaning, state, limit))
     if as_json:
@@ -175,7 +175,7 @@ def remove(
     as_json: JsonOption = False,
 ) -> None:
     """Retire edits: they never fire again, their history stays."""
-    from serac_gateway.cli.edit_calls import retired
+    from serac_gateway.cli.calls import retired
 
     for edit_id in edit_ids:
         why = {name: text for name, text in (("author", author), ("reason", reason)) if text is not None}
@@ -200,7 +200,7 @@ def import_edits(
 
     With --json each line's outcome is printed as it comes.
     """
-    from serac_gateway.cli.edit_calls import imported
+    from serac_gateway.cli.calls import imported
 
     if file != "-" and not Path(file).is_file():
         fail(f"there is no file {file!r}", EXIT_USAGE)
@@ -222,7 +222,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write all live edits as NDJSON, as `import` takes them (--json changes nothing)."""
-    from serac_gateway.cli.edit_calls import exported
+    from serac_gateway.cli.calls import exported
 
     count = run(exported(chosen_url(url), chosen_namespace(namespace), output))
     if output is not None:
@@ -251,7 +251,7 @@ def _print_effect(edit: dict[str, Any]) -> None:
 
 
 def _call(url: str | None, namespace: str | None, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401 - decoded JSON
-    from serac_gateway.cli.edit_calls import called
+    from serac_gateway.cli.calls import called
 
     return run(called(chosen_url(url), chosen_namespace(namespace), method, path, **more))
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from serac_gateway.cli.console import print_json, run, stderr, stdout
 from serac_gateway.cli.options import (
     JsonOption,
     NamespaceOption,
@@ -16,6 +15,7 @@ from serac_gateway.cli.options import (
     chosen_namespace,
     chosen_url,
 )
+from serac_gateway.cli.terminal import print_json, run, stderr, stdout
 from serac_gateway.domain.feedback import FeedbackVerdict
 
 _REPORT = "report"
@@ -83,7 +83,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write the reports as NDJSON (--json changes nothing)."""
-    from serac_gateway.cli.edit_calls import exported
+    from serac_gateway.cli.calls import exported
 
     path, query = "/serac/v1/feedback:export", {"training": "true"} if training else {}
     count = run(exported(chosen_url(url), chosen_namespace(namespace), output, path=path, query=query))
@@ -99,6 +99,6 @@ def clear(url: UrlOption = None, namespace: NamespaceOption = None, as_json: Jso
 
 
 def _called(url: str | None, namespace: str | None, method: str, **more: Any) -> Any:  # noqa: ANN401 - decoded JSON
-    from serac_gateway.cli.edit_calls import called
+    from serac_gateway.cli.calls import called
 
     return run(called(chosen_url(url), chosen_namespace(namespace), method, "/serac/v1/feedback", **more))

@@ -14,8 +14,8 @@ import typer
 
 from serac_gateway.auth.api_keys import ApiKey, ApiKeyDraft, check_key_id, checked_pepper, new_api_key
 from serac_gateway.auth.principals import EVERY_NAMESPACE, Role
-from serac_gateway.cli.console import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stderr, stdout
 from serac_gateway.cli.options import JsonOption, UrlOption, chosen_url
+from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stderr, stdout
 from serac_gateway.errors import ApiKeyNotFoundError, ConfigError, GatewayError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def revoke(
 
 
 def _called(url: str | None, method: str, below: str = "", *, body: object = None) -> Any:  # noqa: ANN401 - decoded JSON
-    from serac_gateway.cli.edit_calls import called
+    from serac_gateway.cli.calls import called
 
     return run(called(chosen_url(url), "", method, _KEYS + below, body=body))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import aiohttp
+import msgspec
 import typer
 
-from serac_gateway.cli.console import EXIT_REFUSED, fail, print_json, run, stderr, stdout
+from serac_gateway.cli.client import GatewayClient
 from serac_gateway.cli.options import (
     JsonOption,
     NamespaceOption,
@@ -15,6 +18,9 @@ from serac_gateway.cli.options import (
     chosen_namespace,
     chosen_url,
 )
+from serac_gateway.cli.terminal import EXIT_REFUSED, fail, print_json, run, stderr, stdout
+from serac_gateway.stores.log_chain import LogHead
+from serac_gateway.stores.log_verification import BrokenLogError, Evidence, LogVerifier
 
 log_app = typer.Typer(no_args_is_help=True, help="Read, export and verify the log of all changes.")
 
@@ -28,7 +34,7 @@ def list_entries(
     as_json: JsonOption = False,
 ) -> None:
     """List what was changed, oldest first."""
-    from serac_gateway.cli.edit_calls import called
+    from serac_gateway.cli.calls import called
 
     page = run(
         called(
@@ -60,7 +66,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write the whole log as NDJSON (--json changes nothing)."""
-    from serac_gateway.cli.edit_calls import exported
+    from serac_gateway.cli.calls import exported
 
     path = "/serac/v1/log:export"
     query = {"evidence": "true"} if evidence else {}
@@ -85,7 +91,7 @@ def verify(
     Note the digest that is printed where nobody who writes to the store can change it: with --expect, also a
     log that was written anew as a whole is found. Exit code 1 if the log is not what was written.
     """
-    from serac_gateway.cli.log_calls import LogNotVerifiedError, verified
+    from serac_gateway.cli.log import LogNotVerifiedError, verified
 
     try:
         head = run(verified(chosen_url(url), chosen_namespace(namespace), expect))
@@ -109,3 +115,53 @@ def _print_entries(entries: list[dict[str, Any]]) -> None:
         told = [entry["log_id"], entry["at"][:19], entry["action"], entry["edit_id"], str(entry["version"])]
         table.add_row(*told, escape(entry["author"] or ""), escape(entry["reason"] or ""))
     stdout().print(table)
+
+
+class LogNotVerifiedError(Exception):
+    """The evidence shows that the log is not what was written, or is none.
+
+    Attributes:
+        log_id: The entry at which it shows, if it is one.
+    """
+
+    def __init__(self, message: str, log_id: str | None = None) -> None:
+        super().__init__(message)
+        self.log_id = log_id
+
+
+async def verified(url: str, namespace: str, expected: str | None) -> LogHead:
+    """The head of the namespace's log, once all of its evidence has been checked here.
+
+    Raises:
+        LogNotVerifiedError: It is not what was written.
+        GatewayUnreachableError, GatewayRefusedError: There is no evidence to be had.
+    """
+    ended = False
+    async with (
+        GatewayClient(url, namespace=namespace) as client,
+        client.stream("GET", "/serac/v1/log:export", query={"evidence": "true"}) as response,
+    ):
+        verifier = LogVerifier(namespace or response.headers["x-serac-namespace"], expected=expected)
+        async for line in _lines(response):
+            try:
+                evidence = msgspec.json.decode(line, type=Evidence)
+                verifier.take(evidence)
+            except BrokenLogError as error:
+                raise LogNotVerifiedError(str(error), error.log_id) from error
+            except msgspec.DecodeError as error:
+                raise LogNotVerifiedError(f"the gateway sent what is no evidence ({error})") from error
+            ended = isinstance(evidence, LogHead)
+    if not ended:
+        raise LogNotVerifiedError("the gateway's evidence ended before the head of the log")
+    return verifier.head
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Lines of any length: aiohttp's own iteration refuses long ones."""
+    rest = b""
+    async for chunk in response.content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+    if rest:
+        yield rest

@@ -12,9 +12,8 @@ from typing import Annotated
 import typer
 
 from serac_gateway import __version__
-from serac_gateway.cli.bench import bench_app
-from serac_gateway.cli.bench_storing import import_edits, start, write
-from serac_gateway.cli.console import stderr
+from serac_gateway.cli.bench.commands import bench_app
+from serac_gateway.cli.bench.storage_commands import import_edits, start, write
 from serac_gateway.cli.edit_history import purge, restore, rollback, rollback_edit
 from serac_gateway.cli.edits import edits_app
 from serac_gateway.cli.feedback import feedback_app
@@ -25,6 +24,7 @@ from serac_gateway.cli.preview import preview, traffic_app
 from serac_gateway.cli.reload import reload
 from serac_gateway.cli.replicas import replicas
 from serac_gateway.cli.store import store_app
+from serac_gateway.cli.terminal import stderr
 from serac_gateway.cli.verify import set_state, verify
 
 app = typer.Typer(
@@ -95,7 +95,7 @@ def serve(
 
     The upstream's key comes from the client, or from SERAC_UPSTREAM_API_KEY.
     """
-    from serac_gateway.cli.serving import serve_gateway
+    from serac_gateway.cli.serve import serve_gateway
 
     serve_gateway(
         config_file=config,

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from serac_gateway.cli.console import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stdout
 from serac_gateway.cli.options import (
     JsonOption,
     NamespaceOption,
@@ -17,6 +16,7 @@ from serac_gateway.cli.options import (
     chosen_namespace,
     chosen_url,
 )
+from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stdout
 from serac_gateway.domain.edits import EditKind
 
 traffic_app = typer.Typer(no_args_is_help=True, help="The record of recent queries, where it is switched on.")
@@ -41,7 +41,7 @@ def preview(
     That is: which edits it contradicts, which queries it would capture, and what lies close to it. The exit
     code is 1 if the namespace would refuse it.
     """
-    from serac_gateway.cli.edit_calls import called
+    from serac_gateway.cli.calls import called
 
     if (file is None) == (prompt is None or target is None):
         fail("give either a FILE or both --prompt and --target", EXIT_USAGE)
@@ -83,7 +83,7 @@ def clear_traffic(
 
 
 def _traffic(url: str | None, namespace: str | None, method: str) -> Any:  # noqa: ANN401 - decoded JSON
-    from serac_gateway.cli.edit_calls import called
+    from serac_gateway.cli.calls import called
 
     return run(called(chosen_url(url), chosen_namespace(namespace), method, "/serac/v1/traffic"))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from serac_gateway.cli.console import print_json, run, stdout
 from serac_gateway.cli.options import JsonOption, UrlOption, chosen_url
+from serac_gateway.cli.terminal import print_json, run, stdout
 
 
 def reload(url: UrlOption = None, as_json: JsonOption = False) -> None:
@@ -11,7 +11,7 @@ def reload(url: UrlOption = None, as_json: JsonOption = False) -> None:
 
     The same as SIGHUP to its process. Exits with 1 if the gateway refuses, and goes on as it was.
     """
-    from serac_gateway.cli.edit_calls import called
+    from serac_gateway.cli.calls import called
 
     told = run(called(chosen_url(url), "", "POST", "/serac/v1/config:reload"))
     if as_json:

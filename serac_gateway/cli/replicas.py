@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from serac_gateway.cli.console import print_json, run, stdout
 from serac_gateway.cli.options import JsonOption, UrlOption, chosen_url
+from serac_gateway.cli.terminal import print_json, run, stdout
 
 
 def replicas(url: UrlOption = None, as_json: JsonOption = False) -> None:
     """List the live gateways of the store, and how far each is behind its log."""
     from rich.table import Table
 
-    from serac_gateway.cli.edit_calls import called
+    from serac_gateway.cli.calls import called
 
     found = run(called(chosen_url(url), "", "GET", "/serac/v1/replicas"))["replicas"]
     if as_json:

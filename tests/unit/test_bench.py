@@ -9,14 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from serac_gateway.bench import material
-from serac_gateway.bench.contenders import Contender, Peer
-from serac_gateway.bench.lanes import added_latency, first_token, streaming, throughput
-from serac_gateway.bench.loads import Latencies, in_turns, open_loop, saturated
-from serac_gateway.bench.memory import idle_streams, memory, slope
-from serac_gateway.bench.overload import overload
-from serac_gateway.bench.processes import MockProcess, Watched, running_mock
-from serac_gateway.bench.wire import BenchError, Connection, Target
+from serac_gateway.cli.bench import workload as material
+from serac_gateway.cli.bench.contenders import Contender, Peer
+from serac_gateway.cli.bench.latency import added_latency, first_token, streaming, throughput
+from serac_gateway.cli.bench.load import Latencies, in_turns, open_loop, saturated
+from serac_gateway.cli.bench.memory import idle_streams, memory, slope
+from serac_gateway.cli.bench.overload import overload
+from serac_gateway.cli.bench.processes import MockProcess, Watched, running_mock
+from serac_gateway.cli.bench.wire import BenchError, Connection, Target
 from serac_gateway.testing import serving
 
 

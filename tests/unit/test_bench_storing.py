@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from serac_gateway.bench import material
-from serac_gateway.bench.processes import GatewayProcess, Watched, running_mock
-from serac_gateway.bench.storing import imported, written
-from serac_gateway.bench.wire import BenchError
+from serac_gateway.cli.bench import workload as material
+from serac_gateway.cli.bench.processes import GatewayProcess, Watched, running_mock
+from serac_gateway.cli.bench.storage import imported, written
+from serac_gateway.cli.bench.wire import BenchError
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.stores.open import open_store
 from serac_gateway.testing import WordEncoder

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from serac_gateway.cli.console import GatewayRefusedError
+from serac_gateway.cli.terminal import GatewayRefusedError
 from serac_gateway.domain.edits import EditDraft, EditKind
 from serac_gateway.errors import ConfigError
 from tests.control_plane import running_whole_gateway

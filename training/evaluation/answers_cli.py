@@ -11,8 +11,8 @@ import msgspec
 import typer
 from rich.console import Console
 
-from serac_gateway.cli.console import print_json
-from serac_gateway.cli.console import run as run_command
+from serac_gateway.cli.terminal import print_json
+from serac_gateway.cli.terminal import run as run_command
 from training.benchmarks.base import Benchmark
 from training.evaluation.answering import AnswerOptions, run_answers
 from training.evaluation.progress import OnProgress

@@ -16,7 +16,7 @@ import msgspec
 
 from serac_gateway.cli.ask import CHAT_PATH
 from serac_gateway.cli.client import GatewayClient
-from serac_gateway.cli.console import GatewayRefusedError
+from serac_gateway.cli.terminal import GatewayRefusedError
 from training.benchmarks.base import Probe
 from training.evaluation.deciding import messages
 

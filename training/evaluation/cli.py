@@ -11,8 +11,8 @@ import msgspec
 import typer
 from rich.console import Console
 
-from serac_gateway.cli.console import print_json
-from serac_gateway.cli.console import run as run_command
+from serac_gateway.cli.terminal import print_json
+from serac_gateway.cli.terminal import run as run_command
 from training.evaluation.answers_cli import answers
 from training.evaluation.outcomes import RunFolder
 from training.evaluation.terminal import config_errors, print_table, progress_bars

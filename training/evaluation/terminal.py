@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from serac_gateway.cli.console import EXIT_USAGE, fail
+from serac_gateway.cli.terminal import EXIT_USAGE, fail
 from serac_gateway.errors import ConfigError
 from training.evaluation.progress import OnProgress
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from serac_gateway.bench.contenders import Contender
-from serac_gateway.bench.processes import settled
-from serac_gateway.bench.wire import Connection, Target
+from serac_gateway.cli.bench.contenders import Contender
+from serac_gateway.cli.bench.processes import settled
+from serac_gateway.cli.bench.wire import Connection, Target
 
 _MEBIBYTE = 1_048_576
 _OPENING_S = 3.0

@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from serac_gateway.bench import material
-from serac_gateway.bench.loads import Latencies
-from serac_gateway.bench.processes import GatewayProcess, running_gateway, running_mock
-from serac_gateway.bench.wire import BenchError
+from serac_gateway.cli.bench import workload as material
+from serac_gateway.cli.bench.load import Latencies
+from serac_gateway.cli.bench.processes import GatewayProcess, running_gateway, running_mock
+from serac_gateway.cli.bench.wire import BenchError
 from serac_gateway.control_plane.editor import Editor
 from serac_gateway.domain.edits import Edit, EditDraft, first_version, forms
 from serac_gateway.domain.vectors import Vectors

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from serac_gateway.cli.console import EXIT_USAGE, fail, stderr
+from serac_gateway.cli.terminal import EXIT_USAGE, fail, stderr
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import ConfigError, GatewayError
 

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from serac_gateway.bench.contenders import Peer
-from serac_gateway.bench.lanes import Added, Throughput
-from serac_gateway.bench.loads import OpenLoop
-from serac_gateway.bench.overload import Overload
-from serac_gateway.bench.proxy import Plan, ProxyResult, measured
-from serac_gateway.cli.bench_runs import (
+from serac_gateway.cli.bench.contenders import Peer
+from serac_gateway.cli.bench.latency import Added, Throughput
+from serac_gateway.cli.bench.load import OpenLoop
+from serac_gateway.cli.bench.overload import Overload
+from serac_gateway.cli.bench.proxy import Plan, ProxyResult, measured
+from serac_gateway.cli.bench.report import (
     OutOption,
     bench_errors,
     latency_cells,
@@ -23,8 +23,8 @@ from serac_gateway.cli.bench_runs import (
     store_edits,
     write_out,
 )
-from serac_gateway.cli.console import EXIT_USAGE, fail, print_json, stdout
 from serac_gateway.cli.options import JsonOption
+from serac_gateway.cli.terminal import EXIT_USAGE, fail, print_json, stdout
 from serac_gateway.config.loading import load_config
 
 _SETTING = re.compile(r"([a-z_]+)\.([a-z_]+)=(.*)")

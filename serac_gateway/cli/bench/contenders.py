@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from serac_gateway.bench.processes import Watched
-from serac_gateway.bench.wire import BenchError, Target
+from serac_gateway.cli.bench.processes import Watched
+from serac_gateway.cli.bench.wire import BenchError, Target
 
 MOCK, PEER = "mock", "peer"
 BYPASSED, CLASSIFIED, SPECULATING = "gateway, no edits", "gateway, classifying", "gateway, speculating"

@@ -11,9 +11,9 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import typer
 
-from serac_gateway.bench.loads import Latencies
-from serac_gateway.bench.wire import BenchError
-from serac_gateway.cli.console import EXIT_REFUSED, fail, stderr
+from serac_gateway.cli.bench.load import Latencies
+from serac_gateway.cli.bench.wire import BenchError
+from serac_gateway.cli.terminal import EXIT_REFUSED, fail, stderr
 
 NAMESPACE = "bench"
 _IMPORT_BATCH = 1_000

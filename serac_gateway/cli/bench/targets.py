@@ -7,10 +7,10 @@ from typing import TypeVar
 
 import msgspec
 
-from serac_gateway.bench.contenders import BYPASSED, CLASSIFIED, PEER, SPECULATING
-from serac_gateway.bench.lanes import Added, FirstToken, Streaming, Throughput
-from serac_gateway.bench.memory import IdleStreams, Memory
-from serac_gateway.bench.overload import Overload
+from serac_gateway.cli.bench.contenders import BYPASSED, CLASSIFIED, PEER, SPECULATING
+from serac_gateway.cli.bench.latency import Added, FirstToken, Streaming, Throughput
+from serac_gateway.cli.bench.memory import IdleStreams, Memory
+from serac_gateway.cli.bench.overload import Overload
 
 _RowT = TypeVar("_RowT", Added, FirstToken, Streaming, Throughput)
 

@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from serac_gateway.cli.client import GatewayClient
-from serac_gateway.cli.console import print_json, stderr
 from serac_gateway.cli.options import WaitFor
+from serac_gateway.cli.terminal import print_json, stderr
 from serac_gateway.domain.edits import EditState
 
 _EDITS = "/serac/v1/edits"

@@ -13,9 +13,9 @@ from functools import partial
 
 import msgspec
 
-from serac_gateway.bench.contenders import Contender
-from serac_gateway.bench.loads import Latencies, OpenLoop, Saturated, in_turns, open_loop, saturated
-from serac_gateway.bench.wire import Reply, Target
+from serac_gateway.cli.bench.contenders import Contender
+from serac_gateway.cli.bench.load import Latencies, OpenLoop, Saturated, in_turns, open_loop, saturated
+from serac_gateway.cli.bench.wire import Reply, Target
 
 _AT_A_TURN = 200
 """Requests; the first of them meets what the others' turns left in the caches, which counts in no p99."""

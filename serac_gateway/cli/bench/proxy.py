@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from serac_gateway.bench import material
-from serac_gateway.bench.contenders import BYPASSED, CLASSIFIED, MOCK, SPECULATING, Contender, Peer
-from serac_gateway.bench.lanes import (
+from serac_gateway.cli.bench import workload as material
+from serac_gateway.cli.bench.contenders import BYPASSED, CLASSIFIED, MOCK, SPECULATING, Contender, Peer
+from serac_gateway.cli.bench.latency import (
     Added,
     FirstToken,
     Streaming,
@@ -22,11 +22,11 @@ from serac_gateway.bench.lanes import (
     streaming,
     throughput,
 )
-from serac_gateway.bench.memory import IdleStreams, Memory, idle_streams, memory
-from serac_gateway.bench.overload import Overload, overload
-from serac_gateway.bench.processes import GatewayProcess, running_gateway, running_mock
-from serac_gateway.bench.targets import Aim, targets
-from serac_gateway.bench.wire import Target
+from serac_gateway.cli.bench.memory import IdleStreams, Memory, idle_streams, memory
+from serac_gateway.cli.bench.overload import Overload, overload
+from serac_gateway.cli.bench.processes import GatewayProcess, running_gateway, running_mock
+from serac_gateway.cli.bench.targets import Aim, targets
+from serac_gateway.cli.bench.wire import Target
 
 _EDITED, _UNEDITED = "bench", "empty"
 _LARGE_BODY_BYTES = 1_000_000

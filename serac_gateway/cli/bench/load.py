@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from serac_gateway.bench.wire import BenchError, Connection, Reply, Target
+from serac_gateway.cli.bench.wire import BenchError, Connection, Reply, Target
 
 _BETWEEN_TURNS_S = 0.05
 

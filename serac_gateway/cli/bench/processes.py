@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from serac_gateway.bench.wire import BenchError, Target
+from serac_gateway.cli.bench.wire import BenchError, Target
 
 _START_TIMEOUT_S = 300.0
 _END_TIMEOUT_S = 30.0
@@ -81,7 +81,7 @@ class MockProcess(msgspec.Struct, frozen=True, kw_only=True):
 @contextmanager
 def running_mock(*, port: int = 0, options: Sequence[str] = ()) -> Iterator[MockProcess]:
     """A mock upstream; `options` as its own command line has them."""
-    command = [sys.executable, "-m", "serac_gateway.bench.mock_upstream", "--port", str(port), *options]
+    command = [sys.executable, "-m", "serac_gateway.cli.bench.mock_upstream", "--port", str(port), *options]
     with _ended(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) as process:
         assert process.stdout is not None
         listening_on = process.stdout.readline().strip()

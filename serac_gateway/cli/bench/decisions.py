@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from serac_gateway.bench import material
-from serac_gateway.bench.loads import Latencies, Request, Saturated, in_turns, saturated
-from serac_gateway.bench.wire import Target
+from serac_gateway.cli.bench import workload as material
+from serac_gateway.cli.bench.load import Latencies, Request, Saturated, in_turns, saturated
+from serac_gateway.cli.bench.wire import Target
 
 
 class AnswerResult(msgspec.Struct, frozen=True, kw_only=True):

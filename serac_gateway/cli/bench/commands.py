@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from serac_gateway.bench import material
-from serac_gateway.bench.answers import answers, decisions
-from serac_gateway.bench.processes import GatewayProcess, running_gateway, running_mock
-from serac_gateway.cli.bench_proxy import proxy
-from serac_gateway.cli.bench_runs import (
+from serac_gateway.cli.bench import workload as material
+from serac_gateway.cli.bench.decisions import answers, decisions
+from serac_gateway.cli.bench.processes import GatewayProcess, running_gateway, running_mock
+from serac_gateway.cli.bench.proxy_command import proxy
+from serac_gateway.cli.bench.report import (
     NAMESPACE,
     OutOption,
     bench_errors,
@@ -25,8 +25,8 @@ from serac_gateway.cli.bench_runs import (
     store_edits,
     write_out,
 )
-from serac_gateway.cli.console import print_json, stdout
 from serac_gateway.cli.options import JsonOption
+from serac_gateway.cli.terminal import print_json, stdout
 from serac_gateway.config.loading import load_config
 
 bench_app = typer.Typer(

@@ -1,6 +1,6 @@
 """A base model that answers at once and always alike: what a proxy is measured in front of.
 
-Run as ``python -m serac_gateway.bench.mock_upstream --port 18080`` it serves until it is ended. A chat
+Run as ``python -m serac_gateway.cli.bench.mock_upstream --port 18080`` it serves until it is ended. A chat
 request gets one fixed completion; with ``"stream": true`` the same as server-sent events; with
 ``"idle": true`` a stream that begins and then says nothing until the client leaves. ``"delay_ms": 50`` and
 ``"events": 2`` stand for the options of these names; with ``"stamped": true`` every event tells when it was

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from serac_gateway.bench.processes import running_gateway, running_mock
-from serac_gateway.cli.bench_runs import (
+from serac_gateway.cli.bench.processes import running_gateway, running_mock
+from serac_gateway.cli.bench.report import (
     OutOption,
     bench_errors,
     latency_cells,
@@ -19,8 +19,8 @@ from serac_gateway.cli.bench_runs import (
     store_edits,
     write_out,
 )
-from serac_gateway.cli.console import print_json, stdout
 from serac_gateway.cli.options import JsonOption
+from serac_gateway.cli.terminal import print_json, stdout
 from serac_gateway.config.loading import load_config
 
 if TYPE_CHECKING:  # numpy need not be loaded to list the commands
@@ -31,7 +31,7 @@ ManyEditsOption = Annotated[int, typer.Option(min=1, max=130_000, help="Edits in
 
 def import_edits(edits: ManyEditsOption = 10_000, out: OutOption = None, as_json: JsonOption = False) -> None:
     """What an import takes, and beside it the encoder alone; and the gateway's memory."""
-    from serac_gateway.bench.storing import imported
+    from serac_gateway.cli.bench.storage import imported
 
     config = load_config()
     with bench_errors(), tempfile.TemporaryDirectory(prefix="serac-bench-") as folder, running_mock() as mock:
@@ -59,7 +59,7 @@ def import_edits(edits: ManyEditsOption = 10_000, out: OutOption = None, as_json
 
 def start(edits: ManyEditsOption = 10_000, out: OutOption = None, as_json: JsonOption = False) -> None:
     """What a start takes, until /health/ready, with edits stored and without."""
-    from serac_gateway.bench.storing import started
+    from serac_gateway.cli.bench.storage import started
 
     with bench_errors(), tempfile.TemporaryDirectory(prefix="serac-bench-") as folder:
         say(f"storing {edits:,} edits, and starting")
@@ -82,7 +82,7 @@ def write(
     as_json: JsonOption = False,
 ) -> None:
     """What a single write takes until it has its effect in the same process, with fsync always."""
-    from serac_gateway.bench.storing import written
+    from serac_gateway.cli.bench.storage import written
 
     with bench_errors(), tempfile.TemporaryDirectory(prefix="serac-bench-") as folder:
         say(f"storing {edits:,} edits, and adding {writes:,} more")

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from serac_gateway.bench import material
-from serac_gateway.bench.loads import OpenLoop, Request, open_loop, saturated
-from serac_gateway.bench.wire import Target
+from serac_gateway.cli.bench import workload as material
+from serac_gateway.cli.bench.load import OpenLoop, Request, open_loop, saturated
+from serac_gateway.cli.bench.wire import Target
 
 _TIMES = 3.0
 _PASSED_PER_SECOND = 50.0
