@@ -9,7 +9,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from serac_gateway.models.encoders.sentence_transformer import embedded_minilm_path
-from training.pairs import Pair
+from training.data.pairs import Pair
 
 CITIES = ("Rome", "Paris", "Madrid", "Vienna", "Oslo", "Berlin", "Lisbon", "Warsaw")
 

@@ -21,10 +21,10 @@ from rich.table import Table
 
 from serac_gateway.cli.terminal import EXIT_USAGE, fail, print_json
 from serac_gateway.errors import ConfigError
-from training.config import ScopeConfig
 from training.evaluation import cli as evaluation
-from training.run_folders import TrainingError, read_config
-from training.scope_run import OnProgress, Own
+from training.runs import TrainingError, read_config
+from training.scope.config import ScopeConfig
+from training.scope.run import OnProgress, Own
 
 app = typer.Typer(
     no_args_is_help=True, help="Train and measure the scope classifier and the counterfactual model."
@@ -56,7 +56,7 @@ def scope(
     config: Config = DEFAULT_CONFIG, run: Run = DEFAULT_RUN, edits: Edits = None, traffic: Traffic = None
 ) -> None:
     """Train the cross-encoder; continues where a stopped run was."""
-    from training import scope_run
+    from training.scope import run as scope_run
 
     with _errors(), _progress("training") as on_progress:
         trained = scope_run.train(
@@ -82,8 +82,8 @@ def calibrate(
     json: Annotated[bool, typer.Option("--json", help="Print the calibration as JSON.")] = False,
 ) -> None:
     """Export int8 weights, fit probabilities and choose the one threshold; draw the plots."""
-    from training import scope_run
-    from training.plots import write_plots
+    from training.scope import run as scope_run
+    from training.scope.plots import write_plots
 
     with _errors(), _progress("calibrating") as on_progress:
         made, found = scope_run.calibrate(
@@ -111,7 +111,8 @@ def explain_errors(
 ) -> None:
     """The worst false fires and misses of the last calibration, as a table."""
     from serac_gateway.models.classifiers.cross_encoder import read_calibration
-    from training import observations, scope_run
+    from training.scope import observations
+    from training.scope import run as scope_run
 
     with _errors():
         found = observations.load(run)

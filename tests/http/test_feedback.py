@@ -17,7 +17,7 @@ from serac_gateway.testing import WordEncoder
 from tests.control_plane import running_whole_gateway
 from tests.http.test_metrics import samples
 from tests.locked_gateway import running_locked_gateway
-from training.own_data import own_pairs, read_edits, read_traffic
+from training.data.own_data import own_pairs, read_edits, read_traffic
 
 EDITED, NEAR, OTHER = "Who runs the harbour office?", "Who runs the harbour?", "How do I boil an egg?"
 RECORDED = TrafficConfig(namespaces=("default",))

@@ -164,7 +164,7 @@ def test_tracing_that_is_on_and_not_installed_stops_the_start_with_what_to_insta
 import sys
 sys.modules["opentelemetry.exporter"] = None
 from serac_gateway.errors import ConfigError
-from serac_gateway.http.tracing import open_tracing
+from serac_gateway.server.wiring import open_tracing
 from serac_gateway.observability_config import TracingConfig
 try:
     open_tracing(TracingConfig(endpoint="http://127.0.0.1:4318"))

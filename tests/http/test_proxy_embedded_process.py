@@ -72,7 +72,7 @@ async def test_a_model_that_is_missing_is_told_in_one_line(
 PARENT = """
 import asyncio, pathlib, sys
 from serac_gateway.config.model import UpstreamConfig
-from serac_gateway.upstream.embedded import start_embedded_upstream
+from serac_gateway.data_plane.upstream.embedded import start_embedded_upstream
 
 async def main():
     upstream = await start_embedded_upstream(

@@ -12,7 +12,7 @@ from serac_gateway.errors import ConfigError
 from tests.unit.test_benchmarks import ROME_ROW, ZSRE_ROW, written
 from training.benchmarks import counterfact, fever, knowedit, mquake, suppression, wikifactdiff, yes_no, zsre
 from training.benchmarks.base import Benchmark, Case, Role, chosen, fact, prepared, probes, stored
-from training.relations import Relation
+from training.data.relations import Relation
 
 FRANCE = {
     "prompt": "{} is the capital of", "relation_id": "P1376", "question": "Which country is Lyon capital of?",

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from serac_gateway.domain.edits import EditKind
-from training.contrasts import load_contrast_sets
-from training.counterfactual import answers
-from training.counterfactual.contrasts import contrast_examples, kind_of
+from training.counterfactual import target_answers as answers
+from training.counterfactual.contrast_examples import contrast_examples, kind_of
 from training.counterfactual.examples import Example
-from training.counterfactual.facts import fact_examples, odd_value
-from training.counterfactual.instructions import instruction_examples, obeying
+from training.counterfactual.fact_examples import fact_examples, odd_value
+from training.counterfactual.instruction_examples import instruction_examples, obeying
 from training.counterfactual.mixture import ExampleSettings, training_examples, validation_examples
 from training.counterfactual.validation import contains
-from training.fact_source import FactSource
-from training.facts import Fact, Names, data_folder
-from training.mixture import load_world
-from training.relations import Relation, load_pools
-from training.run_folders import load_records, save_records
+from training.data.contrasts import load_contrast_sets
+from training.data.fact_source import FactSource
+from training.data.facts import Fact, Names, data_folder
+from training.data.relations import Relation, load_pools
+from training.runs import load_records, save_records
+from training.scope.mixture import load_world
 
 BIRTH = Relation(
     id="P19", name="place of birth", subject_type="person", object_type="city", nouns=("birthplace",),

@@ -17,9 +17,9 @@ from serac_gateway.models.language_models.lora import merge_adapter
 from tests.tiny_language_models import tiny_gemma, tiny_tokenizer
 from training.counterfactual import run as counterfactual_run
 from training.counterfactual.examples import Example
-from training.counterfactual.model import AdapterSettings, encode, train_adapter
-from training.run_folders import TrainingError, read_config
-from training.scope_classifier import Trained
+from training.counterfactual.train import AdapterSettings, encode, train_adapter
+from training.runs import TrainingError, read_config
+from training.scope.train import Trained
 
 SETTINGS = AdapterSettings(
     steps=30, batch_size=4, learning_rate=1e-2, rank=8, bfloat16=False, other_tokens=20, max_tokens=400,

@@ -32,7 +32,7 @@ from serac_gateway.models.classifiers.features import (
 )
 from serac_gateway.models.classifiers.runtimes import OnnxPairModel, TorchPairModel
 from tests.tiny_cross_encoders import tiny_bert
-from training.export import export
+from training.scope.export import export
 
 ENCODER = "tiny-encoder"
 STACK = Stack(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.evaluation.answer_metrics import (
+from training.evaluation.answers.metrics import (
     contains_answer,
     leaks,
     n_gram_entropy,

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from serac_gateway.domain.edits import EditKind
-from training.evaluation.answer_outcomes import AnswerFolder, CaseAnswers, ProbeAnswer
-from training.evaluation.answer_report import answer_rows, write_answer_report
-from training.evaluation.answer_summary import summarise
+from training.evaluation.answers.outcomes import AnswerFolder, CaseAnswers, ProbeAnswer
+from training.evaluation.answers.report import answer_rows, write_answer_report
+from training.evaluation.answers.summary import summarise
 from training.evaluation.outcomes import RunSettings
 
 

@@ -17,11 +17,11 @@ from serac_gateway.domain.edits import EditDraft, EditKind
 from serac_gateway.errors import ConfigError
 from tests.control_plane import running_whole_gateway
 from training.benchmarks.base import Benchmark, Case, Probe, Role, Turn, fact, probes
-from training.evaluation.answer_outcomes import AnswerFolder, CaseAnswers
-from training.evaluation.answering import AnswerOptions, run_answers
+from training.evaluation.answers.outcomes import AnswerFolder, CaseAnswers
+from training.evaluation.answers.run import AnswerOptions, run_answers
+from training.evaluation.answers.teacher_forcing import ForcedModel, TeacherForcing, case_alone
 from training.evaluation.cli import app
 from training.evaluation.outcomes import CASES_FILE
-from training.evaluation.teacher_forcing import ForcedModel, TeacherForcing, case_alone
 
 PLACES = ("Oru", "Ketti", "Moss", "Vala")
 

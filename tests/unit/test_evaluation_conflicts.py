@@ -5,8 +5,8 @@ from __future__ import annotations
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.testing import ThresholdClassifier, WordEncoder
 from training.benchmarks.base import Benchmark, Role, fact, probes
-from training.evaluation import conflicts
-from training.evaluation.gateway_parts import GatewayParts
+from training.evaluation.gateway_models import GatewayParts
+from training.evaluation.scope import conflicts
 
 PLACES = ("Oru", "Ketti", "Moss", "Vala")
 

@@ -10,8 +10,9 @@ from serac_gateway.domain.edits import EditDraft
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.testing import ThresholdClassifier, WordEncoder
 from training.benchmarks.base import Benchmark, Probe, Role, fact, probes
-from training.evaluation import curve, latency
-from training.evaluation.gateway_parts import GatewayParts
+from training.evaluation.gateway_models import GatewayParts
+from training.evaluation.scope import edit_count_curve as curve
+from training.evaluation.scope import latency
 
 PLACES = ("Oru", "Ketti", "Moss", "Vala", "Brin", "Dorn")
 

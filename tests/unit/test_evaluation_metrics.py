@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
-from training.evaluation.metrics import (
+from training.evaluation.scope.metrics import (
     bootstrap_interval,
     expected_calibration_error,
     harmonic_mean,

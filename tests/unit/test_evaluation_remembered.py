@@ -9,7 +9,7 @@ import pytest
 
 from serac_gateway.errors import ConfigError
 from serac_gateway.testing import WordEncoder
-from training.evaluation.remembered import RememberedEncoder, remembered
+from training.evaluation.scope.encoder_cache import RememberedEncoder, remembered
 
 TEXTS = ["Who built Oru?", "bread", "Who built Oru?"]
 

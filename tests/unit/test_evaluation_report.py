@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from training.evaluation.outcomes import CaseOutcome, ProbeOutcome, RunFolder, RunSettings
-from training.evaluation.report import result_rows, write_report
-from training.evaluation.summary import Summary, curve_of, summarise
+from training.evaluation.scope.report import result_rows, write_report
+from training.evaluation.scope.summary import Summary, curve_of, summarise
 
 
 def probe(kind: str, fired: str | None, *, in_scope: bool, **fields: object) -> ProbeOutcome:

@@ -12,9 +12,9 @@ from serac_gateway.errors import ConfigError
 from serac_gateway.testing import ThresholdClassifier, WordEncoder
 from tests.control_plane import ControlPlane
 from training.benchmarks.base import Benchmark, Probe, Role, Turn, fact, probes
-from training.evaluation.deciding import Decider, HttpDecider, InProcessDecider
 from training.evaluation.outcomes import CASES_FILE, CaseOutcome, RunFolder
-from training.evaluation.run import run
+from training.evaluation.scope.deciders import Decider, HttpDecider, InProcessDecider
+from training.evaluation.scope.run import run
 
 PLACES = ("Oru", "Ketti", "Moss", "Vala", "Brin", "Dorn")
 

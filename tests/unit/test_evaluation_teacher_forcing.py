@@ -23,7 +23,7 @@ from tests.tiny_language_models import (
 )
 from tests.unit.test_adapters import saved_adapter
 from training.benchmarks.base import Probe
-from training.evaluation.teacher_forcing import (
+from training.evaluation.answers.teacher_forcing import (
     CTranslate2ForcedModel,
     ForcedModel,
     TeacherForcing,

@@ -15,8 +15,14 @@ from serac_gateway.models.classifiers.base import Candidate
 from serac_gateway.models.classifiers.similarity import SimilarityCalibration, SimilarityClassifier, logistic
 from serac_gateway.testing import WordEncoder
 from training.benchmarks.base import Benchmark, Probe, Role, fact, probes
-from training.evaluation import similarity_calibration
-from training.evaluation.similarity_calibration import Outcomes, calibrate, fitted, measured, operating_point
+from training.evaluation.scope import similarity_calibration
+from training.evaluation.scope.similarity_calibration import (
+    Outcomes,
+    calibrate,
+    fitted,
+    measured,
+    operating_point,
+)
 
 SHIPPED = Path(__file__).parents[2] / "serac_gateway" / "weights" / "similarity-minilm"
 EMBEDDED_FINGERPRINT = "onnx-int8-v1-53aa51172d142c89"

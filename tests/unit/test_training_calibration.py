@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 
 from serac_gateway.errors import ConfigError
 from serac_gateway.models.classifiers.cross_encoder import Evidence, ScopeCalibration, Stack
-from training import calibration, observations
-from training.calibration import Outcome
 from training.cli import app
-from training.observations import Observation, Reading
-from training.plots import write_plots
-from training.run_folders import save_records
-from training.scope_run import worst
+from training.runs import save_records
+from training.scope import calibration, observations
+from training.scope.calibration import Outcome
+from training.scope.observations import Observation, Reading
+from training.scope.plots import write_plots
+from training.scope.run import worst
 
 
 def evidence(logit: float, similarity: float = 0.0, **fields: object) -> Evidence:

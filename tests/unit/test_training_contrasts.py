@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from training.contrasts import contrast_benchmark, contrast_pairs, filled_in, load_contrast_sets
+from training.data.contrasts import contrast_benchmark, contrast_pairs, filled_in, load_contrast_sets
 
 SET = """= opening time
 p: When does [X] open? ;; [X] opens at

@@ -10,15 +10,15 @@ import pytest
 
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.errors import ConfigError
-from training import hard_negatives, phrasing
-from training.config import ScopeConfig
-from training.fact_source import FactSource
-from training.facts import Fact, Names
-from training.own_data import own_benchmark, own_pairs, read_edits, read_traffic
-from training.pair_maker import PairMaker
-from training.pairs import Pair
-from training.relations import Relation, load_pools, load_relations
-from training.run_folders import load_records, read_config, save_records
+from training.data import hard_negatives, phrasing
+from training.data.fact_source import FactSource
+from training.data.facts import Fact, Names
+from training.data.own_data import own_benchmark, own_pairs, read_edits, read_traffic
+from training.data.pairs import Pair
+from training.data.relations import Relation, load_pools, load_relations
+from training.runs import load_records, read_config, save_records
+from training.scope.config import ScopeConfig
+from training.scope.pair_generator import PairMaker
 
 FACTS = [
     Fact("P19", f"{first} {last}", city)

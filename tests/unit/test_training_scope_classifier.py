@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tests.tiny_cross_encoders import easy_pairs, tiny_bert
-from training.losses import scope_loss, two_question_loss
-from training.pairs import Pair, depends_on_edit
-from training.run_folders import TrainingError
-from training.scope_classifier import TrainingSettings, load_cross_encoder, train_scope
+from training.data.pairs import Pair, depends_on_edit
+from training.runs import TrainingError
+from training.scope.losses import scope_loss, two_question_loss
+from training.scope.train import TrainingSettings, load_cross_encoder, train_scope
 
 SETTINGS = TrainingSettings(
     epochs=6, batch_size=16, learning_rate=5e-3, head_learning_rate=5e-3, dropout=0.0, max_tokens=32,

@@ -13,7 +13,7 @@ from serac_gateway.domain.edits import EditDraft, EditKind
 from training.benchmarks import counterfact_hard
 from training.benchmarks.base import Benchmark, Case, Probe, Role, probes
 from training.benchmarks.yes_no import yes_no_question
-from training.relations import Relation, load_relations
+from training.data.relations import Relation, load_relations
 
 CASES = 50
 REFUSAL = "I cannot share that."

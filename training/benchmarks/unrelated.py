@@ -14,7 +14,7 @@ import msgspec
 
 from training.benchmarks.base import Benchmark, Probe, Role, Turn
 from training.benchmarks.counterfact import load_10k
-from training.benchmarks.rows import Row, converted, data_folder, read_rows
+from training.benchmarks.loading import Row, converted, data_folder, read_rows
 
 
 def load() -> Benchmark:

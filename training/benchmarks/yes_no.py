@@ -16,7 +16,7 @@ import msgspec
 from training.benchmarks import counterfact_hard
 from training.benchmarks.base import Benchmark, Case, Probe, Role, probes
 from training.benchmarks.fever import CLAIM_FORMS
-from training.relations import Relation, load_relations
+from training.data.relations import Relation, load_relations
 
 
 def load(*, seed: int = 0) -> Benchmark:

@@ -10,16 +10,16 @@ from pathlib import Path
 import msgspec
 
 from serac_gateway.errors import ConfigError
-from training import public_sets
-from training.contrasts import load_contrast_sets
-from training.counterfactual import public
-from training.counterfactual.contrasts import contrast_examples
+from training.counterfactual import public_sets as public
+from training.counterfactual.contrast_examples import contrast_examples
 from training.counterfactual.examples import Example
-from training.counterfactual.facts import fact_examples
-from training.counterfactual.instructions import instruction_examples
-from training.fact_source import FactSource
-from training.mixture import World
-from training.relations import VAGUE_NOUNS
+from training.counterfactual.fact_examples import fact_examples
+from training.counterfactual.instruction_examples import instruction_examples
+from training.data import public_sets
+from training.data.contrasts import load_contrast_sets
+from training.data.fact_source import FactSource
+from training.data.relations import VAGUE_NOUNS
+from training.scope.mixture import World
 
 MAX_ANSWER_CHARS = 160
 """Longer targets are given by the gateway as they are, without the model."""

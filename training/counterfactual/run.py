@@ -15,15 +15,15 @@ from serac_gateway.models.language_models.embedded_gemma import assembled_gguf
 from serac_gateway.models.language_models.lora import CONFIG_FILE as ADAPTER_CONFIG
 from serac_gateway.models.language_models.lora import WEIGHTS_FILE, is_adapter
 from serac_gateway.models.loading import open_language_model
-from training.counterfactual.card import write_card
 from training.counterfactual.examples import Example
 from training.counterfactual.mixture import ExampleSettings, training_examples, validation_examples
-from training.counterfactual.model import AdapterSettings, train_adapter
+from training.counterfactual.model_card import write_card
+from training.counterfactual.train import AdapterSettings, train_adapter
 from training.counterfactual.validation import Outcome, answered
-from training.facts import data_folder
-from training.mixture import load_world
-from training.run_folders import TrainingError, begin_run, load_records, save_records
-from training.scope_classifier import Trained
+from training.data.facts import data_folder
+from training.runs import TrainingError, begin_run, load_records, save_records
+from training.scope.mixture import load_world
+from training.scope.train import Trained
 
 EXAMPLES_FILE = "examples.jsonl"
 MAX_ADAPTER_BYTES = 20 * 2**20

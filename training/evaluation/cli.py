@@ -13,7 +13,7 @@ from rich.console import Console
 
 from serac_gateway.cli.terminal import print_json
 from serac_gateway.cli.terminal import run as run_command
-from training.evaluation.answers_cli import answers
+from training.evaluation.answers.cli import answers
 from training.evaluation.outcomes import RunFolder
 from training.evaluation.terminal import config_errors, print_table, progress_bars
 
@@ -54,11 +54,11 @@ def scope(
 ) -> None:
     """Which queries fire with which edit: hits, false fires, and a report."""
     from training.benchmarks.catalogue import open_benchmark
-    from training.evaluation.deciding import Decider, HttpDecider, InProcessDecider
-    from training.evaluation.gateway_parts import open_parts
-    from training.evaluation.remembered import remembered
-    from training.evaluation.report import result_rows, write_report
-    from training.evaluation.run import run
+    from training.evaluation.gateway_models import open_parts
+    from training.evaluation.scope.deciders import Decider, HttpDecider, InProcessDecider
+    from training.evaluation.scope.encoder_cache import remembered
+    from training.evaluation.scope.report import result_rows, write_report
+    from training.evaluation.scope.run import run
 
     with ExitStack() as stack:
         stack.enter_context(config_errors())
@@ -110,9 +110,9 @@ def scope(
 @app.command()
 def report(runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")]) -> None:
     """Write the reports of runs again, and print one table of them all."""
-    from training.evaluation.answer_outcomes import AnswerFolder
-    from training.evaluation.answer_report import answer_rows, write_answer_report
-    from training.evaluation.report import result_rows, write_report
+    from training.evaluation.answers.outcomes import AnswerFolder
+    from training.evaluation.answers.report import answer_rows, write_answer_report
+    from training.evaluation.scope.report import result_rows, write_report
 
     with config_errors():
         settings = {folder: RunFolder(folder).settings() for folder in runs}
@@ -142,9 +142,9 @@ def curve(
     classifier: Classifier = None,
 ) -> None:
     """The same probes at growing numbers of edits in the store."""
-    from training.evaluation import curve as curves
-    from training.evaluation.gateway_parts import open_parts
-    from training.evaluation.remembered import remembered
+    from training.evaluation.gateway_models import open_parts
+    from training.evaluation.scope import edit_count_curve as curves
+    from training.evaluation.scope.encoder_cache import remembered
 
     with config_errors():
         parts = open_parts(encoder=encoder, classifier=classifier)
@@ -175,8 +175,8 @@ def latency(
     """How long decisions take: encoder alone, without and with candidates."""
     from training.benchmarks import counterfact, unrelated
     from training.benchmarks.base import chosen
-    from training.evaluation import latency as latencies
-    from training.evaluation.gateway_parts import open_parts
+    from training.evaluation.gateway_models import open_parts
+    from training.evaluation.scope import latency as latencies
 
     with config_errors():
         stored = chosen(counterfact.load_10k(), edits=edits, seed=seed)
@@ -202,8 +202,8 @@ def conflicts(
     """Which contradictions are found when an edit comes, which are not there, and how long that takes."""
     from training.benchmarks import counterfact
     from training.benchmarks.base import chosen
-    from training.evaluation import conflicts as found_conflicts
-    from training.evaluation.gateway_parts import open_parts
+    from training.evaluation.gateway_models import open_parts
+    from training.evaluation.scope import conflicts as found_conflicts
 
     with config_errors():
         stored = chosen(counterfact.load_10k(), edits=edits, seed=seed)
@@ -226,8 +226,8 @@ def calibrate_similarity(
 ) -> None:
     """Calibrate the similarity classifier on the validation rows of the public data."""
     from serac_gateway.edit_index.opening import index_maker
-    from training.evaluation import similarity_calibration
-    from training.evaluation.gateway_parts import open_encoder
+    from training.evaluation.gateway_models import open_encoder
+    from training.evaluation.scope import similarity_calibration
 
     with config_errors(), Console(stderr=True).status("encoding and searching"):
         opened = open_encoder(encoder)

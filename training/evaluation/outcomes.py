@@ -10,7 +10,7 @@ import msgspec
 
 from serac_gateway.errors import ConfigError
 from training.benchmarks.base import Probe
-from training.evaluation.deciding import Decision
+from training.evaluation.scope.deciders import Decision
 
 SETTINGS_FILE = "run.json"
 CASES_FILE = "cases.jsonl"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -11,7 +11,6 @@ from rich.table import Table
 
 from serac_gateway.cli.terminal import EXIT_USAGE, fail
 from serac_gateway.errors import ConfigError
-from training.evaluation.progress import OnProgress
 
 
 @contextmanager
@@ -45,3 +44,11 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
     for row in rest:
         table.add_row(*row)
     Console().print(table)
+
+
+OnProgress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is, and how much there is."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Tell nobody."""

@@ -1,0 +1,192 @@
+"""Hand-written contrast sets: one edit with queries that are in its scope and queries that only look so.
+
+`contrast_sets/*.txt`, in the spirit of Gardner et al. 2020 (arXiv 2004.02709). A set begins with "= name";
+`p:` holds edit prompts, `t:` new answers, `o:` other answers that users may believe, `x:` interchangeable
+subjects, `z:` a lookalike of each subject, by position, separated by " ;; ". Then one query a line, "+ kind |
+query" in scope or "- kind | query" out of scope, with the slots [X] [Z] [T] [O]; earlier turns stand before
+it, "U: … >> A: … >> query".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from serac_gateway.domain.edits import EditDraft
+from serac_gateway.domain.queries import Query, extract_query
+from training.benchmarks.base import Benchmark, Case, Probe, Role, Turn
+from training.data.pairs import Pair
+from training.data.phrasing import decorated
+
+SETS = Path(__file__).parent / "contrast_sets"
+HELD_OUT_ONE_IN = 8
+"""Of this many sets one is kept from training, for the choice of the threshold."""
+_VERDICTS = frozenset({"true", "false", "supports", "refutes", "yes", "no", "correct", "wrong"})
+_PARTS = {"p": "prompts", "t": "targets", "o": "others", "x": "subjects", "z": "lookalikes"}
+_ROLES = {"U: ": "user", "A: ": "assistant"}
+_NOISE_SHARE = 0.12
+_SWAP_SHARE = 0.3
+
+
+class ContrastLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One query with slots."""
+
+    in_scope: bool
+    kind: str
+    turns: tuple[Turn, ...]
+    text: str
+
+
+class ContrastSet(msgspec.Struct, frozen=True, kw_only=True):
+    """One edit with slots and its queries."""
+
+    name: str
+    prompts: tuple[str, ...]
+    targets: tuple[str, ...]
+    others: tuple[str, ...]
+    subjects: tuple[str, ...]
+    lookalikes: tuple[str, ...]
+    lines: tuple[ContrastLine, ...]
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether training leaves it out; settled by the name alone."""
+        return int(hashlib.sha256(self.name.encode()).hexdigest(), 16) % HELD_OUT_ONE_IN == 0
+
+    @property
+    def is_open_question(self) -> bool:
+        """Whether its paraphrases may serve as its prompt: not so for verdicts and for instructions."""
+        asks = any(prompt.endswith("?") for prompt in self.prompts)
+        return asks and not any(target.casefold().strip(".") in _VERDICTS for target in self.targets)
+
+
+class Filling(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands for the slots, and the prompt, of one edit made of a set."""
+
+    prompt: str
+    target: str
+    other: str
+    subject: str
+    lookalike: str
+
+    def fill(self, text: str) -> str:
+        """`text` with its slots filled."""
+        for slot, value in (("[X]", self.subject), ("[Z]", self.lookalike),
+                            ("[T]", self.target.rstrip(".")), ("[O]", self.other)):  # fmt: skip
+            text = text.replace(slot, value)
+        return text
+
+
+def load_contrast_sets(folder: Path = SETS) -> list[ContrastSet]:
+    """The sets of all files.
+
+    Raises:
+        ValueError: A line is malformed or a set lacks a part; the message names file and line.
+    """
+    sets = []
+    for path in sorted(folder.glob("*.txt")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        begins = [i for i, line in enumerate(lines) if line.startswith("= ")]
+        for begin, end in zip(begins, [*begins[1:], len(lines)], strict=True):
+            sets.append(_parsed(lines[begin:end], f"{path.name} line {begin + 1}"))
+    return sets
+
+
+def contrast_pairs(
+    sets: Sequence[ContrastSet], rng: random.Random, passages: list[str], *, rounds: int
+) -> Iterator[Pair]:
+    """All queries of the sets that are not held out, `rounds` times, each time with another subject."""
+    kept = [one for one in sets if not one.is_held_out]
+    for number in range(rounds):
+        for one in kept:
+            filling = filled_in(one, rng, number % len(one.subjects))
+            for line in one.lines:
+                query = _query(filling, line)
+                if query is None:
+                    continue
+                text = decorated(query.text, rng, passages) if rng.random() < _NOISE_SHARE else query.text
+                yield Pair(
+                    prompt=filling.prompt, target=filling.target, text=text, context=query.context,
+                    in_scope=line.in_scope, kind=f"contrast, {line.kind}", subject=filling.subject,
+                )  # fmt: skip
+
+
+def contrast_benchmark(sets: Sequence[ContrastSet], *, seed: int) -> Benchmark:
+    """The held-out sets as cases, two edits of each set, all their queries as probes."""
+    rng = random.Random(seed)
+    cases = []
+    for number, one in enumerate(sets):
+        if not one.is_held_out:
+            continue
+        for place in range(min(2, len(one.subjects))):
+            filling = filled_in(one, rng, place)
+            probes = tuple(
+                Probe(
+                    kind=line.kind, text=filling.fill(line.text), in_scope=line.in_scope,
+                    context=tuple(Turn(role=t.role, text=filling.fill(t.text)) for t in line.turns),
+                )
+                for line in one.lines
+            )  # fmt: skip
+            edit = EditDraft(id=f"contrast-{number}-{place}", prompt=filling.prompt,
+                             target_new=filling.target, subject=filling.subject)  # fmt: skip
+            cases.append(Case(edit=edit, probes=probes))
+    return Benchmark(name="contrasts", role=Role.VALIDATION, cases=tuple(cases))
+
+
+def filled_in(one: ContrastSet, rng: random.Random, place: int) -> Filling:
+    """An edit of the set about its subject number `place`, at times with a paraphrase as its prompt."""
+    prompts = one.prompts
+    if one.is_open_question and rng.random() < _SWAP_SHARE:
+        plain = [
+            line.text
+            for line in one.lines
+            if line.in_scope and line.kind == "paraphrase" and not line.turns
+            and "[X]" in line.text and not re.search(r"\[[ZTO]\]", line.text)
+        ]  # fmt: skip
+        prompts = tuple(plain) or prompts
+    draft = Filling(
+        prompt=rng.choice(prompts), target=rng.choice(one.targets), other=rng.choice(one.others),
+        subject=one.subjects[place], lookalike=one.lookalikes[place],
+    )  # fmt: skip
+    return msgspec.structs.replace(draft, prompt=draft.fill(draft.prompt), target=draft.fill(draft.target))
+
+
+def _query(filling: Filling, line: ContrastLine) -> Query | None:
+    """What the gateway would decide on."""
+    messages = [{"role": turn.role, "content": filling.fill(turn.text)} for turn in line.turns]
+    messages.append({"role": "user", "content": filling.fill(line.text)})
+    found = extract_query("/chat/completions", {"messages": messages})
+    return found if isinstance(found, Query) else None
+
+
+def _parsed(lines: Sequence[str], where: str) -> ContrastSet:
+    parts: dict[str, tuple[str, ...]] = {}
+    queries = []
+    for line in lines[1:]:
+        if not line.strip() or line.startswith("#"):
+            continue
+        if line[0] in _PARTS and line[1:3] == ": ":
+            parts[_PARTS[line[0]]] = tuple(piece.strip() for piece in line[3:].split(";;"))
+        elif match := re.match(r"([+-]) ([a-z -]+) \| (.+)", line):
+            queries.append(_line(match[1] == "+", match[2], match[3], where))
+        else:
+            raise ValueError(f"{where}: {line!r} is neither a part nor a query; see training/contrasts.py")
+    missing = sorted(_PARTS.values() - parts.keys())
+    if missing or not queries or len(parts["subjects"]) != len(parts["lookalikes"]):
+        raise ValueError(f"{where}: the set lacks {missing or 'queries, or a lookalike for every subject'!r}")
+    return ContrastSet(name=lines[0][2:].strip(), lines=tuple(queries), **parts)
+
+
+def _line(in_scope: bool, kind: str, text: str, where: str) -> ContrastLine:
+    *earlier, query = text.split(" >> ")
+    turns = []
+    for piece in earlier:
+        if piece[:3] not in _ROLES:
+            raise ValueError(f"{where}: the turn {piece!r} begins with neither of {sorted(_ROLES)!r}")
+        turns.append(Turn(role=_ROLES[piece[:3]], text=piece[3:]))
+    return ContrastLine(in_scope=in_scope, kind=kind, turns=tuple(turns), text=query)

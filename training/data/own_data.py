@@ -1,0 +1,126 @@
+"""A user's own edits and logged traffic as training pairs and as a benchmark.
+
+Edits: NDJSON as `serac edits export` writes it (prompt and target_new needed; id, paraphrases, … optional).
+Traffic: NDJSON of ``{"query": "…", "edit_id": "…" or null}``: which edit, if any, the query was in scope of.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from serac_gateway.domain.edits import EditDraft
+from serac_gateway.errors import ConfigError
+from training.benchmarks.base import Benchmark, Case, Probe, Role
+from training.data.facts import read_rows
+from training.data.hard_negatives import mined
+from training.data.pairs import Pair
+from training.data.public_sets import Embed
+
+NEGATIVES_PER_QUERY = 4
+
+
+class Traffic(msgspec.Struct, frozen=True, kw_only=True):
+    """One logged query."""
+
+    query: str
+    edit_id: str | None
+
+
+def read_edits(path: Path) -> list[EditDraft]:
+    """The edits of an export; each has an id.
+
+    Raises:
+        ConfigError: The file is missing or empty, or a line lacks a column.
+    """
+    drafts = []
+    for number, row in enumerate(_rows(path), 1):
+        for column in ("prompt", "target_new"):
+            if not isinstance(row.get(column), str) or not row[column].strip():
+                raise ConfigError(
+                    f"{path.name} line {number} has no {column!r}; an edit needs prompt and target_new"
+                )
+        paraphrases = tuple(p for p in row.get("paraphrases") or () if isinstance(p, str) and p.strip())
+        drafts.append(
+            EditDraft(
+                id=str(row.get("id") or f"own-{number}"),
+                prompt=row["prompt"],
+                target_new=row["target_new"],
+                paraphrases=paraphrases,
+            )
+        )
+    if not drafts:
+        raise ConfigError(f"{path.name} holds no edits; export some with: serac edits export")
+    return drafts
+
+
+def read_traffic(path: Path, edits: Sequence[EditDraft]) -> list[Traffic]:
+    """Logged queries with the edit each was in scope of.
+
+    Raises:
+        ConfigError: A line lacks a column or names an edit that is not among `edits`.
+    """
+    known = {edit.id for edit in edits}
+    found = []
+    for number, row in enumerate(_rows(path), 1):
+        if not isinstance(row.get("query"), str) or "edit_id" not in row:
+            raise ConfigError(f"{path.name} line {number} lacks 'query' or 'edit_id'; edit_id may be null")
+        edit_id = row["edit_id"]
+        if edit_id is not None and edit_id not in known:
+            raise ConfigError(
+                f"{path.name} line {number} names edit {edit_id!r}, which the edits do not hold"
+            )
+        if row["query"].strip():
+            found.append(Traffic(query=row["query"], edit_id=edit_id))
+    return found
+
+
+def own_pairs(
+    edits: Sequence[EditDraft], traffic: Sequence[Traffic], embed: Embed, rng: random.Random
+) -> list[Pair]:
+    """A user's own pairs: logged queries and paraphrases with their edit and with the nearest others."""
+    by_id = {edit.id: edit for edit in edits}
+    asked = [(one.query, one.edit_id) for one in traffic]
+    asked += [(text, edit.id) for edit in edits for text in (edit.prompt, *edit.paraphrases)]
+    near = mined(
+        embed([e.prompt for e in edits]),
+        embed([q for q, _ in asked]),
+        top_k=NEGATIVES_PER_QUERY + 1,
+        floor=0.1,
+    )
+    pairs = []
+    for (query, edit_id), row in zip(asked, near, strict=True):
+        if edit_id is not None:
+            own = by_id[edit_id]
+            pairs.append(_pair(own, query, in_scope=True))
+        others = [edits[place] for place, _ in row if edits[place].id != edit_id]
+        pairs += [_pair(other, query, in_scope=False) for other in others[:NEGATIVES_PER_QUERY]]
+    rng.shuffle(pairs)
+    return pairs
+
+
+def own_benchmark(edits: Sequence[EditDraft], traffic: Sequence[Traffic]) -> Benchmark:
+    """The same as a benchmark, to calibrate on."""
+    probes: dict[str | None, list[Probe]] = {}
+    for one in traffic:
+        kind = "own" if one.edit_id is not None else "own unrelated"
+        probes.setdefault(one.edit_id, []).append(
+            Probe(kind=kind, text=one.query, in_scope=one.edit_id is not None)
+        )
+    cases = tuple(Case(edit=edit, probes=tuple(probes.get(edit.id, ()))) for edit in edits)
+    return Benchmark(name="own", role=Role.VALIDATION, cases=cases, traffic=tuple(probes.get(None, ())))
+
+
+def _pair(edit: EditDraft, query: str, *, in_scope: bool) -> Pair:
+    return Pair(prompt=edit.prompt, target=edit.target_new, text=query, in_scope=in_scope, kind="own")
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        return read_rows(path)
+    except (FileNotFoundError, ValueError) as exc:
+        raise ConfigError(str(exc)) from exc

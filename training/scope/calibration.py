@@ -1,0 +1,242 @@
+"""Turns logits and similarities into calibrated probabilities, and chooses the one threshold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+from serac_gateway.errors import ConfigError
+from serac_gateway.models.classifiers.cross_encoder import Stack
+from training.scope.observations import Observation, Reading
+
+BINS = 10
+MIN_LOGIT_WEIGHT = 1e-3
+
+
+SIMILARITY_CAPS = (1.0, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
+LOGIT_BOUND_QUANTILE = 0.98
+
+
+def probabilities(stack: Stack, readings: Sequence[Reading]) -> NDArray[np.float64]:
+    """`Stack.probability` of each. *Shape:* (N,), 0..1, in order."""
+    return np.array([stack.probability(one.evidence) for one in readings], dtype=np.float64)
+
+
+def features(readings: Sequence[Reading], bound: float, cap: float) -> NDArray[np.float64]:
+    """Logit within ±`bound`, similarity up to `cap`, names absent, numbers differ. *Shape:* (N, 4)."""
+    rows = [(e.logit, e.similarity, e.names_absent, e.numbers_differ) for e in (r.evidence for r in readings)]
+    features_N4 = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    features_N4[:, 0] = np.clip(features_N4[:, 0], -bound, bound)
+    features_N4[:, 1] = np.minimum(features_N4[:, 1], cap)
+    return features_N4
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What one probe would do at any threshold."""
+
+    benchmark: str
+    set_name: str
+    in_scope: bool
+    probability: float
+    """Of the most probable candidate; 0 without a candidate."""
+    right: bool
+    """Whether that candidate is the probe's own edit."""
+
+
+class OperatingPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """The rates at one threshold. Every benchmark weighs the same on its side, however many kinds it has."""
+
+    threshold: float
+    hit: float
+    no_fire: float
+    by_set: dict[str, float]
+
+    @property
+    def harmonic(self) -> float:
+        """Harmonic mean of hit and no_fire."""
+        return 2 * self.hit * self.no_fire / (self.hit + self.no_fire) if self.hit + self.no_fire else 0.0
+
+
+class ReliabilityBin(msgspec.Struct, frozen=True, kw_only=True):
+    """Candidates whose probability falls between `low` and `high`."""
+
+    low: float
+    high: float
+    count: int
+    mean_probability: float
+    share_right: float
+
+
+def depended_on(observations: Sequence[Observation]) -> list[Observation]:
+    """The observations as they would be if the second question were the first: does the answer depend on it.
+
+    Probes and readings of which that is unclear are left out; no weights with one output have any.
+    """
+    turned = []
+    for one in observations:
+        if any(reading.depends is None for reading in one.readings):
+            continue
+        readings = tuple(
+            msgspec.structs.replace(r, evidence=r.depends_evidence, right=bool(r.depends))
+            for r in one.readings
+            if r.depends_logit is not None
+        )
+        if readings:
+            in_scope = one.in_scope or any(reading.right for reading in readings)
+            turned.append(msgspec.structs.replace(one, readings=readings, in_scope=in_scope))
+    return turned
+
+
+def fitted_stack(observations: Sequence[Observation]) -> Stack:
+    """Logistic regression on every reading; each benchmark weighs the same, positives and negatives too.
+
+    The cap on similarity is the one of `SIMILARITY_CAPS` that fits best.
+
+    Raises:
+        ConfigError: All readings are right, or none is.
+    """
+    readings = [reading for one in observations for reading in one.readings]
+    sets = [one.benchmark for one in observations for _ in one.readings]
+    labels = [reading.right for reading in readings]
+    labels_N = np.array(labels, dtype=bool)
+    if labels_N.all() or not labels_N.any():
+        side = "positive" if not labels_N.any() else "negative"
+        raise ConfigError(
+            f"the calibration data has no {side} readings; give edits with queries of both kinds"
+        )
+    weights_N = np.zeros(len(labels_N))
+    for label in (True, False):
+        chosen_N = labels_N == label
+        names = sorted({s for s, c in zip(sets, chosen_N, strict=True) if c})
+        for name in names:
+            rows_N = chosen_N & np.array([s == name for s in sets])
+            weights_N[rows_N] = 1.0 / (len(names) * rows_N.sum())
+    logits = [r.evidence.logit for r in readings if r.right]
+    bound = round(max(1.0, float(np.quantile(logits, LOGIT_BOUND_QUANTILE))), 2)
+    fits = []
+    for cap in SIMILARITY_CAPS:
+        features_N4 = features(readings, bound, cap)
+        model = LogisticRegression(C=1e4, max_iter=2_000).fit(
+            features_N4, labels_N, sample_weight=weights_N * len(labels_N) / 2
+        )
+        loss = log_loss(labels_N, model.predict_proba(features_N4)[:, 1], sample_weight=weights_N)
+        fits.append((loss, cap, model))
+    _, cap, model = min(fits, key=lambda fit: fit[0])
+    logit_weight, similarity_weight, absent_weight, numbers_weight = (
+        round(float(w), 4) for w in model.coef_[0]
+    )
+    return Stack(
+        logit_weight=max(MIN_LOGIT_WEIGHT, logit_weight),
+        similarity_weight=similarity_weight,
+        absent_weight=absent_weight,
+        numbers_weight=numbers_weight,
+        intercept=round(float(model.intercept_[0]), 4),
+        logit_bound=bound,
+        similarity_cap=cap,
+    )
+
+
+def outcomes(observations: Sequence[Observation], stack: Stack) -> list[Outcome]:
+    """The most probable candidate of each probe."""
+    found = []
+    for one in observations:
+        best, right = 0.0, False
+        if one.readings:
+            probabilities_K = probabilities(stack, one.readings)
+            place = int(np.argmax(probabilities_K))
+            best, right = float(probabilities_K[place]), one.readings[place].right
+        found.append(
+            Outcome(
+                benchmark=one.benchmark,
+                set_name=one.set_name,
+                in_scope=one.in_scope,
+                probability=best,
+                right=right,
+            )
+        )
+    return found
+
+
+def at_threshold(found: Sequence[Outcome], threshold: float) -> OperatingPoint:
+    """The rates if every probability >= threshold fires."""
+    by_set: dict[tuple[str, bool], list[bool]] = defaultdict(list)
+    by_benchmark: dict[tuple[str, bool], list[bool]] = defaultdict(list)
+    for one in found:
+        fires = one.probability >= threshold
+        is_good = fires and one.right if one.in_scope else not fires
+        by_set[(one.set_name, one.in_scope)].append(is_good)
+        by_benchmark[(one.benchmark, one.in_scope)].append(is_good)
+    hits = [float(np.mean(good)) for (_, in_scope), good in by_benchmark.items() if in_scope]
+    quiet = [float(np.mean(good)) for (_, in_scope), good in by_benchmark.items() if not in_scope]
+    return OperatingPoint(
+        threshold=threshold,
+        hit=float(np.mean(hits)) if hits else 0.0,
+        no_fire=float(np.mean(quiet)) if quiet else 0.0,
+        by_set={
+            f"{name} {'hit' if in_scope else 'no-fire'}": round(float(np.mean(good)), 4)
+            for (name, in_scope), good in sorted(by_set.items())
+        },
+    )
+
+
+def chosen_threshold(found: Sequence[Outcome], *, max_false_fire_rate: float | None = None) -> OperatingPoint:
+    """The threshold of the best harmonic mean; or the lowest whose mean false-fire rate is within the limit.
+
+    Raises:
+        ConfigError: No threshold below 1 keeps the limit.
+    """
+    points = [at_threshold(found, float(cut)) for cut in np.round(np.arange(0.02, 0.998, 0.004), 3)]
+    if max_false_fire_rate is None:
+        return max(points, key=lambda point: point.harmonic)
+    for point in points:
+        if 1 - point.no_fire <= max_false_fire_rate:
+            return point
+    least = 1 - points[-1].no_fire
+    raise ConfigError(
+        f"no threshold keeps false fires within {max_false_fire_rate!r}; the least is {least:.4f}:"
+        " allow more, or train on the negatives that serac-train explain-errors shows"
+    )
+
+
+def reliability(
+    observations: Sequence[Observation], stack: Stack, *, bins: int = BINS
+) -> list[ReliabilityBin]:
+    """How often candidates of a probability are right, by equal-width bins; empty bins are left out."""
+    readings = [r for one in observations for r in one.readings]
+    probabilities_N = probabilities(stack, readings)
+    right_N = np.array([r.right for r in readings])
+    made = []
+    for place in range(bins):
+        low, high = place / bins, (place + 1) / bins
+        inside_N = (probabilities_N >= low) & ((probabilities_N < high) | (place == bins - 1))
+        if inside_N.any():
+            made.append(
+                ReliabilityBin(
+                    low=low, high=high, count=int(inside_N.sum()),
+                    mean_probability=float(probabilities_N[inside_N].mean()),
+                    share_right=float(right_N[inside_N].mean()),
+                )
+            )  # fmt: skip
+    return made
+
+
+def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
+    """Mean |share right - mean probability| over all candidates (Guo et al. 2017, arXiv 1706.04599)."""
+    total = sum(one.count for one in bins)
+    return sum(one.count * abs(one.share_right - one.mean_probability) for one in bins) / max(1, total)
+
+
+def similarity_floor(
+    observations: Sequence[Observation], *, quantile: float = 0.001, margin: float = 0.05
+) -> float:
+    """Under it almost no probe has its own edit: a low quantile of the right ones, less a margin."""
+    right = [r.evidence.similarity for one in observations for r in one.readings if r.right]
+    if not right:
+        return -1.0
+    return round(max(-1.0, float(np.quantile(right, quantile)) - margin), 3)

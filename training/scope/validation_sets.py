@@ -1,0 +1,132 @@
+"""The sets a threshold is chosen on: held out of training, none of them marked test."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import msgspec
+
+from serac_gateway.domain.edits import EditDraft
+from serac_gateway.errors import ConfigError
+from training.benchmarks import catalogue
+from training.benchmarks.base import Benchmark, Case, Probe, Role, Turn, chosen, prepared
+from training.data.contrasts import contrast_benchmark, load_contrast_sets
+from training.data.fact_source import FactSource
+from training.data.facts import counterfact_relation, data_folder, template_of
+from training.data.pairs import Pair
+from training.data.public_sets import unrelated_texts
+from training.scope.mixture import load_world
+from training.scope.pair_generator import PairMaker
+
+GENERATED_GROUPS = 600
+
+
+def validation_benchmarks(names: Sequence[str], *, held_out: Sequence[str], seed: int) -> list[Benchmark]:
+    """The benchmarks of those names; "generated", "contrasts" and "unrelated-zsre" are made here.
+
+    Raises:
+        ConfigError: A name is unknown, or names a test set.
+    """
+    made = []
+    for name in names:
+        if name == "contrasts":
+            made.append(contrast_benchmark(load_contrast_sets(), seed=seed))
+        elif name == "generated":
+            made.append(generated(held_out, seed=seed))
+        elif name == "unrelated-zsre":
+            texts = random.Random(seed).sample(sorted(set(unrelated_texts(data_folder()))), 3_000)
+            traffic = tuple(Probe(kind="unrelated", text=text, in_scope=False) for text in texts)
+            made.append(Benchmark(name=name, role=Role.VALIDATION, cases=(), traffic=traffic))
+        else:
+            benchmark = catalogue.open_benchmark(name)
+            if benchmark.role is Role.TEST:
+                raise ConfigError(f"{name!r} is marked test; no threshold may be chosen on it")
+            made.append(chosen(_true_paraphrases(benchmark), edits=None, seed=seed))
+    return _contested_marked(_distinct_subjects(made))
+
+
+def _true_paraphrases(benchmark: Benchmark) -> Benchmark:
+    """CounterFact without the generation prompts ("…'s surroundings include") among its validation rephrases.
+
+    Those ask for what follows from an edit, not for it; kept are rephrases in a phrasing of the relation.
+    """
+    if benchmark.name != "counterfact-validation":
+        return benchmark
+    clozes = load_world(data_folder()).clozes
+
+    def is_kept(case: Case, probe: Probe) -> bool:
+        if probe.kind != "rephrase" or case.edit.subject is None:
+            return True
+        tail = template_of(probe.text, case.edit.subject)
+        own = counterfact_relation(case.edit.prompt, case.edit.subject, clozes)
+        return any(tail.endswith(cloze) for rid in own for cloze in clozes[rid])
+
+    return msgspec.structs.replace(
+        benchmark,
+        cases=tuple(
+            msgspec.structs.replace(case, probes=tuple(p for p in case.probes if is_kept(case, p)))
+            for case in benchmark.cases
+        ),
+    )
+
+
+def _distinct_subjects(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
+    """The benchmarks without cases whose subject an earlier benchmark edits: two would answer one query."""
+    taken: set[str] = set()
+    kept = []
+    for one in benchmarks:
+        cases = tuple(case for case in one.cases if (case.edit.subject or case.id).casefold() not in taken)
+        taken |= {(case.edit.subject or case.id).casefold() for case in one.cases}
+        kept.append(msgspec.structs.replace(one, cases=cases))
+    return kept
+
+
+def _contested_marked(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
+    """The benchmarks with negatives marked that an edit of any of them may rightly answer."""
+    everything = prepared(
+        Benchmark(
+            name="all", role=Role.VALIDATION, cases=tuple(case for one in benchmarks for case in one.cases)
+        )
+    )
+    marked = iter(everything.cases)
+    return [msgspec.structs.replace(one, cases=tuple(next(marked) for _ in one.cases)) for one in benchmarks]
+
+
+def generated(held_out: Sequence[str], *, seed: int) -> Benchmark:
+    """Edits of held-out relations with every kind of query that training makes: noise, doubt, lures."""
+    world = load_world(data_folder())
+    relations = [world.relations[rid] for rid in held_out if rid in world.relations]
+    maker = PairMaker(FactSource(relations, world.facts, world.names, world.passages, seed + 1_000))
+    groups: dict[str, list[Pair]] = {}
+    for pair in maker.pairs(GENERATED_GROUPS):
+        if pair.subject is not None:
+            groups.setdefault(pair.subject.casefold(), []).append(pair)
+    subjects = frozenset(groups)
+    cases = []
+    for number, (subject, pairs) in enumerate(groups.items()):
+        first = pairs[0]
+        edit = EditDraft(
+            id=f"generated-{number}", prompt=first.prompt, target_new=first.target, subject=first.subject
+        )
+        own = [
+            p
+            for p in pairs
+            if (p.prompt, p.target) == (first.prompt, first.target)
+            and not (p.context and not p.in_scope and _names_one(p, subjects - {subject}))
+        ]
+        cases.append(Case(edit=edit, probes=tuple(_probe(pair) for pair in own)))
+    return Benchmark(name="generated", role=Role.VALIDATION, cases=tuple(cases))
+
+
+def _names_one(pair: Pair, subjects: frozenset[str]) -> bool:
+    """Whether a query or its turns name another case's subject, whose edit may then rightly answer."""
+    said = " ".join((*pair.context, pair.text)).casefold()
+    return any(subject in said for subject in subjects)
+
+
+def _probe(pair: Pair) -> Probe:
+    context = tuple(
+        Turn(role="assistant" if i % 2 else "user", text=text) for i, text in enumerate(pair.context)
+    )
+    return Probe(kind=pair.kind, text=pair.text, in_scope=pair.in_scope, context=context)
