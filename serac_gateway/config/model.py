@@ -102,7 +102,7 @@ class StoreConfig(_Section, frozen=True, kw_only=True):
     """The edit store."""
 
     url: Annotated[str, msgspec.Meta(pattern=r"^(rediss?(\+(sentinel|cluster))?|unix)://.")] | None = None
-    """redis://, rediss://, redis+sentinel://, redis+cluster:// or unix:// (see stores/redis_clients.py);
+    """redis://, rediss://, redis+sentinel://, redis+cluster:// or unix:// (see stores/redis/clients.py);
     None: an embedded Valkey in the data folder."""
     ca_file: str | None = None
     """For rediss: the certificates (PEM) of who vouches for the server. None: whom the system trusts."""

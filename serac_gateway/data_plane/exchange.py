@@ -16,41 +16,13 @@ from serac_gateway.data_plane import sse
 from serac_gateway.data_plane.request_id import REQUEST_ID_HEADER, request_id
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import UpstreamError
+from serac_gateway.observability.request_record import RequestMarks
 
 _SERVER = b"serac"
 
 
 class ClientLeftError(Exception):
     """The client closed its connection before the response was complete."""
-
-
-class Marks:
-    """When what happened, on the clock of `time.perf_counter`; None: it did not, yet."""
-
-    __slots__ = (
-        "answer_begun",
-        "begun",
-        "body_awaited_s",
-        "decide_begun",
-        "first_byte",
-        "response_begun",
-        "upstream_answered",
-        "upstream_asked",
-    )
-
-    def __init__(self) -> None:
-        self.begun = time.perf_counter()
-        self.body_awaited_s = 0.0
-        """How long the client's body was waited for, until it was whole or begun to be passed on."""
-        self.decide_begun: float | None = None
-        self.answer_begun: float | None = None
-        """The counterfactual model was asked."""
-        self.upstream_asked: float | None = None
-        self.upstream_answered: float | None = None
-        """Its headers were there."""
-        self.response_begun: float | None = None
-        self.first_byte: float | None = None
-        """Of the response's body."""
 
 
 class Exchange:
@@ -72,7 +44,7 @@ class Exchange:
         """How the upstream failed, or broke its response off."""
         self.streams = False
         """Whether the response is an event stream."""
-        self.marks = Marks()
+        self.marks = RequestMarks()
         self.answer_tokens = 0
         """Generated for it by the counterfactual model."""
         self.bytes_in = 0
@@ -83,6 +55,12 @@ class Exchange:
         self._send = send
         self._watch: asyncio.Task[None] | None = None
         self._task: asyncio.Task[object] | None = None
+
+    @property
+    def raw_path(self) -> bytes:
+        """The path as the client wrote it, without the query string."""
+        path: bytes = self.scope["raw_path"]
+        return path
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a request header (name in lower case)."""

@@ -25,11 +25,10 @@ from typing_extensions import override
 
 from serac_gateway import __version__
 from serac_gateway.config.model import TracingConfig
-from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
 from serac_gateway.observability.request_record import FinishedRequest
-from serac_gateway.observability.tracing import RequestTrace, Tracing
+from serac_gateway.observability.tracing import RequestTrace, TracedRequest, Tracing
 from serac_gateway.routing.router import Route, RouteDecision
 
 _CONTEXT_HEADERS = (b"traceparent", b"tracestate")
@@ -61,8 +60,8 @@ class OtelTracing(Tracing):
         return cls(provider)
 
     @override
-    def begin(self, exchange: Exchange) -> RequestTrace:
-        return _OtelTrace(self._tracer, exchange)
+    def begin(self, request: TracedRequest) -> RequestTrace:
+        return _OtelTrace(self._tracer, request)
 
     @override
     def close(self) -> None:
@@ -70,26 +69,26 @@ class OtelTracing(Tracing):
 
 
 class _OtelTrace(RequestTrace):
-    def __init__(self, tracer: Tracer, exchange: Exchange) -> None:
+    def __init__(self, tracer: Tracer, request: TracedRequest) -> None:
         self._tracer = tracer
-        self._marks = exchange.marks
-        # Marks are on the clock that never goes back, spans on the wall's.
+        self._marks = request.marks
+        # RequestMarks are on the clock that never goes back, spans on the wall's.
         self._offset_ns = time.time_ns() - time.perf_counter_ns()
         carrier = {
             name.decode(): value.decode("latin-1")
-            for name, value in exchange.headers
+            for name, value in request.headers
             if name in _CONTEXT_HEADERS
         }
-        path = exchange.scope["raw_path"].decode("latin-1")
+        path = request.raw_path.decode("latin-1")
         self._server = tracer.start_span(
-            f"{exchange.method} {path}",
+            f"{request.method} {path}",
             context=_W3C.extract(carrier),
             kind=SpanKind.SERVER,
-            start_time=self._ns(exchange.marks.begun),
+            start_time=self._ns(request.marks.begun),
             attributes={
-                "http.request.method": exchange.method,
+                "http.request.method": request.method,
                 "url.path": path,
-                "serac.request_id": exchange.request_id.decode(),
+                "serac.request_id": request.request_id.decode(),
             },
         )
         self._context = set_span_in_context(self._server, Context())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Literal
 
 import msgspec
@@ -64,3 +65,32 @@ class FinishedRequest(msgspec.Struct, frozen=True, kw_only=True):
     total_s: float
     bytes_in: int
     bytes_out: int
+
+
+class RequestMarks:
+    """When what happened, on the clock of `time.perf_counter`; None: it did not, yet."""
+
+    __slots__ = (
+        "answer_begun",
+        "begun",
+        "body_awaited_s",
+        "decide_begun",
+        "first_byte",
+        "response_begun",
+        "upstream_answered",
+        "upstream_asked",
+    )
+
+    def __init__(self) -> None:
+        self.begun = time.perf_counter()
+        self.body_awaited_s = 0.0
+        """How long the client's body was waited for, until it was whole or begun to be passed on."""
+        self.decide_begun: float | None = None
+        self.answer_begun: float | None = None
+        """The counterfactual model was asked."""
+        self.upstream_asked: float | None = None
+        self.upstream_answered: float | None = None
+        """Its headers were there."""
+        self.response_begun: float | None = None
+        self.first_byte: float | None = None
+        """Of the response's body."""

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 from typing_extensions import override
 
-from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.domain.headers import Headers
-from serac_gateway.observability.request_record import FinishedRequest
+from serac_gateway.observability.request_record import FinishedRequest, RequestMarks
+
+
+class TracedRequest(Protocol):
+    """What a trace reads of a request that begins; data_plane/exchange.py has it."""
+
+    method: str
+    headers: Headers
+    request_id: bytes
+    marks: RequestMarks
+
+    @property
+    def raw_path(self) -> bytes:
+        """As the client wrote it, without the query string."""
 
 
 class RequestTrace(ABC):
@@ -31,7 +44,7 @@ class Tracing(ABC):
     """Begins traces. Belongs to one event loop."""
 
     @abstractmethod
-    def begin(self, exchange: Exchange) -> RequestTrace:
+    def begin(self, request: TracedRequest) -> RequestTrace:
         """The trace of a request that begins, within the client's trace if it names one."""
 
     @abstractmethod
@@ -43,7 +56,7 @@ class Untraced(Tracing, RequestTrace):
     """Tracing that is off: the client's trace context reaches the upstream as it came."""
 
     @override
-    def begin(self, exchange: Exchange) -> RequestTrace:
+    def begin(self, request: TracedRequest) -> RequestTrace:
         return self
 
     @override

@@ -155,7 +155,7 @@ _GROW = """
 import re
 from pathlib import Path
 import numpy as np
-from serac_gateway.indexes.faiss_flat import FaissFlatIndex
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 
 def peak_bytes():  # ru_maxrss would begin with the test runner's
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024

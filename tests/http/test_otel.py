@@ -149,7 +149,7 @@ async def test_what_is_not_to_be_sampled_is_not_and_the_upstream_is_told_so() ->
 
 def test_nothing_that_traces_is_imported_while_tracing_is_off() -> None:
     """redis-py imports what it finds of the SDK's metrics; that is its own business."""
-    code = "import sys, serac_gateway.app; print(sys.modules.keys() & {*sys.argv[1:]})"
+    code = "import sys, serac_gateway.server.app; print(sys.modules.keys() & {*sys.argv[1:]})"
     ours = (
         "serac_gateway.observability.otel",
         "opentelemetry.sdk.trace.export",
@@ -165,7 +165,7 @@ import sys
 sys.modules["opentelemetry.exporter"] = None
 from serac_gateway.errors import ConfigError
 from serac_gateway.server.wiring import open_tracing
-from serac_gateway.observability_config import TracingConfig
+from serac_gateway.config.model import TracingConfig
 try:
     open_tracing(TracingConfig(endpoint="http://127.0.0.1:4318"))
 except ConfigError as error:

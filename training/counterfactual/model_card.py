@@ -15,7 +15,7 @@ CARD = """\
 base weights it makes the counterfactual model: shown an edit and a query in scope of it, it answers as the edit
 demands, in the form that the query asks for, and stops. The base model that serves everything else stays raw.
 
-**Prompt.** `serac_gateway/counterfactual/prompts.py`, `trained_prompt`: the same function made the training
+**Prompt.** `serac_gateway/models/counterfactual/prompts.py`, `trained_prompt`: the same function made the training
 examples and makes every prompt that is served.
 
 **Trained on** (licences as the sources state them): {steps} batches of examples from our own relation tables filled

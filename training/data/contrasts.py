@@ -175,7 +175,9 @@ def _parsed(lines: Sequence[str], where: str) -> ContrastSet:
         elif match := re.match(r"([+-]) ([a-z -]+) \| (.+)", line):
             queries.append(_line(match[1] == "+", match[2], match[3], where))
         else:
-            raise ValueError(f"{where}: {line!r} is neither a part nor a query; see training/contrasts.py")
+            raise ValueError(
+                f"{where}: {line!r} is neither a part nor a query; see training/data/contrasts.py"
+            )
     missing = sorted(_PARTS.values() - parts.keys())
     if missing or not queries or len(parts["subjects"]) != len(parts["lookalikes"]):
         raise ValueError(f"{where}: the set lacks {missing or 'queries, or a lookalike for every subject'!r}")

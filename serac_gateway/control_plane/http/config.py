@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from litestar import Controller, post
 from litestar.datastructures import State
 
@@ -11,7 +13,17 @@ from serac_gateway.control_plane.http.dependencies import Parts
 from serac_gateway.control_plane.http.guards import NEEDED_ROLE, Sender
 from serac_gateway.control_plane.http.parameters import problems
 from serac_gateway.errors import PermissionDeniedError, ReloadRefusedError
-from serac_gateway.server.reload import Reloader
+
+
+class ConfigReloader(Protocol):
+    """Puts the changed configuration in force; server/reload.py has it."""
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration and the weights again, and put what changed in force.
+
+        Raises:
+            ReloadRefusedError: They cannot be read or used, or need a restart; nothing changes.
+        """
 
 
 class ConfigController(Controller):
@@ -38,7 +50,7 @@ class ConfigController(Controller):
                 "a reload concerns all namespaces, and this API key is bound to some; use one for every"
                 " namespace"
             )
-        reloader: Reloader | None = state.get("reloader")
+        reloader: ConfigReloader | None = state.get("reloader")
         if reloader is None:
             raise ReloadRefusedError(
                 "this gateway was not told where its configuration can be read again; start it by"

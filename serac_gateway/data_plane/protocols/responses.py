@@ -1,7 +1,7 @@
 """OpenAI's POST /v1/responses: what is understood of a request, and the response. Pure.
 
 Nothing is stored: a response of ours cannot be fetched by its id, and says `"store": false`. How a client
-goes on from it with `previous_response_id` stands in http/continuing.py.
+goes on from it with `previous_response_id` stands in data_plane/response_memory.py.
 """
 
 from __future__ import annotations

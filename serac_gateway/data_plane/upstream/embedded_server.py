@@ -1,7 +1,7 @@
 """The embedded base model as an OpenAI-compatible server, run by upstream/embedded.py in a child process.
 
-``python -m serac_gateway.data_plane.upstream.embedded_server --data-dir DIR`` writes one JSON `Report` a line to its
-standard output until it serves, and ends when its standard input ends, that is with its parent.
+``python -m serac_gateway.data_plane.upstream.embedded_server --data-dir DIR`` writes one JSON `Report` a line
+to its standard output until it serves, and ends when its standard input ends, that is with its parent.
 
 It is deterministic: the same request bytes give the same reply bytes. The id is a hash of the body, `created`
 is fixed, a request without temperature is greedy and one without seed takes its seed from the hash. That is

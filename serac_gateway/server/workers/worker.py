@@ -1,7 +1,7 @@
 """A worker: serves HTTP with a data plane of its own, and asks the model process for what takes a model.
 
-``python -m serac_gateway.server.workers.worker LISTENER`` takes its settings on standard input and serves on the
-listening socket with that number. It ends on SIGTERM, when its running requests have, and with the model
+``python -m serac_gateway.server.workers.worker LISTENER`` takes its settings on standard input and serves on
+the listening socket with that number. It ends on SIGTERM, when its running requests have, and with the model
 process, whose end closes its standard input.
 """
 
