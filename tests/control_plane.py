@@ -24,7 +24,7 @@ from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.data_plane.response_memory import AnsweredResponses
 from serac_gateway.data_plane.upstream.embedded_server import EmbeddedServer
 from serac_gateway.data_plane.upstream.http import HttpUpstream
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
@@ -76,41 +76,45 @@ def control_plane_app(
     max_staleness_s: float = 10.0,
 ) -> Litestar:
     """As app.py puts it together."""
-    live_edits = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
+    active_edits = ActiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
     classifier = ThresholdClassifier()
-    router = EditRouter(encoder=encoder, live_edits=live_edits, classifier=classifier, config=routing)
+    router = EditRouter(encoder=encoder, active_edits=active_edits, classifier=classifier, config=routing)
     config = GatewayConfig(upstream=UpstreamConfig(url=upstream_url), traffic=traffic)
     recorded = RecordedTraffic(store.traffic(), config.traffic)
     answers = CounterfactualAnswers(
         model=counterfactual or ScriptedCounterfactualModel(),
-        live_edits=live_edits,
+        active_edits=active_edits,
         pool=pool,
         config=config.models,
     )
-    conflicts = ConflictFinder(live_edits=live_edits, encoder=encoder, classifier=classifier, config=routing)
+    conflicts = ConflictFinder(
+        active_edits=active_edits, encoder=encoder, classifier=classifier, config=routing
+    )
     counts, decision_counts = RouteCounts(), DecisionCounts()
     instruments = Instruments()
     recent_requests = RecentRequests(limit=config.feedback.remembered_requests)
     readiness = Readiness()
-    announcer = ReplicaAnnouncer(store.replicas(), live_edits.positions)
+    announcer = ReplicaAnnouncer(store.replicas(), active_edits.positions)
     follower = LogFollower(
         store=store,
-        live_edits=live_edits,
+        active_edits=active_edits,
         max_staleness_s=max_staleness_s,
         on_applied=announcer.note_progress,
     )
     parts = ControlParts(
-        editor=Editor(store=store, encoder=encoder, live_edits=live_edits, pool=pool, conflicts=conflicts),
+        editor=Editor(
+            store=store, encoder=encoder, active_edits=active_edits, pool=pool, conflicts=conflicts
+        ),
         store=store,
-        live_edits=live_edits,
+        active_edits=active_edits,
         follower=follower,
         announcer=announcer,
         wait_timeout_s=1.0,
-        search=EditSearch(store=store, encoder=encoder, live_edits=live_edits, pool=pool),
+        search=EditSearch(store=store, encoder=encoder, active_edits=active_edits, pool=pool),
         router=router,
         previewer=Previewer(
             router=router,
-            live_edits=live_edits,
+            active_edits=active_edits,
             encoder=encoder,
             conflicts=conflicts,
             traffic=recorded,
@@ -118,7 +122,7 @@ def control_plane_app(
         ),
         verifier=Verifier(
             router=router,
-            live_edits=live_edits,
+            active_edits=active_edits,
             encoder=encoder,
             answers=answers,
             store=store.verifications(),
@@ -140,7 +144,7 @@ def control_plane_app(
                 generation=lambda: 1,
                 models=lambda: config.models,
                 counts=counts,
-                live_edits=live_edits,
+                active_edits=active_edits,
                 follower=follower,
                 answers=answers.counts,
                 decisions=decision_counts,
@@ -167,7 +171,7 @@ def control_plane_app(
                 recent_requests.observer(recorded),
             ],
         )
-        await live_edits.load()
+        await active_edits.load()
         yield
         await upstream.close()
 

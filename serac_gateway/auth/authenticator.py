@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing_extensions import override
 
 from serac_gateway.auth.api_keys import KEY_PREFIX, ApiKey, PresentedKey, fits, pepper_id, presented_key
-from serac_gateway.auth.key_cache import KnownKeys
+from serac_gateway.auth.key_cache import KeyCache
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.auth.principals import ANYONE, Allowance, Principal, allowance
 from serac_gateway.domain.headers import Headers
@@ -67,7 +67,7 @@ class Authenticator(Authenticating):
         self.required = required
         self.pepper = pepper
         self.store = store
-        self._known = KnownKeys(store, outage_grace_s=outage_grace_s)
+        self._known = KeyCache(store, outage_grace_s=outage_grace_s)
         self._allowances: dict[str, Allowance] = {}
         self._use_noted_at_s: dict[str, float] = {}
         self._noting: set[asyncio.Task[None]] = set()
@@ -96,7 +96,7 @@ class Authenticator(Authenticating):
         self.required = required
         self._known.outage_grace_s = outage_grace_s
 
-    async def check_someone_can_enter(self) -> None:
+    async def require_usable_key(self) -> None:
         """Return if there is a key that would be let in.
 
         Raises:

@@ -27,7 +27,7 @@ class _Seen:
     """When the store last said so, on the monotonic clock."""
 
 
-class KnownKeys:
+class KeyCache:
     """Reads a key from the store at most twice a second, however many requests carry it.
 
     While the store does not answer, a key that it gave out less than `outage_grace_s` ago counts as it was

@@ -18,7 +18,7 @@ from serac_gateway.cli.options import (
     chosen_url,
 )
 from serac_gateway.cli.terminal import EXIT_REFUSED, print_json, run, stderr, stdout
-from serac_gateway.domain.edits import DECIDED_STATES, DecidedState
+from serac_gateway.domain.edits import ACTIVE_STATES, DecidedState
 
 
 def verify(
@@ -127,7 +127,7 @@ async def _ids(client: GatewayClient) -> AsyncIterator[str]:
     while True:
         page = (await client.call("GET", "/serac/v1/edits", query=query)).json()
         for edit in page["edits"]:
-            if edit["state"] in DECIDED_STATES:
+            if edit["state"] in ACTIVE_STATES:
                 yield edit["id"]
         if page["next_cursor"] is None:
             return

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 import msgspec
 
 from serac_gateway.config.model import ConflictPolicy, RoutingConfig
-from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditKind, EditState, forms
+from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, EditState, forms
 from serac_gateway.domain.queries import Query
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.errors import ContradictionError
 from serac_gateway.models.classifiers.base import Candidate, ScopeClassifier
 from serac_gateway.models.encoders.base import Encoder
@@ -46,13 +46,13 @@ class ConflictFinder:
     def __init__(
         self,
         *,
-        live_edits: LiveEdits,
+        active_edits: ActiveEdits,
         encoder: Encoder,
         classifier: ScopeClassifier,
         config: RoutingConfig,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._live_edits = live_edits
+        self._live_edits = active_edits
         self._encoder = encoder
         self._classifier = classifier
         self._config = config
@@ -73,7 +73,7 @@ class ConflictFinder:
         Raises:
             ModelUnavailableError: Encoder or classifier failed.
         """
-        if edit.state not in DECIDED_STATES or self._live_edits.count(edit.namespace) == 0:
+        if edit.state not in ACTIVE_STATES or self._live_edits.count(edit.namespace) == 0:
             return []
         texts = forms(edit)
         if vectors_FD is None:
@@ -109,7 +109,7 @@ class ConflictFinder:
             one
             for one in row[: self._config.candidates]
             if one.similarity >= self._classifier.similarity_floor
-            and self._classifier.is_worth_reading(query, one, self._scope_threshold)
+            and self._classifier.can_reach_threshold(query, one, self._scope_threshold)
         ]
         probabilities = self._probabilities(edit.prompt, near)
         return [
@@ -158,7 +158,7 @@ def _answers(edits: Sequence[Edit]) -> str:
 
 def _may_contradict(edit: Edit, other: Edit, now: datetime) -> bool:
     """Whether they could both be applied at one time, and would answer differently."""
-    if other.id == edit.id or other.state not in DECIDED_STATES:
+    if other.id == edit.id or other.state not in ACTIVE_STATES:
         return False
     if edit.kind is other.kind and (
         edit.kind is EditKind.SUPPRESSION or _said(edit.target_new) == _said(other.target_new)

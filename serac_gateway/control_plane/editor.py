@@ -13,11 +13,11 @@ import msgspec
 
 from serac_gateway.config.model import ConflictPolicy
 from serac_gateway.control_plane.conflicts import Conflict, ConflictFinder, same_effect, to_supersede
-from serac_gateway.control_plane.writer import Committer, NextVersion
+from serac_gateway.control_plane.writer import EditWriter, NextVersion
 from serac_gateway.domain.edits import (
-    DECIDED_STATES,
-    UNTOLD,
-    Deed,
+    ACTIVE_STATES,
+    NO_ATTRIBUTION,
+    Attribution,
     Edit,
     EditDraft,
     EditPatch,
@@ -29,7 +29,7 @@ from serac_gateway.domain.edits import (
     restored,
     retired,
 )
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.errors import EditConflictError, GatewayError, PreconditionFailedError
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore
@@ -60,7 +60,7 @@ class Editor:
         *,
         store: EditStore,
         encoder: Encoder,
-        live_edits: LiveEdits,
+        active_edits: ActiveEdits,
         pool: Executor,
         threads: int = 1,
         conflicts: ConflictFinder | None = None,
@@ -73,8 +73,8 @@ class Editor:
         self._settling: dict[str, asyncio.Lock] = {}
         self._store = store
         self._pool = pool
-        self._committer = Committer(
-            store=store, encoder=encoder, live_edits=live_edits, pool=pool, threads=threads
+        self._committer = EditWriter(
+            store=store, encoder=encoder, active_edits=active_edits, pool=pool, threads=threads
         )
 
     async def add(
@@ -125,14 +125,24 @@ class Editor:
         )
 
     async def retire(
-        self, namespace: str, edit_id: str, deed: Deed = UNTOLD, *, expected_version: int
+        self,
+        namespace: str,
+        edit_id: str,
+        attribution: Attribution = NO_ATTRIBUTION,
+        *,
+        expected_version: int,
     ) -> Edit:
         """Store the next version of an edit in state `retired`. Raises as `change` does."""
         current = await self._current(namespace, edit_id, expected_version)
-        return await self._make(Action.RETIRE, retired(current, deed), current)
+        return await self._make(Action.RETIRE, retired(current, attribution), current)
 
     async def restore(
-        self, namespace: str, edit_id: str, deed: Deed = UNTOLD, *, expected_version: int
+        self,
+        namespace: str,
+        edit_id: str,
+        attribution: Attribution = NO_ATTRIBUTION,
+        *,
+        expected_version: int,
     ) -> Written:
         """Store the next version of a retired edit, live again.
 
@@ -148,11 +158,17 @@ class Editor:
                 field="id",
                 details={"value": current.state.value},
             )
-        version = NextVersion(action=Action.RESTORE, edit=restored(current, deed), current=current)
+        version = NextVersion(action=Action.RESTORE, edit=restored(current, attribution), current=current)
         return await self.write(version)
 
     async def rollback(
-        self, namespace: str, edit_id: str, version: int, deed: Deed = UNTOLD, *, expected_version: int
+        self,
+        namespace: str,
+        edit_id: str,
+        version: int,
+        attribution: Attribution = NO_ATTRIBUTION,
+        *,
+        expected_version: int,
     ) -> Written:
         """Store the next version of an edit as a copy of its `version`, content and state.
 
@@ -163,16 +179,18 @@ class Editor:
         """
         current = await self._current(namespace, edit_id, expected_version)
         older = await self._store.get(namespace, edit_id, version=version)
-        copy = copied(current, older, deed)
+        copy = copied(current, older, attribution)
         return await self.write(NextVersion(action=Action.ROLLBACK, edit=copy, current=current))
 
-    async def purge(self, namespace: str, edit_id: str, deed: Deed, *, expected_version: int) -> Edit:
+    async def purge(
+        self, namespace: str, edit_id: str, attribution: Attribution, *, expected_version: int
+    ) -> Edit:
         """Delete the content of all versions of an edit for good, and return its tombstone.
 
         Raises as `change` does.
         """
         current = await self._current(namespace, edit_id, expected_version)
-        return await self._make(Action.PURGE, purged(current, deed), current)
+        return await self._make(Action.PURGE, purged(current, attribution), current)
 
     def looks_before_commit(self, namespace: str) -> bool:
         """Whether a conflict in the namespace decides what is committed: then write one by one."""
@@ -248,9 +266,9 @@ class Editor:
         for attempt in itertools.count(1):
             conflicts = await self._found(version, finder)
             superseded = to_supersede(finder.policy(edit.namespace), edit, conflicts)
-            deed = Deed(author=edit.author, reason=f"superseded by {edit.id}")
+            attribution = Attribution(author=edit.author, reason=f"superseded by {edit.id}")
             retiring = [
-                NextVersion(action=Action.RETIRE, edit=retired(other, deed), current=other)
+                NextVersion(action=Action.RETIRE, edit=retired(other, attribution), current=other)
                 for other in superseded
             ]
             try:
@@ -303,7 +321,7 @@ class Editor:
         request_fingerprint: str = "",
         expected_log_id: str | None = None,
     ) -> Receipt:
-        """Make all of `versions` or none, whatever they contradict. See `Committer.commit`."""
+        """Make all of `versions` or none, whatever they contradict. See `EditWriter.commit`."""
         return await self._committer.commit(
             namespace,
             versions,
@@ -340,6 +358,6 @@ class Editor:
 
 
 def _may_conflict(version: NextVersion) -> bool:
-    if version.edit.state not in DECIDED_STATES:
+    if version.edit.state not in ACTIVE_STATES:
         return False
     return version.current is None or not same_effect(version.edit, version.current)

@@ -11,7 +11,7 @@ import msgspec
 from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.writer import NextVersion
 from serac_gateway.domain.edits import CONTENT_FIELDS, Edit, EditDraft, first_version, same_content
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.errors import ContradictionError, EditConflictError, GatewayError, InvalidRequestError
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Action
@@ -41,14 +41,14 @@ class EditImport:
         *,
         editor: Editor,
         store: EditStore,
-        live_edits: LiveEdits,
+        active_edits: ActiveEdits,
         namespace: str,
         author: str | None = None,
     ) -> None:
         """`author`, if given, is the author of all its edits, whatever the drafts say."""
         self._editor = editor
         self._store = store
-        self._live_edits = live_edits
+        self._live_edits = active_edits
         self._namespace = namespace
         self._author = author
         self._ids_by_content: dict[bytes, str] | None = None

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import msgspec
 import numpy as np
 
-from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditState, forms
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditState, forms
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.errors import GatewayError
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import LogHead
@@ -40,9 +40,9 @@ class StoreReport(msgspec.Struct, frozen=True, kw_only=True):
 class StoreCheck:
     """Checks one namespace after the other against itself and against the edits in force in this process."""
 
-    def __init__(self, *, store: EditStore, live_edits: LiveEdits) -> None:
+    def __init__(self, *, store: EditStore, active_edits: ActiveEdits) -> None:
         self._store = store
-        self._live_edits = live_edits
+        self._live_edits = active_edits
 
     async def run(self, namespace: str) -> StoreReport:
         """Check everything of a namespace; others may write meanwhile.
@@ -71,7 +71,7 @@ class StoreCheck:
                 if stored is not None and edit.state is not EditState.PURGED:
                     fingerprint = stored.vectors.fingerprint
                     encoders[fingerprint] = encoders.get(fingerprint, 0) + 1
-                if edit.state in DECIDED_STATES:
+                if edit.state in ACTIVE_STATES:
                     decided[edit.id] = edit.version
         await self._check_states(namespace, states, problems)
         self._check_in_force(namespace, decided, problems)

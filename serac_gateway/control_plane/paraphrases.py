@@ -26,7 +26,7 @@ _QUESTION = re.compile(
 _ORDER = re.compile(r"(?:tell|give|name|show|list|explain|describe|let|remind)\b", re.IGNORECASE)
 
 
-class AskedAs(StrEnum):
+class ParaphraseKind(StrEnum):
     """The form of a generated query."""
 
     QUESTION = "question"
@@ -41,7 +41,7 @@ class GeneratedQuery(msgspec.Struct, frozen=True, kw_only=True):
     """A query made from an edit's prompt."""
 
     text: str
-    form: AskedAs
+    form: ParaphraseKind
 
 
 def asked_otherwise(prompt: str, subject: str | None = None) -> list[GeneratedQuery]:
@@ -65,23 +65,23 @@ def _all(bare: str, subject: str | None) -> Iterator[GeneratedQuery]:
     elif _QUESTION.match(bare) is None and _ORDER.match(bare) is None:
         if found := _CLOZE.fullmatch(bare):
             yield from _of_topic(found["topic"], found["be"].lower(), None)
-        yield GeneratedQuery(text=f"Complete this: {bare} …", form=AskedAs.CLOZE)
+        yield GeneratedQuery(text=f"Complete this: {bare} …", form=ParaphraseKind.CLOZE)
     yield from _in_messages(bare, subject)
 
 
 def _of_topic(topic: str, be: str, wh: str | None) -> Iterator[GeneratedQuery]:
     """`topic` is what the question is about, "the mayor of Marrowby"; `wh` None: a cloze does not tell."""
     if wh in ("where", "when"):
-        yield GeneratedQuery(text=f"Tell me {wh} {_with_verb(topic, be)}.", form=AskedAs.ORDER)
+        yield GeneratedQuery(text=f"Tell me {wh} {_with_verb(topic, be)}.", form=ParaphraseKind.ORDER)
         return
     words = ("who", "what") if wh is None else (wh,)
     for name in _named_otherwise(topic):
         for word in words:
-            yield GeneratedQuery(text=f"{word.capitalize()} {be} {name}?", form=AskedAs.QUESTION)
-            yield GeneratedQuery(text=f"Tell me {word} {name} {be}.", form=AskedAs.ORDER)
-        yield GeneratedQuery(text=f"{_capitalised(name)} {be}", form=AskedAs.CLOZE)
-        yield GeneratedQuery(text=f"Name {name}.", form=AskedAs.ORDER)
-        yield GeneratedQuery(text=name.removeprefix("the "), form=AskedAs.KEYWORDS)
+            yield GeneratedQuery(text=f"{word.capitalize()} {be} {name}?", form=ParaphraseKind.QUESTION)
+            yield GeneratedQuery(text=f"Tell me {word} {name} {be}.", form=ParaphraseKind.ORDER)
+        yield GeneratedQuery(text=f"{_capitalised(name)} {be}", form=ParaphraseKind.CLOZE)
+        yield GeneratedQuery(text=f"Name {name}.", form=ParaphraseKind.ORDER)
+        yield GeneratedQuery(text=name.removeprefix("the "), form=ParaphraseKind.KEYWORDS)
 
 
 def _with_verb(topic: str, be: str) -> str:
@@ -103,12 +103,12 @@ def _named_otherwise(topic: str) -> Iterator[str]:
 def _in_messages(bare: str, subject: str | None) -> Iterator[GeneratedQuery]:
     is_question = _QUESTION.match(bare) is not None
     asked = f"{bare}?" if is_question else bare
-    yield GeneratedQuery(text=bare.lower(), form=AskedAs.KEYWORDS)
+    yield GeneratedQuery(text=bare.lower(), form=ParaphraseKind.KEYWORDS)
     if is_question:
-        yield GeneratedQuery(text=f"Hi! {asked} Thanks.", form=AskedAs.IN_A_MESSAGE)
+        yield GeneratedQuery(text=f"Hi! {asked} Thanks.", form=ParaphraseKind.IN_A_MESSAGE)
     if subject is not None:
-        yield GeneratedQuery(text=f"This is about {subject}. {asked}", form=AskedAs.IN_A_MESSAGE)
-    yield GeneratedQuery(text=f"Please answer in one word: {asked}", form=AskedAs.IN_A_MESSAGE)
+        yield GeneratedQuery(text=f"This is about {subject}. {asked}", form=ParaphraseKind.IN_A_MESSAGE)
+    yield GeneratedQuery(text=f"Please answer in one word: {asked}", form=ParaphraseKind.IN_A_MESSAGE)
 
 
 def _capitalised(text: str) -> str:

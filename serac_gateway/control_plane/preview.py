@@ -18,12 +18,12 @@ import numpy as np
 
 from serac_gateway.config.model import ConflictPolicy
 from serac_gateway.control_plane.conflicts import Conflict, ConflictFinder, to_supersede
-from serac_gateway.control_plane.paraphrases import AskedAs, asked_otherwise
+from serac_gateway.control_plane.paraphrases import ParaphraseKind, asked_otherwise
 from serac_gateway.domain.edits import Edit, EditDraft, EditState, first_version, forms
 from serac_gateway.domain.queries import Query
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.edit_index.active_edits import LiveEdits
-from serac_gateway.edit_index.overlay import EditsWith, as_if_live
+from serac_gateway.edit_index.active_edits import ActiveEdits
+from serac_gateway.edit_index.overlay import ActiveEditsOverlay, as_if_live
 from serac_gateway.errors import ContradictionError
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.routing.retrieval import merged, retrieval_texts
@@ -52,7 +52,7 @@ class Previewed(msgspec.Struct, frozen=True, kw_only=True):
     """P(in scope of the edit); None: it lies too far away to be read."""
     governed_by: str | None
     """Id of the stored edit that would govern; None: none would, or the previewed one."""
-    asked_as: AskedAs | None = None
+    asked_as: ParaphraseKind | None = None
     """Of a generated query."""
     edit_id: str | None = None
     """Of the prompt of a stored edit."""
@@ -98,14 +98,14 @@ class Previewer:
         self,
         *,
         router: EditRouter,
-        live_edits: LiveEdits,
+        active_edits: ActiveEdits,
         encoder: Encoder,
         conflicts: ConflictFinder,
         traffic: RecordedTraffic,
         pool: Executor,
     ) -> None:
         self._router = router
-        self._live_edits = live_edits
+        self._live_edits = active_edits
         self._encoder = encoder
         self._conflicts = conflicts
         self._traffic = traffic
@@ -129,7 +129,7 @@ class Previewer:
         policy = self._conflicts.policy(namespace)
         superseded, refused = _settled(policy, going_live, conflicts)
 
-        router = self._router.over(EditsWith(self._live_edits, edit, vectors_FD))
+        router = self._router.over(ActiveEditsOverlay(self._live_edits, edit, vectors_FD))
         generated = asked_otherwise(edit.prompt, edit.subject)
         asked = await self._asked(router, edit, [Query(text=one.text) for one in generated])
         near = await self._run(lambda: self._nearest_edits(edit, vectors_FD))

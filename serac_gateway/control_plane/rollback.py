@@ -10,7 +10,7 @@ import msgspec
 
 from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.writer import NextVersion
-from serac_gateway.domain.edits import Deed, Edit, EditState, copied, retired, same_content
+from serac_gateway.domain.edits import Attribution, Edit, EditState, copied, retired, same_content
 from serac_gateway.errors import InvalidRequestError, PreconditionFailedError
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import LOG_START, MAX_CHANGES, Action, log_id_order
@@ -48,7 +48,7 @@ async def roll_back(
     store: EditStore,
     namespace: str,
     log_id: str,
-    deed: Deed,
+    attribution: Attribution,
     *,
     dry_run: bool = False,
 ) -> Rollback:
@@ -60,12 +60,14 @@ async def roll_back(
         InvalidRequestError: There is no such entry, or more than `MAX_CHANGES` edits have changed since.
         PreconditionFailedError: Others wrote all the while; try again.
     """
-    deed = Deed(author=deed.author, reason=deed.reason or f"rollback to log id {log_id}")
+    attribution = Attribution(
+        author=attribution.author, reason=attribution.reason or f"rollback to log id {log_id}"
+    )
     for attempt in itertools.count(1):
         await _check_entry(store, namespace, log_id)
         log_end = await store.log_end(namespace)
         firsts = await _first_versions_after(store, namespace, log_id)
-        versions, purged = await _versions(store, namespace, firsts, deed)
+        versions, purged = await _versions(store, namespace, firsts, attribution)
         if versions and not dry_run:
             try:
                 await editor.commit(namespace, versions, expected_log_id=log_end)
@@ -107,7 +109,7 @@ async def _first_versions_after(store: EditStore, namespace: str, log_id: str) -
 
 
 async def _versions(
-    store: EditStore, namespace: str, firsts: dict[str, int], deed: Deed
+    store: EditStore, namespace: str, firsts: dict[str, int], attribution: Attribution
 ) -> tuple[list[NextVersion], list[str]]:
     """The versions to make, and the ids of the edits that were purged."""
     versions: list[NextVersion] = []
@@ -118,9 +120,11 @@ async def _versions(
             if now.state is EditState.PURGED:
                 purged.append(now.id)
             elif then is None and now.state is not EditState.RETIRED:
-                versions.append(NextVersion(action=Action.ROLLBACK, edit=retired(now, deed), current=now))
+                versions.append(
+                    NextVersion(action=Action.ROLLBACK, edit=retired(now, attribution), current=now)
+                )
             elif then is not None and not same_content(then, now):
-                edit = copied(now, then, deed)
+                edit = copied(now, then, attribution)
                 versions.append(NextVersion(action=Action.ROLLBACK, edit=edit, current=now))
         if len(versions) > MAX_CHANGES:
             raise InvalidRequestError(

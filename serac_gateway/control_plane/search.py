@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 import msgspec
 
 from serac_gateway.domain.edits import Edit, EditState
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Page
@@ -31,9 +31,11 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 class EditSearch:
     """Searches the edits of a namespace."""
 
-    def __init__(self, *, store: EditStore, live_edits: LiveEdits, encoder: Encoder, pool: Executor) -> None:
+    def __init__(
+        self, *, store: EditStore, active_edits: ActiveEdits, encoder: Encoder, pool: Executor
+    ) -> None:
         self._store = store
-        self._live_edits = live_edits
+        self._live_edits = active_edits
         self._encoder = encoder
         self._pool = pool
 

@@ -10,10 +10,10 @@ from typing import Protocol
 
 import msgspec
 
-from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditKind, forms
+from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, forms
 from serac_gateway.domain.queries import Query
-from serac_gateway.edit_index.active_edits import LiveEdits
-from serac_gateway.edit_index.overlay import EditsWith, as_if_live
+from serac_gateway.edit_index.active_edits import ActiveEdits
+from serac_gateway.edit_index.overlay import ActiveEditsOverlay, as_if_live
 from serac_gateway.errors import EditConflictError, ModelUnavailableError, StoreUnavailableError
 from serac_gateway.models.counterfactual.matching import target_end
 from serac_gateway.models.encoders.base import Encoder
@@ -54,14 +54,14 @@ class Verifier:
         self,
         *,
         router: EditRouter,
-        live_edits: LiveEdits,
+        active_edits: ActiveEdits,
         encoder: Encoder,
         answers: Answers,
         store: VerificationStore,
         pool: Executor,
     ) -> None:
         self._router = router
-        self._live_edits = live_edits
+        self._live_edits = active_edits
         self._encoder = encoder
         self._answers = answers
         self._store = store
@@ -76,7 +76,7 @@ class Verifier:
         Raises:
             EditConflictError: It is retired.
         """
-        if edit.state not in DECIDED_STATES:
+        if edit.state not in ACTIVE_STATES:
             raise EditConflictError(
                 f"edit {edit.id!r} is {edit.state.value}, so it answers nothing and cannot be verified;"
                 " restore it first",
@@ -136,7 +136,7 @@ class Verifier:
     def _router_for(self, edit: Edit) -> EditRouter:
         vectors_FD = self._encoder.encode(forms(edit))
         own = msgspec.structs.replace(as_if_live(edit), created_at=edit.created_at)
-        return self._router.over(EditsWith(self._live_edits, own, vectors_FD))
+        return self._router.over(ActiveEditsOverlay(self._live_edits, own, vectors_FD))
 
 
 def _failed(probe: str, text: str, route: Route, failure: str) -> AnsweredProbe:

@@ -9,9 +9,9 @@ from concurrent.futures import Executor
 import msgspec
 import numpy as np
 
-from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditState, forms
+from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditState, forms
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import NO_VECTORS, Action, Change, Commit, FormVectors, Receipt, StoredEdit
@@ -31,7 +31,7 @@ class NextVersion(msgspec.Struct, frozen=True, kw_only=True):
     """Of its forms, where they have been made already."""
 
 
-class Committer:
+class EditWriter:
     """Makes versions durable and takes them into force in this process."""
 
     def __init__(
@@ -39,7 +39,7 @@ class Committer:
         *,
         store: EditStore,
         encoder: Encoder,
-        live_edits: LiveEdits,
+        active_edits: ActiveEdits,
         pool: Executor,
         threads: int = 1,
     ) -> None:
@@ -47,7 +47,7 @@ class Committer:
         self._threads = threads
         self._store = store
         self._encoder = encoder
-        self._live_edits = live_edits
+        self._live_edits = active_edits
         self._pool = pool
 
     @property
@@ -125,7 +125,7 @@ class Committer:
 
     async def _stored(self, change: Change) -> StoredEdit:
         edit, vectors = change.edit, change.vectors
-        if vectors is None and edit.state in DECIDED_STATES:
+        if vectors is None and edit.state in ACTIVE_STATES:
             return await self._store.stored(edit.namespace, edit.id)
         return StoredEdit(edit=edit, vectors=vectors or NO_VECTORS)
 

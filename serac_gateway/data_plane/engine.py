@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from enum import Enum, auto
 
-from serac_gateway.data_plane.plan import Verdict
+from serac_gateway.data_plane.plan import RequestPlan
 from serac_gateway.data_plane.protocols.answers import Part
 from serac_gateway.data_plane.protocols.base import CompletionRequest
 from serac_gateway.domain.edits import Edit
@@ -36,7 +36,7 @@ class Answers(ABC):
         """
 
 
-class Concern(Enum):
+class NeedsDecision(Enum):
     """Whether a namespace's requests have to be decided on."""
 
     NONE = auto()
@@ -50,11 +50,11 @@ class Deciding(ABC):
     """Decides on requests. Belongs to one event loop."""
 
     @abstractmethod
-    def concern(self, namespace: str) -> Concern:
+    def needs_decision(self, namespace: str) -> NeedsDecision:
         """Whether requests of the namespace have to be decided on. Costs next to nothing."""
 
     @abstractmethod
-    async def decide(self, namespace: str, endpoint: Endpoint, body: bytes, sender: str) -> Verdict:
+    async def decide(self, namespace: str, endpoint: Endpoint, body: bytes, sender: str) -> RequestPlan:
         """Where the request with this body goes; `sender` is by whom canaries go where it names no user.
 
         Raises:

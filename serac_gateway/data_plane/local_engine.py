@@ -10,14 +10,14 @@ from contextlib import aclosing
 from typing_extensions import override
 
 from serac_gateway.config.model import ModelsConfig
-from serac_gateway.data_plane.engine import Answers, Concern, Deciding
-from serac_gateway.data_plane.plan import Verdict, decide
+from serac_gateway.data_plane.engine import Answers, Deciding, NeedsDecision
+from serac_gateway.data_plane.plan import RequestPlan, decide
 from serac_gateway.data_plane.protocols.answers import Part
 from serac_gateway.data_plane.protocols.base import CompletionRequest
 from serac_gateway.domain.edits import Edit, EditKind
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import Query
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.models.counterfactual.base import CounterfactualModel
 from serac_gateway.models.language_models.base import Sampling
@@ -34,14 +34,14 @@ class CounterfactualAnswers(Answers):
         self,
         *,
         model: CounterfactualModel,
-        live_edits: LiveEdits,
+        active_edits: ActiveEdits,
         pool: Executor,
         config: ModelsConfig,
         counts: AnswerCounts | None = None,
     ) -> None:
         """`counts` is shared by those that share the pool: their limit is one."""
         self._model = model
-        self._live_edits = live_edits
+        self._live_edits = active_edits
         self._pool = pool
         self._config = config
         self._limit = config.answer_threads + config.max_queued_answers
@@ -142,14 +142,14 @@ class DecidingHere(Deciding):
         self._traffic = traffic
 
     @override
-    def concern(self, namespace: str) -> Concern:
+    def needs_decision(self, namespace: str) -> NeedsDecision:
         if not self._router.is_ready:
-            return Concern.UNKNOWN
+            return NeedsDecision.UNKNOWN
         recorded = self._traffic is not None and self._traffic.is_on(namespace)
-        return Concern.SOME if recorded or self._router.has_edits(namespace) else Concern.NONE
+        return NeedsDecision.SOME if recorded or self._router.has_edits(namespace) else NeedsDecision.NONE
 
     @override
-    async def decide(self, namespace: str, endpoint: Endpoint, body: bytes, sender: str) -> Verdict:
+    async def decide(self, namespace: str, endpoint: Endpoint, body: bytes, sender: str) -> RequestPlan:
         loop = asyncio.get_running_loop()
         self._counts.open += 1
         try:

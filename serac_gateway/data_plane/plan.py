@@ -28,7 +28,7 @@ class AnswerTask(msgspec.Struct, frozen=True, kw_only=True):
     request: CompletionRequest
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class RequestPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Where a request goes, and what was found out about it on the way."""
 
     route: Route
@@ -46,11 +46,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """From the whole request to the decision, waiting included; None if none was needed."""
 
 
-UNDECIDED = Verdict(route=Route.BYPASS, reason="refused")
+UNDECIDED = RequestPlan(route=Route.BYPASS, reason="refused")
 """Of a request that ended before it was decided on."""
 
 
-def decide(router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes, sender: str) -> Verdict:
+def decide(router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes, sender: str) -> RequestPlan:
     """Decide on a whole request body. Runs on a worker thread: parsing a long one takes time too.
 
     Canaries go by the user that the body names, else by the `sender`.
@@ -61,19 +61,19 @@ def decide(router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes, 
     try:
         decoded = msgspec.json.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return Verdict(route=Route.BYPASS, reason=MALFORMED.reason)
+        return RequestPlan(route=Route.BYPASS, reason=MALFORMED.reason)
     query = extract_query(endpoint, decoded)
     if isinstance(query, Bypass):
-        return Verdict(route=Route.BYPASS, reason=query.reason)
+        return RequestPlan(route=Route.BYPASS, reason=query.reason)
     request = parse_completion_request(endpoint, decoded)
     if isinstance(request, Bypass):
-        return Verdict(route=Route.BYPASS, reason=request.reason)
+        return RequestPlan(route=Route.BYPASS, reason=request.reason)
     (decision,) = router.decide(namespace, [query], asker=_asker(decoded, sender))
     task = None
     if decision.route is Route.COUNTERFACTUAL and decision.edit is not None:
         task = AnswerTask(edit=decision.edit, query=query, request=request)
     told = with_edits(endpoint, body, decision.context_edits) if decision.context_edits else None
-    return Verdict(
+    return RequestPlan(
         route=decision.route,
         reason=decision.reason,
         decision=decision,
@@ -97,7 +97,7 @@ def _asker(decoded: Mapping[str, object], sender: str) -> str:
     return sender
 
 
-def verdict_headers(exchange: Exchange, verdict: Verdict) -> list[tuple[bytes, bytes]]:
+def verdict_headers(exchange: Exchange, verdict: RequestPlan) -> list[tuple[bytes, bytes]]:
     """The x-serac-* headers of a response: the route, and the details if the request asks for them."""
     headers = [(b"x-serac-route", verdict.route.encode()), (b"x-serac-schema", HEADER_SCHEMA)]
     if (exchange.header(b"x-serac-debug") or b"").lower() not in (b"true", b"1"):

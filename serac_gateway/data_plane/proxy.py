@@ -19,9 +19,9 @@ from serac_gateway import __version__
 from serac_gateway.auth.authenticator import Authenticating, without_keys
 from serac_gateway.auth.principals import Principal
 from serac_gateway.config.model import FailurePolicy, GatewayConfig
-from serac_gateway.data_plane.engine import Answers, Concern, Continuing, Deciding
+from serac_gateway.data_plane.engine import Answers, Continuing, Deciding, NeedsDecision
 from serac_gateway.data_plane.exchange import ClientLeftError, Exchange
-from serac_gateway.data_plane.plan import AnswerTask, Verdict, verdict_headers
+from serac_gateway.data_plane.plan import AnswerTask, RequestPlan, verdict_headers
 from serac_gateway.data_plane.protocols.answers import Part, whole_answer
 from serac_gateway.data_plane.protocols.base import AnswerHead
 from serac_gateway.data_plane.protocols.endpoints import answer_writer
@@ -29,9 +29,9 @@ from serac_gateway.data_plane.protocols.errors import error_event
 from serac_gateway.data_plane.protocols.responses import ResponsesWriter
 from serac_gateway.data_plane.relay import relay
 from serac_gateway.data_plane.replies import json_headers, refuse, send_stream
-from serac_gateway.data_plane.request_head import HopMark, client_of, sender_of, target_of
+from serac_gateway.data_plane.request_head import LoopGuard, client_of, sender_of, target_of
 from serac_gateway.data_plane.request_state import SoFar, finished
-from serac_gateway.data_plane.speculation import SentAhead
+from serac_gateway.data_plane.speculation import SpeculativeRequest
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
@@ -75,10 +75,10 @@ class DataPlane:
         config: GatewayConfig,
         counts: RouteCounts,
         tracing: Tracing = _UNTRACED,
-        hop_mark: HopMark | None = None,
+        loop_guard: LoopGuard | None = None,
         observers: Sequence[Callable[[FinishedRequest], None]] = (),
     ) -> None:
-        """Instances may share `hop_mark`; of `counts` the requests in flight are kept here.
+        """Instances may share `loop_guard`; of `counts` the requests in flight are kept here.
 
         `observers` are told of every request that has ended; they must be quick and must not fail.
         """
@@ -93,7 +93,7 @@ class DataPlane:
         self._speculates = config.routing.speculate
         self._counts = counts
         self._tracing = tracing
-        self._hop_mark = hop_mark or HopMark()
+        self._hop_mark = loop_guard or LoopGuard()
         self._observers = tuple(observers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,8 +135,8 @@ class DataPlane:
                     scheme=exchange.scope["scheme"],
                 )
 
-            def ask_ahead(body: bytes) -> SentAhead:
-                so_far.ahead = SentAhead(self._upstream, onward(body))
+            def ask_ahead(body: bytes) -> SpeculativeRequest:
+                so_far.ahead = SpeculativeRequest(self._upstream, onward(body))
                 return so_far.ahead
 
             body, so_far.verdict = await self._read_and_decide(
@@ -178,26 +178,26 @@ class DataPlane:
         namespace: str,
         endpoint: Endpoint | None,
         principal: Principal,
-        ask_ahead: Callable[[bytes], SentAhead],
-    ) -> tuple[bytes | AsyncIterator[bytes], Verdict]:
+        ask_ahead: Callable[[bytes], SpeculativeRequest],
+    ) -> tuple[bytes | AsyncIterator[bytes], RequestPlan]:
         if endpoint is None:
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
-            return body, Verdict(route=Route.BYPASS, reason="endpoint not classified")
-        concern = self.deciding.concern(namespace)
-        if concern is Concern.UNKNOWN:
+            return body, RequestPlan(route=Route.BYPASS, reason="endpoint not classified")
+        needs_decision = self.deciding.needs_decision(namespace)
+        if needs_decision is NeedsDecision.UNKNOWN:
             verdict = self._after_failure(so_far, "edits not loaded", _NOT_LOADED)
             return await exchange.read_body(_WHOLE_BODY_BYTES), verdict
-        if concern is Concern.NONE:
+        if needs_decision is NeedsDecision.NONE:
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
             if endpoint is Endpoint.RESPONSES and isinstance(body, bytes):
                 body = await self.continuing.continued(namespace, body)
-            return body, Verdict(route=Route.BASE, reason="no edits")
+            return body, RequestPlan(route=Route.BASE, reason="no edits")
         if (exchange.header(b"content-encoding") or b"identity").lower() != b"identity":
             body = await exchange.read_body(_WHOLE_BODY_BYTES)  # never unpacked: it could become any size
-            return body, Verdict(route=Route.BYPASS, reason="compressed body")
+            return body, RequestPlan(route=Route.BYPASS, reason="compressed body")
         body = await exchange.read_body(self._max_classified_bytes)
         if not isinstance(body, bytes):
-            return body, Verdict(route=Route.BYPASS, reason="body too long")
+            return body, RequestPlan(route=Route.BYPASS, reason="body too long")
         if endpoint is Endpoint.RESPONSES:
             body = await self.continuing.continued(namespace, body)
         if self._speculates:
@@ -211,7 +211,7 @@ class DataPlane:
 
     async def _answer(
         self, exchange: Exchange, so_far: SoFar, task: AnswerTask, body: bytes | AsyncIterator[bytes]
-    ) -> Verdict:
+    ) -> RequestPlan:
         """Answer here. If that fails before the first byte the new verdict says so, and nothing was sent."""
         verdict, request = so_far.verdict, task.request
         head = AnswerHead(
@@ -241,23 +241,23 @@ class DataPlane:
             await exchange.finish(error_event(exchange, error, writer.events_written))
         return verdict
 
-    async def _pass_on(self, exchange: Exchange, verdict: Verdict, request: UpstreamRequest) -> None:
+    async def _pass_on(self, exchange: Exchange, verdict: RequestPlan, request: UpstreamRequest) -> None:
         exchange.marks.upstream_asked = time.perf_counter()
         async with self._upstream.send(request) as response:
             exchange.marks.upstream_answered = time.perf_counter()
             await self._relay(exchange, verdict, response)
 
-    async def _take(self, exchange: Exchange, verdict: Verdict, ahead: SentAhead) -> None:
+    async def _take(self, exchange: Exchange, verdict: RequestPlan, ahead: SpeculativeRequest) -> None:
         """Pass on what was asked for while it was decided; the marks are of when that was."""
         exchange.marks.upstream_asked = ahead.asked
         async with ahead as response:
             exchange.marks.upstream_answered = ahead.answered
             await self._relay(exchange, verdict, response)
 
-    async def _relay(self, exchange: Exchange, verdict: Verdict, response: UpstreamResponse) -> None:
+    async def _relay(self, exchange: Exchange, verdict: RequestPlan, response: UpstreamResponse) -> None:
         await relay(response, exchange, verdict_headers(exchange, verdict), self._ping_interval_s)
 
-    def _after_failure(self, so_far: SoFar, reason: str, exc: Exception) -> Verdict:
+    def _after_failure(self, so_far: SoFar, reason: str, exc: Exception) -> RequestPlan:
         """The way on after our own failure: to the base model.
 
         Raises:
@@ -277,10 +277,10 @@ class DataPlane:
         return msgspec.structs.replace(so_far.verdict, route=Route.BYPASS, reason=reason, body=None)
 
 
-async def _call_off(ahead: SentAhead | None, trace: RequestTrace) -> None:
+async def _call_off(ahead: SpeculativeRequest | None, trace: RequestTrace) -> None:
     """End what was sent ahead, unless it is used; a later span of the upstream is of another request."""
     if ahead is not None and ahead.outcome is None:
-        await ahead.call_off()
+        await ahead.cancel()
         trace.upstream_called_off()
 
 

@@ -8,7 +8,7 @@ from contextlib import aclosing
 import msgspec
 
 from serac_gateway.data_plane.exchange import Exchange
-from serac_gateway.data_plane.plan import Verdict, verdict_headers
+from serac_gateway.data_plane.plan import RequestPlan, verdict_headers
 from serac_gateway.data_plane.protocols.answers import Part, event_stream
 from serac_gateway.data_plane.protocols.base import AnswerWriter
 from serac_gateway.data_plane.protocols.errors import ErrorShape, error_body, error_shape
@@ -17,7 +17,7 @@ from serac_gateway.routing.router import Route
 
 
 async def send_stream(
-    exchange: Exchange, verdict: Verdict, writer: AnswerWriter, parts: AsyncIterator[Part]
+    exchange: Exchange, verdict: RequestPlan, writer: AnswerWriter, parts: AsyncIterator[Part]
 ) -> None:
     """Send an answer as server-sent events, as they come."""
     async with aclosing(event_stream(writer, parts)) as events:
@@ -37,7 +37,7 @@ async def send_stream(
         await exchange.finish()
 
 
-async def refuse(exchange: Exchange, verdict: Verdict, error: GatewayError) -> Verdict:
+async def refuse(exchange: Exchange, verdict: RequestPlan, error: GatewayError) -> RequestPlan:
     """Tell the client of `error`, if nothing was sent yet; the verdict on the request with that."""
     if exchange.status is not None:
         return verdict  # too late to say anything: the server closes the connection
@@ -52,12 +52,12 @@ async def refuse(exchange: Exchange, verdict: Verdict, error: GatewayError) -> V
     return verdict
 
 
-def json_headers(exchange: Exchange, verdict: Verdict) -> list[tuple[bytes, bytes]]:
+def json_headers(exchange: Exchange, verdict: RequestPlan) -> list[tuple[bytes, bytes]]:
     """The headers of a whole reply."""
     return [(b"content-type", b"application/json"), *_told(exchange, verdict)]
 
 
-def _told(exchange: Exchange, verdict: Verdict) -> list[tuple[bytes, bytes]]:
+def _told(exchange: Exchange, verdict: RequestPlan) -> list[tuple[bytes, bytes]]:
     """Headers of a reply of our own; Anthropic's clients know a request by `request-id`."""
     own = [(b"request-id", exchange.request_id)] if error_shape(exchange) is ErrorShape.ANTHROPIC else []
     return [*own, *verdict_headers(exchange, verdict)]

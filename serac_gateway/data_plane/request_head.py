@@ -19,7 +19,7 @@ MAX_HOPS = 8
 _DOT_SEGMENT = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 
 
-class HopMark:
+class LoopGuard:
     """What this gateway signs a request with before it passes it on, to know it again."""
 
     def __init__(self, own: bytes | None = None) -> None:

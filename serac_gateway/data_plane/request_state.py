@@ -6,7 +6,7 @@ import time
 
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.plan import UNDECIDED
-from serac_gateway.data_plane.speculation import SentAhead
+from serac_gateway.data_plane.speculation import SpeculativeRequest
 from serac_gateway.observability.request_record import Failure, FinishedRequest
 
 
@@ -19,7 +19,7 @@ class SoFar:
         self.verdict = UNDECIDED
         self.namespace: str | None = None
         self.key_id: str | None = None
-        self.ahead: SentAhead | None = None
+        self.ahead: SpeculativeRequest | None = None
         """The request as it was sent to the upstream before the decision, if it was."""
         self.failure: Failure | None = None
         self.key_store_failed = False

@@ -16,7 +16,7 @@ _STEPS_TO_WRITE = 2
 """Of the event loop: the task of the request, and the one in which aiohttp writes it."""
 
 
-class SentAhead(AbstractAsyncContextManager[UpstreamResponse]):
+class SpeculativeRequest(AbstractAsyncContextManager[UpstreamResponse]):
     """A request on its way to the upstream before anyone knows whether it should be there.
 
     It is entered like `Upstream.send`, whose errors, cancellation and cleanup it has; or it is called off.
@@ -60,7 +60,7 @@ class SentAhead(AbstractAsyncContextManager[UpstreamResponse]):
         for _ in range(_STEPS_TO_WRITE):
             await asyncio.sleep(0)
 
-    async def call_off(self) -> None:
+    async def cancel(self) -> None:
         """Close its connection, unless the whole reply has come; nothing if it was used. Idempotent."""
         if self._outcome is None:
             self._outcome = "called off"

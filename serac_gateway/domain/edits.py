@@ -57,7 +57,7 @@ class EditState(StrEnum):
     """A tombstone: its content is gone from every version and can not come back."""
 
 
-DECIDED_STATES = tuple(state for state in EditState if state not in (EditState.RETIRED, EditState.PURGED))
+ACTIVE_STATES = tuple(state for state in EditState if state not in (EditState.RETIRED, EditState.PURGED))
 """The states of an edit that requests are decided with: it is indexed, whether or not it is applied."""
 
 
@@ -110,14 +110,14 @@ class EditPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     source: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class Deed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Attribution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who makes a version, and why: it belongs to that version only and is not handed on to the next."""
 
     author: str | None = None
     reason: str | None = None
 
 
-UNTOLD = Deed()
+NO_ATTRIBUTION = Attribution()
 """Neither author nor reason are known."""
 
 
@@ -149,7 +149,7 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Whether it is applied to a request is another question: see `is_applied_to`.
         """
         return (
-            self.state in DECIDED_STATES
+            self.state in ACTIVE_STATES
             and (self.valid_from is None or self.valid_from <= now)
             and (self.valid_until is None or now < self.valid_until)
         )
@@ -208,32 +208,34 @@ def patched(edit: Edit, patch: EditPatch, *, now: datetime | None = None) -> Edi
         raise InvalidRequestError(
             f"the change is empty; give at least one of {', '.join(EditPatch.__struct_fields__)}"
         )
-    return _checked(_next_version(edit, UNTOLD, now=now, **changes))
+    return _checked(_next_version(edit, NO_ATTRIBUTION, now=now, **changes))
 
 
-def retired(edit: Edit, deed: Deed = UNTOLD, *, now: datetime | None = None) -> Edit:
+def retired(edit: Edit, attribution: Attribution = NO_ATTRIBUTION, *, now: datetime | None = None) -> Edit:
     """The next version of `edit` in state `retired`: it never fires again, its history stays."""
-    return _next_version(edit, deed, now=now, state=EditState.RETIRED)
+    return _next_version(edit, attribution, now=now, state=EditState.RETIRED)
 
 
-def restored(edit: Edit, deed: Deed = UNTOLD, *, now: datetime | None = None) -> Edit:
+def restored(edit: Edit, attribution: Attribution = NO_ATTRIBUTION, *, now: datetime | None = None) -> Edit:
     """The next version of a retired `edit`, live again."""
-    return _next_version(edit, deed, now=now, state=EditState.LIVE)
+    return _next_version(edit, attribution, now=now, state=EditState.LIVE)
 
 
-def copied(edit: Edit, older: Edit, deed: Deed = UNTOLD, *, now: datetime | None = None) -> Edit:
+def copied(
+    edit: Edit, older: Edit, attribution: Attribution = NO_ATTRIBUTION, *, now: datetime | None = None
+) -> Edit:
     """The next version of `edit`, with content and state of its version `older`."""
-    return _next_version(older, deed, now=now, version=edit.version + 1)
+    return _next_version(older, attribution, now=now, version=edit.version + 1)
 
 
-def purged(edit: Edit, deed: Deed = UNTOLD, *, now: datetime | None = None) -> Edit:
+def purged(edit: Edit, attribution: Attribution = NO_ATTRIBUTION, *, now: datetime | None = None) -> Edit:
     """The next version of `edit`, its tombstone: who purged it and why, and nothing of its content."""
     return msgspec.structs.replace(
         tombstone(edit),
         version=edit.version + 1,
         created_at=now or datetime.now(UTC),
-        author=_checked_note("author", deed.author),
-        reason=_checked_note("reason", deed.reason),
+        author=_checked_note("author", attribution.author),
+        reason=_checked_note("reason", attribution.reason),
     )
 
 
@@ -313,10 +315,10 @@ def _as_stored(value: Any) -> Any:  # noqa: ANN401 - a field's type is its own
     return EditState(value) if isinstance(value, DecidedState) else value
 
 
-def _next_version(edit: Edit, deed: Deed, *, now: datetime | None, **changes: object) -> Edit:
+def _next_version(edit: Edit, attribution: Attribution, *, now: datetime | None, **changes: object) -> Edit:
     made_by = {
-        "author": _checked_note("author", deed.author),
-        "reason": _checked_note("reason", deed.reason),
+        "author": _checked_note("author", attribution.author),
+        "reason": _checked_note("reason", attribution.reason),
     }
     version = {"version": edit.version + 1, "created_at": now or datetime.now(UTC)}
     return msgspec.structs.replace(edit, **{**version, **made_by, **changes})

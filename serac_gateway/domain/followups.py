@@ -26,7 +26,7 @@ _LEANS_BACK = re.compile(
 )
 
 
-def may_lean_back(text: str, short_words: int) -> bool:
+def is_followup(text: str, short_words: int) -> bool:
     """Whether `text` may need the turns before it: short, or with a pronoun; small talk never does."""
     if is_small_talk(text):
         return False

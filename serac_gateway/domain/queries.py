@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from serac_gateway.domain.followups import is_small_talk, may_lean_back
+from serac_gateway.domain.followups import is_followup, is_small_talk
 
 MAX_QUERY_CHARS = 2_000
 """The query is cut before anything tokenises it (a 108 KB text takes 49 ms)."""
@@ -148,8 +148,8 @@ def _query_of_turns(found: Turns) -> Query | Bypass:
     text = _capped(text_of(last.content))
     if not text:
         return _NO_TEXT
-    context = _context(earlier) if may_lean_back(text, SHORT_QUERY_WORDS) else ()
-    if found.more_upstream and not context and may_lean_back(text, 0):
+    context = _context(earlier) if is_followup(text, SHORT_QUERY_WORDS) else ()
+    if found.more_upstream and not context and is_followup(text, 0):
         return _TURNS_UPSTREAM
     return Query(text=text, context=context)
 
@@ -171,7 +171,7 @@ def _query_of_prompt(prompt: object) -> Query | Bypass:
     if not lines:
         return _NO_TEXT
     context = tuple(line[:MAX_CONTEXT_CHARS] for line in lines[-1 - MAX_CONTEXT_TURNS : -1])
-    return Query(text=lines[-1], context=context if may_lean_back(lines[-1], SHORT_LINE_WORDS) else ())
+    return Query(text=lines[-1], context=context if is_followup(lines[-1], SHORT_LINE_WORDS) else ())
 
 
 def asks_several_things(text: str) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditState, forms
+from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditState, forms
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.base import EditIndex, Neighbour
 from serac_gateway.models.classifiers.base import Candidate
@@ -26,7 +26,7 @@ _FURTHEST = 64
 """Where edits that are not taken stand among the nearest, so many times as many neighbours are looked at."""
 
 
-class EditsInForce(Protocol):
+class EditSource(Protocol):
     """The edits that requests are decided with. For any thread."""
 
     @property
@@ -41,7 +41,7 @@ class EditsInForce(Protocol):
     def candidates(
         self, namespace: str, queries_BD: Vectors, k: int, *, floor: float = -1.0
     ) -> list[list[Candidate]]:
-        """See `LiveEdits.candidates`."""
+        """See `ActiveEdits.candidates`."""
         ...
 
 
@@ -61,7 +61,7 @@ class _Namespace:
         self.lock = asyncio.Lock()
 
 
-class LiveEdits:
+class ActiveEdits:
     """Current edits and their index, by namespace.
 
     `candidates` is sync and may run on any thread at any time; the rest belongs to the event loop.
@@ -238,7 +238,7 @@ class LiveEdits:
             if edit.version <= held.newest_version.get(edit.id, 0):
                 continue
             held.newest_version[edit.id] = edit.version
-            if edit.state not in DECIDED_STATES:
+            if edit.state not in ACTIVE_STATES:
                 live.pop(edit.id, None)
                 gone.add(edit.id)
             else:

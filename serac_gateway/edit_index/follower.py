@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.errors import StoreUnavailableError
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import LogEvidence, LogHead
@@ -38,13 +38,13 @@ class LogFollower:
         self,
         *,
         store: EditStore,
-        live_edits: LiveEdits,
+        active_edits: ActiveEdits,
         max_staleness_s: float,
         on_applied: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_applied` is told after every change of `LiveEdits.positions`."""
+        """`on_applied` is told after every change of `ActiveEdits.positions`."""
         self._store = store
-        self._live_edits = live_edits
+        self._live_edits = active_edits
         self._max_staleness_s = max_staleness_s
         self._on_applied = on_applied
         self._reader = store.log_reader()
@@ -62,7 +62,7 @@ class LogFollower:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to follow, from where `live_edits` was loaded at."""
+        """Begin to follow, from where `active_edits` was loaded at."""
         self._caught_up_at_s = time.monotonic()
         self._task = asyncio.create_task(self._follow(), name="log-follower")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from serac_gateway.domain.edits import Edit, EditState, forms
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.edit_index.active_edits import EditsInForce
+from serac_gateway.edit_index.active_edits import EditSource
 from serac_gateway.models.classifiers.base import Candidate
 
 
@@ -20,10 +20,10 @@ def as_if_live(edit: Edit) -> Edit:
     )
 
 
-class EditsWith(EditsInForce):
+class ActiveEditsOverlay(EditSource):
     """Other edits and, in its namespace, one more; it takes the place of the one of its id."""
 
-    def __init__(self, others: EditsInForce, edit: Edit, vectors_FD: Vectors) -> None:
+    def __init__(self, others: EditSource, edit: Edit, vectors_FD: Vectors) -> None:
         """`edit` is live and in its window; `vectors_FD` are its forms'. *Shape:* (F, D)."""
         self._others = others
         self._edit = edit
@@ -32,7 +32,7 @@ class EditsWith(EditsInForce):
 
     @property
     def loaded(self) -> bool:
-        """See `EditsInForce.loaded`."""
+        """See `EditSource.loaded`."""
         return self._others.loaded
 
     def count(self, namespace: str) -> int:
@@ -42,7 +42,7 @@ class EditsWith(EditsInForce):
     def candidates(
         self, namespace: str, queries_BD: Vectors, k: int, *, floor: float = -1.0
     ) -> list[list[Candidate]]:
-        """See `EditsInForce.candidates`."""
+        """See `EditSource.candidates`."""
         # One more, since one may be the stored version of the edit, which does not count.
         rows_BK = self._others.candidates(namespace, queries_BD, k + 1, floor=floor)
         if namespace != self._edit.namespace:

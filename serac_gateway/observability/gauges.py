@@ -10,8 +10,8 @@ from prometheus_client.registry import Collector
 
 from serac_gateway import __version__
 from serac_gateway.config.model import ModelsConfig
-from serac_gateway.domain.edits import DECIDED_STATES
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.domain.edits import ACTIVE_STATES
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.observability.counts import AnswerCounts, DecisionCounts, RouteCounts
 from serac_gateway.observability.metrics import Instruments
@@ -26,7 +26,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     models: Callable[[], ModelsConfig]
     """Its models."""
     counts: RouteCounts
-    live_edits: LiveEdits
+    active_edits: ActiveEdits
     follower: LogFollower
     answers: AnswerCounts
     decisions: DecisionCounts
@@ -93,7 +93,7 @@ class Gauges(Collector):
 
     def _edits(self) -> Iterator[Metric]:
         follower = self._sources.follower
-        states = self._sources.live_edits.states()
+        states = self._sources.active_edits.states()
         yield GaugeMetricFamily(
             "serac_index_edits", "Edits in the index", sum(sum(one.values()) for one in states.values())
         )
@@ -103,7 +103,7 @@ class Gauges(Collector):
         labelled: dict[tuple[str, str], int] = {}
         for namespace, counts in states.items():
             label = self._sources.instruments.label(namespace)
-            for state in DECIDED_STATES:
+            for state in ACTIVE_STATES:
                 key = (label, state.value)
                 labelled[key] = labelled.get(key, 0) + counts.get(state, 0)
         for labels, count in labelled.items():

@@ -14,7 +14,7 @@ import numpy as np
 from serac_gateway.config.model import CompositePolicy, RoutingConfig
 from serac_gateway.domain.edits import Edit, EditKind, EditState
 from serac_gateway.domain.queries import Query, asks_several_things
-from serac_gateway.edit_index.active_edits import EditsInForce
+from serac_gateway.edit_index.active_edits import EditSource
 from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.routing.retrieval import merged, parts, retrieval_texts
@@ -91,12 +91,12 @@ class EditRouter:
         self,
         *,
         encoder: Encoder,
-        live_edits: EditsInForce,
+        active_edits: EditSource,
         classifier: ScopeClassifier,
         config: RoutingConfig = _DEFAULTS,
     ) -> None:
         self._encoder = encoder
-        self._live_edits = live_edits
+        self._live_edits = active_edits
         self._classifier = classifier
         self._config = config
         self._max_candidates = config.candidates
@@ -115,10 +115,10 @@ class EditRouter:
         """What is less similar to every form of an edit is out of its scope."""
         return self._classifier.similarity_floor
 
-    def over(self, edits: EditsInForce) -> EditRouter:
+    def over(self, edits: EditSource) -> EditRouter:
         """A router that decides as this one does, with other edits."""
         return EditRouter(
-            encoder=self._encoder, live_edits=edits, classifier=self._classifier, config=self._config
+            encoder=self._encoder, active_edits=edits, classifier=self._classifier, config=self._config
         )
 
     @property
@@ -180,7 +180,7 @@ class EditRouter:
         return [
             one
             for one in found
-            if self._classifier.is_worth_reading(query, one, self._scope_threshold, depends_threshold)
+            if self._classifier.can_reach_threshold(query, one, self._scope_threshold, depends_threshold)
         ]
 
     def _decide_one(

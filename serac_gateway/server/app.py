@@ -27,7 +27,7 @@ from serac_gateway.server.process import LastingParts, open_lasting_parts
 from serac_gateway.server.reload import OnReloaded, ReadConfig, Reloader
 from serac_gateway.server.runtime import Generation, Generations
 from serac_gateway.server.wiring import open_generation
-from serac_gateway.server.workers.host import fronted_by_workers
+from serac_gateway.server.workers.host import workers_frontend
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ async def open_over(
             lease=generations.lease_to,
         )
         app.state.generations = generations
-        app.state.hop_mark = lasting.hop_mark
+        app.state.loop_guard = lasting.loop_guard
         if read_config is not None:
             app.state.reloader = Reloader(
                 generations=generations,
@@ -120,7 +120,7 @@ def serve(
         when_ready=wait_until_ready,
         on_ready=on_ready,
         on_hangup=None if read_config is None else _reload,
-        fronting=None if workers == 1 else partial(fronted_by_workers, count=workers),
+        open_frontend=None if workers == 1 else partial(workers_frontend, count=workers),
     )
 
 
@@ -135,7 +135,7 @@ def _gauges(lasting: LastingParts, generations: Generations) -> Gauges:
             generation=lambda: generations.current.number,
             models=lambda: generations.current.config.models,
             counts=lasting.counts,
-            live_edits=lasting.live_edits,
+            active_edits=lasting.active_edits,
             follower=lasting.follower,
             answers=lasting.answer_counts,
             decisions=lasting.decision_counts,
@@ -153,7 +153,7 @@ async def _reload(app: Litestar) -> None:
 
 async def _open_next(number: int, config: GatewayConfig, lasting: LastingParts) -> Generation:
     if config.demands_keys and not lasting.authenticator.required:
-        await lasting.authenticator.check_someone_can_enter()
+        await lasting.authenticator.require_usable_key()
     return await open_generation(
         number, config, lasting, lambda part, text: log.info("generation %d: %s: %s", number, part, text)
     )
@@ -173,7 +173,7 @@ async def _load_edits(app: Litestar, lasting: LastingParts, on_progress: OnProgr
         lasting.readiness.note("edits", f"{count:,} loaded")
         on_progress("edits", f"{count:,} loaded")
 
-    total = await lasting.live_edits.load(report)
+    total = await lasting.active_edits.load(report)
     # Announced first: what is committed from now on is waited for, what was before is caught up with.
     await lasting.announcer.start()
     lasting.follower.start()

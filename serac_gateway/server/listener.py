@@ -21,7 +21,7 @@ from litestar.types import Receive, Scope, Send
 from serac_gateway.config.model import ServerConfig
 from serac_gateway.errors import ConfigError
 from serac_gateway.server.http_limits import BoundedHttpProtocol, bounded_http
-from serac_gateway.server.memory import set_aside_what_lasts
+from serac_gateway.server.memory import freeze_gc
 from serac_gateway.server.signals import Hangups
 
 _KEEP_ALIVE_S = 90
@@ -36,7 +36,7 @@ OnHangup = Callable[[Litestar], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class Front(msgspec.Struct, frozen=True, kw_only=True):
+class Frontend(msgspec.Struct, frozen=True, kw_only=True):
     """What stands between the public socket and the app, if it is not this process (see workers/)."""
 
     app: Asgi
@@ -47,11 +47,11 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     """Done when the public socket is served; it raises why it is not."""
     drain: Callable[[], Awaitable[None]]
     """Stops serving the public socket; when it returns, the last request has ended. Idempotent."""
-    hurry: Callable[[], None]
+    force: Callable[[], None]
     """Ends the requests for which `drain` waits."""
 
 
-Fronting = Callable[[Litestar, socket.socket], AbstractAsyncContextManager[Front]]
+OpenFrontend = Callable[[Litestar, socket.socket], AbstractAsyncContextManager[Frontend]]
 """Puts up what serves on the public socket."""
 
 
@@ -62,13 +62,13 @@ def serve_until_stopped(
     when_ready: WhenReady,
     on_ready: Callable[[str], None] = lambda url: None,
     on_hangup: OnHangup | None = None,
-    fronting: Fronting | None = None,
+    open_frontend: OpenFrontend | None = None,
 ) -> None:
     """Serve what `open_app` gives until SIGINT or SIGTERM; running answers may finish within the drain limit.
 
     The port is bound before `open_app` is entered. `on_ready` is told the URL when `when_ready` returns.
-    SIGHUP calls `on_hangup` (see hangups.py); without, it ends the process as by default. With `fronting`
-    others serve on the port.
+    SIGHUP calls `on_hangup` (see signals.py); without it, SIGHUP ends the process, the default. With
+    `open_frontend` other processes serve on the port.
 
     Raises:
         ConfigError: The address is taken; also whatever `open_app` and `when_ready` raise.
@@ -76,7 +76,7 @@ def serve_until_stopped(
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(open_app, config, when_ready, on_ready, on_hangup, fronting))
+        runner.run(_serve(open_app, config, when_ready, on_ready, on_hangup, open_frontend))
 
 
 def uvicorn_config(
@@ -119,10 +119,10 @@ def _checked_networks(proxies: Sequence[str]) -> list[str]:
 class Server(uvicorn.Server):
     """Ends by itself on SIGINT or SIGTERM; uvicorn's own would raise the signal again, past our cleanup."""
 
-    def __init__(self, config: uvicorn.Config, *, front: Front | None = None) -> None:
-        """`front` is drained before the end."""
+    def __init__(self, config: uvicorn.Config, *, frontend: Frontend | None = None) -> None:
+        """`frontend` is drained before the end."""
         super().__init__(config)
-        self._front = front
+        self._frontend = frontend
         self._draining: asyncio.Task[None] | None = None
 
     @property
@@ -132,16 +132,16 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """See uvicorn: a second SIGINT hurries."""
-        if self._front is None:
+        if self._frontend is None:
             super().handle_exit(sig, frame)
         elif self._draining is None:
-            self._draining = asyncio.ensure_future(self._drain_and_exit(self._front, sig))
+            self._draining = asyncio.ensure_future(self._drain_and_exit(self._frontend, sig))
         elif sig == signal.SIGINT:
-            self._front.hurry()
+            self._frontend.force()
 
-    async def _drain_and_exit(self, front: Front, sig: int) -> None:
+    async def _drain_and_exit(self, frontend: Frontend, sig: int) -> None:
         try:
-            await front.drain()
+            await frontend.drain()
         finally:
             super().handle_exit(sig, None)
 
@@ -183,7 +183,7 @@ async def _serve(
     when_ready: WhenReady,
     on_ready: Callable[[str], None],
     on_hangup: OnHangup | None,
-    fronting: Fronting | None,
+    open_frontend: OpenFrontend | None,
 ) -> None:
     _checked_networks(config.trusted_proxies)  # before anything is opened
     async with contextlib.AsyncExitStack() as stack:
@@ -194,13 +194,15 @@ async def _serve(
         app = await stack.enter_async_context(open_app())
         if on_hangup is not None:
             await stack.enter_async_context(hangups.answered(lambda: on_hangup(app)))
-        front = None if fronting is None else await stack.enter_async_context(fronting(app, listener))
-        served, own_listener = (app, listener) if front is None else (front.app, front.listener)
-        server = Server(uvicorn_config(served, config), front=front)
+        frontend = (
+            None if open_frontend is None else await stack.enter_async_context(open_frontend(app, listener))
+        )
+        served, own_listener = (app, listener) if frontend is None else (frontend.app, frontend.listener)
+        server = Server(uvicorn_config(served, config), frontend=frontend)
 
         async def ready() -> None:
-            if front is not None:
-                await front.ready
+            if frontend is not None:
+                await frontend.ready
             await when_ready(app)
 
         announcing = asyncio.ensure_future(_announce(ready(), server, listener, on_ready))
@@ -222,7 +224,7 @@ async def _announce(
             return
         server.should_exit = True
         raise
-    set_aside_what_lasts()
+    freeze_gc()
     while not server.started:  # what is told earlier than we listen would be refused
         await asyncio.sleep(0.01)
     if server.is_ending:

@@ -6,7 +6,7 @@ import ctypes
 import gc
 
 
-def set_aside_what_lasts() -> None:
+def freeze_gc() -> None:
     """Collect, and keep what is left out of every later collection, until this is called again.
 
     A gateway has some 140,000 objects of modules and models, which never become garbage; under load a full
@@ -19,7 +19,7 @@ def set_aside_what_lasts() -> None:
     gc.freeze()
 
 
-def give_back_freed_memory() -> None:
+def trim_malloc() -> None:
     """Have the C library return what it keeps of freed memory, if it can. Milliseconds, without the GIL.
 
     glibc keeps the pieces that models leave in the arenas of its threads: forty reloads of 38 MB of weights

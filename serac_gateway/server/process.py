@@ -13,9 +13,9 @@ from serac_gateway.auth.api_keys import checked_pepper
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.config.model import KEY_PEPPER_VARIABLE, GatewayConfig
-from serac_gateway.data_plane.request_head import HopMark
+from serac_gateway.data_plane.request_head import LoopGuard
 from serac_gateway.data_plane.response_memory import AnsweredResponses
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
 from serac_gateway.edit_index.opening import index_maker
@@ -38,7 +38,7 @@ class LastingParts(msgspec.Struct, frozen=True, kw_only=True):
     store: EditStore
     authenticator: Authenticator
     encoder: Encoder
-    live_edits: LiveEdits
+    active_edits: ActiveEdits
     announcer: ReplicaAnnouncer
     follower: LogFollower
     readiness: Readiness
@@ -46,7 +46,7 @@ class LastingParts(msgspec.Struct, frozen=True, kw_only=True):
     counts: RouteCounts
     answer_counts: AnswerCounts
     recent_requests: RecentRequests
-    hop_mark: HopMark
+    loop_guard: LoopGuard
     answered: AnsweredResponses
     kept: KeptParts
     """What generations take over from each other."""
@@ -67,12 +67,12 @@ async def open_lasting_parts(
     authenticator = await _open_authenticator(config, store.api_keys())
     stack.push_async_callback(authenticator.close)
     encoder = await asyncio.to_thread(open_encoder, config, on_progress)
-    live_edits = LiveEdits(store=store, encoder=encoder, make_index=index_maker(encoder.width))
-    announcer = ReplicaAnnouncer(store.replicas(), live_edits.positions)
+    active_edits = ActiveEdits(store=store, encoder=encoder, make_index=index_maker(encoder.width))
+    announcer = ReplicaAnnouncer(store.replicas(), active_edits.positions)
     stack.push_async_callback(announcer.close)
     follower = LogFollower(
         store=store,
-        live_edits=live_edits,
+        active_edits=active_edits,
         max_staleness_s=config.store.max_staleness_s,
         on_applied=announcer.note_progress,
     )
@@ -81,15 +81,15 @@ async def open_lasting_parts(
         store=store,
         authenticator=authenticator,
         encoder=encoder,
-        live_edits=live_edits,
+        active_edits=active_edits,
         announcer=announcer,
         follower=follower,
         readiness=Readiness("edits"),
-        instruments=Instruments(config.metrics, has_edits=lambda name: live_edits.count(name) > 0),
+        instruments=Instruments(config.metrics, has_edits=lambda name: active_edits.count(name) > 0),
         counts=RouteCounts(),
         answer_counts=AnswerCounts(),
         recent_requests=RecentRequests(limit=config.feedback.remembered_requests),
-        hop_mark=HopMark(),
+        loop_guard=LoopGuard(),
         answered=AnsweredResponses(),
         kept=KeptParts(),
     )
@@ -103,7 +103,7 @@ async def _open_authenticator(config: GatewayConfig, keys: ApiKeyStore) -> Authe
         outage_grace_s=config.access.outage_grace_s,
     )
     if config.demands_keys:
-        await authenticator.check_someone_can_enter()
+        await authenticator.require_usable_key()
     elif not config.is_loopback:
         log.warning("whoever reaches %r can edit: access.required is false", config.server.host)
     return authenticator

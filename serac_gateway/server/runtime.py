@@ -16,7 +16,7 @@ from litestar.types import Receive, Scope, Send
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.control_plane.http.dependencies import ControlParts
 from serac_gateway.data_plane.proxy import DataPlane
-from serac_gateway.server.memory import give_back_freed_memory, set_aside_what_lasts
+from serac_gateway.server.memory import freeze_gc, trim_malloc
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class Generations:
     def _close_if_done(self, generation: Generation) -> None:
         if generation.users == 0 and generation in self._before:
             self._before.remove(generation)
-            self._begin_closing(generation).add_done_callback(lambda closed: set_aside_what_lasts())
+            self._begin_closing(generation).add_done_callback(lambda closed: freeze_gc())
 
     def _begin_closing(self, generation: Generation) -> asyncio.Task[None]:
         # Of the generation no more than this: nothing of it may outlive its end.
@@ -128,4 +128,4 @@ async def _closed(number: int, close: Callable[[], Awaitable[None]]) -> None:
         await close()
     except Exception:
         log.exception("generation %d could not be closed", number)
-    await asyncio.to_thread(give_back_freed_memory)
+    await asyncio.to_thread(trim_malloc)

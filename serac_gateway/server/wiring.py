@@ -62,13 +62,13 @@ def _put_together(
 ) -> Generation:
     router = EditRouter(
         encoder=lasting.encoder,
-        live_edits=lasting.live_edits,
+        active_edits=lasting.active_edits,
         classifier=opened.classifier,
         config=config.routing,
     )
     answers = CounterfactualAnswers(
         model=opened.counterfactual,
-        live_edits=lasting.live_edits,
+        active_edits=lasting.active_edits,
         pool=opened.answer_pool,
         config=config.models,
         counts=lasting.answer_counts,
@@ -85,7 +85,7 @@ def _put_together(
         tracing=opened.tracing,
         config=config,
         counts=lasting.counts,
-        hop_mark=lasting.hop_mark,
+        loop_guard=lasting.loop_guard,
         observers=[
             RequestCounter(lasting.counts).add,
             lasting.instruments.add,
@@ -110,30 +110,30 @@ def _control_parts(
     router: EditRouter,
     answers: CounterfactualAnswers,
 ) -> ControlParts:
-    store, encoder, live_edits = lasting.store, lasting.encoder, lasting.live_edits
+    store, encoder, active_edits = lasting.store, lasting.encoder, lasting.active_edits
     pool = opened.decision_pool
     conflicts = ConflictFinder(
-        live_edits=live_edits, encoder=encoder, classifier=opened.classifier, config=config.routing
+        active_edits=active_edits, encoder=encoder, classifier=opened.classifier, config=config.routing
     )
     return ControlParts(
         editor=Editor(
             store=store,
             encoder=encoder,
-            live_edits=live_edits,
+            active_edits=active_edits,
             pool=pool,
             threads=config.models.decision_threads,
             conflicts=conflicts,
         ),
         store=store,
-        live_edits=live_edits,
+        active_edits=active_edits,
         follower=lasting.follower,
         announcer=lasting.announcer,
         wait_timeout_s=config.store.wait_timeout_s,
-        search=EditSearch(store=store, encoder=encoder, live_edits=live_edits, pool=pool),
+        search=EditSearch(store=store, encoder=encoder, active_edits=active_edits, pool=pool),
         router=router,
         previewer=Previewer(
             router=router,
-            live_edits=live_edits,
+            active_edits=active_edits,
             encoder=encoder,
             conflicts=conflicts,
             traffic=opened.traffic,
@@ -141,7 +141,7 @@ def _control_parts(
         ),
         verifier=Verifier(
             router=router,
-            live_edits=live_edits,
+            active_edits=active_edits,
             encoder=encoder,
             answers=answers,
             store=store.verifications(),

@@ -88,7 +88,7 @@ class EditStore(ABC):
 
     @abstractmethod
     def snapshot(self, namespace: str) -> AsyncIterator[StoredEdit]:
-        """Every current edit in one of `DECIDED_STATES`, with its vectors, in no order.
+        """Every current edit in one of `ACTIVE_STATES`, with its vectors, in no order.
 
         For the rebuild of an index. Not a point in time: read `log_end` before, then follow the log from
         there. An edit whose state changes meanwhile may come twice.

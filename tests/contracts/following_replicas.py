@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
-from serac_gateway.domain.edits import DECIDED_STATES, Edit, forms
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.domain.edits import ACTIVE_STATES, Edit, forms
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.stores.base import EditStore
@@ -27,8 +27,10 @@ class FollowingReplica:
 
     def __init__(self, store: EditStore, *, max_staleness_s: float = 10.0) -> None:
         self.store = store
-        self.live = LiveEdits(store=store, encoder=ENCODER, make_index=lambda: FaissFlatIndex(ENCODER.width))
-        self.follower = LogFollower(store=store, live_edits=self.live, max_staleness_s=max_staleness_s)
+        self.live = ActiveEdits(
+            store=store, encoder=ENCODER, make_index=lambda: FaissFlatIndex(ENCODER.width)
+        )
+        self.follower = LogFollower(store=store, active_edits=self.live, max_staleness_s=max_staleness_s)
 
     async def start(self) -> None:
         await self.live.load()
@@ -54,7 +56,7 @@ async def following(store: EditStore, **settings: float) -> AsyncIterator[Follow
 def made(action: Action, edit: Edit) -> Commit:
     """A commit as the gateway makes one, with the encoder's own vectors."""
     vectors = None
-    if edit.state in DECIDED_STATES:
+    if edit.state in ACTIVE_STATES:
         vectors = FormVectors(fingerprint=ENCODER.fingerprint, vectors_FD=ENCODER.encode(forms(edit)))
     return Commit(changes=(Change(action=action, edit=edit, vectors=vectors),))
 
@@ -72,7 +74,7 @@ async def within(timeout_s: float, holds: Callable[[], bool], what: object = "")
     return time.monotonic() - started_s
 
 
-async def assert_equals_brute_force(live: LiveEdits, store: EditStore, namespace: str = NS) -> None:
+async def assert_equals_brute_force(live: ActiveEdits, store: EditStore, namespace: str = NS) -> None:
     """The edits in force are the stored ones, and the index finds what comparing all vectors finds."""
     stored = await snapshot(store, namespace)
     assert {edit.id: edit for edit in live.all(namespace)} == {

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from serac_gateway.control_plane.backup import backup, restore
-from serac_gateway.domain.edits import Deed, purged, retired
+from serac_gateway.domain.edits import Attribution, purged, retired
 from serac_gateway.errors import EditConflictError, InvalidRequestError, StoreUnavailableError
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import LogEvidence
@@ -30,7 +30,7 @@ async def made(store: EditStore | None = None, count: int = 450) -> list[bytes]:
         await add(store, edit)
     await update(store, next_of(a, author="Ann\nBea", target_new="«ü»"), seed=7)
     await store.commit(NS, commit_of(Action.RETIRE, retired(b)))
-    await store.commit(NS, commit_of(Action.PURGE, purged(c, Deed(reason="asked"))))
+    await store.commit(NS, commit_of(Action.PURGE, purged(c, Attribution(reason="asked"))))
     return [msgspec.json.encode(piece) async for piece in backup(store, NS)]
 
 

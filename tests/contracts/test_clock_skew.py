@@ -10,8 +10,8 @@ import msgspec
 
 from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.rollback import roll_back
-from serac_gateway.domain.edits import UNTOLD
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.domain.edits import NO_ATTRIBUTION
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import LogEvidence, LogHead, chained, fields_digest, genesis, sealed
@@ -46,10 +46,10 @@ async def test_gateways_whose_clocks_differ_make_one_order(edit_store: EditStore
     assert (await verify_log(edit_store, NS)).length == 4
 
     encoder = WordEncoder(width=5)
-    live = LiveEdits(store=edit_store, encoder=encoder, make_index=lambda: FaissFlatIndex(5))
+    live = ActiveEdits(store=edit_store, encoder=encoder, make_index=lambda: FaissFlatIndex(5))
     with ThreadPoolExecutor(1) as pool:
-        editor = Editor(store=edit_store, encoder=encoder, live_edits=live, pool=pool)
-        done = await roll_back(editor, edit_store, NS, entries[1].log_id, UNTOLD)
+        editor = Editor(store=edit_store, encoder=encoder, active_edits=live, pool=pool)
+        done = await roll_back(editor, edit_store, NS, entries[1].log_id, NO_ATTRIBUTION)
     assert [(one.edit_id, one.to_version) for one in done.changes] == [("a", 2), ("b", None)]
 
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from serac_gateway.domain.edits import Deed, Edit, EditState, purged, retired, tombstone
+from serac_gateway.domain.edits import Attribution, Edit, EditState, purged, retired, tombstone
 from serac_gateway.errors import (
     EditConflictError,
     EditNotFoundError,
@@ -340,7 +340,7 @@ async def test_a_purge_leaves_tombstones_of_all_versions_and_no_vectors(edit_sto
     first = new("a", author="Ann", reason="news", subject="Acme")
     await add(edit_store, first)
     await update(edit_store, next_of(first, target_new="Bea"))
-    gone = purged(next_of(first), Deed(author="Cy", reason="asked to"))
+    gone = purged(next_of(first), Attribution(author="Cy", reason="asked to"))
     await edit_store.commit(NS, commit_of(Action.PURGE, gone))
     versions = await edit_store.versions(NS, "a")
     assert versions == [tombstone(first), tombstone(next_of(first)), gone]

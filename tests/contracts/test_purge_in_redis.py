@@ -9,7 +9,7 @@ import time
 import numpy as np
 import redis
 
-from serac_gateway.domain.edits import Deed, purged
+from serac_gateway.domain.edits import Attribution, purged
 from serac_gateway.domain.vectors import vectors_to_bytes
 from serac_gateway.stores.log_verification import verify_log
 from serac_gateway.stores.records import Action
@@ -67,7 +67,7 @@ async def test_no_value_in_redis_holds_the_content_its_vectors_or_what_would_con
     salts = [one.stored.salt for one in evidence if one.edit_id == "a" and one.stored is not None]
 
     await served.store.commit(
-        NS, commit_of(Action.PURGE, purged(next_of(first), Deed(reason="request 4711")))
+        NS, commit_of(Action.PURGE, purged(next_of(first), Attribution(reason="request 4711")))
     )
     after = everything(admin)
     assert [secret for secret in SECRETS if secret.encode() in after] == []

@@ -11,8 +11,8 @@ import pytest
 from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.integrity import StoreCheck, StoreReport
 from serac_gateway.control_plane.reencode import Reencoded, reencode
-from serac_gateway.domain.edits import Deed, Edit, EditDraft, EditPatch, EditState
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.domain.edits import Attribution, Edit, EditDraft, EditPatch, EditState
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import ModelUnavailableError, StoreUnavailableError
 from serac_gateway.stores.base import EditStore
@@ -29,10 +29,10 @@ class Gateway:
 
     def __init__(self, store: EditStore, salt: str, pool: ThreadPoolExecutor) -> None:
         self.store, self.encoder = store, WordEncoder(salt=salt)
-        self.live = LiveEdits(
+        self.live = ActiveEdits(
             store=store, encoder=self.encoder, make_index=lambda: FaissFlatIndex(self.encoder.width)
         )
-        self.editor = Editor(store=store, encoder=self.encoder, live_edits=self.live, pool=pool)
+        self.editor = Editor(store=store, encoder=self.encoder, active_edits=self.live, pool=pool)
 
     async def filled(self, count: int) -> None:
         for number in range(count):
@@ -44,7 +44,7 @@ class Gateway:
 
     async def report(self) -> StoreReport:
         await self.live.reload(NS)
-        return await StoreCheck(store=self.store, live_edits=self.live).run(NS)
+        return await StoreCheck(store=self.store, active_edits=self.live).run(NS)
 
 
 MakeGateway = Callable[[EditStore, str], Gateway]
@@ -62,7 +62,7 @@ async def test_every_edit_gets_vectors_of_the_new_encoder_and_the_log_stays(
     old, new_one = gateway(edit_store, OLD), gateway(edit_store, NEW)
     await old.filled(6)
     await old.editor.retire(NS, "e000", expected_version=1)
-    await old.editor.purge(NS, "e001", Deed(reason="asked"), expected_version=1)
+    await old.editor.purge(NS, "e001", Attribution(reason="asked"), expected_version=1)
     await new_one.editor.change(NS, "e002", EditPatch(prompt="Who was here?"), expected_version=1)
     head = await edit_store.log_head(NS)
 

@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 from serac_gateway.config.model import RoutingConfig
 from serac_gateway.control_plane.conflicts import ConflictFinder
 from serac_gateway.control_plane.editor import Editor
-from serac_gateway.domain.edits import UNTOLD, Edit, EditDraft, EditPatch, EditState
+from serac_gateway.domain.edits import NO_ATTRIBUTION, Edit, EditDraft, EditPatch, EditState
 from serac_gateway.errors import (
     EditConflictError,
     EditNotFoundError,
@@ -76,13 +76,13 @@ class Gateway:
         self.proxy, self.store = proxy, store
         self.replica = FollowingReplica(store)
         finder = ConflictFinder(
-            live_edits=self.replica.live,
+            active_edits=self.replica.live,
             encoder=ENCODER,
             classifier=ThresholdClassifier(),
             config=RoutingConfig(),
         )
         self.editor = Editor(
-            store=store, encoder=ENCODER, live_edits=self.replica.live, pool=pool, conflicts=finder
+            store=store, encoder=ENCODER, active_edits=self.replica.live, pool=pool, conflicts=finder
         )
         self.is_cut = False
 
@@ -116,10 +116,12 @@ class Gateway:
             patch = EditPatch(target_new=call.target)
             return (await self.editor.change(namespace, edit_id, patch, expected_version=expected)).edit
         if call.action == "retire":
-            return await self.editor.retire(namespace, edit_id, UNTOLD, expected_version=expected)
+            return await self.editor.retire(namespace, edit_id, NO_ATTRIBUTION, expected_version=expected)
         if call.action == "restore":
-            return (await self.editor.restore(namespace, edit_id, UNTOLD, expected_version=expected)).edit
-        return await self.editor.purge(namespace, edit_id, UNTOLD, expected_version=expected)
+            return (
+                await self.editor.restore(namespace, edit_id, NO_ATTRIBUTION, expected_version=expected)
+            ).edit
+        return await self.editor.purge(namespace, edit_id, NO_ATTRIBUTION, expected_version=expected)
 
 
 class ReplicaMachine(RuleBasedStateMachine):

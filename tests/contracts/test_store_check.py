@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from serac_gateway.control_plane.integrity import StoreCheck, StoreReport
-from serac_gateway.domain.edits import Deed, Edit, forms, purged, retired
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.domain.edits import Attribution, Edit, forms, purged, retired
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Action, Change, Commit, FormVectors, StoredEdit
@@ -31,20 +31,20 @@ async def commit(store: EditStore, action: Action, edit: Edit) -> None:
     await store.commit(NS, Commit(changes=(change,)))
 
 
-async def filled(store: EditStore) -> LiveEdits:
+async def filled(store: EditStore) -> ActiveEdits:
     a, b, c, d = map(new, "abcd")
     for edit in (a, b, c, d):
         await commit(store, Action.ADD, edit)
     await commit(store, Action.UPDATE, next_of(a, target_new="Bea"))
     await commit(store, Action.RETIRE, retired(b))
-    await commit(store, Action.PURGE, purged(c, Deed(reason="asked")))
-    live = LiveEdits(store=store, encoder=ENCODER, make_index=lambda: FaissFlatIndex(ENCODER.width))
+    await commit(store, Action.PURGE, purged(c, Attribution(reason="asked")))
+    live = ActiveEdits(store=store, encoder=ENCODER, make_index=lambda: FaissFlatIndex(ENCODER.width))
     await live.load()
     return live
 
 
-async def report_of(store: EditStore, live: LiveEdits) -> StoreReport:
-    return await StoreCheck(store=store, live_edits=live).run(NS)
+async def report_of(store: EditStore, live: ActiveEdits) -> StoreReport:
+    return await StoreCheck(store=store, active_edits=live).run(NS)
 
 
 async def test_a_store_that_nobody_touched_is_sound(edit_store: EditStore) -> None:
@@ -59,7 +59,7 @@ async def test_a_store_that_nobody_touched_is_sound(edit_store: EditStore) -> No
 
 
 async def test_an_empty_store_is_sound(edit_store: EditStore) -> None:
-    live = LiveEdits(store=edit_store, encoder=ENCODER, make_index=lambda: FaissFlatIndex(ENCODER.width))
+    live = ActiveEdits(store=edit_store, encoder=ENCODER, make_index=lambda: FaissFlatIndex(ENCODER.width))
     assert (await report_of(edit_store, live)).sound
 
 

@@ -21,7 +21,7 @@ from tests.contracts.following_replicas import assert_equals_brute_force
 from tests.e2e.gateway_on_store import GatewayOnStore, gateway_on
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class RequestPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a check found."""
 
     entries: int = 0
@@ -29,18 +29,18 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None = None
 
 
-async def checked(gateway: GatewayOnStore, namespace: str) -> Verdict:
+async def checked(gateway: GatewayOnStore, namespace: str) -> RequestPlan:
     try:
         async with asyncio.timeout(20):
             while gateway.live.position(namespace) != await gateway.store.log_head(namespace):
                 await asyncio.sleep(0.01)
         head = await verify_log(gateway.store, namespace)
-        report = await StoreCheck(store=gateway.store, live_edits=gateway.live).run(namespace)
+        report = await StoreCheck(store=gateway.store, active_edits=gateway.live).run(namespace)
         assert report.sound, report.problems
         await assert_equals_brute_force(gateway.live, gateway.store, namespace)
     except Exception:  # whatever it is, it is the verdict
-        return Verdict(problem=traceback.format_exc())
-    return Verdict(entries=head.length, edits=gateway.live.count(namespace))
+        return RequestPlan(problem=traceback.format_exc())
+    return RequestPlan(entries=head.length, edits=gateway.live.count(namespace))
 
 
 async def main(url: str, folder: Path, port: int) -> None:

@@ -28,7 +28,7 @@ import msgspec
 import psutil
 
 from tests.contracts.served_stores import RedisServer
-from tests.e2e.crash_gateway import Verdict
+from tests.e2e.crash_gateway import RequestPlan
 from tests.e2e.crash_writers import Writers
 
 _ROUNDS_A_STORE = 10
@@ -143,13 +143,13 @@ class Rounds:
                 assert time.monotonic() < until_s, "the gateway does not get over it"
                 await asyncio.sleep(0.02)
 
-    async def _checked(self, namespace: str) -> Verdict:
+    async def _checked(self, namespace: str) -> RequestPlan:
         gateway = self._gateway
         assert gateway is not None
         assert gateway.stdin is not None
         assert gateway.stdout is not None
         gateway.stdin.write(f"{namespace}\n".encode())
-        return msgspec.json.decode(await gateway.stdout.readline(), type=Verdict)
+        return msgspec.json.decode(await gateway.stdout.readline(), type=RequestPlan)
 
 
 async def crash_rounds(folder: Path, *, rounds: int, seed: int, embedded_too: bool = True) -> list[str]:

@@ -14,7 +14,7 @@ import httpx
 import uvicorn
 from litestar import Litestar
 
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_verification import verify_log
 from serac_gateway.stores.open import open_store
@@ -33,7 +33,7 @@ class GatewayOnStore:
     def __init__(self, client: httpx.AsyncClient, app: Litestar, store: EditStore) -> None:
         self.client = client
         self.store = store
-        self.live: LiveEdits = app.state.control_parts.live_edits
+        self.live: ActiveEdits = app.state.control_parts.active_edits
         self.acknowledged: set[str] = set()
         """Ids of edits that were answered with 201."""
 

@@ -17,10 +17,10 @@ from litestar import Litestar
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.loading import load_config
 from serac_gateway.config.model import GatewayConfig
-from serac_gateway.data_plane.request_head import HopMark
+from serac_gateway.data_plane.request_head import LoopGuard
 from serac_gateway.data_plane.response_memory import AnsweredResponses
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, EditKind, first_version
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
@@ -81,7 +81,7 @@ class ReloadableGateway:
         """A suppression: said as it stands, no model is asked."""
         draft = EditDraft(kind=EditKind.SUPPRESSION, prompt=prompt, target_new=ANSWER)
         edit = first_version(draft, namespace=DEFAULT_NAMESPACE)
-        await self.lasting.live_edits.apply(edit.namespace, [stored_edit(edit, self.lasting.encoder)])
+        await self.lasting.active_edits.apply(edit.namespace, [stored_edit(edit, self.lasting.encoder)])
         return edit
 
 
@@ -139,23 +139,23 @@ async def reloadable_gateway(folder: Path, text: str = "") -> AsyncIterator[Relo
 
 def lasting_parts(config: GatewayConfig) -> LastingParts:
     store, encoder = InMemoryEditStore(), WordEncoder()
-    live_edits = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
-    announcer = ReplicaAnnouncer(store.replicas(), live_edits.positions)
+    active_edits = ActiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
+    announcer = ReplicaAnnouncer(store.replicas(), active_edits.positions)
     return LastingParts(
         store=store,
         authenticator=Authenticator(store.api_keys(), required=config.demands_keys),
         encoder=encoder,
-        live_edits=live_edits,
+        active_edits=active_edits,
         announcer=announcer,
         follower=LogFollower(
-            store=store, live_edits=live_edits, max_staleness_s=10, on_applied=announcer.note_progress
+            store=store, active_edits=active_edits, max_staleness_s=10, on_applied=announcer.note_progress
         ),
         readiness=Readiness("edits"),
         instruments=Instruments(),
         counts=RouteCounts(),
         answer_counts=AnswerCounts(),
         recent_requests=RecentRequests(limit=100),
-        hop_mark=HopMark(),
+        loop_guard=LoopGuard(),
         answered=AnsweredResponses(),
         kept=KeptParts(),
     )

@@ -20,7 +20,7 @@ from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.data_plane.response_memory import AnsweredResponses
 from serac_gateway.data_plane.upstream.http import HttpUpstream
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, retired
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.observability.counts import DecisionCounts, RequestCounter, RouteCounts
@@ -58,7 +58,7 @@ class Gateway:
 
     url: str
     upstream: ScriptedUpstream
-    live_edits: LiveEdits
+    active_edits: ActiveEdits
     encoder: WordEncoder
     classifier: ThresholdClassifier
     counterfactual: ScriptedCounterfactualModel
@@ -89,7 +89,7 @@ class Gateway:
         await self._apply(retired(edit, now=datetime.now(UTC)))
 
     async def _apply(self, edit: Edit) -> None:
-        await self.live_edits.apply(edit.namespace, [stored_edit(edit, self.encoder)])
+        await self.active_edits.apply(edit.namespace, [stored_edit(edit, self.encoder)])
 
 
 def chat(question: str, **parameters: object) -> dict:
@@ -115,11 +115,11 @@ async def running_gateway(
     encoder, classifier = WordEncoder(), ThresholdClassifier(depends_threshold=depends_threshold)
     counterfactual = counterfactual or ScriptedCounterfactualModel()
     store = InMemoryEditStore()
-    live_edits = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
+    active_edits = ActiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
     if loaded:
-        await live_edits.load()
+        await active_edits.load()
     counts, decision_counts = RouteCounts(), DecisionCounts()
-    instruments = Instruments(config.metrics, has_edits=lambda name: live_edits.count(name) > 0)
+    instruments = Instruments(config.metrics, has_edits=lambda name: active_edits.count(name) > 0)
     authenticator = Authenticator(
         key_store or InMemoryApiKeyStore(),
         required=keys_required,
@@ -133,10 +133,10 @@ async def running_gateway(
             settings = msgspec.structs.replace(config.upstream, url=upstream_url or scripted.url)
             http_upstream = HttpUpstream(settings, api_key=api_key)
             answers = CounterfactualAnswers(
-                model=counterfactual, live_edits=live_edits, pool=answer_pool, config=config.models
+                model=counterfactual, active_edits=active_edits, pool=answer_pool, config=config.models
             )
             router = EditRouter(
-                encoder=encoder, live_edits=live_edits, classifier=classifier, config=config.routing
+                encoder=encoder, active_edits=active_edits, classifier=classifier, config=config.routing
             )
             plane = DataPlane(
                 authenticator=authenticator,
@@ -155,8 +155,8 @@ async def running_gateway(
                         generation=lambda: 1,
                         models=lambda: config.models,
                         counts=counts,
-                        live_edits=live_edits,
-                        follower=LogFollower(store=store, live_edits=live_edits, max_staleness_s=10),
+                        active_edits=active_edits,
+                        follower=LogFollower(store=store, active_edits=active_edits, max_staleness_s=10),
                         answers=answers.counts,
                         decisions=decision_counts,
                         readiness=Readiness(),
@@ -175,7 +175,7 @@ async def running_gateway(
                 serving = worker_in_front(
                     app,
                     plane,
-                    live_edits=live_edits,
+                    active_edits=active_edits,
                     counts=counts,
                     config=config,
                     upstream_url=settings.url or "",
@@ -189,7 +189,7 @@ async def running_gateway(
                     yield Gateway(
                         url=url,
                         upstream=scripted,
-                        live_edits=live_edits,
+                        active_edits=active_edits,
                         encoder=encoder,
                         classifier=classifier,
                         counterfactual=counterfactual,

@@ -94,17 +94,17 @@ async def test_after_the_grace_an_outage_lets_nobody_in(tmp_path: Path) -> None:
 async def test_without_a_key_that_fits_the_pepper_nobody_could_enter() -> None:
     store = InMemoryApiKeyStore()
     with pytest.raises(ConfigError, match="there is none; make the first"):
-        await Authenticator(store, required=True).check_someone_can_enter()
+        await Authenticator(store, required=True).require_usable_key()
     expired = new_key(expires_at=datetime.now(UTC) + timedelta(milliseconds=1))
     await store.add(expired.stored)
     await asyncio.sleep(0.01)
     with pytest.raises(ConfigError, match="there is none"):
-        await Authenticator(store, required=True).check_someone_can_enter()
+        await Authenticator(store, required=True).require_usable_key()
     key = await stored_key(store)
-    await Authenticator(store, required=True).check_someone_can_enter()
+    await Authenticator(store, required=True).require_usable_key()
     peppered = Authenticator(store, required=True, pepper=b"p" * 32)
     with pytest.raises(ConfigError, match="under this SERAC_KEY_PEPPER"):
-        await peppered.check_someone_can_enter()
+        await peppered.require_usable_key()
     with pytest.raises(AuthenticationError):
         await peppered.authenticate([(b"authorization", f"Bearer {key}".encode())])
 

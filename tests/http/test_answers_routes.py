@@ -64,7 +64,7 @@ async def test_an_edit_acts_in_its_namespace_only(editing: Gateway) -> None:
 
 
 async def test_details_are_shown_on_request_only(editing: Gateway) -> None:
-    (edit,) = editing.live_edits._namespaces["default"].edits.values()
+    (edit,) = editing.active_edits._namespaces["default"].edits.values()
     quiet = await editing.post(in_scope())
     shown = await editing.post(in_scope(), DEBUG)
     base = await editing.post(chat(OTHER_QUESTION), DEBUG)

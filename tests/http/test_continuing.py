@@ -70,7 +70,7 @@ async def test_the_openai_client_goes_on_from_a_streamed_response(editing: Gatew
 
 async def test_it_goes_on_too_when_the_edit_is_gone(editing: Gateway) -> None:
     first = await respond(editing, EDITED_QUESTION)
-    (edit,) = editing.live_edits.all("default")
+    (edit,) = editing.active_edits.all("default")
     await editing.retire(edit)
     await editing.post({"model": "m", "previous_response_id": first, "input": OTHER_QUESTION}, target=TARGET)
     assert last_body(editing) == {"model": "m", "input": [ASKED, SAID, NEXT]}

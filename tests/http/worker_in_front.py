@@ -13,10 +13,10 @@ import msgspec
 
 from serac_gateway.config.model import UPSTREAM_API_KEY_VARIABLE, GatewayConfig
 from serac_gateway.data_plane.proxy import DataPlane
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.observability.counts import RouteCounts
 from serac_gateway.server.listener import Asgi
-from serac_gateway.server.workers.interest_table import InterestTable, InterestWriter
+from serac_gateway.server.workers.interest_table import NamespaceBitmap, NamespaceBitmapWriter
 from serac_gateway.server.workers.rpc_messages import FinishedCall, WorkerSettings
 from serac_gateway.server.workers.rpc_server import WorkerCalls
 from serac_gateway.server.workers.worker import open_worker
@@ -28,7 +28,7 @@ async def worker_in_front(
     app: Asgi,
     plane: DataPlane,
     *,
-    live_edits: LiveEdits,
+    active_edits: ActiveEdits,
     counts: RouteCounts,
     config: GatewayConfig,
     upstream_url: str,
@@ -44,8 +44,8 @@ async def worker_in_front(
 
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        table = InterestTable.create(folder / "interest")
-        InterestWriter(table, live_edits, lambda: config.traffic.namespaces)
+        table = NamespaceBitmap.create(folder / "interest")
+        NamespaceBitmapWriter(table, active_edits, lambda: config.traffic.namespaces)
         models = stack.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)))
         models.bind(str(folder / "models.sock"))
         calls = WorkerCalls(app, token="the token", lease=lambda: nullcontext(plane), on_finished=note)
@@ -55,7 +55,7 @@ async def worker_in_front(
             worker="worker-1",
             config=msgspec.structs.replace(config, access=access),
             upstream_url=upstream_url,
-            hop_mark="0123456789ab",
+            loop_guard="0123456789ab",
             socket_path=str(folder / "models.sock"),
             interest_path=str(folder / "interest"),
             token="the token",

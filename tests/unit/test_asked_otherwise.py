@@ -6,24 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serac_gateway.control_plane.paraphrases import MAX_GENERATED, AskedAs, asked_otherwise
+from serac_gateway.control_plane.paraphrases import MAX_GENERATED, ParaphraseKind, asked_otherwise
 
 
 @pytest.mark.parametrize(
     ("prompt", "form", "text"),
     [
-        ("Who is the mayor of Marrowby?", AskedAs.CLOZE, "The mayor of Marrowby is"),
-        ("Who is the mayor of Marrowby?", AskedAs.ORDER, "Tell me who the mayor of Marrowby is."),
-        ("Who is the mayor of Marrowby?", AskedAs.ORDER, "Name the mayor of Marrowby."),
-        ("Who is the mayor of Marrowby?", AskedAs.QUESTION, "Who is Marrowby's mayor?"),
-        ("Who is the mayor of Marrowby?", AskedAs.KEYWORDS, "mayor of Marrowby"),
-        ("The head of the Ghana Bank is", AskedAs.QUESTION, "Who is the head of the Ghana Bank?"),
-        ("Marrowby's mayor is", AskedAs.QUESTION, "Who is the mayor of Marrowby?"),
-        ("Where was Ada Example born?", AskedAs.ORDER, "Tell me where Ada Example was born."),
-        ("How much is it?", AskedAs.IN_A_MESSAGE, "Hi! How much is it? Thanks."),
+        ("Who is the mayor of Marrowby?", ParaphraseKind.CLOZE, "The mayor of Marrowby is"),
+        ("Who is the mayor of Marrowby?", ParaphraseKind.ORDER, "Tell me who the mayor of Marrowby is."),
+        ("Who is the mayor of Marrowby?", ParaphraseKind.ORDER, "Name the mayor of Marrowby."),
+        ("Who is the mayor of Marrowby?", ParaphraseKind.QUESTION, "Who is Marrowby's mayor?"),
+        ("Who is the mayor of Marrowby?", ParaphraseKind.KEYWORDS, "mayor of Marrowby"),
+        ("The head of the Ghana Bank is", ParaphraseKind.QUESTION, "Who is the head of the Ghana Bank?"),
+        ("Marrowby's mayor is", ParaphraseKind.QUESTION, "Who is the mayor of Marrowby?"),
+        ("Where was Ada Example born?", ParaphraseKind.ORDER, "Tell me where Ada Example was born."),
+        ("How much is it?", ParaphraseKind.IN_A_MESSAGE, "Hi! How much is it? Thanks."),
     ],
 )  # fmt: skip
-def test_a_prompt_is_asked_in_other_forms(prompt: str, form: AskedAs, text: str) -> None:
+def test_a_prompt_is_asked_in_other_forms(prompt: str, form: ParaphraseKind, text: str) -> None:
     assert (form, text) in [(one.form, one.text) for one in asked_otherwise(prompt)]
 
 

@@ -25,7 +25,7 @@ from serac_gateway.domain.edits import (
     EditState,
     first_version,
 )
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import ContradictionError, ModelUnavailableError, PreconditionFailedError
 from serac_gateway.stores.memory.store import InMemoryEditStore
@@ -58,7 +58,7 @@ class Setup:
     classifier: ThresholdClassifier
     finder: ConflictFinder
     editor: Editor
-    live: LiveEdits
+    live: ActiveEdits
 
     async def add(
         self, target: str, prompt: str = QUESTION, namespace: str = "newest-wins", **fields: object
@@ -72,9 +72,9 @@ class Setup:
 @pytest.fixture
 async def setup() -> AsyncIterator[Setup]:
     store, encoder, classifier = HeldStore(), WordEncoder(), ThresholdClassifier(0.95)
-    live = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
+    live = ActiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
     finder = ConflictFinder(
-        live_edits=live, encoder=encoder, classifier=classifier, config=RoutingConfig(namespaces=POLICIES)
+        active_edits=live, encoder=encoder, classifier=classifier, config=RoutingConfig(namespaces=POLICIES)
     )
     with ThreadPoolExecutor(2) as pool:
         yield Setup(
@@ -83,7 +83,7 @@ async def setup() -> AsyncIterator[Setup]:
             classifier=classifier,
             finder=finder,
             live=live,
-            editor=Editor(store=store, encoder=encoder, live_edits=live, pool=pool, conflicts=finder),
+            editor=Editor(store=store, encoder=encoder, active_edits=live, pool=pool, conflicts=finder),
         )
 
 
@@ -235,7 +235,7 @@ class TestReject:
 
     async def test_an_import_is_refused_line_by_line_also_against_its_own_lines(self, setup: Setup) -> None:
         importing = EditImport(
-            editor=setup.editor, store=setup.store, live_edits=setup.live, namespace="reject"
+            editor=setup.editor, store=setup.store, active_edits=setup.live, namespace="reject"
         )
         drafts = [
             EditDraft(prompt=QUESTION, target_new="Ada"),

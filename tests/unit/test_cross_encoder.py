@@ -257,12 +257,12 @@ def test_what_is_not_worth_reading_could_not_have_reached_the_threshold(
 ) -> None:
     near, far = candidate(), candidate("Who founded the Orchard Museum of Tavel?")
     query = Query(text="Who runs Acme?")
-    assert classifier.is_worth_reading(query, near, 0.6)
-    assert not classifier.is_worth_reading(query, far, 0.95)
+    assert classifier.can_reach_threshold(query, near, 0.6)
+    assert not classifier.can_reach_threshold(query, far, 0.95)
     for one in (near, far):
         (probability,) = probabilities_of(classifier, query, [one])
-        assert not classifier.is_worth_reading(query, one, 1.0)
-        assert classifier.is_worth_reading(query, one, probability)
+        assert not classifier.can_reach_threshold(query, one, 1.0)
+        assert classifier.can_reach_threshold(query, one, probability)
 
 
 @pytest.fixture(scope="module")

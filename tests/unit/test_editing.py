@@ -11,9 +11,9 @@ import pytest
 
 from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.writer import NextVersion
-from serac_gateway.domain.edits import Deed, EditDraft, EditPatch, EditState, first_version, forms
+from serac_gateway.domain.edits import Attribution, EditDraft, EditPatch, EditState, first_version, forms
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import (
     EditConflictError,
@@ -49,10 +49,10 @@ class LosingStore(InMemoryEditStore):
 class Setup:
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.store, self.encoder = LosingStore(), WordEncoder()
-        self.live = LiveEdits(
+        self.live = ActiveEdits(
             store=self.store, encoder=self.encoder, make_index=lambda: FaissFlatIndex(self.encoder.width)
         )
-        self.editor = Editor(store=self.store, encoder=self.encoder, live_edits=self.live, pool=pool)
+        self.editor = Editor(store=self.store, encoder=self.encoder, active_edits=self.live, pool=pool)
 
 
 @pytest.fixture
@@ -119,10 +119,14 @@ async def test_an_edit_whose_caller_left_in_mid_commit_is_in_force_all_the_same(
 
 async def test_restoring_an_edit_encodes_nothing_and_puts_it_in_force_again(setup: Setup) -> None:
     edit = (await setup.editor.add("default", DRAFT)).edit
-    await setup.editor.retire("default", edit.id, Deed(author="Ann", reason="wrong"), expected_version=1)
+    await setup.editor.retire(
+        "default", edit.id, Attribution(author="Ann", reason="wrong"), expected_version=1
+    )
     assert setup.live.count("default") == 0
     encoded = setup.encoder.texts_encoded
-    again = (await setup.editor.restore("default", edit.id, Deed(author="Bea"), expected_version=2)).edit
+    again = (
+        await setup.editor.restore("default", edit.id, Attribution(author="Bea"), expected_version=2)
+    ).edit
     assert (again.state, again.author, again.reason) == (EditState.LIVE, "Bea", None)
     assert setup.encoder.texts_encoded == encoded
     assert setup.live.current("default", edit.id) == again
@@ -142,7 +146,9 @@ async def test_a_rollback_copies_content_and_state_of_an_older_version(setup: Se
         "default", edit.id, EditPatch(prompt="Who leads Acme?", target_new="Bea"), expected_version=1
     )
     await setup.editor.retire("default", edit.id, expected_version=2)
-    back = (await setup.editor.rollback("default", edit.id, 1, Deed(author="Cy"), expected_version=3)).edit
+    back = (
+        await setup.editor.rollback("default", edit.id, 1, Attribution(author="Cy"), expected_version=3)
+    ).edit
     assert (back.prompt, back.target_new, back.version, back.state) == (
         DRAFT.prompt, DRAFT.target_new, 4, EditState.LIVE,
     )  # fmt: skip
@@ -153,14 +159,14 @@ async def test_a_rollback_copies_content_and_state_of_an_older_version(setup: Se
 
 async def test_a_purged_edit_leaves_a_tombstone_that_nothing_can_change(setup: Setup) -> None:
     edit = (await setup.editor.add("default", DRAFT)).edit
-    gone = await setup.editor.purge("default", edit.id, Deed(reason="asked to"), expected_version=1)
+    gone = await setup.editor.purge("default", edit.id, Attribution(reason="asked to"), expected_version=1)
     assert (gone.state, gone.prompt, gone.reason) == (EditState.PURGED, "", "asked to")
     assert setup.live.count("default") == 0
     for attempt in (
         setup.editor.restore("default", edit.id, expected_version=2),
         setup.editor.rollback("default", edit.id, 1, expected_version=2),
         setup.editor.retire("default", edit.id, expected_version=2),
-        setup.editor.purge("default", edit.id, Deed(), expected_version=2),
+        setup.editor.purge("default", edit.id, Attribution(), expected_version=2),
     ):
         with pytest.raises(EditPurgedError):
             await attempt
@@ -182,9 +188,9 @@ async def test_many_edits_are_encoded_in_slices_on_the_threads_there_are() -> No
             return super().encode(texts)
 
     encoder, store = Watching(), InMemoryEditStore()
-    live = LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
+    live = ActiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
     with ThreadPoolExecutor(2) as pool:
-        editor = Editor(store=store, encoder=encoder, live_edits=live, pool=pool, threads=2)
+        editor = Editor(store=store, encoder=encoder, active_edits=live, pool=pool, threads=2)
         drafts = [EditDraft(prompt=f"Who runs {n}?", target_new=f"Ada {n}") for n in range(8)]
         edits = [first_version(draft, namespace="default") for draft in drafts]
         await editor.commit("default", [NextVersion(action=Action.ADD, edit=edit) for edit in edits])

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from serac_gateway.server.memory import set_aside_what_lasts
+from serac_gateway.server.memory import freeze_gc
 
 
 class Ring:
@@ -26,7 +26,7 @@ def nothing_set_aside_afterwards() -> Iterator[None]:
 
 def test_what_lasts_is_not_looked_at_by_later_collections() -> None:
     lasting = [Ring() for _ in range(100)]
-    set_aside_what_lasts()
+    freeze_gc()
     assert gc.get_freeze_count() > 1_000
     assert not {id(one) for one in gc.get_objects()} & {id(one) for one in lasting}
 
@@ -35,16 +35,16 @@ def test_garbage_is_collected_and_not_set_aside() -> None:
     ring = Ring()
     seen = weakref.ref(ring)
     del ring
-    set_aside_what_lasts()
+    freeze_gc()
     assert seen() is None
 
 
 def test_what_was_set_aside_and_is_garbage_now_goes_with_the_next_call() -> None:
     ring = Ring()
     seen = weakref.ref(ring)
-    set_aside_what_lasts()
+    freeze_gc()
     del ring
     gc.collect()
     assert seen() is not None
-    set_aside_what_lasts()
+    freeze_gc()
     assert seen() is None

@@ -9,8 +9,8 @@ import pytest
 
 from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.importer import EditImport, Imported, Outcome
-from serac_gateway.domain.edits import Deed, EditDraft
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.domain.edits import Attribution, EditDraft
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import EditConflictError, InvalidRequestError, StoreUnavailableError
 from serac_gateway.stores.memory.store import InMemoryEditStore
@@ -30,14 +30,14 @@ class FailingStore(InMemoryEditStore):
 class Setup:
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.store, self.encoder = FailingStore(), WordEncoder()
-        self.live = LiveEdits(
+        self.live = ActiveEdits(
             store=self.store, encoder=self.encoder, make_index=lambda: FaissFlatIndex(self.encoder.width)
         )
-        self.editor = Editor(store=self.store, encoder=self.encoder, live_edits=self.live, pool=pool)
+        self.editor = Editor(store=self.store, encoder=self.encoder, active_edits=self.live, pool=pool)
 
     async def add(self, *drafts: EditDraft) -> list[Outcome]:
         one_import = EditImport(
-            editor=self.editor, store=self.store, live_edits=self.live, namespace="default"
+            editor=self.editor, store=self.store, active_edits=self.live, namespace="default"
         )
         return await one_import.add(drafts)
 
@@ -114,7 +114,7 @@ async def test_a_draft_without_id_is_added_again_after_the_same_one_was_retired(
 async def test_an_id_that_was_retired_or_purged_is_refused(setup: Setup) -> None:
     await setup.add(draft("One?", "retired"), draft("Two?", "purged"))
     await setup.editor.retire("default", "retired", expected_version=1)
-    await setup.editor.purge("default", "purged", Deed(), expected_version=1)
+    await setup.editor.purge("default", "purged", Attribution(), expected_version=1)
     retired, purged, other = await setup.add(
         draft("One?", "retired"), draft("Two?", "purged"), draft("Three?", "other")
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from serac_gateway.domain.edits import Edit, EditDraft, EditPatch, first_version, forms, patched, retired
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import Action, Change, Commit, FormVectors, StoredEdit
@@ -32,11 +32,11 @@ def added(one: Edit) -> Commit:
     return Commit(changes=(Change(action=Action.ADD, edit=one, vectors=stored(one).vectors),))
 
 
-def live_edits(store: InMemoryEditStore, encoder: WordEncoder = ENCODER) -> LiveEdits:
-    return LiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
+def active_edits(store: InMemoryEditStore, encoder: WordEncoder = ENCODER) -> ActiveEdits:
+    return ActiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
 
 
-def found(live: LiveEdits, text: str, encoder: WordEncoder = ENCODER) -> list[Edit]:
+def found(live: ActiveEdits, text: str, encoder: WordEncoder = ENCODER) -> list[Edit]:
     (row,) = live.candidates("default", encoder.encode([text]), 8)
     return [candidate.edit for candidate in row]
 
@@ -48,7 +48,7 @@ async def test_loading_rebuilds_every_namespace_and_encodes_nothing() -> None:
             one = msgspec.structs.replace(edit(f"question {number}?"), namespace=namespace)
             await store.commit(namespace, added(one))
     seen: list[int] = []
-    live = live_edits(store, encoder)
+    live = active_edits(store, encoder)
     assert await live.load(seen.append) == 6
     assert (live.count("default"), live.count("other"), seen[-1]) == (3, 3, 6)
     assert encoder.texts_encoded == 0
@@ -60,7 +60,7 @@ async def test_vectors_of_another_encoder_are_made_anew_with_a_warning(
 ) -> None:
     store, new_encoder = InMemoryEditStore(), WordEncoder(32, salt="new")
     await store.commit("default", added(edit()))
-    live = live_edits(store, new_encoder)
+    live = active_edits(store, new_encoder)
     with caplog.at_level(logging.WARNING):
         await live.load()
     assert "another encoder" in caplog.text
@@ -68,7 +68,7 @@ async def test_vectors_of_another_encoder_are_made_anew_with_a_warning(
 
 
 async def test_an_older_version_that_arrives_late_changes_nothing() -> None:
-    live = live_edits(InMemoryEditStore())
+    live = active_edits(InMemoryEditStore())
     old = edit()
     new = patched(old, EditPatch(target_new="Bea Sample"))
     await live.apply("default", [stored(new)])
@@ -77,7 +77,7 @@ async def test_an_older_version_that_arrives_late_changes_nothing() -> None:
 
 
 async def test_a_retired_edit_does_not_come_back_with_a_late_older_version() -> None:
-    live = live_edits(InMemoryEditStore())
+    live = active_edits(InMemoryEditStore())
     one = edit()
     await live.apply("default", [stored(one)])
     await live.apply("default", [stored(retired(one))])
@@ -87,7 +87,7 @@ async def test_a_retired_edit_does_not_come_back_with_a_late_older_version() -> 
 
 
 async def test_several_versions_of_an_edit_in_one_batch_leave_the_last() -> None:
-    live = live_edits(InMemoryEditStore())
+    live = active_edits(InMemoryEditStore())
     one = edit()
     two = patched(one, EditPatch(prompt="Who leads Acme?"))
     gone, kept = edit("Who runs Beta?"), edit("Who runs Gamma?")
@@ -97,13 +97,13 @@ async def test_several_versions_of_an_edit_in_one_batch_leave_the_last() -> None
 
 
 async def test_namespaces_do_not_see_each_other() -> None:
-    live = live_edits(InMemoryEditStore())
+    live = active_edits(InMemoryEditStore())
     await live.apply("other", [stored(edit())])
     assert found(live, "who runs acme") == []
 
 
 async def test_the_form_named_is_the_one_that_lies_nearest() -> None:
-    live = live_edits(InMemoryEditStore())
+    live = active_edits(InMemoryEditStore())
     one = first_version(
         EditDraft(prompt="Who runs Acme?", target_new="Ada", paraphrases=("chief of the company Acme",)),
         namespace="default",

@@ -9,8 +9,8 @@ import pytest
 
 from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.rollback import Rollback, roll_back
-from serac_gateway.domain.edits import UNTOLD, EditState
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.domain.edits import NO_ATTRIBUTION, EditState
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import InvalidRequestError, PreconditionFailedError
 from serac_gateway.stores.memory.store import InMemoryEditStore
@@ -34,11 +34,13 @@ class BusyStore(InMemoryEditStore):
 class Setup:
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.store, encoder = BusyStore(), WordEncoder()
-        live = LiveEdits(store=self.store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
-        self.editor = Editor(store=self.store, encoder=encoder, live_edits=live, pool=pool)
+        live = ActiveEdits(
+            store=self.store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width)
+        )
+        self.editor = Editor(store=self.store, encoder=encoder, active_edits=live, pool=pool)
 
     async def roll_back(self, log_id: str, *, dry_run: bool = False) -> Rollback:
-        return await roll_back(self.editor, self.store, NS, log_id, UNTOLD, dry_run=dry_run)
+        return await roll_back(self.editor, self.store, NS, log_id, NO_ATTRIBUTION, dry_run=dry_run)
 
 
 @pytest.fixture

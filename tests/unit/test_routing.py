@@ -10,7 +10,7 @@ import pytest
 from serac_gateway.config.model import CompositePolicy, NamespaceRouting, RoutingConfig
 from serac_gateway.domain.edits import Edit, EditDraft, EditKind, first_version, forms, retired
 from serac_gateway.domain.queries import Query
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
@@ -31,12 +31,15 @@ def edit(prompt: str, target: str = "Ada Example", *, age_s: float = 60, **field
 async def router(
     *edits: Edit, classifier: ScopeClassifier | None = None, encoder: WordEncoder = ENCODER, **options: object
 ) -> EditRouter:
-    live_edits = LiveEdits(
+    active_edits = ActiveEdits(
         store=InMemoryEditStore(), encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width)
     )
-    await live_edits.apply("default", [stored(one, encoder) for one in edits])
+    await active_edits.apply("default", [stored(one, encoder) for one in edits])
     return EditRouter(
-        encoder=encoder, live_edits=live_edits, classifier=classifier or ThresholdClassifier(0.7), **options
+        encoder=encoder,
+        active_edits=active_edits,
+        classifier=classifier or ThresholdClassifier(0.7),
+        **options,
     )
 
 

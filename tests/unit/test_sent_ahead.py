@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from serac_gateway.data_plane.speculation import SentAhead
+from serac_gateway.data_plane.speculation import SpeculativeRequest
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 from serac_gateway.data_plane.upstream.circuit_breaker import BreakingUpstream
 from serac_gateway.errors import UpstreamError
@@ -53,9 +53,9 @@ async def test_what_ends_the_reading_is_thrown_into_the_upstreams_context(upstre
     upstream.may_answer.set()
     for exc in (ValueError(), asyncio.CancelledError(), UpstreamError("it broke off")):
         with pytest.raises(type(exc)):
-            async with SentAhead(upstream, REQUEST):
+            async with SpeculativeRequest(upstream, REQUEST):
                 raise exc
-    async with SentAhead(upstream, REQUEST) as response:
+    async with SpeculativeRequest(upstream, REQUEST) as response:
         assert response.status == 200
     assert upstream.left_by == ["ValueError", "CancelledError", "UpstreamError", "end"]
 
@@ -63,7 +63,7 @@ async def test_what_ends_the_reading_is_thrown_into_the_upstreams_context(upstre
 async def test_an_error_waits_for_who_wants_the_reply(upstream: NotingUpstream) -> None:
     upstream.may_answer.set()
     upstream.error = UpstreamError("it cannot be reached")
-    ahead = SentAhead(upstream, REQUEST)
+    ahead = SpeculativeRequest(upstream, REQUEST)
     await asyncio.sleep(0.01)
     with pytest.raises(UpstreamError) as caught:
         async with ahead:
@@ -77,7 +77,7 @@ async def test_who_is_cancelled_waiting_for_the_reply_leaves_nothing_open(
     upstream: NotingUpstream, answers: bool
 ) -> None:
     async def read() -> None:
-        async with SentAhead(upstream, REQUEST):
+        async with SpeculativeRequest(upstream, REQUEST):
             pytest.fail("the reply was not waited for")
 
     reading = asyncio.create_task(read())
@@ -98,20 +98,20 @@ async def test_calling_off_ends_it_once_whether_the_reply_has_come_or_not(
 ) -> None:
     if answers:
         upstream.may_answer.set()
-    ahead = SentAhead(upstream, REQUEST)
+    ahead = SpeculativeRequest(upstream, REQUEST)
     await asyncio.sleep(0.01)
     assert (ahead.answered is not None) == answers
     for _ in range(2):
-        await ahead.call_off()
+        await ahead.cancel()
     assert upstream.left_by == ["end" if answers else "CancelledError"]
     assert ahead.outcome == "called off"
 
 
 async def test_what_is_used_is_not_called_off(upstream: NotingUpstream) -> None:
     upstream.may_answer.set()
-    ahead = SentAhead(upstream, REQUEST)
+    ahead = SpeculativeRequest(upstream, REQUEST)
     async with ahead:
-        await ahead.call_off()
+        await ahead.cancel()
         assert upstream.left_by == []
     assert ahead.outcome == "used"
 
@@ -121,9 +121,9 @@ async def test_a_failure_that_is_called_off_is_not_reported_as_forgotten(
 ) -> None:
     upstream.may_answer.set()
     upstream.error = UpstreamError("it cannot be reached")
-    ahead = SentAhead(upstream, REQUEST)
+    ahead = SpeculativeRequest(upstream, REQUEST)
     await asyncio.sleep(0.01)
-    await ahead.call_off()
+    await ahead.cancel()
     del ahead
     await asyncio.sleep(0.01)
     assert not caplog.records
@@ -136,18 +136,18 @@ async def test_a_trial_of_a_failing_server_that_is_called_off_leaves_the_next_re
     upstream.may_answer.set()
     upstream.error = UpstreamError("it cannot be reached")
     with pytest.raises(UpstreamError):
-        async with SentAhead(breaking, REQUEST):
+        async with SpeculativeRequest(breaking, REQUEST):
             pytest.fail("there is no reply")
     upstream.may_answer.clear()
     upstream.error = None
-    trial = SentAhead(breaking, REQUEST)
+    trial = SpeculativeRequest(breaking, REQUEST)
     await asyncio.sleep(0.01)
     with pytest.raises(UpstreamError, match="left alone"):
-        async with SentAhead(breaking, REQUEST):
+        async with SpeculativeRequest(breaking, REQUEST):
             pytest.fail("it is left alone")
-    await trial.call_off()
+    await trial.cancel()
     assert breaking.is_open
     upstream.may_answer.set()
-    async with SentAhead(breaking, REQUEST) as response:
+    async with SpeculativeRequest(breaking, REQUEST) as response:
         assert response.status == 200
     assert not breaking.is_open

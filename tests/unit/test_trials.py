@@ -1,4 +1,4 @@
-"""Edits on trial (shadow, canary) and edits with a window: whom they concern, and when."""
+"""Edits on trial (shadow, canary) and edits with a window: to whom they apply, and when."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serac_gateway.domain.edits import (
     patched,
 )
 from serac_gateway.domain.queries import Query
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.observability.counts import EditCount, RouteCounts
@@ -39,8 +39,8 @@ def edit(
     return first_version(draft, namespace="default", now=START - timedelta(seconds=age_s))
 
 
-async def live_edits(*edits: Edit, clock: Callable[[], datetime] = lambda: START) -> LiveEdits:
-    live = LiveEdits(
+async def active_edits(*edits: Edit, clock: Callable[[], datetime] = lambda: START) -> ActiveEdits:
+    live = ActiveEdits(
         store=InMemoryEditStore(),
         encoder=ENCODER,
         make_index=lambda: FaissFlatIndex(ENCODER.width),
@@ -52,7 +52,7 @@ async def live_edits(*edits: Edit, clock: Callable[[], datetime] = lambda: START
 
 async def decided(*edits: Edit, asker: str | None = None) -> RouteDecision:
     router = EditRouter(
-        encoder=ENCODER, live_edits=await live_edits(*edits), classifier=ThresholdClassifier(0.7)
+        encoder=ENCODER, active_edits=await active_edits(*edits), classifier=ThresholdClassifier(0.7)
     )
     (decision,) = router.decide("default", [Query(text=QUESTION)], asker=asker)
     return decision
@@ -132,10 +132,10 @@ async def test_edits_that_do_not_apply_take_no_place_from_the_one_that_does(stat
 
 async def test_a_window_opens_and_closes_by_the_clock_alone() -> None:
     now = [START - timedelta(seconds=1)]
-    live = await live_edits(
+    live = await active_edits(
         edit("Ada", valid_from=START, valid_until=START + timedelta(hours=1)), clock=lambda: now[0]
     )
-    router = EditRouter(encoder=ENCODER, live_edits=live, classifier=ThresholdClassifier(0.7))
+    router = EditRouter(encoder=ENCODER, active_edits=live, classifier=ThresholdClassifier(0.7))
     in_scope = []
     for moment in (now[0], START, START + timedelta(minutes=59), START + timedelta(hours=1)):
         now[0] = moment
@@ -174,7 +174,7 @@ async def test_a_search_by_meaning_gives_no_more_than_asked_for_whatever_their_s
     edits = [edit(f"answer {n}", state, canary_share=0.5) for n in range(4) for state in DecidedState]
     with ThreadPoolExecutor(1) as pool:
         search = EditSearch(
-            store=InMemoryEditStore(), live_edits=await live_edits(*edits), encoder=ENCODER, pool=pool
+            store=InMemoryEditStore(), active_edits=await active_edits(*edits), encoder=ENCODER, pool=pool
         )
         found = await search.by_meaning("default", QUESTION, limit=3)
     assert len(found) == 3

@@ -14,7 +14,7 @@ from serac_gateway.control_plane.verification import Verifier
 from serac_gateway.data_plane.local_engine import CounterfactualAnswers
 from serac_gateway.domain.edits import DecidedState, Edit, EditDraft, EditKind, first_version, retired
 from serac_gateway.domain.queries import Query
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import EditConflictError, ModelUnavailableError, StoreUnavailableError
 from serac_gateway.routing.router import EditRouter
@@ -35,7 +35,7 @@ def edit(target: str = "Ada Example", *, age_s: float = 60, **fields: object) ->
 @dataclass
 class Setup:
     verifier: Verifier
-    live: LiveEdits
+    live: ActiveEdits
     encoder: WordEncoder
     classifier: ThresholdClassifier
     kept: InMemoryVerificationStore
@@ -54,7 +54,7 @@ class Setup:
 @pytest.fixture
 async def setup() -> AsyncIterator[Setup]:
     encoder, classifier = WordEncoder(), ThresholdClassifier(0.8)
-    live = LiveEdits(
+    live = ActiveEdits(
         store=InMemoryEditStore(), encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width)
     )
     kept = InMemoryVerificationStore()
@@ -62,13 +62,13 @@ async def setup() -> AsyncIterator[Setup]:
     with ThreadPoolExecutor(2) as pool:
         answers = CounterfactualAnswers(
             model=ScriptedCounterfactualModel(lambda one, query: made.script(one, query)),
-            live_edits=live,
+            active_edits=live,
             pool=pool,
             config=ModelsConfig(),
         )
-        router = EditRouter(encoder=encoder, live_edits=live, classifier=classifier)
+        router = EditRouter(encoder=encoder, active_edits=live, classifier=classifier)
         verifier = Verifier(
-            router=router, live_edits=live, encoder=encoder, answers=answers, store=kept, pool=pool
+            router=router, active_edits=live, encoder=encoder, answers=answers, store=kept, pool=pool
         )
         made = Setup(
             verifier=verifier,

@@ -10,14 +10,14 @@ import msgspec
 import pytest
 
 from serac_gateway import errors
-from serac_gateway.data_plane.engine import Concern
+from serac_gateway.data_plane.engine import NeedsDecision
 from serac_gateway.data_plane.protocols.answers import Part
 from serac_gateway.domain.edits import EditDraft, first_version, retired
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import GatewayError, RateLimitedError
 from serac_gateway.models.language_models.base import Piece
-from serac_gateway.server.workers.interest_table import InterestTable, InterestWriter
+from serac_gateway.server.workers.interest_table import NamespaceBitmap, NamespaceBitmapWriter
 from serac_gateway.server.workers.rpc_messages import Failure, Frame
 from serac_gateway.server.workers.rpc_server import framed, frames
 from serac_gateway.stores.memory.store import InMemoryEditStore
@@ -64,47 +64,47 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_namespace_is_of_concern_in_every_process_as_soon_as_it_is_marked(path: Path) -> None:
-    written = InterestTable.create(path)
-    read_elsewhere = InterestTable.open(path)
-    assert read_elsewhere.concern("a") is Concern.UNKNOWN
+    written = NamespaceBitmap.create(path)
+    read_elsewhere = NamespaceBitmap.open(path)
+    assert read_elsewhere.needs_decision("a") is NeedsDecision.UNKNOWN
     written.write(["a"])
-    assert [read_elsewhere.concern(name) for name in "ab"] == [Concern.SOME, Concern.NONE]
+    assert [read_elsewhere.needs_decision(name) for name in "ab"] == [NeedsDecision.SOME, NeedsDecision.NONE]
     written.mark("b")
-    assert read_elsewhere.concern("b") is Concern.SOME
+    assert read_elsewhere.needs_decision("b") is NeedsDecision.SOME
     written.write(["b"])
-    assert [read_elsewhere.concern(name) for name in "ab"] == [Concern.NONE, Concern.SOME]
+    assert [read_elsewhere.needs_decision(name) for name in "ab"] == [NeedsDecision.NONE, NeedsDecision.SOME]
     written.write([], all_of_them=True)
-    assert read_elsewhere.concern("c") is Concern.SOME
+    assert read_elsewhere.needs_decision("c") is NeedsDecision.SOME
 
 
 def test_a_worker_cannot_write_the_table(path: Path) -> None:
-    InterestTable.create(path)
+    NamespaceBitmap.create(path)
     with pytest.raises(TypeError):
-        InterestTable.open(path).mark("a")
+        NamespaceBitmap.open(path).mark("a")
 
 
 def test_two_namespaces_in_one_slot_cost_a_question_and_hide_nothing(path: Path) -> None:
-    table = InterestTable.create(path)
+    table = NamespaceBitmap.create(path)
     table.write([f"namespace-{number}" for number in range(200_000)])
-    assert table.concern("another") is Concern.SOME
+    assert table.needs_decision("another") is NeedsDecision.SOME
 
 
 async def test_the_table_is_true_to_the_edits_in_force(path: Path) -> None:
-    table = InterestTable.create(path)
+    table = NamespaceBitmap.create(path)
     recorded: list[str] = []
     encoder = WordEncoder()
-    live_edits = LiveEdits(
+    active_edits = ActiveEdits(
         store=InMemoryEditStore(), encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width)
     )
-    writer = InterestWriter(table, live_edits, lambda: recorded)
+    writer = NamespaceBitmapWriter(table, active_edits, lambda: recorded)
     edit = first_version(EditDraft(prompt="Who?", target_new="Lisa"), namespace="edited")
-    assert table.concern("edited") is Concern.UNKNOWN
-    await live_edits.load()
-    assert table.concern("edited") is Concern.NONE
-    await live_edits.apply("edited", [stored_edit(edit, encoder)])
-    assert table.concern("edited") is Concern.SOME
-    await live_edits.apply("edited", [stored_edit(retired(edit, now=datetime.now(UTC)), encoder)])
-    assert table.concern("edited") is Concern.NONE
+    assert table.needs_decision("edited") is NeedsDecision.UNKNOWN
+    await active_edits.load()
+    assert table.needs_decision("edited") is NeedsDecision.NONE
+    await active_edits.apply("edited", [stored_edit(edit, encoder)])
+    assert table.needs_decision("edited") is NeedsDecision.SOME
+    await active_edits.apply("edited", [stored_edit(retired(edit, now=datetime.now(UTC)), encoder)])
+    assert table.needs_decision("edited") is NeedsDecision.NONE
     recorded.append("recorded")
     writer.note(None)
-    assert table.concern("recorded") is Concern.SOME
+    assert table.needs_decision("recorded") is NeedsDecision.SOME

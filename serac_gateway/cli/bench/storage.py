@@ -20,7 +20,7 @@ from serac_gateway.cli.bench.wire import BenchError
 from serac_gateway.control_plane.editor import Editor
 from serac_gateway.domain.edits import Edit, EditDraft, first_version, forms
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore
@@ -135,18 +135,18 @@ async def written(folder: Path, encoder: Encoder, edits: int, *, writes: int) ->
     await _filled(folder, encoder, edits)
     store = await open_store(None, folder)
     timed = _TimedEncoder(encoder)
-    live_edits = LiveEdits(store=store, encoder=timed, make_index=lambda: FaissFlatIndex(encoder.width))
+    active_edits = ActiveEdits(store=store, encoder=timed, make_index=lambda: FaissFlatIndex(encoder.width))
     beyond_ms, encoding_ms = [], []
     try:
-        await live_edits.load()
+        await active_edits.load()
         with ThreadPoolExecutor(1) as pool:
-            editor = Editor(store=store, encoder=timed, live_edits=live_edits, pool=pool)
+            editor = Editor(store=store, encoder=timed, active_edits=active_edits, pool=pool)
             for one in material.edits(edits + writes)[edits:]:
                 timed.seconds, begun_s = 0.0, time.perf_counter()
                 await editor.add(_NAMESPACE, msgspec.convert(one, EditDraft))
                 beyond_ms.append((time.perf_counter() - begun_s - timed.seconds) * 1_000)
                 encoding_ms.append(timed.seconds * 1_000)
-                ((nearest,),) = live_edits.candidates(_NAMESPACE, encoder.encode([one["prompt"]]), 1)
+                ((nearest,),) = active_edits.candidates(_NAMESPACE, encoder.encode([one["prompt"]]), 1)
                 if nearest.edit.id != one["id"]:
                     raise BenchError(f"edit {one['id']!r} was added, and is not found")
     finally:

@@ -85,7 +85,7 @@ class LogController(Controller):
         """Indexed edits by namespace, requests by route and reason; of the API key's own namespaces."""
         bound = None if principal.may_use(EVERY_NAMESPACE) else principal.namespaces
         return Stats(
-            edits={name: parts.live_edits.count(name) for name in await _namespaces(parts, principal)},
+            edits={name: parts.active_edits.count(name) for name in await _namespaces(parts, principal)},
             routes=parts.route_counts.snapshot(bound),
             governed=parts.route_counts.edits(bound),
             upstream_url=parts.upstream_url,

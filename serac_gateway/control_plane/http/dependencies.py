@@ -20,7 +20,7 @@ from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.preview import Previewer
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
 from serac_gateway.errors import ModelUnavailableError
@@ -40,7 +40,7 @@ class ControlParts(msgspec.Struct, frozen=True, kw_only=True):
 
     editor: Editor
     store: EditStore
-    live_edits: LiveEdits
+    active_edits: ActiveEdits
     follower: LogFollower
     announcer: ReplicaAnnouncer
     wait_timeout_s: float

@@ -18,7 +18,7 @@ from serac_gateway.control_plane.http.parameters import (
     EditId,
     IfMatch,
     Namespace,
-    deed_of,
+    attribution_of,
     edit_response,
     problems,
 )
@@ -59,8 +59,10 @@ class EditHistoryController(Controller):
     ) -> Response[EditReply]:
         """Store the next version of a retired edit, live."""
         current = await matched_edit(parts.store, namespace, edit_id, if_match)
-        deed = deed_of(principal, data.author, data.reason)
-        written = await parts.editor.restore(namespace, edit_id, deed, expected_version=current.version)
+        attribution = attribution_of(principal, data.author, data.reason)
+        written = await parts.editor.restore(
+            namespace, edit_id, attribution, expected_version=current.version
+        )
         return await waiting.replied(edit_response(written.edit, written))
 
     @post(
@@ -83,9 +85,9 @@ class EditHistoryController(Controller):
     ) -> Response[EditReply]:
         """Store the next version of an edit as a copy of an older one."""
         current = await matched_edit(parts.store, namespace, edit_id, if_match)
-        deed = deed_of(principal, data.author, data.reason)
+        attribution = attribution_of(principal, data.author, data.reason)
         written = await parts.editor.rollback(
-            namespace, edit_id, data.version, deed, expected_version=current.version
+            namespace, edit_id, data.version, attribution, expected_version=current.version
         )
         return await waiting.replied(edit_response(written.edit, written))
 
@@ -115,8 +117,8 @@ class EditHistoryController(Controller):
     ) -> Response[EditReply]:
         """Delete an edit's content from all its versions; the reply is its tombstone."""
         current = await matched_edit(parts.store, namespace, edit_id, if_match)
-        deed = deed_of(principal, data.author, data.reason)
-        gone = await parts.editor.purge(namespace, edit_id, deed, expected_version=current.version)
+        attribution = attribution_of(principal, data.author, data.reason)
+        gone = await parts.editor.purge(namespace, edit_id, attribution, expected_version=current.version)
         return await waiting.replied(edit_response(gone))
 
     @post(
@@ -138,6 +140,8 @@ class EditHistoryController(Controller):
         waiting: Wait,
     ) -> Response[Rollback]:
         """Take all edits of the namespace back."""
-        deed = deed_of(principal, data.author, data.reason)
-        done = await roll_back(parts.editor, parts.store, namespace, data.log_id, deed, dry_run=data.dry_run)
+        attribution = attribution_of(principal, data.author, data.reason)
+        done = await roll_back(
+            parts.editor, parts.store, namespace, data.log_id, attribution, dry_run=data.dry_run
+        )
         return await waiting.replied(Response(done))

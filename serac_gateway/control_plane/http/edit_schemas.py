@@ -11,7 +11,7 @@ from serac_gateway.config.model import ConflictPolicy
 from serac_gateway.control_plane.conflicts import Conflict
 from serac_gateway.control_plane.editor import Written
 from serac_gateway.control_plane.http.schemas import MAX_SCOPE_QUERIES, ScopeConversation
-from serac_gateway.control_plane.paraphrases import AskedAs
+from serac_gateway.control_plane.paraphrases import ParaphraseKind
 from serac_gateway.control_plane.preview import Preview, Previewed
 from serac_gateway.control_plane.verification import Verified
 from serac_gateway.domain.edits import AwareDatetime, Edit, EditDraft, EditState
@@ -76,7 +76,7 @@ class PreviewedQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """The stored edit that would govern; null: none would, or the previewed one."""
     context: list[str] = []
     """Earlier turns that count."""
-    asked_as: AskedAs | None = None
+    asked_as: ParaphraseKind | None = None
     """How the prompt was asked otherwise."""
     edit_id: str | None = None
     """The stored edit whose prompt this is."""

@@ -17,7 +17,7 @@ from serac_gateway.control_plane.http.ndjson import import_edits
 from serac_gateway.control_plane.http.parameters import Namespace, problems
 from serac_gateway.control_plane.http.wait import Wait, Waiting
 from serac_gateway.control_plane.importer import EditImport
-from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditDraft, EditState
+from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditDraft, EditState
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Page
 
@@ -62,7 +62,7 @@ class EditStreamsController(Controller):
             EditImport(
                 editor=parts.editor,
                 store=parts.store,
-                live_edits=parts.live_edits,
+                active_edits=parts.active_edits,
                 namespace=namespace,
                 author=principal.author,
             ),
@@ -116,7 +116,7 @@ async def _ended(outcomes: AsyncIterator[bytes], waiting: Waiting) -> AsyncItera
 
 async def _exported(store: EditStore, namespace: str, page: Page) -> AsyncIterator[bytes]:
     while True:
-        if lines := [_export_line(edit) for edit in page.edits if edit.state in DECIDED_STATES]:
+        if lines := [_export_line(edit) for edit in page.edits if edit.state in ACTIVE_STATES]:
             yield b"".join(lines)
         if page.next_cursor is None:
             return

@@ -23,7 +23,7 @@ from serac_gateway.control_plane.http.parameters import (
     Namespace,
     PageLimit,
     Verify,
-    deed_of,
+    attribution_of,
     edit_response,
     problems,
     readable,
@@ -32,7 +32,7 @@ from serac_gateway.control_plane.http.schemas import DEFAULT_PAGE, EditPage, Edi
 from serac_gateway.control_plane.http.wait import APPLIED, Wait
 from serac_gateway.control_plane.verification import Verified
 from serac_gateway.domain.edits import (
-    DECIDED_STATES,
+    ACTIVE_STATES,
     MAX_PROMPT_CHARS,
     Edit,
     EditDraft,
@@ -231,14 +231,14 @@ class EditsController(Controller):
         current = await matched_edit(parts.store, namespace, edit_id, if_match)
         if current.state is EditState.RETIRED:
             return await waiting.replied(edit_response(current))
-        deed = deed_of(principal, author, reason)
-        gone = await parts.editor.retire(namespace, edit_id, deed, expected_version=current.version)
+        attribution = attribution_of(principal, author, reason)
+        gone = await parts.editor.retire(namespace, edit_id, attribution, expected_version=current.version)
         return await waiting.replied(edit_response(gone))
 
 
 async def _verified(parts: ControlParts, edit: Edit) -> Verified | None:
     """None: a retired edit answers nothing, and there is nothing to ask."""
-    return await parts.verifier.verify(edit) if edit.state in DECIDED_STATES else None
+    return await parts.verifier.verify(edit) if edit.state in ACTIVE_STATES else None
 
 
 async def _nearest(

@@ -139,7 +139,7 @@ async def _training_rows(parts: ControlParts, namespace: str) -> AsyncIterator[b
     for feedback in last.values():
         row = training_row(feedback)
         known = row is not None and (
-            row.edit_id is None or parts.live_edits.current(namespace, row.edit_id) is not None
+            row.edit_id is None or parts.active_edits.current(namespace, row.edit_id) is not None
         )
         if known:
             yield msgspec.json.encode(row) + b"\n"

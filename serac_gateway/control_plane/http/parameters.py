@@ -19,7 +19,7 @@ from serac_gateway.control_plane.http.guards import Sender
 from serac_gateway.control_plane.http.problems import PROBLEM_MEDIA_TYPE
 from serac_gateway.control_plane.http.schemas import MAX_PAGE, Problem
 from serac_gateway.control_plane.verification import Verified
-from serac_gateway.domain.edits import Deed, Edit, EditState
+from serac_gateway.domain.edits import Attribution, Edit, EditState
 from serac_gateway.stores.errors import purged_edit
 from serac_gateway.stores.ports import Verification
 
@@ -49,9 +49,9 @@ Verify = Annotated[
 ]
 
 
-def deed_of(principal: Principal, author: str | None, reason: str | None) -> Deed:
+def attribution_of(principal: Principal, author: str | None, reason: str | None) -> Attribution:
     """Who does it and why. The author is the API key's where one was sent, whatever the request says."""
-    return Deed(author=principal.author or author, reason=reason)
+    return Attribution(author=principal.author or author, reason=reason)
 
 
 def edit_response(

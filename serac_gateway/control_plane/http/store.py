@@ -40,7 +40,7 @@ class StoreController(Controller):
     )
     async def check(self, namespace: Namespace, parts: Parts) -> StoreReport:
         """Whether anything of the namespace does not fit."""
-        return await StoreCheck(store=parts.store, live_edits=parts.live_edits).run(namespace)
+        return await StoreCheck(store=parts.store, active_edits=parts.active_edits).run(namespace)
 
     @post(
         "/store:reencode",
@@ -95,7 +95,7 @@ class StoreController(Controller):
             restored = await restore(parts.store.restorer(namespace), namespace, lines)
         except HTTPException as exc:  # Litestar's way to say that the client broke off
             raise InvalidRequestError("the upload broke off; nothing was restored", field="body") from exc
-        await parts.live_edits.reload(namespace)
+        await parts.active_edits.reload(namespace)
         return restored
 
 

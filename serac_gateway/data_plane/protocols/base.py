@@ -37,9 +37,9 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """None: not given."""
     top_p: float = 1.0
     seed: int | None = None
-    """In 0..SEEDS-1: a seed of another number is folded into that."""
+    """In 0..SEEDS-1: another seed is reduced to this range."""
     stop: tuple[str, ...] = ()
-    told_back: dict[str, Any] = {}
+    echoed: dict[str, Any] = {}
     """Members of the request that its answer repeats; of /responses alone."""
 
 
@@ -115,7 +115,7 @@ def read_fields(body: Mapping[str, Any], kind: type[FieldsT]) -> FieldsT | Bypas
         return MALFORMED
 
 
-def asked_in_vain(body: Mapping[str, Any], unanswerable: Mapping[str, Sequence[str]]) -> Bypass | None:
+def unsupported_reason(body: Mapping[str, Any], unanswerable: Mapping[str, Sequence[str]]) -> Bypass | None:
     """The first reason whose parameters ask for something; null, false, 0 and what is empty do not."""
     for reason, names in unanswerable.items():
         if any(body.get(name) for name in names):
@@ -123,6 +123,6 @@ def asked_in_vain(body: Mapping[str, Any], unanswerable: Mapping[str, Sequence[s
     return None
 
 
-def folded(seed: int | None) -> int | None:
+def normalized_seed(seed: int | None) -> int | None:
     """`seed` in 0..SEEDS-1."""
     return None if seed is None else seed % SEEDS

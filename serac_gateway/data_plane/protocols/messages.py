@@ -15,9 +15,9 @@ from serac_gateway.data_plane.protocols.base import (
     StopTexts,
     TokenLimit,
     Usage,
-    asked_in_vain,
     read_fields,
     stream_event,
+    unsupported_reason,
 )
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import MALFORMED, Bypass
@@ -83,7 +83,7 @@ class MessagesWriter(AnswerWriter):
 
 def parse_messages_request(body: Mapping[str, Any]) -> CompletionRequest | Bypass:
     """What is understood of a request that has a model."""
-    if (refused := asked_in_vain(body, _UNANSWERABLE)) is not None:
+    if (refused := unsupported_reason(body, _UNANSWERABLE)) is not None:
         return refused
     if (form := _form_reason(body)) is not None:
         return Bypass(reason=form)

@@ -17,10 +17,10 @@ from serac_gateway.data_plane.protocols.base import (
     StopTexts,
     TokenLimit,
     Usage,
-    asked_in_vain,
-    folded,
+    normalized_seed,
     read_fields,
     stream_event,
+    unsupported_reason,
 )
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import Bypass
@@ -108,7 +108,7 @@ def usage_of(usage: Usage) -> dict[str, int]:
 
 def parse_choices_request(endpoint: Endpoint, body: Mapping[str, Any]) -> CompletionRequest | Bypass:
     """What both understand of a request that has a model."""
-    if (refused := asked_in_vain(body, _UNANSWERABLE)) is not None:
+    if (refused := unsupported_reason(body, _UNANSWERABLE)) is not None:
         return refused
     if (form := _form_reason(body)) is not None:
         return Bypass(reason=form)
@@ -127,7 +127,7 @@ def parse_choices_request(endpoint: Endpoint, body: Mapping[str, Any]) -> Comple
         max_tokens=fields.max_completion_tokens or fields.max_tokens,
         temperature=fields.temperature,
         top_p=fields.top_p,
-        seed=folded(fields.seed),
+        seed=normalized_seed(fields.seed),
         stop=tuple(text for text in stop if text),
     )
 

@@ -20,10 +20,10 @@ from serac_gateway.data_plane.protocols.base import (
     StopTexts,
     TokenLimit,
     Usage,
-    asked_in_vain,
-    folded,
+    normalized_seed,
     read_fields,
     stream_event,
+    unsupported_reason,
 )
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import MALFORMED, Bypass
@@ -123,7 +123,7 @@ class ResponsesWriter(AnswerWriter):
             "top_p": self._request.top_p,
             "usage": None if usage is None else _usage_of(usage),
             **_TOLD_BACK,
-            **self._request.told_back,
+            **self._request.echoed,
         }
 
 
@@ -149,7 +149,7 @@ _TOLD_BACK: dict[str, object] = {
 
 def parse_responses_request(body: Mapping[str, Any]) -> CompletionRequest | Bypass:
     """What is understood of a request that has a model."""
-    if (refused := asked_in_vain(body, _UNANSWERABLE)) is not None:
+    if (refused := unsupported_reason(body, _UNANSWERABLE)) is not None:
         return refused
     if (form := _form_reason(body)) is not None:
         return Bypass(reason=form)
@@ -164,9 +164,9 @@ def parse_responses_request(body: Mapping[str, Any]) -> CompletionRequest | Bypa
         max_tokens=fields.max_output_tokens,
         temperature=fields.temperature,
         top_p=fields.top_p,
-        seed=folded(fields.seed),
+        seed=normalized_seed(fields.seed),
         stop=tuple(text for text in stop if text),
-        told_back={name: body[name] for name in _TOLD_BACK if body.get(name) is not None},
+        echoed={name: body[name] for name in _TOLD_BACK if body.get(name) is not None},
     )
 
 

@@ -67,7 +67,7 @@ class ScopeClassifier(ABC):
             ModelUnavailableError: The model failed.
         """
 
-    def is_worth_reading(
+    def can_reach_threshold(
         self,
         query: Query,
         candidate: Candidate,

@@ -152,14 +152,14 @@ class CrossEncoderClassifier(ScopeClassifier):
             for logits_O, candidate in zip(logits_KO, candidates, strict=True)
         ]
 
-    def is_worth_reading(
+    def can_reach_threshold(
         self,
         query: Query,
         candidate: Candidate,
         scope_threshold: float,
         depends_threshold: float | None = None,
     ) -> bool:
-        """See `ScopeClassifier.is_worth_reading`: whether the highest logits would lift it to a threshold."""
+        """See `ScopeClassifier.can_reach_threshold`: whether the highest logit would reach a threshold."""
         known = evidence(query, candidate, math.inf)
         depends = self._calibration.depends
         return self._calibration.stack.probability(known) >= scope_threshold or (

@@ -15,12 +15,12 @@ from pathlib import Path
 from litestar import Litestar
 
 from serac_gateway.data_plane.proxy import DataPlane
-from serac_gateway.data_plane.request_head import HopMark
+from serac_gateway.data_plane.request_head import LoopGuard
 from serac_gateway.errors import ConfigError
-from serac_gateway.server.listener import Front
+from serac_gateway.server.listener import Frontend
 from serac_gateway.server.reload import Reloader
 from serac_gateway.server.runtime import Generation, Generations
-from serac_gateway.server.workers.interest_table import InterestTable, InterestWriter
+from serac_gateway.server.workers.interest_table import NamespaceBitmap, NamespaceBitmapWriter
 from serac_gateway.server.workers.rpc_messages import FinishedCall, WorkerSettings
 from serac_gateway.server.workers.rpc_server import WorkerCalls
 from serac_gateway.server.workers.supervisor import Workers
@@ -29,17 +29,19 @@ from serac_gateway.server.workers.supervisor import Workers
 class _Host:
     """Starts the workers of each generation, and counts what they report. Belongs to one event loop."""
 
-    def __init__(self, generations: Generations, hop_mark: HopMark, workers: Workers, folder: Path) -> None:
+    def __init__(
+        self, generations: Generations, loop_guard: LoopGuard, workers: Workers, folder: Path
+    ) -> None:
         self.token = secrets.token_hex(32)
         self.socket_path = folder / "models.sock"
         self._generations = generations
-        self._hop_mark = hop_mark
+        self._hop_mark = loop_guard
         self._workers = workers
         self._interest_path = folder / "interest"
         first = generations.current
-        self._interest = InterestWriter(
-            InterestTable.create(self._interest_path),
-            first.control_parts.live_edits,
+        self._interest = NamespaceBitmapWriter(
+            NamespaceBitmap.create(self._interest_path),
+            first.control_parts.active_edits,
             recorded=lambda: generations.current.config.traffic.namespaces,
         )
         self._counts = first.control_parts.route_counts
@@ -59,7 +61,7 @@ class _Host:
             worker="",
             config=generation.config,
             upstream_url=generation.control_parts.upstream_url,
-            hop_mark=self._hop_mark.own.decode(),
+            loop_guard=self._hop_mark.own.decode(),
             socket_path=str(self.socket_path),
             interest_path=str(self._interest_path),
             token=self.token,
@@ -85,21 +87,21 @@ class _Host:
 
 
 @asynccontextmanager
-async def fronted_by_workers(app: Litestar, listener: socket.socket, count: int) -> AsyncIterator[Front]:
-    """Have `count` workers serve on `listener`, and this process serve them; see `server.Front`.
+async def workers_frontend(app: Litestar, listener: socket.socket, count: int) -> AsyncIterator[Frontend]:
+    """Have `count` workers serve on `listener`, and this process serve them; see `server.Frontend`.
 
     Raises:
         ConfigError: There can be no socket for them. That a worker ended before it served is told by the
-            front's `ready`.
+            frontend's `ready`.
     """
     generations: Generations = app.state.generations
-    hop_mark: HopMark = app.state.hop_mark
+    loop_guard: LoopGuard = app.state.loop_guard
     async with AsyncExitStack() as stack:
         # Nobody but this user may look into it, so nobody else can open the socket.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="serac-")))
         stack.enter_context(_locked(folder))
         workers = Workers(count=count, listener=listener, on_ended=lambda name: host.forget(name))
-        host = _Host(generations, hop_mark, workers, folder)
+        host = _Host(generations, loop_guard, workers, folder)
         models = stack.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)))
         _bind(models, host.socket_path)
         reloader: Reloader | None = app.state.get("reloader")
@@ -117,12 +119,12 @@ async def fronted_by_workers(app: Litestar, listener: socket.socket, count: int)
                 yield generation.data_plane
 
         stack.push_async_callback(drain)
-        yield Front(
+        yield Frontend(
             app=WorkerCalls(app, token=host.token, lease=leased, on_finished=host.note),
             listener=models,
             ready=starting,
             drain=drain,
-            hurry=workers.kill,
+            force=workers.kill,
         )
 
 

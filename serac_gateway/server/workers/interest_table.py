@@ -13,8 +13,8 @@ import zlib
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from serac_gateway.data_plane.engine import Concern
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.data_plane.engine import NeedsDecision
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.stores.traffic_recorder import EVERY_NAMESPACE
 
 _SLOTS = 65_536
@@ -23,7 +23,7 @@ _LOADED = _SLOTS
 _SIZE = mmap.PAGESIZE * (_SLOTS // mmap.PAGESIZE + 1)
 
 
-class InterestTable:
+class NamespaceBitmap:
     """The table; one process writes it, any number read it."""
 
     def __init__(self, memory: mmap.mmap) -> None:
@@ -31,37 +31,37 @@ class InterestTable:
         self._memory = memory
 
     @classmethod
-    def create(cls, path: Path) -> InterestTable:
+    def create(cls, path: Path) -> NamespaceBitmap:
         """Make the file, empty: nothing is loaded."""
         path.write_bytes(bytes(_SIZE))
         return cls._mapped(path, mmap.ACCESS_WRITE)
 
     @classmethod
-    def open(cls, path: Path) -> InterestTable:
+    def open(cls, path: Path) -> NamespaceBitmap:
         """Read what another process made."""
         return cls._mapped(path, mmap.ACCESS_READ)
 
     @classmethod
-    def _mapped(cls, path: Path, access: int) -> InterestTable:
+    def _mapped(cls, path: Path, access: int) -> NamespaceBitmap:
         with path.open("r+b" if access == mmap.ACCESS_WRITE else "rb") as file:
             return cls(mmap.mmap(file.fileno(), _SIZE, access=access))
 
-    def concern(self, namespace: str) -> Concern:
-        """See `Deciding.concern`; SOME may be said of a namespace that has no edits, never the reverse."""
+    def needs_decision(self, namespace: str) -> NeedsDecision:
+        """See `Deciding.needs_decision`. SOME may be said of a namespace without edits, never the reverse."""
         if not self._memory[_LOADED]:
-            return Concern.UNKNOWN
-        return Concern.SOME if self._memory[_slot(namespace)] else Concern.NONE
+            return NeedsDecision.UNKNOWN
+        return NeedsDecision.SOME if self._memory[_slot(namespace)] else NeedsDecision.NONE
 
     def close(self) -> None:
         """Let go of the memory. Idempotent."""
         self._memory.close()
 
     def mark(self, namespace: str) -> None:
-        """The namespace is of concern."""
+        """The namespace needs decisions."""
         self._memory[_slot(namespace)] = 1
 
     def write(self, namespaces: Iterable[str], *, all_of_them: bool = False) -> None:
-        """All edits are loaded, and of concern are `namespaces` and no others, or `all_of_them`."""
+        """All edits are loaded; `namespaces` and no others need decisions, or `all_of_them` do."""
         slots = bytearray(b"\1" * _SLOTS if all_of_them else _SLOTS)
         for namespace in namespaces:
             slots[_slot(namespace)] = 1
@@ -69,17 +69,17 @@ class InterestTable:
         self._memory[_LOADED] = 1
 
 
-class InterestWriter:
+class NamespaceBitmapWriter:
     """Keeps the table true to the edits in force. Belongs to the event loop of the model process."""
 
     def __init__(
-        self, table: InterestTable, live_edits: LiveEdits, recorded: Callable[[], Collection[str]]
+        self, table: NamespaceBitmap, active_edits: ActiveEdits, recorded: Callable[[], Collection[str]]
     ) -> None:
         """`recorded` gives the namespaces whose traffic is recorded; "*": all."""
         self._table = table
-        self._live_edits = live_edits
+        self._live_edits = active_edits
         self._recorded = recorded
-        live_edits.on_changed = self.note
+        active_edits.on_changed = self.note
         self.note(None)
 
     def note(self, namespace: str | None) -> None:
@@ -90,7 +90,7 @@ class InterestWriter:
             if self._live_edits.count(namespace):
                 self._table.mark(namespace)
                 return
-            if self._table.concern(namespace) is Concern.NONE:
+            if self._table.needs_decision(namespace) is NeedsDecision.NONE:
                 return
         recorded = self._recorded()
         concerned = [one for one in self._live_edits.positions() if self._live_edits.count(one)]

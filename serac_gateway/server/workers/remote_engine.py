@@ -15,8 +15,8 @@ from typing_extensions import override
 
 from serac_gateway.auth.authenticator import Authenticating, key_headers
 from serac_gateway.auth.principals import ANYONE, Principal
-from serac_gateway.data_plane.engine import Answers, Concern, Continuing, Deciding
-from serac_gateway.data_plane.plan import Verdict
+from serac_gateway.data_plane.engine import Answers, Continuing, Deciding, NeedsDecision
+from serac_gateway.data_plane.plan import RequestPlan
 from serac_gateway.data_plane.protocols.answers import Part
 from serac_gateway.data_plane.protocols.base import CompletionRequest
 from serac_gateway.data_plane.response_memory import may_continue
@@ -26,7 +26,7 @@ from serac_gateway.domain.headers import Headers
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import GatewayError, ModelUnavailableError
 from serac_gateway.observability.request_record import FinishedRequest
-from serac_gateway.server.workers.interest_table import InterestTable
+from serac_gateway.server.workers.interest_table import NamespaceBitmap
 from serac_gateway.server.workers.rpc_messages import (
     TOKEN_HEADER,
     AnswerCall,
@@ -101,18 +101,18 @@ class ModelProcess:
 class RemoteDeciding(Deciding):
     """Has the model process decide, where the table of interest says that there is anything to decide."""
 
-    def __init__(self, models: ModelProcess, interest: InterestTable) -> None:
+    def __init__(self, models: ModelProcess, interest: NamespaceBitmap) -> None:
         self._models = models
         self._interest = interest
 
     @override
-    def concern(self, namespace: str) -> Concern:
-        return self._interest.concern(namespace)
+    def needs_decision(self, namespace: str) -> NeedsDecision:
+        return self._interest.needs_decision(namespace)
 
     @override
-    async def decide(self, namespace: str, endpoint: Endpoint, body: bytes, sender: str) -> Verdict:
+    async def decide(self, namespace: str, endpoint: Endpoint, body: bytes, sender: str) -> RequestPlan:
         call = DecideCall(namespace=namespace, endpoint=endpoint, body=body, sender=sender)
-        return await self._models.call("/decide", call, Verdict)
+        return await self._models.call("/decide", call, RequestPlan)
 
 
 class RemoteAnswers(Answers):

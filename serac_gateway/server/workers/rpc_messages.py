@@ -30,8 +30,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     config: GatewayConfig
     upstream_url: str
     """Of the default upstream, also of the embedded one."""
-    hop_mark: str
-    """What all workers sign requests with: see `HopMark`."""
+    loop_guard: str
+    """What all workers sign requests with: see `LoopGuard`."""
     socket_path: str
     """Where the model process listens."""
     interest_path: str
@@ -40,7 +40,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DecideCall(msgspec.Struct, frozen=True, kw_only=True):
-    """Asks for a `Verdict`."""
+    """Asks for a `RequestPlan`."""
 
     namespace: str
     endpoint: Endpoint

@@ -15,7 +15,7 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 from serac_gateway.auth.principals import Principal
 from serac_gateway.data_plane.engine import Answers
 from serac_gateway.data_plane.exchange import Exchange
-from serac_gateway.data_plane.plan import Verdict
+from serac_gateway.data_plane.plan import RequestPlan
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
 from serac_gateway.server.listener import Asgi
@@ -102,7 +102,7 @@ class WorkerCalls:
         self._on_finished(_read(body, FinishedCall))
 
 
-async def _decide(plane: DataPlane, body: bytes) -> Verdict:
+async def _decide(plane: DataPlane, body: bytes) -> RequestPlan:
     call = _read(body, DecideCall)
     verdict = await plane.deciding.decide(call.namespace, call.endpoint, call.body, call.sender)
     decision = verdict.decision

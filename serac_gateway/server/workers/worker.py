@@ -22,16 +22,16 @@ import uvicorn
 
 from serac_gateway.config.model import UpstreamConfig
 from serac_gateway.data_plane.proxy import DataPlane
-from serac_gateway.data_plane.request_head import HopMark
+from serac_gateway.data_plane.request_head import LoopGuard
 from serac_gateway.data_plane.upstream.http import HttpUpstream
 from serac_gateway.observability.counts import RouteCounts
 from serac_gateway.observability.logging import configure_logging
 from serac_gateway.server.listener import Asgi, Server, uvicorn_config
-from serac_gateway.server.memory import set_aside_what_lasts
+from serac_gateway.server.memory import freeze_gc
 from serac_gateway.server.resources import KeptParts
 from serac_gateway.server.upstreams import open_upstream
 from serac_gateway.server.wiring import open_tracing
-from serac_gateway.server.workers.interest_table import InterestTable
+from serac_gateway.server.workers.interest_table import NamespaceBitmap
 from serac_gateway.server.workers.remote_engine import (
     FinishedReports,
     ModelProcess,
@@ -60,7 +60,7 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Asgi]:
     async with AsyncExitStack() as stack:
         parts = KeptParts().user()
         stack.push_async_callback(parts.close)
-        interest = InterestTable.open(Path(settings.interest_path))
+        interest = NamespaceBitmap.open(Path(settings.interest_path))
         stack.callback(interest.close)
         models = ModelProcess(settings)
         stack.push_async_callback(models.close)
@@ -77,7 +77,7 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Asgi]:
             continuing=RemoteContinuing(models),
             authenticator=RemoteAuthenticator(models, required=config.demands_keys),
             tracing=tracing,
-            hop_mark=HopMark(settings.hop_mark.encode()),
+            loop_guard=LoopGuard(settings.loop_guard.encode()),
             config=config,
             counts=counts,
             observers=[reports.add],
@@ -117,7 +117,7 @@ async def _announce(server: uvicorn.Server) -> None:
         if server.should_exit:
             return
         await asyncio.sleep(0.01)
-    set_aside_what_lasts()
+    freeze_gc()
     os.write(1, READY)
     os.dup2(2, 1)  # nobody reads on, and what is written there must not wait for that
 

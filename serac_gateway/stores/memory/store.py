@@ -11,7 +11,7 @@ import msgspec
 from typing_extensions import override
 
 from serac_gateway.auth.key_store import ApiKeyStore
-from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditState, check_edit_id, check_namespace
+from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditState, check_edit_id, check_namespace
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
 from serac_gateway.stores.errors import (
@@ -146,7 +146,7 @@ class InMemoryEditStore(EditStore):
     @override
     async def snapshot(self, namespace: str) -> AsyncIterator[StoredEdit]:
         for stored in list(self._held(namespace).current.values()):
-            if stored.edit.state in DECIDED_STATES:
+            if stored.edit.state in ACTIVE_STATES:
                 yield stored
 
     @override

@@ -12,7 +12,7 @@ import msgspec
 from typing_extensions import override
 
 from serac_gateway.auth.key_store import ApiKeyStore
-from serac_gateway.domain.edits import DECIDED_STATES, Edit, EditState, check_edit_id, is_edit_id
+from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditState, check_edit_id, is_edit_id
 from serac_gateway.errors import ConfigError, StoreUnavailableError
 from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
 from serac_gateway.stores.errors import (
@@ -234,7 +234,7 @@ class RedisStore(EditStore):
     @override
     async def snapshot(self, namespace: str) -> AsyncIterator[StoredEdit]:
         keys = NamespaceKeys(namespace)
-        for state in DECIDED_STATES:
+        for state in ACTIVE_STATES:
             after: str | None = None
             while ids := await self._ids(keys.ids_in(state), after=after, limit=_SNAPSHOT_BATCH):
                 for stored in await self._stored(keys, ids):

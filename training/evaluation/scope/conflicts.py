@@ -15,7 +15,7 @@ from serac_gateway.config.model import RoutingConfig
 from serac_gateway.control_plane.conflicts import ConflictFinder
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, forms
 from serac_gateway.domain.queries import Query
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.routing.router import EditRouter
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import FormVectors, StoredEdit
@@ -57,16 +57,16 @@ async def measure(
     parts: GatewayParts, *, stored: Benchmark, count: int, seed: int, on_progress: OnProgress = silent
 ) -> list[Looked]:
     """Store the edits of `stored` and look for conflicts of `count` more of each kind."""
-    live_edits = LiveEdits(store=InMemoryEditStore(), encoder=parts.encoder, make_index=parts.make_index)
+    active_edits = ActiveEdits(store=InMemoryEditStore(), encoder=parts.encoder, make_index=parts.make_index)
     cases = stored.cases
     for start in range(0, len(cases), _BATCH):
         batch = [_stored(parts, case) for case in cases[start : start + _BATCH]]
-        await live_edits.apply(DEFAULT_NAMESPACE, batch)
+        await active_edits.apply(DEFAULT_NAMESPACE, batch)
         on_progress("storing edits", min(start + _BATCH, len(cases)), len(cases))
     finder = ConflictFinder(
-        live_edits=live_edits, encoder=parts.encoder, classifier=parts.classifier, config=RoutingConfig()
+        active_edits=active_edits, encoder=parts.encoder, classifier=parts.classifier, config=RoutingConfig()
     )
-    router = EditRouter(encoder=parts.encoder, live_edits=live_edits, classifier=parts.classifier)
+    router = EditRouter(encoder=parts.encoder, active_edits=active_edits, classifier=parts.classifier)
     found = []
     for kind, right, asked in _kinds(cases, count, random.Random(seed)):
         looked = await asyncio.to_thread(_looked, parts, finder, router, kind, right, asked)

@@ -15,7 +15,7 @@ from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.importer import EditImport
 from serac_gateway.domain.edits import EditDraft
 from serac_gateway.domain.queries import Query, extract_query
-from serac_gateway.edit_index.active_edits import LiveEdits
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.base import EditIndex
 from serac_gateway.errors import ConfigError, GatewayError
 from serac_gateway.models.classifiers.base import ScopeClassifier
@@ -94,14 +94,14 @@ class InProcessDecider(Decider):
         self._pool = ThreadPoolExecutor(threads)
         self._threads = threads
         store = InMemoryEditStore()
-        self._live_edits = LiveEdits(store=store, encoder=encoder, make_index=make_index)
-        editor = Editor(store=store, encoder=encoder, live_edits=self._live_edits, pool=self._pool)
+        self._live_edits = ActiveEdits(store=store, encoder=encoder, make_index=make_index)
+        editor = Editor(store=store, encoder=encoder, active_edits=self._live_edits, pool=self._pool)
         self._import = EditImport(
-            editor=editor, store=store, live_edits=self._live_edits, namespace=self._namespace
+            editor=editor, store=store, active_edits=self._live_edits, namespace=self._namespace
         )
         self.router = EditRouter(
             encoder=encoder,
-            live_edits=self._live_edits,
+            active_edits=self._live_edits,
             classifier=classifier,
             config=RoutingConfig(scope_threshold=scope_threshold),
         )
