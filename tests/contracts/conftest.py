@@ -43,7 +43,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterServers
 
 @pytest.fixture(scope="session")
 def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A redis-server with the ACL user of the README, whose password is "let me in"."""
+    """A redis-server with the ACL user of docs/operations.md, whose password is "let me in"."""
     server = RedisServer(tmp_path_factory.mktemp("guarded"))
     try:
         server.start()
