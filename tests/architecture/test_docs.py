@@ -22,7 +22,12 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCS = ROOT / "serac_gateway" / "docs"
 OPERATIONS = DOCS / "operations.md"
-PAGES = [README, *sorted(DOCS.glob("*.md")), *sorted((ROOT / "training").rglob("README.md"))]
+PAGES = [
+    README,
+    *sorted(DOCS.glob("*.md")),
+    *sorted((ROOT / "training").rglob("README.md")),
+    *sorted((ROOT / "serac_gateway" / "models" / "weights").rglob("README.md")),
+]
 SUBJECTS = {
     "api",
     "architecture",
