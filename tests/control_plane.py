@@ -15,7 +15,7 @@ from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.model import GatewayConfig, RoutingConfig, TrafficConfig, UpstreamConfig
 from serac_gateway.control_plane.conflicts import ConflictFinder
 from serac_gateway.control_plane.editor import Editor
-from serac_gateway.control_plane.http.dependencies import ControlParts
+from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.control_plane.preview import Previewer
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
@@ -101,7 +101,7 @@ def control_plane_app(
         max_staleness_s=max_staleness_s,
         on_applied=announcer.note_progress,
     )
-    parts = ControlParts(
+    parts = ControlPlaneContext(
         editor=Editor(
             store=store, encoder=encoder, active_edits=active_edits, pool=pool, conflicts=conflicts
         ),
@@ -195,7 +195,7 @@ def control_plane_app(
         max_control_body_bytes=MAX_BODY_BYTES,
         lifespan=[data_plane, following] if with_data_plane else [following],
     )
-    app.state.control_parts = parts
+    app.state.control_plane = parts
     return app
 
 

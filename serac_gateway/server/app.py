@@ -161,7 +161,7 @@ async def _open_next(number: int, config: GatewayConfig, lasting: LastingParts) 
 
 def _take_up(generation: Generation, app: Litestar, lasting: LastingParts) -> None:
     """Have what lasts go on under the configuration of `generation`, which is in force now."""
-    app.state.control_parts = generation.control_parts
+    app.state.control_plane = generation.control_plane
     lasting.authenticator.reconfigure(
         required=generation.config.demands_keys,
         outage_grace_s=generation.config.access.outage_grace_s,
@@ -178,7 +178,7 @@ async def _load_edits(app: Litestar, lasting: LastingParts, on_progress: OnProgr
     await lasting.announcer.start()
     lasting.follower.start()
     await lasting.follower.caught_up()
-    app.state.control_parts = app.state.generations.current.control_parts
+    app.state.control_plane = app.state.generations.current.control_plane
     lasting.readiness.done("edits")
     log.info("ready with %d edits", total)
 

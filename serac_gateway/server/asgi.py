@@ -14,7 +14,7 @@ from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.control_plane.http.api import control_router, openapi_config
 from serac_gateway.control_plane.http.colon_paths import route_path
-from serac_gateway.control_plane.http.dependencies import CONTROL_PARTS
+from serac_gateway.control_plane.http.dependencies import CONTROL_PLANE
 from serac_gateway.control_plane.http.health import HealthController
 from serac_gateway.control_plane.http.metrics import MetricsController
 from serac_gateway.control_plane.http.problems import EXCEPTION_HANDLERS
@@ -43,7 +43,7 @@ class _Gateway(Litestar):
             return
         with self.lease(scope):
             # The parts that go with the lease: those in the app's state may change meanwhile.
-            scope.setdefault("state", {})[CONTROL_PARTS] = self.state.get(CONTROL_PARTS)
+            scope.setdefault("state", {})[CONTROL_PLANE] = self.state.get(CONTROL_PLANE)
             if scope["type"] == ScopeType.HTTP and scope["path"].startswith("/v1/"):
                 # Litestar would only find the mount below, in a tenth of what passing a request on costs.
                 await self.data_plane(scope, cast(Receive, receive), cast(Send, send))
@@ -61,7 +61,7 @@ def application(
     lifespan: Sequence[Callable[[Litestar], AbstractAsyncContextManager[None]]] = (),
     lease: Lease = lambda scope: nullcontext(),
 ) -> Litestar:
-    """Mount `data_plane` at /v1 beside the control plane, which answers once `state.control_parts` is set.
+    """Mount `data_plane` at /v1 beside the control plane, which answers once `state.control_plane` is set.
 
     `lease` holds on to what serves a request while it is served.
     """

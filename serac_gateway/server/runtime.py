@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway.config.model import GatewayConfig
-from serac_gateway.control_plane.http.dependencies import ControlParts
+from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.server.memory import freeze_gc, trim_malloc
 
@@ -32,7 +32,7 @@ class Generation:
         number: int,
         config: GatewayConfig,
         data_plane: DataPlane,
-        control_parts: ControlParts,
+        control_plane: ControlPlaneContext,
         opened: tuple[str, ...],
         close: Callable[[], Awaitable[None]],
     ) -> None:
@@ -40,7 +40,7 @@ class Generation:
         """1 for the first of a process."""
         self.config = config
         self.data_plane = data_plane
-        self.control_parts = control_parts
+        self.control_plane = control_plane
         self.opened = opened
         """The names of the parts that were opened for it, not taken over from the generation before."""
         self.users = 0

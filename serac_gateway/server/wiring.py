@@ -11,7 +11,7 @@ import msgspec
 from serac_gateway.config.model import GatewayConfig, TracingConfig
 from serac_gateway.control_plane.conflicts import ConflictFinder
 from serac_gateway.control_plane.editor import Editor
-from serac_gateway.control_plane.http.dependencies import ControlParts
+from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.control_plane.preview import Previewer
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
@@ -97,25 +97,25 @@ def _put_together(
         number=number,
         config=config,
         data_plane=data_plane,
-        control_parts=_control_parts(config, lasting, opened, router, answers),
+        control_plane=_control_plane(config, lasting, opened, router, answers),
         opened=tuple(parts.opened),
         close=parts.close,
     )
 
 
-def _control_parts(
+def _control_plane(
     config: GatewayConfig,
     lasting: LastingParts,
     opened: ReusableParts,
     router: EditRouter,
     answers: CounterfactualAnswers,
-) -> ControlParts:
+) -> ControlPlaneContext:
     store, encoder, active_edits = lasting.store, lasting.encoder, lasting.active_edits
     pool = opened.decision_pool
     conflicts = ConflictFinder(
         active_edits=active_edits, encoder=encoder, classifier=opened.classifier, config=config.routing
     )
-    return ControlParts(
+    return ControlPlaneContext(
         editor=Editor(
             store=store,
             encoder=encoder,

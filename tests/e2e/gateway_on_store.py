@@ -33,7 +33,7 @@ class GatewayOnStore:
     def __init__(self, client: httpx.AsyncClient, app: Litestar, store: EditStore) -> None:
         self.client = client
         self.store = store
-        self.live: ActiveEdits = app.state.control_parts.active_edits
+        self.live: ActiveEdits = app.state.control_plane.active_edits
         self.acknowledged: set[str] = set()
         """Ids of edits that were answered with 201."""
 

@@ -14,7 +14,7 @@ from serac_gateway.control_plane.http.audit_log import LogController
 from serac_gateway.control_plane.http.bodies import StrictJsonRequest
 from serac_gateway.control_plane.http.colon_paths import ColonOpenAPIConfig
 from serac_gateway.control_plane.http.config import ConfigController
-from serac_gateway.control_plane.http.dependencies import provide_control_parts
+from serac_gateway.control_plane.http.dependencies import provide_context
 from serac_gateway.control_plane.http.edit_history import EditHistoryController
 from serac_gateway.control_plane.http.edit_streams import EditStreamsController
 from serac_gateway.control_plane.http.edits import EditsController
@@ -32,7 +32,7 @@ CONTROL_PREFIX = "/serac/v1"
 
 
 def control_router(*, max_body_bytes: int) -> Router:
-    """All of /serac/v1. Its handlers find their parts in the app's state (see `parts.py`)."""
+    """All of /serac/v1; its handlers receive their objects from `dependencies.py`."""
     return Router(
         CONTROL_PREFIX,
         route_handlers=[
@@ -54,7 +54,7 @@ def control_router(*, max_body_bytes: int) -> Router:
         dependencies={
             "keys": Provide(provide_keys, sync_to_thread=False),
             "principal": Provide(provide_principal, sync_to_thread=False),
-            "parts": Provide(provide_control_parts, sync_to_thread=False),
+            "context": Provide(provide_context, sync_to_thread=False),
             "namespace": Provide(provide_namespace, sync_to_thread=False),
             "waiting": Provide(provide_waiting, sync_to_thread=False),
         },

@@ -12,7 +12,7 @@ from litestar.params import QueryParameter
 from litestar.response import Stream
 
 from serac_gateway.auth.principals import EVERY_NAMESPACE, Principal
-from serac_gateway.control_plane.http.dependencies import ControlParts, Parts
+from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneContext
 from serac_gateway.control_plane.http.edit_streams import NDJSON
 from serac_gateway.control_plane.http.guards import Sender
 from serac_gateway.control_plane.http.parameters import Namespace, PageLimit, problems
@@ -33,7 +33,7 @@ class LogController(Controller):
     async def entries(
         self,
         namespace: Namespace,
-        parts: Parts,
+        context: Context,
         after: Annotated[
             str,
             QueryParameter(
@@ -44,7 +44,7 @@ class LogController(Controller):
         limit: PageLimit = DEFAULT_PAGE,
     ) -> LogPage:
         """Entries of the namespace's log, oldest first."""
-        entries = await parts.store.log(namespace, after=after, limit=limit)
+        entries = await context.store.log(namespace, after=after, limit=limit)
         return LogPage(entries=entries, next_after=entries[-1].log_id if entries else after)
 
     @get(
@@ -67,28 +67,28 @@ class LogController(Controller):
     async def export(
         self,
         namespace: Namespace,
-        parts: Parts,
+        context: Context,
         evidence: Annotated[bool, QueryParameter(description="With what verifies the log")] = False,
     ) -> Stream:
         """All entries of the namespace's log."""
-        await parts.store.ping()  # a store that is gone is told with a status, not in mid-stream
-        lines = _exported(parts.store, namespace, evidence=evidence)
+        await context.store.ping()  # a store that is gone is told with a status, not in mid-stream
+        lines = _exported(context.store, namespace, evidence=evidence)
         return Stream(lines, media_type=NDJSON, headers={"x-serac-namespace": namespace})
 
     @get("/namespaces", summary="List namespaces", responses=problems(503))
-    async def namespaces(self, parts: Parts, principal: Sender) -> Namespaces:
+    async def namespaces(self, context: Context, principal: Sender) -> Namespaces:
         """All namespaces that ever got an edit, sorted; of the API key's own, if it is bound to some."""
-        return Namespaces(namespaces=await _namespaces(parts, principal))
+        return Namespaces(namespaces=await _namespaces(context, principal))
 
     @get("/stats", summary="Count edits and requests", responses=problems(503))
-    async def stats(self, parts: Parts, principal: Sender) -> Stats:
+    async def stats(self, context: Context, principal: Sender) -> Stats:
         """Indexed edits by namespace, requests by route and reason; of the API key's own namespaces."""
         bound = None if principal.may_use(EVERY_NAMESPACE) else principal.namespaces
         return Stats(
-            edits={name: parts.active_edits.count(name) for name in await _namespaces(parts, principal)},
-            routes=parts.route_counts.snapshot(bound),
-            governed=parts.route_counts.edits(bound),
-            upstream_url=parts.upstream_url,
+            edits={name: context.active_edits.count(name) for name in await _namespaces(context, principal)},
+            routes=context.route_counts.snapshot(bound),
+            governed=context.route_counts.edits(bound),
+            upstream_url=context.upstream_url,
         )
 
 
@@ -103,5 +103,5 @@ async def _exported(store: EditStore, namespace: str, *, evidence: bool) -> Asyn
         after = entries[-1].log_id
 
 
-async def _namespaces(parts: ControlParts, principal: Principal) -> list[str]:
-    return [name for name in await parts.store.namespaces() if principal.may_use(name)]
+async def _namespaces(context: ControlPlaneContext, principal: Principal) -> list[str]:
+    return [name for name in await context.store.namespaces() if principal.may_use(name)]

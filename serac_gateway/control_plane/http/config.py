@@ -9,7 +9,7 @@ from litestar.datastructures import State
 
 from serac_gateway.auth.principals import EVERY_NAMESPACE, Role
 from serac_gateway.config.diff import Reloaded
-from serac_gateway.control_plane.http.dependencies import Parts
+from serac_gateway.control_plane.http.dependencies import Context
 from serac_gateway.control_plane.http.guards import NEEDED_ROLE, Sender
 from serac_gateway.control_plane.http.parameters import problems
 from serac_gateway.errors import PermissionDeniedError, ReloadRefusedError
@@ -43,7 +43,7 @@ class ConfigController(Controller):
         responses=problems(409, 503),
         opt={NEEDED_ROLE: Role.ADMIN},
     )
-    async def reload(self, state: State, parts: Parts, principal: Sender) -> Reloaded:
+    async def reload(self, state: State, context: Context, principal: Sender) -> Reloaded:
         """What changed, and which generation of the configuration is in force."""
         if not principal.may_use(EVERY_NAMESPACE):
             raise PermissionDeniedError(

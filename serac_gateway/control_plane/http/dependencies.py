@@ -1,6 +1,6 @@
-"""What app.py hands to the control plane: its parts, and how far loading has come.
+"""What app.py hands to the control plane: its objects, and how far loading has come.
 
-app.py sets `state.readiness` before it listens and `state.control_parts` once everything is loaded. A reload
+app.py sets `state.readiness` before it listens and `state.control_plane` once everything is loaded. A reload
 of the configuration sets others; a request keeps those with which it began.
 """
 
@@ -31,12 +31,12 @@ from serac_gateway.routing.router import EditRouter
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.traffic_recorder import RecordedTraffic
 
-CONTROL_PARTS = "control_parts"
-"""Their name in the app's state and in a request's."""
+CONTROL_PLANE = "control_plane"
+"""Its name in the app's state and in a request's."""
 
 
-class ControlParts(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts that the control plane works with."""
+class ControlPlaneContext(msgspec.Struct, frozen=True, kw_only=True):
+    """The objects that the handlers of the control plane use."""
 
     editor: Editor
     store: EditStore
@@ -60,20 +60,20 @@ class ControlParts(msgspec.Struct, frozen=True, kw_only=True):
     route_counts: RouteCounts
 
 
-def provide_control_parts(request: Request[Any, Any, Any], state: State) -> ControlParts:
-    """The parts, for handlers.
+def provide_context(request: Request[Any, Any, Any], state: State) -> ControlPlaneContext:
+    """The context, for handlers.
 
     Raises:
         ModelUnavailableError: The gateway is still loading.
     """
-    parts: ControlParts | None = request.scope["state"].get(CONTROL_PARTS)
-    if parts is None:
+    context: ControlPlaneContext | None = request.scope["state"].get(CONTROL_PLANE)
+    if context is None:
         missing = ", ".join(f"{part} ({progress})" for part, progress in state.readiness.missing.items())
         raise ModelUnavailableError(
             f"the gateway is still loading: {missing}; try again when /health/ready answers 200"
         )
-    return parts
+    return context
 
 
-Parts = NamedDependency[SkipValidation[ControlParts]]
-"""Annotates the handlers' parameter `parts`."""
+Context = NamedDependency[SkipValidation[ControlPlaneContext]]
+"""Annotates the handlers' parameter `context`."""

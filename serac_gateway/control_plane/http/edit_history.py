@@ -9,7 +9,7 @@ from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg
 
 from serac_gateway.auth.principals import Role
-from serac_gateway.control_plane.http.dependencies import Parts
+from serac_gateway.control_plane.http.dependencies import Context
 from serac_gateway.control_plane.http.edit_schemas import EditReply
 from serac_gateway.control_plane.http.etags import matched_edit
 from serac_gateway.control_plane.http.guards import NEEDED_ROLE, Sender
@@ -52,15 +52,15 @@ class EditHistoryController(Controller):
         edit_id: EditId,
         data: Annotated[WhoAndWhy, BodyKwarg(examples=[_WHY])],
         namespace: Namespace,
-        parts: Parts,
+        context: Context,
         principal: Sender,
         waiting: Wait,
         if_match: IfMatch = None,
     ) -> Response[EditReply]:
         """Store the next version of a retired edit, live."""
-        current = await matched_edit(parts.store, namespace, edit_id, if_match)
+        current = await matched_edit(context.store, namespace, edit_id, if_match)
         attribution = attribution_of(principal, data.author, data.reason)
-        written = await parts.editor.restore(
+        written = await context.editor.restore(
             namespace, edit_id, attribution, expected_version=current.version
         )
         return await waiting.replied(edit_response(written.edit, written))
@@ -78,15 +78,15 @@ class EditHistoryController(Controller):
         edit_id: EditId,
         data: Annotated[EditRollback, BodyKwarg(examples=[_ROLLBACK])],
         namespace: Namespace,
-        parts: Parts,
+        context: Context,
         principal: Sender,
         waiting: Wait,
         if_match: IfMatch = None,
     ) -> Response[EditReply]:
         """Store the next version of an edit as a copy of an older one."""
-        current = await matched_edit(parts.store, namespace, edit_id, if_match)
+        current = await matched_edit(context.store, namespace, edit_id, if_match)
         attribution = attribution_of(principal, data.author, data.reason)
-        written = await parts.editor.rollback(
+        written = await context.editor.rollback(
             namespace, edit_id, data.version, attribution, expected_version=current.version
         )
         return await waiting.replied(edit_response(written.edit, written))
@@ -110,15 +110,15 @@ class EditHistoryController(Controller):
         edit_id: EditId,
         data: Annotated[EditPurge, BodyKwarg(examples=[_PURGE])],
         namespace: Namespace,
-        parts: Parts,
+        context: Context,
         principal: Sender,
         waiting: Wait,
         if_match: IfMatch = None,
     ) -> Response[EditReply]:
         """Delete an edit's content from all its versions; the reply is its tombstone."""
-        current = await matched_edit(parts.store, namespace, edit_id, if_match)
+        current = await matched_edit(context.store, namespace, edit_id, if_match)
         attribution = attribution_of(principal, data.author, data.reason)
-        gone = await parts.editor.purge(namespace, edit_id, attribution, expected_version=current.version)
+        gone = await context.editor.purge(namespace, edit_id, attribution, expected_version=current.version)
         return await waiting.replied(edit_response(gone))
 
     @post(
@@ -135,13 +135,13 @@ class EditHistoryController(Controller):
         self,
         data: Annotated[NamespaceRollback, BodyKwarg(examples=[_NAMESPACE_ROLLBACK])],
         namespace: Namespace,
-        parts: Parts,
+        context: Context,
         principal: Sender,
         waiting: Wait,
     ) -> Response[Rollback]:
         """Take all edits of the namespace back."""
         attribution = attribution_of(principal, data.author, data.reason)
         done = await roll_back(
-            parts.editor, parts.store, namespace, data.log_id, attribution, dry_run=data.dry_run
+            context.editor, context.store, namespace, data.log_id, attribution, dry_run=data.dry_run
         )
         return await waiting.replied(Response(done))

@@ -11,7 +11,7 @@ from litestar.response import Stream
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import HTTPResponseBodyEvent, Receive, Send
 
-from serac_gateway.control_plane.http.dependencies import Parts
+from serac_gateway.control_plane.http.dependencies import Context
 from serac_gateway.control_plane.http.guards import Sender
 from serac_gateway.control_plane.http.ndjson import import_edits
 from serac_gateway.control_plane.http.parameters import Namespace, problems
@@ -50,7 +50,7 @@ class EditStreamsController(Controller):
         self,
         request: Request[object, object, State],
         namespace: Namespace,
-        parts: Parts,
+        context: Context,
         principal: Sender,
         waiting: Wait,
     ) -> ASGIStreamingResponse:
@@ -60,9 +60,9 @@ class EditStreamsController(Controller):
         first = await anext(chunks)
         outcomes = import_edits(
             EditImport(
-                editor=parts.editor,
-                store=parts.store,
-                active_edits=parts.active_edits,
+                editor=context.editor,
+                store=context.store,
+                active_edits=context.active_edits,
                 namespace=namespace,
                 author=principal.author,
             ),
@@ -78,10 +78,10 @@ class EditStreamsController(Controller):
         " incomplete: the store failed on the way.",
         responses=problems(400, 503),
     )
-    async def export_lines(self, namespace: Namespace, parts: Parts) -> Stream:
+    async def export_lines(self, namespace: Namespace, context: Context) -> Stream:
         """All edits of the namespace that are live or on trial."""
-        first = await parts.store.page(namespace, limit=_EXPORT_PAGE)
-        return Stream(_exported(parts.store, namespace, first), media_type=NDJSON)
+        first = await context.store.page(namespace, limit=_EXPORT_PAGE)
+        return Stream(_exported(context.store, namespace, first), media_type=NDJSON)
 
 
 class _DuplexResponse(ASGIStreamingResponse):

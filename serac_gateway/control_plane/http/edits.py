@@ -12,7 +12,7 @@ from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, HeaderParameter, QueryParameter
 
-from serac_gateway.control_plane.http.dependencies import ControlParts, Parts
+from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneContext
 from serac_gateway.control_plane.http.edit_schemas import EditReply
 from serac_gateway.control_plane.http.etags import matched_edit
 from serac_gateway.control_plane.http.guards import Sender
@@ -87,7 +87,7 @@ class EditsController(Controller):
         self,
         data: Annotated[EditDraft, BodyKwarg(examples=[_DRAFT_EXAMPLE])],
         namespace: Namespace,
-        parts: Parts,
+        context: Context,
         principal: Sender,
         waiting: Wait,
         idempotency_key: Annotated[
@@ -111,10 +111,10 @@ class EditsController(Controller):
         data = msgspec.structs.replace(data, author=principal.author or data.author)
         # With the author: whoever comes with another API key makes another request.
         fingerprint = hashlib.sha256(msgspec.json.encode(data)).hexdigest()
-        written = await parts.editor.add(
+        written = await context.editor.add(
             namespace, data, idempotency_key=idempotency_key, request_fingerprint=fingerprint
         )
-        verified = await _verified(parts, written.edit) if verify else None
+        verified = await _verified(context, written.edit) if verify else None
         return await waiting.replied(
             edit_response(written.edit, written, verified=verified, status=201, location=True)
         )
@@ -130,7 +130,7 @@ class EditsController(Controller):
     async def page(
         self,
         namespace: Namespace,
-        parts: Parts,
+        context: Context,
         cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of the page before")] = None,
         limit: PageLimit = DEFAULT_PAGE,
         q: Annotated[
@@ -148,11 +148,11 @@ class EditsController(Controller):
     ) -> EditPage:
         """One page of current edits; an edit that exists for the whole walk is listed once."""
         if mode is SearchMode.MEANING:
-            return await _nearest(parts, namespace, q, limit, other={"cursor": cursor, "state": edit_state})
+            return await _nearest(context, namespace, q, limit, other={"cursor": cursor, "state": edit_state})
         if q is None:
-            page = await parts.store.page(namespace, cursor=cursor, limit=limit, state=edit_state)
+            page = await context.store.page(namespace, cursor=cursor, limit=limit, state=edit_state)
         else:
-            page = await parts.search.by_text(namespace, q, cursor=cursor, limit=limit, state=edit_state)
+            page = await context.search.by_text(namespace, q, cursor=cursor, limit=limit, state=edit_state)
         return EditPage(edits=page.edits, next_cursor=page.next_cursor)
 
     @get(
@@ -161,19 +161,19 @@ class EditsController(Controller):
         response_headers=[ETAG],
         responses=problems(400, 404, 410, 503),
     )
-    async def read(self, edit_id: EditId, namespace: Namespace, parts: Parts) -> Response[EditReply]:
+    async def read(self, edit_id: EditId, namespace: Namespace, context: Context) -> Response[EditReply]:
         """The current version of an edit, also of a retired one, and its last verification."""
-        edit = readable(await parts.store.get(namespace, check_edit_id(edit_id)))
-        return edit_response(edit, verification=await parts.store.verifications().get(namespace, edit_id))
+        edit = readable(await context.store.get(namespace, check_edit_id(edit_id)))
+        return edit_response(edit, verification=await context.store.verifications().get(namespace, edit_id))
 
     @get(
         "/edits/{edit_id:str}/versions",
         summary="Read an edit's history",
         responses=problems(400, 404, 410, 503),
     )
-    async def versions(self, edit_id: EditId, namespace: Namespace, parts: Parts) -> EditVersions:
+    async def versions(self, edit_id: EditId, namespace: Namespace, context: Context) -> EditVersions:
         """All versions of an edit, oldest first."""
-        versions = await parts.store.versions(namespace, check_edit_id(edit_id))
+        versions = await context.store.versions(namespace, check_edit_id(edit_id))
         readable(versions[-1])
         return EditVersions(versions=versions)
 
@@ -191,18 +191,18 @@ class EditsController(Controller):
         edit_id: EditId,
         data: Annotated[EditPatch, BodyKwarg(examples=[_PATCH_EXAMPLE])],
         namespace: Namespace,
-        parts: Parts,
+        context: Context,
         principal: Sender,
         waiting: Wait,
         if_match: IfMatch = None,
         verify: Verify = False,
     ) -> Response[EditReply]:
         """Store the next version of an edit."""
-        current = await matched_edit(parts.store, namespace, edit_id, if_match)
+        current = await matched_edit(context.store, namespace, edit_id, if_match)
         if principal.author is not None and data != EditPatch():
             data = msgspec.structs.replace(data, author=principal.author)
-        written = await parts.editor.change(namespace, edit_id, data, expected_version=current.version)
-        verified = await _verified(parts, written.edit) if verify else None
+        written = await context.editor.change(namespace, edit_id, data, expected_version=current.version)
+        verified = await _verified(context, written.edit) if verify else None
         return await waiting.replied(edit_response(written.edit, written, verified=verified))
 
     @delete(
@@ -218,7 +218,7 @@ class EditsController(Controller):
         self,
         edit_id: EditId,
         namespace: Namespace,
-        parts: Parts,
+        context: Context,
         principal: Sender,
         waiting: Wait,
         if_match: IfMatch = None,
@@ -228,21 +228,26 @@ class EditsController(Controller):
         reason: Annotated[str | None, QueryParameter(description="Why")] = None,
     ) -> Response[EditReply]:
         """Store the last version of an edit."""
-        current = await matched_edit(parts.store, namespace, edit_id, if_match)
+        current = await matched_edit(context.store, namespace, edit_id, if_match)
         if current.state is EditState.RETIRED:
             return await waiting.replied(edit_response(current))
         attribution = attribution_of(principal, author, reason)
-        gone = await parts.editor.retire(namespace, edit_id, attribution, expected_version=current.version)
+        gone = await context.editor.retire(namespace, edit_id, attribution, expected_version=current.version)
         return await waiting.replied(edit_response(gone))
 
 
-async def _verified(parts: ControlParts, edit: Edit) -> Verified | None:
+async def _verified(context: ControlPlaneContext, edit: Edit) -> Verified | None:
     """None: a retired edit answers nothing, and there is nothing to ask."""
-    return await parts.verifier.verify(edit) if edit.state in ACTIVE_STATES else None
+    return await context.verifier.verify(edit) if edit.state in ACTIVE_STATES else None
 
 
 async def _nearest(
-    parts: ControlParts, namespace: str, text: str | None, limit: int, *, other: dict[str, str | None]
+    context: ControlPlaneContext,
+    namespace: str,
+    text: str | None,
+    limit: int,
+    *,
+    other: dict[str, str | None],
 ) -> EditPage:
     given = [name for name, value in other.items() if value is not None]
     if given or text is None:
@@ -251,7 +256,7 @@ async def _nearest(
             f"mode=meaning needs q and takes no {' or '.join(other)}; it finds edits in force near to q",
             field=field,
         )
-    found = await parts.search.by_meaning(namespace, text, limit=limit)
+    found = await context.search.by_meaning(namespace, text, limit=limit)
     return EditPage(
         edits=[one.edit for one in found], next_cursor=None, similarities=[one.similarity for one in found]
     )

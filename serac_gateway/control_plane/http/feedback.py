@@ -13,7 +13,7 @@ from litestar.params import BodyKwarg, QueryParameter
 from litestar.response import Stream
 
 from serac_gateway.auth.principals import Role
-from serac_gateway.control_plane.http.dependencies import ControlParts, Parts
+from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneContext
 from serac_gateway.control_plane.http.edit_streams import NDJSON
 from serac_gateway.control_plane.http.guards import NEEDED_ROLE, Sender
 from serac_gateway.control_plane.http.parameters import Namespace, problems
@@ -69,15 +69,15 @@ class FeedbackController(Controller):
         self,
         data: Annotated[FeedbackReport, BodyKwarg(examples=[_EXAMPLE])],
         namespace: Namespace,
-        parts: Parts,
+        context: Context,
         principal: Sender,
     ) -> Feedback:
         """Keep a report, and say what was decided about its request."""
-        request = parts.recent_requests.get(namespace, data.request_id)
+        request = context.recent_requests.get(namespace, data.request_id)
         if request is None:
             raise RequestNotFoundError(
                 f"request {data.request_id[:128]!r} is not among the latest"
-                f" {parts.feedback.remembered_requests:,} that this gateway process decided on in namespace"
+                f" {context.feedback.remembered_requests:,} that this gateway process decided on in namespace"
                 f" {namespace!r}; give the x-request-id of its response, soon after it, to the same process",
                 field="request_id",
             )
@@ -88,11 +88,11 @@ class FeedbackController(Controller):
                 comment=data.comment,
                 at=datetime.now(UTC),
                 key_id=principal.key_id,
-                request=_with_query(parts, request, data.query),
+                request=_with_query(context, request, data.query),
             )
         )
-        await parts.store.feedback().add(namespace, feedback, max_reports=parts.feedback.max_reports)
-        parts.instruments.add_feedback(namespace, feedback.verdict)
+        await context.store.feedback().add(namespace, feedback, max_reports=context.feedback.max_reports)
+        context.instruments.add_feedback(namespace, feedback.verdict)
         return feedback
 
     @get(
@@ -107,39 +107,41 @@ class FeedbackController(Controller):
     async def export(
         self,
         namespace: Namespace,
-        parts: Parts,
+        context: Context,
         training: Annotated[bool, QueryParameter(description="As training data")] = False,
     ) -> Stream:
         """All reports of the namespace that are kept."""
-        await parts.store.ping()  # a store that is gone is told with a status, not in mid-stream
-        lines = _training_rows(parts, namespace) if training else _reports(parts, namespace)
+        await context.store.ping()  # a store that is gone is told with a status, not in mid-stream
+        lines = _training_rows(context, namespace) if training else _reports(context, namespace)
         return Stream(lines, media_type=NDJSON)
 
     @delete("/feedback", status_code=200, summary="Delete the reports", responses=problems(400, 503))
-    async def clear(self, namespace: Namespace, parts: Parts) -> ClearedFeedback:
+    async def clear(self, namespace: Namespace, context: Context) -> ClearedFeedback:
         """Delete all reports of the namespace."""
-        return ClearedFeedback(cleared=await parts.store.feedback().clear(namespace))
+        return ClearedFeedback(cleared=await context.store.feedback().clear(namespace))
 
 
-def _with_query(parts: ControlParts, request: RememberedRequest, text: str | None) -> RememberedRequest:
+def _with_query(
+    context: ControlPlaneContext, request: RememberedRequest, text: str | None
+) -> RememberedRequest:
     if text is None or request.query is not None:
         return request
     return msgspec.structs.replace(
-        request, query=parts.traffic.redacted(Query(text=text[:MAX_QUERY_CHARS])).text
+        request, query=context.traffic.redacted(Query(text=text[:MAX_QUERY_CHARS])).text
     )
 
 
-async def _reports(parts: ControlParts, namespace: str) -> AsyncIterator[bytes]:
-    async for feedback in parts.store.feedback().all(namespace):
+async def _reports(context: ControlPlaneContext, namespace: str) -> AsyncIterator[bytes]:
+    async for feedback in context.store.feedback().all(namespace):
         yield msgspec.json.encode(feedback) + b"\n"
 
 
-async def _training_rows(parts: ControlParts, namespace: str) -> AsyncIterator[bytes]:
-    last = {one.request.request_id: one async for one in parts.store.feedback().all(namespace)}
+async def _training_rows(context: ControlPlaneContext, namespace: str) -> AsyncIterator[bytes]:
+    last = {one.request.request_id: one async for one in context.store.feedback().all(namespace)}
     for feedback in last.values():
         row = training_row(feedback)
         known = row is not None and (
-            row.edit_id is None or parts.active_edits.current(namespace, row.edit_id) is not None
+            row.edit_id is None or context.active_edits.current(namespace, row.edit_id) is not None
         )
         if known:
             yield msgspec.json.encode(row) + b"\n"

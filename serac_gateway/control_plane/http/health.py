@@ -8,7 +8,7 @@ from litestar import Controller, Response, get
 from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 
-from serac_gateway.control_plane.http.dependencies import ControlParts
+from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.control_plane.http.schemas import Liveness, ReadinessReport
 from serac_gateway.errors import StoreUnavailableError
 from serac_gateway.observability.readiness import Readiness
@@ -43,19 +43,19 @@ class HealthController(Controller):
         """200 while everything is loaded and up to date; else 503, and what is missing."""
         readiness: Readiness = state.readiness
         missing = dict(readiness.missing)
-        parts: ControlParts | None = state.get("control_parts")
-        if parts is not None and (problem := parts.follower.problem) is not None:
+        context: ControlPlaneContext | None = state.get("control_plane")
+        if context is not None and (problem := context.follower.problem) is not None:
             missing["edits"] = problem
-        ready = parts is not None and not missing
+        ready = context is not None and not missing
         report = ReadinessReport(
-            ready=ready, missing=missing, store="loading" if parts is None else await _store_state(parts)
+            ready=ready, missing=missing, store="loading" if context is None else await _store_state(context)
         )
         return Response(report, status_code=200 if ready else 503)
 
 
-async def _store_state(parts: ControlParts) -> str:
+async def _store_state(context: ControlPlaneContext) -> str:
     try:
-        await asyncio.wait_for(parts.store.ping(), _STORE_TIMEOUT_S)
+        await asyncio.wait_for(context.store.ping(), _STORE_TIMEOUT_S)
     except StoreUnavailableError as error:
         return error.message
     except TimeoutError:

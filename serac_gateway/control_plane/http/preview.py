@@ -9,7 +9,7 @@ from litestar import Controller, delete, get, post
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg
 
-from serac_gateway.control_plane.http.dependencies import Parts
+from serac_gateway.control_plane.http.dependencies import Context
 from serac_gateway.control_plane.http.edit_schemas import PreviewReply, PreviewRequest, preview_reply
 from serac_gateway.control_plane.http.parameters import Namespace, problems
 from serac_gateway.control_plane.http.schemas import MAX_SCOPE_QUERIES
@@ -58,7 +58,7 @@ class PreviewController(Controller):
         self,
         data: Annotated[PreviewRequest, BodyKwarg(examples=[_EXAMPLE])],
         namespace: Namespace,
-        parts: Parts,
+        context: Context,
     ) -> PreviewReply:
         """What an edit would do."""
         count = len(data.queries)
@@ -79,15 +79,15 @@ class PreviewController(Controller):
                     field=f"queries[{place}]",
                 )
             queries.append(query)
-        return preview_reply(await parts.previewer.preview(namespace, data.edit, queries))
+        return preview_reply(await context.previewer.preview(namespace, data.edit, queries))
 
     @get("/traffic", summary="Tell how much traffic is recorded", responses=problems(400, 503))
-    async def traffic(self, namespace: Namespace, parts: Parts) -> TrafficRecord:
+    async def traffic(self, namespace: Namespace, context: Context) -> TrafficRecord:
         """Whether the namespace's queries are recorded, and how many there are."""
-        queries = await parts.traffic.recent(namespace)
-        return TrafficRecord(recording=parts.traffic.is_on(namespace), queries=len(queries))
+        queries = await context.traffic.recent(namespace)
+        return TrafficRecord(recording=context.traffic.is_on(namespace), queries=len(queries))
 
     @delete("/traffic", status_code=200, summary="Delete the recorded traffic", responses=problems(400, 503))
-    async def clear(self, namespace: Namespace, parts: Parts) -> ClearedTraffic:
+    async def clear(self, namespace: Namespace, context: Context) -> ClearedTraffic:
         """Delete the record of the namespace's recent queries."""
-        return ClearedTraffic(cleared=await parts.traffic.clear(namespace))
+        return ClearedTraffic(cleared=await context.traffic.clear(namespace))

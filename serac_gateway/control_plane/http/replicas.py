@@ -9,7 +9,7 @@ import msgspec
 from litestar import Controller, get
 
 from serac_gateway.auth.principals import Role
-from serac_gateway.control_plane.http.dependencies import Parts
+from serac_gateway.control_plane.http.dependencies import Context
 from serac_gateway.control_plane.http.guards import NEEDED_ROLE, Sender
 from serac_gateway.control_plane.http.parameters import problems
 
@@ -47,13 +47,13 @@ class ReplicasController(Controller):
         responses=problems(503),
         opt={NEEDED_ROLE: Role.ADMIN},
     )
-    async def live(self, parts: Parts, principal: Sender) -> Replicas:
+    async def live(self, context: Context, principal: Sender) -> Replicas:
         """Every live gateway, and what it has not applied yet."""
-        registry = parts.store.replicas()
-        namespaces = [name for name in await parts.store.namespaces() if principal.may_use(name)]
+        registry = context.store.replicas()
+        namespaces = [name for name in await context.store.namespaces() if principal.may_use(name)]
         # Positions before heads: an entry that comes between them counts as not applied, never the reverse.
         applied = await asyncio.gather(*(registry.applied(name) for name in namespaces))
-        heads = await asyncio.gather(*(parts.store.log_head(name) for name in namespaces))
+        heads = await asyncio.gather(*(context.store.log_head(name) for name in namespaces))
         live = sorted((await registry.live()).values(), key=lambda one: (one.started_at, one.id))
         return Replicas(
             replicas=[
@@ -61,7 +61,7 @@ class ReplicasController(Controller):
                     id=one.id,
                     name=one.name,
                     started_at=one.started_at,
-                    is_this=one.id == parts.announcer.replica.id,
+                    is_this=one.id == context.announcer.replica.id,
                     behind={
                         name: head.length - (positions[one.id].length if one.id in positions else 0)
                         for name, head, positions in zip(namespaces, heads, applied, strict=True)

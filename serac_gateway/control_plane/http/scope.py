@@ -10,7 +10,7 @@ from litestar import Controller, post
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg
 
-from serac_gateway.control_plane.http.dependencies import ControlParts, Parts
+from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneContext
 from serac_gateway.control_plane.http.parameters import Namespace, problems
 from serac_gateway.control_plane.http.schemas import (
     MAX_SCOPE_QUERIES,
@@ -60,7 +60,7 @@ class ScopeController(Controller):
         self,
         data: Annotated[ScopeRequest, BodyKwarg(examples=[_EXAMPLE])],
         namespace: Namespace,
-        parts: Parts,
+        context: Context,
     ) -> ScopeReply:
         """One decision a query, in order."""
         count = len(data.queries)
@@ -72,12 +72,12 @@ class ScopeController(Controller):
             )
         decisions: list[RouteDecision] = []
         for start in range(0, count, _BATCH):
-            decisions += await _decisions(parts, namespace, data.queries[start : start + _BATCH], data.user)
+            decisions += await _decisions(context, namespace, data.queries[start : start + _BATCH], data.user)
         return ScopeReply(decisions=[scope_decision(decision) for decision in decisions])
 
 
 async def _decisions(
-    parts: ControlParts, namespace: str, asked: list[str | ScopeConversation], user: str | None
+    context: ControlPlaneContext, namespace: str, asked: list[str | ScopeConversation], user: str | None
 ) -> list[RouteDecision]:
     found = [
         extract_query(
@@ -88,8 +88,8 @@ async def _decisions(
     ]
     queries = [one for one in found if isinstance(one, Query)]
     asker = None if user is None else f"user:{user}"
-    decide = partial(parts.router.decide, namespace, queries, asker=asker)
-    decided = iter(await asyncio.get_running_loop().run_in_executor(parts.decision_pool, decide))
+    decide = partial(context.router.decide, namespace, queries, asker=asker)
+    decided = iter(await asyncio.get_running_loop().run_in_executor(context.decision_pool, decide))
     return [
         RouteDecision(route=Route.BYPASS, reason=one.reason) if isinstance(one, Bypass) else next(decided)
         for one in found

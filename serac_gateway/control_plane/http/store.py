@@ -12,7 +12,7 @@ from litestar.response import Stream
 
 from serac_gateway.auth.principals import Role
 from serac_gateway.control_plane.backup import MAX_LINE_BYTES, Restored, backup, restore
-from serac_gateway.control_plane.http.dependencies import ControlParts, Parts
+from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneContext
 from serac_gateway.control_plane.http.edit_streams import NDJSON
 from serac_gateway.control_plane.http.guards import NEEDED_ROLE
 from serac_gateway.control_plane.http.ndjson import split_lines
@@ -38,9 +38,9 @@ class StoreController(Controller):
         responses=problems(400, 503),
         opt={NEEDED_ROLE: Role.ADMIN},
     )
-    async def check(self, namespace: Namespace, parts: Parts) -> StoreReport:
+    async def check(self, namespace: Namespace, context: Context) -> StoreReport:
         """Whether anything of the namespace does not fit."""
-        return await StoreCheck(store=parts.store, active_edits=parts.active_edits).run(namespace)
+        return await StoreCheck(store=context.store, active_edits=context.active_edits).run(namespace)
 
     @post(
         "/store:reencode",
@@ -55,10 +55,10 @@ class StoreController(Controller):
         responses=problems(400, 503),
         opt={NEEDED_ROLE: Role.ADMIN},
     )
-    async def reencode(self, namespace: Namespace, parts: Parts) -> Stream:
+    async def reencode(self, namespace: Namespace, context: Context) -> Stream:
         """Make what another encoder made anew."""
-        await parts.store.ping()
-        return Stream(_reencoding_lines(parts, namespace), media_type=NDJSON)
+        await context.store.ping()
+        return Stream(_reencoding_lines(context, namespace), media_type=NDJSON)
 
     @get(
         "/store:backup",
@@ -69,10 +69,10 @@ class StoreController(Controller):
         responses=problems(400, 503),
         opt={NEEDED_ROLE: Role.ADMIN},
     )
-    async def back_up(self, namespace: Namespace, parts: Parts) -> Stream:
+    async def back_up(self, namespace: Namespace, context: Context) -> Stream:
         """Everything of a namespace."""
-        await parts.store.ping()  # a store that is gone is told with a status, not in mid-stream
-        return Stream(_backup_lines(parts.store, namespace), media_type=NDJSON)
+        await context.store.ping()  # a store that is gone is told with a status, not in mid-stream
+        return Stream(_backup_lines(context.store, namespace), media_type=NDJSON)
 
     @post(
         "/store:restore",
@@ -87,21 +87,21 @@ class StoreController(Controller):
         opt={NEEDED_ROLE: Role.ADMIN},
     )
     async def restore(
-        self, request: Request[object, object, State], namespace: Namespace, parts: Parts
+        self, request: Request[object, object, State], namespace: Namespace, context: Context
     ) -> Restored:
         """Write a backup into the store."""
         lines = split_lines(request.stream(), MAX_LINE_BYTES)
         try:
-            restored = await restore(parts.store.restorer(namespace), namespace, lines)
+            restored = await restore(context.store.restorer(namespace), namespace, lines)
         except HTTPException as exc:  # Litestar's way to say that the client broke off
             raise InvalidRequestError("the upload broke off; nothing was restored", field="body") from exc
-        await parts.active_edits.reload(namespace)
+        await context.active_edits.reload(namespace)
         return restored
 
 
-async def _reencoding_lines(parts: ControlParts, namespace: str) -> AsyncIterator[bytes]:
+async def _reencoding_lines(context: ControlPlaneContext, namespace: str) -> AsyncIterator[bytes]:
     try:
-        async for told in reencode(parts.editor, parts.store, namespace):
+        async for told in reencode(context.editor, context.store, namespace):
             yield msgspec.json.encode(told) + b"\n"
     except GatewayError as error:  # the status is sent already
         yield msgspec.json.encode({"error": problem(error)[1]}) + b"\n"

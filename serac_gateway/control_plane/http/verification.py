@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar import Controller, post
 
-from serac_gateway.control_plane.http.dependencies import Parts
+from serac_gateway.control_plane.http.dependencies import Context
 from serac_gateway.control_plane.http.edit_schemas import VerificationReply, verification_reply
 from serac_gateway.control_plane.http.parameters import EditId, Namespace, problems, readable
 from serac_gateway.domain.edits import check_edit_id
@@ -24,7 +24,7 @@ class VerificationController(Controller):
         " without texts.",
         responses=problems(400, 404, 409, 410, 503),
     )
-    async def verify(self, edit_id: EditId, namespace: Namespace, parts: Parts) -> VerificationReply:
+    async def verify(self, edit_id: EditId, namespace: Namespace, context: Context) -> VerificationReply:
         """Ask an edit's own questions."""
-        edit = readable(await parts.store.get(namespace, check_edit_id(edit_id)))
-        return verification_reply(await parts.verifier.verify(edit))
+        edit = readable(await context.store.get(namespace, check_edit_id(edit_id)))
+        return verification_reply(await context.verifier.verify(edit))

@@ -12,7 +12,7 @@ from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, SkipValidation
 
-from serac_gateway.control_plane.http.dependencies import Parts
+from serac_gateway.control_plane.http.dependencies import Context
 from serac_gateway.control_plane.http.parameters import Namespace
 from serac_gateway.errors import InvalidRequestError, StoreUnavailableError
 from serac_gateway.stores.base import EditStore
@@ -82,7 +82,7 @@ class Waiting:
 
 
 def provide_waiting(
-    parts: Parts,
+    context: Context,
     namespace: Namespace,
     wait_for: Annotated[
         str,
@@ -108,7 +108,7 @@ def provide_waiting(
             field="x-serac-wait",
             details={"value": wait_for[:80]},
         )
-    return Waiting(parts.store, namespace, WaitFor(wait_for), timeout_s=parts.wait_timeout_s)
+    return Waiting(context.store, namespace, WaitFor(wait_for), timeout_s=context.wait_timeout_s)
 
 
 Wait = NamedDependency[SkipValidation[Waiting]]

@@ -41,10 +41,10 @@ class _Host:
         first = generations.current
         self._interest = NamespaceBitmapWriter(
             NamespaceBitmap.create(self._interest_path),
-            first.control_parts.active_edits,
+            first.control_plane.active_edits,
             recorded=lambda: generations.current.config.traffic.namespaces,
         )
-        self._counts = first.control_parts.route_counts
+        self._counts = first.control_plane.route_counts
 
     async def start(self) -> None:
         (await self.prepare(self._generations.current))()
@@ -60,7 +60,7 @@ class _Host:
         settings = WorkerSettings(
             worker="",
             config=generation.config,
-            upstream_url=generation.control_parts.upstream_url,
+            upstream_url=generation.control_plane.upstream_url,
             loop_guard=self._hop_mark.own.decode(),
             socket_path=str(self.socket_path),
             interest_path=str(self._interest_path),
