@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from serac_gateway.domain.edits import EditState
 from serac_gateway.domain.queries import Query
+from serac_gateway.edit_index.active_edits import EditSource
 from serac_gateway.models.classifiers.base import Candidate
+from serac_gateway.models.encoders.base import Encoder
 
 MAX_SENTENCES = 3
 """Of a message of several sentences, this many are embedded by themselves too."""
@@ -17,6 +22,37 @@ MIN_SENTENCE_WORDS = 3
 _SENTENCE_END = re.compile(r"(?<=[.!?…。？！])\s+|\n+")
 _QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|«([^»]+)»|„([^“]+)“")
 _PART_END = re.compile(rf"{_SENTENCE_END.pattern}|(?<=[:;])\s+")
+
+
+class Retrieved(msgspec.Struct, frozen=True, kw_only=True):
+    """The candidates of a batch of queries, and the time they took."""
+
+    candidates_B: list[list[Candidate]]
+    """A row a query, in order; in a row each edit once, most similar first. A row may be empty."""
+    encode_s: float
+    search_s: float
+
+
+def retrieve(
+    namespace: str, queries: Sequence[Query], *, encoder: Encoder, edits: EditSource, floor: float, limit: int
+) -> Retrieved:
+    """The candidates of each query: what `EditRouter` classifies, and what training calibrates on.
+
+    A candidate's similarity, a cosine in -1..1, is at least `floor`; a row has at most `limit` candidates of
+    each state.
+
+    Raises:
+        ModelUnavailableError: The encoder failed.
+    """
+    begun = time.perf_counter()
+    texts_B = [retrieval_texts(query) for query in queries]
+    vectors_TD = encoder.encode([text for texts in texts_B for text in texts])
+    encoded = time.perf_counter()
+    rows_T = iter(edits.candidates(namespace, vectors_TD, limit, floor=floor))
+    candidates_B = [merged([next(rows_T) for _ in texts], floor=floor, limit=limit) for texts in texts_B]
+    return Retrieved(
+        candidates_B=candidates_B, encode_s=encoded - begun, search_s=time.perf_counter() - encoded
+    )
 
 
 def retrieval_texts(query: Query) -> list[str]:

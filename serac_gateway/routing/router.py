@@ -17,7 +17,7 @@ from serac_gateway.domain.queries import Query, asks_several_things
 from serac_gateway.edit_index.active_edits import EditSource
 from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.routing.retrieval import merged, parts, retrieval_texts
+from serac_gateway.routing.retrieval import parts, retrieve
 
 _DEFAULTS = RoutingConfig()
 MAX_CONTEXT_EDITS = 3
@@ -147,22 +147,29 @@ class EditRouter:
                 )
                 for _ in queries
             ]  # fmt: skip
+        retrieved = retrieve(
+            namespace,
+            queries,
+            encoder=self._encoder,
+            edits=self._live_edits,
+            floor=self._classifier.similarity_floor,
+            limit=self._max_candidates,
+        )
         begun = time.perf_counter()
-        texts_B = [retrieval_texts(query) for query in queries]
-        vectors_TD = self._encoder.encode([text for texts in texts_B for text in texts])
-        encoded = time.perf_counter()
-        floor = self._classifier.similarity_floor
-        rows_T = iter(
-            self._live_edits.candidates(namespace, vectors_TD, self._max_candidates, floor=floor)
-        )  # fmt: skip
         depends_threshold = self._depends_threshold_in(namespace)
         candidates_B = [
-            self._worth_reading(query, [next(rows_T) for _ in texts], depends_threshold)
-            for query, texts in zip(queries, texts_B, strict=True)
+            [
+                candidate
+                for candidate in candidates
+                if self._classifier.can_reach_threshold(
+                    query, candidate, self._scope_threshold, depends_threshold
+                )
+            ]
+            for query, candidates in zip(queries, retrieved.candidates_B, strict=True)
         ]
-        searched = time.perf_counter()
+        search_s = retrieved.search_s + time.perf_counter() - begun
         share = 1_000.0 / max(1, len(queries))
-        timings = Timings(encode_ms=(encoded - begun) * share, search_ms=(searched - encoded) * share)
+        timings = Timings(encode_ms=retrieved.encode_s * share, search_ms=search_s * share)
         return [
             self._decide_one(namespace, query, row, timings, asker)
             for query, row in zip(queries, candidates_B, strict=True)
@@ -172,16 +179,6 @@ class EditRouter:
         """None where nothing comes of it that an answer depends on an edit."""
         in_context = self._config.composite_of(namespace) is CompositePolicy.IN_CONTEXT
         return self._depends_threshold if in_context else None
-
-    def _worth_reading(
-        self, query: Query, rows: Sequence[Sequence[Candidate]], depends_threshold: float | None
-    ) -> list[Candidate]:
-        found = merged(rows, floor=self._classifier.similarity_floor, limit=self._max_candidates)
-        return [
-            one
-            for one in found
-            if self._classifier.can_reach_threshold(query, one, self._scope_threshold, depends_threshold)
-        ]
 
     def _decide_one(
         self,

@@ -1,27 +1,38 @@
-"""What the two stages say about validation probes: kept once, calibrated and explained at will."""
+"""The candidates of validation probes with their logits: read once, then calibrated and explained at will.
+
+Candidates come from `serac_gateway.routing.retrieval.retrieve`, as the router's do.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
+from serac_gateway.config.model import RoutingConfig
 from serac_gateway.domain.edits import Edit, first_version, forms
 from serac_gateway.domain.queries import Query, extract_query
+from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.base import EditIndex
-from serac_gateway.models.classifiers.base import Candidate, PairModel
+from serac_gateway.models.classifiers.base import PairModel
 from serac_gateway.models.classifiers.cross_encoder import Evidence, evidence, pair_texts
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.routing.retrieval import merged, retrieval_texts
+from serac_gateway.routing.retrieval import retrieve
+from serac_gateway.stores.memory.store import InMemoryEditStore
+from serac_gateway.stores.records import FormVectors, StoredEdit
 from training.benchmarks.base import Benchmark, Probe
 from training.data.pairs import depends_on_edit
 from training.runs import load_records
 
 OBSERVATIONS_FILE = "observations.jsonl"
 
-MAX_CANDIDATES = 8
+NAMESPACE = "calibration"
+MAX_CANDIDATES = RoutingConfig().candidates
+"""As many as a router reads by default."""
+_STORE_BATCH = 64
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +50,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def depends_evidence(self) -> Evidence:
-        """With the second logit, which must be there."""
+        """The evidence with the second logit, which must not be None."""
         assert self.depends_logit is not None
         return msgspec.structs.replace(self.evidence, logit=self.depends_logit)
 
@@ -64,36 +75,35 @@ def observe(
     benchmarks: Sequence[Benchmark],
     *,
     encoder: Encoder,
-    index: EditIndex,
+    make_index: Callable[[], EditIndex],
     model: PairModel,
     floor: float,
     cases: int | None = None,
     traffic: int | None = None,
     skip: frozenset[str] = frozenset(),
     seed: int = 0,
-    on_progress: Callable[[str, int, int], None] = lambda part, done, total: None,
+    on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> list[Observation]:
-    """Store all edits of all benchmarks in `index` (given empty) and read the candidates of their probes.
+    """Put all edits of all benchmarks in force and read the candidates that the router has for their probes.
 
-    `cases` and `traffic` limit the probes asked of a benchmark, not the edits stored; kinds in `skip` and
-    contested negatives are left out.
+    `cases` and `traffic` limit the probes read of each benchmark, not the edits in force; kinds in `skip` and
+    contested negatives are left out. `floor` is a cosine, -1..1: candidates below it are not read. Runs an
+    event loop of its own, so it cannot be called from a coroutine.
+
+    Raises:
+        ModelUnavailableError: The encoder or the model failed.
     """
-    edits: dict[str, Edit] = {}
-    for benchmark in benchmarks:
-        for case in benchmark.cases:
-            edits[case.id] = first_version(case.edit, namespace="calibration")
-    form_texts = {edit_id: forms(edit) for edit_id, edit in edits.items()}
-    for done, (edit_id, texts) in enumerate(form_texts.items(), 1):
-        index.put([(edit_id, encoder.encode(texts))])
-        on_progress("edits stored", done, len(edits))
-    asked = _asked(benchmarks, cases=cases, traffic=traffic, skip=skip, rng=random.Random(seed))
+    edits = asyncio.run(_in_force(benchmarks, encoder, make_index, on_progress))
+    chosen = _chosen_probes(benchmarks, cases=cases, traffic=traffic, skip=skip, rng=random.Random(seed))
     observations = []
-    for done, (name, probe, own) in enumerate(asked, 1):
+    for done, (name, probe, own_ids) in enumerate(chosen, 1):
         query = _query(probe)
         if query is None:
             continue
-        candidates = _candidates(query, encoder, index, edits, form_texts, floor)
-        logits_KO = model.logits([pair_texts(query, one) for one in candidates])
+        (candidates,) = retrieve(
+            NAMESPACE, [query], encoder=encoder, edits=edits, floor=floor, limit=MAX_CANDIDATES
+        ).candidates_B
+        logits_KO = model.logits([pair_texts(query, candidate) for candidate in candidates])
         depends = depends_on_edit(in_scope=probe.in_scope, kind=probe.kind)
         observations.append(
             Observation(
@@ -101,17 +111,17 @@ def observe(
                 in_scope=probe.in_scope,
                 readings=tuple(
                     Reading(
-                        prompt=one.edit.prompt, target=one.edit.target_new,
-                        evidence=evidence(query, one, float(logits_O[0])),
-                        right=probe.in_scope and one.edit.id in own,
+                        prompt=candidate.edit.prompt, target=candidate.edit.target_new,
+                        evidence=evidence(query, candidate, float(logits_O[0])),
+                        right=probe.in_scope and candidate.edit.id in own_ids,
                         depends_logit=float(logits_O[1]) if len(logits_O) > 1 else None,
-                        depends=depends if one.edit.id in own else False,
+                        depends=depends if candidate.edit.id in own_ids else False,
                     )
-                    for one, logits_O in zip(candidates, logits_KO, strict=True)
+                    for candidate, logits_O in zip(candidates, logits_KO, strict=True)
                 ),
             )
         )  # fmt: skip
-        on_progress("probes read", done, len(asked))
+        on_progress("probes read", done, len(chosen))
     return observations
 
 
@@ -127,7 +137,28 @@ def load(run: Path) -> list[Observation]:
     return load_records(kept, Observation)
 
 
-def _asked(
+async def _in_force(
+    benchmarks: Sequence[Benchmark],
+    encoder: Encoder,
+    make_index: Callable[[], EditIndex],
+    on_progress: Callable[[str, int, int], None],
+) -> ActiveEdits:
+    """The edits of all benchmarks, indexed as the gateway indexes stored ones."""
+    edits = ActiveEdits(store=InMemoryEditStore(), encoder=encoder, make_index=make_index)
+    drafts = list({case.id: case.edit for benchmark in benchmarks for case in benchmark.cases}.values())
+    for start in range(0, len(drafts), _STORE_BATCH):
+        batch = [first_version(draft, namespace=NAMESPACE) for draft in drafts[start : start + _STORE_BATCH]]
+        await edits.apply(NAMESPACE, [_stored(edit, encoder) for edit in batch])
+        on_progress("edits stored", start + len(batch), len(drafts))
+    return edits
+
+
+def _stored(edit: Edit, encoder: Encoder) -> StoredEdit:
+    vectors = FormVectors(fingerprint=encoder.fingerprint, vectors_FD=encoder.encode(forms(edit)))
+    return StoredEdit(edit=edit, vectors=vectors)
+
+
+def _chosen_probes(
     benchmarks: Sequence[Benchmark],
     *,
     cases: int | None,
@@ -135,12 +166,13 @@ def _asked(
     skip: frozenset[str],
     rng: random.Random,
 ) -> list[tuple[str, Probe, frozenset[str]]]:
-    asked = []
+    """Name of the benchmark, probe, and the ids of the edits that may rightly answer it."""
+    chosen = []
     for benchmark in benchmarks:
         drawn = list(benchmark.cases)
         if cases is not None and cases < len(drawn):
             drawn = rng.sample(drawn, cases)
-        asked += [
+        chosen += [
             (benchmark.name, probe, frozenset({case.id, *case.rivals}))
             for case in drawn
             for probe in case.probes
@@ -149,31 +181,12 @@ def _asked(
         unrelated = list(benchmark.traffic)
         if traffic is not None and traffic < len(unrelated):
             unrelated = rng.sample(unrelated, traffic)
-        asked += [(benchmark.name, probe, frozenset()) for probe in unrelated]
-    return asked
+        chosen += [(benchmark.name, probe, frozenset()) for probe in unrelated]
+    return chosen
 
 
 def _query(probe: Probe) -> Query | None:
     messages = [{"role": turn.role, "content": turn.text} for turn in probe.context]
     messages.append({"role": "user", "content": probe.text})
-    found = extract_query("/chat/completions", {"messages": messages})
-    return found if isinstance(found, Query) else None
-
-
-def _candidates(
-    query: Query, encoder: Encoder, index: EditIndex, edits: dict[str, Edit],
-    form_texts: dict[str, tuple[str, ...]], floor: float,
-) -> list[Candidate]:  # fmt: skip
-    """As routing.py retrieves them."""
-    rows = [
-        [
-            Candidate(
-                edit=edits[found.edit_id],
-                form=form_texts[found.edit_id][found.form],
-                similarity=found.similarity,
-            )
-            for found in row
-        ]
-        for row in index.search(encoder.encode(retrieval_texts(query)), MAX_CANDIDATES)
-    ]
-    return merged(rows, floor=floor, limit=MAX_CANDIDATES)
+    query = extract_query("/chat/completions", {"messages": messages})
+    return query if isinstance(query, Query) else None

@@ -213,7 +213,7 @@ def _observed(
     return observing.observe(
         benchmarks,
         encoder=encoder,
-        index=index_maker(encoder.width)(),
+        make_index=index_maker(encoder.width),
         model=OnnxPairModel(weights, max_tokens=config.training.max_tokens, threads=1),
         floor=config.validation.floor,
         cases=config.validation.cases,
