@@ -43,13 +43,16 @@ class ApiKeyStore(ABC):
         """Remember when it was last used. May be lost."""
 
 
-def _changed(stored: StoredApiKey, **times: datetime | None) -> StoredApiKey:
+def with_times(stored: StoredApiKey, **times: datetime | None) -> StoredApiKey:
+    """`stored` with `revoked_at` or `last_used_at` replaced."""
     return msgspec.structs.replace(stored, key=msgspec.structs.replace(stored.key, **times))
 
 
-def _oldest_first(keys: Iterable[StoredApiKey]) -> list[StoredApiKey]:
+def oldest_first(keys: Iterable[StoredApiKey]) -> list[StoredApiKey]:
+    """Sorted by time of creation; keys of one moment by id."""
     return sorted(keys, key=lambda stored: (stored.key.created_at, stored.key.id))
 
 
-def _taken(key_id: str) -> ValueError:
+def key_id_taken(key_id: str) -> ValueError:
+    """The error of `add` for an id that another key has."""
     return ValueError(f"another API key has the id {key_id!r}")

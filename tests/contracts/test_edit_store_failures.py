@@ -15,6 +15,7 @@ import redis
 from serac_gateway.errors import EditNotFoundError, StoreUnavailableError
 from serac_gateway.stores.open import open_store
 from serac_gateway.stores.records import LOG_START
+from serac_gateway.stores.redis.connection import RedisConnection
 from serac_gateway.stores.redis.store import RedisStore
 from tests.contracts.edit_store_calls import NS, add, new, next_of, snapshot, update, walk
 from tests.contracts.served_stores import ServedStore
@@ -166,11 +167,12 @@ async def test_close_waits_for_a_commit_whose_caller_has_left(
 
 
 class ReplyEater:
-    """A proxy that passes a commit on to the server and, once, hangs up instead of passing its reply back."""
+    """A proxy that passes commands on to the server, and once hangs up instead of passing a reply back."""
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self.hungry = False
+        self.command: bytes | None = None
+        """Whose next reply is lost."""
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = self._url.removeprefix("redis://").removesuffix("/0").split(":")
@@ -178,8 +180,8 @@ class ReplyEater:
         while request := await reader.read(1_000_000):
             server_writer.write(request)
             reply = await server_reader.read(1_000_000)
-            if self.hungry and b"EVALSHA" in request:
-                self.hungry = False
+            if self.command is not None and self.command in request:
+                self.command = None
                 break
             writer.write(reply)
         for stream in (server_writer, writer):
@@ -194,13 +196,33 @@ async def test_a_commit_whose_reply_is_lost_is_not_sent_again_by_itself(served: 
         store = await RedisStore.open(f"redis://127.0.0.1:{port}/0")
         first = new("a")
         await add(store, first)
-        eater.hungry = True
+        eater.command = b"EVALSHA"
         with pytest.raises(StoreUnavailableError):
             await update(store, next_of(first), key="k", fingerprint="1")
         assert len(await store.versions(NS, "a")) == 2, "it was made, once"
         again = await update(store, next_of(first), key="k", fingerprint="1")
         assert (again.changes[0].version, again.replayed) == (2, True)
         await store.close()
+
+
+@pytest.mark.parametrize("served", ["redis_server"], indirect=True)
+@pytest.mark.parametrize("repeatable", [True, False])
+async def test_only_a_repeatable_write_is_sent_again_when_its_reply_is_lost(
+    served: ServedStore, repeatable: bool
+) -> None:
+    eater = ReplyEater(served.url)
+    async with await asyncio.start_server(eater.connected, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        connection = await RedisConnection.open(f"redis://127.0.0.1:{port}/0")
+        eater.command = b"INCR"
+        writing = connection.write("INCR", "serac:{test}:count", repeatable=repeatable)
+        if repeatable:
+            assert await writing == 2
+        else:
+            with pytest.raises(StoreUnavailableError):
+                await writing
+        assert int(await connection.read("GET", "serac:{test}:count")) == (2 if repeatable else 1)
+        await connection.close()
 
 
 GATEWAY = textwrap.dedent("""

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing_extensions import override
 
 from serac_gateway.auth.api_keys import StoredApiKey, check_key_id
-from serac_gateway.auth.key_store import ApiKeyStore, _changed, _oldest_first, _taken
+from serac_gateway.auth.key_store import ApiKeyStore, key_id_taken, oldest_first, with_times
 from serac_gateway.domain.edits import check_edit_id, check_namespace
 from serac_gateway.domain.feedback import Feedback
 from serac_gateway.domain.queries import Query
@@ -38,7 +38,7 @@ class InMemoryApiKeyStore(ApiKeyStore):
     async def add(self, stored: StoredApiKey) -> None:
         key_id = check_key_id(stored.key.id)
         if self._keys.setdefault(key_id, stored) != stored:
-            raise _taken(key_id)
+            raise key_id_taken(key_id)
 
     @override
     async def get(self, key_id: str) -> StoredApiKey | None:
@@ -46,8 +46,8 @@ class InMemoryApiKeyStore(ApiKeyStore):
 
     @override
     async def all(self) -> list[StoredApiKey]:
-        return _oldest_first(
-            _changed(stored, last_used_at=self._last_used.get(key_id))
+        return oldest_first(
+            with_times(stored, last_used_at=self._last_used.get(key_id))
             for key_id, stored in self._keys.items()
         )
 
@@ -55,7 +55,7 @@ class InMemoryApiKeyStore(ApiKeyStore):
     async def revoke(self, key_id: str, at: datetime) -> StoredApiKey | None:
         stored = self._keys.get(check_key_id(key_id))
         if stored is not None and stored.key.revoked_at is None:
-            stored = self._keys[key_id] = _changed(stored, revoked_at=at)
+            stored = self._keys[key_id] = with_times(stored, revoked_at=at)
         return stored
 
     @override

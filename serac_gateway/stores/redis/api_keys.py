@@ -1,4 +1,4 @@
-"""The seam to the stored API keys, which lie beside the edits, and its two implementations."""
+"""API keys in the edits' Redis or Valkey, in keys of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from typing_extensions import override
 
 from serac_gateway.auth.api_keys import StoredApiKey, check_key_id
-from serac_gateway.auth.key_store import ApiKeyStore, _changed, _oldest_first, _taken
+from serac_gateway.auth.key_store import ApiKeyStore, key_id_taken, oldest_first, with_times
 from serac_gateway.stores.redis.connection import RedisConnection
 
 _RECORDS: Final = "serac:{@keys}:records"
@@ -21,10 +21,7 @@ _LAST_USED: Final = "serac:{@keys}:last-used"
 
 
 class RedisApiKeyStore(ApiKeyStore):
-    """Keys in the edits' Redis or Valkey, on one cluster slot.
-
-    Each write can be sent twice without harm, so none needs a script.
-    """
+    """All keys on one cluster slot. Every write is repeatable, so none needs a script."""
 
     def __init__(self, connection: RedisConnection) -> None:
         """Borrow the connection: whoever opened it closes it."""
@@ -33,9 +30,9 @@ class RedisApiKeyStore(ApiKeyStore):
     @override
     async def add(self, stored: StoredApiKey) -> None:
         key_id, record = check_key_id(stored.key.id), msgspec.json.encode(stored)
-        added = await self._connection.read("HSETNX", _RECORDS, key_id, record)
+        added = await self._connection.write("HSETNX", _RECORDS, key_id, record, repeatable=True)
         if not added and await self._connection.read("HGET", _RECORDS, key_id) != record:
-            raise _taken(key_id)
+            raise key_id_taken(key_id)
 
     @override
     async def get(self, key_id: str) -> StoredApiKey | None:
@@ -43,15 +40,15 @@ class RedisApiKeyStore(ApiKeyStore):
         record, revoked = await self._connection.read_all(
             [("HGET", _RECORDS, key_id), ("HGET", _REVOKED, key_id)]
         )
-        return None if record is None else _changed(_stored(record), revoked_at=_time(revoked))
+        return None if record is None else with_times(_stored(record), revoked_at=_time(revoked))
 
     @override
     async def all(self) -> list[StoredApiKey]:
         records, revoked, last_used = await self._connection.read_all(
             [("HGETALL", _RECORDS), ("HGETALL", _REVOKED), ("HGETALL", _LAST_USED)]
         )
-        return _oldest_first(
-            _changed(
+        return oldest_first(
+            with_times(
                 _stored(record),
                 revoked_at=_time(revoked.get(key_id)),
                 last_used_at=_time(last_used.get(key_id)),
@@ -63,12 +60,13 @@ class RedisApiKeyStore(ApiKeyStore):
     async def revoke(self, key_id: str, at: datetime) -> StoredApiKey | None:
         if await self.get(key_id) is None:
             return None
-        await self._connection.read("HSETNX", _REVOKED, key_id, at.isoformat())
+        await self._connection.write("HSETNX", _REVOKED, key_id, at.isoformat(), repeatable=True)
         return await self.get(key_id)
 
     @override
     async def note_use(self, key_id: str, at: datetime) -> None:
-        await self._connection.read("HSET", _LAST_USED, check_key_id(key_id), at.isoformat())
+        check_key_id(key_id)
+        await self._connection.write("HSET", _LAST_USED, key_id, at.isoformat(), repeatable=True)
 
 
 def _stored(record: bytes) -> StoredApiKey:

@@ -134,7 +134,7 @@ class RedisConnection:
         return await self._client.execute_command(*command)
 
     async def read(self, *command: Word) -> Any:  # noqa: ANN401 - a reply's type is its command's
-        """The reply to a reading command.
+        """The reply to a command that changes nothing. Sent again as `read_all` says.
 
         Raises:
             StoreUnavailableError: The server could not be reached or refused.
@@ -143,35 +143,51 @@ class RedisConnection:
         return reply
 
     async def read_all(self, commands: Iterable[Sequence[Word]], *, transaction: bool = False) -> list[Any]:
-        """The replies to reading commands, in one round trip.
+        """The replies to commands that change nothing, in one round trip.
 
-        They are sent once more on another connection if theirs was closed: all are when the server has been
-        restarted.
+        They are sent a second time, on another connection, if the first was closed: a server that has been
+        restarted has closed all of them.
 
         Raises:
             StoreUnavailableError: The server could not be reached or refused.
         """
-        commands = list(commands)
-        try:
-            return await self.run(self._pipelined(commands, transaction=transaction))
-        except StoreUnavailableError as exc:
-            if not isinstance(exc.__cause__, RedisConnectionError):
-                raise
-        return await self.run(self._pipelined(commands, transaction=transaction))
+        return await self._exchange(list(commands), transaction=transaction, repeatable=True)
 
-    async def write_all(self, commands: Iterable[Sequence[Word]]) -> list[Any]:
-        """The replies to commands that are sent once, in one transaction. Their keys have one hash tag.
+    async def write(self, *command: Word, repeatable: bool) -> Any:  # noqa: ANN401 - as in `read`
+        """The reply to a command that changes something.
+
+        `repeatable`: running it twice does no harm, so it is sent again as a read is. Otherwise it is sent
+        once, and after an error it may or may not have been run.
 
         Raises:
-            StoreUnavailableError: The server could not be reached or refused; all were done, or none.
+            StoreUnavailableError: The server could not be reached or refused.
         """
-        return await self.run(self._pipelined(list(commands), transaction=True))
+        [reply] = await self.write_all([command], repeatable=repeatable)
+        return reply
+
+    async def write_all(self, commands: Iterable[Sequence[Word]], *, repeatable: bool) -> list[Any]:
+        """The replies to commands in one transaction; their keys have one hash tag. See `write`.
+
+        Raises:
+            StoreUnavailableError: The server could not be reached or refused; all were run, or none.
+        """
+        return await self._exchange(list(commands), transaction=True, repeatable=repeatable)
 
     async def close(self) -> None:
         """Wait for what is under way (each ends within its timeouts), and disconnect. Idempotent."""
         if self._in_flight:
             await asyncio.wait(self._in_flight)
         await self._client.aclose()
+
+    async def _exchange(
+        self, commands: list[Sequence[Word]], *, transaction: bool, repeatable: bool
+    ) -> list[Any]:
+        try:
+            return await self.run(self._pipelined(commands, transaction=transaction))
+        except StoreUnavailableError as exc:
+            if not (repeatable and isinstance(exc.__cause__, RedisConnectionError)):
+                raise
+        return await self.run(self._pipelined(commands, transaction=transaction))
 
     def _ended(self, task: asyncio.Future[Any]) -> None:
         self._in_flight.discard(task)

@@ -32,8 +32,9 @@ class RedisFeedbackStore(FeedbackStore):
 
     @override
     async def add(self, namespace: str, feedback: Feedback, *, max_reports: int) -> None:
-        await self._connection.read(
-            "XADD", _key(namespace), "MAXLEN", max_reports, "*", _FIELD, msgspec.json.encode(feedback)
+        report = msgspec.json.encode(feedback)
+        await self._connection.write(
+            "XADD", _key(namespace), "MAXLEN", max_reports, "*", _FIELD, report, repeatable=True
         )
 
     @override
@@ -47,7 +48,7 @@ class RedisFeedbackStore(FeedbackStore):
     @override
     async def clear(self, namespace: str) -> int:
         key = _key(namespace)
-        count, _ = await self._connection.read_all([("XLEN", key), ("DEL", key)], transaction=True)
+        count, _ = await self._connection.write_all([("XLEN", key), ("DEL", key)], repeatable=True)
         return int(count)
 
 

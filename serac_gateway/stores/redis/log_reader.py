@@ -10,9 +10,8 @@ from typing_extensions import override
 
 from serac_gateway.stores.log_chain import LogEvidence, LogHead
 from serac_gateway.stores.ports import LogReader
-from serac_gateway.stores.redis import keys as redis_keys
 from serac_gateway.stores.redis.connection import RedisConnection, Word
-from serac_gateway.stores.redis.keys import NamespaceKeys
+from serac_gateway.stores.redis.keys import NAMESPACES, NamespaceKeys
 from serac_gateway.stores.redis.records import log_evidence, log_head
 
 _LEAST_POLL_S = 0.05
@@ -29,7 +28,7 @@ class RedisLogReader(LogReader):
 
     @override
     async def namespaces(self) -> list[str]:
-        names = await self._connection.read("SMEMBERS", redis_keys.NAMESPACES)
+        names = await self._connection.read("SMEMBERS", NAMESPACES)
         return [name.decode() for name in names]
 
     @override

@@ -14,9 +14,8 @@ from importlib import resources
 
 from serac_gateway.errors import ConfigError
 from serac_gateway.stores.log_chain import chained, empty_head, fields_digest, sealed
-from serac_gateway.stores.redis import keys as redis_keys
 from serac_gateway.stores.redis.connection import RedisConnection, Word
-from serac_gateway.stores.redis.keys import NamespaceKeys
+from serac_gateway.stores.redis.keys import MIGRATING, NAMESPACES, SCHEMA, SCHEMA_VERSION, NamespaceKeys
 from serac_gateway.stores.redis.records import edit_in, log_head, packed_version, version_record
 
 log = logging.getLogger(__name__)
@@ -33,30 +32,28 @@ async def prepare_schema(connection: RedisConnection) -> None:
         ConfigError: It has a newer one, or is damaged; the message has the remedy.
         StoreUnavailableError: The server failed; call again to go on.
     """
-    await connection.run(connection.send("SET", redis_keys.SCHEMA, redis_keys.SCHEMA_VERSION, "NX"))
-    while (schema := int(await connection.read("GET", redis_keys.SCHEMA))) < redis_keys.SCHEMA_VERSION:
+    await connection.write("SET", SCHEMA, SCHEMA_VERSION, "NX", repeatable=False)
+    while (schema := int(await connection.read("GET", SCHEMA))) < SCHEMA_VERSION:
         token = secrets.token_hex(8)
-        locked = await connection.run(
-            connection.send("SET", redis_keys.MIGRATING, token, "NX", "PX", _LOCK_MS)
-        )
+        locked = await connection.write("SET", MIGRATING, token, "NX", "PX", _LOCK_MS, repeatable=False)
         if locked is None:
             await asyncio.sleep(_WAIT_S)  # another gateway is at it
             continue
         try:
             await _migrate_from_1(connection)
-            await connection.run(connection.send("SET", redis_keys.SCHEMA, redis_keys.SCHEMA_VERSION))
+            await connection.write("SET", SCHEMA, SCHEMA_VERSION, repeatable=False)
         finally:
-            if await connection.read("GET", redis_keys.MIGRATING) == token.encode():
-                await connection.run(connection.send("DEL", redis_keys.MIGRATING))
-    if schema > redis_keys.SCHEMA_VERSION:
+            if await connection.read("GET", MIGRATING) == token.encode():
+                await connection.write("DEL", MIGRATING, repeatable=False)
+    if schema > SCHEMA_VERSION:
         raise ConfigError(
             f"the edit store at {connection.name} has schema version {schema}, and this gateway knows up to"
-            f" {redis_keys.SCHEMA_VERSION}; install a newer serac_gateway"
+            f" {SCHEMA_VERSION}; install a newer serac_gateway"
         )
 
 
 async def _migrate_from_1(connection: RedisConnection) -> None:
-    namespaces = sorted(name.decode() for name in await connection.read("SMEMBERS", redis_keys.NAMESPACES))
+    namespaces = sorted(name.decode() for name in await connection.read("SMEMBERS", NAMESPACES))
     for namespace in namespaces:
         keys = NamespaceKeys(namespace)
         chained_already, exists = await connection.read_all([("EXISTS", keys.head), ("EXISTS", keys.log)])
@@ -84,7 +81,7 @@ async def _chain(connection: RedisConnection, namespace: str) -> int:
                 args=[(stored[0] or b"").decode(), digest, head.length + len(entries), *arguments],
             )
         )
-        await connection.run(connection.send("PEXPIRE", redis_keys.MIGRATING, _LOCK_MS))
+        await connection.write("PEXPIRE", MIGRATING, _LOCK_MS, repeatable=False)
         if done and not entries:
             return head.length
 

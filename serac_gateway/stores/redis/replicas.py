@@ -40,14 +40,14 @@ class RedisReplicaRegistry(ReplicaRegistry):
         fields: list[Word] = [_ABOUT, msgspec.json.encode(replica)]
         for namespace, head in applied.items():
             fields += [namespace, f"{head.log_id} {head.length}"]
-        was_live, *_ = await self._connection.read_all(
+        was_live, *_ = await self._connection.write_all(
             [
                 ("EXISTS", key),
                 ("HSET", key, *fields),
                 ("PEXPIRE", key, int(ttl_s * 1_000)),
                 ("SADD", _IDS, replica.id),
             ],
-            transaction=True,
+            repeatable=True,
         )
         if not was_live:
             await self._forget_the_dead()
@@ -55,7 +55,9 @@ class RedisReplicaRegistry(ReplicaRegistry):
 
     @override
     async def withdraw(self, replica_id: str) -> None:
-        await self._connection.read_all([("DEL", _key(replica_id)), ("SREM", _IDS, replica_id)])
+        await self._connection.write_all(
+            [("DEL", _key(replica_id)), ("SREM", _IDS, replica_id)], repeatable=True
+        )
 
     @override
     async def live(self) -> dict[str, Replica]:

@@ -16,9 +16,8 @@ from serac_gateway.stores.errors import not_empty
 from serac_gateway.stores.log_chain import LogEvidence, LogHead
 from serac_gateway.stores.ports import NamespaceRestorer
 from serac_gateway.stores.records import FormVectors
-from serac_gateway.stores.redis import keys as redis_keys
 from serac_gateway.stores.redis.connection import RedisConnection, Word
-from serac_gateway.stores.redis.keys import NamespaceKeys
+from serac_gateway.stores.redis.keys import NAMESPACES, NamespaceKeys
 from serac_gateway.stores.redis.records import edit_in, packed_vectors, packed_version
 
 _RESTORING = "restoring"
@@ -67,7 +66,7 @@ class RedisNamespaceRestorer(NamespaceRestorer):
     @override
     async def end(self, head: LogHead) -> None:
         keys = self._keys
-        await self._connection.run(self._connection.send("SADD", redis_keys.NAMESPACES, self._namespace))
+        await self._connection.write("SADD", NAMESPACES, self._namespace, repeatable=False)
         whole = ("HSET", keys.head, "log_id", head.log_id, "digest", head.digest, "length", head.length)
         await self._write([("RENAME", self._new_log, keys.log), ("DEL", keys.head), whole])
 
@@ -114,4 +113,4 @@ class RedisNamespaceRestorer(NamespaceRestorer):
 
     async def _write(self, commands: Commands) -> None:
         if commands:
-            await self._connection.write_all(commands)
+            await self._connection.write_all(commands, repeatable=False)

@@ -1,4 +1,4 @@
-"""The edit store in Redis or Valkey. redis_keys.py tells what lies where, commit.lua how it changes."""
+"""The edit store in Redis or Valkey. keys.py lists the keys, commit.lua makes the changes."""
 
 from __future__ import annotations
 
@@ -45,13 +45,12 @@ from serac_gateway.stores.records import (
     StoredEdit,
     log_id_order,
 )
-from serac_gateway.stores.redis import keys as redis_keys
 from serac_gateway.stores.redis.api_keys import RedisApiKeyStore
 from serac_gateway.stores.redis.clients import NO_TLS_FILES, TlsFiles
 from serac_gateway.stores.redis.connection import RedisConnection, Word
 from serac_gateway.stores.redis.embedded_valkey import EmbeddedValkey
 from serac_gateway.stores.redis.feedback import RedisFeedbackStore
-from serac_gateway.stores.redis.keys import NamespaceKeys
+from serac_gateway.stores.redis.keys import NAMESPACES, SCHEMA, NamespaceKeys
 from serac_gateway.stores.redis.log_reader import RedisLogReader
 from serac_gateway.stores.redis.migration import prepare_schema
 from serac_gateway.stores.redis.records import (
@@ -103,7 +102,7 @@ class RedisStore(EditStore):
     async def open(
         cls, url: str, *, idempotency_ttl_s: int = IDEMPOTENCY_TTL_S, tls: TlsFiles = NO_TLS_FILES
     ) -> Self:
-        """A store at a URL; redis_clients.py tells which there are.
+        """A store at a URL; clients.py lists the forms.
 
         Raises:
             ConfigError: It cannot be reached or used; the message has the remedy, and no password.
@@ -314,9 +313,7 @@ class RedisStore(EditStore):
     @override
     async def namespaces(self) -> list[str]:
         # One whose first commit failed is in the set, but has no log.
-        tried = sorted(
-            name.decode() for name in await self._connection.read("SMEMBERS", redis_keys.NAMESPACES)
-        )
+        tried = sorted(name.decode() for name in await self._connection.read("SMEMBERS", NAMESPACES))
         exist = await self._connection.read_all(("EXISTS", NamespaceKeys(name).log) for name in tried)
         return [name for name, exists in zip(tried, exist, strict=True) if exists]
 
@@ -350,7 +347,7 @@ class RedisStore(EditStore):
 
     @override
     async def ping(self) -> None:
-        await self._connection.read("EXISTS", redis_keys.SCHEMA)  # a PING goes to all of a cluster
+        await self._connection.read("EXISTS", SCHEMA)  # a PING goes to all of a cluster
 
     @override
     async def close(self) -> None:
@@ -363,7 +360,7 @@ class RedisStore(EditStore):
         if reply == [b"unregistered"]:
             # Before the commit, never after: a crash between them must not hide the namespace. Not inside:
             # the set is on another cluster slot.
-            await self._connection.send("SADD", redis_keys.NAMESPACES, namespace)
+            await self._connection.send("SADD", NAMESPACES, namespace)
             reply = await self._script(keys=keys, args=[*args, "1"])
         return reply
 
@@ -374,7 +371,7 @@ class RedisStore(EditStore):
         """
         if self._server is not None:
             try:
-                await self._connection.run(self._connection.send("BGREWRITEAOF"))
+                await self._connection.write("BGREWRITEAOF", repeatable=False)
             except StoreUnavailableError as error:
                 log.warning("what was purged stays on disk until the next rewrite: %s", error.message)
 

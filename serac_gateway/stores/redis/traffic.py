@@ -30,15 +30,10 @@ class RedisTrafficStore(TrafficStore):
         if not queries:
             return
         key = _key(namespace)
-        await self._connection.read_all(
-            [
-                *(
-                    ("XADD", key, "MAXLEN", max_queries, "*", _FIELD, msgspec.json.encode(query))
-                    for query in queries
-                ),
-                ("EXPIRE", key, ttl_s),
-            ]
-        )
+        additions = [
+            ("XADD", key, "MAXLEN", max_queries, "*", _FIELD, msgspec.json.encode(query)) for query in queries
+        ]
+        await self._connection.write_all([*additions, ("EXPIRE", key, ttl_s)], repeatable=True)
         await self.forget(namespace, ttl_s=ttl_s)
 
     @override
@@ -49,12 +44,13 @@ class RedisTrafficStore(TrafficStore):
 
     @override
     async def forget(self, namespace: str, *, ttl_s: int) -> None:
-        await self._connection.read("XTRIM", _key(namespace), "MINID", await self._expiry(ttl_s))
+        oldest = await self._expiry(ttl_s)
+        await self._connection.write("XTRIM", _key(namespace), "MINID", oldest, repeatable=True)
 
     @override
     async def clear(self, namespace: str) -> int:
         key = _key(namespace)
-        count, _ = await self._connection.read_all([("XLEN", key), ("DEL", key)], transaction=True)
+        count, _ = await self._connection.write_all([("XLEN", key), ("DEL", key)], repeatable=True)
         return int(count)
 
     async def _expiry(self, ttl_s: int) -> int:

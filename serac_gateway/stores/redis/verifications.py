@@ -23,8 +23,9 @@ class RedisVerificationStore(VerificationStore):
     @override
     async def put(self, namespace: str, verification: Verification) -> None:
         edit_id = check_edit_id(verification.edit_id)
-        # Harmless when it is sent twice.
-        await self._connection.read("HSET", _key(namespace), edit_id, msgspec.json.encode(verification))
+        await self._connection.write(
+            "HSET", _key(namespace), edit_id, msgspec.json.encode(verification), repeatable=True
+        )
 
     @override
     async def get(self, namespace: str, edit_id: str) -> Verification | None:
