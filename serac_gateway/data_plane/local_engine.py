@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from serac_gateway.config.model import ModelsConfig
 from serac_gateway.data_plane.engine import Answers, Deciding, NeedsDecision
-from serac_gateway.data_plane.plan import RequestPlan, decide
+from serac_gateway.data_plane.plan import RequestPlan, plan_request
 from serac_gateway.data_plane.protocols.answers import Part
 from serac_gateway.data_plane.protocols.base import CompletionRequest
 from serac_gateway.domain.edits import Edit, EditKind
@@ -153,11 +153,11 @@ class DecidingHere(Deciding):
         loop = asyncio.get_running_loop()
         self._counts.open += 1
         try:
-            verdict = await loop.run_in_executor(
-                self._pool, decide, self._router, namespace, endpoint, body, sender
+            plan = await loop.run_in_executor(
+                self._pool, plan_request, self._router, namespace, endpoint, body, sender
             )
         finally:
             self._counts.open -= 1
-        if self._traffic is not None and verdict.query is not None:
-            self._traffic.note(namespace, verdict.query)
-        return verdict
+        if self._traffic is not None and plan.query is not None:
+            self._traffic.note(namespace, plan.query)
+        return plan

@@ -1,4 +1,4 @@
-"""Where a request goes and why: decided from its body, and told in response headers."""
+"""The plan for a request: its route and what follows from it, made from the request's body."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from serac_gateway.domain.queries import MALFORMED, Bypass, Query, extract_query
 from serac_gateway.routing.router import EditRouter, Route, RouteDecision
 
 HEADER_SCHEMA = b"1"
-"""The version of what the x-serac-* headers mean (README, "Observe it"). A header may be added to a version;
-one that changes or goes makes another."""
+"""The version of the meaning of the x-serac-* headers (docs/api.md). Adding a header keeps the version;
+changing or removing one makes the next."""
 
 
 class AnswerTask(msgspec.Struct, frozen=True, kw_only=True):
-    """What the counterfactual model needs to answer a request."""
+    """The input of an answer by the counterfactual model."""
 
     edit: Edit
     query: Query
@@ -29,29 +29,32 @@ class AnswerTask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a request goes, and what was found out about it on the way."""
+    """The route of a request, why it takes it, and what the gateway does with it."""
 
     route: Route
     reason: str
     decision: RouteDecision | None = None
+    """None: the router was not needed, or failed."""
     task: AnswerTask | None = None
     """Set if, and only if, the request is to be answered here."""
     body: bytes | None = None
-    """What the upstream gets instead of the client's body; None: that one, byte for byte."""
+    """The body for the upstream instead of the client's; None: the client's, byte for byte."""
     model: str | None = None
-    """The one that the request names, if it was decided on."""
+    """The one that the request names; None where no decision was needed."""
     query: Query | None = None
-    """What was decided on, if anything was. Content: see `FinishedRequest.query`."""
-    decide_ms: float | None = None
+    """The text of the decision, if there was one. Content: see `FinishedRequest.query`."""
+    decide_s: float | None = None
     """From the whole request to the decision, waiting included; None if none was needed."""
 
 
 UNDECIDED = RequestPlan(route=Route.BYPASS, reason="refused")
-"""Of a request that ended before it was decided on."""
+"""The plan of a request that ends before it is decided on."""
 
 
-def decide(router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes, sender: str) -> RequestPlan:
-    """Decide on a whole request body. Runs on a worker thread: parsing a long one takes time too.
+def plan_request(
+    router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes, sender: str
+) -> RequestPlan:
+    """The plan for a whole request body. Runs on a worker thread: parsing a long body takes time, too.
 
     Canaries go by the user that the body names, else by the `sender`.
 
@@ -68,26 +71,27 @@ def decide(router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes, 
     request = parse_completion_request(endpoint, decoded)
     if isinstance(request, Bypass):
         return RequestPlan(route=Route.BYPASS, reason=request.reason)
-    (decision,) = router.decide(namespace, [query], asker=_asker(decoded, sender))
+    (decision,) = router.decide(namespace, [query], asker=_user_or(sender, decoded))
     task = None
     if decision.route is Route.COUNTERFACTUAL and decision.edit is not None:
         task = AnswerTask(edit=decision.edit, query=query, request=request)
-    told = with_edits(endpoint, body, decision.context_edits) if decision.context_edits else None
+    edited_body = with_edits(endpoint, body, decision.context_edits) if decision.context_edits else None
     return RequestPlan(
         route=decision.route,
         reason=decision.reason,
         decision=decision,
         task=task,
-        body=told,
+        body=edited_body,
         model=request.model,
         query=query,
     )
 
 
-def _asker(decoded: Mapping[str, object], sender: str) -> str:
-    """Who asks, by what stays the same, else the sender.
+def _user_or(sender: str, decoded: Mapping[str, object]) -> str:
+    """The user that a decoded body names, else the sender.
 
-    That is `safety_identifier` or `user` (its older name), and in Anthropic's requests `metadata.user_id`.
+    A body names one in `safety_identifier` or `user` (its older name), in Anthropic's API in
+    `metadata.user_id`.
     """
     metadata = decoded.get("metadata")
     user_id = metadata.get("user_id") if isinstance(metadata, Mapping) else None
@@ -97,16 +101,16 @@ def _asker(decoded: Mapping[str, object], sender: str) -> str:
     return sender
 
 
-def verdict_headers(exchange: Exchange, verdict: RequestPlan) -> list[tuple[bytes, bytes]]:
-    """The x-serac-* headers of a response: the route, and the details if the request asks for them."""
-    headers = [(b"x-serac-route", verdict.route.encode()), (b"x-serac-schema", HEADER_SCHEMA)]
+def serac_headers(exchange: Exchange, plan: RequestPlan) -> list[tuple[bytes, bytes]]:
+    """The x-serac-* headers of a response: the route; the details only where the request wants them."""
+    headers = [(b"x-serac-route", plan.route.encode()), (b"x-serac-schema", HEADER_SCHEMA)]
     if (exchange.header(b"x-serac-debug") or b"").lower() not in (b"true", b"1"):
         return headers
-    headers.append((b"x-serac-reason", verdict.reason.encode()))
-    decision = verdict.decision
+    headers.append((b"x-serac-reason", plan.reason.encode()))
+    decision = plan.decision
     if decision is None:
         return headers
-    for edit in decision.context_edits or ((decision.edit,) if decision.edit else ()):
+    for edit in decision.governing_edits:
         headers.append((b"x-serac-edit-id", edit.id.encode()))
         headers.append((b"x-serac-edit-version", str(edit.version).encode()))
     if decision.withheld is not None:
@@ -115,11 +119,12 @@ def verdict_headers(exchange: Exchange, verdict: RequestPlan) -> list[tuple[byte
     if decision.scope_probability is not None:
         headers.append((b"x-serac-scope-probability", f"{decision.scope_probability:.4f}".encode()))
     timings = decision.timings
-    parts = (
-        ("encode", timings.encode_ms),
-        ("search", timings.search_ms),
-        ("classify", timings.classify_ms),
-        ("decide", verdict.decide_ms or 0.0),
+    stages = (
+        ("encode", timings.encode_s),
+        ("search", timings.search_s),
+        ("classify", timings.classify_s),
+        ("decide", plan.decide_s or 0.0),
     )
-    shown = ", ".join(f"{name};dur={ms:.3f}" for name, ms in parts)  # as Server-Timing has them
-    return [*headers, (b"x-serac-timings", shown.encode())]
+    # In milliseconds, in the format of the header Server-Timing.
+    value = ", ".join(f"{name};dur={stage_s * 1_000:.3f}" for name, stage_s in stages)
+    return [*headers, (b"x-serac-timings", value.encode())]

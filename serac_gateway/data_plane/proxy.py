@@ -21,7 +21,7 @@ from serac_gateway.auth.principals import Principal
 from serac_gateway.config.model import FailurePolicy, GatewayConfig
 from serac_gateway.data_plane.engine import Answers, Continuing, Deciding, NeedsDecision
 from serac_gateway.data_plane.exchange import ClientLeftError, Exchange
-from serac_gateway.data_plane.plan import AnswerTask, RequestPlan, verdict_headers
+from serac_gateway.data_plane.plan import AnswerTask, RequestPlan, serac_headers
 from serac_gateway.data_plane.protocols.answers import Part, whole_answer
 from serac_gateway.data_plane.protocols.base import AnswerHead
 from serac_gateway.data_plane.protocols.endpoints import answer_writer
@@ -30,7 +30,7 @@ from serac_gateway.data_plane.protocols.responses import ResponsesWriter
 from serac_gateway.data_plane.relay import relay
 from serac_gateway.data_plane.replies import json_headers, refuse, send_stream
 from serac_gateway.data_plane.request_head import LoopGuard, client_of, sender_of, target_of
-from serac_gateway.data_plane.request_state import SoFar, finished
+from serac_gateway.data_plane.request_state import RequestState, finished_request
 from serac_gateway.data_plane.speculation import SpeculativeRequest
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 from serac_gateway.domain.endpoints import Endpoint
@@ -101,26 +101,26 @@ class DataPlane:
         if scope["type"] != ScopeType.HTTP:
             await send({"type": "websocket.close", "code": 1008, "reason": "no websockets here"})
             return
-        exchange, so_far = Exchange(scope, receive, send), SoFar()
+        exchange, state = Exchange(scope, receive, send), RequestState()
         trace = self._tracing.begin(exchange)
         self._counts.in_flight += 1
         try:
             async with exchange:
-                await self._respond(exchange, so_far, trace)
+                await self._respond(exchange, state, trace)
         finally:
             self._counts.in_flight -= 1
-            request = finished(exchange, so_far)
+            request = finished_request(exchange, state)
             self.observe(request)
             trace.end(request)
 
-    async def _respond(self, exchange: Exchange, so_far: SoFar, trace: RequestTrace) -> None:
+    async def _respond(self, exchange: Exchange, state: RequestState, trace: RequestTrace) -> None:
         try:
             hops = self._hop_mark.added_to(exchange)
             principal = await self.authenticator.authenticate(exchange.headers)
-            so_far.key_id = principal.key_id
+            state.key_id = principal.key_id
             asked = exchange.header(b"x-serac-namespace")
             namespace = principal.namespace(None if asked is None else asked.decode("latin-1"))
-            so_far.namespace = namespace
+            state.namespace = namespace
             target = target_of(exchange)
             endpoint = _ENDPOINTS.get(target.partition(b"?")[0]) if exchange.method == "POST" else None
 
@@ -136,35 +136,39 @@ class DataPlane:
                 )
 
             def ask_ahead(body: bytes) -> SpeculativeRequest:
-                so_far.ahead = SpeculativeRequest(self._upstream, onward(body))
-                return so_far.ahead
+                state.speculative = SpeculativeRequest(self._upstream, onward(body))
+                return state.speculative
 
-            body, so_far.verdict = await self._read_and_decide(
-                exchange, so_far, namespace, endpoint, principal, ask_ahead
+            body, state.plan = await self._read_and_decide(
+                exchange, state, namespace, endpoint, principal, ask_ahead
             )
-            if so_far.verdict.task is not None or so_far.verdict.body is not None:
-                await _call_off(so_far.ahead, trace)
-            if so_far.verdict.task is not None:
-                so_far.verdict = await self._answer(exchange, so_far, so_far.verdict.task, body)
-            if exchange.status is None and so_far.ahead is not None and so_far.ahead.outcome is None:
-                await self._take(exchange, so_far.verdict, so_far.ahead)
+            if state.plan.task is not None or state.plan.body is not None:
+                await _call_off(state.speculative, trace)
+            if state.plan.task is not None:
+                state.plan = await self._answer(exchange, state, state.plan.task, body)
+            if (
+                exchange.status is None
+                and state.speculative is not None
+                and state.speculative.outcome is None
+            ):
+                await self._take(exchange, state.plan, state.speculative)
             elif exchange.status is None:
-                told = so_far.verdict.body
-                await self._pass_on(exchange, so_far.verdict, onward(body if told is None else told))
+                told = state.plan.body
+                await self._pass_on(exchange, state.plan, onward(body if told is None else told))
         except ClientLeftError:
             raise
         except GatewayError as error:
             if isinstance(error, UpstreamError):
                 exchange.upstream_error = error
             elif isinstance(error, StoreUnavailableError):
-                so_far.key_store_failed = True
-            so_far.verdict = await refuse(exchange, so_far.verdict, error)
+                state.key_store_failed = True
+            state.plan = await refuse(exchange, state.plan, error)
         except Exception:
             log.exception("request=%s failed", exchange.request_id.decode())
             failed = GatewayError("the gateway failed; its log says why")
-            so_far.verdict = await refuse(exchange, so_far.verdict, failed)
+            state.plan = await refuse(exchange, state.plan, failed)
         finally:
-            await _call_off(so_far.ahead, trace)
+            await _call_off(state.speculative, trace)
 
     def observe(self, request: FinishedRequest) -> None:
         """Tell the observers of a request that has ended, here or in a worker."""
@@ -174,7 +178,7 @@ class DataPlane:
     async def _read_and_decide(
         self,
         exchange: Exchange,
-        so_far: SoFar,
+        state: RequestState,
         namespace: str,
         endpoint: Endpoint | None,
         principal: Principal,
@@ -185,8 +189,8 @@ class DataPlane:
             return body, RequestPlan(route=Route.BYPASS, reason="endpoint not classified")
         needs_decision = self.deciding.needs_decision(namespace)
         if needs_decision is NeedsDecision.UNKNOWN:
-            verdict = self._after_failure(so_far, "edits not loaded", _NOT_LOADED)
-            return await exchange.read_body(_WHOLE_BODY_BYTES), verdict
+            plan = self._after_failure(state, "edits not loaded", _NOT_LOADED)
+            return await exchange.read_body(_WHOLE_BODY_BYTES), plan
         if needs_decision is NeedsDecision.NONE:
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
             if endpoint is Endpoint.RESPONSES and isinstance(body, bytes):
@@ -204,16 +208,16 @@ class DataPlane:
             await ask_ahead(body).written()
         begun = exchange.marks.decide_begun = time.perf_counter()
         try:
-            verdict = await self.deciding.decide(namespace, endpoint, body, sender_of(exchange, principal))
+            plan = await self.deciding.decide(namespace, endpoint, body, sender_of(exchange, principal))
         except Exception as exc:
-            verdict = self._after_failure(so_far, "decision failed", exc)
-        return body, msgspec.structs.replace(verdict, decide_ms=(time.perf_counter() - begun) * 1_000)
+            plan = self._after_failure(state, "decision failed", exc)
+        return body, msgspec.structs.replace(plan, decide_s=time.perf_counter() - begun)
 
     async def _answer(
-        self, exchange: Exchange, so_far: SoFar, task: AnswerTask, body: bytes | AsyncIterator[bytes]
+        self, exchange: Exchange, state: RequestState, task: AnswerTask, body: bytes | AsyncIterator[bytes]
     ) -> RequestPlan:
-        """Answer here. If that fails before the first byte the new verdict says so, and nothing was sent."""
-        verdict, request = so_far.verdict, task.request
+        """Answer here. If that fails before the first byte the new plan says so, and nothing was sent."""
+        plan, request = state.plan, task.request
         head = AnswerHead(
             token=secrets.token_hex(12), created=int(time.time()), system_fingerprint=SYSTEM_FINGERPRINT
         )
@@ -228,36 +232,36 @@ class DataPlane:
         try:
             async with aclosing(answering) as parts:
                 if request.stream:
-                    await send_stream(exchange, verdict, writer, _noted(parts, note))
+                    await send_stream(exchange, plan, writer, _noted(parts, note))
                 else:
                     answer = await whole_answer(writer, request, parts)
                     await note()
-                    await exchange.respond(200, json_headers(exchange, verdict), msgspec.json.encode(answer))
+                    await exchange.respond(200, json_headers(exchange, plan), msgspec.json.encode(answer))
         except Exception as exc:
             if exchange.status is None:
-                return self._after_failure(so_far, "answer failed", exc)
+                return self._after_failure(state, "answer failed", exc)
             error = exc if isinstance(exc, GatewayError) else ModelUnavailableError("the answer broke off")
             log.warning("request=%s answer broke off: %r", exchange.request_id.decode(), exc)
             await exchange.finish(error_event(exchange, error, writer.events_written))
-        return verdict
+        return plan
 
-    async def _pass_on(self, exchange: Exchange, verdict: RequestPlan, request: UpstreamRequest) -> None:
-        exchange.marks.upstream_asked = time.perf_counter()
+    async def _pass_on(self, exchange: Exchange, plan: RequestPlan, request: UpstreamRequest) -> None:
+        exchange.marks.upstream_sent = time.perf_counter()
         async with self._upstream.send(request) as response:
             exchange.marks.upstream_answered = time.perf_counter()
-            await self._relay(exchange, verdict, response)
+            await self._relay(exchange, plan, response)
 
-    async def _take(self, exchange: Exchange, verdict: RequestPlan, ahead: SpeculativeRequest) -> None:
+    async def _take(self, exchange: Exchange, plan: RequestPlan, ahead: SpeculativeRequest) -> None:
         """Pass on what was asked for while it was decided; the marks are of when that was."""
-        exchange.marks.upstream_asked = ahead.asked
+        exchange.marks.upstream_sent = ahead.sent
         async with ahead as response:
             exchange.marks.upstream_answered = ahead.answered
-            await self._relay(exchange, verdict, response)
+            await self._relay(exchange, plan, response)
 
-    async def _relay(self, exchange: Exchange, verdict: RequestPlan, response: UpstreamResponse) -> None:
-        await relay(response, exchange, verdict_headers(exchange, verdict), self._ping_interval_s)
+    async def _relay(self, exchange: Exchange, plan: RequestPlan, response: UpstreamResponse) -> None:
+        await relay(response, exchange, serac_headers(exchange, plan), self._ping_interval_s)
 
-    def _after_failure(self, so_far: SoFar, reason: str, exc: Exception) -> RequestPlan:
+    def _after_failure(self, state: RequestState, reason: str, exc: Exception) -> RequestPlan:
         """The way on after our own failure: to the base model.
 
         Raises:
@@ -268,20 +272,20 @@ class DataPlane:
             log.warning("%s: %s", reason, exc.message)
         else:
             log.error("%s", reason, exc_info=exc)
-        so_far.failure = Failure(reason=reason, policy=self._on_failure)
+        state.failure = Failure(reason=reason, policy=self._on_failure)
         if self._on_failure is FailurePolicy.CLOSED:
             raise ModelUnavailableError(
                 f"the gateway could not decide or answer this request ({reason}); it refuses such requests",
                 details={"reason": reason},
             ) from exc
-        return msgspec.structs.replace(so_far.verdict, route=Route.BYPASS, reason=reason, body=None)
+        return msgspec.structs.replace(state.plan, route=Route.BYPASS, reason=reason, body=None)
 
 
 async def _call_off(ahead: SpeculativeRequest | None, trace: RequestTrace) -> None:
     """End what was sent ahead, unless it is used; a later span of the upstream is of another request."""
     if ahead is not None and ahead.outcome is None:
         await ahead.cancel()
-        trace.upstream_called_off()
+        trace.upstream_canceled()
 
 
 def _passed_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

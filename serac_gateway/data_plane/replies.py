@@ -1,4 +1,4 @@
-"""Replies that the gateway makes itself: an answer as a stream, and a refusal."""
+"""Responses that the gateway makes itself: an answer as a stream, and a refusal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import aclosing
 import msgspec
 
 from serac_gateway.data_plane.exchange import Exchange
-from serac_gateway.data_plane.plan import RequestPlan, verdict_headers
+from serac_gateway.data_plane.plan import RequestPlan, serac_headers
 from serac_gateway.data_plane.protocols.answers import Part, event_stream
 from serac_gateway.data_plane.protocols.base import AnswerWriter
 from serac_gateway.data_plane.protocols.errors import ErrorShape, error_body, error_shape
@@ -17,18 +17,22 @@ from serac_gateway.routing.router import Route
 
 
 async def send_stream(
-    exchange: Exchange, verdict: RequestPlan, writer: AnswerWriter, parts: AsyncIterator[Part]
+    exchange: Exchange, plan: RequestPlan, writer: AnswerWriter, parts: AsyncIterator[Part]
 ) -> None:
-    """Send an answer as server-sent events, as they come."""
+    """Send an answer as server-sent events, each as it is generated.
+
+    What `parts` raises before its first item is raised before the response begins, so that the caller can
+    still send another one.
+    """
     async with aclosing(event_stream(writer, parts)) as events:
-        first = await anext(events)  # before the status goes out: until here all can still fail openly
+        first = await anext(events)
         await exchange.start(
             200,
             [
                 *exchange.own_headers(),
                 (b"content-type", b"text/event-stream; charset=utf-8"),
                 (b"cache-control", b"no-cache"),
-                *_told(exchange, verdict),
+                *_gateway_headers(exchange, plan),
             ],
         )
         await exchange.write(first)
@@ -37,27 +41,27 @@ async def send_stream(
         await exchange.finish()
 
 
-async def refuse(exchange: Exchange, verdict: RequestPlan, error: GatewayError) -> RequestPlan:
-    """Tell the client of `error`, if nothing was sent yet; the verdict on the request with that."""
+async def refuse(exchange: Exchange, plan: RequestPlan, error: GatewayError) -> RequestPlan:
+    """Send `error` if the response has not begun; returns the plan with the error's route and reason."""
     if exchange.status is not None:
-        return verdict  # too late to say anything: the server closes the connection
+        return plan  # too late for an error response: the server closes the connection
     status, body = error_body(exchange, error)
-    route = verdict.route if status in (502, 504) else Route.BYPASS
-    reason = str(error.details.get("reason", verdict.reason))
-    verdict = msgspec.structs.replace(verdict, route=route, reason=reason)
-    headers = json_headers(exchange, verdict) + [
+    route = plan.route if status in (502, 504) else Route.BYPASS
+    reason = str(error.details.get("reason", plan.reason))
+    plan = msgspec.structs.replace(plan, route=route, reason=reason)
+    headers = json_headers(exchange, plan) + [
         (name.encode(), value.encode()) for name, value in error_headers(status, error.details).items()
     ]
     await exchange.respond(status, headers, msgspec.json.encode(body))
-    return verdict
+    return plan
 
 
-def json_headers(exchange: Exchange, verdict: RequestPlan) -> list[tuple[bytes, bytes]]:
-    """The headers of a whole reply."""
-    return [(b"content-type", b"application/json"), *_told(exchange, verdict)]
+def json_headers(exchange: Exchange, plan: RequestPlan) -> list[tuple[bytes, bytes]]:
+    """The headers of a response with a JSON body."""
+    return [(b"content-type", b"application/json"), *_gateway_headers(exchange, plan)]
 
 
-def _told(exchange: Exchange, verdict: RequestPlan) -> list[tuple[bytes, bytes]]:
-    """Headers of a reply of our own; Anthropic's clients know a request by `request-id`."""
+def _gateway_headers(exchange: Exchange, plan: RequestPlan) -> list[tuple[bytes, bytes]]:
+    """The x-serac-* headers, and `request-id` for Anthropic's clients, which read the id from there."""
     own = [(b"request-id", exchange.request_id)] if error_shape(exchange) is ErrorShape.ANTHROPIC else []
-    return [*own, *verdict_headers(exchange, verdict)]
+    return [*own, *serac_headers(exchange, plan)]

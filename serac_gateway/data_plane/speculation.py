@@ -1,4 +1,4 @@
-"""Asking the upstream while the decision is made: what it decides against is called off."""
+"""A request that goes to the upstream while the decision on it is still being made."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ _STEPS_TO_WRITE = 2
 
 
 class SpeculativeRequest(AbstractAsyncContextManager[UpstreamResponse]):
-    """A request on its way to the upstream before anyone knows whether it should be there.
+    """A request on its way to the upstream before anyone knows whether its reply will be used.
 
-    It is entered like `Upstream.send`, whose errors, cancellation and cleanup it has; or it is called off.
-    Until then nothing of the reply is read but its headers, so what is held is bounded.
+    It is either entered, and then behaves as `Upstream.send` does (errors, cancellation, cleanup), or
+    canceled. Until then only the headers of the reply are read, so memory is bounded.
     """
 
     def __init__(self, upstream: Upstream, request: UpstreamRequest) -> None:
-        """Send; `request.body` must be whole, for it may have to be sent again in another form."""
-        self.asked = time.perf_counter()
+        """Send; `request.body` must be whole, for another version of it may have to be sent instead."""
+        self.sent = time.perf_counter()
+        """When it was sent, on the clock of `time.perf_counter`."""
         self.answered: float | None = None
-        """When the upstream's headers were there, on the clock of `time.perf_counter`."""
+        """When the upstream's headers arrived, on the same clock."""
         self._sending = upstream.send(request)
-        self._opening = asyncio.create_task(self._open(), name="sent-ahead")
+        self._opening = asyncio.create_task(self._open(), name="speculative-request")
         self._outcome: Literal["used", "called off"] | None = None
 
     @property
     def outcome(self) -> Literal["used", "called off"] | None:
-        """What became of it; None: it is still open which."""
+        """Whether the reply was used or canceled; None: neither yet. The words are the metric's labels."""
         return self._outcome
 
     @override
@@ -43,7 +44,7 @@ class SpeculativeRequest(AbstractAsyncContextManager[UpstreamResponse]):
         try:
             return await self._opening
         except asyncio.CancelledError:
-            await self._end()  # the reply may have come at that very moment, and no one else would end it
+            await self._end()  # the reply may have arrived at that very moment: nobody else would close it
             raise
 
     @override
@@ -53,7 +54,7 @@ class SpeculativeRequest(AbstractAsyncContextManager[UpstreamResponse]):
         return await self._sending.__aexit__(kind, exc, traceback)
 
     async def written(self) -> None:
-        """Let the event loop write the request, if a connection is there: before work on other threads.
+        """Let the event loop write the request, if a connection is open, before work on other threads begins.
 
         A decision that began first would keep the loop waiting for the interpreter, for milliseconds.
         """
@@ -61,7 +62,7 @@ class SpeculativeRequest(AbstractAsyncContextManager[UpstreamResponse]):
             await asyncio.sleep(0)
 
     async def cancel(self) -> None:
-        """Close its connection, unless the whole reply has come; nothing if it was used. Idempotent."""
+        """Close its connection, unless the whole reply has arrived; no effect once entered. Idempotent."""
         if self._outcome is None:
             self._outcome = "called off"
             await self._end()

@@ -1,4 +1,4 @@
-"""Counts of what the gateway did, since it started."""
+"""Counts since the process started: requests by route, reason and edit."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from collections.abc import Collection
 import msgspec
 
 from serac_gateway.observability.request_record import FinishedRequest
-from serac_gateway.routing.router import Route
 
 
 class RouteCount(msgspec.Struct, frozen=True, kw_only=True):
-    """How many requests went one way for one reason."""
+    """The number of requests with one route and one reason."""
 
     route: str
     reason: str
@@ -20,20 +19,20 @@ class RouteCount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EditCount(msgspec.Struct, frozen=True, kw_only=True):
-    """How many requests an edit governed."""
+    """The number of requests in an edit's scope."""
 
     namespace: str
     edit_id: str
     applied: int
     withheld: int
-    """As a shadow, or outside a canary's share."""
+    """Not applied: the edit is a shadow, or a canary whose share leaves the user out."""
 
 
 _MAX_NAMESPACES = 10_000
-"""Counted apart. Whoever may use every namespace can name as many as they like."""
+"""Namespaces with counts of their own. A client that may use every namespace can invent any number."""
 _MAX_EDITS = 100_000
-"""Counted by edit; further ones are not."""
-_EDITS_SHOWN = 1_000
+"""Edits with counts of their own; requests of further ones are not counted by edit."""
+_MAX_EDITS_LISTED = 1_000
 
 
 class RouteCounts:
@@ -43,26 +42,26 @@ class RouteCounts:
         self._counts: dict[str | None, Counter[tuple[str, str]]] = {}
         self._of_edits: Counter[tuple[str, str, bool]] = Counter()
         self.in_flight = 0
-        """Requests that are being answered now."""
+        """Requests that have begun and not ended in this process."""
         self.in_flight_of_workers: dict[str, int] = {}
-        """Likewise in worker processes, by their names, as they reported last."""
+        """The same in worker processes, by worker name, as each reported last."""
         self.clients_left = 0
         """Requests whose client left before the answer was complete (nginx calls it 499)."""
 
     def add(self, route: str, reason: str, namespace: str | None) -> None:
-        """Count one request; None: it was refused before its namespace was known."""
+        """Count one request; `namespace` None: it was refused before its namespace was known."""
         if namespace not in self._counts and len(self._counts) >= _MAX_NAMESPACES:
             namespace = None
         self._counts.setdefault(namespace, Counter())[route, reason] += 1
 
     def add_edit(self, namespace: str, edit_id: str, *, applied: bool) -> None:
-        """Count one request that the edit governed, or would have governed if it were live."""
+        """Count one request in the edit's scope: the edit was applied, or withheld because it is on trial."""
         key = (namespace, edit_id, applied)
         if key in self._of_edits or len(self._of_edits) < _MAX_EDITS:
             self._of_edits[key] += 1
 
     def edits(self, namespaces: Collection[str] | None = None) -> list[EditCount]:
-        """The most frequent edits, of all namespaces or of `namespaces`: at most 1,000."""
+        """The edits with the most requests, of all namespaces or of `namespaces`; at most 1,000."""
         known = Counter[tuple[str, str]]()
         for (namespace, edit_id, _), count in self._of_edits.items():
             if namespaces is None or namespace in namespaces:
@@ -74,11 +73,11 @@ class RouteCounts:
                 applied=self._of_edits[namespace, edit_id, True],
                 withheld=self._of_edits[namespace, edit_id, False],
             )
-            for (namespace, edit_id), _ in known.most_common(_EDITS_SHOWN)
+            for (namespace, edit_id), _ in known.most_common(_MAX_EDITS_LISTED)
         ]
 
     def snapshot(self, namespaces: Collection[str] | None = None) -> list[RouteCount]:
-        """All counts, or those of `namespaces`, the most frequent first."""
+        """The counts of all namespaces together, or of `namespaces`; most first."""
         total: Counter[tuple[str, str]] = Counter()
         for namespace, counts in self._counts.items():
             if namespaces is None or namespace in namespaces:
@@ -90,7 +89,7 @@ class RouteCounts:
 
 
 class RequestCounter:
-    """An observer of the data plane's that adds to `counts`."""
+    """Counts the requests that the data plane has finished."""
 
     def __init__(self, counts: RouteCounts) -> None:
         self._counts = counts
@@ -104,9 +103,8 @@ class RequestCounter:
             return
         if decision.withheld is not None:
             self._counts.add_edit(request.namespace, decision.withheld.id, applied=False)
-        if request.route in (Route.COUNTERFACTUAL, Route.IN_CONTEXT):
-            for edit in decision.context_edits or ((decision.edit,) if decision.edit else ()):
-                self._counts.add_edit(request.namespace, edit.id, applied=True)
+        for edit in request.applied_edits:
+            self._counts.add_edit(request.namespace, edit.id, applied=True)
 
 
 class AnswerCounts:

@@ -1,4 +1,4 @@
-"""What Prometheus is told of the state of the process: read from its parts at each scrape."""
+"""Prometheus gauges: the state of the process, read at each scrape."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from serac_gateway.observability.readiness import Readiness
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """What is read."""
+    """The components that the gauges read."""
 
     generation: Callable[[], int]
-    """Which generation of the configuration is in force."""
+    """The number of the configuration in force: 1 at the start, one more with each reload."""
     models: Callable[[], ModelsConfig]
-    """Its models."""
+    """Its section `models`."""
     counts: RouteCounts
     active_edits: ActiveEdits
     follower: LogFollower
@@ -35,7 +35,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gauges(Collector):
-    """Reads `Sources`. For any thread: nothing is computed but sums over namespaces."""
+    """Reads `Sources`. Any thread may collect; a scrape costs sums over namespaces and nothing more."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
@@ -95,7 +95,7 @@ class Gauges(Collector):
         follower = self._sources.follower
         states = self._sources.active_edits.states()
         yield GaugeMetricFamily(
-            "serac_index_edits", "Edits in the index", sum(sum(one.values()) for one in states.values())
+            "serac_index_edits", "Edits in the index", sum(sum(counts.values()) for counts in states.values())
         )
         by_state = GaugeMetricFamily(
             "serac_edits", "Edits that requests are decided with", labels=["namespace", "state"]

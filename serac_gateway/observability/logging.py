@@ -1,4 +1,4 @@
-"""How the log is written: lines for people or JSON objects for machines, never with the secret of a key.
+"""The format of the log: lines for people or JSON objects for machines. The secrets of API keys are redacted.
 
 The standard library's logging, with two formatters: structlog would replace its calls and add nothing needed.
 """
@@ -16,7 +16,7 @@ from serac_gateway.auth.api_keys import redacted
 from serac_gateway.config.model import LogFormat, LoggingConfig
 
 FIELDS = "fields"
-"""The attribute of a log record that holds named values beside its message."""
+"""The attribute of a log record with the named values beside its message."""
 
 
 class TextFormatter(logging.Formatter):
@@ -28,12 +28,12 @@ class TextFormatter(logging.Formatter):
     @override
     def formatMessage(self, record: logging.LogRecord) -> str:
         fields: dict[str, object] = getattr(record, FIELDS, {})
-        values = "".join(f" {name}={_shown(value)}" for name, value in fields.items())
+        values = "".join(f" {name}={_quoted(value)}" for name, value in fields.items())
         return super().formatMessage(record) + values
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        """The line, and below it a traceback if there is one."""
+        """The line, followed by the traceback if there is one."""
         return redacted(super().format(record))
 
 
@@ -42,7 +42,7 @@ class JsonFormatter(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        """The object. What is no JSON is written as text."""
+        """The object; values that JSON cannot express are written as text."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -56,17 +56,18 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(config: LoggingConfig) -> None:
-    """Write the whole process's log to stderr as `config` says, from now on; it may be called again."""
+    """Write the log of the whole process to stderr in the configured format; may be called again."""
     root = logging.getLogger()
-    for before in [one for one in root.handlers if isinstance(one.formatter, (JsonFormatter, TextFormatter))]:
-        root.removeHandler(before)
+    for handler in list(root.handlers):
+        if isinstance(handler.formatter, (JsonFormatter, TextFormatter)):
+            root.removeHandler(handler)
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if config.format is LogFormat.JSON else TextFormatter())
     root.addHandler(handler)
     root.setLevel(config.level.value.upper())
 
 
-def _shown(value: object) -> str:
-    """As it is, or quoted where spaces or line breaks would make it several."""
+def _quoted(value: object) -> str:
+    """`value` as text, in quotes if it is empty or contains spaces or control characters."""
     text = str(value)
     return text if text.isprintable() and " " not in text and text else json.dumps(text)

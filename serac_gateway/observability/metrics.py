@@ -1,7 +1,7 @@
-"""What Prometheus is told of requests: counters and histograms (for gauges see gauges.py).
+"""Prometheus metrics of requests: counters and histograms. The gauges are in gauges.py.
 
-Everything hangs on a registry of this process's own. A request costs some microseconds: the instruments of
-each combination of labels are looked up once and kept.
+They belong to a registry of their own, not to the client library's global one. A request costs some
+microseconds: the instrument of each combination of labels is looked up once and kept.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from serac_gateway.observability.request_record import FinishedRequest
 from serac_gateway.routing.router import RouteDecision
 
 OTHER_NAMESPACES = "other"
-"""The label of namespaces without edits, of which a client can invent any number, and of those beyond
-`metrics.max_namespaces`. No namespace whose edits count is hidden but by the latter."""
+"""The label of namespaces without edits, of which a client can invent any number, and of namespaces beyond
+`metrics.max_namespaces`."""
 
 _SHORT_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _LONG_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -34,10 +34,10 @@ class Instruments:
     def __init__(
         self, config: MetricsConfig = _DEFAULTS, *, has_edits: Callable[[str], bool] = lambda name: True
     ) -> None:
-        """`has_edits` tells which namespaces are worth a label."""
+        """A namespace gets a label of its own once `has_edits(namespace)` is true."""
         self.registry = CollectorRegistry()
         self.open = config.open
-        """Whether anyone may read them."""
+        """Whether /metrics can be read without an API key."""
         self._by_namespace = config.namespaces
         self._max_namespaces = config.max_namespaces
         self._has_edits = has_edits
@@ -79,7 +79,7 @@ class Instruments:
             "reason",
             "policy",
         )
-        self._sent_ahead = self._counter(
+        self._speculations = self._counter(
             "serac_sent_ahead",
             "Requests that were sent to the upstream before the decision: used, or called off",
             "outcome",
@@ -93,7 +93,7 @@ class Instruments:
             "Reloads of the configuration: reloaded, unchanged, or refused, so that all stays as it was",
             "outcome",
         )
-        for outcome in ReloadOutcome:  # so that the first refusal is seen as a change
+        for outcome in ReloadOutcome:  # a series that exists from the start shows its first event as a change
             self._reloads.labels(outcome.value)
         self._of_request: dict[tuple[str, ...], Callable[[], None]] = {}
         self._overhead_of: dict[str, Callable[[float], None]] = {}
@@ -102,7 +102,7 @@ class Instruments:
         self._encode, self._search, self._classify, self._total = (
             self._decision.labels(stage).observe for stage in stages
         )
-        for verdict in FeedbackVerdict:  # so that a rate is seen from the first report on
+        for verdict in FeedbackVerdict:  # for the same reason
             self._feedback.labels("", verdict.value)
         ProcessCollector(registry=self.registry)
 
@@ -110,24 +110,24 @@ class Instruments:
         """Count a request that has ended."""
         namespace = self.label(request.namespace)
         key = (request.route.value, request.reason, namespace, _status_class(request))
-        count = self._of_request.get(key)
-        if count is None:
-            count = self._of_request[key] = self._requests.labels(*key).inc
-        count()
+        increment = self._of_request.get(key)
+        if increment is None:
+            increment = self._of_request[key] = self._requests.labels(*key).inc
+        increment()
         if request.overhead_s is not None:
-            _kept(self._overhead_of, self._overhead, request.route.value)(request.overhead_s)
+            _instrument(self._overhead_of, self._overhead, request.route.value)(request.overhead_s)
             if request.status is not None and (request.status == 429 or request.status >= 500):
                 self._upstream_errors.labels(str(request.status)).inc()
         if request.upstream_error is not None:
             self._upstream_errors.labels(request.upstream_error).inc()
-        if request.sent_ahead is not None:
-            self._sent_ahead.labels(request.sent_ahead).inc()
+        if request.speculation is not None:
+            self._speculations.labels(request.speculation).inc()
         if request.failure is not None:
             self._failures.labels(request.failure.reason, request.failure.policy.value).inc()
         if request.key_store_failed:
             self.add_store_error("api keys")
         if request.streamed and request.first_byte_s is not None:
-            _kept(self._first_token_of, self._first_token, request.route.value)(request.first_byte_s)
+            _instrument(self._first_token_of, self._first_token, request.route.value)(request.first_byte_s)
         if request.decide_s is not None:
             self._total(request.decide_s)
         if request.decision is not None:
@@ -138,7 +138,7 @@ class Instruments:
         self._feedback.labels(self.label(namespace), verdict.value).inc()
 
     def add_store_error(self, seen_by: str) -> None:
-        """Count a failure of the store that a call met."""
+        """Count a failure of the edit store; `seen_by` names the kind of call that failed."""
         self._store_errors.labels(seen_by).inc()
 
     def add_reload(self, outcome: ReloadOutcome) -> None:
@@ -146,7 +146,7 @@ class Instruments:
         self._reloads.labels(outcome.value).inc()
 
     def label(self, namespace: str | None) -> str:
-        """What stands for the namespace in labels; "" where none does."""
+        """The value of the label `namespace`; "" for None, and where labels by namespace are off."""
         if namespace is None or not self._by_namespace:
             return ""
         label = self._labels.get(namespace)
@@ -158,11 +158,11 @@ class Instruments:
 
     def _add_decision(self, decision: RouteDecision) -> None:
         timings = decision.timings
-        if timings.encode_ms:
-            self._encode(timings.encode_ms / 1_000)
-            self._search(timings.search_ms / 1_000)
-        if timings.classify_ms:
-            self._classify(timings.classify_ms / 1_000)
+        if timings.encode_s:
+            self._encode(timings.encode_s)
+            self._search(timings.search_s)
+        if timings.classify_s:
+            self._classify(timings.classify_s)
         if decision.withheld is not None:
             self._trials.labels(decision.withheld.state.value, "withheld").inc()
         elif decision.edit is not None and decision.edit.state is EditState.CANARY:
@@ -177,12 +177,12 @@ class Instruments:
         return Histogram(name, documentation, labels, buckets=buckets, registry=self.registry)
 
 
-def _kept(
-    kept: dict[str, Callable[[float], None]], histogram: Histogram, label: str
+def _instrument(
+    by_label: dict[str, Callable[[float], None]], histogram: Histogram, label: str
 ) -> Callable[[float], None]:
-    observe = kept.get(label)
+    observe = by_label.get(label)
     if observe is None:
-        observe = kept[label] = histogram.labels(label).observe
+        observe = by_label[label] = histogram.labels(label).observe
     return observe
 
 

@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry: W3C context in and out, and the gen_ai conventions for whoever answers.
+"""Traces by OpenTelemetry: W3C trace context in and out, spans by the http and gen_ai conventions.
 
-Times are taken anyway, so spans are made of them afterwards; only the two that others may name as their
-parent, the request's and the upstream's, exist while they last. No span holds content.
+Only the spans that others may name as their parent, the request's and the upstream's, are open while the work
+runs; all others are made afterwards from the request's marks. No span holds content.
 
 Conventions: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/ and …/http/http-spans/.
 """
@@ -18,6 +18,13 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.semconv.attributes.http_attributes import (
+    HTTP_REQUEST_METHOD,
+    HTTP_RESPONSE_STATUS_CODE,
+)
+from opentelemetry.semconv.attributes.service_attributes import SERVICE_NAME, SERVICE_VERSION
+from opentelemetry.semconv.attributes.url_attributes import URL_PATH
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
@@ -34,12 +41,17 @@ from serac_gateway.routing.router import Route, RouteDecision
 _CONTEXT_HEADERS = (b"traceparent", b"tracestate")
 _W3C = TraceContextTextMapPropagator()
 _OPERATIONS = {Endpoint.COMPLETIONS.value: "text_completion"}
-"""gen_ai.operation.name by endpoint; of the others "chat"."""
+"""gen_ai.operation.name by endpoint; "chat" for all others."""
 _SERAC = "serac"
+# The gen_ai conventions are not stable yet: the package has their names in a private module that may move.
+_GEN_AI_OPERATION = "gen_ai.operation.name"
+_GEN_AI_PROVIDER = "gen_ai.provider.name"
+_GEN_AI_MODEL = "gen_ai.request.model"
+_GEN_AI_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 
 
 class OtelTracing(Tracing):
-    """Traces requests with the tracers of `provider`, which it shuts down in the end."""
+    """Traces requests with a tracer of `provider`, which `close` shuts down."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
@@ -47,13 +59,13 @@ class OtelTracing(Tracing):
 
     @classmethod
     def exporting(cls, config: TracingConfig) -> Self:
-        """Tracing that sends spans to the collector at `config.endpoint`, in batches, from its own thread.
+        """Tracing that sends spans to the collector at `config.endpoint`, in batches, on a thread of its own.
 
-        Headers that the collector wants, such as a key, come from OTEL_EXPORTER_OTLP_HEADERS.
+        Headers that the collector requires, such as a key, come from OTEL_EXPORTER_OTLP_HEADERS.
         """
         provider = TracerProvider(
             sampler=ParentBased(TraceIdRatioBased(config.sample_ratio)),
-            resource=Resource.create({"service.name": config.service_name, "service.version": __version__}),
+            resource=Resource.create({SERVICE_NAME: config.service_name, SERVICE_VERSION: __version__}),
         )
         endpoint = f"{(config.endpoint or '').rstrip('/')}/v1/traces"
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
@@ -72,7 +84,7 @@ class _OtelTrace(RequestTrace):
     def __init__(self, tracer: Tracer, request: TracedRequest) -> None:
         self._tracer = tracer
         self._marks = request.marks
-        # RequestMarks are on the clock that never goes back, spans on the wall's.
+        # RequestMarks are on the monotonic clock, spans on the wall clock.
         self._offset_ns = time.time_ns() - time.perf_counter_ns()
         carrier = {
             name.decode(): value.decode("latin-1")
@@ -86,8 +98,8 @@ class _OtelTrace(RequestTrace):
             kind=SpanKind.SERVER,
             start_time=self._ns(request.marks.begun),
             attributes={
-                "http.request.method": request.method,
-                "url.path": path,
+                HTTP_REQUEST_METHOD: request.method,
+                URL_PATH: path,
                 "serac.request_id": request.request_id.decode(),
             },
         )
@@ -99,13 +111,13 @@ class _OtelTrace(RequestTrace):
         self._upstream = self._tracer.start_span("chat", context=self._context, kind=SpanKind.CLIENT)
         carrier: dict[str, str] = {}
         _W3C.inject(carrier, set_span_in_context(self._upstream, Context()))
-        ours = [(name.encode(), value.encode("latin-1")) for name, value in carrier.items()]
-        return [*(one for one in headers if one[0] not in _CONTEXT_HEADERS), *ours]
+        context = [(name.encode(), value.encode("latin-1")) for name, value in carrier.items()]
+        return [*((name, value) for name, value in headers if name not in _CONTEXT_HEADERS), *context]
 
     @override
-    def upstream_called_off(self) -> None:
+    def upstream_canceled(self) -> None:
         if self._upstream is not None:
-            _set(self._upstream, {"gen_ai.operation.name": "chat", "serac.called_off": True})
+            _set(self._upstream, {_GEN_AI_OPERATION: "chat", "serac.called_off": True})
             self._upstream.end()
             self._upstream = None
 
@@ -118,7 +130,7 @@ class _OtelTrace(RequestTrace):
             self._add_answer(request, self._marks.answer_begun, end_s)
         server = self._server
         if request.status is not None:
-            server.set_attribute("http.response.status_code", request.status)
+            server.set_attribute(HTTP_RESPONSE_STATUS_CODE, request.status)
         _set(
             server,
             {
@@ -131,7 +143,7 @@ class _OtelTrace(RequestTrace):
         )
         if request.status is None or request.status >= 500:
             error = "client left" if request.client_left else str(request.status or "broken off")
-            server.set_attribute("error.type", error)
+            server.set_attribute(ERROR_TYPE, error)
             server.set_status(StatusCode.ERROR)
         server.end(self._ns(end_s))
 
@@ -140,17 +152,17 @@ class _OtelTrace(RequestTrace):
             return
         _name_by_gen_ai(self._upstream, request, "openai")
         if self._marks.upstream_answered is not None and request.status is not None:
-            self._upstream.set_attribute("http.response.status_code", request.status)
+            self._upstream.set_attribute(HTTP_RESPONSE_STATUS_CODE, request.status)
         error = request.upstream_error
         if error is None and self._marks.upstream_answered and request.status and request.status >= 400:
             error = str(request.status)
         if error is not None:
-            self._upstream.set_attribute("error.type", error)
+            self._upstream.set_attribute(ERROR_TYPE, error)
             self._upstream.set_status(StatusCode.ERROR)
         self._upstream.end(self._ns(end_s))
 
     def _add_decision(self, request: FinishedRequest) -> None:
-        """The decision and its stages, which are laid end to end before its end."""
+        """The span of the decision and, laid end to end before its end, those of its stages."""
         if self._marks.decide_begun is None or request.decide_s is None:
             return
         end_s = self._marks.decide_begun + request.decide_s
@@ -158,49 +170,51 @@ class _OtelTrace(RequestTrace):
             "serac.decide", context=self._context, start_time=self._ns(self._marks.decide_begun)
         )
         if request.decision is not None:
-            _set(decide, _told(request.decision))
+            _set(decide, _decision_attributes(request.decision))
             timings, context = request.decision.timings, set_span_in_context(decide, Context())
-            at_s = end_s - (timings.encode_ms + timings.search_ms + timings.classify_ms) / 1_000
-            for name in ("encode", "search", "classify"):
-                took_s = getattr(timings, f"{name}_ms") / 1_000
-                if took_s:
-                    span = self._tracer.start_span(
-                        f"serac.{name}", context=context, start_time=self._ns(at_s)
-                    )
-                    span.end(self._ns(at_s + took_s))
-                at_s += took_s
+            stages = (
+                ("serac.encode", timings.encode_s),
+                ("serac.search", timings.search_s),
+                ("serac.classify", timings.classify_s),
+            )
+            begun_s = end_s - sum(stage_s for _, stage_s in stages)
+            for name, stage_s in stages:
+                if stage_s:
+                    span = self._tracer.start_span(name, context=context, start_time=self._ns(begun_s))
+                    span.end(self._ns(begun_s + stage_s))
+                begun_s += stage_s
         decide.end(self._ns(end_s))
 
     def _add_answer(self, request: FinishedRequest, begun_s: float, end_s: float) -> None:
         span = self._tracer.start_span("chat", context=self._context, start_time=self._ns(begun_s))
         _name_by_gen_ai(span, request, _SERAC)
         if request.route is Route.COUNTERFACTUAL:
-            span.set_attribute("gen_ai.usage.output_tokens", request.answer_tokens)
+            span.set_attribute(_GEN_AI_OUTPUT_TOKENS, request.answer_tokens)
         else:
-            span.set_attribute("error.type", request.reason)
+            span.set_attribute(ERROR_TYPE, request.reason)
             span.set_status(StatusCode.ERROR)
-        span.end(self._ns(min(end_s, self._marks.upstream_asked or end_s)))
+        span.end(self._ns(min(end_s, self._marks.upstream_sent or end_s)))
 
     def _ns(self, mark_s: float) -> int:
         return int(mark_s * 1e9) + self._offset_ns
 
 
 def _name_by_gen_ai(span: Span, request: FinishedRequest, provider: str) -> None:
-    """Name and attributes by the conventions: "{operation} {model}"."""
+    """Name the span "{operation} {model}" and set its attributes, as the conventions have it."""
     operation = _OPERATIONS.get(request.path, "chat")
     span.update_name(operation if request.model is None else f"{operation} {request.model}")
     _set(
         span,
         {
-            "gen_ai.operation.name": operation,
-            "gen_ai.provider.name": provider,
-            "gen_ai.request.model": request.model,
+            _GEN_AI_OPERATION: operation,
+            _GEN_AI_PROVIDER: provider,
+            _GEN_AI_MODEL: request.model,
         },
     )
 
 
-def _told(decision: RouteDecision) -> dict[str, AttributeValue | None]:
-    edit = decision.edit or decision.withheld
+def _decision_attributes(decision: RouteDecision) -> dict[str, AttributeValue | None]:
+    edit = decision.scoped_edit
     return {
         "serac.edit.id": None if edit is None else edit.id,
         "serac.edit.version": None if edit is None else edit.version,
@@ -211,5 +225,5 @@ def _told(decision: RouteDecision) -> dict[str, AttributeValue | None]:
 
 
 def _set(span: Span, attributes: Mapping[str, AttributeValue | None]) -> None:
-    """Set what is known."""
+    """Set the attributes that are not None."""
     span.set_attributes({name: value for name, value in attributes.items() if value is not None})

@@ -1,4 +1,4 @@
-"""What is still loading."""
+"""The components of the gateway that are still loading."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Mapping
 
 
 class Readiness:
-    """Which parts of the gateway are still missing, and what each is doing. Thread-safe."""
+    """The components that are not loaded yet, each with its progress. Thread-safe."""
 
-    def __init__(self, *parts: str) -> None:
-        """All of `parts` are missing, in this order."""
-        self._missing = dict.fromkeys(parts, "waiting")
+    def __init__(self, *components: str) -> None:
+        """All of `components` are missing, in this order."""
+        self._missing = dict.fromkeys(components, "waiting")
 
-    def note(self, part: str, progress: str) -> None:
-        """Say what a missing part is doing: "converting", "12,000 edits loaded"."""
-        self._missing[part] = progress
+    def note(self, component: str, progress: str) -> None:
+        """Set the progress of a missing component, such as "converting" or "12,000 edits loaded"."""
+        self._missing[component] = progress
 
-    def done(self, part: str) -> None:
-        """The part is there. Idempotent."""
-        self._missing.pop(part, None)
+    def done(self, component: str) -> None:
+        """The component is loaded. Idempotent."""
+        self._missing.pop(component, None)
 
     @property
     def missing(self) -> Mapping[str, str]:
-        """Part and progress, in the order of loading; empty when the gateway is ready."""
+        """Progress by component, in the order of loading; empty when the gateway is ready."""
         return dict(self._missing)

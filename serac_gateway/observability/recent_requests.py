@@ -1,4 +1,4 @@
-"""The memory of requests that were decided on lately, for reports on them."""
+"""The latest requests that were decided on, kept in memory so that feedback can name one by its id."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class RecentRequests:
     """
 
     def __init__(self, *, limit: int) -> None:
-        """Remember at most `limit` requests."""
+        """Keep at most `limit` requests."""
         self._limit = limit
         self._requests: OrderedDict[tuple[str, str], RememberedRequest] = OrderedDict()
 
     def observer(self, traffic: RecordedTraffic) -> Callable[[FinishedRequest], None]:
-        """Remembers requests, with their text where `traffic` records it."""
+        """An observer for the data plane; it keeps a query's text where `traffic` records it."""
         return lambda request: self._add(request, traffic)
 
     def _add(self, request: FinishedRequest, traffic: RecordedTraffic) -> None:
-        """Remember a request that was decided on; the oldest is forgotten."""
+        """Keep a request that was decided on, and drop the oldest beyond the limit."""
         if request.decision is None or request.namespace is None:
             return
         key = (request.namespace, request.request_id)
@@ -39,15 +39,15 @@ class RecentRequests:
             self._requests.popitem(last=False)
 
     def get(self, namespace: str, request_id: str) -> RememberedRequest | None:
-        """The last request of that id, None if it is not remembered."""
+        """The last request of that id, None if it is not kept (any more)."""
         return self._requests.get((namespace, request_id))
 
 
 def _remembered(
     request: FinishedRequest, decision: RouteDecision, namespace: str, traffic: RecordedTraffic
 ) -> RememberedRequest:
-    """Nothing of an edit but its id: one that is purged must be forgotten here, too."""
-    edit = decision.edit or decision.withheld
+    """Nothing of an edit but its id and version: the content of a purged edit must not remain here."""
+    edit = decision.scoped_edit
     query = None
     if request.query is not None and traffic.is_on(namespace):
         query = traffic.redacted(request.query)

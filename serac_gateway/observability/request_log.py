@@ -1,4 +1,4 @@
-"""One line in the log for each request of /v1: what became of it, how long it took, and no content."""
+"""One log line for each request of /v1: its outcome and its durations, without content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log = logging.getLogger("serac_gateway.requests")
 
 
 class RequestLog:
-    """Writes the lines that the configuration asks for."""
+    """Writes the lines that the configuration wants."""
 
     def __init__(self, config: LoggingConfig) -> None:
         self._requests = config.requests
@@ -27,9 +27,8 @@ class RequestLog:
         log.info("request", extra={FIELDS: self._fields(request)})
 
     def _fields(self, request: FinishedRequest) -> dict[str, object]:
-        """What the line says. What is not known is not said."""
+        """The named values of the line, durations in milliseconds; a value that is None is left out."""
         decision = request.decision
-        edit = None if decision is None else decision.edit or decision.withheld
         fields: dict[str, object] = {
             "request": request.request_id,
             "method": request.method,
@@ -49,7 +48,7 @@ class RequestLog:
             "first_byte_ms": _ms(request.first_byte_s),
         }
         if decision is not None:
-            timings = decision.timings
+            edit, timings = decision.scoped_edit, decision.timings
             fields |= {
                 "edit": None if edit is None else edit.id,
                 "edit_version": None if edit is None else edit.version,
@@ -57,9 +56,9 @@ class RequestLog:
                 "probability": _rounded(decision.scope_probability),
                 "similarity": _rounded(decision.similarity),
                 "decide_ms": _ms(request.decide_s),
-                "encode_ms": round(timings.encode_ms, 3),
-                "search_ms": round(timings.search_ms, 3),
-                "classify_ms": round(timings.classify_ms, 3),
+                "encode_ms": _ms(timings.encode_s),
+                "search_ms": _ms(timings.search_s),
+                "classify_ms": _ms(timings.classify_s),
             }
         if self._content and request.query is not None:
             fields["query"] = request.query.text

@@ -1,4 +1,4 @@
-"""The seam to distributed tracing: spans of a request, and the trace that it belongs to upstream."""
+"""The seam to distributed tracing: the spans of a request, and the trace context that the upstream gets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serac_gateway.observability.request_record import FinishedRequest, RequestM
 
 
 class TracedRequest(Protocol):
-    """What a trace reads of a request that begins; data_plane/exchange.py has it."""
+    """The fields of a running request that a trace reads; `data_plane/exchange.py` has them."""
 
     method: str
     headers: Headers
@@ -29,15 +29,15 @@ class RequestTrace(ABC):
 
     @abstractmethod
     def upstream_headers(self, headers: Headers) -> Headers:
-        """The headers that the upstream is sent: with our span as its parent."""
+        """`headers` with a new span as the upstream's parent: that of the request to the upstream."""
 
     @abstractmethod
-    def upstream_called_off(self) -> None:
-        """End the span of a request whose reply is of no interest any more."""
+    def upstream_canceled(self) -> None:
+        """End the span of a request to the upstream whose reply is not used."""
 
     @abstractmethod
     def end(self, request: FinishedRequest) -> None:
-        """End the spans of a request that has ended."""
+        """End all spans: the request has ended."""
 
 
 class Tracing(ABC):
@@ -45,11 +45,11 @@ class Tracing(ABC):
 
     @abstractmethod
     def begin(self, request: TracedRequest) -> RequestTrace:
-        """The trace of a request that begins, within the client's trace if it names one."""
+        """The trace of a request that begins, within the client's trace if its headers name one."""
 
     @abstractmethod
     def close(self) -> None:
-        """Send what waits to be sent; it may block. Idempotent."""
+        """Send the spans that wait to be sent; may block. Idempotent."""
 
 
 class Untraced(Tracing, RequestTrace):
@@ -64,7 +64,7 @@ class Untraced(Tracing, RequestTrace):
         return headers
 
     @override
-    def upstream_called_off(self) -> None:
+    def upstream_canceled(self) -> None:
         pass
 
     @override

@@ -1,4 +1,4 @@
-"""The decision about a request, told in one function: `EditRouter.decide`."""
+"""The decision about a request: `EditRouter.decide` reads as the decision runs."""
 
 from __future__ import annotations
 
@@ -50,38 +50,60 @@ class ScoredCandidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the time of a decision went. The parts of a batch are shared equally."""
+    """Seconds that each stage of a decision took; those of a batch are shared equally among its queries."""
 
-    encode_ms: float = 0.0
-    search_ms: float = 0.0
-    classify_ms: float = 0.0
+    encode_s: float = 0.0
+    search_s: float = 0.0
+    classify_s: float = 0.0
 
 
 class RouteDecision(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a request goes where it goes."""
+    """The route of a query, and the edits and numbers behind it.
+
+    Which edits that concerns is answered here and nowhere else: `governing_edits`, `scoped_edit`.
+    """
 
     route: Route
     reason: str
     """A fixed word or two for logs and metrics: "in scope", "no candidate", "tools required", …"""
     edit: Edit | None = None
-    """The edit in whose scope the query is, None if it is in none's."""
+    """The edit that applies and in whose scope the query is; None if it is in none's."""
     withheld: Edit | None = None
-    """The edit on trial that would govern if it were live: a shadow, or a canary not for this asker."""
+    """The edit on trial that would govern if it were live: a shadow, or a canary without this user."""
     similarity: float | None = None
     """Of the edit chosen, else of the nearest candidate; None if there is none."""
     scope_probability: float | None = None
     """Likewise."""
     scope_threshold: float | None = None
     context_edits: tuple[Edit, ...] = ()
-    """What the base model is told, most probable first; of the route in_context alone."""
+    """The edits that the request to the base model states, most probable first; only of Route.IN_CONTEXT."""
     candidates: tuple[ScoredCandidate, ...] = ()
     """Most probable first."""
     timings: Timings = Timings()
 
     @property
     def in_scope(self) -> bool:
-        """Whether an edit governs the query."""
+        """Whether the query is in the scope of an edit that applies."""
         return self.edit is not None
+
+    @property
+    def governing_edits(self) -> tuple[Edit, ...]:
+        """The edits that decide on the answer: those put in context, else the one in scope; may be empty.
+
+        A response names them in its headers. They have acted only if the request went the way decided: see
+        `FinishedRequest.applied_edits`.
+        """
+        if self.context_edits:
+            return self.context_edits
+        return () if self.edit is None else (self.edit,)
+
+    @property
+    def scoped_edit(self) -> Edit | None:
+        """The edit in whose scope the query is, also if it is only on trial; None if it is in none's.
+
+        The one that logs, traces and feedback name.
+        """
+        return self.edit or self.withheld
 
 
 class EditRouter:
@@ -168,8 +190,8 @@ class EditRouter:
             for query, candidates in zip(queries, retrieved.candidates_B, strict=True)
         ]
         search_s = retrieved.search_s + time.perf_counter() - begun
-        share = 1_000.0 / max(1, len(queries))
-        timings = Timings(encode_ms=retrieved.encode_s * share, search_ms=search_s * share)
+        share = 1.0 / max(1, len(queries))
+        timings = Timings(encode_s=retrieved.encode_s * share, search_s=search_s * share)
         return [
             self._decide_one(namespace, query, row, timings, asker)
             for query, row in zip(queries, candidates_B, strict=True)
@@ -195,7 +217,7 @@ class EditRouter:
             )
         begun = time.perf_counter()
         found_K = self._classified(query, candidates)
-        timings = msgspec.structs.replace(timings, classify_ms=(time.perf_counter() - begun) * 1_000)
+        timings = msgspec.structs.replace(timings, classify_s=time.perf_counter() - begun)
         scored = [
             ScoredCandidate(
                 edit=candidate.edit,

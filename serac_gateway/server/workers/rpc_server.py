@@ -104,13 +104,13 @@ class WorkerCalls:
 
 async def _decide(plane: DataPlane, body: bytes) -> RequestPlan:
     call = _read(body, DecideCall)
-    verdict = await plane.deciding.decide(call.namespace, call.endpoint, call.body, call.sender)
-    decision = verdict.decision
+    plan = await plane.deciding.decide(call.namespace, call.endpoint, call.body, call.sender)
+    decision = plan.decision
     if decision is None or len(decision.candidates) < 2:
-        return verdict
+        return plan
     # Of interest to whom a finished request is reported is the nearest alone, and all weigh 20 KB.
     decision = msgspec.structs.replace(decision, candidates=decision.candidates[:1])
-    return msgspec.structs.replace(verdict, decision=decision)
+    return msgspec.structs.replace(plan, decision=decision)
 
 
 async def _authenticate(plane: DataPlane, body: bytes) -> Principal:

@@ -124,9 +124,9 @@ def _timed(router: EditRouter, texts: Sequence[str], on_progress: OnProgress) ->
         timed.append(
             _Timed(
                 whole=(time.perf_counter() - begun) * 1_000,
-                encode=decision.timings.encode_ms,
-                search=decision.timings.search_ms,
-                classify=decision.timings.classify_ms,
+                encode=decision.timings.encode_s * 1_000,
+                search=decision.timings.search_s * 1_000,
+                classify=decision.timings.classify_s * 1_000,
                 candidates=len(decision.candidates),
             )
         )

@@ -84,7 +84,7 @@ async def test_who_is_cancelled_waiting_for_the_reply_leaves_nothing_open(
     await asyncio.sleep(0.01)
     if answers:  # at that very moment: the reply is there, and not yet with its reader
         upstream.may_answer.set()
-        while any(task.get_name() == "sent-ahead" for task in asyncio.all_tasks()):
+        while any(task.get_name() == "speculative-request" for task in asyncio.all_tasks()):
             await asyncio.sleep(0)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
