@@ -1,4 +1,4 @@
-"""What of a query is embedded, and which of the edits found that way are its candidates."""
+"""The texts of a query that are embedded, and the candidates that their vectors retrieve."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIN_SENTENCE_WORDS = 3
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…。？！])\s+|\n+")
 _QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|«([^»]+)»|„([^“]+)“")
-_PART_END = re.compile(rf"{_SENTENCE_END.pattern}|(?<=[:;])\s+")
+_CLAUSE_END = re.compile(rf"{_SENTENCE_END.pattern}|(?<=[:;])\s+")
 
 
 class Retrieved(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +68,7 @@ def retrieval_texts(query: Query) -> list[str]:
 
 
 def merged(rows: Iterable[Sequence[Candidate]], *, floor: float, limit: int) -> list[Candidate]:
-    """The candidates that several texts of one query found, each edit once, most similar first.
+    """The candidates that several texts of one query retrieved, each edit once, most similar first.
 
     An edit keeps its highest similarity; those below `floor` and of each state those beyond `limit` are left
     out: an edit on trial takes no live one's place.
@@ -88,11 +88,11 @@ def merged(rows: Iterable[Sequence[Candidate]], *, floor: float, limit: int) -> 
     return kept
 
 
-def parts(text: str) -> list[str]:
-    """What stands in quotes, then the likeliest sentences and clauses; none if `text` is only one."""
-    quoted = [next(filter(None, found.groups())) for found in _QUOTED.finditer(text)]
-    long_enough = [one for one in quoted if len(one.split()) >= MIN_SENTENCE_WORDS]
-    return [*long_enough, *_likeliest(_PART_END.split(text))][:MAX_SENTENCES]
+def segments(text: str) -> list[str]:
+    """Quotations, then the likeliest sentences and clauses; none if `text` is a single clause."""
+    quoted = [next(filter(None, match.groups())) for match in _QUOTED.finditer(text)]
+    long_enough = [quotation for quotation in quoted if len(quotation.split()) >= MIN_SENTENCE_WORDS]
+    return [*long_enough, *_likeliest(_CLAUSE_END.split(text))][:MAX_SENTENCES]
 
 
 def _likeliest(pieces: Sequence[str]) -> list[str]:

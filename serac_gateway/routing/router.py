@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 
 import msgspec
 import numpy as np
@@ -17,17 +18,18 @@ from serac_gateway.domain.queries import Query, asks_several_things
 from serac_gateway.edit_index.active_edits import EditSource
 from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.routing.retrieval import parts, retrieve
+from serac_gateway.routing.retrieval import retrieve, segments
 
 _DEFAULTS = RoutingConfig()
 MAX_CONTEXT_EDITS = 3
-"""So many edits at most are stated to the base model."""
+"""The most edits that a request to the base model states."""
 _RIVAL_LOGITS = 1.0
-"""Edits of one question lie within it for a query; a neighbour's edit mostly does not (training/LOG.md)."""
+"""The most that the logits of two edits of one question differ for a query; those of a neighbouring question
+mostly differ more (training/LOG.md)."""
 
 
 class Route(StrEnum):
-    """Who answers."""
+    """The model that answers, and the form in which it gets the request."""
 
     BASE = "base"
     """The base model; request and reply pass unchanged."""
@@ -118,46 +120,45 @@ class EditRouter:
         config: RoutingConfig = _DEFAULTS,
     ) -> None:
         self._encoder = encoder
-        self._live_edits = active_edits
+        self._active_edits = active_edits
         self._classifier = classifier
         self._config = config
         self._max_candidates = config.candidates
-        given = config.scope_threshold
-        self._scope_threshold = classifier.scope_threshold if given is None else given
-        given = config.depends_threshold
-        self._depends_threshold = classifier.depends_threshold if given is None else given
+        scope, depends = config.scope_threshold, config.depends_threshold
+        self._scope_threshold = classifier.scope_threshold if scope is None else scope
+        self._depends_threshold = classifier.depends_threshold if depends is None else depends
 
     @property
     def scope_threshold(self) -> float:
-        """In scope iff scope_probability >= this."""
+        """A query is in scope iff its scope_probability, in 0..1, is at least this."""
         return self._scope_threshold
 
     @property
     def similarity_floor(self) -> float:
-        """What is less similar to every form of an edit is out of its scope."""
+        """A query less similar to every form of an edit (cosine, -1..1) is out of the edit's scope."""
         return self._classifier.similarity_floor
 
     def over(self, edits: EditSource) -> EditRouter:
-        """A router that decides as this one does, with other edits."""
+        """A router with the same models and configuration, and other edits."""
         return EditRouter(
             encoder=self._encoder, active_edits=edits, classifier=self._classifier, config=self._config
         )
 
     @property
     def is_ready(self) -> bool:
-        """Whether all stored edits are in force, so that "no edit" is an answer."""
-        return self._live_edits.loaded
+        """Whether all stored edits are loaded, so that a namespace without edits is known to have none."""
+        return self._active_edits.loaded
 
     def has_edits(self, namespace: str) -> bool:
-        """Whether anything could be in scope at all. Costs nothing: ask it on the event loop."""
-        return self._live_edits.count(namespace) > 0
+        """Whether the namespace has an edit that could apply; a look-up, cheap enough for the event loop."""
+        return self._active_edits.count(namespace) > 0
 
     def decide(
         self, namespace: str, queries: Sequence[Query], *, asker: str | None = None
     ) -> list[RouteDecision]:
         """One decision a query, in order.
 
-        `asker` tells by whom canaries are decided: see `Edit.is_applied_to`.
+        Canaries go by `asker`, the stable name of a user or sender: see `Edit.is_applied_to`.
 
         Raises:
             ModelUnavailableError: Encoder or classifier failed.
@@ -173,7 +174,7 @@ class EditRouter:
             namespace,
             queries,
             encoder=self._encoder,
-            edits=self._live_edits,
+            edits=self._active_edits,
             floor=self._classifier.similarity_floor,
             limit=self._max_candidates,
         )
@@ -198,7 +199,7 @@ class EditRouter:
         ]
 
     def _depends_threshold_in(self, namespace: str) -> float | None:
-        """None where nothing comes of it that an answer depends on an edit."""
+        """An answer depends on an edit from this probability on; None: the policy ignores dependence."""
         in_context = self._config.composite_of(namespace) is CompositePolicy.IN_CONTEXT
         return self._depends_threshold if in_context else None
 
@@ -216,25 +217,25 @@ class EditRouter:
                 route=Route.BASE, reason="no candidate", scope_threshold=threshold, timings=timings
             )
         begun = time.perf_counter()
-        found_K = self._classified(query, candidates)
+        classifications_K = self._classified(query, candidates)
         timings = msgspec.structs.replace(timings, classify_s=time.perf_counter() - begun)
         scored = [
             ScoredCandidate(
                 edit=candidate.edit,
                 form=candidate.form,
                 similarity=candidate.similarity,
-                scope_probability=found.scope_probability,
-                depends_probability=found.depends_probability,
+                scope_probability=classification.scope_probability,
+                depends_probability=classification.depends_probability,
             )
-            for candidate, found in zip(candidates, found_K, strict=True)
+            for candidate, classification in zip(candidates, classifications_K, strict=True)
         ]
-        order = np.argsort([-one.scope_probability for one in scored], kind="stable")
+        order = np.argsort([-candidate.scope_probability for candidate in scored], kind="stable")
         ranked = tuple(scored[position] for position in order)
-        applied = tuple(one for one in ranked if one.edit.is_applied_to(asker))
+        applied = tuple(candidate for candidate in ranked if candidate.edit.is_applied_to(asker))
         chosen = self._chosen(applied)
         governs = chosen if len(applied) == len(ranked) else self._chosen(ranked)
         withheld = None if governs is None or governs in applied else governs.edit
-        shown = chosen or ranked[0]
+        nearest = chosen or ranked[0]
         depended = self._depended_on(applied, chosen, self._depends_threshold_in(namespace))
         policy = self._config.composite_of(namespace)
         route, reason = _route(policy, chosen, depended, query)
@@ -246,32 +247,35 @@ class EditRouter:
             edit=chosen.edit if chosen else None,
             withheld=withheld,
             context_edits=depended if route is Route.IN_CONTEXT else (),
-            similarity=shown.similarity,
-            scope_probability=shown.scope_probability,
+            similarity=nearest.similarity,
+            scope_probability=nearest.scope_probability,
             scope_threshold=threshold,
             candidates=ranked,
             timings=timings,
         )
 
     def _classified(self, query: Query, candidates: Sequence[Candidate]) -> list[Classification]:
-        """The classification of every candidate, of a suppression that of the likeliest part of the query.
+        """The classification of every candidate, of a suppression that of the likeliest segment of the query.
 
         A question that must not be answered is often wrapped in another task: spelt, reversed, as JSON. The
-        whole is then out of scope, and the base model would answer what stands in it.
+        whole is then out of scope, and the base model would answer the question inside.
         """
-        found_K = self._classifier.classify(query, candidates)
+        classifications_K = self._classifier.classify(query, candidates)
         missed = [
             position
-            for position, (candidate, found) in enumerate(zip(candidates, found_K, strict=True))
-            if candidate.edit.kind is EditKind.SUPPRESSION and found.scope_probability < self._scope_threshold
+            for position, (candidate, whole) in enumerate(zip(candidates, classifications_K, strict=True))
+            if candidate.edit.kind is EditKind.SUPPRESSION and whole.scope_probability < self._scope_threshold
         ]
         if not missed:
-            return found_K
-        for part in parts(query.text):
-            read = self._classifier.classify(Query(text=part), [candidates[one] for one in missed])
-            for position, found in zip(missed, read, strict=True):
-                found_K[position] = max(found_K[position], found, key=lambda one: one.scope_probability)
-        return found_K
+            return classifications_K
+        suppressions = [candidates[position] for position in missed]
+        for segment in segments(query.text):
+            of_segment = self._classifier.classify(Query(text=segment), suppressions)
+            for position, classification in zip(missed, of_segment, strict=True):
+                classifications_K[position] = max(
+                    classifications_K[position], classification, key=attrgetter("scope_probability")
+                )
+        return classifications_K
 
     def _chosen(self, ranked: Sequence[ScoredCandidate]) -> ScoredCandidate | None:
         """The candidate whose edit governs: the most probable one, or the newest that answers its question.
@@ -284,13 +288,13 @@ class EditRouter:
             return None
         best = ranked[0]
         rivals = [
-            one
-            for one in ranked[1:]
-            if one.scope_probability >= self._scope_threshold
-            and _age(one) > _age(best)
-            and _logit(best) - _logit(one) <= _RIVAL_LOGITS
-            and self._answers(one, best.edit.prompt)
-            and self._answers(best, one.edit.prompt)
+            rival
+            for rival in ranked[1:]
+            if rival.scope_probability >= self._scope_threshold
+            and _age(rival) > _age(best)
+            and _logit(best) - _logit(rival) <= _RIVAL_LOGITS
+            and self._answers(rival, best.edit.prompt)
+            and self._answers(best, rival.edit.prompt)
         ]
         return max((best, *rivals), key=_age)
 
@@ -299,19 +303,22 @@ class EditRouter:
     ) -> tuple[Edit, ...]:
         """The edits on which a right answer depends: the one in scope, then others by probability."""
         others = [] if threshold is None else [
-            one for one in ranked if (one.depends_probability or 0.0) >= threshold and one is not chosen
+            candidate
+            for candidate in ranked
+            if (candidate.depends_probability or 0.0) >= threshold and candidate is not chosen
         ]  # fmt: skip
-        others.sort(key=lambda one: -(one.depends_probability or 0.0))
+        others.sort(key=lambda candidate: -(candidate.depends_probability or 0.0))
         first = [] if chosen is None else [chosen]
-        return tuple(one.edit for one in (*first, *others)[:MAX_CONTEXT_EDITS])
+        return tuple(candidate.edit for candidate in (*first, *others)[:MAX_CONTEXT_EDITS])
 
     def _answers(self, scored: ScoredCandidate, prompt: str) -> bool:
+        """Whether `prompt`, taken for a query, is in the scope of the candidate's edit."""
         vectors_2D = self._encoder.encode([prompt, scored.form])
         candidate = Candidate(
             edit=scored.edit, form=scored.form, similarity=float(vectors_2D[0] @ vectors_2D[1])
         )
-        (found,) = self._classifier.classify(Query(text=prompt), [candidate])
-        return found.scope_probability >= self._scope_threshold
+        (classification,) = self._classifier.classify(Query(text=prompt), [candidate])
+        return classification.scope_probability >= self._scope_threshold
 
 
 def _route(
@@ -335,5 +342,5 @@ def _logit(candidate: ScoredCandidate) -> float:
 
 
 def _age(candidate: ScoredCandidate) -> tuple[datetime, str]:
-    """Orders edits by when their current version was made; ids settle a tie."""
+    """Sort key: edits whose current version is newer come later; ids settle a tie."""
     return candidate.edit.created_at, candidate.edit.id

@@ -13,7 +13,7 @@ from serac_gateway.data_plane.protocols.endpoints import parse_completion_reques
 from serac_gateway.data_plane.sse import MAX_HELD_BYTES, EventBoundaries
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import MAX_QUERY_CHARS, Bypass, Query, asks_several_things, extract_query
-from serac_gateway.routing.retrieval import parts, retrieval_texts
+from serac_gateway.routing.retrieval import retrieval_texts, segments
 
 _ENDPOINTS = tuple(Endpoint)
 
@@ -60,6 +60,6 @@ def check_body(data: bytes) -> None:
         return
     assert isinstance(query, Query)
     assert 0 < len(query.text) <= MAX_QUERY_CHARS
-    for text in (query.text, *query.context, *retrieval_texts(query), *parts(query.text)):
+    for text in (query.text, *query.context, *retrieval_texts(query), *segments(query.text)):
         assert text.encode()
     assert asks_several_things(query.text) in (True, False)
