@@ -9,6 +9,7 @@ from enum import Enum, auto
 from serac_gateway.data_plane.plan import RequestPlan
 from serac_gateway.data_plane.protocols.answers import Part
 from serac_gateway.data_plane.protocols.base import CompletionRequest
+from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import Query
@@ -54,7 +55,7 @@ class Deciding(ABC):
         """Whether requests of the namespace have to be decided on. Costs next to nothing."""
 
     @abstractmethod
-    async def decide(self, namespace: str, endpoint: Endpoint, body: bytes, sender: str) -> RequestPlan:
+    async def decide(self, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str) -> RequestPlan:
         """Where the request with this body goes; `sender` is by whom canaries go where it names no user.
 
         Raises:
@@ -66,11 +67,11 @@ class Continuing(ABC):
     """The memory of responses that were answered here. Belongs to one event loop."""
 
     @abstractmethod
-    async def note(self, namespace: str, body: bytes, response_id: str, said: str) -> None:
+    async def note(self, namespace: str, body: RequestBody, response_id: str, said: str) -> None:
         """Remember that `said` was the whole answer to `body`."""
 
     @abstractmethod
-    async def continued(self, namespace: str, body: bytes) -> bytes:
+    async def continued(self, namespace: str, body: RequestBody) -> RequestBody:
         """`body` with the turns of the response that it goes on from; unchanged if that is none of ours.
 
         All other members keep their bytes and order.

@@ -14,6 +14,7 @@ from serac_gateway.data_plane.engine import Answers, Deciding, NeedsDecision
 from serac_gateway.data_plane.plan import RequestPlan, plan_request
 from serac_gateway.data_plane.protocols.answers import Part
 from serac_gateway.data_plane.protocols.base import CompletionRequest
+from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.domain.edits import Edit, EditKind
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import Query
@@ -149,7 +150,7 @@ class DecidingHere(Deciding):
         return NeedsDecision.SOME if recorded or self._router.has_edits(namespace) else NeedsDecision.NONE
 
     @override
-    async def decide(self, namespace: str, endpoint: Endpoint, body: bytes, sender: str) -> RequestPlan:
+    async def decide(self, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str) -> RequestPlan:
         loop = asyncio.get_running_loop()
         self._counts.open += 1
         try:

@@ -8,11 +8,12 @@ import msgspec
 
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.protocols.base import CompletionRequest
+from serac_gateway.data_plane.protocols.body import UNDECODABLE, RequestBody
 from serac_gateway.data_plane.protocols.edits_in_context import with_edits
-from serac_gateway.data_plane.protocols.endpoints import parse_completion_request
+from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.domain.queries import MALFORMED, Bypass, Query, extract_query
+from serac_gateway.domain.queries import MALFORMED, Bypass, Query
 from serac_gateway.routing.router import EditRouter, Route, RouteDecision
 
 HEADER_SCHEMA = b"1"
@@ -52,7 +53,7 @@ UNDECIDED = RequestPlan(route=Route.BYPASS, reason="refused")
 
 
 def plan_request(
-    router: EditRouter, namespace: str, endpoint: Endpoint, body: bytes, sender: str
+    router: EditRouter, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str
 ) -> RequestPlan:
     """The plan for a whole request body. Runs on a worker thread: parsing a long body takes time, too.
 
@@ -62,20 +63,23 @@ def plan_request(
         ModelUnavailableError: Encoder or classifier failed.
     """
     try:
-        decoded = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+        decoded = body.decode()
+    except UNDECODABLE:
         return RequestPlan(route=Route.BYPASS, reason=MALFORMED.reason)
-    query = extract_query(endpoint, decoded)
+    protocol = PROTOCOLS[endpoint]
+    query = protocol.query(decoded)
     if isinstance(query, Bypass):
         return RequestPlan(route=Route.BYPASS, reason=query.reason)
-    request = parse_completion_request(endpoint, decoded)
+    request = protocol.parse_request(decoded)
     if isinstance(request, Bypass):
         return RequestPlan(route=Route.BYPASS, reason=request.reason)
     (decision,) = router.decide(namespace, [query], asker=_user_or(sender, decoded))
     task = None
     if decision.route is Route.COUNTERFACTUAL and decision.edit is not None:
         task = AnswerTask(edit=decision.edit, query=query, request=request)
-    edited_body = with_edits(endpoint, body, decision.context_edits) if decision.context_edits else None
+    edited_body = (
+        with_edits(protocol, body.members, decision.context_edits) if decision.context_edits else None
+    )
     return RequestPlan(
         route=decision.route,
         reason=decision.reason,
@@ -87,12 +91,13 @@ def plan_request(
     )
 
 
-def _user_or(sender: str, decoded: Mapping[str, object]) -> str:
+def _user_or(sender: str, decoded: object) -> str:
     """The user that a decoded body names, else the sender.
 
     A body names one in `safety_identifier` or `user` (its older name), in Anthropic's API in
     `metadata.user_id`.
     """
+    assert isinstance(decoded, Mapping)  # a request has been parsed from it
     metadata = decoded.get("metadata")
     user_id = metadata.get("user_id") if isinstance(metadata, Mapping) else None
     for value in (decoded.get("safety_identifier"), decoded.get("user"), user_id):

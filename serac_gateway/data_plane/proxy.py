@@ -24,7 +24,8 @@ from serac_gateway.data_plane.exchange import ClientLeftError, Exchange
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan, serac_headers
 from serac_gateway.data_plane.protocols.answers import Part, whole_answer
 from serac_gateway.data_plane.protocols.base import AnswerHead
-from serac_gateway.data_plane.protocols.endpoints import answer_writer
+from serac_gateway.data_plane.protocols.body import RequestBody
+from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.data_plane.protocols.errors import error_event
 from serac_gateway.data_plane.protocols.responses import ResponsesWriter
 from serac_gateway.data_plane.relay import relay
@@ -124,18 +125,18 @@ class DataPlane:
             target = target_of(exchange)
             endpoint = _ENDPOINTS.get(target.partition(b"?")[0]) if exchange.method == "POST" else None
 
-            def onward(body: bytes | AsyncIterator[bytes]) -> UpstreamRequest:
+            def onward(body: RequestBody | bytes | AsyncIterator[bytes]) -> UpstreamRequest:
                 headers = trace.upstream_headers([*_passed_headers(exchange.headers), hops])
                 return UpstreamRequest(
                     method=exchange.method,
                     target=target,
                     headers=headers,
-                    body=body,
+                    body=body.data if isinstance(body, RequestBody) else body,
                     client=client_of(exchange),
                     scheme=exchange.scope["scheme"],
                 )
 
-            def ask_ahead(body: bytes) -> SpeculativeRequest:
+            def ask_ahead(body: RequestBody) -> SpeculativeRequest:
                 state.speculative = SpeculativeRequest(self._upstream, onward(body))
                 return state.speculative
 
@@ -182,25 +183,25 @@ class DataPlane:
         namespace: str,
         endpoint: Endpoint | None,
         principal: Principal,
-        ask_ahead: Callable[[bytes], SpeculativeRequest],
-    ) -> tuple[bytes | AsyncIterator[bytes], RequestPlan]:
+        ask_ahead: Callable[[RequestBody], SpeculativeRequest],
+    ) -> tuple[RequestBody | AsyncIterator[bytes], RequestPlan]:
         if endpoint is None:
-            body = await exchange.read_body(_WHOLE_BODY_BYTES)
+            body = await _read(exchange, _WHOLE_BODY_BYTES)
             return body, RequestPlan(route=Route.BYPASS, reason="endpoint not classified")
         needs_decision = self.deciding.needs_decision(namespace)
         if needs_decision is NeedsDecision.UNKNOWN:
             plan = self._after_failure(state, "edits not loaded", _NOT_LOADED)
-            return await exchange.read_body(_WHOLE_BODY_BYTES), plan
+            return await _read(exchange, _WHOLE_BODY_BYTES), plan
         if needs_decision is NeedsDecision.NONE:
-            body = await exchange.read_body(_WHOLE_BODY_BYTES)
-            if endpoint is Endpoint.RESPONSES and isinstance(body, bytes):
+            body = await _read(exchange, _WHOLE_BODY_BYTES)
+            if endpoint is Endpoint.RESPONSES and isinstance(body, RequestBody):
                 body = await self.continuing.continued(namespace, body)
             return body, RequestPlan(route=Route.BASE, reason="no edits")
         if (exchange.header(b"content-encoding") or b"identity").lower() != b"identity":
-            body = await exchange.read_body(_WHOLE_BODY_BYTES)  # never unpacked: it could become any size
+            body = await _read(exchange, _WHOLE_BODY_BYTES)  # never unpacked: it could become any size
             return body, RequestPlan(route=Route.BYPASS, reason="compressed body")
-        body = await exchange.read_body(self._max_classified_bytes)
-        if not isinstance(body, bytes):
+        body = await _read(exchange, self._max_classified_bytes)
+        if not isinstance(body, RequestBody):
             return body, RequestPlan(route=Route.BYPASS, reason="body too long")
         if endpoint is Endpoint.RESPONSES:
             body = await self.continuing.continued(namespace, body)
@@ -214,18 +215,22 @@ class DataPlane:
         return body, msgspec.structs.replace(plan, decide_s=time.perf_counter() - begun)
 
     async def _answer(
-        self, exchange: Exchange, state: RequestState, task: AnswerTask, body: bytes | AsyncIterator[bytes]
+        self,
+        exchange: Exchange,
+        state: RequestState,
+        task: AnswerTask,
+        body: RequestBody | AsyncIterator[bytes],
     ) -> RequestPlan:
         """Answer here. If that fails before the first byte the new plan says so, and nothing was sent."""
         plan, request = state.plan, task.request
         head = AnswerHead(
             token=secrets.token_hex(12), created=int(time.time()), system_fingerprint=SYSTEM_FINGERPRINT
         )
-        writer = answer_writer(head, request)
+        writer = PROTOCOLS[request.endpoint].answer_writer(head, request)
 
         async def note() -> None:
-            if isinstance(writer, ResponsesWriter) and isinstance(body, bytes):
-                await self.continuing.note(task.edit.namespace, body, writer.response_id, writer.said)
+            if isinstance(writer, ResponsesWriter) and isinstance(body, RequestBody):
+                await self.continuing.note(task.edit.namespace, body, writer.response_id, writer.text_written)
 
         exchange.marks.answer_begun = time.perf_counter()
         answering = self.answers.parts(task.edit, task.query, request, on_tokens=exchange.add_answer_tokens)
@@ -286,6 +291,12 @@ async def _call_off(ahead: SpeculativeRequest | None, trace: RequestTrace) -> No
     if ahead is not None and ahead.outcome is None:
         await ahead.cancel()
         trace.upstream_canceled()
+
+
+async def _read(exchange: Exchange, limit_bytes: int) -> RequestBody | AsyncIterator[bytes]:
+    """See `Exchange.read_body`."""
+    body = await exchange.read_body(limit_bytes)
+    return RequestBody(body) if isinstance(body, bytes) else body
 
 
 def _passed_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

@@ -11,7 +11,7 @@ from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.plan import RequestPlan, serac_headers
 from serac_gateway.data_plane.protocols.answers import Part, event_stream
 from serac_gateway.data_plane.protocols.base import AnswerWriter
-from serac_gateway.data_plane.protocols.errors import ErrorShape, error_body, error_shape
+from serac_gateway.data_plane.protocols.errors import client_protocol, error_body
 from serac_gateway.errors import GatewayError, error_headers
 from serac_gateway.routing.router import Route
 
@@ -45,14 +45,14 @@ async def refuse(exchange: Exchange, plan: RequestPlan, error: GatewayError) -> 
     """Send `error` if the response has not begun; returns the plan with the error's route and reason."""
     if exchange.status is not None:
         return plan  # too late for an error response: the server closes the connection
-    status, body = error_body(exchange, error)
+    status = error.status
     route = plan.route if status in (502, 504) else Route.BYPASS
     reason = str(error.details.get("reason", plan.reason))
     plan = msgspec.structs.replace(plan, route=route, reason=reason)
     headers = json_headers(exchange, plan) + [
         (name.encode(), value.encode()) for name, value in error_headers(status, error.details).items()
     ]
-    await exchange.respond(status, headers, msgspec.json.encode(body))
+    await exchange.respond(status, headers, msgspec.json.encode(error_body(exchange, error)))
     return plan
 
 
@@ -62,6 +62,6 @@ def json_headers(exchange: Exchange, plan: RequestPlan) -> list[tuple[bytes, byt
 
 
 def _gateway_headers(exchange: Exchange, plan: RequestPlan) -> list[tuple[bytes, bytes]]:
-    """The x-serac-* headers, and `request-id` for Anthropic's clients, which read the id from there."""
-    own = [(b"request-id", exchange.request_id)] if error_shape(exchange) is ErrorShape.ANTHROPIC else []
+    """The x-serac-* headers, and those that clients of the API expect."""
+    own = client_protocol(exchange).reply_headers(exchange.request_id.decode())
     return [*own, *serac_headers(exchange, plan)]

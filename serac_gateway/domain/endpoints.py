@@ -1,4 +1,4 @@
-"""The calls of the data plane that can be answered by the gateway."""
+"""The endpoints of the data plane whose requests the gateway can answer itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Endpoint(StrEnum):
-    """The calls that can be answered here, by their path below /v1."""
+    """An endpoint by its path below /v1."""
 
     CHAT = "/chat/completions"
     COMPLETIONS = "/completions"

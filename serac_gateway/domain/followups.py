@@ -1,4 +1,4 @@
-"""Whether a turn may need the turns before it to be understood: told by its words alone. Pure."""
+"""Whether a turn may need the turns before it to be understood, decided by its words alone. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SMALL_TALK_WORDS = _SMALL_TALK_STARTS | _words(
     "you so very much a lot many again for that this it the your help helps there morning evening night day"
     " one mind problem worries all is was now well done to know"
 )
-_LEANS_BACK = re.compile(
+_REFERS_BACK = re.compile(
     r"^\W*(?:and|but|or|so|also|then|what about|how about|what else|why|since when)\b"
     r"|\b(?:now|currently)\W*$"
     r"|\b(?:it|its|he|him|his|she|her|hers|they|them|their|theirs|this|that|these|those|there|then|former|latter"
@@ -30,7 +30,7 @@ def is_followup(text: str, short_words: int) -> bool:
     """Whether `text` may need the turns before it: short, or with a pronoun; small talk never does."""
     if is_small_talk(text):
         return False
-    return len(text.split()) <= short_words or _LEANS_BACK.search(text) is not None
+    return len(text.split()) <= short_words or _REFERS_BACK.search(text) is not None
 
 
 def is_small_talk(text: str) -> bool:

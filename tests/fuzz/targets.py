@@ -9,10 +9,10 @@ from __future__ import annotations
 import msgspec
 
 from serac_gateway.data_plane.protocols.base import CompletionRequest
-from serac_gateway.data_plane.protocols.endpoints import parse_completion_request
+from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.data_plane.sse import MAX_HELD_BYTES, EventBoundaries
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.domain.queries import MAX_QUERY_CHARS, Bypass, Query, asks_several_things, extract_query
+from serac_gateway.domain.queries import MAX_QUERY_CHARS, Bypass, Query, asks_several_things
 from serac_gateway.routing.retrieval import retrieval_texts, segments
 
 _ENDPOINTS = tuple(Endpoint)
@@ -52,8 +52,8 @@ def check_body(data: bytes) -> None:
         body = msgspec.json.decode(data[1:])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return
-    query = extract_query(endpoint, body)
-    request = parse_completion_request(endpoint, body)
+    query = PROTOCOLS[endpoint].query(body)
+    request = PROTOCOLS[endpoint].parse_request(body)
     assert isinstance(request, (CompletionRequest, Bypass))
     if isinstance(query, Bypass):
         assert query.reason

@@ -7,6 +7,7 @@ import json
 import pytest
 from openai import AsyncOpenAI
 
+from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.response_memory import MAX_REQUEST_BYTES, AnsweredResponses
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, Gateway
 
@@ -88,7 +89,11 @@ async def test_what_is_not_remembered_passes_byte_for_byte(editing: Gateway) -> 
 
 
 async def answered(memory: AnsweredResponses, token: str, body: bytes) -> None:
-    await memory.note("default", body, f"resp_{token}", "An answer.")
+    await memory.note("default", RequestBody(body), f"resp_{token}", "An answer.")
+
+
+async def continued(memory: AnsweredResponses, body: bytes) -> bytes:
+    return (await memory.continued("default", RequestBody(body))).data
 
 
 async def test_the_oldest_are_forgotten_when_there_are_too_many_bytes() -> None:
@@ -98,14 +103,11 @@ async def test_the_oldest_are_forgotten_when_there_are_too_many_bytes() -> None:
     known = [
         number
         for number in range(10)
-        if b"assistant"
-        in await memory.continued("default", b'{"previous_response_id":"resp_%d","input":"y"}' % number)
+        if b"assistant" in await continued(memory, b'{"previous_response_id":"resp_%d","input":"y"}' % number)
     ]
     assert known == [7, 8, 9]
     await answered(memory, "long", b'{"input":"%s"}' % (b"x" * MAX_REQUEST_BYTES))
-    assert b"assistant" not in await memory.continued(
-        "default", b'{"previous_response_id":"resp_long","input":"y"}'
-    )
+    assert b"assistant" not in await continued(memory, b'{"previous_response_id":"resp_long","input":"y"}')
 
 
 @pytest.mark.parametrize(
@@ -123,4 +125,4 @@ async def test_the_oldest_are_forgotten_when_there_are_too_many_bytes() -> None:
 async def test_what_names_no_response_in_a_readable_way_is_for_the_upstream_to_judge(body: bytes) -> None:
     memory = AnsweredResponses()
     await answered(memory, "1", b'{"input":"x"}')
-    assert await memory.continued("default", body) == body
+    assert await continued(memory, body) == body

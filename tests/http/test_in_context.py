@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from serac_gateway.config.model import CompositePolicy, GatewayConfig, RoutingConfig
+from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.protocols.edits_in_context import with_edits
+from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.domain.edits import Edit, EditDraft, EditKind, first_version
 from serac_gateway.domain.endpoints import Endpoint
 from tests.http.running_gateway import EDITED_QUESTION, OTHER_QUESTION, Gateway, chat, running_gateway
@@ -68,7 +70,7 @@ def edit(kind: EditKind = EditKind.FACT, target: str = "Lisa Simpson") -> Edit:
 
 
 def rewritten(body: bytes, *edits: Edit, endpoint: Endpoint = Endpoint.CHAT) -> bytes:
-    return with_edits(endpoint, body, edits)
+    return with_edits(PROTOCOLS[endpoint], RequestBody(body).members, edits)
 
 
 def test_everything_but_the_note_keeps_its_bytes_and_order() -> None:

@@ -19,7 +19,7 @@ from serac_gateway.data_plane.protocols.base import (
     Usage,
     stream_event,
 )
-from serac_gateway.data_plane.protocols.endpoints import answer_writer, parse_completion_request
+from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import Bypass
 
@@ -27,14 +27,14 @@ USAGE = Usage(prompt_tokens=3, completion_tokens=4)
 
 
 def request_of(endpoint: Endpoint = Endpoint.CHAT, **parameters: object) -> CompletionRequest:
-    request = parse_completion_request(endpoint, {"model": "m", **parameters})
+    request = PROTOCOLS[endpoint].parse_request({"model": "m", **parameters})
     assert isinstance(request, CompletionRequest)
     return request
 
 
 def writer_of(endpoint: Endpoint, **parameters: object) -> AnswerWriter:
     head = AnswerHead(token="1", created=5, system_fingerprint="f")
-    return answer_writer(head, request_of(endpoint, **parameters))
+    return PROTOCOLS[endpoint].answer_writer(head, request_of(endpoint, **parameters))
 
 
 def data_of(events: bytes) -> list:
@@ -82,7 +82,7 @@ NAMES = [
     )
 )
 def test_any_parameters_give_a_request_in_range_or_a_reason(endpoint: Endpoint, body: dict) -> None:
-    outcome = parse_completion_request(endpoint, body)
+    outcome = PROTOCOLS[endpoint].parse_request(body)
     if isinstance(outcome, Bypass):
         assert outcome.reason
         return

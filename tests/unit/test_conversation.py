@@ -8,6 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serac_gateway.data_plane.protocols.base import ApiProtocol
+from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
+from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import (
     MAX_CONTEXT_CHARS,
     MAX_CONTEXT_TURNS,
@@ -15,10 +18,12 @@ from serac_gateway.domain.queries import (
     Bypass,
     Query,
     asks_several_things,
-    extract_query,
 )
 
-CHAT, PROMPT, RESPONSES, MESSAGES = "/chat/completions", "/completions", "/responses", "/messages"
+CHAT, PROMPT, RESPONSES, MESSAGES = (
+    PROTOCOLS[endpoint]
+    for endpoint in (Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES)
+)
 
 
 def user(text: object) -> dict:
@@ -30,13 +35,13 @@ def assistant(text: str) -> dict:
 
 
 def query_of(*messages: dict) -> Query:
-    query = extract_query(CHAT, {"messages": list(messages)})
+    query = CHAT.query({"messages": list(messages)})
     assert isinstance(query, Query)
     return query
 
 
 def reason_of(*messages: object) -> str:
-    bypass = extract_query(CHAT, {"messages": list(messages)})
+    bypass = CHAT.query({"messages": list(messages)})
     assert isinstance(bypass, Bypass)
     return bypass.reason
 
@@ -165,13 +170,13 @@ def test_what_has_no_query_says_why(messages: list, reason: str) -> None:
     ],
 )
 def test_the_query_of_a_prompt_is_its_last_line(prompt: object, text: str) -> None:
-    query = extract_query(PROMPT, {"prompt": prompt})
+    query = PROMPT.query({"prompt": prompt})
     assert isinstance(query, Query)
     assert (query.text, query.context) == (text, ())
 
 
 def test_a_prompt_that_leans_back_has_its_earlier_lines_as_context() -> None:
-    query = extract_query(PROMPT, {"prompt": "Q: Who leads ACME?\nA: Ada.\nQ: Where was she born?\nA:"})
+    query = PROMPT.query({"prompt": "Q: Who leads ACME?\nA: Ada.\nQ: Where was she born?\nA:"})
     assert query == Query(text="Where was she born?", context=("Who leads ACME?", "A: Ada."))
 
 
@@ -202,9 +207,9 @@ bodies = json_values | st.fixed_dictionaries(
 
 
 @settings(deadline=None)  # a busy machine is no failure
-@given(path=st.sampled_from([CHAT, PROMPT, RESPONSES, MESSAGES]), body=bodies)
-def test_any_json_gives_a_bounded_query_or_a_reason(path: str, body: object) -> None:
-    outcome = extract_query(path, body)
+@given(protocol=st.sampled_from([CHAT, PROMPT, RESPONSES, MESSAGES]), body=bodies)
+def test_any_json_gives_a_bounded_query_or_a_reason(protocol: ApiProtocol, body: object) -> None:
+    outcome = protocol.query(body)
     if isinstance(outcome, Bypass):
         assert outcome.reason
         return
@@ -218,14 +223,14 @@ def test_any_json_gives_a_bounded_query_or_a_reason(path: str, body: object) -> 
 @given(st.text(alphabet="gobyehank ,.!\n", max_size=3_000), st.text(max_size=50))
 def test_no_text_takes_long(text: str, tail: str) -> None:
     begun = time.process_time()
-    extract_query(CHAT, {"messages": [user("x"), user(text + tail)]})
+    CHAT.query({"messages": [user("x"), user(text + tail)]})
     assert time.process_time() - begun < 0.1
 
 
 def test_a_million_characters_take_no_longer_than_two_thousand() -> None:
     begun = time.process_time()
-    extract_query(CHAT, {"messages": [user("good bye " * 1_000_000), user("it " * 1_000_000)]})
-    extract_query(PROMPT, {"prompt": "\n" * 1_000_000 + "Q: " * 1_000_000})
+    CHAT.query({"messages": [user("good bye " * 1_000_000), user("it " * 1_000_000)]})
+    PROMPT.query({"prompt": "\n" * 1_000_000 + "Q: " * 1_000_000})
     assert time.process_time() - begun < 0.05
 
 
@@ -238,16 +243,16 @@ def test_a_response_is_decided_on_the_last_users_item_with_those_before_it() -> 
         {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Ada."}]},
         user("Where was she born?"),
     ]
-    query = extract_query(RESPONSES, {"input": asked})
+    query = RESPONSES.query({"input": asked})
     assert query == Query(text="Where was she born?", context=("Who runs Acme?", "Ada."))
-    assert extract_query(RESPONSES, {"input": asked[:-2]}) == Bypass(reason="tool result turn")
-    assert extract_query(RESPONSES, {"input": asked[:3]}) == Bypass(reason="last turn is not the user's")
+    assert RESPONSES.query({"input": asked[:-2]}) == Bypass(reason="tool result turn")
+    assert RESPONSES.query({"input": asked[:3]}) == Bypass(reason="last turn is not the user's")
 
 
 @pytest.mark.parametrize("elsewhere", ["previous_response_id", "conversation"])
 def test_turns_that_only_the_upstream_knows_count_where_the_text_leans_on_them(elsewhere: str) -> None:
     def outcome(asked: object) -> Query | Bypass:
-        return extract_query(RESPONSES, {"input": asked, elsewhere: "x"})
+        return RESPONSES.query({"input": asked, elsewhere: "x"})
 
     assert outcome("Who runs Acme?") == Query(text="Who runs Acme?")
     assert outcome("Thanks, that is all!") == Query(text="Thanks, that is all!")
@@ -259,6 +264,6 @@ def test_turns_that_only_the_upstream_knows_count_where_the_text_leans_on_them(e
 def test_a_tools_result_in_an_anthropic_turn_is_a_tool_result_turn() -> None:
     result = {"type": "tool_result", "tool_use_id": "t", "content": "x"}
     turn = user([result, {"type": "text", "text": "Who runs Acme?"}])
-    assert extract_query(MESSAGES, {"messages": [turn]}) == Bypass(reason="tool result turn")
-    later = extract_query(MESSAGES, {"messages": [turn, assistant("Ada."), user("Where was she born?")]})
+    assert MESSAGES.query({"messages": [turn]}) == Bypass(reason="tool result turn")
+    later = MESSAGES.query({"messages": [turn, assistant("Ada."), user("Where was she born?")]})
     assert later == Query(text="Where was she born?", context=("Ada.",))

@@ -8,7 +8,8 @@ import pytest
 
 from serac_gateway import errors
 from serac_gateway.control_plane.http.problems import problem
-from serac_gateway.data_plane.protocols.errors import openai_error
+from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
+from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.errors import GatewayError, InvalidRequestError, UpstreamTimeoutError
 
 
@@ -39,8 +40,9 @@ def test_the_status_is_the_one_that_errors_py_promises(error_class: type[Gateway
 
 
 def test_openai_shape_has_its_four_keys_and_names_the_parameter() -> None:
-    status, body = openai_error(InvalidRequestError("temperature 9 is too high", field="temperature"))
-    assert status == 400
+    error = InvalidRequestError("temperature 9 is too high", field="temperature")
+    body = PROTOCOLS[Endpoint.CHAT].error_body(error, "r")
+    assert error.status == 400
     assert body == {
         "error": {
             "message": "temperature 9 is too high",

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from serac_gateway.domain.edits import EditDraft
-from serac_gateway.domain.queries import Query, extract_query
+from serac_gateway.domain.queries import Query, query_of_messages
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.routing.router import RouteDecision
 from serac_gateway.testing import ThresholdClassifier, WordEncoder
@@ -87,9 +87,7 @@ def queries() -> list[Query]:
     made = []
     for found in probes:
         messages = [{"role": turn.role, "content": turn.text} for turn in found.context]
-        query = extract_query(
-            "/chat/completions", {"messages": [*messages, {"role": "user", "content": found.text}]}
-        )
+        query = query_of_messages([*messages, {"role": "user", "content": found.text}])
         assert isinstance(query, Query)
         made.append(query)
     return made

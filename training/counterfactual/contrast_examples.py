@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from serac_gateway.domain.edits import EditKind
-from serac_gateway.domain.queries import Query, extract_query
+from serac_gateway.domain.queries import Query, query_of_messages
 from training.counterfactual import target_answers as answers
 from training.counterfactual.examples import Example
 from training.counterfactual.instruction_examples import obeying
@@ -108,5 +108,5 @@ def _told(filling: Filling, line: ContrastLine) -> str | None:
 def _query(filling: Filling, line: ContrastLine) -> Query | None:
     messages = [{"role": turn.role, "content": filling.fill(turn.text)} for turn in line.turns]
     messages.append({"role": "user", "content": filling.fill(line.text)})
-    found = extract_query("/chat/completions", {"messages": messages})
+    found = query_of_messages(messages)
     return found if isinstance(found, Query) else None

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from serac_gateway.domain.edits import EditDraft
-from serac_gateway.domain.queries import Query, extract_query
+from serac_gateway.domain.queries import Query, query_of_messages
 from training.benchmarks.base import Benchmark, Case, Probe, Role, Turn
 from training.data.pairs import Pair
 from training.data.phrasing import decorated
@@ -160,7 +160,7 @@ def _query(filling: Filling, line: ContrastLine) -> Query | None:
     """What the gateway would decide on."""
     messages = [{"role": turn.role, "content": filling.fill(turn.text)} for turn in line.turns]
     messages.append({"role": "user", "content": filling.fill(line.text)})
-    found = extract_query("/chat/completions", {"messages": messages})
+    found = query_of_messages(messages)
     return found if isinstance(found, Query) else None
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from serac_gateway.config.model import RoutingConfig
 from serac_gateway.domain.edits import Edit, first_version, forms
-from serac_gateway.domain.queries import Query, extract_query
+from serac_gateway.domain.queries import Query, query_of_messages
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.base import EditIndex
 from serac_gateway.models.classifiers.base import PairModel
@@ -188,5 +188,5 @@ def _chosen_probes(
 def _query(probe: Probe) -> Query | None:
     messages = [{"role": turn.role, "content": turn.text} for turn in probe.context]
     messages.append({"role": "user", "content": probe.text})
-    query = extract_query("/chat/completions", {"messages": messages})
+    query = query_of_messages(messages)
     return query if isinstance(query, Query) else None

@@ -13,7 +13,7 @@ from serac_gateway.control_plane.http.dependencies import Context
 from serac_gateway.control_plane.http.edit_schemas import PreviewReply, PreviewRequest, preview_reply
 from serac_gateway.control_plane.http.parameters import Namespace, problems
 from serac_gateway.control_plane.http.schemas import MAX_SCOPE_QUERIES
-from serac_gateway.domain.queries import Bypass, extract_query
+from serac_gateway.domain.queries import Bypass, query_of_messages
 from serac_gateway.errors import InvalidRequestError
 
 _EXAMPLE = Example(
@@ -71,7 +71,7 @@ class PreviewController(Controller):
         queries = []
         for place, one in enumerate(data.queries):
             messages = [{"role": "user", "content": one}] if isinstance(one, str) else one.messages
-            query = extract_query("/chat/completions", {"messages": messages})
+            query = query_of_messages(messages)
             if isinstance(query, Bypass):
                 raise InvalidRequestError(
                     f"queries[{place}] is no query ({query.reason}); give a text, or messages that end with a"

@@ -19,7 +19,7 @@ from serac_gateway.control_plane.http.schemas import (
     ScopeRequest,
     scope_decision,
 )
-from serac_gateway.domain.queries import Bypass, Query, extract_query
+from serac_gateway.domain.queries import Bypass, Query, query_of_messages
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.routing.router import Route, RouteDecision
 
@@ -80,9 +80,8 @@ async def _decisions(
     context: ControlPlaneContext, namespace: str, asked: list[str | ScopeConversation], user: str | None
 ) -> list[RouteDecision]:
     found = [
-        extract_query(
-            "/chat/completions",
-            {"messages": [{"role": "user", "content": one}] if isinstance(one, str) else one.messages},
+        query_of_messages(
+            [{"role": "user", "content": one}] if isinstance(one, str) else one.messages,
         )
         for one in asked
     ]

@@ -1,46 +1,53 @@
-"""What a request for an answer is, whichever API it came by, and how its answer is written."""
+"""The seam to the APIs of the data plane: what a request and an answer are, independent of their API.
+
+All that is known about one API stands in its file: chat_completions.py, completions.py, responses.py and
+messages.py; endpoints.py has the table.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import msgspec
 
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.domain.queries import MALFORMED, Bypass
+from serac_gateway.domain.queries import MALFORMED, Bypass, Query
+from serac_gateway.errors import GatewayError
 
 MAX_TOKENS = 1_000_000
-"""More than any context window; a larger number is not one that was meant."""
+"""More than any context window; a larger number is a mistake."""
 MAX_STOP_TEXTS = 16
 SEEDS = 2**31
-"""Generators take 32 bits at most, OpenAI's clients 64 with a sign."""
+"""Generators take 32 bits at most, OpenAI's clients send 64 with a sign."""
 
 FieldsT = TypeVar("FieldsT", bound=msgspec.Struct)
+Members = dict[str, msgspec.Raw]
+"""A request body split into its members, whose bytes are kept as the client wrote them."""
 TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=MAX_TOKENS)]
 Seed = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 StopTexts = Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_STOP_TEXTS)]
 
 
 class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a request matters for answering it."""
+    """The parameters of a request that the gateway's own answer depends on."""
 
     endpoint: Endpoint
     model: str
     stream: bool = False
     include_usage: bool = False
-    """The stream ends with a chunk that reports usage; of chat and text completions alone."""
+    """The stream ends with a chunk that reports usage; only chat and text completions have it."""
     choices: int = 1
     max_tokens: int | None = None
     temperature: float | None = None
-    """None: not given."""
+    """0..2; None: not given."""
     top_p: float = 1.0
     seed: int | None = None
-    """In 0..SEEDS-1: another seed is reduced to this range."""
+    """0..SEEDS-1; other seeds are reduced to this range."""
     stop: tuple[str, ...] = ()
     echoed: dict[str, Any] = {}
-    """Members of the request that its answer repeats; of /responses alone."""
+    """Members of the request that its answer repeats; only /responses has them."""
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +57,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str
     """"stop" or "length"."""
     stop_text: str | None = None
-    """The text that ended it, if it was one."""
+    """The stop text that ended it; None if it ended otherwise."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,10 +68,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnswerHead(msgspec.Struct, frozen=True, kw_only=True):
-    """What all objects and events of one answer have in common."""
+    """Values that all objects and events of one answer share."""
 
     token: str
-    """Unique to the answer; its ids are made of it."""
+    """Unique to the answer; all its ids contain it."""
     created: int
     """Unix time in seconds."""
     system_fingerprint: str
@@ -73,11 +80,11 @@ class AnswerHead(msgspec.Struct, frozen=True, kw_only=True):
 class AnswerWriter(ABC):
     """Writes one answer in the shape of its API: whole, or as server-sent events. Used once.
 
-    Of a stream: `opened`, `text` as often as there is some, and `closed` for each choice, then `ended`.
+    A stream is `opened`, any number of `text` and `closed` for each choice, then `ended`.
     """
 
     events_written = 0
-    """How many events a stream has so far, in an API that numbers them."""
+    """Number of events written to the stream so far, in an API that numbers them; else 0."""
 
     @abstractmethod
     def whole(self, choices: Sequence[Choice], usage: Usage) -> dict[str, object]:
@@ -100,10 +107,71 @@ class AnswerWriter(ABC):
         """The events that end the stream."""
 
 
+class ApiProtocol(ABC):
+    """One API: how its requests are read, and how its answers and errors are written. Stateless, pure."""
+
+    endpoint: ClassVar[Endpoint]
+
+    @abstractmethod
+    def query(self, body: object) -> Query | Bypass:
+        """The query of a decoded request body."""
+
+    def parse_request(self, body: object) -> CompletionRequest | Bypass:
+        """The parameters of a decoded request body, or why it cannot be answered here.
+
+        A parameter that would change the form of the answer and cannot be honoured gives a `Bypass`, and so
+        does a request that the upstream has to refuse in its own words. Hints that change no form (`user`,
+        `store`, `top_k`, …) are ignored.
+        """
+        if not isinstance(body, Mapping) or not isinstance(body.get("model"), str):
+            return MALFORMED
+        return self._parse(body)
+
+    @abstractmethod
+    def _parse(self, body: Mapping[str, Any]) -> CompletionRequest | Bypass:
+        """`parse_request` of a body that names a model."""
+
+    @abstractmethod
+    def add_note(self, members: Members, note: str) -> None:
+        """Put `note` before the client's own words in a request that `query` and `parse_request` accepted.
+
+        Changes `members` in place; members without the note keep their bytes and order.
+        """
+
+    @abstractmethod
+    def answer_writer(self, head: AnswerHead, request: CompletionRequest) -> AnswerWriter:
+        """A new writer of the answer to `request`."""
+
+    @abstractmethod
+    def error_body(self, error: GatewayError, request_id: str) -> dict[str, object]:
+        """`error` as the body of a response."""
+
+    @abstractmethod
+    def error_event(self, error: GatewayError, request_id: str, number: int) -> bytes:
+        """`error` as the last event of a stream, its event `number` if the API numbers them."""
+
+    def reply_headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
+        """The headers that clients of this API expect in a reply of the gateway's own."""
+        return []
+
+
 def stream_event(data: object, name: str | None = None) -> bytes:
-    """One server-sent event whose data is `data` as JSON."""
+    """One server-sent event with `data` as JSON, named `name`."""
     head = b"" if name is None else b"event: " + name.encode() + b"\n"
     return head + b"data: " + msgspec.json.encode(data) + b"\n\n"
+
+
+def with_note(content: msgspec.Raw | None, note: str) -> msgspec.Raw:
+    """Instructions, a text or a list of text blocks, with `note` at their end; null or None: `note` alone."""
+    decoded = None if content is None else msgspec.json.decode(content)
+    if isinstance(decoded, list):
+        return raw([*decoded, {"type": "text", "text": note}])
+    return raw(f"{decoded}\n\n{note}" if decoded else note)
+
+
+def raw(value: object) -> msgspec.Raw:
+    """`value` as encoded JSON."""
+    return msgspec.Raw(msgspec.json.encode(value))
 
 
 def read_fields(body: Mapping[str, Any], kind: type[FieldsT]) -> FieldsT | Bypass:
@@ -115,14 +183,14 @@ def read_fields(body: Mapping[str, Any], kind: type[FieldsT]) -> FieldsT | Bypas
         return MALFORMED
 
 
-def unsupported_reason(body: Mapping[str, Any], unanswerable: Mapping[str, Sequence[str]]) -> Bypass | None:
-    """The first reason whose parameters ask for something; null, false, 0 and what is empty do not."""
-    for reason, names in unanswerable.items():
+def unsupported_reason(body: Mapping[str, Any], unsupported: Mapping[str, Sequence[str]]) -> Bypass | None:
+    """The first reason in `unsupported` of which a parameter is set; null, false, 0 and empty are not set."""
+    for reason, names in unsupported.items():
         if any(body.get(name) for name in names):
             return Bypass(reason=reason)
     return None
 
 
 def normalized_seed(seed: int | None) -> int | None:
-    """`seed` in 0..SEEDS-1."""
+    """`seed` modulo SEEDS, so in 0..SEEDS-1."""
     return None if seed is None else seed % SEEDS

@@ -2,7 +2,54 @@
 
 from __future__ import annotations
 
-from serac_gateway.data_plane.protocols.openai_common import ChoicesWriter
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from serac_gateway.data_plane.protocols.base import (
+    AnswerHead,
+    AnswerWriter,
+    CompletionRequest,
+    Members,
+    raw,
+    with_note,
+)
+from serac_gateway.data_plane.protocols.openai import (
+    ChoicesWriter,
+    OpenAIProtocol,
+    parse_choices_request,
+)
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.queries import MALFORMED, Bypass, Query, query_of_messages
+
+
+class ChatCompletionsProtocol(OpenAIProtocol):
+    """See `ApiProtocol`."""
+
+    endpoint: ClassVar[Endpoint] = Endpoint.CHAT
+
+    def query(self, body: object) -> Query | Bypass:
+        """See `ApiProtocol.query`."""
+        return query_of_messages(body.get("messages")) if isinstance(body, Mapping) else MALFORMED
+
+    def _parse(self, body: Mapping[str, Any]) -> CompletionRequest | Bypass:
+        return parse_choices_request(self.endpoint, body)
+
+    def add_note(self, members: Members, note: str) -> None:
+        """At the end of the system message that opens the conversation, or in a new one."""
+        messages = msgspec.json.decode(members["messages"], type=list[msgspec.Raw])
+        first = msgspec.json.decode(messages[0], type=Members)
+        if msgspec.json.decode(first["role"]) in ("system", "developer"):
+            first["content"] = with_note(first["content"], note)
+            messages[0] = raw(first)
+        else:
+            messages.insert(0, raw({"role": "system", "content": note}))
+        members["messages"] = raw(messages)
+
+    def answer_writer(self, head: AnswerHead, request: CompletionRequest) -> AnswerWriter:
+        """See `ApiProtocol.answer_writer`."""
+        return ChatWriter(head, request)
 
 
 class ChatWriter(ChoicesWriter):
@@ -16,7 +63,7 @@ class ChatWriter(ChoicesWriter):
         """The message."""
         return {"message": {"role": "assistant", "content": text, "refusal": None}}
 
-    def part(self, text: str | None) -> dict[str, object]:
+    def delta(self, text: str | None) -> dict[str, object]:
         """The delta."""
         return {"delta": {} if text is None else {"content": text}}
 

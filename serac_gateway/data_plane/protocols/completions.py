@@ -2,13 +2,91 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from serac_gateway.data_plane.protocols.base import CompletionRequest
-from serac_gateway.data_plane.protocols.openai_common import ChoicesWriter, parse_choices_request
+import msgspec
+
+from serac_gateway.data_plane.protocols.base import (
+    AnswerHead,
+    AnswerWriter,
+    CompletionRequest,
+    Members,
+    raw,
+)
+from serac_gateway.data_plane.protocols.openai import (
+    ChoicesWriter,
+    OpenAIProtocol,
+    parse_choices_request,
+)
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.domain.queries import Bypass
+from serac_gateway.domain.followups import is_followup
+from serac_gateway.domain.queries import (
+    MALFORMED,
+    MAX_CONTEXT_CHARS,
+    MAX_CONTEXT_TURNS,
+    MAX_QUERY_CHARS,
+    NO_TEXT,
+    Bypass,
+    Query,
+    without_surrogates,
+)
+
+SHORT_LINE_WORDS = 3
+"""A last line of no more words than this is read with the lines before it. Fewer than SHORT_QUERY_WORDS: the
+lines of a prompt are as often examples as a conversation."""
+
+_TOKEN_PROMPT = Bypass(reason="prompt of token ids")
+_SEVERAL_PROMPTS = Bypass(reason="several prompts")
+_ANSWER_CUE = re.compile(r"\s*(?:a|answer|assistant|ai|bot|response|output)\s*:\s*", re.IGNORECASE)
+_QUESTION_LABEL = re.compile(r"^(?:q|question|user|human|query|input|prompt)\s*:\s*", re.IGNORECASE)
+
+
+class CompletionsProtocol(OpenAIProtocol):
+    """See `ApiProtocol`."""
+
+    endpoint: ClassVar[Endpoint] = Endpoint.COMPLETIONS
+
+    def query(self, body: object) -> Query | Bypass:
+        """The last line of the prompt that is no cue to answer; the lines before it may be its context."""
+        return _query_of_prompt(body.get("prompt")) if isinstance(body, Mapping) else MALFORMED
+
+    def _parse(self, body: Mapping[str, Any]) -> CompletionRequest | Bypass:
+        if body.get("logprobs") is not None and body["logprobs"] is not False:  # 0: of the chosen tokens
+            return Bypass(reason="log probabilities")
+        if body.get("best_of") not in (None, body.get("n") or 1):
+            return Bypass(reason="too many choices")
+        return parse_choices_request(self.endpoint, body)
+
+    def add_note(self, members: Members, note: str) -> None:
+        """At the beginning of the prompt."""
+        decoded = msgspec.json.decode(members["prompt"])
+        prompt = decoded[0] if isinstance(decoded, list) else decoded
+        members["prompt"] = raw(f"{note}\n\n{prompt}")
+
+    def answer_writer(self, head: AnswerHead, request: CompletionRequest) -> AnswerWriter:
+        """See `ApiProtocol.answer_writer`."""
+        return TextWriter(head, request)
+
+
+def _query_of_prompt(prompt: object) -> Query | Bypass:
+    if isinstance(prompt, list):
+        if len(prompt) == 1 and isinstance(prompt[0], str):
+            prompt = prompt[0]
+        elif prompt and all(isinstance(text, str) for text in prompt):
+            return _SEVERAL_PROMPTS
+        else:
+            return _TOKEN_PROMPT if prompt else MALFORMED
+    if not isinstance(prompt, str):
+        return MALFORMED
+    end = without_surrogates(prompt[-MAX_QUERY_CHARS:])
+    lines = [line.strip() for line in end.splitlines() if line.strip() and not _ANSWER_CUE.fullmatch(line)]
+    lines = [unlabelled for line in lines if (unlabelled := _QUESTION_LABEL.sub("", line, count=1))]
+    if not lines:
+        return NO_TEXT
+    context = tuple(line[:MAX_CONTEXT_CHARS] for line in lines[-1 - MAX_CONTEXT_TURNS : -1])
+    return Query(text=lines[-1], context=context if is_followup(lines[-1], SHORT_LINE_WORDS) else ())
 
 
 class TextWriter(ChoicesWriter):
@@ -21,15 +99,6 @@ class TextWriter(ChoicesWriter):
         """The text."""
         return {"text": text}
 
-    def part(self, text: str | None) -> dict[str, object]:
+    def delta(self, text: str | None) -> dict[str, object]:
         """The text."""
         return {"text": text or ""}
-
-
-def parse_text_request(body: Mapping[str, Any]) -> CompletionRequest | Bypass:
-    """What is understood of a request that has a model."""
-    if body.get("logprobs") is not None and body["logprobs"] is not False:  # 0: of the tokens taken
-        return Bypass(reason="log probabilities")
-    if body.get("best_of") not in (None, body.get("n") or 1):
-        return Bypass(reason="too many choices")
-    return parse_choices_request(Endpoint.COMPLETIONS, body)

@@ -1,30 +1,105 @@
-"""Anthropic's POST /v1/messages: what is understood of a request, and the message. Pure."""
+"""Anthropic's POST /v1/messages. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from serac_gateway.auth.api_keys import redacted
 from serac_gateway.data_plane.protocols.base import (
     AnswerHead,
     AnswerWriter,
+    ApiProtocol,
     Choice,
     CompletionRequest,
+    Members,
     StopTexts,
     TokenLimit,
     Usage,
     read_fields,
     stream_event,
     unsupported_reason,
+    with_note,
 )
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.domain.queries import MALFORMED, Bypass
+from serac_gateway.domain.queries import MALFORMED, Bypass, Query, query_of_messages
+from serac_gateway.errors import GatewayError
+
+VERSION_HEADER = b"anthropic-version"
+"""A request header that every client of Anthropic's sends, to all paths."""
+
+_ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+"""By HTTP status; others are api_error."""
+
+
+class MessagesProtocol(ApiProtocol):
+    """See `ApiProtocol`."""
+
+    endpoint: ClassVar[Endpoint] = Endpoint.MESSAGES
+
+    def query(self, body: object) -> Query | Bypass:
+        """See `ApiProtocol.query`."""
+        return query_of_messages(body.get("messages")) if isinstance(body, Mapping) else MALFORMED
+
+    def _parse(self, body: Mapping[str, Any]) -> CompletionRequest | Bypass:
+        if (unsupported := unsupported_reason(body, _UNSUPPORTED)) is not None:
+            return unsupported
+        if (form := _form_reason(body)) is not None:
+            return Bypass(reason=form)
+        fields = read_fields(body, _Fields)
+        if isinstance(fields, Bypass) or fields.max_tokens is None or not _is_system(body.get("system")):
+            return MALFORMED
+        return CompletionRequest(
+            endpoint=self.endpoint,
+            model=body["model"],
+            stream=fields.stream,
+            max_tokens=fields.max_tokens,
+            temperature=fields.temperature,
+            top_p=fields.top_p,
+            stop=tuple(text for text in fields.stop_sequences if text),
+        )
+
+    def add_note(self, members: Members, note: str) -> None:
+        """At the end of `system`."""
+        members["system"] = with_note(members.get("system"), note)
+
+    def answer_writer(self, head: AnswerHead, request: CompletionRequest) -> AnswerWriter:
+        """See `ApiProtocol.answer_writer`."""
+        return MessagesWriter(head, request)
+
+    def error_body(self, error: GatewayError, request_id: str) -> dict[str, object]:
+        """See `ApiProtocol.error_body`."""
+        return {
+            "type": "error",
+            "error": {
+                "type": _ERROR_TYPES.get(error.status, "api_error"),
+                "message": redacted(error.message),
+            },
+            "request_id": request_id,
+        }
+
+    def error_event(self, error: GatewayError, request_id: str, number: int) -> bytes:
+        """See `ApiProtocol.error_event`."""
+        return stream_event(self.error_body(error, request_id), "error")
+
+    def reply_headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
+        """`request-id`, by which Anthropic's clients identify a request."""
+        return [(b"request-id", request_id.encode())]
 
 
 class MessagesWriter(AnswerWriter):
-    """Writes a message with one text block, and the events that build it up."""
+    """Writes a message with one text block, whole or as events."""
 
     def __init__(self, head: AnswerHead, request: CompletionRequest) -> None:
         self._head = head
@@ -38,7 +113,7 @@ class MessagesWriter(AnswerWriter):
         return self._message([{"type": "text", "text": choice.text, "citations": None}], stop, usage)
 
     def opened(self, choice: int, prompt_tokens: int) -> bytes:
-        """message_start, content_block_start and a ping, as Anthropic sends one there."""
+        """message_start, content_block_start and a ping, in Anthropic's order."""
         nothing_yet = Usage(prompt_tokens=prompt_tokens, completion_tokens=0)
         message = self._message([], {"stop_reason": None, "stop_sequence": None}, nothing_yet)
         return (
@@ -81,31 +156,11 @@ class MessagesWriter(AnswerWriter):
         }
 
 
-def parse_messages_request(body: Mapping[str, Any]) -> CompletionRequest | Bypass:
-    """What is understood of a request that has a model."""
-    if (refused := unsupported_reason(body, _UNANSWERABLE)) is not None:
-        return refused
-    if (form := _form_reason(body)) is not None:
-        return Bypass(reason=form)
-    fields = read_fields(body, _Fields)
-    if isinstance(fields, Bypass) or fields.max_tokens is None or not _is_system(body.get("system")):
-        return MALFORMED
-    return CompletionRequest(
-        endpoint=Endpoint.MESSAGES,
-        model=body["model"],
-        stream=fields.stream,
-        max_tokens=fields.max_tokens,
-        temperature=fields.temperature,
-        top_p=fields.top_p,
-        stop=tuple(text for text in fields.stop_sequences if text),
-    )
-
-
-_UNANSWERABLE: dict[str, tuple[str, ...]] = {
+_UNSUPPORTED: dict[str, tuple[str, ...]] = {
     "container": ("container",),
     "structured output": ("output_format",),
 }
-"""Reason -> the parameters that ask for what cannot be done here."""
+"""Reason -> the parameters that are refused with it."""
 
 
 class _Fields(msgspec.Struct, frozen=True):

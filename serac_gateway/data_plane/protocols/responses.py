@@ -1,13 +1,13 @@
-"""OpenAI's POST /v1/responses: what is understood of a request, and the response. Pure.
+"""OpenAI's POST /v1/responses. Pure.
 
-Nothing is stored: a response of ours cannot be fetched by its id, and says `"store": false`. How a client
-goes on from it with `previous_response_id` stands in data_plane/response_memory.py.
+Responses are not stored: one of the gateway's own cannot be fetched by its id, and has `"store": false`.
+data_plane/response_memory.py lets a client continue from it with `previous_response_id`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -16,27 +16,155 @@ from serac_gateway.data_plane.protocols.base import (
     AnswerWriter,
     Choice,
     CompletionRequest,
+    Members,
     Seed,
     StopTexts,
     TokenLimit,
     Usage,
     normalized_seed,
+    raw,
     read_fields,
     stream_event,
     unsupported_reason,
+    with_note,
 )
+from serac_gateway.data_plane.protocols.openai import OpenAIProtocol, error_members
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.domain.queries import MALFORMED, Bypass
+from serac_gateway.domain.queries import (
+    MALFORMED,
+    Bypass,
+    Query,
+    Turn,
+    Turns,
+    query_of_turns,
+    read_turns,
+)
+from serac_gateway.errors import GatewayError
+
+PREVIOUS_RESPONSE = "previous_response_id"
+
+
+class ResponsesProtocol(OpenAIProtocol):
+    """See `ApiProtocol`."""
+
+    endpoint: ClassVar[Endpoint] = Endpoint.RESPONSES
+
+    def query(self, body: object) -> Query | Bypass:
+        """See `ApiProtocol.query`."""
+        turns = turns_of_response_request(body)
+        return turns if isinstance(turns, Bypass) else query_of_turns(turns)
+
+    def _parse(self, body: Mapping[str, Any]) -> CompletionRequest | Bypass:
+        if (unsupported := unsupported_reason(body, _UNSUPPORTED)) is not None:
+            return unsupported
+        if (form := _form_reason(body)) is not None:
+            return Bypass(reason=form)
+        fields = read_fields(body, _Fields)
+        if isinstance(fields, Bypass) or not isinstance(body.get("instructions"), str | None):
+            return MALFORMED
+        stop = (fields.stop,) if isinstance(fields.stop, str) else fields.stop
+        return CompletionRequest(
+            endpoint=self.endpoint,
+            model=body["model"],
+            stream=fields.stream,
+            max_tokens=fields.max_output_tokens,
+            temperature=fields.temperature,
+            top_p=fields.top_p,
+            seed=normalized_seed(fields.seed),
+            stop=tuple(text for text in stop if text),
+            echoed={name: body[name] for name in _ECHOED_DEFAULTS if body.get(name) is not None},
+        )
+
+    def add_note(self, members: Members, note: str) -> None:
+        """At the end of `instructions`."""
+        members["instructions"] = with_note(members.get("instructions"), note)
+
+    def answer_writer(self, head: AnswerHead, request: CompletionRequest) -> AnswerWriter:
+        """See `ApiProtocol.answer_writer`."""
+        return ResponsesWriter(head, request)
+
+    def error_event(self, error: GatewayError, request_id: str, number: int) -> bytes:
+        """See `ApiProtocol.error_event`.
+
+        OpenAI documents the event with the error's members flat, and sends them under `error`, where its
+        client reads them: this has both.
+        """
+        flat = {name: value for name, value in error_members(error).items() if name != "type"}
+        return stream_event(
+            {"type": "error", "sequence_number": number, **flat, **self.error_body(error, request_id)},
+            "error",
+        )
+
+
+def turns_of_response_request(body: object) -> Turns | Bypass:
+    """The turns in the input of a decoded request body."""
+    if not isinstance(body, Mapping):
+        return MALFORMED
+    more_upstream = body.get(PREVIOUS_RESPONSE) is not None or body.get("conversation") is not None
+    items = body.get("input")
+    if isinstance(items, str):
+        return Turns(turns=[Turn(role="user", content=items)], more_upstream=more_upstream)
+    return read_turns(items, more_upstream=more_upstream)
+
+
+class EarlierResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A response that a later request can continue from."""
+
+    previous: msgspec.Raw | None
+    """The encoded id of the response before it, which only the upstream has; None: it is the first."""
+    items: list[msgspec.Raw]
+    """The input of its request."""
+    answer: str
+
+
+def earlier_response(members: Members, answer: str) -> EarlierResponse | None:
+    """The response `answer` to the request with these `members`; None: the client wants it not stored.
+
+    Raises:
+        KeyError: The request has no input.
+        msgspec.ValidationError: The input is neither a text nor a list.
+    """
+    if "store" in members and msgspec.json.decode(members["store"]) is False:
+        return None
+    return EarlierResponse(
+        previous=members.get(PREVIOUS_RESPONSE), items=_input_items(members), answer=answer
+    )
+
+
+def previous_response_id(members: Members) -> object:
+    """The decoded id of the response that a request continues from; None: of none."""
+    return msgspec.json.decode(members.get(PREVIOUS_RESPONSE, b"null"))
+
+
+def continued_request(members: Members, earlier: EarlierResponse) -> Members:
+    """A request with the turns of `earlier` before its own; its other members keep their bytes and order.
+
+    Raises:
+        KeyError: The request has no input.
+        msgspec.ValidationError: The input is neither a text nor a list.
+    """
+    answer = raw({"role": "assistant", "content": earlier.answer})
+    continued = {**members, "input": raw([*earlier.items, answer, *_input_items(members)])}
+    if earlier.previous is None:
+        del continued[PREVIOUS_RESPONSE]
+    else:
+        continued[PREVIOUS_RESPONSE] = earlier.previous
+    return continued
+
+
+def _input_items(members: Members) -> list[msgspec.Raw]:
+    items = msgspec.json.decode(members["input"], type=str | list[msgspec.Raw])
+    return [raw({"role": "user", "content": items})] if isinstance(items, str) else items
 
 
 class ResponsesWriter(AnswerWriter):
-    """Writes a response object with one message, and the events that build it up."""
+    """Writes a response with one message, whole or as events."""
 
     def __init__(self, head: AnswerHead, request: CompletionRequest) -> None:
         self._head = head
         self._request = request
-        self.said = ""
-        """The answer, as far as it was written."""
+        self.text_written = ""
+        """The answer's text so far."""
         self._ending = ("in_progress", "stop")
 
     @property
@@ -47,7 +175,7 @@ class ResponsesWriter(AnswerWriter):
     def whole(self, choices: Sequence[Choice], usage: Usage) -> dict[str, object]:
         """See `AnswerWriter.whole`."""
         (choice,) = choices
-        self.said = choice.text
+        self.text_written = choice.text
         status = _status(choice.finish_reason)
         return self._response(status, [self._message(status, choice.text)], usage)
 
@@ -62,7 +190,7 @@ class ResponsesWriter(AnswerWriter):
 
     def text(self, choice: int, text: str) -> bytes:
         """output_text.delta."""
-        self.said += text
+        self.text_written += text
         return self._event("response.output_text.delta", **self._place(), delta=text, logprobs=[])
 
     def closed(self, choice: int, finish_reason: str, stop_text: str | None) -> bytes:
@@ -70,15 +198,17 @@ class ResponsesWriter(AnswerWriter):
         status = _status(finish_reason)
         self._ending = (status, finish_reason)
         return (
-            self._event("response.output_text.done", **self._place(), text=self.said, logprobs=[])
-            + self._event("response.content_part.done", **self._place(), part=_output_text(self.said))
-            + self._event("response.output_item.done", output_index=0, item=self._message(status, self.said))
+            self._event("response.output_text.done", **self._place(), text=self.text_written, logprobs=[])
+            + self._event("response.content_part.done", **self._place(), part=_output_text(self.text_written))
+            + self._event(
+                "response.output_item.done", output_index=0, item=self._message(status, self.text_written)
+            )
         )
 
     def ended(self, usage: Usage) -> bytes:
         """response.completed, or response.incomplete when the tokens were spent."""
         status, _ = self._ending
-        response = self._response(status, [self._message(status, self.said)], usage)
+        response = self._response(status, [self._message(status, self.text_written)], usage)
         return self._event(f"response.{status}", response=response)
 
     def _event(self, kind: str, **members: object) -> bytes:
@@ -122,12 +252,12 @@ class ResponsesWriter(AnswerWriter):
             "temperature": self._request.temperature,
             "top_p": self._request.top_p,
             "usage": None if usage is None else _usage_of(usage),
-            **_TOLD_BACK,
+            **_ECHOED_DEFAULTS,
             **self._request.echoed,
         }
 
 
-_TOLD_BACK: dict[str, object] = {
+_ECHOED_DEFAULTS: dict[str, object] = {
     "instructions": None,
     "max_tool_calls": None,
     "metadata": {},
@@ -144,40 +274,17 @@ _TOLD_BACK: dict[str, object] = {
     "truncation": "disabled",
     "user": None,
 }
-"""What a response repeats of its request, with what it says where the request is silent."""
+"""The members of a request that its response repeats -> their value if the request has none."""
 
 
-def parse_responses_request(body: Mapping[str, Any]) -> CompletionRequest | Bypass:
-    """What is understood of a request that has a model."""
-    if (refused := unsupported_reason(body, _UNANSWERABLE)) is not None:
-        return refused
-    if (form := _form_reason(body)) is not None:
-        return Bypass(reason=form)
-    fields = read_fields(body, _Fields)
-    if isinstance(fields, Bypass) or not isinstance(body.get("instructions"), str | None):
-        return MALFORMED
-    stop = (fields.stop,) if isinstance(fields.stop, str) else fields.stop
-    return CompletionRequest(
-        endpoint=Endpoint.RESPONSES,
-        model=body["model"],
-        stream=fields.stream,
-        max_tokens=fields.max_output_tokens,
-        temperature=fields.temperature,
-        top_p=fields.top_p,
-        seed=normalized_seed(fields.seed),
-        stop=tuple(text for text in stop if text),
-        echoed={name: body[name] for name in _TOLD_BACK if body.get(name) is not None},
-    )
-
-
-_UNANSWERABLE: dict[str, tuple[str, ...]] = {
+_UNSUPPORTED: dict[str, tuple[str, ...]] = {
     "background": ("background",),
     "prompt template": ("prompt",),
     "log probabilities": ("top_logprobs",),
     "moderation": ("moderation",),
     "structured output": ("guided_json", "structured_outputs"),
 }
-"""Reason -> the parameters that ask for what cannot be done here."""
+"""Reason -> the parameters that are refused with it."""
 
 
 class _Fields(msgspec.Struct, frozen=True):

@@ -30,11 +30,11 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 
 from serac_gateway.data_plane.protocols.answers import Part, event_stream, whole_answer
 from serac_gateway.data_plane.protocols.base import AnswerHead, CompletionRequest
-from serac_gateway.data_plane.protocols.endpoints import answer_writer, parse_completion_request
+from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.data_plane.upstream.embedded import Report
 from serac_gateway.data_plane.upstream.transcript import STOP_TEXTS, prompt_of
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.domain.queries import Bypass, extract_query
+from serac_gateway.domain.queries import Bypass
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
 from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
 from serac_gateway.models.language_models.threads import items_from_thread
@@ -101,7 +101,7 @@ class EmbeddedServer:
         head = AnswerHead(
             token=digest.hexdigest()[:24], created=CREATED, system_fingerprint=_FINGERPRINT
         )  # fmt: skip
-        writer = answer_writer(head, request)
+        writer = PROTOCOLS[endpoint].answer_writer(head, request)
         async with aclosing(
             items_from_thread(self._pool, lambda gone: self._generate(prompt, request, seed, gone))
         ) as parts:
@@ -152,10 +152,10 @@ def _understood(endpoint: Endpoint, body: bytes) -> tuple[Mapping[str, Any], Com
         decoded = msgspec.json.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise _RefusalError(400, f"the body is not valid JSON: {exc}", "invalid_json") from exc
-    query = extract_query(endpoint, decoded)
+    query = PROTOCOLS[endpoint].query(decoded)
     if isinstance(decoded, dict) and any(decoded.get(name) is not None for name in _STORED_UPSTREAM):
         query = Bypass(reason="it stores no responses and no conversations")
-    request = parse_completion_request(endpoint, decoded)
+    request = PROTOCOLS[endpoint].parse_request(decoded)
     for outcome in (query, request):
         if isinstance(outcome, Bypass):
             raise _RefusalError(400, f"the embedded base model cannot answer this: {outcome.reason}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from serac_gateway.data_plane.protocols.responses import turns_of_response_request
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.domain.queries import Bypass, text_of, turns_of
+from serac_gateway.domain.queries import Bypass, read_turns, text_of
 
 _OPENING = """\
 Short, correct answers to short questions.
@@ -45,7 +46,10 @@ def prompt_of(endpoint: Endpoint, body: Mapping[str, Any]) -> str:
         prompt = body["prompt"]
         return str(prompt if isinstance(prompt, str) else prompt[0])
     lines = [_OPENING]
-    conversation = turns_of(endpoint, body)
+    if endpoint is Endpoint.RESPONSES:
+        conversation = turns_of_response_request(body)
+    else:
+        conversation = read_turns(body.get("messages"))
     for turn in () if isinstance(conversation, Bypass) else conversation.turns:
         text = " ".join(text_of(turn.content).split())
         if turn.role == "user":

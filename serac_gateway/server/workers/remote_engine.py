@@ -19,6 +19,7 @@ from serac_gateway.data_plane.engine import Answers, Continuing, Deciding, Needs
 from serac_gateway.data_plane.plan import RequestPlan
 from serac_gateway.data_plane.protocols.answers import Part
 from serac_gateway.data_plane.protocols.base import CompletionRequest
+from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.response_memory import may_continue
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.endpoints import Endpoint
@@ -110,8 +111,8 @@ class RemoteDeciding(Deciding):
         return self._interest.needs_decision(namespace)
 
     @override
-    async def decide(self, namespace: str, endpoint: Endpoint, body: bytes, sender: str) -> RequestPlan:
-        call = DecideCall(namespace=namespace, endpoint=endpoint, body=body, sender=sender)
+    async def decide(self, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str) -> RequestPlan:
+        call = DecideCall(namespace=namespace, endpoint=endpoint, body=body.data, sender=sender)
         return await self._models.call("/decide", call, RequestPlan)
 
 
@@ -144,22 +145,24 @@ class RemoteContinuing(Continuing):
         self._models = models
 
     @override
-    async def note(self, namespace: str, body: bytes, response_id: str, said: str) -> None:
-        call = NoteCall(namespace=namespace, body=body, response_id=response_id, said=said)
+    async def note(self, namespace: str, body: RequestBody, response_id: str, said: str) -> None:
+        call = NoteCall(namespace=namespace, body=body.data, response_id=response_id, said=said)
         try:
             await self._models.call("/note", call, type(None))
         except GatewayError as error:
             log.warning("response %s cannot be gone on from: %s", response_id, error.message)
 
     @override
-    async def continued(self, namespace: str, body: bytes) -> bytes:
+    async def continued(self, namespace: str, body: RequestBody) -> RequestBody:
         if not may_continue(body):
             return body
         try:
-            return await self._models.call("/continue", ContinueCall(namespace=namespace, body=body), bytes)
+            call = ContinueCall(namespace=namespace, body=body.data)
+            data = await self._models.call("/continue", call, bytes)
         except GatewayError as error:
             log.warning("a response goes on from what cannot be looked up: %s", error.message)
             return body
+        return body if data == body.data else RequestBody(data)
 
 
 class RemoteAuthenticator(Authenticating):

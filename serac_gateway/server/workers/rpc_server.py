@@ -16,6 +16,7 @@ from serac_gateway.auth.principals import Principal
 from serac_gateway.data_plane.engine import Answers
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.plan import RequestPlan
+from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
 from serac_gateway.server.listener import Asgi
@@ -104,7 +105,7 @@ class WorkerCalls:
 
 async def _decide(plane: DataPlane, body: bytes) -> RequestPlan:
     call = _read(body, DecideCall)
-    plan = await plane.deciding.decide(call.namespace, call.endpoint, call.body, call.sender)
+    plan = await plane.deciding.decide(call.namespace, call.endpoint, RequestBody(call.body), call.sender)
     decision = plan.decision
     if decision is None or len(decision.candidates) < 2:
         return plan
@@ -119,12 +120,12 @@ async def _authenticate(plane: DataPlane, body: bytes) -> Principal:
 
 async def _continue(plane: DataPlane, body: bytes) -> bytes:
     call = _read(body, ContinueCall)
-    return await plane.continuing.continued(call.namespace, call.body)
+    return (await plane.continuing.continued(call.namespace, RequestBody(call.body))).data
 
 
 async def _note(plane: DataPlane, body: bytes) -> None:
     call = _read(body, NoteCall)
-    await plane.continuing.note(call.namespace, call.body, call.response_id, call.said)
+    await plane.continuing.note(call.namespace, RequestBody(call.body), call.response_id, call.said)
 
 
 async def _answer(exchange: Exchange, answers: Answers, call: AnswerCall) -> None:

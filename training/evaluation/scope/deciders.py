@@ -14,7 +14,7 @@ from serac_gateway.config.model import RoutingConfig
 from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.importer import EditImport
 from serac_gateway.domain.edits import EditDraft
-from serac_gateway.domain.queries import Query, extract_query
+from serac_gateway.domain.queries import Query, query_of_messages
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.base import EditIndex
 from serac_gateway.errors import ConfigError, GatewayError
@@ -139,7 +139,7 @@ class InProcessDecider(Decider):
 
     async def decide(self, probes: Sequence[Probe]) -> list[Decision]:
         """See `Decider.decide`."""
-        found = [extract_query("/chat/completions", {"messages": messages(probe)}) for probe in probes]
+        found = [query_of_messages(messages(probe)) for probe in probes]
         queries = [one for one in found if isinstance(one, Query)]
         share = max(1, -(-len(queries) // self._threads))
         loop = asyncio.get_running_loop()

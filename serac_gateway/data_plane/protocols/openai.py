@@ -1,4 +1,4 @@
-"""What OpenAI's chat and text completions have in common: choices, chunks, and most parameters. Pure."""
+"""What OpenAI's APIs share: errors; and what chat and text completions share: choices, parameters. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Annotated, Any
 
 import msgspec
 
+from serac_gateway.auth.api_keys import redacted
 from serac_gateway.data_plane.protocols.base import (
     AnswerHead,
     AnswerWriter,
+    ApiProtocol,
     Choice,
     CompletionRequest,
     Seed,
@@ -24,14 +26,37 @@ from serac_gateway.data_plane.protocols.base import (
 )
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import Bypass
+from serac_gateway.errors import GatewayError
 
 MAX_CHOICES = 8
 """A request for more choices is not answered here."""
 STREAM_END = b"data: [DONE]\n\n"
 
 
+class OpenAIProtocol(ApiProtocol):
+    """An API of OpenAI's: its errors."""
+
+    def error_body(self, error: GatewayError, request_id: str) -> dict[str, object]:
+        """See `ApiProtocol.error_body`."""
+        return {"error": error_members(error)}
+
+    def error_event(self, error: GatewayError, request_id: str, number: int) -> bytes:
+        """See `ApiProtocol.error_event`."""
+        return stream_event(self.error_body(error, request_id))
+
+
+def error_members(error: GatewayError) -> dict[str, object]:
+    """OpenAI's error object, without API keys in its message."""
+    return {
+        "message": redacted(error.message),
+        "type": error.openai_type,
+        "param": error.field,
+        "code": error.code,
+    }
+
+
 class ChoicesWriter(AnswerWriter):
-    """Writes the choices of an answer; what is in one, and what the objects are called, differs."""
+    """Writes an answer that has choices. A subclass names the objects and writes a choice's text."""
 
     object_name: str
     chunk_name: str
@@ -43,11 +68,11 @@ class ChoicesWriter(AnswerWriter):
 
     @abstractmethod
     def content(self, text: str) -> dict[str, object]:
-        """The members of a whole choice that have its text."""
+        """The members of a whole choice that contain its text."""
 
     @abstractmethod
-    def part(self, text: str | None) -> dict[str, object]:
-        """The members of a chunk's choice that have a part of its text; None: the last chunk's."""
+    def delta(self, text: str | None) -> dict[str, object]:
+        """The members of a chunk's choice that contain more of its text; None: the last chunk's."""
 
     def whole(self, choices: Sequence[Choice], usage: Usage) -> dict[str, object]:
         """See `AnswerWriter.whole`."""
@@ -71,20 +96,20 @@ class ChoicesWriter(AnswerWriter):
 
     def text(self, choice: int, text: str) -> bytes:
         """One chunk."""
-        return self.chunk(choice, self.part(text))
+        return self.chunk(choice, self.delta(text))
 
     def closed(self, choice: int, finish_reason: str, stop_text: str | None) -> bytes:
         """One chunk with the finish reason."""
-        return self.chunk(choice, self.part(None), finish_reason)
+        return self.chunk(choice, self.delta(None), finish_reason)
 
     def ended(self, usage: Usage) -> bytes:
         """The chunk without choices that reports usage, if the request wants it, and [DONE]."""
         last = {**self._named(self.chunk_name), "choices": [], "usage": usage_of(usage)}
         return (stream_event(last) if self._request.include_usage else b"") + STREAM_END
 
-    def chunk(self, index: int, part: Mapping[str, object], finish_reason: str | None = None) -> bytes:
+    def chunk(self, index: int, delta: Mapping[str, object], finish_reason: str | None = None) -> bytes:
         """One chunk of one choice."""
-        choice = {"index": index, **part, "logprobs": None, "finish_reason": finish_reason}
+        choice = {"index": index, **delta, "logprobs": None, "finish_reason": finish_reason}
         return stream_event({**self._named(self.chunk_name), "choices": [choice]})
 
     def _named(self, kind: str) -> dict[str, object]:
@@ -98,7 +123,7 @@ class ChoicesWriter(AnswerWriter):
 
 
 def usage_of(usage: Usage) -> dict[str, int]:
-    """As both report it."""
+    """Usage as chat and text completions report it."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -107,9 +132,9 @@ def usage_of(usage: Usage) -> dict[str, int]:
 
 
 def parse_choices_request(endpoint: Endpoint, body: Mapping[str, Any]) -> CompletionRequest | Bypass:
-    """What both understand of a request that has a model."""
-    if (refused := unsupported_reason(body, _UNANSWERABLE)) is not None:
-        return refused
+    """`ApiProtocol.parse_request` of a chat or text completion that names a model."""
+    if (unsupported := unsupported_reason(body, _UNSUPPORTED)) is not None:
+        return unsupported
     if (form := _form_reason(body)) is not None:
         return Bypass(reason=form)
     fields = read_fields(body, _Fields)
@@ -132,7 +157,7 @@ def parse_choices_request(endpoint: Endpoint, body: Mapping[str, Any]) -> Comple
     )
 
 
-_UNANSWERABLE: dict[str, tuple[str, ...]] = {
+_UNSUPPORTED: dict[str, tuple[str, ...]] = {
     "structured output": (
         "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar",
         "json_schema",
@@ -145,7 +170,7 @@ _UNANSWERABLE: dict[str, tuple[str, ...]] = {
     "insertion": ("suffix",),
     "echo": ("echo",),
 }  # fmt: skip
-"""Reason -> the parameters that ask for what cannot be done here."""
+"""Reason -> the parameters that are refused with it."""
 
 
 class _StreamOptions(msgspec.Struct, frozen=True):
