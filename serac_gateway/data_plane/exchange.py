@@ -1,4 +1,4 @@
-"""One request and its response, as ASGI has them, and a watch on whether the client is still there."""
+"""One request and its response over ASGI, canceled when the client leaves."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class ClientLeftError(Exception):
 
 
 class Exchange:
-    """Reads the request, writes the response, and stops the work when the client leaves.
+    """Reads the request, writes the response, and cancels the work when the client leaves.
 
-    Used as ``async with``: inside, a client that leaves cancels the task, wherever it waits; the context ends
-    it quietly and sets `client_left`.
+    Used as ``async with``: inside, a client that leaves cancels the task, wherever it waits; the context
+    swallows that cancellation and sets `client_left`.
     """
 
     def __init__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
@@ -41,16 +41,16 @@ class Exchange:
         self.status: int | None = None
         """Of the response, once it has begun."""
         self.upstream_error: UpstreamError | None = None
-        """How the upstream failed, or broke its response off."""
+        """The failure of the upstream, before its response or in the middle of it."""
         self.streams = False
         """Whether the response is an event stream."""
         self.marks = RequestMarks()
         self.answer_tokens = 0
-        """Generated for it by the counterfactual model."""
+        """Tokens that the counterfactual model generated for it."""
         self.bytes_in = 0
-        """Of the request's body, as far as it was read."""
+        """Bytes of the request's body that were read."""
         self.bytes_out = 0
-        """Of the response's body, as far as it was sent."""
+        """Bytes of the response's body that were sent."""
         self._receive = receive
         self._send = send
         self._watch: asyncio.Task[None] | None = None
@@ -72,20 +72,20 @@ class Exchange:
 
     async def read_body(self, limit_bytes: int) -> bytes | AsyncIterator[bytes]:
         """The whole request body, or if it is longer than `limit_bytes` an iterator over all of it."""
-        parts: list[bytes] = []
+        chunks: list[bytes] = []
         size = 0
-        asked = time.perf_counter()
+        begun = time.perf_counter()
         while True:
-            part, more = await self._read_part()
-            parts.append(part)
-            size += len(part)
+            chunk, more = await self._read_chunk()
+            chunks.append(chunk)
+            size += len(chunk)
             if more and size <= limit_bytes:
                 continue
-            self.marks.body_awaited_s = time.perf_counter() - asked
+            self.marks.body_awaited_s = time.perf_counter() - begun
             if more:
-                return self._rest(parts)
+                return self._rest(chunks)
             self._start_watch()
-            return b"".join(parts)
+            return b"".join(chunks)
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send status and headers, as they are."""
@@ -97,28 +97,28 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
 
     async def write(self, chunk: bytes) -> None:
-        """Send a part of the body, and wait while the client is slow to read."""
+        """Send a chunk of the body; waits while the client is slow to read."""
         self._note_sent(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def ping(self) -> None:
-        """Send a comment into an event stream, which clients skip and proxies take for life."""
+        """Send a comment into an event stream: clients skip it, proxies keep the connection open for it."""
         await self._send({"type": "http.response.body", "body": b": ping\n\n", "more_body": True})
 
     async def finish(self, chunk: bytes = b"") -> None:
-        """Send the last part of the body."""
+        """Send the last chunk of the body."""
         self._stop_watch()  # the server reports a completed response as a disconnect too
         self._note_sent(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """Send a whole response of the gateway's own."""
+        """Send a whole response that the gateway made."""
         length = (b"content-length", str(len(body)).encode())
         await self.start(status, [*self.own_headers(), *headers, length])
         await self.finish(body)
 
     def own_headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers of a response that no upstream made."""
+        """The headers of every response that the gateway made."""
         return [
             (b"date", _date(int(time.time()))),
             (b"server", _SERVER),
@@ -136,11 +136,11 @@ class Exchange:
         if not self.client_left:
             return False
         if self._task is not None and isinstance(exc, asyncio.CancelledError) and self._task.uncancel() > 0:
-            return False  # someone else wants the task to end as well
+            return False  # something else has canceled the task as well
         return isinstance(exc, asyncio.CancelledError | ClientLeftError)
 
     def add_answer_tokens(self, count: int) -> None:
-        """Count tokens that the counterfactual model generated for it."""
+        """Count tokens that the counterfactual model generated for this request."""
         self.answer_tokens += count
 
     def _note_sent(self, chunk: bytes) -> None:
@@ -148,21 +148,21 @@ class Exchange:
             self.marks.first_byte = time.perf_counter()
         self.bytes_out += len(chunk)
 
-    async def _rest(self, parts: list[bytes]) -> AsyncIterator[bytes]:
-        for part in parts:
-            yield part
-        parts.clear()
+    async def _rest(self, chunks: list[bytes]) -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+        chunks.clear()
         more = True
         while more:
             try:
-                part, more = await self._read_part()
+                chunk, more = await self._read_chunk()
             except ClientLeftError:
                 self._cancel_task()
                 raise
-            yield part
+            yield chunk
         self._start_watch()
 
-    async def _read_part(self) -> tuple[bytes, bool]:
+    async def _read_chunk(self) -> tuple[bytes, bool]:
         message = await self._receive()
         if message["type"] != "http.request":
             self.client_left = True
@@ -191,5 +191,5 @@ class Exchange:
 
 @lru_cache(maxsize=1)
 def _date(second: int) -> bytes:
-    """The Date header of a second: made once, not for every response."""
+    """The Date header of a second since 1970, formatted once and not for every response."""
     return formatdate(second, usegmt=True).encode()

@@ -94,7 +94,7 @@ class DataPlane:
         self._speculates = config.routing.speculate
         self._counts = counts
         self._tracing = tracing
-        self._hop_mark = loop_guard or LoopGuard()
+        self._loop_guard = loop_guard or LoopGuard()
         self._observers = tuple(observers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -116,7 +116,7 @@ class DataPlane:
 
     async def _respond(self, exchange: Exchange, state: RequestState, trace: RequestTrace) -> None:
         try:
-            hops = self._hop_mark.added_to(exchange)
+            hops = self._loop_guard.header_for(exchange)
             principal = await self.authenticator.authenticate(exchange.headers)
             state.key_id = principal.key_id
             asked = exchange.header(b"x-serac-namespace")

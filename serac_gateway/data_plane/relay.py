@@ -1,4 +1,4 @@
-"""Passes an upstream's response on to the client, byte for byte and as it arrives."""
+"""Passes an upstream's response on to the client, byte for byte, each chunk as it arrives."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ async def relay(
 ) -> None:
     """Send `response` with `extra_headers` added.
 
-    With `ping_interval_s` an event stream has comments while its first chunk is waited for.
+    With `ping_interval_s` the client of an event stream gets comments until the first chunk arrives.
 
     When the upstream breaks an event stream off, the stream ends with one error event; any other body is
-    broken off towards the client too, for a length or a compression that was promised cannot be kept.
+    broken off towards the client too, because its announced length or compression can no longer be kept.
     """
     await exchange.start(response.status, _headers(response, exchange, extra_headers))
     if exchange.method == "HEAD" or response.status in _NO_CONTENT:
@@ -55,14 +55,16 @@ async def relay(
 async def _after_pings(
     body: AsyncIterator[bytes], exchange: Exchange, interval_s: float
 ) -> AsyncIterator[bytes]:
-    """`body`, and a comment to the client every `interval_s` until its first chunk has come."""
+    """`body`; until its first chunk arrives the client gets a comment every `interval_s` seconds."""
     pinging: asyncio.Task[None] | None = None
 
     def begin() -> None:
         nonlocal pinging
         pinging = asyncio.create_task(_ping(exchange, interval_s))
 
-    timer = asyncio.get_running_loop().call_later(interval_s, begin)  # most streams need no task for it
+    timer = asyncio.get_running_loop().call_later(
+        interval_s, begin
+    )  # a task only for streams that wait so long
     try:
         first = await anext(body, None)
     finally:
@@ -100,7 +102,7 @@ async def _relay_events(chunks: AsyncIterator[bytes], exchange: Exchange) -> Non
 def _headers(
     response: UpstreamResponse, exchange: Exchange, extra_headers: Headers
 ) -> list[tuple[bytes, bytes]]:
-    """The upstream's headers in order; of date, server and x-request-id its own if it sent one, else ours."""
+    """The upstream's headers in order, then those of date, server and x-request-id that it did not send."""
     headers = [
         (name, value)
         for name, value in response.headers
@@ -113,7 +115,7 @@ def _headers(
 
 
 def _is_plain_event_stream(headers: Headers) -> bool:
-    """Whether an event can be added: no length is promised and nothing is compressed."""
+    """Whether an event can be added: an event stream without announced length or compression."""
     names = dict(headers)
     return (
         names.get(b"content-type", b"").lower().startswith(sse.MEDIA_TYPE)

@@ -1,4 +1,4 @@
-"""The id by which a client, our log and the upstream's log speak of one request."""
+"""The id of a request, the same for the client, in our log and in the upstream's."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ _STATE_KEY = "serac_request_id"
 
 
 def request_id(scope: Scope) -> str:
-    """The client's x-request-id if it is 1-128 visible ASCII characters, else a new one; always the same."""
+    """The client's x-request-id if it is 1-128 visible ASCII characters, else a new one.
+
+    Kept in the scope's state, so that every call for one request gives the same.
+    """
     state = scope["state"]
-    known = state.get(_STATE_KEY)
-    if known is None:
+    value = state.get(_STATE_KEY)
+    if value is None:
         sent = next((value for name, value in scope["headers"] if name == REQUEST_ID_HEADER), b"")
-        known = sent.decode() if _ACCEPTABLE.fullmatch(sent) else f"req_{secrets.token_hex(12)}"
-        state[_STATE_KEY] = known
-    return str(known)
+        value = sent.decode() if _ACCEPTABLE.fullmatch(sent) else f"req_{secrets.token_hex(12)}"
+        state[_STATE_KEY] = value
+    return str(value)
 
 
 async def add_request_id(message: Message, scope: Scope) -> None:
-    """A `before_send` hook of Litestar: put x-request-id on every response that has none yet."""
+    """A `before_send` hook of Litestar: adds x-request-id to every response without one."""
     if message["type"] != "http.response.start":
         return
     headers = list(message["headers"])

@@ -16,7 +16,7 @@ from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.observability.counts import RouteCounts
 from serac_gateway.server.listener import Asgi
-from serac_gateway.server.workers.interest_table import NamespaceBitmap, NamespaceBitmapWriter
+from serac_gateway.server.workers.namespace_bitmap import NamespaceBitmap, NamespaceBitmapWriter
 from serac_gateway.server.workers.rpc_messages import FinishedCall, WorkerSettings
 from serac_gateway.server.workers.rpc_server import WorkerCalls
 from serac_gateway.server.workers.worker import open_worker
@@ -44,7 +44,7 @@ async def worker_in_front(
 
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        table = NamespaceBitmap.create(folder / "interest")
+        table = NamespaceBitmap.create(folder / "namespaces")
         NamespaceBitmapWriter(table, active_edits, lambda: config.traffic.namespaces)
         models = stack.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)))
         models.bind(str(folder / "models.sock"))
@@ -57,7 +57,7 @@ async def worker_in_front(
             upstream_url=upstream_url,
             loop_guard="0123456789ab",
             socket_path=str(folder / "models.sock"),
-            interest_path=str(folder / "interest"),
+            bitmap_path=str(folder / "namespaces"),
             token="the token",
         )
         if api_key is not None:  # a worker has it from its environment, like any gateway

@@ -17,7 +17,7 @@ from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import GatewayError, RateLimitedError
 from serac_gateway.models.language_models.base import Piece
-from serac_gateway.server.workers.interest_table import NamespaceBitmap, NamespaceBitmapWriter
+from serac_gateway.server.workers.namespace_bitmap import NamespaceBitmap, NamespaceBitmapWriter
 from serac_gateway.server.workers.rpc_messages import Failure, Frame
 from serac_gateway.server.workers.rpc_server import framed, frames
 from serac_gateway.stores.memory.store import InMemoryEditStore
@@ -73,7 +73,7 @@ def test_a_namespace_is_of_concern_in_every_process_as_soon_as_it_is_marked(path
     assert read_elsewhere.needs_decision("b") is NeedsDecision.SOME
     written.write(["b"])
     assert [read_elsewhere.needs_decision(name) for name in "ab"] == [NeedsDecision.NONE, NeedsDecision.SOME]
-    written.write([], all_of_them=True)
+    written.write([], every=True)
     assert read_elsewhere.needs_decision("c") is NeedsDecision.SOME
 
 

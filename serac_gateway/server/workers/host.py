@@ -1,4 +1,4 @@
-"""The model process's side of serving with workers: its socket, what they are told, and their replacement."""
+"""The model process's side of serving with workers: its socket, their settings, and their replacement."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from serac_gateway.errors import ConfigError
 from serac_gateway.server.listener import Frontend
 from serac_gateway.server.reload import Reloader
 from serac_gateway.server.runtime import Generation, Generations
-from serac_gateway.server.workers.interest_table import NamespaceBitmap, NamespaceBitmapWriter
+from serac_gateway.server.workers.namespace_bitmap import NamespaceBitmap, NamespaceBitmapWriter
 from serac_gateway.server.workers.rpc_messages import FinishedCall, WorkerSettings
 from serac_gateway.server.workers.rpc_server import WorkerCalls
-from serac_gateway.server.workers.supervisor import Workers
+from serac_gateway.server.workers.supervisor import Supervisor
 
 
 class _Host:
-    """Starts the workers of each generation, and counts what they report. Belongs to one event loop."""
+    """Starts the workers of each configuration and counts their requests. Belongs to one event loop."""
 
     def __init__(
-        self, generations: Generations, loop_guard: LoopGuard, workers: Workers, folder: Path
+        self, generations: Generations, loop_guard: LoopGuard, supervisor: Supervisor, folder: Path
     ) -> None:
         self.token = secrets.token_hex(32)
         self.socket_path = folder / "models.sock"
         self._generations = generations
-        self._hop_mark = loop_guard
-        self._workers = workers
-        self._interest_path = folder / "interest"
+        self._loop_guard = loop_guard
+        self._supervisor = supervisor
+        self._bitmap_path = folder / "namespaces"
         first = generations.current
-        self._interest = NamespaceBitmapWriter(
-            NamespaceBitmap.create(self._interest_path),
+        self._bitmap = NamespaceBitmapWriter(
+            NamespaceBitmap.create(self._bitmap_path),
             first.control_plane.active_edits,
             recorded=lambda: generations.current.config.traffic.namespaces,
         )
@@ -50,58 +50,59 @@ class _Host:
         (await self.prepare(self._generations.current))()
 
     async def prepare(self, generation: Generation) -> Callable[[], None]:
-        """See `Reloader.prepare`: workers of `generation`.
+        """See `Reloader.prepare`: starts workers for `generation`.
 
-        Also where only its files changed: the certificates of an upstream are theirs, and workers that went
-        on would hold on to the generation before, with all its models.
+        Also when only files have changed: workers read the certificates of an upstream themselves, and while
+        old workers run, the old generation stays open with all its models.
         """
         held = ExitStack()
-        held.enter_context(self._generations.lease_of(generation))  # for they use its upstream
+        held.enter_context(self._generations.lease_of(generation))  # the workers use its upstream
         settings = WorkerSettings(
             worker="",
             config=generation.config,
             upstream_url=generation.control_plane.upstream_url,
-            loop_guard=self._hop_mark.own.decode(),
+            loop_guard=self._loop_guard.mark.decode(),
             socket_path=str(self.socket_path),
-            interest_path=str(self._interest_path),
+            bitmap_path=str(self._bitmap_path),
             token=self.token,
         )
-        take_over = await self._workers.prepare(settings, on_gone=held.close)
+        take_over = await self._supervisor.prepare(settings, on_gone=held.close)
 
         def put_in_place() -> None:
-            self._interest.note(None)
+            self._bitmap.note(None)
             take_over()
 
         return put_in_place
 
     def note(self, call: FinishedCall) -> None:
-        """Count what a worker reports."""
-        if self._workers.is_running(call.worker):  # its last report may be read after its end
+        """Take in a worker's report."""
+        if self._supervisor.is_running(call.worker):  # its last report may arrive after its end
             self._counts.in_flight_of_workers[call.worker] = call.in_flight
         for request in call.requests:
             self._generations.current.data_plane.observe(request)
 
     def forget(self, worker: str) -> None:
-        """The worker has ended, and its requests with it."""
+        """The worker has ended, and all its requests with it."""
         self._counts.in_flight_of_workers.pop(worker, None)
 
 
 @asynccontextmanager
 async def workers_frontend(app: Litestar, listener: socket.socket, count: int) -> AsyncIterator[Frontend]:
-    """Have `count` workers serve on `listener`, and this process serve them; see `server.Frontend`.
+    """Let `count` workers serve on `listener`, and this process serve the workers; see `listener.Frontend`.
+
+    The frontend's `ready` raises when a worker ends before it serves.
 
     Raises:
-        ConfigError: There can be no socket for them. That a worker ended before it served is told by the
-            frontend's `ready`.
+        ConfigError: The Unix socket for the workers cannot be made.
     """
     generations: Generations = app.state.generations
     loop_guard: LoopGuard = app.state.loop_guard
     async with AsyncExitStack() as stack:
-        # Nobody but this user may look into it, so nobody else can open the socket.
+        # Only this user may enter the folder, so no other user can open the socket.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="serac-")))
         stack.enter_context(_locked(folder))
-        workers = Workers(count=count, listener=listener, on_ended=lambda name: host.forget(name))
-        host = _Host(generations, loop_guard, workers, folder)
+        supervisor = Supervisor(count=count, listener=listener, on_ended=lambda name: host.forget(name))
+        host = _Host(generations, loop_guard, supervisor, folder)
         models = stack.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)))
         _bind(models, host.socket_path)
         reloader: Reloader | None = app.state.get("reloader")
@@ -110,8 +111,8 @@ async def workers_frontend(app: Litestar, listener: socket.socket, count: int) -
         starting = asyncio.ensure_future(host.start())
 
         async def drain() -> None:
-            listener.close()  # the workers close theirs: who connects then is refused, not left waiting
-            await workers.close()
+            listener.close()  # the workers close theirs: new connections are refused, not left waiting
+            await supervisor.close()
 
         @contextmanager
         def leased() -> Iterator[DataPlane]:
@@ -124,13 +125,13 @@ async def workers_frontend(app: Litestar, listener: socket.socket, count: int) -
             listener=models,
             ready=starting,
             drain=drain,
-            force=workers.kill,
+            force=supervisor.kill,
         )
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """systemd-tmpfiles, which empties temporary folders of what is old, leaves a locked one as it is."""
+    """Lock a temporary folder, so that systemd-tmpfiles does not delete old files in it."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(opened, fcntl.LOCK_SH)
@@ -144,6 +145,6 @@ def _bind(models: socket.socket, path: Path) -> None:
         models.bind(str(path))
     except OSError as exc:
         raise ConfigError(
-            f"workers need a Unix socket, and there can be none at {str(path)!r}: {exc}; set TMPDIR to a"
+            f"workers need a Unix socket, and none can be made at {str(path)!r}: {exc}; set TMPDIR to a"
             " folder with a shorter path, or server.workers to 1"
         ) from exc

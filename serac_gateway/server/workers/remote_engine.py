@@ -27,7 +27,7 @@ from serac_gateway.domain.headers import Headers
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import GatewayError, ModelUnavailableError
 from serac_gateway.observability.request_record import FinishedRequest
-from serac_gateway.server.workers.interest_table import NamespaceBitmap
+from serac_gateway.server.workers.namespace_bitmap import NamespaceBitmap
 from serac_gateway.server.workers.rpc_messages import (
     TOKEN_HEADER,
     AnswerCall,

@@ -34,8 +34,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What all workers sign requests with: see `LoopGuard`."""
     socket_path: str
     """Where the model process listens."""
-    interest_path: str
-    """See interest.py."""
+    bitmap_path: str
+    """The file of the `NamespaceBitmap`."""
     token: str
 
 

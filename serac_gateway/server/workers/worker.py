@@ -31,7 +31,7 @@ from serac_gateway.server.memory import freeze_gc
 from serac_gateway.server.resources import KeptParts
 from serac_gateway.server.upstreams import open_upstream
 from serac_gateway.server.wiring import open_tracing
-from serac_gateway.server.workers.interest_table import NamespaceBitmap
+from serac_gateway.server.workers.namespace_bitmap import NamespaceBitmap
 from serac_gateway.server.workers.remote_engine import (
     FinishedReports,
     ModelProcess,
@@ -60,7 +60,7 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Asgi]:
     async with AsyncExitStack() as stack:
         parts = KeptParts().user()
         stack.push_async_callback(parts.close)
-        interest = NamespaceBitmap.open(Path(settings.interest_path))
+        interest = NamespaceBitmap.open(Path(settings.bitmap_path))
         stack.callback(interest.close)
         models = ModelProcess(settings)
         stack.push_async_callback(models.close)

@@ -1,9 +1,9 @@
-"""Which namespaces have to be decided on, in memory that the model process and its workers share.
+"""The namespaces whose requests have to be decided on, in memory shared by the model process and its workers.
 
-Asking the model process for every request of a namespace without edits would cost more than passing it on. So
-there is a table of one byte a slot, a namespace's slot being a hash of its name: 0 says that no namespace of
-the slot has edits. It is written before an edit's reply, so no worker misses an edit that was acknowledged;
-two namespaces in one slot cost a question in vain and nothing else.
+A call to the model process for every request of a namespace without edits would cost more than passing the
+request on. So there is a table of one byte a slot, and a namespace's slot is a hash of its name: 0 says that
+no namespace of the slot needs decisions. The table is written before an edit's reply, so no worker misses an
+acknowledged edit; two namespaces in one slot cost needless calls and nothing else.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from serac_gateway.stores.traffic_recorder import EVERY_NAMESPACE
 
 _SLOTS = 65_536
 _LOADED = _SLOTS
-"""The byte that tells whether all edits are loaded."""
+"""The position of the byte that says whether all edits are loaded."""
 _SIZE = mmap.PAGESIZE * (_SLOTS // mmap.PAGESIZE + 1)
 
 
 class NamespaceBitmap:
-    """The table; one process writes it, any number read it."""
+    """The table. One process writes it, any number read it."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         """Use `create` or `open`."""
@@ -32,13 +32,13 @@ class NamespaceBitmap:
 
     @classmethod
     def create(cls, path: Path) -> NamespaceBitmap:
-        """Make the file, empty: nothing is loaded."""
+        """Make the file, in the state "not loaded"."""
         path.write_bytes(bytes(_SIZE))
         return cls._mapped(path, mmap.ACCESS_WRITE)
 
     @classmethod
     def open(cls, path: Path) -> NamespaceBitmap:
-        """Read what another process made."""
+        """Map the file of another process for reading; `mark` and `write` raise TypeError."""
         return cls._mapped(path, mmap.ACCESS_READ)
 
     @classmethod
@@ -47,22 +47,22 @@ class NamespaceBitmap:
             return cls(mmap.mmap(file.fileno(), _SIZE, access=access))
 
     def needs_decision(self, namespace: str) -> NeedsDecision:
-        """See `Deciding.needs_decision`. SOME may be said of a namespace without edits, never the reverse."""
+        """See `Engine.needs_decision`. SOME may be wrong, as namespaces share slots; NONE never is."""
         if not self._memory[_LOADED]:
             return NeedsDecision.UNKNOWN
         return NeedsDecision.SOME if self._memory[_slot(namespace)] else NeedsDecision.NONE
 
     def close(self) -> None:
-        """Let go of the memory. Idempotent."""
+        """Unmap the file. Idempotent."""
         self._memory.close()
 
     def mark(self, namespace: str) -> None:
         """The namespace needs decisions."""
         self._memory[_slot(namespace)] = 1
 
-    def write(self, namespaces: Iterable[str], *, all_of_them: bool = False) -> None:
-        """All edits are loaded; `namespaces` and no others need decisions, or `all_of_them` do."""
-        slots = bytearray(b"\1" * _SLOTS if all_of_them else _SLOTS)
+    def write(self, namespaces: Iterable[str], *, every: bool = False) -> None:
+        """All edits are loaded; only `namespaces` need decisions, or with `every` all namespaces do."""
+        slots = bytearray(b"\1" * _SLOTS if every else _SLOTS)
         for namespace in namespaces:
             slots[_slot(namespace)] = 1
         self._memory[:_SLOTS] = bytes(slots)
@@ -70,31 +70,31 @@ class NamespaceBitmap:
 
 
 class NamespaceBitmapWriter:
-    """Keeps the table true to the edits in force. Belongs to the event loop of the model process."""
+    """Keeps the table up to date with the active edits. Belongs to the event loop of the model process."""
 
     def __init__(
-        self, table: NamespaceBitmap, active_edits: ActiveEdits, recorded: Callable[[], Collection[str]]
+        self, bitmap: NamespaceBitmap, active_edits: ActiveEdits, recorded: Callable[[], Collection[str]]
     ) -> None:
-        """`recorded` gives the namespaces whose traffic is recorded; "*": all."""
-        self._table = table
-        self._live_edits = active_edits
+        """`recorded` returns the namespaces whose traffic is recorded; "*" stands for all."""
+        self._bitmap = bitmap
+        self._active_edits = active_edits
         self._recorded = recorded
         active_edits.on_changed = self.note
         self.note(None)
 
     def note(self, namespace: str | None) -> None:
-        """The edits of `namespace`, None: anything, may have changed."""
-        if not self._live_edits.loaded:
+        """The edits of `namespace` may have changed; None: those of any, or the recorded namespaces."""
+        if not self._active_edits.loaded:
             return
         if namespace is not None:
-            if self._live_edits.count(namespace):
-                self._table.mark(namespace)
+            if self._active_edits.count(namespace):
+                self._bitmap.mark(namespace)
                 return
-            if self._table.needs_decision(namespace) is NeedsDecision.NONE:
+            if self._bitmap.needs_decision(namespace) is NeedsDecision.NONE:
                 return
         recorded = self._recorded()
-        concerned = [one for one in self._live_edits.positions() if self._live_edits.count(one)]
-        self._table.write([*concerned, *recorded], all_of_them=EVERY_NAMESPACE in recorded)
+        edited = [name for name in self._active_edits.positions() if self._active_edits.count(name)]
+        self._bitmap.write([*edited, *recorded], every=EVERY_NAMESPACE in recorded)
 
 
 def _slot(namespace: str) -> int:
