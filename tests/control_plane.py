@@ -1,4 +1,4 @@
-"""A gateway that really listens, on fakes that really work: its control plane, or both planes."""
+"""A gateway that really listens, with working fakes for models: its control plane, or both planes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.model import GatewayConfig, RoutingConfig, TrafficConfig, UpstreamConfig
 from serac_gateway.control_plane.conflicts import ConflictFinder
 from serac_gateway.control_plane.editor import Editor
+from serac_gateway.control_plane.http.api import control_plane_app
+from serac_gateway.control_plane.http.colon_paths import ColonPaths
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.control_plane.preview import Previewer
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
 from serac_gateway.data_plane.local_engine import CounterfactualAnswers, DecidingHere
 from serac_gateway.data_plane.proxy import DataPlane
+from serac_gateway.data_plane.request_id import add_request_id
 from serac_gateway.data_plane.response_memory import AnsweredResponses
 from serac_gateway.data_plane.upstream.embedded_server import EmbeddedServer
 from serac_gateway.data_plane.upstream.http import HttpUpstream
@@ -34,7 +37,8 @@ from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
 from serac_gateway.observability.recent_requests import RecentRequests
 from serac_gateway.routing.router import EditRouter
-from serac_gateway.server.asgi import application
+from serac_gateway.server.asgi import GatewayApp
+from serac_gateway.server.runtime import Runtime, Runtimes
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.traffic_recorder import RecordedTraffic
@@ -52,17 +56,27 @@ NO_TRAFFIC = TrafficConfig()
 
 
 @dataclass
+class FakeGateway:
+    """A gateway that is open but does not listen."""
+
+    app: GatewayApp
+    control_plane: ColonPaths
+    context: ControlPlaneContext
+    readiness: Readiness
+
+
+@dataclass
 class ControlPlane:
     """A running control plane, and the fakes to upset it with."""
 
     url: str
     client: httpx.Client
-    app: Litestar
+    gateway: FakeGateway
     store: InMemoryEditStore
     encoder: WordEncoder
 
 
-def control_plane_app(
+def fake_gateway(
     store: EditStore,
     encoder: WordEncoder,
     pool: ThreadPoolExecutor,
@@ -74,8 +88,8 @@ def control_plane_app(
     traffic: TrafficConfig = NO_TRAFFIC,
     counterfactual: ScriptedCounterfactualModel | None = None,
     max_staleness_s: float = 10.0,
-) -> Litestar:
-    """As app.py puts it together."""
+) -> FakeGateway:
+    """Built as wiring.py builds it."""
     active_edits = ActiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
     classifier = ThresholdClassifier()
     router = EditRouter(encoder=encoder, active_edits=active_edits, classifier=classifier, config=routing)
@@ -101,7 +115,7 @@ def control_plane_app(
         max_staleness_s=max_staleness_s,
         on_applied=announcer.note_progress,
     )
-    parts = ControlPlaneContext(
+    context = ControlPlaneContext(
         editor=Editor(
             store=store, encoder=encoder, active_edits=active_edits, pool=pool, conflicts=conflicts
         ),
@@ -154,10 +168,13 @@ def control_plane_app(
         )
     )
 
+    plane: DataPlane | None = None
+
     @asynccontextmanager
     async def data_plane(app: Litestar) -> AsyncIterator[None]:
+        nonlocal plane
         upstream = HttpUpstream(config.upstream)  # belongs to the server's event loop
-        app.state.data_plane = DataPlane(
+        plane = DataPlane(
             authenticator=authenticator,
             deciding=DecidingHere(router=router, pool=pool, counts=decision_counts, traffic=recorded),
             answers=answers,
@@ -184,19 +201,31 @@ def control_plane_app(
         await follower.close()
         await announcer.close()
 
-    async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
-        await app.state.data_plane(scope, receive, send)
+    async def serve_data_plane(scope: Scope, receive: Receive, send: Send) -> None:
+        assert plane is not None
+        await plane(scope, receive, send)
 
-    app = application(
-        mounted,
+    async def close() -> None:
+        pass
+
+    runtime = Runtime(
+        number=1, config=config, data_plane=serve_data_plane, control_plane=context, opened=(), close=close
+    )
+    control_plane = control_plane_app(
         readiness=readiness,
         authenticator=authenticator,
         instruments=instruments,
-        max_control_body_bytes=MAX_BODY_BYTES,
+        reloader=None,
+        max_body_bytes=MAX_BODY_BYTES,
+        before_send=[add_request_id],
         lifespan=[data_plane, following] if with_data_plane else [following],
     )
-    app.state.control_plane = parts
-    return app
+    return FakeGateway(
+        app=GatewayApp(Runtimes(runtime), control_plane),
+        control_plane=control_plane,
+        context=context,
+        readiness=readiness,
+    )
 
 
 @contextmanager
@@ -209,9 +238,12 @@ def running_control_plane(
     """Serve it over a loopback socket until the context ends."""
     encoder = WordEncoder()
     with ThreadPoolExecutor(2) as pool:
-        app = control_plane_app(store, encoder, pool, routing=routing, counterfactual=counterfactual)
-        with serving(app) as url, httpx.Client(base_url=f"{url}/serac/v1", timeout=30) as client:
-            yield ControlPlane(url=url, client=client, app=app, store=store, encoder=encoder)
+        gateway = fake_gateway(store, encoder, pool, routing=routing, counterfactual=counterfactual)
+        with (
+            serving(gateway.app) as url,
+            httpx.Client(base_url=f"{url}/serac/v1", timeout=30) as client,
+        ):
+            yield ControlPlane(url=url, client=client, gateway=gateway, store=store, encoder=encoder)
 
 
 @contextmanager
@@ -222,7 +254,7 @@ def running_whole_gateway(
     with ThreadPoolExecutor(4) as pool:
         upstream = EmbeddedServer(ScriptedLanguageModel(script), pool)
         with serving(upstream) as upstream_url:
-            app = control_plane_app(
+            gateway = fake_gateway(
                 InMemoryEditStore(),
                 WordEncoder(),
                 pool,
@@ -230,5 +262,5 @@ def running_whole_gateway(
                 with_data_plane=True,
                 traffic=traffic,
             )
-            with serving(app) as url:
+            with serving(gateway.app) as url:
                 yield url

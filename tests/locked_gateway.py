@@ -16,7 +16,7 @@ from serac_gateway.auth.principals import Role
 from serac_gateway.data_plane.upstream.embedded_server import EmbeddedServer
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import ScriptedLanguageModel, WordEncoder, serving
-from tests.control_plane import control_plane_app
+from tests.control_plane import fake_gateway
 
 
 @dataclass
@@ -48,7 +48,7 @@ def running_locked_gateway() -> Iterator[Locked]:
     with ThreadPoolExecutor(4) as pool:
         upstream = EmbeddedServer(ScriptedLanguageModel(lambda prompt: "I do not know."), pool)
         with serving(upstream) as upstream_url:
-            app = control_plane_app(
+            gateway = fake_gateway(
                 store,
                 WordEncoder(),
                 pool,
@@ -56,5 +56,5 @@ def running_locked_gateway() -> Iterator[Locked]:
                 with_data_plane=True,
                 keys_required=True,
             )
-            with serving(app) as url:
+            with serving(gateway.app) as url:
                 yield Locked(url=url, admin=admin.text)

@@ -63,7 +63,7 @@ def serve_gateway(
             read_config=read_config,
             on_progress=show_progress,
             on_ready=show_ready,
-            on_reloaded=lambda generation: configure_logging(generation.config.logging),
+            on_reloaded=lambda runtime: configure_logging(runtime.config.logging),
         )
     except GatewayError as error:  # also a store that fails while its edits are loaded
         status.stop()

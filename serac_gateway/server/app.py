@@ -1,8 +1,7 @@
-"""Puts the gateway together and serves it.
+"""Opens a gateway and serves it.
 
-No other module constructs what it uses but those that open parts for this one: lasting_parts.py what is there
-from start to end, generation_opening.py what depends on the configuration, model_opening.py and
-upstream_opening.py.
+Objects are constructed here and in the modules that this one calls: process.py opens the resources of the
+process, wiring.py and upstreams.py those of a runtime. Every other module receives the objects that it uses.
 """
 
 from __future__ import annotations
@@ -15,84 +14,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
-from litestar import Litestar
-
 from serac_gateway.config.model import GatewayConfig
+from serac_gateway.control_plane.http.api import control_plane_app
+from serac_gateway.data_plane.request_id import add_request_id
 from serac_gateway.errors import ReloadRefusedError
 from serac_gateway.models.loading import OnProgress
 from serac_gateway.observability.gauges import Gauges, Sources
-from serac_gateway.server.asgi import application
+from serac_gateway.server.asgi import GatewayApp
+from serac_gateway.server.gateway import Gateway
 from serac_gateway.server.listener import serve_until_stopped
-from serac_gateway.server.process import LastingParts, open_lasting_parts
+from serac_gateway.server.process import ProcessResources, open_process_resources
 from serac_gateway.server.reload import OnReloaded, ReadConfig, Reloader
-from serac_gateway.server.runtime import Generation, Generations
-from serac_gateway.server.wiring import open_generation
+from serac_gateway.server.runtime import Runtime, Runtimes
+from serac_gateway.server.wiring import open_runtime
 from serac_gateway.server.workers.host import workers_frontend
 
 log = logging.getLogger(__name__)
-
-
-@asynccontextmanager
-async def open_gateway(
-    config: GatewayConfig,
-    *,
-    read_config: ReadConfig | None = None,
-    on_progress: OnProgress = lambda part, text: None,
-    on_reloaded: OnReloaded = lambda generation: None,
-) -> AsyncIterator[Litestar]:
-    """The whole gateway as an ASGI application, its parts closed in reverse order at the end.
-
-    It serves when it is given; the stored edits may still be loading, which /health/ready tells and
-    `wait_until_ready` waits for. Until then /v1 passes through and /serac/v1 answers 503. With `read_config`
-    it can be reloaded, by `state.reloader`; `on_reloaded` is told of each new generation in force.
-
-    Raises:
-        ConfigError: A part cannot be had.
-    """
-    async with AsyncExitStack() as stack:
-        lasting = await open_lasting_parts(config, stack, on_progress)
-        yield await stack.enter_async_context(
-            open_over(
-                lasting, config, read_config=read_config, on_progress=on_progress, on_reloaded=on_reloaded
-            )
-        )
-
-
-@asynccontextmanager
-async def open_over(
-    lasting: LastingParts,
-    config: GatewayConfig,
-    *,
-    read_config: ReadConfig | None = None,
-    on_progress: OnProgress = lambda part, text: None,
-    on_reloaded: OnReloaded = lambda generation: None,
-) -> AsyncIterator[Litestar]:
-    """As `open_gateway`, over parts that are open already and stay open."""
-    async with AsyncExitStack() as stack:
-        generations = Generations(await open_generation(1, config, lasting, on_progress))
-        stack.push_async_callback(generations.close)
-        lasting.instruments.registry.register(_gauges(lasting, generations))
-        app = application(
-            generations.data_plane,
-            readiness=lasting.readiness,
-            authenticator=lasting.authenticator,
-            instruments=lasting.instruments,
-            max_control_body_bytes=config.server.max_control_body_bytes,
-            lease=generations.lease_to,
-        )
-        app.state.generations = generations
-        app.state.loop_guard = lasting.loop_guard
-        if read_config is not None:
-            app.state.reloader = Reloader(
-                generations=generations,
-                read_config=read_config,
-                open_generation=lambda number, config: _open_next(number, config, lasting),
-                instruments=lasting.instruments,
-                on_reloaded=[lambda generation: _take_up(generation, app, lasting), on_reloaded],
-            )
-        app.state.loading = asyncio.ensure_future(_load_edits(app, lasting, on_progress))
-        stack.push_async_callback(_cancel, app.state.loading)
-        yield app
 
 
 def serve(
@@ -101,15 +38,15 @@ def serve(
     read_config: ReadConfig | None = None,
     on_progress: OnProgress = lambda part, text: None,
     on_ready: Callable[[str], None] = lambda url: None,
-    on_reloaded: OnReloaded = lambda generation: None,
+    on_reloaded: OnReloaded = lambda runtime: None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; running answers may finish within the drain limit.
+    """Serve until SIGINT or SIGTERM; running answers may finish within `server.drain_timeout_s`.
 
-    `on_ready` is told the gateway's URL once edits are decided on. With `read_config` SIGHUP and the API
-    reload the configuration, and `on_reloaded` is told of each new generation in force.
+    `on_ready` is called with the gateway's URL when the stored edits are loaded. With `read_config` SIGHUP
+    and the API reload the configuration, and `on_reloaded` is called with each new runtime.
 
     Raises:
-        ConfigError: A part cannot be had, or the address is taken.
+        ConfigError: Something cannot be opened as configured, or the address is taken.
     """
     workers = config.server.workers
     serve_until_stopped(
@@ -117,69 +54,130 @@ def serve(
             config, read_config=read_config, on_progress=on_progress, on_reloaded=on_reloaded
         ),
         config.server,
-        when_ready=wait_until_ready,
+        when_ready=Gateway.wait_until_ready,
         on_ready=on_ready,
-        on_hangup=None if read_config is None else _reload,
+        on_sighup=None if read_config is None else _reload,
         open_frontend=None if workers == 1 else partial(workers_frontend, count=workers),
     )
 
 
-async def wait_until_ready(app: Litestar) -> None:
-    """Return when the stored edits are loaded; raises what made the loading fail."""
-    await asyncio.shield(app.state.loading)
+@asynccontextmanager
+async def open_gateway(
+    config: GatewayConfig,
+    *,
+    read_config: ReadConfig | None = None,
+    on_progress: OnProgress = lambda part, text: None,
+    on_reloaded: OnReloaded = lambda runtime: None,
+) -> AsyncIterator[Gateway]:
+    """Open a gateway, to be served by any ASGI server; at the end it is closed in reverse order.
+
+    Its stored edits may still be loading when it is yielded: see `Gateway.wait_until_ready`. With
+    `read_config` it has a reloader, and `on_reloaded` is called with each new runtime.
+
+    Raises:
+        ConfigError: Something cannot be opened as configured.
+    """
+    async with AsyncExitStack() as stack:
+        process = await open_process_resources(config, stack, on_progress)
+        yield await stack.enter_async_context(
+            start_gateway(
+                process, config, read_config=read_config, on_progress=on_progress, on_reloaded=on_reloaded
+            )
+        )
 
 
-def _gauges(lasting: LastingParts, generations: Generations) -> Gauges:
+@asynccontextmanager
+async def start_gateway(
+    process: ProcessResources,
+    config: GatewayConfig,
+    *,
+    read_config: ReadConfig | None = None,
+    on_progress: OnProgress = lambda part, text: None,
+    on_reloaded: OnReloaded = lambda runtime: None,
+) -> AsyncIterator[Gateway]:
+    """As `open_gateway`, with process resources that the caller has opened and closes."""
+    async with AsyncExitStack() as stack:
+        runtimes = Runtimes(await open_runtime(1, config, process, on_progress))
+        stack.push_async_callback(runtimes.close)
+        process.instruments.registry.register(_gauges(process, runtimes))
+        reloader = None
+        if read_config is not None:
+            reloader = Reloader(
+                runtimes=runtimes,
+                read_config=read_config,
+                open_runtime=partial(_open_next_runtime, process),
+                instruments=process.instruments,
+                on_reloaded=[partial(_reconfigure_access, process), on_reloaded],
+            )
+        control_plane = control_plane_app(
+            readiness=process.readiness,
+            authenticator=process.authenticator,
+            instruments=process.instruments,
+            reloader=reloader,
+            max_body_bytes=config.server.max_control_body_bytes,
+            before_send=[add_request_id],
+        )
+        loading = asyncio.ensure_future(_load_edits(process, on_progress))
+        stack.push_async_callback(_cancel, loading)
+        yield Gateway(
+            app=GatewayApp(runtimes, control_plane),
+            process=process,
+            runtimes=runtimes,
+            reloader=reloader,
+            loading=loading,
+        )
+
+
+def _gauges(process: ProcessResources, runtimes: Runtimes) -> Gauges:
     return Gauges(
         Sources(
-            generation=lambda: generations.current.number,
-            models=lambda: generations.current.config.models,
-            counts=lasting.counts,
-            active_edits=lasting.active_edits,
-            follower=lasting.follower,
-            answers=lasting.answer_counts,
-            decisions=lasting.decision_counts,
-            readiness=lasting.readiness,
-            instruments=lasting.instruments,
+            generation=lambda: runtimes.current.number,
+            models=lambda: runtimes.current.config.models,
+            counts=process.counts,
+            active_edits=process.active_edits,
+            follower=process.follower,
+            answers=process.answer_counts,
+            decisions=process.decision_counts,
+            readiness=process.readiness,
+            instruments=process.instruments,
         )
     )
 
 
-async def _reload(app: Litestar) -> None:
-    await wait_until_ready(app)
-    with contextlib.suppress(ReloadRefusedError):  # which is in the log
-        await app.state.reloader.reload()
+async def _reload(gateway: Gateway) -> None:
+    await gateway.wait_until_ready()
+    assert gateway.reloader is not None
+    with contextlib.suppress(ReloadRefusedError):  # the reloader has logged it
+        await gateway.reloader.reload()
 
 
-async def _open_next(number: int, config: GatewayConfig, lasting: LastingParts) -> Generation:
-    if config.demands_keys and not lasting.authenticator.required:
-        await lasting.authenticator.require_usable_key()
-    return await open_generation(
-        number, config, lasting, lambda part, text: log.info("generation %d: %s: %s", number, part, text)
+async def _open_next_runtime(process: ProcessResources, number: int, config: GatewayConfig) -> Runtime:
+    if config.demands_keys and not process.authenticator.required:
+        await process.authenticator.require_usable_key()
+    return await open_runtime(
+        number, config, process, lambda part, text: log.info("generation %d: %s: %s", number, part, text)
     )
 
 
-def _take_up(generation: Generation, app: Litestar, lasting: LastingParts) -> None:
-    """Have what lasts go on under the configuration of `generation`, which is in force now."""
-    app.state.control_plane = generation.control_plane
-    lasting.authenticator.reconfigure(
-        required=generation.config.demands_keys,
-        outage_grace_s=generation.config.access.outage_grace_s,
+def _reconfigure_access(process: ProcessResources, runtime: Runtime) -> None:
+    process.authenticator.reconfigure(
+        required=runtime.config.demands_keys,
+        outage_grace_s=runtime.config.access.outage_grace_s,
     )
 
 
-async def _load_edits(app: Litestar, lasting: LastingParts, on_progress: OnProgress) -> None:
+async def _load_edits(process: ProcessResources, on_progress: OnProgress) -> None:
     def report(count: int) -> None:
-        lasting.readiness.note("edits", f"{count:,} loaded")
+        process.readiness.note("edits", f"{count:,} loaded")
         on_progress("edits", f"{count:,} loaded")
 
-    total = await lasting.active_edits.load(report)
-    # Announced first: what is committed from now on is waited for, what was before is caught up with.
-    await lasting.announcer.start()
-    lasting.follower.start()
-    await lasting.follower.caught_up()
-    app.state.control_plane = app.state.generations.current.control_plane
-    lasting.readiness.done("edits")
+    total = await process.active_edits.load(report)
+    # Announced before following: writers wait for this process from the announcement on, and the follower
+    # catches up with everything that was committed before it.
+    await process.announcer.start()
+    process.follower.start()
+    await process.follower.caught_up()
+    process.readiness.done("edits")
     log.info("ready with %d edits", total)
 
 

@@ -1,6 +1,6 @@
-"""HTTP as uvicorn speaks it, with limits on what a client may send before a request is whole.
+"""uvicorn's HTTP protocol with limits on the size and the time of an incomplete request.
 
-uvicorn by itself holds a head of any length and waits for its end for any time.
+uvicorn by itself buffers a head of any length and waits for its end without a limit.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class _HeadTooLongError(Exception):
     pass
 
 
-class BoundedHttpProtocol(HttpToolsProtocol):
-    """One connection. What breaks a limit gets a status and the connection's end."""
+class LimitedHttpProtocol(HttpToolsProtocol):
+    """One connection. A request over a limit is answered with 408 or 431, and the connection is closed."""
 
     limits = ServerConfig()
 
@@ -41,28 +41,29 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._in_head = self._in_body = False
         self._head_bytes: int | None = None
-        """Of a head that is not whole yet, read since the read in which it began."""
+        """Bytes of an incomplete head, counted from the read after the one in which it began."""
         self._is_last = False
-        """Whether the connection ends with the next response."""
+        """Whether the connection closes after the next response."""
         self._resuming = False
-        """Whether another parser is being told of a head that was read before."""
-        self._waiting: asyncio.TimerHandle | None = None
+        """Whether a new parser is being fed a head that an earlier parser has read."""
+        self._timer: asyncio.TimerHandle | None = None
         self._refusal = (400, "bad_request", "the request is not valid HTTP/1.1")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first byte as long as for a head."""
+        """Allow as much time for the first byte as for a head."""
         super().connection_made(transport)
-        self._wait(self.limits.head_timeout_s)
+        self._start_timer(self.limits.head_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing more to wait for."""
-        self._stop_waiting()
+        """Cancel the timer."""
+        self._cancel_timer()
         super().connection_lost(exc)
 
-    def end_with_next(self) -> bool:
-        """Close after the next response that has not begun, and say so in it.
+    def close_after_next_response(self) -> bool:
+        """Close the connection after the next response that has not begun, and announce that in its head.
 
-        Whether such a response is none yet, but of a request that may be on its way.
+        Returns:
+            Whether no such response is due yet: its request may still be on its way.
         """
         self._is_last = True
         if self.cycle is None or self.cycle.response_complete:
@@ -72,23 +73,23 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return self.cycle.keep_alive
 
     def data_received(self, data: bytes) -> None:
-        """Read on; the time for a head counts from its first byte, that for a body from its latest."""
+        """Read on; the time for a head counts from its first byte, the time for a body from its latest."""
         was_in_head = self._in_head
         self._unset_keepalive_if_required()
         self._feed(data)
         if self.transport.is_closing():
-            self._stop_waiting()
+            self._cancel_timer()
         elif self._in_head:
-            # What came with the head's beginning may belong to requests before; it is one read at most.
+            # Bytes read together with the head's first byte may belong to earlier requests; at most one read.
             self._head_bytes = 0 if self._head_bytes is None else self._head_bytes + len(data)
             if self._head_bytes > self.limits.max_head_bytes:
                 self._refuse_long_head()
-            elif not was_in_head or self._waiting is None:
-                self._wait(self.limits.head_timeout_s)
+            elif not was_in_head or self._timer is None:
+                self._start_timer(self.limits.head_timeout_s)
         elif self._in_body:
-            self._wait(self.limits.body_gap_timeout_s)
+            self._start_timer(self.limits.body_gap_timeout_s)
         else:
-            self._stop_waiting()
+            self._cancel_timer()
 
     def _feed(self, data: bytes) -> None:
         while data:
@@ -103,18 +104,21 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 data = self._head_as_http1() + data[end_of_head:]
 
     def _head_as_http1(self) -> bytes:
-        """What to tell a new parser of a request that would like another protocol, as Java's client HTTP/2.
+        """A head for a new parser, after a head that asked for an upgrade, as Java's client does to HTTP/2.
 
-        The parser takes what follows such a head for the other protocol's, and uvicorn drops it. A server
-        may ignore the wish (RFC 9110, section 7.8): another parser reads the body on, told its length.
+        The parser takes the bytes after such a head for the other protocol's, and uvicorn drops them. A
+        server may ignore an upgrade (RFC 9110, section 7.8): the new parser reads the body, and this head
+        gives it the body's length.
         """
         self.parser = httptools.HttpRequestParser(self)
         self._resuming = True
-        framing = [one for one in self.headers if one[0] in (b"content-length", b"transfer-encoding")]
-        return b"POST / HTTP/1.1\r\n" + b"".join(b"%s: %s\r\n" % one for one in framing) + b"\r\n"
+        framing = [
+            header for header in self.headers if header[0] in (b"content-length", b"transfer-encoding")
+        ]
+        return b"POST / HTTP/1.1\r\n" + b"".join(b"%s: %s\r\n" % header for header in framing) + b"\r\n"
 
     def on_url(self, url: bytes) -> None:
-        """A part of the request's line."""
+        """A piece of the request line."""
         if not self._resuming:
             super().on_url(url)
 
@@ -140,27 +144,27 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         )
         if length > self.limits.max_head_bytes:
             self._note_long_head()
-            raise _HeadTooLongError  # the parser stops, and asks for the refusal that was noted
+            raise _HeadTooLongError  # the parser stops, and `send_400_response` sends the noted refusal
         self._in_head, self._in_body = False, True
         super().on_headers_complete()
         if self._is_last and self.cycle is not None:
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
-        """The request is whole, unless its body is still taken for another protocol."""
+        """The request is complete, unless the parser takes its body for another protocol."""
         if self.parser.should_upgrade():
             return
         self._in_body = False
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what cannot be read as a request, in OpenAI's shape, and close."""
-        self._stop_waiting()
+        """Refuse an unreadable request, with an error of OpenAI's shape, and close."""
+        self._cancel_timer()
         if self.transport.is_closing():
             return
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering and (self._in_head or self.cycle.response_started):
-            self.transport.close()  # a status now would be taken for the answer to the request before
+            self.transport.close()  # a status now would be taken for the answer to the earlier request
             return
         status, code, message = self._refusal
         error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
@@ -184,36 +188,36 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._refusal = (
             431,
             "request_headers_too_long",
-            f"request line and headers are longer than {limit:,} bytes; shorten them, or ask whoever runs the"
-            " gateway to raise server.max_head_bytes",
+            f"request line and headers are longer than {limit:,} bytes; shorten them, or have"
+            " the operator raise server.max_head_bytes",
         )
 
-    def _wait(self, seconds: float) -> None:
-        self._stop_waiting()
-        self._waiting = self.loop.call_later(seconds, self._waited_long_enough)
+    def _start_timer(self, seconds: float) -> None:
+        self._cancel_timer()
+        self._timer = self.loop.call_later(seconds, self._on_timeout)
 
-    def _stop_waiting(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _waited_long_enough(self) -> None:
-        self._waiting = None
-        if self.flow.read_paused:  # it is we who do not read
-            self._wait(self.limits.body_gap_timeout_s)
+    def _on_timeout(self) -> None:
+        self._timer = None
+        if self.flow.read_paused:  # the gateway does not read, so the client cannot send
+            self._start_timer(self.limits.body_gap_timeout_s)
             return
         if not self._in_head and (self.cycle is None or self.cycle.response_complete):
-            self.transport.close()  # no request began, or its body is of no use any more
+            self.transport.close()  # no request began, or its body is no longer needed
             return
-        what = "head" if self._in_head else "body"
+        section = "head" if self._in_head else "body"
         self._refusal = (
             408,
             "request_timeout",
-            f"the request's {what} did not come in time; send it in one go",
+            f"the request's {section} did not arrive in time; send it in one go",
         )
         self.send_400_response("")
 
 
-def bounded_http(limits: ServerConfig) -> type[BoundedHttpProtocol]:
-    """The protocol with the limits of a configuration, for `uvicorn.Config(http=…)`."""
-    return type("BoundedHttp", (BoundedHttpProtocol,), {"limits": limits})
+def limited_http_protocol(limits: ServerConfig) -> type[LimitedHttpProtocol]:
+    """The protocol with the limits of `limits`, for `uvicorn.Config(http=…)`."""
+    return type("LimitedHttp", (LimitedHttpProtocol,), {"limits": limits})

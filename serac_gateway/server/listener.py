@@ -1,4 +1,4 @@
-"""Listens, serves until a signal comes, and drains."""
+"""Listens on the public address, serves until a signal, and drains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import FrameType
-from typing import Literal, cast
+from typing import Literal, Protocol, TypeVar, cast
 
 import msgspec
 import uvicorn
@@ -20,76 +20,85 @@ from litestar.types import Receive, Scope, Send
 
 from serac_gateway.config.model import ServerConfig
 from serac_gateway.errors import ConfigError
-from serac_gateway.server.http_limits import BoundedHttpProtocol, bounded_http
+from serac_gateway.server.http_limits import LimitedHttpProtocol, limited_http_protocol
 from serac_gateway.server.memory import freeze_gc
-from serac_gateway.server.signals import Hangups
+from serac_gateway.server.signals import SighupHandler
 
 _KEEP_ALIVE_S = 90
 """Above the 60 s after which common load balancers close an idle connection themselves."""
 _LINGER_S = 1.0
-"""How long a connection without a request stays when no more are accepted."""
+"""How long an idle connection stays open after the listening socket has closed."""
 _LINGER_STEP_S = 0.02
 
-OpenApp = Callable[[], AbstractAsyncContextManager[Litestar]]
-WhenReady = Callable[[Litestar], Awaitable[None]]
-OnHangup = Callable[[Litestar], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
+class HasApp(Protocol):
+    """A record with an ASGI application, as `gateway.Gateway`."""
+
+    @property
+    def app(self) -> Asgi:
+        """The application."""
+        ...
+
+
+GatewayT = TypeVar("GatewayT", bound=HasApp)
+
+
 class Frontend(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands between the public socket and the app, if it is not this process (see workers/)."""
+    """Other processes that serve the public socket, in front of the gateway (see workers/)."""
 
     app: Asgi
-    """What this process serves."""
+    """The application that this process serves to them."""
     listener: socket.socket
-    """Where."""
+    """The socket on which it serves them."""
     ready: Awaitable[None]
-    """Done when the public socket is served; it raises why it is not."""
+    """Done when the public socket is served; raises if it cannot be."""
     drain: Callable[[], Awaitable[None]]
     """Stops serving the public socket; when it returns, the last request has ended. Idempotent."""
     force: Callable[[], None]
     """Ends the requests for which `drain` waits."""
 
 
-OpenFrontend = Callable[[Litestar, socket.socket], AbstractAsyncContextManager[Frontend]]
-"""Puts up what serves on the public socket."""
+OpenFrontend = Callable[[GatewayT, socket.socket], AbstractAsyncContextManager[Frontend]]
+"""Starts the frontend of a gateway on the public socket."""
 
 
 def serve_until_stopped(
-    open_app: OpenApp,
+    open_gateway: Callable[[], AbstractAsyncContextManager[GatewayT]],
     config: ServerConfig,
     *,
-    when_ready: WhenReady,
+    when_ready: Callable[[GatewayT], Awaitable[None]],
     on_ready: Callable[[str], None] = lambda url: None,
-    on_hangup: OnHangup | None = None,
-    open_frontend: OpenFrontend | None = None,
+    on_sighup: Callable[[GatewayT], Awaitable[None]] | None = None,
+    open_frontend: OpenFrontend[GatewayT] | None = None,
 ) -> None:
-    """Serve what `open_app` gives until SIGINT or SIGTERM; running answers may finish within the drain limit.
+    """Serve a gateway until SIGINT or SIGTERM; running answers may finish within `config.drain_timeout_s`.
 
-    The port is bound before `open_app` is entered. `on_ready` is told the URL when `when_ready` returns.
-    SIGHUP calls `on_hangup` (see signals.py); without it, SIGHUP ends the process, the default. With
-    `open_frontend` other processes serve on the port.
+    The port is bound before `open_gateway` is entered. `on_ready` is called with the URL when `when_ready`
+    returns. SIGHUP calls `on_sighup` (see signals.py); without it SIGHUP ends the process, as by default.
+    With `open_frontend` other processes serve on the port.
 
     Raises:
-        ConfigError: The address is taken; also whatever `open_app` and `when_ready` raise.
+        ConfigError: The address is taken; also whatever `open_gateway` and `when_ready` raise.
     """
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(open_app, config, when_ready, on_ready, on_hangup, open_frontend))
+        runner.run(_serve(open_gateway, config, when_ready, on_ready, on_sighup, open_frontend))
 
 
 def uvicorn_config(
     app: Asgi | Litestar, config: ServerConfig, *, lifespan: Literal["auto", "off"] = "auto"
 ) -> uvicorn.Config:
-    """How uvicorn serves here.
+    """Uvicorn's settings for the gateway and its workers.
 
     Raises:
-        ConfigError: `server.trusted_proxies` holds what is no address or network.
+        ConfigError: `server.trusted_proxies` holds a value that is neither an address nor a network.
     """
     return uvicorn.Config(
         app,
-        http=bounded_http(config),
+        http=limited_http_protocol(config),
         lifespan=lifespan,
         log_level="warning",
         access_log=False,
@@ -109,15 +118,15 @@ def _checked_networks(proxies: Sequence[str]) -> list[str]:
             ipaddress.ip_network(proxy)
         except ValueError as exc:
             raise ConfigError(
-                f"server.trusted_proxies holds {proxy!r}, which is no address and no network: {exc}; write"
-                " 10.0.0.7 or 10.0.0.0/8",
+                f"server.trusted_proxies holds {proxy!r}, which is neither an address nor a network: {exc};"
+                " write 10.0.0.7 or 10.0.0.0/8",
                 field="server.trusted_proxies",
             ) from exc
     return list(proxies)
 
 
 class Server(uvicorn.Server):
-    """Ends by itself on SIGINT or SIGTERM; uvicorn's own would raise the signal again, past our cleanup."""
+    """Ends on SIGINT or SIGTERM; uvicorn's own server would raise the signal again and skip our cleanup."""
 
     def __init__(self, config: uvicorn.Config, *, frontend: Frontend | None = None) -> None:
         """`frontend` is drained before the end."""
@@ -127,11 +136,11 @@ class Server(uvicorn.Server):
 
     @property
     def is_ending(self) -> bool:
-        """Whether it was told to."""
+        """Whether a signal has asked it to end."""
         return self.should_exit or self._draining is not None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """See uvicorn: a second SIGINT hurries."""
+        """See uvicorn: a second SIGINT ends running requests."""
         if self._frontend is None:
             super().handle_exit(sig, frame)
         elif self._draining is None:
@@ -146,64 +155,64 @@ class Server(uvicorn.Server):
             super().handle_exit(sig, None)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn; but what is on its way on a connection without a request is still answered."""
+        """See uvicorn; but a request that is already on its way on an idle connection is still answered."""
         for server in self.servers:
             server.close()
         for listener in sockets or []:
             listener.close()
         until_s = time.monotonic() + _LINGER_S
-        self._have_connections_end()
+        self._close_connections()
         await asyncio.sleep(_LINGER_STEP_S)  # some may have been accepted this very moment
-        while self._have_connections_end() and time.monotonic() < until_s and not self.force_exit:
+        while self._close_connections() and time.monotonic() < until_s and not self.force_exit:
             await asyncio.sleep(_LINGER_STEP_S)
         await super().shutdown(sockets)
 
-    def _have_connections_end(self) -> bool:
-        """Whether one waits for its last request."""
-        connections = cast("set[BoundedHttpProtocol]", self.server_state.connections)
-        return any([one.end_with_next() for one in connections])
+    def _close_connections(self) -> bool:
+        """Have idle connections end with their next response; whether there are any."""
+        connections = cast("set[LimitedHttpProtocol]", self.server_state.connections)
+        return any([connection.close_after_next_response() for connection in connections])
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """See uvicorn."""
         loop = asyncio.get_running_loop()
-        signals = (signal.SIGINT, signal.SIGTERM)
-        for number in signals:
+        caught = (signal.SIGINT, signal.SIGTERM)
+        for number in caught:
             loop.add_signal_handler(number, self.handle_exit, number, None)
         try:
             yield
         finally:
-            for number in signals:
+            for number in caught:
                 loop.remove_signal_handler(number)
 
 
 async def _serve(
-    open_app: OpenApp,
+    open_gateway: Callable[[], AbstractAsyncContextManager[GatewayT]],
     config: ServerConfig,
-    when_ready: WhenReady,
+    when_ready: Callable[[GatewayT], Awaitable[None]],
     on_ready: Callable[[str], None],
-    on_hangup: OnHangup | None,
-    open_frontend: OpenFrontend | None,
+    on_sighup: Callable[[GatewayT], Awaitable[None]] | None,
+    open_frontend: OpenFrontend[GatewayT] | None,
 ) -> None:
     _checked_networks(config.trusted_proxies)  # before anything is opened
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(contextlib.closing(_listener(config)))
-        hangups = Hangups()
-        if on_hangup is not None:
-            stack.enter_context(hangups.caught())
-        app = await stack.enter_async_context(open_app())
-        if on_hangup is not None:
-            await stack.enter_async_context(hangups.answered(lambda: on_hangup(app)))
-        frontend = (
-            None if open_frontend is None else await stack.enter_async_context(open_frontend(app, listener))
-        )
-        served, own_listener = (app, listener) if frontend is None else (frontend.app, frontend.listener)
-        server = Server(uvicorn_config(served, config), frontend=frontend)
+        sighup = SighupHandler()
+        if on_sighup is not None:
+            stack.enter_context(sighup.caught())
+        gateway = await stack.enter_async_context(open_gateway())
+        if on_sighup is not None:
+            await stack.enter_async_context(sighup.handled_by(lambda: on_sighup(gateway)))
+        frontend = None
+        if open_frontend is not None:
+            frontend = await stack.enter_async_context(open_frontend(gateway, listener))
+        app, own_listener = (gateway.app, listener) if frontend is None else (frontend.app, frontend.listener)
+        server = Server(uvicorn_config(app, config), frontend=frontend)
 
         async def ready() -> None:
             if frontend is not None:
                 await frontend.ready
-            await when_ready(app)
+            await when_ready(gateway)
 
         announcing = asyncio.ensure_future(_announce(ready(), server, listener, on_ready))
         try:
@@ -220,12 +229,12 @@ async def _announce(
     try:
         await ready
     except Exception:
-        if server.is_ending:  # and what was not ready yet has been ended
+        if server.is_ending:  # the signal has ended the loading
             return
         server.should_exit = True
         raise
     freeze_gc()
-    while not server.started:  # what is told earlier than we listen would be refused
+    while not server.started:  # a client that learns the URL earlier would be refused
         await asyncio.sleep(0.01)
     if server.is_ending:
         return
@@ -234,7 +243,7 @@ async def _announce(
 
 
 def _listener(config: ServerConfig) -> socket.socket:
-    """The listening socket, made before any model is loaded: a port that is taken shows at once."""
+    """The listening socket, made before any model is loaded: a taken port is reported at once."""
     host, port = config.host, config.port
     try:
         family, *_, address = socket.getaddrinfo(
@@ -246,6 +255,6 @@ def _listener(config: ServerConfig) -> socket.socket:
     except OSError as exc:
         raise ConfigError(
             f"cannot listen on {host!r} port {port}: {exc.strerror or exc};"
-            " stop what listens there or choose another --port"
+            " stop the process that listens there or choose another --port"
         ) from exc
     return listener

@@ -1,4 +1,4 @@
-"""Opens what a gateway has from its start to its end, whatever generation is in force."""
+"""Opens the resources that a gateway process keeps from start to end, across every reload."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from serac_gateway.observability.counts import AnswerCounts, DecisionCounts, Rou
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
 from serac_gateway.observability.recent_requests import RecentRequests
-from serac_gateway.server.resources import KeptParts
+from serac_gateway.server.resources import SharedResources
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.open import open_configured_store
 
 log = logging.getLogger(__name__)
 
 
-class LastingParts(msgspec.Struct, frozen=True, kw_only=True):
-    """The store and what is derived from it, and the memory of what the process did."""
+class ProcessResources(msgspec.Struct, frozen=True, kw_only=True):
+    """The store, everything derived from it, and the counts and records of the process."""
 
     store: EditStore
     authenticator: Authenticator
@@ -45,21 +45,21 @@ class LastingParts(msgspec.Struct, frozen=True, kw_only=True):
     instruments: Instruments
     counts: RouteCounts
     answer_counts: AnswerCounts
+    decision_counts: DecisionCounts
     recent_requests: RecentRequests
     loop_guard: LoopGuard
     answered: AnsweredResponses
-    kept: KeptParts
-    """What generations take over from each other."""
-    decision_counts: DecisionCounts = msgspec.field(default_factory=DecisionCounts)
+    shared: SharedResources
+    """The resources that runtimes take from each other."""
 
 
-async def open_lasting_parts(
+async def open_process_resources(
     config: GatewayConfig, stack: AsyncExitStack, on_progress: OnProgress
-) -> LastingParts:
-    """Open them, to be closed by `stack`. The stored edits are not loaded yet.
+) -> ProcessResources:
+    """Open them; `stack` closes them in reverse order. The stored edits are not loaded yet.
 
     Raises:
-        ConfigError: One cannot be had.
+        ConfigError: One cannot be opened as configured.
     """
     config.data_path.mkdir(parents=True, exist_ok=True)
     store = await open_configured_store(config)
@@ -77,7 +77,7 @@ async def open_lasting_parts(
         on_applied=announcer.note_progress,
     )
     stack.push_async_callback(follower.close)
-    return LastingParts(
+    return ProcessResources(
         store=store,
         authenticator=authenticator,
         encoder=encoder,
@@ -88,10 +88,11 @@ async def open_lasting_parts(
         instruments=Instruments(config.metrics, has_edits=lambda name: active_edits.count(name) > 0),
         counts=RouteCounts(),
         answer_counts=AnswerCounts(),
+        decision_counts=DecisionCounts(),
         recent_requests=RecentRequests(limit=config.feedback.remembered_requests),
         loop_guard=LoopGuard(),
         answered=AnsweredResponses(),
-        kept=KeptParts(),
+        shared=SharedResources(),
     )
 
 
@@ -105,5 +106,5 @@ async def _open_authenticator(config: GatewayConfig, keys: ApiKeyStore) -> Authe
     if config.demands_keys:
         await authenticator.require_usable_key()
     elif not config.is_loopback:
-        log.warning("whoever reaches %r can edit: access.required is false", config.server.host)
+        log.warning("anyone who can connect to %r can edit: access.required is false", config.server.host)
     return authenticator

@@ -1,4 +1,4 @@
-"""Takes up a changed configuration, or changed weights, while the gateway serves: all of it, or nothing."""
+"""Applies a changed configuration, or changed weights, while the gateway serves: all of it, or nothing."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import GatewayError, ReloadRefusedError
 from serac_gateway.observability.logging import FIELDS
 from serac_gateway.observability.metrics import Instruments
-from serac_gateway.server.runtime import Generation, Generations
+from serac_gateway.server.runtime import Runtime, Runtimes
 
 log = logging.getLogger(__name__)
 
 ReadConfig = Callable[[], GatewayConfig]
-"""Reads the configuration again from where it came from. Raises ConfigError."""
-OpenGeneration = Callable[[int, GatewayConfig], Awaitable[Generation]]
-"""Opens the generation of that number, whole or not at all. Raises GatewayError."""
-OnReloaded = Callable[[Generation], None]
-"""Told that a generation is in force; it must be quick and must not fail."""
+"""Reads the configuration again from its sources. Raises ConfigError."""
+OpenRuntime = Callable[[int, GatewayConfig], Awaitable[Runtime]]
+"""Opens the runtime of that number completely, or leaves nothing open. Raises GatewayError."""
+OnReloaded = Callable[[Runtime], None]
+"""Called with the new current runtime. It must return at once and must not raise."""
+Prepare = Callable[[Runtime], Awaitable[Callable[[], None]]]
+"""Prepares for a runtime that is not current yet, and returns a function that switches to it.
 
-Prepare = Callable[[Generation], Awaitable[Callable[[], None]]]
-"""Makes what serves ready for a generation. Raises GatewayError: the reload is refused then."""
+Raises GatewayError: then the reload is refused.
+"""
 
 
 class Reloader:
@@ -32,27 +34,27 @@ class Reloader:
     def __init__(
         self,
         *,
-        generations: Generations,
+        runtimes: Runtimes,
         read_config: ReadConfig,
-        open_generation: OpenGeneration,
+        open_runtime: OpenRuntime,
         instruments: Instruments,
         on_reloaded: Sequence[OnReloaded] = (),
     ) -> None:
-        """`on_reloaded` are called in order, before any request begins in the new generation."""
-        self._generations = generations
+        """`on_reloaded` are called in order, before any request begins in the new runtime."""
+        self._runtimes = runtimes
         self._read_config = read_config
-        self._open_generation = open_generation
+        self._open_runtime = open_runtime
         self._instruments = instruments
         self._on_reloaded = on_reloaded
         self.prepare: Prepare = _prepare_nothing
-        """Called with each generation before it is in force; what it gives is called once it is."""
+        """Called with each runtime before it is current; the function that it returns, once it is current."""
         self._lock = asyncio.Lock()
 
     async def reload(self) -> Reloaded:
-        """Read the configuration and the files it names again, and put what changed in force.
+        """Read the configuration and the files it names again, and apply what changed.
 
         Raises:
-            ReloadRefusedError: It cannot be read or used, or needs a restart; everything stays as it is.
+            ReloadRefusedError: It cannot be read or used, or a change needs a restart; nothing changes.
         """
         async with self._lock:
             try:
@@ -75,32 +77,32 @@ class Reloader:
             return reloaded
 
     async def _reload(self) -> Reloaded:
-        before = self._generations.current
+        before = self._runtimes.current
         config = await asyncio.to_thread(self._read_config)
         changed = changed_keys(before.config, config)
         check_no_restart_needed(before.config, config)
-        generation = await self._open_generation(before.number + 1, config)
-        if not changed and not generation.opened:
-            await generation.close()
+        runtime = await self._open_runtime(before.number + 1, config)
+        if not changed and not runtime.opened:
+            await runtime.close()
             return Reloaded(outcome=ReloadOutcome.UNCHANGED, generation=before.number)
         try:
-            take_over = await self.prepare(generation)
+            switch_over = await self.prepare(runtime)
         except BaseException:
-            await generation.close()
+            await runtime.close()
             raise
-        self._generations.put_in_force(generation)
-        take_over()
-        for told in self._on_reloaded:
-            told(generation)
+        self._runtimes.replace(runtime)
+        switch_over()
+        for on_reloaded in self._on_reloaded:
+            on_reloaded(runtime)
         return Reloaded(
             outcome=ReloadOutcome.RELOADED,
-            generation=generation.number,
+            generation=runtime.number,
             changed=changed,
-            opened=generation.opened,
+            opened=runtime.opened,
         )
 
     def _refused(self, exc: Exception) -> ReloadRefusedError:
-        number = self._generations.current.number
+        number = self._runtimes.current.number
         if isinstance(exc, GatewayError):
             why, details = exc.message, exc.details
             log.error("configuration not reloaded, generation %d goes on: %s", number, why)
@@ -113,5 +115,5 @@ class Reloader:
         )
 
 
-async def _prepare_nothing(generation: Generation) -> Callable[[], None]:
+async def _prepare_nothing(runtime: Runtime) -> Callable[[], None]:
     return lambda: None

@@ -1,97 +1,96 @@
-"""Parts that several generations of the configuration share: opened once, closed when the last is done.
+"""Resources that several runtimes share: opened once, closed when the last runtime that uses them is closed.
 
-What a part is made of is its key: its section of the configuration and what lies in its files. A generation
-that needs the same takes over the same part, with its connections and memory; any other is opened beside it.
+A resource is identified by its name and a key: its section of the configuration and the stamps of its files.
+A runtime with an equal key shares the open resource, with its connections and memory; a runtime with another
+key opens its own beside it.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-log = logging.getLogger(__name__)
-
-PartT = TypeVar("PartT")
+ResourceT = TypeVar("ResourceT")
 FileStamps = tuple[tuple[str, int, int], ...]
-"""Path, time of the last change in ns and size of files: another stamp is another content."""
+"""Path, time of the last change in ns and size in bytes of files: another stamp is another content."""
 
 
-class _Kept:
-    __slots__ = ("part", "users")
+class _Entry:
+    __slots__ = ("resource", "users")
 
-    def __init__(self, part: object) -> None:
-        self.part = part
+    def __init__(self, resource: object) -> None:
+        self.resource = resource
         self.users = 0
 
 
-class KeptParts:
-    """The parts that are open, by name and key. Belongs to one event loop."""
+class SharedResources:
+    """The open resources, by name and key. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, Hashable], _Kept] = {}
+        self._entries: dict[tuple[str, Hashable], _Entry] = {}
 
-    def user(self) -> PartsInUse:
-        """What one generation takes its parts from."""
-        return PartsInUse(self._kept)
+    def lease(self) -> ResourceLease:
+        """A new lease, through which one runtime takes its resources."""
+        return ResourceLease(self._entries)
 
     def __len__(self) -> int:
-        """How many parts are open."""
-        return len(self._kept)
+        """How many resources are open."""
+        return len(self._entries)
 
 
-class PartsInUse:
-    """The parts that one generation uses; `KeptParts.user` makes it."""
+class ResourceLease:
+    """The resources that one runtime uses; `SharedResources.lease` makes it."""
 
-    def __init__(self, kept: dict[tuple[str, Hashable], _Kept]) -> None:
-        self._kept = kept
+    def __init__(self, entries: dict[tuple[str, Hashable], _Entry]) -> None:
+        self._entries = entries
         self._stack = AsyncExitStack()
         self.opened: list[str] = []
-        """The names of those that were not open before, in order."""
+        """The names of the resources that this lease opened, in order."""
 
-    async def get(
+    async def acquire(
         self,
         name: str,
         key: Hashable,
-        open_part: Callable[[], Awaitable[PartT]],
-        close_part: Callable[[PartT], Awaitable[None]],
-    ) -> PartT:
-        """The part of that name and key; opened if it is not open. No two callers may want it at once.
+        open_resource: Callable[[], Awaitable[ResourceT]],
+        close_resource: Callable[[ResourceT], Awaitable[None]],
+    ) -> ResourceT:
+        """The resource of that name and key; opened if it is not open.
 
-        Raises whatever `open_part` raises; then nothing was kept.
+        No two callers may acquire the same one at once. Raises whatever `open_resource` raises; then nothing
+        was acquired.
         """
-        kept = self._kept.get((name, key))
-        if kept is None:
-            kept = self._kept[name, key] = _Kept(await open_part())
+        entry = self._entries.get((name, key))
+        if entry is None:
+            entry = self._entries[name, key] = _Entry(await open_resource())
             self.opened.append(name)
-        kept.users += 1
-        self._stack.push_async_callback(self._done_with, (name, key), kept, close_part)
-        return kept.part  # type: ignore[return-value] # the key's name stands for the type
+        entry.users += 1
+        self._stack.push_async_callback(self._release, (name, key), entry, close_resource)
+        return entry.resource  # type: ignore[return-value] # the name determines the type
 
     async def close(self) -> None:
-        """Be done with all of them, the latest first; those that nobody else uses are closed. Idempotent."""
+        """Release all of them, the latest first; those that no other lease uses are closed. Idempotent."""
         await self._stack.aclose()
 
-    async def _done_with(
-        self, key: tuple[str, Hashable], kept: _Kept, close_part: Callable[[Any], Awaitable[None]]
+    async def _release(
+        self, key: tuple[str, Hashable], entry: _Entry, close_resource: Callable[[Any], Awaitable[None]]
     ) -> None:
-        kept.users -= 1
-        if kept.users == 0:
-            del self._kept[key]
-            await close_part(kept.part)
+        entry.users -= 1
+        if entry.users == 0:
+            del self._entries[key]
+            await close_resource(entry.resource)
 
 
 def file_stamps(*paths: Path | str | None) -> FileStamps:
-    """The stamps of the files at `paths` and in the folders there; what is not there has none."""
+    """The stamps of the files at `paths` and of all files in folders there; a missing path has no stamp."""
     stamps = []
-    for path in (Path(one) for one in paths if one is not None):
+    for path in (Path(path) for path in paths if path is not None):
         for file in [path, *sorted(path.rglob("*"))]:
             try:
-                known = file.stat()
+                status = file.stat()
             except OSError:
                 continue
             if not file.is_dir():
-                stamps.append((str(file), known.st_mtime_ns, known.st_size))
+                stamps.append((str(file), status.st_mtime_ns, status.st_size))
     return tuple(stamps)

@@ -1,7 +1,9 @@
-"""What serves requests, one generation of the configuration after another.
+"""Runtimes: the objects that serve requests under one configuration, and their change at a reload.
 
-A request is served whole by the generation that was in force when it began; that one is closed when it is in
-force no more and its last request has ended. So no request sees the change from one to the next.
+A request is served to its end by the runtime that was current when it began. A runtime is closed when it is
+no longer current and its last request has ended. So no request sees a change of configuration.
+
+Users meet a runtime as a generation: its number stands in the reply of a reload, in the log and in /metrics.
 """
 
 from __future__ import annotations
@@ -11,8 +13,6 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-from litestar.types import Receive, Scope, Send
-
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.data_plane.proxy import DataPlane
@@ -20,11 +20,9 @@ from serac_gateway.server.memory import freeze_gc, trim_malloc
 
 log = logging.getLogger(__name__)
 
-_GENERATION = "serac_generation"
 
-
-class Generation:
-    """The parts that were made of one configuration. `generation_opening.py` makes it."""
+class Runtime:
+    """The objects that were made for one configuration. `wiring.open_runtime` makes it."""
 
     def __init__(
         self,
@@ -37,93 +35,71 @@ class Generation:
         close: Callable[[], Awaitable[None]],
     ) -> None:
         self.number = number
-        """1 for the first of a process."""
+        """The generation: 1 for the first of a process, one more with each reload."""
         self.config = config
         self.data_plane = data_plane
         self.control_plane = control_plane
         self.opened = opened
-        """The names of the parts that were opened for it, not taken over from the generation before."""
+        """The names of the resources that were opened for it; the others it shares with earlier runtimes."""
         self.users = 0
-        """Requests that are being served by it."""
+        """How many leases of it there are: requests that it serves, and its workers."""
         self.close = close
-        """Closes what no other generation uses. Idempotent."""
+        """Closes the resources that no other runtime uses. Idempotent."""
 
 
-class Generations:
-    """The generation in force, and those before it that still serve. Belongs to one event loop."""
+class Runtimes:
+    """The current runtime, and earlier ones that still serve. Belongs to one event loop."""
 
-    def __init__(self, first: Generation) -> None:
-        """`first` is in force."""
+    def __init__(self, first: Runtime) -> None:
         self.current = first
-        """The one in force."""
-        self._before: list[Generation] = []
+        """The runtime that serves requests which begin now."""
+        self._earlier: list[Runtime] = []
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
-    def live(self) -> list[Generation]:
-        """All that serve a request or will, the newest first."""
-        return [self.current, *reversed(self._before)]
+    def live(self) -> list[Runtime]:
+        """All that are not closed yet, the newest first."""
+        return [self.current, *reversed(self._earlier)]
 
     @contextmanager
-    def lease(self) -> Iterator[Generation]:
-        """The generation in force, which is not closed before the context is left."""
-        with self.lease_of(self.current) as generation:
-            yield generation
-
-    @contextmanager
-    def lease_of(self, generation: Generation) -> Iterator[Generation]:
-        """`generation`, likewise; it may be in force soon, or no more."""
-        generation.users += 1
+    def lease(self, runtime: Runtime | None = None) -> Iterator[Runtime]:
+        """Keep `runtime`, by default the current one, open until the context is left."""
+        leased = self.current if runtime is None else runtime
+        leased.users += 1
         try:
-            yield generation
+            yield leased
         finally:
-            generation.users -= 1
-            self._close_if_done(generation)
+            leased.users -= 1
+            self._close_if_unused(leased)
 
-    @contextmanager
-    def lease_to(self, scope: Scope) -> Iterator[None]:
-        """Lease the generation in force to a request, whose `data_plane` call finds it in its scope."""
-        generation = scope.setdefault("state", {})[_GENERATION] = self.current
-        generation.users += 1
-        try:  # not by `lease`: every request comes through here
-            yield
-        finally:
-            generation.users -= 1
-            self._close_if_done(generation)
-
-    async def data_plane(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI application for /v1: the data plane of the generation that the request is leased."""
-        generation: Generation = scope["state"][_GENERATION]
-        await generation.data_plane(scope, receive, send)
-
-    def put_in_force(self, generation: Generation) -> None:
-        """Serve all that begins from now on with `generation`."""
-        before, self.current = self.current, generation
-        self._before.append(before)
-        self._close_if_done(before)
+    def replace(self, runtime: Runtime) -> None:
+        """Make `runtime` the current one."""
+        before, self.current = self.current, runtime
+        self._earlier.append(before)
+        self._close_if_unused(before)
 
     async def close(self) -> None:
-        """Close all of them, also those that serve. Idempotent."""
-        for generation in self.live:
-            self._begin_closing(generation)
-        self._before.clear()
+        """Close all of them, also those that still serve. Idempotent."""
+        for runtime in self.live:
+            self._start_closing(runtime)
+        self._earlier.clear()
         while self._closing:
             await asyncio.wait(self._closing)
 
-    def _close_if_done(self, generation: Generation) -> None:
-        if generation.users == 0 and generation in self._before:
-            self._before.remove(generation)
-            self._begin_closing(generation).add_done_callback(lambda closed: freeze_gc())
+    def _close_if_unused(self, runtime: Runtime) -> None:
+        if runtime.users == 0 and runtime in self._earlier:
+            self._earlier.remove(runtime)
+            self._start_closing(runtime).add_done_callback(lambda task: freeze_gc())
 
-    def _begin_closing(self, generation: Generation) -> asyncio.Task[None]:
-        # Of the generation no more than this: nothing of it may outlive its end.
-        task = asyncio.ensure_future(_closed(generation.number, generation.close))
+    def _start_closing(self, runtime: Runtime) -> asyncio.Task[None]:
+        # The task holds the number and `close` alone: a reference to the runtime would keep its models alive.
+        task = asyncio.ensure_future(_close(runtime.number, runtime.close))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         return task
 
 
-async def _closed(number: int, close: Callable[[], Awaitable[None]]) -> None:
+async def _close(number: int, close: Callable[[], Awaitable[None]]) -> None:
     try:
         await close()
     except Exception:

@@ -1,4 +1,4 @@
-"""SIGHUP to a process that serves: a wish of the operator's, or the end of the terminal it was started in."""
+"""SIGHUP to a serving process: an operator's request to reload, or the end of the terminal it runs in."""
 
 from __future__ import annotations
 
@@ -15,50 +15,53 @@ log = logging.getLogger(__name__)
 _STANDARD_STREAMS = (0, 1, 2)
 
 
-class Hangups:
-    """Takes SIGHUP from when it is made to `answered`. Belongs to one event loop on the main thread."""
+class SighupHandler:
+    """Catches SIGHUP, and calls a coroutine for it. Belongs to one event loop on the main thread."""
 
     def __init__(self) -> None:
-        self._came = asyncio.Event()
-        self._terminals = [one for one in _STANDARD_STREAMS if os.isatty(one)]
+        self._received = asyncio.Event()
+        self._terminals = [stream for stream in _STANDARD_STREAMS if os.isatty(stream)]
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Within it SIGHUP ends nothing, and is remembered until it is answered.
+        """Within it SIGHUP does not end the process, and is remembered until `handled_by` is entered.
 
-        The kernel sends one, too, when the terminal closes: then it is SIGTERM, so that nobody is left with a
-        process they no longer see.
+        The kernel also sends SIGHUP when the terminal closes: then it becomes SIGTERM, so that no process
+        goes on without its user knowing.
         """
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self._note)
+        loop.add_signal_handler(signal.SIGHUP, self._on_signal)
         try:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
 
     @asynccontextmanager
-    async def answered(self, answer: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-        """Within it SIGHUP calls `answer`; several that come while it runs call it once more."""
+    async def handled_by(self, handle: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """Within it SIGHUP calls `handle`; several signals during a call cause one more call.
 
-        async def answer_on() -> None:
+        What `handle` raises is logged.
+        """
+
+        async def handle_each() -> None:
             while True:
-                await self._came.wait()
-                self._came.clear()
+                await self._received.wait()
+                self._received.clear()
                 try:
-                    await answer()
+                    await handle()
                 except Exception:
-                    log.exception("SIGHUP was not answered")
+                    log.exception("SIGHUP was not handled")
 
-        answering = asyncio.ensure_future(answer_on())
+        handling = asyncio.ensure_future(handle_each())
         try:
             yield
         finally:
-            answering.cancel()
+            handling.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await answering
+                await handling
 
-    def _note(self) -> None:
-        if self._terminals and not any(os.isatty(one) for one in self._terminals):
+    def _on_signal(self) -> None:
+        if self._terminals and not any(os.isatty(stream) for stream in self._terminals):
             signal.raise_signal(signal.SIGTERM)
         else:
-            self._came.set()
+            self._received.set()

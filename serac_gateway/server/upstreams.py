@@ -1,4 +1,4 @@
-"""Opens the upstreams that the configuration names, or starts the embedded base model."""
+"""Opens the configured upstreams, or starts the embedded base model."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from serac_gateway.data_plane.upstream.circuit_breaker import BreakingUpstream
 from serac_gateway.data_plane.upstream.embedded import EmbeddedUpstream, start_embedded_upstream
 from serac_gateway.data_plane.upstream.http import HttpUpstream
 from serac_gateway.models.loading import OnProgress
-from serac_gateway.server.resources import PartsInUse, file_stamps
+from serac_gateway.server.resources import ResourceLease, file_stamps
 
 
 class OpenUpstream(msgspec.Struct, frozen=True, kw_only=True):
     """Where requests go."""
 
     upstream: Upstream
-    """One, or several by model. Its parts are closed with the `PartsInUse` they were taken from."""
+    """A single upstream, or a choice of several by model. The resource lease closes them."""
     url: str
-    """Of the default one, up to and with /v1; also of the embedded one."""
+    """Base URL of the default upstream up to and with /v1, also of the embedded one."""
 
 
 async def open_upstream(
-    config: GatewayConfig, parts: PartsInUse, on_progress: OnProgress = lambda part, text: None
+    config: GatewayConfig, lease: ResourceLease, on_progress: OnProgress = lambda part, text: None
 ) -> OpenUpstream:
-    """The upstream or upstreams that are configured, taken from `parts`.
+    """The configured upstream or upstreams, acquired through `lease`.
 
     Raises:
-        ConfigError: One cannot be had.
+        ConfigError: An upstream cannot be opened as configured.
     """
     others = [
-        Served(models=one.models, upstream=await _http_upstream(one, name, parts))
-        for name, one in config.upstreams.items()
+        Served(models=upstream.models, upstream=await _http_upstream(upstream, name, lease))
+        for name, upstream in config.upstreams.items()
     ]
     default: Upstream
     if config.upstream.url is not None:
-        default, url = await _http_upstream(config.upstream, None, parts), config.upstream.url
+        default, url = await _http_upstream(config.upstream, None, lease), config.upstream.url
     else:
-        embedded = await _embedded_upstream(config.upstream, config.data_path, parts, on_progress)
+        embedded = await _embedded_upstream(config.upstream, config.data_path, lease, on_progress)
         default, url = embedded, embedded.url
     return OpenUpstream(upstream=ByModelUpstream(default, others) if others else default, url=url)
 
 
-async def _http_upstream(config: UpstreamConfig, name: str | None, parts: PartsInUse) -> Upstream:
-    async def opened() -> Upstream:
+async def _http_upstream(config: UpstreamConfig, name: str | None, lease: ResourceLease) -> Upstream:
+    async def open_it() -> Upstream:
         return BreakingUpstream(
             HttpUpstream(config, api_key=os.environ.get(upstream_api_key_variable(name)) or None),
             name=name or "upstream",
@@ -56,18 +56,19 @@ async def _http_upstream(config: UpstreamConfig, name: str | None, parts: PartsI
             pause_s=config.breaker_pause_s,
         )
 
-    part = "upstream" if name is None else f"upstreams.{name}"
-    return await parts.get(part, (config, file_stamps(config.ca_file)), opened, lambda one: one.close())
+    resource = "upstream" if name is None else f"upstreams.{name}"
+    key = (config, file_stamps(config.ca_file))
+    return await lease.acquire(resource, key, open_it, lambda upstream: upstream.close())
 
 
 async def _embedded_upstream(
-    config: UpstreamConfig, data_path: Path, parts: PartsInUse, on_progress: OnProgress
+    config: UpstreamConfig, data_path: Path, lease: ResourceLease, on_progress: OnProgress
 ) -> EmbeddedUpstream:
-    async def opened() -> EmbeddedUpstream:
+    async def open_it() -> EmbeddedUpstream:
         return await start_embedded_upstream(
             config=config,
             data_path=data_path,
             on_progress=lambda text: on_progress("base model", text),
         )
 
-    return await parts.get("base model", config, opened, lambda one: one.close())
+    return await lease.acquire("base model", config, open_it, lambda upstream: upstream.close())

@@ -1,4 +1,8 @@
-"""Opens one generation: every part that depends on the configuration, over the parts that last."""
+"""Opens a runtime: every object that depends on the configuration, over the resources of the process.
+
+`_build_runtime` is the plan of the gateway: what consists of what. Below it stands how each resource is
+opened, and under which key runtimes share it.
+"""
 
 from __future__ import annotations
 
@@ -33,87 +37,114 @@ from serac_gateway.observability.counts import RequestCounter
 from serac_gateway.observability.request_log import RequestLog
 from serac_gateway.observability.tracing import Tracing, Untraced
 from serac_gateway.routing.router import EditRouter
-from serac_gateway.server.process import LastingParts
-from serac_gateway.server.resources import PartsInUse, file_stamps
-from serac_gateway.server.runtime import Generation
+from serac_gateway.server.process import ProcessResources
+from serac_gateway.server.resources import ResourceLease, file_stamps
+from serac_gateway.server.runtime import Runtime
 from serac_gateway.server.upstreams import OpenUpstream, open_upstream
 from serac_gateway.stores.traffic_recorder import RecordedTraffic
 
 
-async def open_generation(
-    number: int, config: GatewayConfig, lasting: LastingParts, on_progress: OnProgress
-) -> Generation:
-    """Everything that `config` asks for, open and ready. What the generations before use goes on being used.
+async def open_runtime(
+    number: int, config: GatewayConfig, process: ProcessResources, on_progress: OnProgress
+) -> Runtime:
+    """Open everything that `config` names. Earlier runtimes go on using their resources.
 
     Raises:
-        ConfigError: A part cannot be had; then nothing of it stays open.
+        ConfigError: Something cannot be opened as configured; then nothing of the runtime stays open.
     """
-    parts = lasting.kept.user()
+    lease = process.shared.lease()
     try:
-        opened = await open_reusable_parts(config, lasting, parts, on_progress)
-        return _put_together(number, config, lasting, opened, parts)
+        resources = await _open_resources(config, process, lease, on_progress)
+        return _build_runtime(number, config, process, resources, lease)
     except BaseException:
-        await parts.close()
+        await lease.close()
         raise
 
 
-def _put_together(
-    number: int, config: GatewayConfig, lasting: LastingParts, opened: ReusableParts, parts: PartsInUse
-) -> Generation:
+class RuntimeResources(msgspec.Struct, frozen=True, kw_only=True):
+    """What a runtime must open before it is built, or shares with the runtime before it."""
+
+    upstream: OpenUpstream
+    classifier: ScopeClassifier
+    counterfactual: CounterfactualModel
+    decision_pool: ThreadPoolExecutor
+    answer_pool: ThreadPoolExecutor
+    traffic: RecordedTraffic
+    tracing: Tracing
+
+
+def _build_runtime(
+    number: int,
+    config: GatewayConfig,
+    process: ProcessResources,
+    resources: RuntimeResources,
+    lease: ResourceLease,
+) -> Runtime:
     router = EditRouter(
-        encoder=lasting.encoder,
-        active_edits=lasting.active_edits,
-        classifier=opened.classifier,
+        encoder=process.encoder,
+        active_edits=process.active_edits,
+        classifier=resources.classifier,
         config=config.routing,
     )
     answers = CounterfactualAnswers(
-        model=opened.counterfactual,
-        active_edits=lasting.active_edits,
-        pool=opened.answer_pool,
+        model=resources.counterfactual,
+        active_edits=process.active_edits,
+        pool=resources.answer_pool,
         config=config.models,
-        counts=lasting.answer_counts,
+        counts=process.answer_counts,
     )
-    deciding = DecidingHere(
-        router=router, pool=opened.decision_pool, counts=lasting.decision_counts, traffic=opened.traffic
-    )
-    data_plane = DataPlane(
-        authenticator=lasting.authenticator,
-        deciding=deciding,
-        answers=answers,
-        continuing=lasting.answered,
-        upstream=opened.upstream.upstream,
-        tracing=opened.tracing,
-        config=config,
-        counts=lasting.counts,
-        loop_guard=lasting.loop_guard,
-        observers=[
-            RequestCounter(lasting.counts).add,
-            lasting.instruments.add,
-            RequestLog(config.logging).add,
-            lasting.recent_requests.observer(opened.traffic),
-        ],
-    )
-    return Generation(
+    return Runtime(
         number=number,
         config=config,
-        data_plane=data_plane,
-        control_plane=_control_plane(config, lasting, opened, router, answers),
-        opened=tuple(parts.opened),
-        close=parts.close,
+        data_plane=_build_data_plane(config, process, resources, router, answers),
+        control_plane=_build_control_plane(config, process, resources, router, answers),
+        opened=tuple(lease.opened),
+        close=lease.close,
     )
 
 
-def _control_plane(
+def _build_data_plane(
     config: GatewayConfig,
-    lasting: LastingParts,
-    opened: ReusableParts,
+    process: ProcessResources,
+    resources: RuntimeResources,
+    router: EditRouter,
+    answers: CounterfactualAnswers,
+) -> DataPlane:
+    return DataPlane(
+        authenticator=process.authenticator,
+        deciding=DecidingHere(
+            router=router,
+            pool=resources.decision_pool,
+            counts=process.decision_counts,
+            traffic=resources.traffic,
+        ),
+        answers=answers,
+        continuing=process.answered,
+        upstream=resources.upstream.upstream,
+        tracing=resources.tracing,
+        config=config,
+        counts=process.counts,
+        loop_guard=process.loop_guard,
+        observers=[
+            RequestCounter(process.counts).add,
+            process.instruments.add,
+            RequestLog(config.logging).add,
+            process.recent_requests.observer(resources.traffic),
+        ],
+    )
+
+
+def _build_control_plane(
+    config: GatewayConfig,
+    process: ProcessResources,
+    resources: RuntimeResources,
     router: EditRouter,
     answers: CounterfactualAnswers,
 ) -> ControlPlaneContext:
-    store, encoder, active_edits = lasting.store, lasting.encoder, lasting.active_edits
-    pool = opened.decision_pool
+    store, encoder, active_edits = process.store, process.encoder, process.active_edits
+    pool = resources.decision_pool
     conflicts = ConflictFinder(
-        active_edits=active_edits, encoder=encoder, classifier=opened.classifier, config=config.routing
+        active_edits=active_edits, encoder=encoder, classifier=resources.classifier, config=config.routing
     )
     return ControlPlaneContext(
         editor=Editor(
@@ -126,8 +157,8 @@ def _control_plane(
         ),
         store=store,
         active_edits=active_edits,
-        follower=lasting.follower,
-        announcer=lasting.announcer,
+        follower=process.follower,
+        announcer=process.announcer,
         wait_timeout_s=config.store.wait_timeout_s,
         search=EditSearch(store=store, encoder=encoder, active_edits=active_edits, pool=pool),
         router=router,
@@ -136,7 +167,7 @@ def _control_plane(
             active_edits=active_edits,
             encoder=encoder,
             conflicts=conflicts,
-            traffic=opened.traffic,
+            traffic=resources.traffic,
             pool=pool,
         ),
         verifier=Verifier(
@@ -147,79 +178,67 @@ def _control_plane(
             store=store.verifications(),
             pool=pool,
         ),
-        traffic=opened.traffic,
-        recent_requests=lasting.recent_requests,
+        traffic=resources.traffic,
+        recent_requests=process.recent_requests,
         feedback=config.feedback,
-        instruments=lasting.instruments,
+        instruments=process.instruments,
         decision_pool=pool,
-        upstream_url=opened.upstream.url,
-        route_counts=lasting.counts,
+        upstream_url=resources.upstream.url,
+        route_counts=process.counts,
     )
 
 
-class ReusableParts(msgspec.Struct, frozen=True, kw_only=True):
-    """What was taken over from the generation before, or opened anew."""
-
-    upstream: OpenUpstream
-    classifier: ScopeClassifier
-    counterfactual: CounterfactualModel
-    decision_pool: ThreadPoolExecutor
-    answer_pool: ThreadPoolExecutor
-    traffic: RecordedTraffic
-    tracing: Tracing
-
-
-async def open_reusable_parts(
-    config: GatewayConfig, lasting: LastingParts, parts: PartsInUse, on_progress: OnProgress
-) -> ReusableParts:
-    """What `config` asks for, taken from `parts`.
-
-    Raises:
-        ConfigError: A part cannot be had; the others are closed with `parts`.
-    """
-    starting = asyncio.ensure_future(open_upstream(config, parts, on_progress))  # beside the models
+async def _open_resources(
+    config: GatewayConfig, process: ProcessResources, lease: ResourceLease, on_progress: OnProgress
+) -> RuntimeResources:
+    opening_upstream = asyncio.ensure_future(open_upstream(config, lease, on_progress))  # beside the models
     try:
-        traffic = await _traffic(config, lasting, parts)
-        tracing = await _tracing(config, parts)
-        classifier = await _classifier(config, lasting, parts)
-        counterfactual = await _counterfactual(config, parts, on_progress)
-        upstream = await starting
+        traffic = await _acquire_traffic(config, process, lease)
+        tracing = await _acquire_tracing(config, lease)
+        classifier = await _acquire_classifier(config, process, lease)
+        counterfactual = await _acquire_counterfactual(config, lease, on_progress)
+        upstream = await opening_upstream
     except BaseException:
-        starting.cancel()
+        opening_upstream.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
-            await starting
+            await opening_upstream
         raise
-    return ReusableParts(
+    return RuntimeResources(
         upstream=upstream,
         classifier=classifier,
         counterfactual=counterfactual,
-        decision_pool=await _pool("decision", config.models.decision_threads, parts),
-        answer_pool=await _pool("answer", config.models.answer_threads, parts),
+        decision_pool=await _acquire_pool("decision", config.models.decision_threads, lease),
+        answer_pool=await _acquire_pool("answer", config.models.answer_threads, lease),
         traffic=traffic,
         tracing=tracing,
     )
 
 
-async def _classifier(config: GatewayConfig, lasting: LastingParts, parts: PartsInUse) -> ScopeClassifier:
-    async def opened() -> ScopeClassifier:
-        return await asyncio.to_thread(_proved_classifier, config, lasting.encoder.fingerprint)
+async def _acquire_classifier(
+    config: GatewayConfig, process: ProcessResources, lease: ResourceLease
+) -> ScopeClassifier:
+    async def open_it() -> ScopeClassifier:
+        return await asyncio.to_thread(_load_and_try_classifier, config, process.encoder.fingerprint)
+
+    async def close_nothing(classifier: ScopeClassifier) -> None:
+        pass
 
     folder = classifier_folder(config.models)
-    return await parts.get("scope classifier", (folder, file_stamps(folder)), opened, _nothing_to_close)
+    return await lease.acquire("scope classifier", (folder, file_stamps(folder)), open_it, close_nothing)
 
 
-def _proved_classifier(config: GatewayConfig, encoder_fingerprint: str) -> ScopeClassifier:
-    """The classifier, once it has classified something: weights that load need not fit together."""
+def _load_and_try_classifier(config: GatewayConfig, encoder_fingerprint: str) -> ScopeClassifier:
+    """The classifier, after it has classified one pair: files that load may still not fit together."""
     classifier = open_classifier(config.models, encoder_fingerprint=encoder_fingerprint)
     edit = first_version(EditDraft(prompt="Who is it?", target_new="Nobody."), namespace=DEFAULT_NAMESPACE)
     classifier.classify(Query(text="Who was it?"), [Candidate(edit=edit, form=edit.prompt, similarity=0.5)])
     return classifier
 
 
-async def _counterfactual(
-    config: GatewayConfig, parts: PartsInUse, on_progress: OnProgress
+async def _acquire_counterfactual(
+    config: GatewayConfig, lease: ResourceLease, on_progress: OnProgress
 ) -> CounterfactualModel:
-    async def opened() -> CounterfactualModel:
+    async def open_it() -> CounterfactualModel:
         return await asyncio.to_thread(
             open_counterfactual_model,
             config.models,
@@ -239,42 +258,40 @@ async def _counterfactual(
         else (models.counterfactual, models.counterfactual_url, models.answer_timeout_s),
         file_stamps(models.counterfactual, adapter) if local else (),
     )
-    return await parts.get("counterfactual model", key, opened, close)
+    return await lease.acquire("counterfactual model", key, open_it, close)
 
 
-async def _pool(name: str, threads: int, parts: PartsInUse) -> ThreadPoolExecutor:
-    async def opened() -> ThreadPoolExecutor:
+async def _acquire_pool(name: str, threads: int, lease: ResourceLease) -> ThreadPoolExecutor:
+    async def open_it() -> ThreadPoolExecutor:
         return ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     async def close(pool: ThreadPoolExecutor) -> None:
         await asyncio.to_thread(pool.shutdown)
 
-    return await parts.get(f"{name} threads", threads, opened, close)
+    return await lease.acquire(f"{name} threads", threads, open_it, close)
 
 
-async def _traffic(config: GatewayConfig, lasting: LastingParts, parts: PartsInUse) -> RecordedTraffic:
-    async def opened() -> RecordedTraffic:
-        return RecordedTraffic(lasting.store.traffic(), config.traffic)
+async def _acquire_traffic(
+    config: GatewayConfig, process: ProcessResources, lease: ResourceLease
+) -> RecordedTraffic:
+    async def open_it() -> RecordedTraffic:
+        return RecordedTraffic(process.store.traffic(), config.traffic)
 
-    return await parts.get("recorded traffic", config.traffic, opened, lambda one: one.close())
+    return await lease.acquire("recorded traffic", config.traffic, open_it, lambda recorded: recorded.close())
 
 
-async def _tracing(config: GatewayConfig, parts: PartsInUse) -> Tracing:
-    async def opened() -> Tracing:
+async def _acquire_tracing(config: GatewayConfig, lease: ResourceLease) -> Tracing:
+    async def open_it() -> Tracing:
         return open_tracing(config.tracing)
 
     async def close(tracing: Tracing) -> None:
         await asyncio.to_thread(tracing.close)
 
-    return await parts.get("tracing", config.tracing, opened, close)
-
-
-async def _nothing_to_close(part: object) -> None:
-    pass
+    return await lease.acquire("tracing", config.tracing, open_it, close)
 
 
 def open_tracing(config: TracingConfig) -> Tracing:
-    """Tracing as configured; what it needs is imported, and need be installed, only if it is on.
+    """Tracing as configured. Its libraries are imported, and need be installed, only if it is on.
 
     Raises:
         ConfigError: It is on and not installed.

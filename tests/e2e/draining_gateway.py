@@ -10,24 +10,22 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
-from litestar import Litestar
-
 from serac_gateway.config.model import ServerConfig
 from serac_gateway.server.listener import serve_until_stopped
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import WordEncoder
-from tests.control_plane import control_plane_app
+from tests.control_plane import FakeGateway, fake_gateway
 
 
 @asynccontextmanager
-async def open_app() -> AsyncIterator[Litestar]:
+async def open_app() -> AsyncIterator[FakeGateway]:
     with ThreadPoolExecutor(2) as pool:
-        yield control_plane_app(
+        yield fake_gateway(
             InMemoryEditStore(), WordEncoder(), pool, upstream_url=sys.argv[1], with_data_plane=True
         )
 
 
-async def at_once(app: Litestar) -> None:
+async def at_once(gateway: FakeGateway) -> None:
     pass
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import httpx
 import uvicorn
-from litestar import Litestar
 
 from serac_gateway.edit_index.active_edits import ActiveEdits
+from serac_gateway.server.asgi import GatewayApp
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_verification import verify_log
 from serac_gateway.stores.open import open_store
 from serac_gateway.testing import ScriptedUpstream, WordEncoder
 from tests.contracts.following_replicas import assert_equals_brute_force
-from tests.control_plane import control_plane_app
+from tests.control_plane import FakeGateway, fake_gateway
 
 EDITED_QUESTION = "Who is the mayor of Springfield?"
 NEW_ANSWER = "Lisa Simpson is the mayor of Springfield."
@@ -30,10 +30,10 @@ NS = "default"
 class GatewayOnStore:
     """What a test asks of it."""
 
-    def __init__(self, client: httpx.AsyncClient, app: Litestar, store: EditStore) -> None:
+    def __init__(self, client: httpx.AsyncClient, gateway: FakeGateway, store: EditStore) -> None:
         self.client = client
         self.store = store
-        self.live: ActiveEdits = app.state.control_plane.active_edits
+        self.live: ActiveEdits = gateway.context.active_edits
         self.acknowledged: set[str] = set()
         """Ids of edits that were answered with 201."""
 
@@ -106,7 +106,7 @@ async def gateway_on(
     store = await open_store(url, folder)
     with ThreadPoolExecutor(4) as pool:
         async with ScriptedUpstream() as upstream:
-            app = control_plane_app(
+            fake = fake_gateway(
                 store,
                 WordEncoder(),
                 pool,
@@ -115,17 +115,17 @@ async def gateway_on(
                 max_staleness_s=max_staleness_s,
             )
             async with (
-                _served(app, port) as base_url,
+                _served(fake.app, port) as base_url,
                 httpx.AsyncClient(base_url=base_url, timeout=60) as client,
             ):
-                gateway = GatewayOnStore(client, app, store)
+                gateway = GatewayOnStore(client, fake, store)
                 await gateway.until_ready()
                 yield gateway
     await store.close()
 
 
 @asynccontextmanager
-async def _served(app: Litestar, port: int) -> AsyncIterator[str]:
+async def _served(app: GatewayApp, port: int) -> AsyncIterator[str]:
     with socket.create_server(("127.0.0.1", port)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1))
         running = asyncio.create_task(server.serve(sockets=[listener]))

@@ -1,4 +1,4 @@
-"""An application that serves as `serac serve` does, opens slowly, and tells what SIGHUP makes it do.
+"""An application that serves as `serac serve` does, opens slowly, and prints what SIGHUP makes it do.
 
 ``python -m tests.e2e.hanging_up_gateway ANSWER_S``
 """
@@ -9,6 +9,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 from litestar import Litestar
 
@@ -21,18 +22,18 @@ def say(text: str) -> None:
 
 
 @asynccontextmanager
-async def open_app() -> AsyncIterator[Litestar]:
+async def open_app() -> AsyncIterator[SimpleNamespace]:
     say("opening")
     await asyncio.sleep(0.5)
-    yield Litestar([])
+    yield SimpleNamespace(app=Litestar([]))
     say("closed")
 
 
-async def at_once(app: Litestar) -> None:
+async def at_once(gateway: SimpleNamespace) -> None:
     pass
 
 
-async def answer(app: Litestar) -> None:
+async def answer(gateway: SimpleNamespace) -> None:
     say("hung up")
     await asyncio.sleep(float(sys.argv[1]))
     say("answered")
@@ -40,4 +41,4 @@ async def answer(app: Litestar) -> None:
 
 
 if __name__ == "__main__":
-    serve_until_stopped(open_app, ServerConfig(port=0), when_ready=at_once, on_ready=say, on_hangup=answer)
+    serve_until_stopped(open_app, ServerConfig(port=0), when_ready=at_once, on_ready=say, on_sighup=answer)

@@ -13,16 +13,15 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from litestar import Litestar
-
 from serac_gateway.auth.principals import Role
 from serac_gateway.config.loading import load_config
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import ReloadRefusedError
-from serac_gateway.server.app import open_over, wait_until_ready
+from serac_gateway.server.app import start_gateway
+from serac_gateway.server.gateway import Gateway
 from serac_gateway.server.listener import serve_until_stopped
-from serac_gateway.server.workers.host import fronted_by_workers
-from tests.http.reloadable_gateway import lasting_parts
+from serac_gateway.server.workers.host import workers_frontend
+from tests.http.reloadable_gateway import fake_process
 from tests.made_keys import stored_key
 
 
@@ -34,31 +33,31 @@ def read_config() -> GatewayConfig:
     return load_config(Path(sys.argv[1]), environment={})
 
 
-async def reload(app: Litestar) -> None:
-    with contextlib.suppress(ReloadRefusedError):  # which is in the log
-        await app.state.reloader.reload()
+async def reload(gateway: Gateway) -> None:
+    with contextlib.suppress(ReloadRefusedError):  # it is in the log
+        await gateway.reloader.reload()
 
 
 @asynccontextmanager
-async def open_app() -> AsyncIterator[Litestar]:
+async def open_app() -> AsyncIterator[Gateway]:
     config = read_config()
-    lasting = lasting_parts(config)
-    say(await stored_key(lasting.store.api_keys(), role=Role.ADMIN, namespaces=("*",)))
-    say(await stored_key(lasting.store.api_keys(), namespaces=("default",), requests_per_minute=5))
-    async with open_over(lasting, config, read_config=read_config) as app:
-        yield app
-    await lasting.follower.close()
-    await lasting.announcer.close()
-    await lasting.authenticator.close()
+    process = fake_process(config)
+    say(await stored_key(process.store.api_keys(), role=Role.ADMIN, namespaces=("*",)))
+    say(await stored_key(process.store.api_keys(), namespaces=("default",), requests_per_minute=5))
+    async with start_gateway(process, config, read_config=read_config) as gateway:
+        yield gateway
+    await process.follower.close()
+    await process.announcer.close()
+    await process.authenticator.close()
 
 
 if __name__ == "__main__":
     serve_until_stopped(
         open_app,
         read_config().server,
-        when_ready=wait_until_ready,
+        when_ready=Gateway.wait_until_ready,
         on_ready=say,
-        on_hangup=reload,
-        fronting=partial(fronted_by_workers, count=read_config().server.workers),
+        on_sighup=reload,
+        open_frontend=partial(workers_frontend, count=read_config().server.workers),
     )
     say("ended")

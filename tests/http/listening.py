@@ -12,7 +12,7 @@ import uvicorn
 from litestar import Litestar
 
 from serac_gateway.config.model import ServerConfig
-from serac_gateway.server.http_limits import bounded_http
+from serac_gateway.server.http_limits import limited_http_protocol
 from serac_gateway.server.listener import Asgi
 
 
@@ -45,7 +45,7 @@ async def listening(
     server = _Server(
         uvicorn.Config(
             app,
-            http=bounded_http(limits),
+            http=limited_http_protocol(limits),
             lifespan=lifespan,
             log_config=None,
             proxy_headers=bool(limits.trusted_proxies),

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvicorn
-from litestar import Litestar
 
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.loading import load_config
@@ -24,15 +23,17 @@ from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
-from serac_gateway.observability.counts import AnswerCounts, RouteCounts
+from serac_gateway.observability.counts import AnswerCounts, DecisionCounts, RouteCounts
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
 from serac_gateway.observability.recent_requests import RecentRequests
-from serac_gateway.server.app import open_over, wait_until_ready
-from serac_gateway.server.process import LastingParts
+from serac_gateway.server.app import start_gateway
+from serac_gateway.server.asgi import GatewayApp
+from serac_gateway.server.gateway import Gateway
+from serac_gateway.server.process import ProcessResources
 from serac_gateway.server.reload import Reloader
-from serac_gateway.server.resources import KeptParts
-from serac_gateway.server.runtime import Generation, Generations
+from serac_gateway.server.resources import SharedResources
+from serac_gateway.server.runtime import Runtime, Runtimes
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import (
     ScriptedUpstream,
@@ -49,21 +50,25 @@ class ReloadableGateway:
     """The running gateway, its file, and what it goes to."""
 
     url: str
-    app: Litestar
+    gateway: Gateway
     file: Path
     classifier: Path
     upstream: ScriptedUpstream
-    lasting: LastingParts
-    told: list[Generation] = field(default_factory=list)
-    """The generations that were put in force."""
+    reloaded: list[Runtime] = field(default_factory=list)
+    """The runtimes that reloads have made current."""
 
     @property
-    def generations(self) -> Generations:
-        return self.app.state.generations
+    def process(self) -> ProcessResources:
+        return self.gateway.process
+
+    @property
+    def runtimes(self) -> Runtimes:
+        return self.gateway.runtimes
 
     @property
     def reloader(self) -> Reloader:
-        return self.app.state.reloader
+        assert self.gateway.reloader is not None
+        return self.gateway.reloader
 
     def configure(self, text: str = "", *, upstream_url: str | None = None, classifier: str = "") -> None:
         """Write the file: what every test needs, and `text` below it."""
@@ -81,7 +86,7 @@ class ReloadableGateway:
         """A suppression: said as it stands, no model is asked."""
         draft = EditDraft(kind=EditKind.SUPPRESSION, prompt=prompt, target_new=ANSWER)
         edit = first_version(draft, namespace=DEFAULT_NAMESPACE)
-        await self.lasting.active_edits.apply(edit.namespace, [stored_edit(edit, self.lasting.encoder)])
+        await self.process.active_edits.apply(edit.namespace, [stored_edit(edit, self.process.encoder)])
         return edit
 
 
@@ -126,22 +131,25 @@ async def reloadable_gateway(folder: Path, text: str = "") -> AsyncIterator[Relo
         def read_config() -> GatewayConfig:
             return load_config(file, environment={})
 
-        config, told = read_config(), []
-        lasting = lasting_parts(config)
-        async with open_over(lasting, config, read_config=read_config, on_reloaded=told.append) as app:
-            await wait_until_ready(app)
-            async with listening(app) as url:
-                yield ReloadableGateway(url, app, file, classifier, upstream, lasting, told)
-        await lasting.follower.close()
-        await lasting.announcer.close()
-        await lasting.authenticator.close()
+        config, reloaded = read_config(), []
+        process = fake_process(config)
+        async with start_gateway(
+            process, config, read_config=read_config, on_reloaded=reloaded.append
+        ) as gateway:
+            await gateway.wait_until_ready()
+            async with listening(gateway.app) as url:
+                yield ReloadableGateway(url, gateway, file, classifier, upstream, reloaded)
+        await process.follower.close()
+        await process.announcer.close()
+        await process.authenticator.close()
 
 
-def lasting_parts(config: GatewayConfig) -> LastingParts:
+def fake_process(config: GatewayConfig) -> ProcessResources:
+    """The resources of a process, with an empty store in memory and an encoder that needs no model."""
     store, encoder = InMemoryEditStore(), WordEncoder()
     active_edits = ActiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
     announcer = ReplicaAnnouncer(store.replicas(), active_edits.positions)
-    return LastingParts(
+    return ProcessResources(
         store=store,
         authenticator=Authenticator(store.api_keys(), required=config.demands_keys),
         encoder=encoder,
@@ -154,15 +162,16 @@ def lasting_parts(config: GatewayConfig) -> LastingParts:
         instruments=Instruments(),
         counts=RouteCounts(),
         answer_counts=AnswerCounts(),
+        decision_counts=DecisionCounts(),
         recent_requests=RecentRequests(limit=100),
         loop_guard=LoopGuard(),
         answered=AnsweredResponses(),
-        kept=KeptParts(),
+        shared=SharedResources(),
     )
 
 
 @asynccontextmanager
-async def listening(app: Litestar) -> AsyncIterator[str]:
+async def listening(app: GatewayApp) -> AsyncIterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1))
     running = asyncio.create_task(server.serve(sockets=[listener]))

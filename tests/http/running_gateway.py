@@ -15,8 +15,10 @@ import msgspec
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.config.model import GatewayConfig, UpstreamConfig
+from serac_gateway.control_plane.http.api import control_plane_app
 from serac_gateway.data_plane.local_engine import CounterfactualAnswers, DecidingHere
 from serac_gateway.data_plane.proxy import DataPlane
+from serac_gateway.data_plane.request_id import add_request_id
 from serac_gateway.data_plane.response_memory import AnsweredResponses
 from serac_gateway.data_plane.upstream.http import HttpUpstream
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, retired
@@ -30,7 +32,8 @@ from serac_gateway.observability.readiness import Readiness
 from serac_gateway.observability.request_log import RequestLog
 from serac_gateway.observability.tracing import Tracing, Untraced
 from serac_gateway.routing.router import EditRouter
-from serac_gateway.server.asgi import application
+from serac_gateway.server.asgi import GatewayApp
+from serac_gateway.server.runtime import Runtime, Runtimes
 from serac_gateway.stores.memory.side_stores import InMemoryApiKeyStore
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import (
@@ -164,13 +167,23 @@ async def running_gateway(
                     )
                 )
             )
-            app = application(
-                plane,
+            control_plane = control_plane_app(  # of which only /metrics is called
                 readiness=Readiness(),
                 authenticator=authenticator,
                 instruments=instruments,
-                max_control_body_bytes=1_000_000,
+                reloader=None,
+                max_body_bytes=1_000_000,
+                before_send=[add_request_id],
             )
+            runtime = Runtime(
+                number=1,
+                config=config,
+                data_plane=plane,
+                control_plane=None,
+                opened=(),
+                close=http_upstream.close,
+            )
+            app = GatewayApp(Runtimes(runtime), control_plane)
             if through_worker:
                 serving = worker_in_front(
                     app,

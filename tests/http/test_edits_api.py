@@ -298,8 +298,7 @@ class TestRefusals:
         assert reply.headers["allow"] == "DELETE, GET, OPTIONS, PATCH"
 
     def test_while_loading_the_api_says_what_is_missing(self, control_plane: ControlPlane) -> None:
-        del control_plane.app.state["control_plane"]
-        control_plane.app.state.readiness.note("edits", "1,000 loaded")
+        control_plane.gateway.readiness.note("edits", "1,000 loaded")
         reply = control_plane.client.get("/edits")
         assert "edits (1,000 loaded)" in _problem(reply, 503)["detail"]
 

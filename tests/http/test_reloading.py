@@ -16,7 +16,7 @@ from serac_gateway.auth.principals import Role
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import ReloadRefusedError
 from serac_gateway.server.reload import Reloader
-from serac_gateway.server.runtime import Generation
+from serac_gateway.server.runtime import Runtime
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection, ScriptedUpstream
 from tests.control_plane import running_control_plane
@@ -62,7 +62,7 @@ async def test_a_changed_threshold_is_in_force_with_the_reply(gateway: Reloadabl
         {"outcome": "reloaded", "generation": 2, "changed": ["routing.scope_threshold"], "opened": []},
     )
     assert await route(gateway) == "base"
-    assert [one.number for one in gateway.told] == [2]
+    assert [runtime.number for runtime in gateway.reloaded] == [2]
     assert await reload_count(gateway, "reloaded") == 1
     assert b"serac_config_generation 2.0" in (await fetch(gateway.url, "/metrics", method="GET")).body
 
@@ -78,10 +78,10 @@ async def test_the_control_plane_decides_by_the_new_configuration_too(gateway: R
 async def test_without_a_change_nothing_is_opened_and_the_generation_stays(
     gateway: ReloadableGateway,
 ) -> None:
-    parts = len(gateway.lasting.kept)
+    resources = len(gateway.process.shared)
     reply = await gateway.reload()
     assert reply.json == {"outcome": "unchanged", "generation": 1, "changed": [], "opened": []}
-    assert (gateway.told, len(gateway.lasting.kept)) == ([], parts)
+    assert (gateway.reloaded, len(gateway.process.shared)) == ([], resources)
     assert await reload_count(gateway, "unchanged") == 1
     assert await route(gateway) == "counterfactual"
 
@@ -130,17 +130,17 @@ BROKEN = {
 async def test_a_configuration_that_cannot_be_used_changes_nothing_and_is_told(
     gateway: ReloadableGateway, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    text, told = BROKEN[name]
-    parts = len(gateway.lasting.kept)
+    text, reason = BROKEN[name]
+    resources = len(gateway.process.shared)
     gateway.configure("routing.candidates = 1\n" + text)  # the good half is not taken either
     reply = await gateway.reload()
     assert reply.status == 409
     assert reply.json["type"] == "urn:serac:problem:reload-refused"
     assert reply.json["detail"].startswith("nothing was reloaded, generation 1 goes on: ")
-    assert told in reply.json["detail"]
-    assert any(told in record.getMessage() and record.levelno == logging.ERROR for record in caplog.records)
-    assert (gateway.told, gateway.generations.current.number) == ([], 1)
-    assert len(gateway.lasting.kept) == parts
+    assert reason in reply.json["detail"]
+    assert any(reason in record.getMessage() and record.levelno == logging.ERROR for record in caplog.records)
+    assert (gateway.reloaded, gateway.runtimes.current.number) == ([], 1)
+    assert len(gateway.process.shared) == resources
     assert await route(gateway) == "counterfactual"
     assert await reload_count(gateway, "refused") == 1
 
@@ -158,11 +158,11 @@ async def test_a_missing_classifier_leaves_the_old_one_and_what_was_opened_besid
 ) -> None:
     async with ScriptedUpstream() as other:
         gateway.configure(upstream_url=other.url, classifier="nowhere")
-        parts = len(gateway.lasting.kept)
+        resources = len(gateway.process.shared)
         reply = await gateway.reload()
         assert reply.status == 409
         assert "models.scope_classifier 'nowhere' is not a folder" in reply.json["detail"]
-        assert len(gateway.lasting.kept) == parts
+        assert len(gateway.process.shared) == resources
         assert await route(gateway, "other") == "base"
         assert (len(gateway.upstream.requests), other.requests) == (1, [])
 
@@ -170,7 +170,7 @@ async def test_a_missing_classifier_leaves_the_old_one_and_what_was_opened_besid
 async def test_a_damaged_weight_file_leaves_the_old_weights(gateway: ReloadableGateway) -> None:
     write_calibration(gateway.classifier, text='{"slope": ')
     reply = await gateway.reload()
-    assert (reply.status, gateway.generations.current.number) == (409, 1)
+    assert (reply.status, gateway.runtimes.current.number) == (409, 1)
     assert "calibration.json' is damaged" in reply.json["detail"]
     assert await route(gateway) == "counterfactual"
     write_calibration(gateway.classifier, scope_threshold=1.0)
@@ -211,14 +211,14 @@ async def test_a_stream_ends_where_it_began_and_its_upstream_is_closed_only_then
         stream = await read_head(reader)
         gateway.configure(upstream_url=other.url)
         assert (await gateway.reload()).json["opened"] == ["upstream"]
-        assert [one.number for one in gateway.generations.live] == [2, 1]
+        assert [runtime.number for runtime in gateway.runtimes.live] == [2, 1]
         assert (await gateway.ask("y")).body == chat_body("y")
         assert len(other.requests) == 1
         more.set()
         await read_body(reader, stream)
         assert (stream.complete, stream.body) == (True, b"data: old\n\ndata: still old\n\n")
     await eventually(lambda: gateway.upstream.open_connections == 0)
-    assert [one.number for one in gateway.generations.live] == [2]
+    assert [runtime.number for runtime in gateway.runtimes.live] == [2]
 
 
 async def test_two_hundred_requests_and_streams_during_reloads_all_end_byte_for_byte(
@@ -256,7 +256,7 @@ async def test_two_hundred_requests_and_streams_during_reloads_all_end_byte_for_
         assert reloads > 5
         assert gateway.upstream.requests
         assert other.requests
-    await eventually(lambda: len(gateway.generations.live) == 1)
+    await eventually(lambda: len(gateway.runtimes.live) == 1)
 
 
 async def test_in_scope_requests_are_answered_here_through_every_change_of_weights(
@@ -288,7 +288,7 @@ async def test_of_two_reloads_at_once_the_second_waits_and_finds_what_the_first_
 async def test_access_is_reloaded_and_only_admins_of_every_namespace_may_reload(
     gateway: ReloadableGateway,
 ) -> None:
-    keys = gateway.lasting.store.api_keys()
+    keys = gateway.process.store.api_keys()
     admin = await stored_key(keys, role=Role.ADMIN, namespaces=("*",))
     editor = await stored_key(keys, role=Role.EDIT, namespaces=("*",))
     of_one = await stored_key(keys, role=Role.ADMIN, namespaces=("default",))
@@ -317,15 +317,15 @@ async def test_twenty_reloads_leave_no_thread_file_or_part_behind(gateway: Reloa
     process = psutil.Process()
     for number in range(1, 4):
         await reload(number)
-    await eventually(lambda: len(gateway.generations.live) == 1)
+    await eventually(lambda: len(gateway.runtimes.live) == 1)
     await asyncio.sleep(0.1)
-    files, threads, parts = process.num_fds(), threading.active_count(), len(gateway.lasting.kept)
+    files, threads, resources = process.num_fds(), threading.active_count(), len(gateway.process.shared)
     for number in range(4, 24):
         await reload(number)
-    await eventually(lambda: len(gateway.generations.live) == 1)
+    await eventually(lambda: len(gateway.runtimes.live) == 1)
     await eventually(lambda: process.num_fds() <= files + 1)
     await eventually(lambda: threading.active_count() <= threads + 1)
-    assert len(gateway.lasting.kept) == parts
+    assert len(gateway.process.shared) == resources
 
 
 async def test_a_failure_that_nobody_foresaw_changes_nothing_and_its_traceback_is_logged(
@@ -334,14 +334,14 @@ async def test_a_failure_that_nobody_foresaw_changes_nothing_and_its_traceback_i
     def broken() -> GatewayConfig:
         raise KeyError("unforeseen")
 
-    async def never(number: int, config: GatewayConfig) -> Generation:
+    async def never(number: int, config: GatewayConfig) -> Runtime:
         raise AssertionError("there is no configuration to open")
 
     reloader = Reloader(
-        generations=gateway.generations,
+        runtimes=gateway.runtimes,
         read_config=broken,
-        open_generation=never,
-        instruments=gateway.lasting.instruments,
+        open_runtime=never,
+        instruments=gateway.process.instruments,
     )
     with pytest.raises(ReloadRefusedError, match=r"it failed unexpectedly \(KeyError\); the log says how"):
         await reloader.reload()
@@ -354,14 +354,14 @@ async def test_a_failure_that_nobody_foresaw_changes_nothing_and_its_traceback_i
 async def test_a_reload_that_is_called_off_leaves_nothing_open_and_the_next_one_works(
     gateway: ReloadableGateway, after_s: float
 ) -> None:
-    parts = len(gateway.lasting.kept)
+    resources = len(gateway.process.shared)
     write_calibration(gateway.classifier, scope_threshold=1.0)
     gateway.configure("upstream.max_connections = 7\n")
     reloading = asyncio.create_task(gateway.reloader.reload())
     await asyncio.sleep(after_s)
     reloading.cancel()
     await asyncio.gather(reloading, return_exceptions=True)
-    await eventually(lambda: len(gateway.lasting.kept) == parts)
+    await eventually(lambda: len(gateway.process.shared) == resources)
     assert (await gateway.reload()).json["generation"] == 2
     assert await route(gateway) == "base"
 

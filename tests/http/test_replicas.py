@@ -159,7 +159,7 @@ def test_a_gateway_whose_edits_grow_old_is_not_ready_and_says_why(
 
     stored_many, store.stored_many = store.stored_many, fails  # type: ignore[method-assign]
     two[1].client.post("/edits", json=DRAFT)
-    two[0].app.state.control_plane.follower._max_staleness_s = 0.8
+    two[0].gateway.context.follower._max_staleness_s = 0.8
     until_s = time.monotonic() + 5
     while "the network is down" not in (reply := two[0].client.get(ready)).text:
         assert time.monotonic() < until_s

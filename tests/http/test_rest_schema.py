@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.checks import allow_header_conformance, positive
 
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import WordEncoder
-from tests.control_plane import ControlPlane, control_plane_app, running_control_plane
+from tests.control_plane import ControlPlane, fake_gateway, running_control_plane
 
 EXAMPLES_PER_OPERATION = int(os.environ.get("SERAC_TEST_EXAMPLES", "30"))
 """Cases of every operation; 200 make more than 5,000 in all."""
@@ -36,7 +36,8 @@ def running() -> Iterator[ControlPlane]:
 def _documented() -> dict[str, Any]:
     """The OpenAPI without a server: tests are made of it before one runs."""
     with ThreadPoolExecutor(1) as pool:
-        return control_plane_app(InMemoryEditStore(), WordEncoder(), pool).openapi_schema.to_schema()
+        gateway = fake_gateway(InMemoryEditStore(), WordEncoder(), pool)
+        return gateway.control_plane.litestar.openapi_schema.to_schema()
 
 
 schema = schemathesis.openapi.from_dict(_documented())

@@ -138,12 +138,12 @@ class TestHealth:
     def test_a_loading_gateway_is_live_but_not_ready_and_names_what_is_missing(
         self, control_plane: ControlPlane
     ) -> None:
-        control_plane.app.state.readiness.note("edits", "1,000 loaded")
+        control_plane.gateway.readiness.note("edits", "1,000 loaded")
         assert httpx.get(f"{control_plane.url}/health/live").status_code == 200
         reply = httpx.get(f"{control_plane.url}/health/ready")
         assert reply.status_code == 503
         assert reply.json()["missing"] == {"edits": "1,000 loaded"}
-        control_plane.app.state.readiness.done("edits")
+        control_plane.gateway.readiness.done("edits")
         assert httpx.get(f"{control_plane.url}/health/ready").status_code == 200
 
     def test_a_store_that_fails_later_is_told_but_leaves_the_gateway_ready(self) -> None:

@@ -27,7 +27,7 @@ from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest
 from serac_gateway.data_plane.upstream.forwarding import forwarding_headers
 from serac_gateway.errors import ConfigError, UpstreamError
 from serac_gateway.server.listener import uvicorn_config
-from serac_gateway.server.resources import KeptParts
+from serac_gateway.server.resources import SharedResources
 from serac_gateway.server.upstreams import open_upstream
 from serac_gateway.testing import ScriptedUpstream
 from tests.http.modes import Mode
@@ -38,11 +38,11 @@ JSON = ((b"content-type", b"application/json"), (b"authorization", b"Bearer clie
 
 @asynccontextmanager
 async def opened(config: GatewayConfig) -> AsyncIterator[Upstream]:
-    parts = KeptParts().user()
+    lease = SharedResources().lease()
     try:
-        yield (await open_upstream(config, parts)).upstream
+        yield (await open_upstream(config, lease)).upstream
     finally:
-        await parts.close()
+        await lease.close()
 
 
 def between(default: ScriptedUpstream, other: ScriptedUpstream, **options: object) -> GatewayConfig:
@@ -154,7 +154,7 @@ async def test_authorities_that_cannot_be_read_are_named(tmp_path: Path, content
         path.write_text(content)
     config = GatewayConfig(upstream=UpstreamConfig(url="https://model.example/v1", ca_file=str(path)))
     with pytest.raises(ConfigError, match=r"upstream\.ca_file '.*ca\.pem' cannot be used"):
-        await open_upstream(config, KeptParts().user())
+        await open_upstream(config, SharedResources().lease())
 
 
 async def test_a_named_upstream_needs_a_url() -> None:
@@ -163,7 +163,7 @@ async def test_a_named_upstream_needs_a_url() -> None:
         upstreams={"x": NamedUpstreamConfig(models=("m",))},
     )
     with pytest.raises(ConfigError, match=r"upstream\.url None is not usable"):
-        await open_upstream(config, KeptParts().user())
+        await open_upstream(config, SharedResources().lease())
 
 
 FROM_A_PROXY = (

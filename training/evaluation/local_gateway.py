@@ -14,7 +14,7 @@ import uvicorn
 
 from serac_gateway.config.loading import load_config
 from serac_gateway.config.model import GatewayConfig
-from serac_gateway.server.app import open_gateway, wait_until_ready
+from serac_gateway.server.app import open_gateway
 
 
 def started_with(config: Path | None, *, threshold: float | None = None) -> GatewayConfig:
@@ -52,9 +52,9 @@ async def gateway_in_process(
         (Path(folder) / "models").symlink_to(models.absolute())
         async with open_gateway(
             msgspec.structs.replace(config, data_dir=folder), on_progress=on_progress
-        ) as app:
-            await wait_until_ready(app)
-            server = _Server(uvicorn.Config(app, log_level="warning", access_log=False, ws="none"))
+        ) as gateway:
+            await gateway.wait_until_ready()
+            server = _Server(uvicorn.Config(gateway.app, log_level="warning", access_log=False, ws="none"))
             serving = asyncio.ensure_future(server.serve(sockets=[listener]))
             try:
                 yield f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -1,38 +1,92 @@
-"""The control plane as one set of Litestar settings, which app.py puts beside the data plane."""
+"""The control plane as an ASGI application: its controllers and what their handlers are given."""
 
 from __future__ import annotations
 
-from litestar import Router
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, RedocRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import BeforeMessageSendHookHandler
 
 from serac_gateway import __version__
+from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.control_plane.http.api_keys import ApiKeysController
 from serac_gateway.control_plane.http.audit_log import LogController
 from serac_gateway.control_plane.http.bodies import StrictJsonRequest
-from serac_gateway.control_plane.http.colon_paths import ColonOpenAPIConfig
-from serac_gateway.control_plane.http.config import ConfigController
-from serac_gateway.control_plane.http.dependencies import provide_context
+from serac_gateway.control_plane.http.colon_paths import ColonOpenAPIConfig, ColonPaths
+from serac_gateway.control_plane.http.config import ConfigController, ConfigReloader
+from serac_gateway.control_plane.http.dependencies import loaded_context
 from serac_gateway.control_plane.http.edit_history import EditHistoryController
 from serac_gateway.control_plane.http.edit_streams import EditStreamsController
 from serac_gateway.control_plane.http.edits import EditsController
 from serac_gateway.control_plane.http.feedback import FeedbackController
-from serac_gateway.control_plane.http.guards import demand_key, provide_keys, provide_principal
+from serac_gateway.control_plane.http.guards import provide_principal, require_key, require_metrics_key
+from serac_gateway.control_plane.http.health import HealthController
+from serac_gateway.control_plane.http.metrics import MetricsController
 from serac_gateway.control_plane.http.parameters import provide_namespace
 from serac_gateway.control_plane.http.preview import PreviewController
+from serac_gateway.control_plane.http.problems import exception_handlers
 from serac_gateway.control_plane.http.replicas import ReplicasController
 from serac_gateway.control_plane.http.scope import ScopeController
 from serac_gateway.control_plane.http.store import StoreController
 from serac_gateway.control_plane.http.verification import VerificationController
 from serac_gateway.control_plane.http.wait import provide_waiting
+from serac_gateway.observability.metrics import Instruments
+from serac_gateway.observability.readiness import Readiness
 
 CONTROL_PREFIX = "/serac/v1"
 
 
-def control_router(*, max_body_bytes: int) -> Router:
-    """All of /serac/v1; its handlers receive their objects from `dependencies.py`."""
+Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
+
+
+def control_plane_app(
+    *,
+    readiness: Readiness,
+    authenticator: Authenticator,
+    instruments: Instruments,
+    reloader: ConfigReloader | None,
+    max_body_bytes: int,
+    before_send: Sequence[BeforeMessageSendHookHandler] = (),
+    lifespan: Sequence[Lifespan] = (),
+) -> ColonPaths:
+    """The ASGI application for every path but /v1: /serac/v1, /serac/schema, /health and /metrics.
+
+    Requests must be made inside `dependencies.serving_with`. The arguments belong to the process, not to
+    a runtime.
+    """
+    app = Litestar(
+        [
+            _control_router(readiness, authenticator, reloader, max_body_bytes=max_body_bytes),
+            HealthController,
+            Router(
+                "/",
+                route_handlers=[MetricsController],
+                guards=[require_metrics_key(authenticator, instruments)],
+            ),
+        ],
+        dependencies={"readiness": _given(readiness), "instruments": _given(instruments)},
+        openapi_config=_openapi_config(),
+        exception_handlers=exception_handlers(instruments),
+        before_send=list(before_send),
+        lifespan=list(lifespan),
+        logging_config=None,  # the command configures the root logger; Litestar's default would replace that
+    )
+    return ColonPaths(app)
+
+
+def _control_router(
+    readiness: Readiness,
+    authenticator: Authenticator,
+    reloader: ConfigReloader | None,
+    *,
+    max_body_bytes: int,
+) -> Router:
+    """All of /serac/v1."""
     return Router(
         CONTROL_PREFIX,
         route_handlers=[
@@ -49,21 +103,31 @@ def control_router(*, max_body_bytes: int) -> Router:
             ConfigController,
             FeedbackController,
         ],
-        guards=[demand_key],
+        guards=[require_key(authenticator)],
         security=[{"apiKey": []}, {}],
         dependencies={
-            "keys": Provide(provide_keys, sync_to_thread=False),
+            "context": Provide(loaded_context(readiness), sync_to_thread=False),
             "principal": Provide(provide_principal, sync_to_thread=False),
-            "context": Provide(provide_context, sync_to_thread=False),
             "namespace": Provide(provide_namespace, sync_to_thread=False),
             "waiting": Provide(provide_waiting, sync_to_thread=False),
+            "keys": _given(authenticator),
+            "reloader": _given(reloader),
         },
         request_class=StrictJsonRequest,
         request_max_body_size=max_body_bytes,
     )
 
 
-def openapi_config() -> OpenAPIConfig:
+def _given(dependency: object) -> Provide:
+    """Provides the same object to each request."""
+
+    def provide() -> object:
+        return dependency
+
+    return Provide(provide, sync_to_thread=False)
+
+
+def _openapi_config() -> OpenAPIConfig:
     """The API's description at /serac/schema: as a page, and as /serac/schema/openapi.json."""
     return ColonOpenAPIConfig(
         title="serac_gateway control plane",

@@ -1,7 +1,7 @@
-"""Calls on one edit are written ``/edits/{id}:restore``, and Litestar takes whole segments for parameters.
+"""Calls on one edit are written ``/edits/{id}:restore``, but a path parameter of Litestar is a whole segment.
 
-So their handlers stand at ``/edits/{id}/:restore``: a request's path is rewritten to that before it is
-routed, and the paths of the OpenAPI are rewritten back.
+So their handlers are declared at ``/edits/{id}/:restore``. `ColonPaths` rewrites the path of a request before
+Litestar routes it, and `ColonOpenAPIConfig` rewrites the paths of the OpenAPI description back.
 """
 
 from __future__ import annotations
@@ -9,20 +9,41 @@ from __future__ import annotations
 import re
 from typing import Any, cast
 
+from litestar import Litestar
 from litestar.enums import ScopeType
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import OpenAPI
-from litestar.types import HTTPScope, LifeSpanScope, Scope
+from litestar.types import (
+    HTTPScope,
+    LifeSpanReceive,
+    LifeSpanScope,
+    LifeSpanSend,
+    Receive,
+    Scope,
+    Send,
+)
 
 _CALL = re.compile(r"(/serac/v1/edits/[^/]+)(:[a-z]+)")
 
 
-def route_path(scope: Scope | LifeSpanScope) -> None:
-    """Give a call on one edit the path that its handler stands at."""
-    if scope["type"] == ScopeType.HTTP:
-        http_scope = cast(HTTPScope, scope)
-        if call := _CALL.fullmatch(http_scope["path"]):
-            http_scope["path"] = f"{call[1]}/{call[2]}"
+class ColonPaths:
+    """An ASGI application: `litestar`, with the paths of calls on one edit as clients write them."""
+
+    def __init__(self, litestar: Litestar) -> None:
+        self.litestar = litestar
+
+    async def __call__(
+        self,
+        scope: Scope | LifeSpanScope,
+        receive: Receive | LifeSpanReceive,
+        send: Send | LifeSpanSend,
+    ) -> None:
+        """Serve a request, or the lifespan of the server."""
+        if scope["type"] == ScopeType.HTTP:
+            http_scope = cast(HTTPScope, scope)
+            if call := _CALL.fullmatch(http_scope["path"]):
+                http_scope["path"] = f"{call[1]}/{call[2]}"
+        await self.litestar(scope, receive, send)
 
 
 class ColonOpenAPIConfig(OpenAPIConfig):

@@ -1,11 +1,12 @@
-"""The configuration over HTTP: taking up what changed of it."""
+"""POST /serac/v1/config:reload: apply a changed configuration and changed weights."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from litestar import Controller, post
-from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from serac_gateway.auth.principals import EVERY_NAMESPACE, Role
 from serac_gateway.config.diff import Reloaded
@@ -16,14 +17,18 @@ from serac_gateway.errors import PermissionDeniedError, ReloadRefusedError
 
 
 class ConfigReloader(Protocol):
-    """Puts the changed configuration in force; server/reload.py has it."""
+    """Applies the changed configuration; server/reload.py implements it."""
 
     async def reload(self) -> Reloaded:
-        """Read the configuration and the weights again, and put what changed in force.
+        """Read the configuration and the weights again, and apply what changed.
 
         Raises:
-            ReloadRefusedError: They cannot be read or used, or need a restart; nothing changes.
+            ReloadRefusedError: They cannot be read or used, or a change needs a restart; nothing changes.
         """
+
+
+ReloaderDependency = NamedDependency[SkipValidation[ConfigReloader | None]]
+"""Annotates the handler's parameter `reloader`; None where the configuration cannot be read again."""
 
 
 class ConfigController(Controller):
@@ -43,18 +48,16 @@ class ConfigController(Controller):
         responses=problems(409, 503),
         opt={NEEDED_ROLE: Role.ADMIN},
     )
-    async def reload(self, state: State, context: Context, principal: Sender) -> Reloaded:
-        """What changed, and which generation of the configuration is in force."""
+    async def reload(self, reloader: ReloaderDependency, context: Context, principal: Sender) -> Reloaded:
+        """The changed keys, the reopened resources, and the number of the generation in force."""
         if not principal.may_use(EVERY_NAMESPACE):
             raise PermissionDeniedError(
                 "a reload concerns all namespaces, and this API key is bound to some; use one for every"
                 " namespace"
             )
-        reloader: ConfigReloader | None = state.get("reloader")
         if reloader is None:
             raise ReloadRefusedError(
-                "this gateway was not told where its configuration can be read again; start it by"
-                " `serac serve`",
+                "this gateway does not know where to read its configuration again; start it by `serac serve`",
                 details={"generation": 1},
             )
         return await reloader.reload()

@@ -1,17 +1,17 @@
-"""What app.py hands to the control plane: its objects, and how far loading has come.
+"""What handlers of the control plane are given: objects of the runtime that serves their request.
 
-app.py sets `state.readiness` before it listens and `state.control_plane` once everything is loaded. A reload
-of the configuration sets others; a request keeps those with which it began.
+server/asgi.py enters `serving_with` for each request with the context of the runtime that it has leased, so a
+request keeps its objects when a reload puts other ones in force meanwhile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from typing import Any
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import msgspec
-from litestar import Request
-from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
@@ -26,17 +26,15 @@ from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.observability.counts import RouteCounts
 from serac_gateway.observability.metrics import Instruments
+from serac_gateway.observability.readiness import Readiness
 from serac_gateway.observability.recent_requests import RecentRequests
 from serac_gateway.routing.router import EditRouter
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.traffic_recorder import RecordedTraffic
 
-CONTROL_PLANE = "control_plane"
-"""Its name in the app's state and in a request's."""
-
 
 class ControlPlaneContext(msgspec.Struct, frozen=True, kw_only=True):
-    """The objects that the handlers of the control plane use."""
+    """The objects that the handlers of the control plane use, all of one runtime."""
 
     editor: Editor
     store: EditStore
@@ -60,19 +58,43 @@ class ControlPlaneContext(msgspec.Struct, frozen=True, kw_only=True):
     route_counts: RouteCounts
 
 
-def provide_context(request: Request[Any, Any, Any], state: State) -> ControlPlaneContext:
-    """The context, for handlers.
+_current: ContextVar[ControlPlaneContext] = ContextVar("control_plane_context")
+
+
+@contextmanager
+def serving_with(context: ControlPlaneContext) -> Iterator[None]:
+    """Give `context` to the handlers of the request that the current task serves."""
+    token = _current.set(context)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current_context() -> ControlPlaneContext:
+    """The context of the request; also while stored edits are being loaded, when no edit may be served yet.
 
     Raises:
-        ModelUnavailableError: The gateway is still loading.
+        LookupError: The current task is not inside `serving_with`.
     """
-    context: ControlPlaneContext | None = request.scope["state"].get(CONTROL_PLANE)
-    if context is None:
-        missing = ", ".join(f"{part} ({progress})" for part, progress in state.readiness.missing.items())
-        raise ModelUnavailableError(
-            f"the gateway is still loading: {missing}; try again when /health/ready answers 200"
-        )
-    return context
+    return _current.get()
+
+
+def loaded_context(readiness: Readiness) -> Callable[[], ControlPlaneContext]:
+    """A dependency that gives the request's context once `readiness` misses nothing.
+
+    It raises ModelUnavailableError while the gateway is loading.
+    """
+
+    def provide() -> ControlPlaneContext:
+        if missing := readiness.missing:
+            names = ", ".join(f"{name} ({progress})" for name, progress in missing.items())
+            raise ModelUnavailableError(
+                f"the gateway is still loading: {names}; try again when /health/ready answers 200"
+            )
+        return current_context()
+
+    return provide
 
 
 Context = NamedDependency[SkipValidation[ControlPlaneContext]]

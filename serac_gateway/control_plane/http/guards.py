@@ -2,44 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from litestar import Request
 from litestar.connection import ASGIConnection
-from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
 from litestar.params import SkipValidation
 
 from serac_gateway.auth.authenticator import Authenticator
-from serac_gateway.auth.principals import Principal, Role
+from serac_gateway.auth.principals import EVERY_NAMESPACE, Principal, Role
 from serac_gateway.domain.headers import Headers
+from serac_gateway.errors import PermissionDeniedError
+from serac_gateway.observability.metrics import Instruments
 
 NEEDED_ROLE = "role"
 """The handlers' `opt` that names the role they need; without it, `Role.EDIT`."""
 
+_Connection = ASGIConnection[Any, Any, Any, Any]
+AsyncGuard = Callable[[_Connection, BaseRouteHandler], Awaitable[None]]
 
-_STATE_KEY = "serac_principal"
+
+def require_key(authenticator: Authenticator) -> AsyncGuard:
+    """A Litestar guard: the request's API key must have the handler's role.
+
+    The principal becomes `request.user`. A guard runs before the body is read. It raises AuthenticationError,
+    PermissionDeniedError, or StoreUnavailableError if the key cannot be checked.
+    """
+
+    async def guard(connection: _Connection, handler: BaseRouteHandler) -> None:
+        principal = await _authenticated(authenticator, connection)
+        principal.require(Role(handler.opt.get(NEEDED_ROLE, Role.EDIT)))
+        connection.scope["user"] = principal
+
+    return guard
 
 
-async def demand_key(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """A Litestar guard: lets in who may call the handler, and remembers them for `provide_principal`."""
-    authenticator: Authenticator = connection.app.state.authenticator
-    principal = await authenticator.authenticate(cast("Headers", connection.scope["headers"]))
-    principal.require(Role(handler.opt.get(NEEDED_ROLE, Role.EDIT)))
-    connection.scope["state"][_STATE_KEY] = principal
+def require_metrics_key(authenticator: Authenticator, instruments: Instruments) -> AsyncGuard:
+    """A Litestar guard for /metrics: a key of role edit for every namespace, unless `metrics.open` is set.
+
+    Metrics count the requests of all namespaces, so a key for some of them must not read them. It raises as
+    `require_key`.
+    """
+
+    async def guard(connection: _Connection, handler: BaseRouteHandler) -> None:
+        if instruments.open:
+            return
+        principal = await _authenticated(authenticator, connection)
+        principal.require(Role.EDIT)
+        if not principal.may_use(EVERY_NAMESPACE):
+            raise PermissionDeniedError(
+                "/metrics covers all namespaces, and this API key is bound to some; use one for every"
+                " namespace, or set metrics.open where only Prometheus reaches /metrics"
+            )
+
+    return guard
+
+
+async def _authenticated(authenticator: Authenticator, connection: _Connection) -> Principal:
+    return await authenticator.authenticate(cast("Headers", connection.scope["headers"]))
 
 
 def provide_principal(request: Request[Any, Any, Any]) -> Principal:
-    """On whose behalf the request comes, for handlers behind `demand_key`."""
-    principal: Principal = request.scope["state"][_STATE_KEY]
+    """The principal of the request's API key, for handlers behind `require_key`."""
+    principal: Principal = request.user
     return principal
-
-
-def provide_keys(state: State) -> Authenticator:
-    """What checks keys, for handlers that make them."""
-    authenticator: Authenticator = state.authenticator
-    return authenticator
 
 
 Sender = NamedDependency[SkipValidation[Principal]]

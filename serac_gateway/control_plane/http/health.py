@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from litestar import Controller, Response, get
-from litestar.datastructures import State
+from litestar.di import NamedDependency, Provide
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import SkipValidation
 
-from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
+from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneContext, current_context
 from serac_gateway.control_plane.http.schemas import Liveness, ReadinessReport
 from serac_gateway.errors import StoreUnavailableError
 from serac_gateway.observability.readiness import Readiness
@@ -21,6 +22,8 @@ class HealthController(Controller):
 
     path = "/health"
     tags = ("health",)
+    dependencies = {"context": Provide(current_context, sync_to_thread=False)}  # noqa: RUF012 - Litestar's
+    """Also while stored edits are being loaded, when /serac/v1 answers 503."""
 
     @get("/live", summary="Whether the process answers")
     async def live(self) -> Liveness:
@@ -39,18 +42,20 @@ class HealthController(Controller):
             )
         },
     )
-    async def ready(self, state: State) -> Response[ReadinessReport]:
+    async def ready(
+        self, readiness: NamedDependency[SkipValidation[Readiness]], context: Context
+    ) -> Response[ReadinessReport]:
         """200 while everything is loaded and up to date; else 503, and what is missing."""
-        readiness: Readiness = state.readiness
         missing = dict(readiness.missing)
-        context: ControlPlaneContext | None = state.get("control_plane")
-        if context is not None and (problem := context.follower.problem) is not None:
+        loaded = not missing
+        if loaded and (problem := context.follower.problem) is not None:
             missing["edits"] = problem
-        ready = context is not None and not missing
         report = ReadinessReport(
-            ready=ready, missing=missing, store="loading" if context is None else await _store_state(context)
+            ready=not missing,
+            missing=missing,
+            store=await _store_state(context) if loaded else "loading",
         )
-        return Response(report, status_code=200 if ready else 503)
+        return Response(report, status_code=503 if missing else 200)
 
 
 async def _store_state(context: ControlPlaneContext) -> str:

@@ -1,4 +1,4 @@
-"""What Litestar does with an exception out of a handler of the control plane, or out of its own routing."""
+"""Problems (RFC 9457): what Litestar answers to an exception of a handler, a guard or its own routing."""
 
 from __future__ import annotations
 
@@ -23,15 +23,27 @@ from serac_gateway.observability.metrics import Instruments
 
 log = logging.getLogger(__name__)
 
-_MAX_SHOWN_CHARS = 200
+_MAX_QUOTED_CHARS = 200
 _AnyRequest = Request[Any, Any, Any]
+
+
+def exception_handlers(instruments: Instruments) -> ExceptionHandlersMap:
+    """Handlers that answer every exception with a problem; store failures are counted in `instruments`."""
+
+    def on_gateway_error(request: _AnyRequest, exc: GatewayError) -> Response[dict[str, object]]:
+        if isinstance(exc, StoreUnavailableError):
+            instruments.add_store_error("control plane")
+        return _on_gateway_error(request, exc)
+
+    return {
+        GatewayError: on_gateway_error,
+        HTTPException: _on_http_exception,
+        Exception: _on_unexpected,
+    }
 
 
 def _on_gateway_error(request: _AnyRequest, exc: GatewayError) -> Response[dict[str, object]]:
     status, body = problem(exc)
-    if isinstance(exc, StoreUnavailableError):
-        instruments: Instruments = request.app.state.instruments
-        instruments.add_store_error("control plane")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("%s %s: %s", request.method, redacted(request.url.path), redacted(exc.message))
     return _response(status, body, error_headers(status, exc.details))
@@ -45,12 +57,12 @@ def _on_http_exception(request: _AnyRequest, exc: HTTPException) -> Response[dic
     headers = dict(exc.headers or {})
     if status is HTTPStatus.NOT_FOUND:
         body["detail"] = (
-            f"there is nothing at {_shown(request.url.path)!r}; /serac/schema lists what there is"
+            f"there is nothing at {_abbreviated(request.url.path)!r}; /serac/schema lists what there is"
         )
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["allow"] = ", ".join(_methods_at(request))
         body["detail"] = (
-            f"{request.method} is not possible at {_shown(request.url.path)!r}; use {headers['allow']}"
+            f"{request.method} is not possible at {_abbreviated(request.url.path)!r}; use {headers['allow']}"
         )
     elif status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         limit = request.route_handler.resolve_request_max_body_size()
@@ -62,38 +74,30 @@ def _on_http_exception(request: _AnyRequest, exc: HTTPException) -> Response[dic
 
 def _on_unexpected(request: _AnyRequest, exc: Exception) -> Response[dict[str, object]]:
     log.error("%s %s failed", request.method, redacted(request.url.path), exc_info=exc)
-    detail = "the gateway failed on this request; its log tells why"
+    detail = "the gateway failed on this request; its log says why"
     return _response(500, problem_body(500, "internal_error", "The gateway failed", detail))
 
 
-EXCEPTION_HANDLERS: ExceptionHandlersMap = {
-    GatewayError: _on_gateway_error,
-    HTTPException: _on_http_exception,
-    Exception: _on_unexpected,
-}
-"""For Litestar, everywhere but on /v1, whose handler makes its own error bodies with `openai_error`."""
-
-
-def _parameter_problem(request: _AnyRequest, told: dict[str, Any]) -> dict[str, object]:
-    """What Litestar tells of the first bad parameter, under the name that clients know it by."""
-    parameter, message = str(told.get("key", "")), str(told.get("message", ""))
+def _parameter_problem(request: _AnyRequest, violation: dict[str, Any]) -> dict[str, object]:
+    """The first bad parameter as Litestar describes it, under the name that clients use."""
+    parameter, message = str(violation.get("key", "")), str(violation.get("message", ""))
     declared = request.route_handler.parsed_fn_signature.parameters.get(parameter)
     if parameter == "data":
         return {"field": "body", "detail": "the body is empty; send a JSON object"}
     if declared is None:
         return {"detail": message}
     name = getattr(declared.kwarg_definition, "name", None) or parameter
-    found: dict[str, object] = {"field": name}
+    body: dict[str, object] = {"field": name}
     value = request.query_params.get(name)
     if value is not None:
-        found["value"] = _shown(value)
+        body["value"] = _abbreviated(value)
         if repr(value) not in message:
-            message += f", here {_shown(value)!r}"
+            message += f", here {_abbreviated(value)!r}"
     if limit := limit_in(message):
-        found["limit"] = limit
+        body["limit"] = limit
     if allowed := allowed_values(declared.annotation):
         message += f"; use one of {', '.join(allowed)}"
-    return {**found, "detail": f"{name}: {message}"}
+    return {**body, "detail": f"{name}: {message}"}
 
 
 def _methods_at(request: _AnyRequest) -> list[str]:
@@ -115,8 +119,8 @@ def _response(
     return Response(body, status_code=status, media_type=PROBLEM_MEDIA_TYPE, headers=headers)
 
 
-def _shown(text: str) -> str:
-    return redacted(text)[:_MAX_SHOWN_CHARS]
+def _abbreviated(text: str) -> str:
+    return redacted(text)[:_MAX_QUOTED_CHARS]
 
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"

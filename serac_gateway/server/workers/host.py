@@ -12,14 +12,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
-from litestar import Litestar
-
 from serac_gateway.data_plane.proxy import DataPlane
-from serac_gateway.data_plane.request_head import LoopGuard
 from serac_gateway.errors import ConfigError
+from serac_gateway.server.gateway import Gateway
 from serac_gateway.server.listener import Frontend
-from serac_gateway.server.reload import Reloader
-from serac_gateway.server.runtime import Generation, Generations
+from serac_gateway.server.runtime import Runtime
 from serac_gateway.server.workers.namespace_bitmap import NamespaceBitmap, NamespaceBitmapWriter
 from serac_gateway.server.workers.rpc_messages import FinishedCall, WorkerSettings
 from serac_gateway.server.workers.rpc_server import WorkerCalls
@@ -29,38 +26,35 @@ from serac_gateway.server.workers.supervisor import Supervisor
 class _Host:
     """Starts the workers of each configuration and counts their requests. Belongs to one event loop."""
 
-    def __init__(
-        self, generations: Generations, loop_guard: LoopGuard, supervisor: Supervisor, folder: Path
-    ) -> None:
+    def __init__(self, gateway: Gateway, supervisor: Supervisor, folder: Path) -> None:
         self.token = secrets.token_hex(32)
         self.socket_path = folder / "models.sock"
-        self._generations = generations
-        self._loop_guard = loop_guard
+        self._runtimes = gateway.runtimes
+        self._loop_guard = gateway.process.loop_guard
         self._supervisor = supervisor
         self._bitmap_path = folder / "namespaces"
-        first = generations.current
         self._bitmap = NamespaceBitmapWriter(
             NamespaceBitmap.create(self._bitmap_path),
-            first.control_plane.active_edits,
-            recorded=lambda: generations.current.config.traffic.namespaces,
+            gateway.process.active_edits,
+            recorded=lambda: gateway.runtimes.current.config.traffic.namespaces,
         )
-        self._counts = first.control_plane.route_counts
+        self._counts = gateway.process.counts
 
     async def start(self) -> None:
-        (await self.prepare(self._generations.current))()
+        (await self.prepare(self._runtimes.current))()
 
-    async def prepare(self, generation: Generation) -> Callable[[], None]:
-        """See `Reloader.prepare`: starts workers for `generation`.
+    async def prepare(self, runtime: Runtime) -> Callable[[], None]:
+        """See `Reloader.prepare`: starts workers for `runtime`.
 
         Also when only files have changed: workers read the certificates of an upstream themselves, and while
-        old workers run, the old generation stays open with all its models.
+        old workers run, the old runtime stays open with all its models.
         """
         held = ExitStack()
-        held.enter_context(self._generations.lease_of(generation))  # the workers use its upstream
+        held.enter_context(self._runtimes.lease(runtime))  # the workers use its upstream
         settings = WorkerSettings(
             worker="",
-            config=generation.config,
-            upstream_url=generation.control_plane.upstream_url,
+            config=runtime.config,
+            upstream_url=runtime.control_plane.upstream_url,
             loop_guard=self._loop_guard.mark.decode(),
             socket_path=str(self.socket_path),
             bitmap_path=str(self._bitmap_path),
@@ -79,7 +73,7 @@ class _Host:
         if self._supervisor.is_running(call.worker):  # its last report may arrive after its end
             self._counts.in_flight_of_workers[call.worker] = call.in_flight
         for request in call.requests:
-            self._generations.current.data_plane.observe(request)
+            self._runtimes.current.data_plane.observe(request)
 
     def forget(self, worker: str) -> None:
         """The worker has ended, and all its requests with it."""
@@ -87,7 +81,7 @@ class _Host:
 
 
 @asynccontextmanager
-async def workers_frontend(app: Litestar, listener: socket.socket, count: int) -> AsyncIterator[Frontend]:
+async def workers_frontend(gateway: Gateway, listener: socket.socket, count: int) -> AsyncIterator[Frontend]:
     """Let `count` workers serve on `listener`, and this process serve the workers; see `listener.Frontend`.
 
     The frontend's `ready` raises when a worker ends before it serves.
@@ -95,19 +89,16 @@ async def workers_frontend(app: Litestar, listener: socket.socket, count: int) -
     Raises:
         ConfigError: The Unix socket for the workers cannot be made.
     """
-    generations: Generations = app.state.generations
-    loop_guard: LoopGuard = app.state.loop_guard
     async with AsyncExitStack() as stack:
         # Only this user may enter the folder, so no other user can open the socket.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="serac-")))
         stack.enter_context(_locked(folder))
         supervisor = Supervisor(count=count, listener=listener, on_ended=lambda name: host.forget(name))
-        host = _Host(generations, loop_guard, supervisor, folder)
+        host = _Host(gateway, supervisor, folder)
         models = stack.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)))
         _bind(models, host.socket_path)
-        reloader: Reloader | None = app.state.get("reloader")
-        if reloader is not None:
-            reloader.prepare = host.prepare
+        if gateway.reloader is not None:
+            gateway.reloader.prepare = host.prepare
         starting = asyncio.ensure_future(host.start())
 
         async def drain() -> None:
@@ -116,12 +107,12 @@ async def workers_frontend(app: Litestar, listener: socket.socket, count: int) -
 
         @contextmanager
         def leased() -> Iterator[DataPlane]:
-            with generations.lease() as generation:
-                yield generation.data_plane
+            with gateway.runtimes.lease() as runtime:
+                yield runtime.data_plane
 
         stack.push_async_callback(drain)
         yield Frontend(
-            app=WorkerCalls(app, token=host.token, lease=leased, on_finished=host.note),
+            app=WorkerCalls(gateway.app, token=host.token, lease=leased, on_finished=host.note),
             listener=models,
             ready=starting,
             drain=drain,

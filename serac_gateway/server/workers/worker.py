@@ -28,7 +28,7 @@ from serac_gateway.observability.counts import RouteCounts
 from serac_gateway.observability.logging import configure_logging
 from serac_gateway.server.listener import Asgi, Server, uvicorn_config
 from serac_gateway.server.memory import freeze_gc
-from serac_gateway.server.resources import KeptParts
+from serac_gateway.server.resources import SharedResources
 from serac_gateway.server.upstreams import open_upstream
 from serac_gateway.server.wiring import open_tracing
 from serac_gateway.server.workers.namespace_bitmap import NamespaceBitmap
@@ -58,13 +58,13 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Asgi]:
     upstream_config = msgspec.structs.replace(config.upstream, url=settings.upstream_url)
     config = msgspec.structs.replace(config, upstream=upstream_config)
     async with AsyncExitStack() as stack:
-        parts = KeptParts().user()
-        stack.push_async_callback(parts.close)
+        lease = SharedResources().lease()
+        stack.push_async_callback(lease.close)
         interest = NamespaceBitmap.open(Path(settings.bitmap_path))
         stack.callback(interest.close)
         models = ModelProcess(settings)
         stack.push_async_callback(models.close)
-        upstream = await open_upstream(config, parts)
+        upstream = await open_upstream(config, lease)
         tracing = open_tracing(config.tracing)
         stack.push_async_callback(asyncio.to_thread, tracing.close)
         counts = RouteCounts()
