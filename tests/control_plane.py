@@ -14,13 +14,13 @@ from litestar.types import Receive, Scope, Send
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.model import GatewayConfig, RoutingConfig, TrafficConfig, UpstreamConfig
 from serac_gateway.control_plane.conflicts import ConflictFinder
-from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.http.api import control_plane_app
 from serac_gateway.control_plane.http.colon_paths import ColonPaths
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.control_plane.preview import Previewer
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
+from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.data_plane.local_engine import CounterfactualAnswers, DecidingHere
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.data_plane.request_id import add_request_id
@@ -116,7 +116,7 @@ def fake_gateway(
         on_applied=announcer.note_progress,
     )
     context = ControlPlaneContext(
-        editor=Editor(
+        writer=EditWriter(
             store=store, encoder=encoder, active_edits=active_edits, pool=pool, conflicts=conflicts
         ),
         store=store,

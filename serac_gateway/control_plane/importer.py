@@ -8,8 +8,8 @@ from collections.abc import Sequence, Set
 
 import msgspec
 
-from serac_gateway.control_plane.editor import Editor
-from serac_gateway.control_plane.writer import NextVersion
+from serac_gateway.control_plane.versions import NextVersion
+from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.domain.edits import CONTENT_FIELDS, Edit, EditDraft, first_version, same_content
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.errors import ContradictionError, EditConflictError, GatewayError, InvalidRequestError
@@ -39,14 +39,14 @@ class EditImport:
     def __init__(
         self,
         *,
-        editor: Editor,
+        writer: EditWriter,
         store: EditStore,
         active_edits: ActiveEdits,
         namespace: str,
         author: str | None = None,
     ) -> None:
         """`author`, if given, is the author of all its edits, whatever the drafts say."""
-        self._editor = editor
+        self._writer = writer
         self._store = store
         self._live_edits = active_edits
         self._namespace = namespace
@@ -106,11 +106,11 @@ class EditImport:
     async def _committed(self, edits: Sequence[Edit]) -> list[Outcome]:
         if not edits:
             return []
-        if self._editor.looks_before_commit(self._namespace):
+        if self._writer.checks_conflicts_first(self._namespace):
             # One after the other, so that a line that contradicts the line before it is dealt with, too.
             return [await self._committed_alone(edit) for edit in edits]
         try:
-            await self._editor.commit(
+            await self._writer.commit(
                 self._namespace, [NextVersion(action=Action.ADD, edit=edit) for edit in edits]
             )
         except EditConflictError:  # at least one of the ids exists
@@ -121,7 +121,7 @@ class EditImport:
 
     async def _committed_alone(self, edit: Edit) -> Outcome:
         try:
-            await self._editor.write(NextVersion(action=Action.ADD, edit=edit))
+            await self._writer.write(NextVersion(action=Action.ADD, edit=edit))
         except ContradictionError as error:
             return error
         except EditConflictError as conflict:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from serac_gateway.control_plane.editor import Editor
+from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.domain.edits import Edit, EditState
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import StoredEdit
@@ -36,45 +36,45 @@ class Reencoded(msgspec.Struct, frozen=True, kw_only=True):
     """No edit has vectors of another encoder, but for what gateways that still use one wrote meanwhile."""
 
 
-async def reencode(editor: Editor, store: EditStore, namespace: str) -> AsyncIterator[Reencoded]:
-    """Make anew what another encoder made, and tell how far it is; `complete` comes last.
+async def reencode(writer: EditWriter, store: EditStore, namespace: str) -> AsyncIterator[Reencoded]:
+    """Encode anew the vectors of other encoders, and yield the progress; `complete` comes last.
 
     It rests for as long as it works, so that requests are decided beside it. Repeat one that was broken off.
 
     Raises:
-        StoreUnavailableError, ModelUnavailableError: What was told is done.
+        StoreUnavailableError, ModelUnavailableError: The progress reported until then is durable.
     """
     looked_at = made = 0
     cursor: str | None = None
     while True:
         page = await store.page(namespace, cursor=cursor, limit=_PAGE)
-        foreign = await _foreign(editor, store, namespace, page.edits)
+        foreign = await _foreign(writer, store, namespace, page.edits)
         for start in range(0, len(foreign), _GROUP):
             begun_s = time.monotonic()
-            made += await _replaced(editor, store, namespace, foreign[start : start + _GROUP])
+            made += await _replaced(writer, store, namespace, foreign[start : start + _GROUP])
             await asyncio.sleep(time.monotonic() - begun_s)
         looked_at += len(page.edits)
         cursor = page.next_cursor
         yield Reencoded(
-            encoder=editor.encoder_fingerprint, edits=looked_at, reencoded=made, complete=cursor is None
+            encoder=writer.encoder_fingerprint, edits=looked_at, reencoded=made, complete=cursor is None
         )
         if cursor is None:
             return
 
 
-async def _foreign(editor: Editor, store: EditStore, namespace: str, edits: Sequence[Edit]) -> list[Edit]:
+async def _foreign(writer: EditWriter, store: EditStore, namespace: str, edits: Sequence[Edit]) -> list[Edit]:
     """The current versions of those whose vectors are another encoder's."""
     ids = [edit.id for edit in edits if edit.state is not EditState.PURGED]
     return [
         stored.edit
         for stored in await store.stored_many(namespace, ids)
         if stored.edit.state is not EditState.PURGED
-        and stored.vectors.fingerprint != editor.encoder_fingerprint
+        and stored.vectors.fingerprint != writer.encoder_fingerprint
     ]
 
 
-async def _replaced(editor: Editor, store: EditStore, namespace: str, edits: list[Edit]) -> int:
-    vectors = await editor.vectors(edits)
+async def _replaced(writer: EditWriter, store: EditStore, namespace: str, edits: list[Edit]) -> int:
+    vectors = await writer.vectors(edits)
     # An edit that has changed meanwhile is left alone: its new version came with vectors.
     return await store.replace_vectors(
         namespace,

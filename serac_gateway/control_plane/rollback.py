@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from serac_gateway.control_plane.editor import Editor
-from serac_gateway.control_plane.writer import NextVersion
-from serac_gateway.domain.edits import Attribution, Edit, EditState, copied, retired, same_content
+from serac_gateway.control_plane.versions import NextVersion
+from serac_gateway.control_plane.writer import EditWriter
+from serac_gateway.domain.edits import Attribution, Edit, EditState, retired, same_content
 from serac_gateway.errors import InvalidRequestError, PreconditionFailedError
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import LOG_START, MAX_CHANGES, Action, log_id_order
@@ -44,7 +44,7 @@ class Rollback(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def roll_back(
-    editor: Editor,
+    writer: EditWriter,
     store: EditStore,
     namespace: str,
     log_id: str,
@@ -70,14 +70,14 @@ async def roll_back(
         versions, purged = await _versions(store, namespace, firsts, attribution)
         if versions and not dry_run:
             try:
-                await editor.commit(namespace, versions, expected_log_id=log_end)
+                await writer.commit(namespace, versions, expected_log_id=log_end)
             except PreconditionFailedError:
                 if attempt == _TRIES:
                     raise
                 continue
         return Rollback(
             log_id=log_id,
-            changes=tuple(_told(version, firsts[version.edit.id]) for version in versions),
+            changes=tuple(_rolled_back(version, firsts[version.edit.id]) for version in versions),
             purged=tuple(purged),
         )
     raise AssertionError("itertools.count ended")
@@ -120,12 +120,12 @@ async def _versions(
             if now.state is EditState.PURGED:
                 purged.append(now.id)
             elif then is None and now.state is not EditState.RETIRED:
+                # In the log a rollback as well, because one commit makes it with the others.
                 versions.append(
                     NextVersion(action=Action.ROLLBACK, edit=retired(now, attribution), current=now)
                 )
             elif then is not None and not same_content(then, now):
-                edit = copied(now, then, attribution)
-                versions.append(NextVersion(action=Action.ROLLBACK, edit=edit, current=now))
+                versions.append(NextVersion.rolled_back(now, then, attribution))
         if len(versions) > MAX_CHANGES:
             raise InvalidRequestError(
                 f"more than {MAX_CHANGES:,} edits have changed since that entry, and one commit takes no"
@@ -144,7 +144,7 @@ async def _then_and_now(
     return then, now
 
 
-def _told(version: NextVersion, first: int) -> RolledBack:
+def _rolled_back(version: NextVersion, first: int) -> RolledBack:
     edit = version.edit
     return RolledBack(
         edit_id=edit.id,

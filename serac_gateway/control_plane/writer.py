@@ -1,38 +1,60 @@
-"""The way of a write: encode, commit, take into force. In that order, so nothing is half done."""
+"""The one way by which edits are written: encode, check for conflicts, commit, put in force.
+
+In that order, so that nothing is half done: an encoder that fails leaves nothing stored, and what is in force
+is durable. `EditWriter.write` makes one version and follows the namespace's policy on conflicts;
+`EditWriter.commit` makes several, whatever they contradict.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
 import msgspec
 import numpy as np
 
-from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditState, forms
+from serac_gateway.config.model import ConflictPolicy
+from serac_gateway.control_plane.conflicts import Conflict, ConflictFinder, same_effect, to_supersede
+from serac_gateway.control_plane.versions import NextVersion
+from serac_gateway.domain.edits import ACTIVE_STATES, Attribution, Edit, forms
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.active_edits import ActiveEdits
+from serac_gateway.errors import GatewayError, PreconditionFailedError
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.records import NO_VECTORS, Action, Change, Commit, FormVectors, Receipt, StoredEdit
+from serac_gateway.stores.records import (
+    NO_VECTORS,
+    Change,
+    Commit,
+    FormVectors,
+    Idempotency,
+    Receipt,
+    StoredEdit,
+)
+
+log = logging.getLogger(__name__)
 
 _SLICE_TEXTS = 8
-"""Encoded at a time, some 15 ms: a request's decision waits for its turn on the same threads."""
+"""Texts encoded at a time, some 15 ms: a request's decision waits that long for the same threads."""
+_TRIES = 3
+_PAUSE_S = 0.5
 
 
-class NextVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """A version to be made."""
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that was committed, and the edits it contradicts."""
 
-    action: Action
     edit: Edit
-    current: Edit | None = None
-    """The version before it; None for an added edit."""
-    vectors: FormVectors | None = None
-    """Of its forms, where they have been made already."""
+    conflicts: tuple[Conflict, ...] | None = ()
+    """Edits that answered its question differently at the time; None: the search for them failed."""
+    superseded: tuple[Edit, ...] = ()
+    """Those of them that were retired in the same commit."""
 
 
 class EditWriter:
-    """Makes versions durable and takes them into force in this process."""
+    """Writes edits. What a method returns is durable, and in force in this process."""
 
     def __init__(
         self,
@@ -42,61 +64,121 @@ class EditWriter:
         active_edits: ActiveEdits,
         pool: Executor,
         threads: int = 1,
+        conflicts: ConflictFinder | None = None,
     ) -> None:
-        """`threads`: on how many of the pool's threads one commit's texts are encoded at a time."""
-        self._threads = threads
+        """`pool` encodes and searches for conflicts, for one commit on at most `threads` threads at a time.
+
+        Without `conflicts`, `write` does not search for them.
+        """
         self._store = store
         self._encoder = encoder
-        self._live_edits = active_edits
+        self._active_edits = active_edits
         self._pool = pool
+        self._threads = threads
+        self._conflicts = conflicts
+        self._turns: dict[str, asyncio.Lock] = {}
+        """By namespace: held from the search for conflicts until the commit is in force."""
 
     @property
     def encoder_fingerprint(self) -> str:
-        """Of the encoder in use."""
+        """Of the encoder that makes all vectors here."""
         return self._encoder.fingerprint
+
+    def checks_conflicts_first(self, namespace: str) -> bool:
+        """Whether conflicts decide what is committed to the namespace: then write one edit at a time."""
+        return (
+            self._conflicts is not None
+            and self._conflicts.policy(namespace) is not ConflictPolicy.NEWEST_WINS
+        )
+
+    async def write(self, version: NextVersion, *, idempotency: Idempotency | None = None) -> Written:
+        """Commit one version, and treat its conflicts as the policy of its namespace says.
+
+        Where the newest edit wins, the search for conflicts runs beside the commit, and only reports. With
+        any other policy the writes of this process to a namespace come one after the other; what other
+        replicas write counts as soon as it is in force here.
+
+        Raises:
+            ContradictionError: It contradicts edits in force, and the namespace refuses that.
+            ModelUnavailableError: The encoder failed, or with such a policy the classifier.
+            Others as for `EditStore.commit`.
+        """
+        edit = version.edit
+        if self._conflicts is None or not _may_conflict(version):
+            receipt = await self.commit(edit.namespace, [version], idempotency=idempotency)
+            return await self._written(edit, receipt)
+        checks_first = self.checks_conflicts_first(edit.namespace)
+        if idempotency is not None and checks_first:
+            # The outcome of the first such request stands, whatever has come to contradict it.
+            replayed = await self._store.receipt(edit.namespace, idempotency)
+            if replayed is not None:
+                return await self._written(edit, replayed)
+        (vectors,) = await self._vectors([version])
+        encoded = msgspec.structs.replace(version, vectors=vectors)
+        if checks_first:
+            # Shielded as a commit is: the next search must not begin before this write has taken effect.
+            return await asyncio.shield(
+                asyncio.ensure_future(self._write_in_turn(encoded, self._conflicts, idempotency))
+            )
+        searching = asyncio.ensure_future(self._conflicts_or_none(encoded, self._conflicts))
+        try:
+            receipt = await self.commit(edit.namespace, [encoded], idempotency=idempotency)
+        except BaseException:
+            searching.cancel()
+            raise
+        return await self._written(edit, receipt, conflicts=await searching)
 
     async def commit(
         self,
         namespace: str,
         versions: Sequence[NextVersion],
         *,
-        idempotency_key: str | None = None,
-        request_fingerprint: str = "",
+        idempotency: Idempotency | None = None,
         expected_log_id: str | None = None,
     ) -> Receipt:
-        """Make all of `versions` or none: encode what is new, commit, take into force.
+        """Commit all of `versions` or none, without regard to conflicts, and put them in force.
 
-        At most `records.MAX_CHANGES`, no edit twice. Raises as `EditStore.commit` does, or
-        ModelUnavailableError.
+        At most `records.MAX_CHANGES` versions, no edit twice.
+
+        Raises:
+            ModelUnavailableError: The encoder failed; nothing was stored.
+            Others as for `EditStore.commit`.
         """
-        vectors = await self.vectors(versions)
+        vectors = await self._vectors(versions)
         commit = Commit(
             changes=tuple(
-                Change(action=one.action, edit=one.edit, vectors=made)
-                for one, made in zip(versions, vectors, strict=True)
+                Change(action=version.action, edit=version.edit, vectors=made)
+                for version, made in zip(versions, vectors, strict=True)
             ),
-            idempotency_key=idempotency_key,
-            request_fingerprint=request_fingerprint,
+            idempotency=idempotency,
             expected_log_id=expected_log_id,
         )
         # Shielded: a client that leaves must not part a commit from its effect in this process.
         return await asyncio.shield(asyncio.ensure_future(self._commit_and_apply(namespace, commit)))
 
-    async def vectors(self, versions: Sequence[NextVersion]) -> list[FormVectors | None]:
-        """For each version its vectors, or None where the stored ones are those of its forms."""
-        made = [one for one in versions if one.vectors is None and _has_new_forms(one)]
-        forms_N = [forms(one.edit) for one in made]
+    async def vectors(self, edits: Sequence[Edit]) -> list[FormVectors]:
+        """The vectors of each edit's forms, encoded anew.
+
+        Raises:
+            ModelUnavailableError: The encoder failed.
+        """
+        forms_N = [forms(edit) for edit in edits]
         texts = [text for texts in forms_N for text in texts]
         if not texts:
-            return [one.vectors for one in versions]
+            return []
         vectors_FD = await self._encoded(texts)
-        vectors_N = iter(np.split(vectors_FD, np.cumsum([len(texts) for texts in forms_N])[:-1]))
-        fingerprint = self._encoder.fingerprint
+        vectors_N = np.split(vectors_FD, np.cumsum([len(texts) for texts in forms_N])[:-1])
         return [
-            FormVectors(fingerprint=fingerprint, vectors_FD=next(vectors_N))
-            if one.vectors is None and _has_new_forms(one)
-            else one.vectors
-            for one in versions
+            FormVectors(fingerprint=self._encoder.fingerprint, vectors_FD=vectors) for vectors in vectors_N
+        ]
+
+    async def _vectors(self, versions: Sequence[NextVersion]) -> list[FormVectors | None]:
+        """For each version its vectors; None where the stored ones hold."""
+        to_encode = [version.vectors is None and version.has_new_forms for version in versions]
+        made = iter(await self.vectors([version.edit for version in itertools.compress(versions, to_encode)]))
+        return [
+            next(made) if encode else version.vectors
+            for version, encode in zip(versions, to_encode, strict=True)
         ]
 
     async def _encoded(self, texts: Sequence[str]) -> Vectors:
@@ -104,23 +186,82 @@ class EditWriter:
         starts = iter(range(0, len(texts), _SLICE_TEXTS))
         made: dict[int, Vectors] = {}
 
-        async def encode_in_turn() -> None:
-            for start in starts:  # what others ask of the pool comes between two slices
+        async def encode_slices() -> None:
+            for start in starts:  # other work of the pool runs between two slices
                 made[start] = await loop.run_in_executor(
                     self._pool, self._encoder.encode, texts[start : start + _SLICE_TEXTS]
                 )
 
-        await asyncio.gather(*(encode_in_turn() for _ in range(self._threads)))
+        await asyncio.gather(*(encode_slices() for _ in range(self._threads)))
         return np.concatenate([made[start] for start in sorted(made)])
+
+    async def _write_in_turn(
+        self, version: NextVersion, finder: ConflictFinder, idempotency: Idempotency | None
+    ) -> Written:
+        async with self._turns.setdefault(version.edit.namespace, asyncio.Lock()):
+            return await self._write_by_policy(version, finder, idempotency)
+
+    async def _write_by_policy(
+        self, version: NextVersion, finder: ConflictFinder, idempotency: Idempotency | None
+    ) -> Written:
+        edit = version.edit
+        attribution = Attribution(author=edit.author, reason=f"superseded by {edit.id}")
+        for attempt in itertools.count(1):
+            conflicts = await self._search(version, finder)
+            superseded = to_supersede(finder.policy(edit.namespace), edit, conflicts)
+            retiring = [NextVersion.retired(other, attribution) for other in superseded]
+            try:
+                receipt = await self.commit(edit.namespace, [version, *retiring], idempotency=idempotency)
+            except PreconditionFailedError:
+                if not superseded or attempt == _TRIES:
+                    raise
+                await asyncio.sleep(_PAUSE_S)  # another replica changed one of them: let that arrive
+                continue
+            return await self._written(
+                edit,
+                receipt,
+                conflicts=tuple(conflicts),
+                superseded=tuple(retired.edit for retired in retiring),
+            )
+        raise AssertionError("itertools.count ended")
+
+    async def _conflicts_or_none(
+        self, version: NextVersion, finder: ConflictFinder
+    ) -> tuple[Conflict, ...] | None:
+        try:
+            return tuple(await self._search(version, finder))
+        except GatewayError as error:  # the edit is stored all the same
+            log.warning("the search for conflicts of edit %s failed: %s", version.edit.id, error.message)
+            return None
+
+    async def _search(self, version: NextVersion, finder: ConflictFinder) -> list[Conflict]:
+        vectors_FD = None if version.vectors is None else version.vectors.vectors_FD
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, finder.find, version.edit, vectors_FD
+        )
+
+    async def _written(
+        self,
+        edit: Edit,
+        receipt: Receipt,
+        *,
+        conflicts: tuple[Conflict, ...] | None = (),
+        superseded: tuple[Edit, ...] = (),
+    ) -> Written:
+        if receipt.replayed:
+            first = receipt.changes[0]
+            edit = await self._store.get(edit.namespace, first.edit_id, version=first.version)
+            superseded = ()
+        return Written(edit=edit, conflicts=conflicts, superseded=superseded)
 
     async def _commit_and_apply(self, namespace: str, commit: Commit) -> Receipt:
         receipt = await self._store.commit(namespace, commit)
         if receipt.replayed:
-            # Whoever made that commit may have died before it took effect: make sure of it now.
-            applied = [await self._store.stored(namespace, one.edit_id) for one in receipt.changes]
+            # The process that made that commit may have died before it took effect: make sure of it now.
+            applied = [await self._store.stored(namespace, change.edit_id) for change in receipt.changes]
         else:
             applied = [await self._stored(change) for change in commit.changes]
-        await self._live_edits.apply(namespace, applied)
+        await self._active_edits.apply(namespace, applied)
         return receipt
 
     async def _stored(self, change: Change) -> StoredEdit:
@@ -130,7 +271,7 @@ class EditWriter:
         return StoredEdit(edit=edit, vectors=vectors or NO_VECTORS)
 
 
-def _has_new_forms(version: NextVersion) -> bool:
-    if version.edit.state is EditState.PURGED:
+def _may_conflict(version: NextVersion) -> bool:
+    if version.edit.state not in ACTIVE_STATES:
         return False
-    return version.current is None or forms(version.edit) != forms(version.current)
+    return version.current is None or not same_effect(version.edit, version.current)

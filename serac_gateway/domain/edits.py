@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from serac_gateway.errors import InvalidRequestError
+from serac_gateway.errors import EditConflictError, EditPurgedError, InvalidRequestError
 
 MAX_PROMPT_CHARS = 2_000
 MAX_TARGET_CHARS = 2_000
@@ -194,11 +194,21 @@ def first_version(draft: EditDraft, *, namespace: str, now: datetime | None = No
 def patched(edit: Edit, patch: EditPatch, *, now: datetime | None = None) -> Edit:
     """The next version of `edit`, with the fields of `patch` that are set.
 
-    `author` and `reason` tell of one version: where the patch has none, the new version has none.
+    `author` and `reason` belong to one version: where the patch has none, the new version has none.
 
     Raises:
         InvalidRequestError: The patch is empty, or the edit it gives breaks a rule.
+        EditPurgedError: `edit` was purged.
+        EditConflictError: `edit` is retired, and the patch sets its state.
     """
+    check_not_purged(edit)
+    if edit.state is EditState.RETIRED and patch.state is not msgspec.UNSET:
+        raise EditConflictError(
+            f"edit {edit.id!r} is retired, so its state cannot be set to {patch.state.value!r}; restore it"
+            " first",
+            field="state",
+            details={"value": patch.state.value},
+        )
     changes = {
         name: _as_stored(value)
         for name in EditPatch.__struct_fields__
@@ -212,24 +222,50 @@ def patched(edit: Edit, patch: EditPatch, *, now: datetime | None = None) -> Edi
 
 
 def retired(edit: Edit, attribution: Attribution = NO_ATTRIBUTION, *, now: datetime | None = None) -> Edit:
-    """The next version of `edit` in state `retired`: it never fires again, its history stays."""
+    """The next version of `edit` in state `retired`: it never fires again, its history stays.
+
+    Raises:
+        EditPurgedError: `edit` was purged.
+    """
+    check_not_purged(edit)
     return _next_version(edit, attribution, now=now, state=EditState.RETIRED)
 
 
 def restored(edit: Edit, attribution: Attribution = NO_ATTRIBUTION, *, now: datetime | None = None) -> Edit:
-    """The next version of a retired `edit`, live again."""
+    """The next version of a retired `edit`, live again.
+
+    Raises:
+        EditPurgedError: `edit` was purged.
+        EditConflictError: It is not retired.
+    """
+    if check_not_purged(edit).state is not EditState.RETIRED:
+        raise EditConflictError(
+            f"edit {edit.id!r} is {edit.state.value}; only a retired edit can be restored",
+            field="id",
+            details={"value": edit.state.value},
+        )
     return _next_version(edit, attribution, now=now, state=EditState.LIVE)
 
 
 def copied(
     edit: Edit, older: Edit, attribution: Attribution = NO_ATTRIBUTION, *, now: datetime | None = None
 ) -> Edit:
-    """The next version of `edit`, with content and state of its version `older`."""
+    """The next version of `edit`, with content and state of its version `older`.
+
+    Raises:
+        EditPurgedError: `edit` was purged.
+    """
+    check_not_purged(edit)
     return _next_version(older, attribution, now=now, version=edit.version + 1)
 
 
 def purged(edit: Edit, attribution: Attribution = NO_ATTRIBUTION, *, now: datetime | None = None) -> Edit:
-    """The next version of `edit`, its tombstone: who purged it and why, and nothing of its content."""
+    """The next version of `edit`, its tombstone: who purged it and why, and nothing of its content.
+
+    Raises:
+        EditPurgedError: `edit` was purged before.
+    """
+    check_not_purged(edit)
     return msgspec.structs.replace(
         tombstone(edit),
         version=edit.version + 1,
@@ -298,6 +334,22 @@ def check_edit_id(edit_id: str) -> str:
             details={"value": edit_id[:80]},
         )
     return edit_id
+
+
+def check_not_purged(edit: Edit) -> Edit:
+    """`edit` itself.
+
+    Raises:
+        EditPurgedError: It is a tombstone.
+    """
+    if edit.state is EditState.PURGED:
+        raise EditPurgedError(
+            f"edit {edit.id!r} was purged: its content is gone from all versions and cannot be had back; the"
+            " log tells who purged it and when",
+            field="id",
+            details={"value": edit.id},
+        )
+    return edit
 
 
 def same_content(one: Edit, other: Edit) -> bool:

@@ -14,11 +14,11 @@ import msgspec
 
 from serac_gateway.config.model import GatewayConfig, TracingConfig
 from serac_gateway.control_plane.conflicts import ConflictFinder
-from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.control_plane.preview import Previewer
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
+from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.data_plane.local_engine import CounterfactualAnswers, DecidingHere
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, EditDraft, first_version
@@ -147,7 +147,7 @@ def _build_control_plane(
         active_edits=active_edits, encoder=encoder, classifier=resources.classifier, config=config.routing
     )
     return ControlPlaneContext(
-        editor=Editor(
+        writer=EditWriter(
             store=store,
             encoder=encoder,
             active_edits=active_edits,

@@ -16,7 +16,7 @@ from serac_gateway.stores.ports import (
     TrafficStore,
     VerificationStore,
 )
-from serac_gateway.stores.records import LOG_START, Commit, LogEntry, Page, Receipt, StoredEdit
+from serac_gateway.stores.records import LOG_START, Commit, Idempotency, LogEntry, Page, Receipt, StoredEdit
 
 IDEMPOTENCY_TTL_S = 86_400
 """How long a store remembers the receipt behind an idempotency key, unless told otherwise."""
@@ -48,13 +48,11 @@ class EditStore(ABC):
         """
 
     @abstractmethod
-    async def receipt(
-        self, namespace: str, *, idempotency_key: str, request_fingerprint: str
-    ) -> Receipt | None:
+    async def receipt(self, namespace: str, idempotency: Idempotency) -> Receipt | None:
         """The receipt of the commit that used the key, as `commit` would replay it; None: none did.
 
         Raises:
-            IdempotencyKeyReusedError: It was used with another fingerprint.
+            IdempotencyKeyReusedError: The key was used with another fingerprint.
         """
 
     @abstractmethod

@@ -8,12 +8,11 @@ from serac_gateway.domain.edits import EditState, check_edit_id, check_namespace
 from serac_gateway.errors import (
     EditConflictError,
     EditNotFoundError,
-    EditPurgedError,
     IdempotencyKeyReusedError,
     PreconditionFailedError,
     StoreUnavailableError,
 )
-from serac_gateway.stores.records import MAX_CHANGES, Action, Change, Commit, StoredEdit
+from serac_gateway.stores.records import MAX_CHANGES, Action, Change, Commit, Idempotency, StoredEdit
 
 
 def check_commit(namespace: str, commit: Commit) -> None:
@@ -94,16 +93,6 @@ def id_purged(edit_id: str) -> EditConflictError:
     )
 
 
-def purged_edit(edit_id: str) -> EditPurgedError:
-    """All that is left is a tombstone."""
-    return EditPurgedError(
-        f"edit {edit_id!r} was purged: its content is gone from all versions and cannot be had back; the log"
-        " tells who purged it and when",
-        field="id",
-        details={"value": edit_id},
-    )
-
-
 def damaged_log(namespace: str, what: str) -> StoreUnavailableError:
     """Log and head do not belong together, so nothing may be appended."""
     return StoreUnavailableError(
@@ -112,8 +101,9 @@ def damaged_log(namespace: str, what: str) -> StoreUnavailableError:
     )
 
 
-def key_reused(key: str) -> IdempotencyKeyReusedError:
+def key_reused(idempotency: Idempotency | None) -> IdempotencyKeyReusedError:
     """The idempotency key stands for another request."""
+    key = "" if idempotency is None else idempotency.key
     return IdempotencyKeyReusedError(
         f"the idempotency key {key[:80]!r} was used for another request; send a new key with a new request",
         field="idempotency-key",

@@ -67,6 +67,15 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """None: the forms are the current version's, whose vectors stay. A purge has none."""
 
 
+class Idempotency(msgspec.Struct, frozen=True, kw_only=True):
+    """By what the repetition of a request is recognised."""
+
+    key: str
+    """The client's own text."""
+    fingerprint: str
+    """Hash of the request; the same key with another fingerprint is refused."""
+
+
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """One or several changes to one namespace, all or nothing.
 
@@ -75,10 +84,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
 
     changes: tuple[Change, ...]
     """At least one, at most `MAX_CHANGES`; no edit twice."""
-    idempotency_key: str | None = None
-    """A second commit of the same key and fingerprint changes nothing and gives the first's receipt."""
-    request_fingerprint: str = ""
-    """Hash of the request body behind the key."""
+    idempotency: Idempotency | None = None
+    """If given: a second commit with the same one changes nothing and returns the receipt of the first."""
     expected_log_id: str | None = None
     """If given: nothing is committed unless the log still ends with it."""
 

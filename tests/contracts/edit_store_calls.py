@@ -7,7 +7,7 @@ import numpy as np
 
 from serac_gateway.domain.edits import Edit, EditDraft, EditState, first_version
 from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.records import Action, Change, Commit, FormVectors, Receipt, StoredEdit
+from serac_gateway.stores.records import Action, Change, Commit, FormVectors, Idempotency, Receipt, StoredEdit
 
 NS = "default"
 
@@ -27,7 +27,8 @@ def commit_of(
     vectors_FD = np.random.default_rng(seed).standard_normal((2, 5), dtype=np.float32)
     vectors = FormVectors(fingerprint=f"encoder {seed}", vectors_FD=vectors_FD)
     change = Change(action=action, edit=edit, vectors=None if action is Action.PURGE else vectors)
-    return Commit(changes=(change,), idempotency_key=key, request_fingerprint=fingerprint)
+    idempotency = None if key is None else Idempotency(key=key, fingerprint=fingerprint)
+    return Commit(changes=(change,), idempotency=idempotency)
 
 
 def commit_of_all(*changes: tuple[Action, Edit]) -> Commit:

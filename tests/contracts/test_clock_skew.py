@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.rollback import roll_back
+from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.domain.edits import NO_ATTRIBUTION
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
@@ -48,8 +48,8 @@ async def test_gateways_whose_clocks_differ_make_one_order(edit_store: EditStore
     encoder = WordEncoder(width=5)
     live = ActiveEdits(store=edit_store, encoder=encoder, make_index=lambda: FaissFlatIndex(5))
     with ThreadPoolExecutor(1) as pool:
-        editor = Editor(store=edit_store, encoder=encoder, active_edits=live, pool=pool)
-        done = await roll_back(editor, edit_store, NS, entries[1].log_id, NO_ATTRIBUTION)
+        writer = EditWriter(store=edit_store, encoder=encoder, active_edits=live, pool=pool)
+        done = await roll_back(writer, edit_store, NS, entries[1].log_id, NO_ATTRIBUTION)
     assert [(one.edit_id, one.to_version) for one in done.changes] == [("a", 2), ("b", None)]
 
 

@@ -19,7 +19,15 @@ from serac_gateway.errors import (
     PreconditionFailedError,
 )
 from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.records import MAX_CHANGES, NO_VECTORS, Action, Change, Commit, FormVectors
+from serac_gateway.stores.records import (
+    MAX_CHANGES,
+    NO_VECTORS,
+    Action,
+    Change,
+    Commit,
+    FormVectors,
+    Idempotency,
+)
 from tests.contracts.edit_store_calls import (
     NS,
     add,
@@ -232,15 +240,15 @@ async def test_the_same_request_again_changes_nothing_and_gets_the_first_receipt
 
 
 async def test_what_a_key_led_to_can_be_looked_up(edit_store: EditStore) -> None:
-    assert await edit_store.receipt(NS, idempotency_key="k", request_fingerprint="body") is None
+    assert await edit_store.receipt(NS, Idempotency(key="k", fingerprint="body")) is None
     first = await add(edit_store, new("a"), key="k", fingerprint="body")
-    found = await edit_store.receipt(NS, idempotency_key="k", request_fingerprint="body")
+    found = await edit_store.receipt(NS, Idempotency(key="k", fingerprint="body"))
     assert found == msgspec.structs.replace(first, replayed=True)
     with pytest.raises(IdempotencyKeyReusedError, match="idempotency key 'k'"):
-        await edit_store.receipt(NS, idempotency_key="k", request_fingerprint="another body")
-    assert await edit_store.receipt("elsewhere", idempotency_key="k", request_fingerprint="body") is None
+        await edit_store.receipt(NS, Idempotency(key="k", fingerprint="another body"))
+    assert await edit_store.receipt("elsewhere", Idempotency(key="k", fingerprint="body")) is None
     with pytest.raises(InvalidRequestError):
-        await edit_store.receipt("No Namespace", idempotency_key="k", request_fingerprint="body")
+        await edit_store.receipt("No Namespace", Idempotency(key="k", fingerprint="body"))
 
 
 async def test_a_key_with_another_request_is_refused(edit_store: EditStore) -> None:
@@ -293,8 +301,7 @@ async def test_of_a_commit_all_changes_are_made_or_none(edit_store: EditStore) -
 async def test_a_repeated_commit_of_several_changes_gets_the_whole_receipt(edit_store: EditStore) -> None:
     commit = msgspec.structs.replace(
         commit_of_all((Action.ADD, new("a")), (Action.ADD, new("b"))),
-        idempotency_key="k",
-        request_fingerprint="1",
+        idempotency=Idempotency(key="k", fingerprint="1"),
     )
     first = await edit_store.commit(NS, commit)
     assert await edit_store.commit(NS, commit) == msgspec.structs.replace(first, replayed=True)

@@ -23,7 +23,7 @@ from serac_gateway.errors import (
 )
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_verification import verify_log
-from serac_gateway.stores.records import LOG_START, Action, log_id_order
+from serac_gateway.stores.records import LOG_START, Action, Idempotency, log_id_order
 from tests.contracts.edit_store_calls import (
     NS,
     add,
@@ -262,7 +262,6 @@ async def test_any_sequence_of_commits_gives_what_a_simple_model_gives(
     edit_store: EditStore, operations: list[Operation]
 ) -> None:
     namespace = f"n{time.monotonic_ns()}"
-    keys = {"k": f"k {namespace}", "l": f"l {namespace}", None: None}
     model = Model()
     for number, operation in enumerate(operations):
         edits = [edit_for(change, model, namespace=namespace, number=number) for change in operation.changes]
@@ -271,8 +270,8 @@ async def test_any_sequence_of_commits_gives_what_a_simple_model_gives(
             commit_of_all(
                 *((action, edit) for (action, *_), edit in zip(operation.changes, edits, strict=True))
             ),
-            idempotency_key=keys[operation.key],
-            request_fingerprint=operation.fingerprint,
+            idempotency=operation.key
+            and Idempotency(key=f"{operation.key} {namespace}", fingerprint=operation.fingerprint),
         )
         try:
             receipt = await edit_store.commit(namespace, commit)

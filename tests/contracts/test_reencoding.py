@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
-from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.integrity import StoreCheck, StoreReport
 from serac_gateway.control_plane.reencode import Reencoded, reencode
+from serac_gateway.control_plane.versions import NextVersion
+from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.domain.edits import Attribution, Edit, EditDraft, EditPatch, EditState
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
@@ -32,15 +33,15 @@ class Gateway:
         self.live = ActiveEdits(
             store=store, encoder=self.encoder, make_index=lambda: FaissFlatIndex(self.encoder.width)
         )
-        self.editor = Editor(store=store, encoder=self.encoder, active_edits=self.live, pool=pool)
+        self.writer = EditWriter(store=store, encoder=self.encoder, active_edits=self.live, pool=pool)
 
     async def filled(self, count: int) -> None:
         for number in range(count):
             draft = EditDraft(id=f"e{number:03}", prompt=f"Who runs place {number}?", target_new="Ann")
-            await self.editor.add(NS, draft)
+            await self.writer.write(NextVersion.added(NS, draft))
 
     async def reencoded(self) -> list[Reencoded]:
-        return [told async for told in reencode(self.editor, self.store, NS)]
+        return [progress async for progress in reencode(self.writer, self.store, NS)]
 
     async def report(self) -> StoreReport:
         await self.live.reload(NS)
@@ -61,13 +62,14 @@ async def test_every_edit_gets_vectors_of_the_new_encoder_and_the_log_stays(
 ) -> None:
     old, new_one = gateway(edit_store, OLD), gateway(edit_store, NEW)
     await old.filled(6)
-    await old.editor.retire(NS, "e000", expected_version=1)
-    await old.editor.purge(NS, "e001", Attribution(reason="asked"), expected_version=1)
-    await new_one.editor.change(NS, "e002", EditPatch(prompt="Who was here?"), expected_version=1)
+    first, second, third = [await edit_store.get(NS, f"e00{number}") for number in range(3)]
+    await old.writer.write(NextVersion.retired(first))
+    await old.writer.write(NextVersion.purged(second, Attribution(reason="a request")))
+    await new_one.writer.write(NextVersion.changed(third, EditPatch(prompt="Who was here?")))
     head = await edit_store.log_head(NS)
 
-    (told,) = await new_one.reencoded()
-    assert told == Reencoded(encoder=new_one.encoder.fingerprint, edits=6, reencoded=4, complete=True)
+    (progress,) = await new_one.reencoded()
+    assert progress == Reencoded(encoder=new_one.encoder.fingerprint, edits=6, reencoded=4, complete=True)
     report = await new_one.report()
     assert report.sound
     assert report.encoders == {new_one.encoder.fingerprint: 5}
@@ -99,15 +101,15 @@ async def test_only_the_version_that_was_encoded_gets_the_vectors(
     first, second, gone = new("a"), new("b"), new("never")
     await add(edit_store, first)
     await add(edit_store, second)
-    editor = gateway(edit_store, NEW).editor
+    writer = gateway(edit_store, NEW).writer
     vectors = FormVectors(fingerprint="mine", vectors_FD=WordEncoder().encode(["x", "y"]))
-    await editor.change(NS, "b", EditPatch(target_new="Bob"), expected_version=1)
+    await writer.write(NextVersion.changed(second, EditPatch(target_new="Bob")))
     count = await edit_store.replace_vectors(
         NS, [StoredEdit(edit=edit, vectors=vectors) for edit in (first, second, gone)]
     )
     assert count == 1
     assert (await edit_store.stored(NS, "a")).vectors.fingerprint == "mine"
-    assert (await edit_store.stored(NS, "b")).vectors.fingerprint == editor.encoder_fingerprint
+    assert (await edit_store.stored(NS, "b")).vectors.fingerprint == writer.encoder_fingerprint
     assert [one.edit.id for one in await edit_store.stored_many(NS, ["never"])] == []
 
 
@@ -124,9 +126,9 @@ async def test_vectors_for_what_can_have_none_are_the_callers_mistake(
 async def test_a_run_that_broke_off_goes_on_where_it_was(served: ServedStore, gateway: MakeGateway) -> None:
     old, new_one = gateway(served.store, OLD), gateway(served.store, NEW)
     await old.filled(230)
-    running = reencode(new_one.editor, served.store, NS)
-    told = await anext(running)
-    assert (told.edits, told.reencoded, told.complete) == (200, 200, False)
+    running = reencode(new_one.writer, served.store, NS)
+    progress = await anext(running)
+    assert (progress.edits, progress.reencoded, progress.complete) == (200, 200, False)
     served.kill()
     with pytest.raises(StoreUnavailableError):
         await anext(running)

@@ -31,8 +31,9 @@ from hypothesis.stateful import (
 
 from serac_gateway.config.model import RoutingConfig
 from serac_gateway.control_plane.conflicts import ConflictFinder
-from serac_gateway.control_plane.editor import Editor
-from serac_gateway.domain.edits import NO_ATTRIBUTION, Edit, EditDraft, EditPatch, EditState
+from serac_gateway.control_plane.versions import NextVersion
+from serac_gateway.control_plane.writer import EditWriter
+from serac_gateway.domain.edits import Edit, EditDraft, EditPatch, EditState
 from serac_gateway.errors import (
     EditConflictError,
     EditNotFoundError,
@@ -81,7 +82,7 @@ class Gateway:
             classifier=ThresholdClassifier(),
             config=RoutingConfig(),
         )
-        self.editor = Editor(
+        self.writer = EditWriter(
             store=store, encoder=ENCODER, active_edits=self.replica.live, pool=pool, conflicts=finder
         )
         self.is_cut = False
@@ -111,17 +112,17 @@ class Gateway:
         edit_id = call.edit_id
         if call.action == "add":
             draft = EditDraft(id=edit_id, prompt=f"Who runs {edit_id}?", target_new=call.target)
-            return (await self.editor.add(namespace, draft)).edit
+            return (await self.writer.write(NextVersion.added(namespace, draft))).edit
+        current = await self.store.get(namespace, edit_id, version=expected)
         if call.action == "change":
-            patch = EditPatch(target_new=call.target)
-            return (await self.editor.change(namespace, edit_id, patch, expected_version=expected)).edit
-        if call.action == "retire":
-            return await self.editor.retire(namespace, edit_id, NO_ATTRIBUTION, expected_version=expected)
-        if call.action == "restore":
-            return (
-                await self.editor.restore(namespace, edit_id, NO_ATTRIBUTION, expected_version=expected)
-            ).edit
-        return await self.editor.purge(namespace, edit_id, NO_ATTRIBUTION, expected_version=expected)
+            version = NextVersion.changed(current, EditPatch(target_new=call.target))
+        elif call.action == "retire":
+            version = NextVersion.retired(current)
+        elif call.action == "restore":
+            version = NextVersion.restored(current)
+        else:
+            version = NextVersion.purged(current)
+        return (await self.writer.write(version)).edit
 
 
 class ReplicaMachine(RuleBasedStateMachine):

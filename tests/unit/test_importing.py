@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.importer import EditImport, Imported, Outcome
-from serac_gateway.domain.edits import Attribution, EditDraft
+from serac_gateway.control_plane.versions import NextVersion
+from serac_gateway.control_plane.writer import EditWriter
+from serac_gateway.domain.edits import EditDraft
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import EditConflictError, InvalidRequestError, StoreUnavailableError
@@ -33,11 +34,11 @@ class Setup:
         self.live = ActiveEdits(
             store=self.store, encoder=self.encoder, make_index=lambda: FaissFlatIndex(self.encoder.width)
         )
-        self.editor = Editor(store=self.store, encoder=self.encoder, active_edits=self.live, pool=pool)
+        self.writer = EditWriter(store=self.store, encoder=self.encoder, active_edits=self.live, pool=pool)
 
     async def add(self, *drafts: EditDraft) -> list[Outcome]:
         one_import = EditImport(
-            editor=self.editor, store=self.store, active_edits=self.live, namespace="default"
+            writer=self.writer, store=self.store, active_edits=self.live, namespace="default"
         )
         return await one_import.add(drafts)
 
@@ -107,14 +108,16 @@ async def test_a_draft_without_id_that_says_the_same_as_one_before_is_added_once
 async def test_a_draft_without_id_is_added_again_after_the_same_one_was_retired(setup: Setup) -> None:
     (first,) = await setup.add(draft("One?"))
     assert isinstance(first, Imported)
-    await setup.editor.retire("default", first.edit.id, expected_version=1)
+    await setup.writer.write(NextVersion.retired(first.edit))
     assert added(await setup.add(draft("One?"))) == [True]
 
 
 async def test_an_id_that_was_retired_or_purged_is_refused(setup: Setup) -> None:
-    await setup.add(draft("One?", "retired"), draft("Two?", "purged"))
-    await setup.editor.retire("default", "retired", expected_version=1)
-    await setup.editor.purge("default", "purged", Attribution(), expected_version=1)
+    first, second = await setup.add(draft("One?", "retired"), draft("Two?", "purged"))
+    assert isinstance(first, Imported)
+    assert isinstance(second, Imported)
+    await setup.writer.write(NextVersion.retired(first.edit))
+    await setup.writer.write(NextVersion.purged(second.edit))
     retired, purged, other = await setup.add(
         draft("One?", "retired"), draft("Two?", "purged"), draft("Three?", "other")
     )

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.rollback import Rollback, roll_back
+from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.domain.edits import NO_ATTRIBUTION, EditState
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
@@ -37,10 +37,10 @@ class Setup:
         live = ActiveEdits(
             store=self.store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width)
         )
-        self.editor = Editor(store=self.store, encoder=encoder, active_edits=live, pool=pool)
+        self.writer = EditWriter(store=self.store, encoder=encoder, active_edits=live, pool=pool)
 
     async def roll_back(self, log_id: str, *, dry_run: bool = False) -> Rollback:
-        return await roll_back(self.editor, self.store, NS, log_id, NO_ATTRIBUTION, dry_run=dry_run)
+        return await roll_back(self.writer, self.store, NS, log_id, NO_ATTRIBUTION, dry_run=dry_run)
 
 
 @pytest.fixture

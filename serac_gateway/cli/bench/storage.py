@@ -17,7 +17,8 @@ from serac_gateway.cli.bench import workload as material
 from serac_gateway.cli.bench.load import Latencies
 from serac_gateway.cli.bench.processes import GatewayProcess, running_gateway, running_mock
 from serac_gateway.cli.bench.wire import BenchError
-from serac_gateway.control_plane.editor import Editor
+from serac_gateway.control_plane.versions import NextVersion
+from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.domain.edits import Edit, EditDraft, first_version, forms
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.active_edits import ActiveEdits
@@ -140,10 +141,10 @@ async def written(folder: Path, encoder: Encoder, edits: int, *, writes: int) ->
     try:
         await active_edits.load()
         with ThreadPoolExecutor(1) as pool:
-            editor = Editor(store=store, encoder=timed, active_edits=active_edits, pool=pool)
+            writer = EditWriter(store=store, encoder=timed, active_edits=active_edits, pool=pool)
             for one in material.edits(edits + writes)[edits:]:
                 timed.seconds, begun_s = 0.0, time.perf_counter()
-                await editor.add(_NAMESPACE, msgspec.convert(one, EditDraft))
+                await writer.write(NextVersion.added(_NAMESPACE, msgspec.convert(one, EditDraft)))
                 beyond_ms.append((time.perf_counter() - begun_s - timed.seconds) * 1_000)
                 encoding_ms.append(timed.seconds * 1_000)
                 ((nearest,),) = active_edits.candidates(_NAMESPACE, encoder.encode([one["prompt"]]), 1)

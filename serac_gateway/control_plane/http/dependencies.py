@@ -16,10 +16,10 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from serac_gateway.config.model import FeedbackConfig
-from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.preview import Previewer
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
+from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
@@ -36,7 +36,7 @@ from serac_gateway.stores.traffic_recorder import RecordedTraffic
 class ControlPlaneContext(msgspec.Struct, frozen=True, kw_only=True):
     """The objects that the handlers of the control plane use, all of one runtime."""
 
-    editor: Editor
+    writer: EditWriter
     store: EditStore
     active_edits: ActiveEdits
     follower: LogFollower

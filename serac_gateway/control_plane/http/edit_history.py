@@ -25,6 +25,7 @@ from serac_gateway.control_plane.http.parameters import (
 from serac_gateway.control_plane.http.schemas import EditPurge, EditRollback, NamespaceRollback, WhoAndWhy
 from serac_gateway.control_plane.http.wait import APPLIED, Wait
 from serac_gateway.control_plane.rollback import Rollback, roll_back
+from serac_gateway.control_plane.versions import NextVersion
 
 _WHY = Example(summary="With a reason", value={"reason": "It was right after all"})
 _ROLLBACK = Example(summary="Back to the first", value={"version": 1, "reason": "The change was a mistake"})
@@ -60,9 +61,7 @@ class EditHistoryController(Controller):
         """Store the next version of a retired edit, live."""
         current = await matched_edit(context.store, namespace, edit_id, if_match)
         attribution = attribution_of(principal, data.author, data.reason)
-        written = await context.editor.restore(
-            namespace, edit_id, attribution, expected_version=current.version
-        )
+        written = await context.writer.write(NextVersion.restored(current, attribution))
         return await waiting.replied(edit_response(written.edit, written))
 
     @post(
@@ -86,9 +85,8 @@ class EditHistoryController(Controller):
         """Store the next version of an edit as a copy of an older one."""
         current = await matched_edit(context.store, namespace, edit_id, if_match)
         attribution = attribution_of(principal, data.author, data.reason)
-        written = await context.editor.rollback(
-            namespace, edit_id, data.version, attribution, expected_version=current.version
-        )
+        older = await context.store.get(namespace, edit_id, version=data.version)
+        written = await context.writer.write(NextVersion.rolled_back(current, older, attribution))
         return await waiting.replied(edit_response(written.edit, written))
 
     @post(
@@ -118,8 +116,8 @@ class EditHistoryController(Controller):
         """Delete an edit's content from all its versions; the reply is its tombstone."""
         current = await matched_edit(context.store, namespace, edit_id, if_match)
         attribution = attribution_of(principal, data.author, data.reason)
-        gone = await context.editor.purge(namespace, edit_id, attribution, expected_version=current.version)
-        return await waiting.replied(edit_response(gone))
+        written = await context.writer.write(NextVersion.purged(current, attribution))
+        return await waiting.replied(edit_response(written.edit))
 
     @post(
         "/rollback",
@@ -142,6 +140,6 @@ class EditHistoryController(Controller):
         """Take all edits of the namespace back."""
         attribution = attribution_of(principal, data.author, data.reason)
         done = await roll_back(
-            context.editor, context.store, namespace, data.log_id, attribution, dry_run=data.dry_run
+            context.writer, context.store, namespace, data.log_id, attribution, dry_run=data.dry_run
         )
         return await waiting.replied(Response(done))

@@ -9,11 +9,11 @@ import msgspec
 
 from serac_gateway.config.model import ConflictPolicy
 from serac_gateway.control_plane.conflicts import Conflict
-from serac_gateway.control_plane.editor import Written
 from serac_gateway.control_plane.http.schemas import MAX_SCOPE_QUERIES, ScopeConversation
 from serac_gateway.control_plane.paraphrases import ParaphraseKind
 from serac_gateway.control_plane.preview import Preview, Previewed
 from serac_gateway.control_plane.verification import Verified
+from serac_gateway.control_plane.writer import Written
 from serac_gateway.domain.edits import AwareDatetime, Edit, EditDraft, EditState
 from serac_gateway.routing.router import Route
 from serac_gateway.stores.ports import ProbeOutcome, Verification

@@ -60,7 +60,7 @@ class EditStreamsController(Controller):
         first = await anext(chunks)
         outcomes = import_edits(
             EditImport(
-                editor=context.editor,
+                writer=context.writer,
                 store=context.store,
                 active_edits=context.active_edits,
                 namespace=namespace,

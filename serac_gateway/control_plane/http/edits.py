@@ -26,11 +26,11 @@ from serac_gateway.control_plane.http.parameters import (
     attribution_of,
     edit_response,
     problems,
-    readable,
 )
 from serac_gateway.control_plane.http.schemas import DEFAULT_PAGE, EditPage, EditVersions, SearchMode
 from serac_gateway.control_plane.http.wait import APPLIED, Wait
 from serac_gateway.control_plane.verification import Verified
+from serac_gateway.control_plane.versions import NextVersion
 from serac_gateway.domain.edits import (
     ACTIVE_STATES,
     MAX_PROMPT_CHARS,
@@ -39,8 +39,10 @@ from serac_gateway.domain.edits import (
     EditPatch,
     EditState,
     check_edit_id,
+    check_not_purged,
 )
 from serac_gateway.errors import InvalidRequestError
+from serac_gateway.stores.records import Idempotency
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _DRAFT_EXAMPLE = Example(
@@ -111,9 +113,10 @@ class EditsController(Controller):
         data = msgspec.structs.replace(data, author=principal.author or data.author)
         # With the author: whoever comes with another API key makes another request.
         fingerprint = hashlib.sha256(msgspec.json.encode(data)).hexdigest()
-        written = await context.editor.add(
-            namespace, data, idempotency_key=idempotency_key, request_fingerprint=fingerprint
-        )
+        idempotency = None
+        if idempotency_key is not None:
+            idempotency = Idempotency(key=idempotency_key, fingerprint=fingerprint)
+        written = await context.writer.write(NextVersion.added(namespace, data), idempotency=idempotency)
         verified = await _verified(context, written.edit) if verify else None
         return await waiting.replied(
             edit_response(written.edit, written, verified=verified, status=201, location=True)
@@ -163,7 +166,7 @@ class EditsController(Controller):
     )
     async def read(self, edit_id: EditId, namespace: Namespace, context: Context) -> Response[EditReply]:
         """The current version of an edit, also of a retired one, and its last verification."""
-        edit = readable(await context.store.get(namespace, check_edit_id(edit_id)))
+        edit = check_not_purged(await context.store.get(namespace, check_edit_id(edit_id)))
         return edit_response(edit, verification=await context.store.verifications().get(namespace, edit_id))
 
     @get(
@@ -174,7 +177,7 @@ class EditsController(Controller):
     async def versions(self, edit_id: EditId, namespace: Namespace, context: Context) -> EditVersions:
         """All versions of an edit, oldest first."""
         versions = await context.store.versions(namespace, check_edit_id(edit_id))
-        readable(versions[-1])
+        check_not_purged(versions[-1])
         return EditVersions(versions=versions)
 
     @patch(
@@ -201,7 +204,7 @@ class EditsController(Controller):
         current = await matched_edit(context.store, namespace, edit_id, if_match)
         if principal.author is not None and data != EditPatch():
             data = msgspec.structs.replace(data, author=principal.author)
-        written = await context.editor.change(namespace, edit_id, data, expected_version=current.version)
+        written = await context.writer.write(NextVersion.changed(current, data))
         verified = await _verified(context, written.edit) if verify else None
         return await waiting.replied(edit_response(written.edit, written, verified=verified))
 
@@ -232,8 +235,8 @@ class EditsController(Controller):
         if current.state is EditState.RETIRED:
             return await waiting.replied(edit_response(current))
         attribution = attribution_of(principal, author, reason)
-        gone = await context.editor.retire(namespace, edit_id, attribution, expected_version=current.version)
-        return await waiting.replied(edit_response(gone))
+        written = await context.writer.write(NextVersion.retired(current, attribution))
+        return await waiting.replied(edit_response(written.edit))
 
 
 async def _verified(context: ControlPlaneContext, edit: Edit) -> Verified | None:

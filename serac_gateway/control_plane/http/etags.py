@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-from serac_gateway.domain.edits import Edit, EditState, check_edit_id
+from serac_gateway.domain.edits import Edit, check_edit_id, check_not_purged
 from serac_gateway.errors import InvalidRequestError, PreconditionFailedError, PreconditionRequiredError
 from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.errors import purged_edit
 
 _ENTITY_TAGS = re.compile(r'\s*(W/)?"([^"]*)"\s*(?:,|$)')
 
@@ -18,7 +17,9 @@ def entity_tag(edit: Edit) -> str:
 
 
 async def matched_edit(store: EditStore, namespace: str, edit_id: str, if_match: str | None) -> Edit:
-    """The current version, which `if_match` names.
+    """The current version, which `if_match` names: what the change is made from.
+
+    The store commits the change only if that version is then still current.
 
     Raises:
         PreconditionRequiredError: There is no If-Match.
@@ -33,9 +34,7 @@ async def matched_edit(store: EditStore, namespace: str, edit_id: str, if_match:
             field="if-match",
         )
     tags = _entity_tags(if_match)
-    current = await store.get(namespace, check_edit_id(edit_id))
-    if current.state is EditState.PURGED:
-        raise purged_edit(edit_id)
+    current = check_not_purged(await store.get(namespace, check_edit_id(edit_id)))
     if tags is not None and entity_tag(current) not in tags:
         raise PreconditionFailedError(
             f"edit {edit_id!r} is at version {current.version}, and If-Match is {if_match[:80]!r}; read it"

@@ -12,15 +12,14 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, PathParameter, QueryParameter, SkipValidation
 
 from serac_gateway.auth.principals import Principal
-from serac_gateway.control_plane.editor import Written
 from serac_gateway.control_plane.http.edit_schemas import EditReply, edit_reply
 from serac_gateway.control_plane.http.etags import entity_tag
 from serac_gateway.control_plane.http.guards import Sender
 from serac_gateway.control_plane.http.problems import PROBLEM_MEDIA_TYPE
 from serac_gateway.control_plane.http.schemas import MAX_PAGE, Problem
 from serac_gateway.control_plane.verification import Verified
-from serac_gateway.domain.edits import Attribution, Edit, EditState
-from serac_gateway.stores.errors import purged_edit
+from serac_gateway.control_plane.writer import Written
+from serac_gateway.domain.edits import Attribution, Edit
 from serac_gateway.stores.ports import Verification
 
 ETAG = ResponseHeader(
@@ -69,17 +68,6 @@ def edit_response(
         headers["location"] = f"/serac/v1/edits/{edit.id}"
     reply = edit_reply(edit, written, verification=verification, verified=verified)
     return Response(reply, status_code=status, headers=headers)
-
-
-def readable(edit: Edit) -> Edit:
-    """The edit itself.
-
-    Raises:
-        EditPurgedError: It was purged.
-    """
-    if edit.state is EditState.PURGED:
-        raise purged_edit(edit.id)
-    return edit
 
 
 _DESCRIPTIONS = {

@@ -101,8 +101,8 @@ class StoreController(Controller):
 
 async def _reencoding_lines(context: ControlPlaneContext, namespace: str) -> AsyncIterator[bytes]:
     try:
-        async for told in reencode(context.editor, context.store, namespace):
-            yield msgspec.json.encode(told) + b"\n"
+        async for progress in reencode(context.writer, context.store, namespace):
+            yield msgspec.json.encode(progress) + b"\n"
     except GatewayError as error:  # the status is sent already
         yield msgspec.json.encode({"error": problem(error)[1]}) + b"\n"
 

@@ -6,8 +6,8 @@ from litestar import Controller, post
 
 from serac_gateway.control_plane.http.dependencies import Context
 from serac_gateway.control_plane.http.edit_schemas import VerificationReply, verification_reply
-from serac_gateway.control_plane.http.parameters import EditId, Namespace, problems, readable
-from serac_gateway.domain.edits import check_edit_id
+from serac_gateway.control_plane.http.parameters import EditId, Namespace, problems
+from serac_gateway.domain.edits import check_edit_id, check_not_purged
 
 
 class VerificationController(Controller):
@@ -26,5 +26,5 @@ class VerificationController(Controller):
     )
     async def verify(self, edit_id: EditId, namespace: Namespace, context: Context) -> VerificationReply:
         """Ask an edit's own questions."""
-        edit = readable(await context.store.get(namespace, check_edit_id(edit_id)))
+        edit = check_not_purged(await context.store.get(namespace, check_edit_id(edit_id)))
         return verification_reply(await context.verifier.verify(edit))

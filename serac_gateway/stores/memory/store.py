@@ -56,6 +56,7 @@ from serac_gateway.stores.records import (
     NO_VECTORS,
     Commit,
     FormVectors,
+    Idempotency,
     Page,
     Receipt,
     StoredEdit,
@@ -80,11 +81,8 @@ class InMemoryEditStore(EditStore):
     async def commit(self, namespace: str, commit: Commit) -> Receipt:
         check_commit(namespace, commit)
         held = self._namespaces.get(namespace, Namespace())
-        key = commit.idempotency_key
-        if key is not None:
-            replayed = await self.receipt(
-                namespace, idempotency_key=key, request_fingerprint=commit.request_fingerprint
-            )
+        if commit.idempotency is not None:
+            replayed = await self.receipt(namespace, commit.idempotency)
             if replayed is not None:
                 return replayed
         for change in commit.changes:
@@ -95,9 +93,9 @@ class InMemoryEditStore(EditStore):
 
         self._namespaces[namespace] = held
         receipt = Receipt(changes=tuple(make(namespace, held, change) for change in commit.changes))
-        if key is not None:
-            held.remembered[key] = Remembered(
-                fingerprint=commit.request_fingerprint,
+        if commit.idempotency is not None:
+            held.remembered[commit.idempotency.key] = Remembered(
+                fingerprint=commit.idempotency.fingerprint,
                 receipt=receipt,
                 until=time.monotonic() + self._idempotency_ttl_s,
             )
@@ -106,15 +104,13 @@ class InMemoryEditStore(EditStore):
         return receipt
 
     @override
-    async def receipt(
-        self, namespace: str, *, idempotency_key: str, request_fingerprint: str
-    ) -> Receipt | None:
+    async def receipt(self, namespace: str, idempotency: Idempotency) -> Receipt | None:
         held = self._namespaces.get(check_namespace(namespace))
-        remembered = None if held is None else held.remembered.get(idempotency_key)
+        remembered = None if held is None else held.remembered.get(idempotency.key)
         if remembered is None or time.monotonic() >= remembered.until:
             return None
-        if remembered.fingerprint != request_fingerprint:
-            raise key_reused(idempotency_key)
+        if remembered.fingerprint != idempotency.fingerprint:
+            raise key_reused(idempotency)
         return msgspec.structs.replace(remembered.receipt, replayed=True)
 
     @override

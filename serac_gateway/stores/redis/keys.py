@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from serac_gateway.domain.edits import EditState, check_edit_id, check_namespace
+from serac_gateway.stores.records import Idempotency
 
 SCHEMA = "serac:schema"
 """String: the version of this layout."""
@@ -54,10 +55,11 @@ class NamespaceKeys:
         """Sorted set like `ids`: those whose current version is in `state`."""
         return f"{self.ids}:{state.value}"
 
-    def result(self, idempotency_key: str | None) -> str:
+    def result(self, idempotency: Idempotency | None) -> str:
         """Hash with a time to live: salted fingerprint of the request behind the key, and its receipt.
 
         The key is the client's text and comes in any length and shape, so only its digest is stored.
         """
-        digest = hashlib.sha256((idempotency_key or "").encode("utf-8", "surrogatepass")).hexdigest()
+        key = "" if idempotency is None else idempotency.key
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
         return f"{self._prefix}:result:{digest}"

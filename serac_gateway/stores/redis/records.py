@@ -20,7 +20,7 @@ from serac_gateway.stores.log_chain import (
     genesis,
     sealed,
 )
-from serac_gateway.stores.records import NO_VECTORS, Change, Commit, Committed, FormVectors
+from serac_gateway.stores.records import NO_VECTORS, Change, Commit, Committed, FormVectors, Idempotency
 from serac_gateway.stores.redis.connection import Word
 from serac_gateway.stores.redis.keys import NamespaceKeys
 
@@ -106,7 +106,7 @@ def commit_keys(keys: NamespaceKeys, commit: Commit) -> list[str]:
         keys.vectors,
         keys.log,
         keys.head,
-        keys.result(commit.idempotency_key),
+        keys.result(commit.idempotency),
         keys.ids,
         *(keys.ids_in(state) for state in _STATES),
         *(keys.versions(change.edit.id) for change in commit.changes),
@@ -117,11 +117,10 @@ def commit_arguments(
     namespace: str, commit: Commit, *, ttl_s: int, older: Mapping[str, list[Edit]]
 ) -> list[Word]:
     """The ARGV of commit.lua but for the last. `older` has the versions of every edit that is purged."""
-    key = commit.idempotency_key
     arguments: list[Word] = [
         len(_STATES),
-        0 if key is None else ttl_s,
-        "" if key is None else salted_fingerprint(key, commit.request_fingerprint),
+        0 if commit.idempotency is None else ttl_s,
+        "" if commit.idempotency is None else salted_fingerprint(commit.idempotency),
         genesis(namespace),
         commit.expected_log_id or "",
         len(commit.changes),
@@ -164,7 +163,7 @@ def _change_arguments(change: Change, older: list[Edit]) -> list[Word]:
     ]
 
 
-def salted_fingerprint(idempotency_key: str, fingerprint: str) -> str:
-    """With the client's key, of which only a digest is stored: nobody can find out a body by trial."""
-    key = idempotency_key.encode("utf-8", "surrogatepass")
-    return hmac.new(key, fingerprint.encode(), hashlib.sha256).hexdigest()
+def salted_fingerprint(idempotency: Idempotency) -> str:
+    """With the client's key, of which only a digest is stored, so that nobody can guess a body."""
+    key = idempotency.key.encode("utf-8", "surrogatepass")
+    return hmac.new(key, idempotency.fingerprint.encode(), hashlib.sha256).hexdigest()

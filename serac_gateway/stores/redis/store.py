@@ -40,6 +40,7 @@ from serac_gateway.stores.records import (
     LOG_START,
     Action,
     Commit,
+    Idempotency,
     Page,
     Receipt,
     StoredEdit,
@@ -158,7 +159,7 @@ class RedisStore(EditStore):
                     await self._forget_on_disk()
                 return Receipt(changes=committed(receipt), replayed=outcome == b"replayed")
             case [b"key_reused"]:
-                raise key_reused(commit.idempotency_key or "")
+                raise key_reused(commit.idempotency)
             case [b"id_taken", edit_id]:
                 current = await self.get(namespace, edit_id.decode())
                 purged = current.state is EditState.PURGED
@@ -174,15 +175,13 @@ class RedisStore(EditStore):
         raise AssertionError(f"commit.lua replied {reply!r}")
 
     @override
-    async def receipt(
-        self, namespace: str, *, idempotency_key: str, request_fingerprint: str
-    ) -> Receipt | None:
-        key = NamespaceKeys(namespace).result(idempotency_key)
+    async def receipt(self, namespace: str, idempotency: Idempotency) -> Receipt | None:
+        key = NamespaceKeys(namespace).result(idempotency)
         fingerprint, receipt = await self._connection.read("HMGET", key, "fingerprint", "receipt")
         if fingerprint is None:
             return None
-        if fingerprint.decode() != salted_fingerprint(idempotency_key, request_fingerprint):
-            raise key_reused(idempotency_key)
+        if fingerprint.decode() != salted_fingerprint(idempotency):
+            raise key_reused(idempotency)
         return Receipt(changes=committed(receipt), replayed=True)
 
     @override

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from serac_gateway.config.model import RoutingConfig
-from serac_gateway.control_plane.editor import Editor
 from serac_gateway.control_plane.importer import EditImport
+from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.domain.edits import EditDraft
 from serac_gateway.domain.queries import Query, query_of_messages
 from serac_gateway.edit_index.active_edits import ActiveEdits
@@ -95,9 +95,9 @@ class InProcessDecider(Decider):
         self._threads = threads
         store = InMemoryEditStore()
         self._live_edits = ActiveEdits(store=store, encoder=encoder, make_index=make_index)
-        editor = Editor(store=store, encoder=encoder, active_edits=self._live_edits, pool=self._pool)
+        writer = EditWriter(store=store, encoder=encoder, active_edits=self._live_edits, pool=self._pool)
         self._import = EditImport(
-            editor=editor, store=store, active_edits=self._live_edits, namespace=self._namespace
+            writer=writer, store=store, active_edits=self._live_edits, namespace=self._namespace
         )
         self.router = EditRouter(
             encoder=encoder,
