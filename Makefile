@@ -1,6 +1,7 @@
 # make run      set up .venv and see edits take effect in front of a real language model
 # make install  only set up .venv      make test  set up and run the tests
 # make lint     style, types, imports  make constraints  pin what .venv holds now
+# make graph    draw the import graph of the rooms, here and in serac_gateway/docs/architecture.md
 # PYTHON=/path/to/python3.11 picks the interpreter, FAISS=gpu the index that uses a CUDA device, PYTEST_ARGS
 # what is run and how: by default two files of tests side by side, as most of them wait.
 #
@@ -13,7 +14,7 @@ PYTEST_ARGS ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder --duratio
 VENV   := .venv
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help install run test lint constraints
+.PHONY: help install run test lint graph constraints
 .DELETE_ON_ERROR:
 
 help:
@@ -32,6 +33,9 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+graph: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m tests.architecture.import_graph serac_gateway/docs/architecture.md
 
 # The stamps make a second `make run` start at once; a change of what is installed runs pip again.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
