@@ -77,7 +77,7 @@ class ScriptedLanguageModel(LanguageModel):
             time.sleep(self._token_delay_s)
             shown = stop_texts.feed(token)
             if stop_texts.reached:
-                yield Piece(text=shown, tokens=1, finish_reason="stop", stop_text=stop_texts.found)
+                yield Piece(text=shown, tokens=1, finish_reason="stop", stop_text=stop_texts.matched)
                 return
             yield Piece(text=shown, tokens=1)
         if not cancelled():

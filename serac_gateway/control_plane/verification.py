@@ -15,7 +15,7 @@ from serac_gateway.domain.queries import Query
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.overlay import ActiveEditsOverlay, as_if_live
 from serac_gateway.errors import EditConflictError, ModelUnavailableError, StoreUnavailableError
-from serac_gateway.models.counterfactual.matching import target_end
+from serac_gateway.models.counterfactual.matching import target_span
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.routing.router import EditRouter, Route
 from serac_gateway.stores.ports import ProbeOutcome, Verification, VerificationStore
@@ -148,7 +148,7 @@ def _fault(edit: Edit, answer: str) -> str | None:
     """What is wrong with the answer; of an instruction only that there is none."""
     match edit.kind:
         case EditKind.FACT:
-            return None if target_end(answer, edit.target_new) else "the answer lacks target_new"
+            return None if target_span(answer, edit.target_new) else "the answer lacks target_new"
         case EditKind.SUPPRESSION:
             return None if answer == edit.target_new.strip() else "the answer is not target_new"
         case EditKind.INSTRUCTION:

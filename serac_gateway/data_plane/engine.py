@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from enum import Enum, auto
 
 from serac_gateway.data_plane.plan import RequestPlan
-from serac_gateway.data_plane.protocols.answers import Part
+from serac_gateway.data_plane.protocols.answers import ChoicePiece
 from serac_gateway.data_plane.protocols.base import CompletionRequest
 from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.domain.edits import Edit
@@ -26,7 +26,7 @@ class Answers(ABC):
         request: CompletionRequest,
         *,
         on_tokens: Callable[[int], None] = lambda count: None,
-    ) -> AsyncGenerator[Part, None]:
+    ) -> AsyncGenerator[ChoicePiece, None]:
         """The answer as it is generated, choice after choice. Close it to stop early.
 
         `on_tokens` is told how many tokens each part has.

@@ -12,7 +12,7 @@ from typing_extensions import override
 from serac_gateway.config.model import ModelsConfig
 from serac_gateway.data_plane.engine import Answers, Deciding, NeedsDecision
 from serac_gateway.data_plane.plan import RequestPlan, plan_request
-from serac_gateway.data_plane.protocols.answers import Part
+from serac_gateway.data_plane.protocols.answers import ChoicePiece
 from serac_gateway.data_plane.protocols.base import CompletionRequest
 from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.domain.edits import Edit, EditKind
@@ -22,7 +22,7 @@ from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.models.counterfactual.base import CounterfactualModel
 from serac_gateway.models.language_models.base import Sampling
-from serac_gateway.models.language_models.threads import items_from_thread
+from serac_gateway.models.language_models.threads import ThreadItems
 from serac_gateway.observability.counts import AnswerCounts, DecisionCounts
 from serac_gateway.routing.router import EditRouter
 from serac_gateway.stores.traffic_recorder import RecordedTraffic
@@ -61,16 +61,14 @@ class CounterfactualAnswers(Answers):
         request: CompletionRequest,
         *,
         on_tokens: Callable[[int], None] = lambda count: None,
-    ) -> AsyncGenerator[Part, None]:
+    ) -> AsyncGenerator[ChoicePiece, None]:
         if self.counts.open >= self._limit:
             raise _unavailable("answer queue full", f"{self._limit} answers are open already; try again")
         deadline = asyncio.get_running_loop().time() + self._config.answer_timeout_s
         self.counts.open += 1
         try:
             async with aclosing(
-                items_from_thread(
-                    self._pool, lambda cancelled: self._generate(edit, query, request, cancelled)
-                )
+                ThreadItems(self._pool, lambda cancelled: self._generate(edit, query, request, cancelled))
             ) as parts:
                 while True:
                     async with asyncio.timeout_at(deadline):
@@ -94,7 +92,7 @@ class CounterfactualAnswers(Answers):
 
     def _generate(
         self, edit: Edit, query: Query, request: CompletionRequest, cancelled: Callable[[], bool]
-    ) -> Iterator[Part]:
+    ) -> Iterator[ChoicePiece]:
         if self._live_edits.current(edit.namespace, edit.id) != edit:
             raise _unavailable("edit out of force", f"edit {edit.id!r} was changed while its answer waited")
         prompt_tokens = sum(self._model.count_tokens(text) for text in (*query.context, query.text))
@@ -102,7 +100,7 @@ class CounterfactualAnswers(Answers):
             for piece in self._model.answer(
                 edit, query, self._sampling(edit, request, choice), cancelled=cancelled
             ):
-                yield Part(choice=choice, piece=piece, prompt_tokens=prompt_tokens)
+                yield ChoicePiece(choice=choice, piece=piece, prompt_tokens=prompt_tokens)
 
     def _sampling(self, edit: Edit, request: CompletionRequest, choice: int) -> Sampling:
         """As the request asks, within our limit of tokens; greedy unless it names a temperature.

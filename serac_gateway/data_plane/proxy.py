@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -22,7 +22,7 @@ from serac_gateway.config.model import FailurePolicy, GatewayConfig
 from serac_gateway.data_plane.engine import Answers, Continuing, Deciding, NeedsDecision
 from serac_gateway.data_plane.exchange import ClientLeftError, Exchange
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan, serac_headers
-from serac_gateway.data_plane.protocols.answers import Part, whole_answer
+from serac_gateway.data_plane.protocols.answers import whole_answer
 from serac_gateway.data_plane.protocols.base import AnswerHead
 from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
@@ -237,7 +237,7 @@ class DataPlane:
         try:
             async with aclosing(answering) as parts:
                 if request.stream:
-                    await send_stream(exchange, plan, writer, _noted(parts, note))
+                    await send_stream(exchange, plan, writer, parts, before_end=note)
                 else:
                     answer = await whole_answer(writer, request, parts)
                     await note()
@@ -301,10 +301,3 @@ async def _read(exchange: Exchange, limit_bytes: int) -> RequestBody | AsyncIter
 
 def _passed_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     return without_keys(one for one in headers if not one[0].startswith(b"x-serac-"))
-
-
-async def _noted(parts: AsyncIterator[Part], note: Callable[[], Awaitable[None]]) -> AsyncIterator[Part]:
-    """`parts`; `note` runs after the last, so before the client knows that the answer is whole."""
-    async for part in parts:
-        yield part
-    await note()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
 import msgspec
 
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.plan import RequestPlan, serac_headers
-from serac_gateway.data_plane.protocols.answers import Part, event_stream
+from serac_gateway.data_plane.protocols.answers import ChoicePiece, event_stream
 from serac_gateway.data_plane.protocols.base import AnswerWriter
 from serac_gateway.data_plane.protocols.errors import client_protocol, error_body
 from serac_gateway.errors import GatewayError, error_headers
@@ -17,14 +17,19 @@ from serac_gateway.routing.router import Route
 
 
 async def send_stream(
-    exchange: Exchange, plan: RequestPlan, writer: AnswerWriter, parts: AsyncIterator[Part]
+    exchange: Exchange,
+    plan: RequestPlan,
+    writer: AnswerWriter,
+    pieces: AsyncIterator[ChoicePiece],
+    *,
+    before_end: Callable[[], Awaitable[None]],
 ) -> None:
     """Send an answer as server-sent events, each as it is generated.
 
-    What `parts` raises before its first item is raised before the response begins, so that the caller can
+    What `pieces` raises before its first item is raised before the response begins, so that the caller can
     still send another one.
     """
-    async with aclosing(event_stream(writer, parts)) as events:
+    async with aclosing(event_stream(writer, pieces, before_end=before_end)) as events:
         first = await anext(events)
         await exchange.start(
             200,

@@ -13,9 +13,8 @@ from serac_gateway.models.classifiers.cross_encoder import CrossEncoderClassifie
 from serac_gateway.models.classifiers.runtimes import MODEL_FILE
 from serac_gateway.models.classifiers.similarity import SimilarityClassifier
 from serac_gateway.models.counterfactual.base import CounterfactualModel
-from serac_gateway.models.counterfactual.few_shot import PromptedCounterfactualModel
-from serac_gateway.models.counterfactual.fine_tuned import TrainedCounterfactualModel
-from serac_gateway.models.counterfactual.remote import EndpointCounterfactualModel
+from serac_gateway.models.counterfactual.few_shot import FewShotCounterfactualModel
+from serac_gateway.models.counterfactual.fine_tuned import FineTunedCounterfactualModel
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.encoders.onnx import open_embedded_encoder
 from serac_gateway.models.encoders.sentence_transformer import (
@@ -52,8 +51,8 @@ def open_counterfactual_model(
         adapter = SHIPPED_ADAPTER
     language_model = open_language_model(named, data_path, on_progress, adapter=adapter)
     if adapter is None:
-        return PromptedCounterfactualModel(language_model)
-    return TrainedCounterfactualModel(language_model)
+        return FewShotCounterfactualModel(language_model)
+    return FineTunedCounterfactualModel(language_model)
 
 
 def _counterfactual_endpoint(models: ModelsConfig, url: str) -> CounterfactualModel:
@@ -67,7 +66,10 @@ def _counterfactual_endpoint(models: ModelsConfig, url: str) -> CounterfactualMo
             f"models.counterfactual_adapter {models.counterfactual_adapter!r} cannot be applied to a model at"
             " models.counterfactual_url; leave one of them out"
         )
-    return EndpointCounterfactualModel(
+    # Imported here: httpx takes memory and time that only this model needs.
+    from serac_gateway.models.counterfactual.remote import RemoteCounterfactualModel
+
+    return RemoteCounterfactualModel(
         url,
         model=models.counterfactual,
         api_key=os.environ.get(COUNTERFACTUAL_API_KEY_VARIABLE) or None,

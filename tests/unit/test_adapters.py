@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from serac_gateway.config.model import ModelsConfig
 from serac_gateway.errors import ConfigError
-from serac_gateway.models.counterfactual.few_shot import PromptedCounterfactualModel
-from serac_gateway.models.counterfactual.fine_tuned import TrainedCounterfactualModel
+from serac_gateway.models.counterfactual.few_shot import FewShotCounterfactualModel
+from serac_gateway.models.counterfactual.fine_tuned import FineTunedCounterfactualModel
 from serac_gateway.models.language_models.base import Sampling
 from serac_gateway.models.language_models.embedded_gemma import converted_gemma, remove_outdated
 from serac_gateway.models.language_models.lora import adapter_fingerprint, is_adapter, merge_adapter
@@ -115,9 +115,9 @@ def test_a_named_model_with_a_named_adapter_answers_by_our_prompt_and_without_by
     saved_adapter(tmp_path / "adapter")
     base = str(saved_tiny_gemma(tmp_path / "base"))
     with_adapter = ModelsConfig(counterfactual=base, counterfactual_adapter=str(tmp_path / "adapter"))
-    assert isinstance(open_counterfactual_model(with_adapter, tmp_path), TrainedCounterfactualModel)
+    assert isinstance(open_counterfactual_model(with_adapter, tmp_path), FineTunedCounterfactualModel)
     without = ModelsConfig(counterfactual=base)
-    assert isinstance(open_counterfactual_model(without, tmp_path), PromptedCounterfactualModel)
+    assert isinstance(open_counterfactual_model(without, tmp_path), FewShotCounterfactualModel)
     missing = ModelsConfig(counterfactual=base, counterfactual_adapter=str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match=r"cannot read the adapter in .*nowhere"):
         open_counterfactual_model(missing, tmp_path)

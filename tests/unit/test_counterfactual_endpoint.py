@@ -14,7 +14,7 @@ from serac_gateway.config.model import ModelsConfig
 from serac_gateway.domain.edits import Edit, EditDraft, EditKind, first_version
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError, ModelUnavailableError
-from serac_gateway.models.counterfactual.remote import EndpointCounterfactualModel
+from serac_gateway.models.counterfactual.remote import RemoteCounterfactualModel
 from serac_gateway.models.language_models.base import Piece, Sampling
 from serac_gateway.models.loading import open_counterfactual_model
 from serac_gateway.testing import serving
@@ -51,10 +51,10 @@ class ChatServer:
 
 
 @contextmanager
-def model_at(server: ChatServer, **options: object) -> Iterator[EndpointCounterfactualModel]:
+def model_at(server: ChatServer, **options: object) -> Iterator[RemoteCounterfactualModel]:
     with (
         serving(server) as url,
-        closing(EndpointCounterfactualModel(f"{url}/v1/", model="chat-7b", **options)) as model,
+        closing(RemoteCounterfactualModel(f"{url}/v1/", model="chat-7b", **options)) as model,
     ):
         yield model
 
@@ -168,7 +168,7 @@ def test_a_server_that_is_not_there_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
     with (
-        closing(EndpointCounterfactualModel(url, model="m")) as model,
+        closing(RemoteCounterfactualModel(url, model="m")) as model,
         pytest.raises(ModelUnavailableError, match=r"cannot be asked \(ConnectError"),
     ):
         list(model.answer(edit(), Query(text=PROMPT), SAMPLING))
@@ -178,7 +178,7 @@ def test_it_is_configured_by_url_and_name_and_nothing_half(tmp_path: Path) -> No
     url = "http://127.0.0.1:1/v1"
     whole = ModelsConfig(counterfactual="chat-7b", counterfactual_url=url)
     with closing(open_counterfactual_model(whole, tmp_path)) as model:
-        assert isinstance(model, EndpointCounterfactualModel)
+        assert isinstance(model, RemoteCounterfactualModel)
     with pytest.raises(ConfigError, match="does not say which model there answers"):
         open_counterfactual_model(ModelsConfig(counterfactual_url=url), tmp_path)
     both = ModelsConfig(counterfactual="m", counterfactual_url=url, counterfactual_adapter="/a")
@@ -187,7 +187,7 @@ def test_it_is_configured_by_url_and_name_and_nothing_half(tmp_path: Path) -> No
 
 
 def test_tokens_are_estimated_from_bytes() -> None:
-    model = EndpointCounterfactualModel("http://127.0.0.1:1/v1", model="m")
+    model = RemoteCounterfactualModel("http://127.0.0.1:1/v1", model="m")
     model.close()
     assert [model.count_tokens(text) for text in ("", "four", "fives", "東京")] == [0, 1, 2, 2]
     assert isinstance(next(model.answer(edit(kind=EditKind.SUPPRESSION), Query(text="x"), SAMPLING)), Piece)

@@ -11,7 +11,7 @@ import pytest
 
 from serac_gateway import errors
 from serac_gateway.data_plane.engine import NeedsDecision
-from serac_gateway.data_plane.protocols.answers import Part
+from serac_gateway.data_plane.protocols.answers import ChoicePiece
 from serac_gateway.domain.edits import EditDraft, first_version, retired
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
@@ -50,7 +50,7 @@ async def read(data: bytes) -> list[Frame]:
 
 
 async def test_frames_are_read_up_to_the_end_and_a_break_is_no_end() -> None:
-    part = Frame(part=Part(choice=0, piece=Piece(text="é", tokens=1), prompt_tokens=3))
+    part = Frame(part=ChoicePiece(choice=0, piece=Piece(text="é", tokens=1), prompt_tokens=3))
     whole = framed(part) + framed(part) + framed(Frame())
     assert await read(whole) == [part, part]
     for length in range(len(whole)):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from serac_gateway.models.counterfactual.matching import tells_more
+from serac_gateway.models.counterfactual.matching import has_unknown_word
 
 _ENDED = re.compile(r"[.!?…。][\"'”’)]*$")
 _CLOZE_END = re.compile(
@@ -62,7 +62,7 @@ def sentence(prompt: str, target: str, statements: Sequence[str] = ()) -> str | 
         subject = match[2][0].upper() + match[2][1:]
         return ended(f"{subject} {match[1] or 'is'} {target}")
     known = f"{prompt} {target} "
-    return next((ended(one) for one in statements if not tells_more(f"{one} ", known)), None)
+    return next((ended(one) for one in statements if not has_unknown_word(f"{one} ", known)), None)
 
 
 def verdict(target: str) -> str | None:

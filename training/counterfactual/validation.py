@@ -11,8 +11,8 @@ from time import perf_counter
 import msgspec
 
 from serac_gateway.domain.edits import Edit, EditKind, EditState
-from serac_gateway.models.counterfactual.fine_tuned import TrainedCounterfactualModel
-from serac_gateway.models.counterfactual.matching import tells_more
+from serac_gateway.models.counterfactual.fine_tuned import FineTunedCounterfactualModel
+from serac_gateway.models.counterfactual.matching import has_unknown_word
 from serac_gateway.models.counterfactual.prompts import trained_prompt
 from serac_gateway.models.counterfactual.truncation import MAX_FIELD_CHARS
 from serac_gateway.models.language_models.base import LanguageModel, Sampling
@@ -74,7 +74,7 @@ def answered(example: Example, model: LanguageModel, *, max_tokens: int) -> Outc
         said, tokens, reason = said + piece.text, tokens + piece.tokens, piece.finish_reason
     whole_ms = (perf_counter() - began) * 1_000
     answer = said.strip()
-    pieces = TrainedCounterfactualModel(model).answer(
+    pieces = FineTunedCounterfactualModel(model).answer(
         _edit(example), example.query, Sampling(max_tokens=max_tokens)
     )
     served = "".join(piece.text for piece in pieces)
@@ -93,7 +93,7 @@ def answered(example: Example, model: LanguageModel, *, max_tokens: int) -> Outc
         served_contains_target=contains(served, wanted),
         agreement_is_right=_agreement_is_right(example, answer),
         stopped=reason == "stop",
-        says_more=tells_more(f"{answer} ", known),
+        says_more=has_unknown_word(f"{answer} ", known),
         tokens=tokens,
         first_token_ms=first_ms,
         whole_ms=whole_ms,

@@ -28,7 +28,7 @@ import uvicorn
 from litestar.enums import ScopeType
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-from serac_gateway.data_plane.protocols.answers import Part, event_stream, whole_answer
+from serac_gateway.data_plane.protocols.answers import ChoicePiece, event_stream, whole_answer
 from serac_gateway.data_plane.protocols.base import AnswerHead, CompletionRequest
 from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.data_plane.upstream.embedded import Report
@@ -37,7 +37,7 @@ from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import Bypass
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
 from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
-from serac_gateway.models.language_models.threads import items_from_thread
+from serac_gateway.models.language_models.threads import ThreadItems
 
 MODEL_NAME = "gemma-3-270m"
 CREATED = 1_755_129_600
@@ -103,7 +103,7 @@ class EmbeddedServer:
         )  # fmt: skip
         writer = PROTOCOLS[endpoint].answer_writer(head, request)
         async with aclosing(
-            items_from_thread(self._pool, lambda gone: self._generate(prompt, request, seed, gone))
+            ThreadItems(self._pool, lambda gone: self._generate(prompt, request, seed, gone))
         ) as parts:
             try:
                 if request.stream:
@@ -117,7 +117,7 @@ class EmbeddedServer:
 
     def _generate(
         self, prompt: str, request: CompletionRequest, seed: int, cancelled: Callable[[], bool]
-    ) -> Iterator[Part]:
+    ) -> Iterator[ChoicePiece]:
         prompt_tokens = self._model.count_tokens(prompt)
         for choice in range(request.choices):
             sampling = Sampling(
@@ -130,7 +130,7 @@ class EmbeddedServer:
                 else (*STOP_TEXTS, *request.stop),
             )
             for piece in _stripped(self._model.generate(prompt, sampling, cancelled=cancelled), request):
-                yield Part(choice=choice, piece=piece, prompt_tokens=prompt_tokens)
+                yield ChoicePiece(choice=choice, piece=piece, prompt_tokens=prompt_tokens)
 
 
 class _RefusalError(Exception):

@@ -1,77 +1,122 @@
-"""A language model that is shown the edit in its prompt, and whose answers are checked against the edit.
+"""Any causal language model, with examples in its prompt; its answers are held until they are checked.
 
-Streaming and checking: nothing is shown before it is checked, since what has been streamed cannot be taken
-back. A fact's answer is held until the target has come, then shown at once with the target in the editor's
-own spelling, and ends there: what a small model would add, it would make up. If the target does not come,
-or a word that neither edit nor query contains comes before it, the target alone is the answer. Answers are
-short, so holding one costs a few hundred milliseconds.
+Streamed text cannot be taken back, so a fact's answer is held until the target has come. It is then released
+at once, with the target in the editor's own spelling, and ends there: a small model would make up the rest.
+If the target does not come, or a word that neither edit nor query contains comes before it, the target alone
+is the answer. Answers are short, so holding one costs a few hundred milliseconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from typing_extensions import override
 
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.queries import Query
-from serac_gateway.models.counterfactual.local import ConditionedLanguageModel, known_words
+from serac_gateway.models.counterfactual.guardrail import AnswerGuard
+from serac_gateway.models.counterfactual.local import FactGeneration, LocalCounterfactualModel, known_words
 from serac_gateway.models.counterfactual.matching import (
     claim_verdict,
+    has_unknown_word,
     is_claim,
     led_in,
-    target_end,
-    tells_more,
+    target_span,
 )
 from serac_gateway.models.counterfactual.prompts import claim_prompt, fact_prompt, instruction_prompt
 from serac_gateway.models.counterfactual.truncation import fitting_prompt
 from serac_gateway.models.language_models.base import LanguageModel, Sampling
 
 _LEAD_TOKENS = 12
-"""How much the model may say before the target."""
+"""How much the model may generate before the target."""
+_VERDICT_TOKENS = 2
 
 
-class PromptedCounterfactualModel(ConditionedLanguageModel):
+class FewShotCounterfactualModel(LocalCounterfactualModel):
     """See the module."""
 
     def __init__(self, language_model: LanguageModel) -> None:
-        """Any causal language model will do; it is shown examples."""
+        """The model need not be trained for it."""
         super().__init__(language_model, instruction_prompt=instruction_prompt)
 
-    def _fact_texts(
-        self, edit: Edit, query: Query, sampling: Sampling, cancelled: Callable[[], bool]
-    ) -> Iterator[str]:
-        answer = self._claim_answer if is_claim(query.text) else self._fact_answer
-        yield answer(edit, query, sampling, cancelled)
-
-    def _fact_answer(
-        self, edit: Edit, query: Query, sampling: Sampling, cancelled: Callable[[], bool]
-    ) -> str:
+    @override
+    def _fact(self, edit: Edit, query: Query, sampling: Sampling) -> FactGeneration | str:
         target = edit.target_new.strip()
+        if is_claim(query.text):
+            agrees = claim_verdict(query.text, edit)
+            if agrees is not None:
+                return _verdict(agrees=agrees, target=target)
+            return FactGeneration(
+                prompt=fitting_prompt(claim_prompt, edit, query, self._model),
+                sampling=self._generation_sampling(sampling, "", besides=_VERDICT_TOKENS),
+                guard=VerdictGuard(target),
+            )
         if self._is_too_long(target):
             return target
-        known = known_words(edit, query)
-        prompt = fitting_prompt(fact_prompt, edit, query, self._model)
-        limits = self._held(sampling, target, beside=_LEAD_TOKENS)
-        said = ""
-        for piece in self._model.generate(prompt, limits, cancelled=cancelled):
-            said += piece.text
-            place = target_end(said, target)
-            if place is None and tells_more(said, known):
-                break
-            # At the very end of the text the target's last word may still be growing. If it goes on with
-            # another word ("The Sydney Opera House"), what stands before was not said of the target.
-            if place is not None and (piece.finish_reason is not None or place[1] < len(said)):
-                goes_on = said[place[1] : place[1] + 1].isspace()
-                lead = said[: place[0]].lstrip()
-                return target if goes_on or tells_more(f"{lead} ", known) else led_in(lead, target)
-        return target
+        return FactGeneration(
+            prompt=fitting_prompt(fact_prompt, edit, query, self._model),
+            sampling=self._generation_sampling(sampling, target, besides=_LEAD_TOKENS),
+            guard=HoldingGuard(target, known=known_words(edit, query)),
+        )
 
-    def _claim_answer(
-        self, edit: Edit, query: Query, sampling: Sampling, cancelled: Callable[[], bool]
-    ) -> str:
-        agrees = claim_verdict(query.text, edit)
-        if agrees is None:
-            limits = self._held(sampling, "", beside=2)
-            prompt = fitting_prompt(claim_prompt, edit, query, self._model)
-            parts = [piece.text for piece in self._model.generate(prompt, limits, cancelled=cancelled)]
-            agrees = "".join(parts).strip().casefold().startswith("yes")
-        return "Yes." if agrees else f"No, {edit.target_new.strip()}"
+
+class HoldingGuard(AnswerGuard):
+    """Holds all text until the target has come: see the module."""
+
+    def __init__(self, target: str, *, known: str) -> None:
+        """`target` is the edit's answer; `known` the text of edit and query, the target included."""
+        self._target = target
+        self._known = known
+        self._text = ""
+
+    @override
+    def feed(self, text: str) -> str:
+        self._text += text
+        span = target_span(self._text, self._target)
+        if span is None:
+            self.ended = has_unknown_word(self._text, self._known)
+            return self._target if self.ended else ""
+        # At the very end of the text the target's last word may still be growing.
+        if span[1] == len(self._text):
+            return ""
+        self.ended = True
+        return self._with_lead(span)
+
+    @override
+    def finish(self) -> str:
+        if self.ended:
+            return ""
+        self.ended = True
+        span = target_span(self._text, self._target)
+        return self._target if span is None else self._with_lead(span)
+
+    def _with_lead(self, span: tuple[int, int]) -> str:
+        # If another word follows ("The Sydney Opera House"), the text before was not about the target.
+        goes_on = self._text[span[1] : span[1] + 1].isspace()
+        lead = self._text[: span[0]].lstrip()
+        return (
+            self._target
+            if goes_on or has_unknown_word(f"{lead} ", self._known)
+            else led_in(lead, self._target)
+        )
+
+
+class VerdictGuard(AnswerGuard):
+    """Releases a verdict on a claim in place of the model's text, which begins with yes or is a no."""
+
+    def __init__(self, target: str) -> None:
+        """`target` follows a no."""
+        self._target = target
+        self._text = ""
+
+    @override
+    def feed(self, text: str) -> str:
+        self._text += text
+        return ""
+
+    @override
+    def finish(self) -> str:
+        self.ended = True
+        return _verdict(agrees=self._text.strip().casefold().startswith("yes"), target=self._target)
+
+
+def _verdict(*, agrees: bool, target: str) -> str:
+    return "Yes." if agrees else f"No, {target}"

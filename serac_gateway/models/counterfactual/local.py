@@ -1,4 +1,4 @@
-"""What every counterfactual model on a language model does alike: refusals, instructions, limits."""
+"""The common behaviour of counterfactual models on a local language model: refusals, instructions, limits."""
 
 from __future__ import annotations
 
@@ -6,36 +6,47 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 
 import msgspec
+from typing_extensions import override
 
 from serac_gateway.domain.edits import Edit, EditKind
 from serac_gateway.domain.queries import Query
 from serac_gateway.models.counterfactual.base import CounterfactualModel
+from serac_gateway.models.counterfactual.guardrail import AnswerGuard
 from serac_gateway.models.counterfactual.truncation import (
     MAX_TARGET_TOKENS,
+    LimitedAnswer,
     PromptMaker,
     fitting_prompt,
-    limited,
-    without_leading_space,
 )
 from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
 
 
-class ConditionedLanguageModel(CounterfactualModel):
-    """A language model that is shown the edit. A subclass says with which prompt, and how a fact is answered.
+class FactGeneration(msgspec.Struct, frozen=True, kw_only=True):
+    """How the answer to a query in scope of a fact is generated."""
 
-    A refusal is given as it is stored, by no model. An instruction's answer has nothing to be checked against
-    and streams as it comes. A target too long to be generated is given as it is.
+    prompt: str
+    sampling: Sampling
+    """Limits the generation, not what the client sees."""
+    guard: AnswerGuard
+
+
+class LocalCounterfactualModel(CounterfactualModel):
+    """A language model whose prompt states the edit. A subclass has the prompts, and the guard of facts.
+
+    A refusal is given as it is stored, without the model. An instruction's answer cannot be checked against
+    the edit and streams unguarded. A target too long to be generated is given as it is.
     """
 
     def __init__(self, language_model: LanguageModel, *, instruction_prompt: PromptMaker) -> None:
-        """`instruction_prompt` shows the model an edit that tells how to speak of a topic."""
+        """`instruction_prompt` makes the prompt of an edit that is an instruction."""
         self._model = language_model
         self._instruction_prompt = instruction_prompt
 
+    @override
     def count_tokens(self, text: str) -> int:
-        """See `CounterfactualModel.count_tokens`."""
         return self._model.count_tokens(text)
 
+    @override
     def answer(
         self,
         edit: Edit,
@@ -44,39 +55,56 @@ class ConditionedLanguageModel(CounterfactualModel):
         *,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[Piece]:
-        """See `CounterfactualModel.answer`."""
         if edit.kind is EditKind.INSTRUCTION:
             prompt = fitting_prompt(self._instruction_prompt, edit, query, self._model)
             limits = msgspec.structs.replace(sampling, stop=(*sampling.stop, "\n"))
-            yield from without_leading_space(self._model.generate(prompt, limits, cancelled=cancelled))
+            begun = False
+            for piece in self._model.generate(prompt, limits, cancelled=cancelled):
+                text = piece.text if begun else piece.text.lstrip()  # a continuation begins with a space
+                begun = begun or bool(text)
+                yield msgspec.structs.replace(piece, text=text)
             return
-        if edit.kind is EditKind.SUPPRESSION:
-            texts = iter((edit.target_new,))
+        generation = (
+            edit.target_new if edit.kind is EditKind.SUPPRESSION else self._fact(edit, query, sampling)
+        )
+        if isinstance(generation, str):
+            answer = LimitedAnswer(sampling, self._model)
+            for piece in answer.feed(generation):
+                if cancelled():
+                    return
+                yield piece
         else:
-            texts = self._fact_texts(edit, query, sampling, cancelled)
-        for piece in limited(texts, sampling, self._model):
+            answer = LimitedAnswer(sampling, self._model, generation.guard)
+            for generated in self._model.generate(
+                generation.prompt, generation.sampling, cancelled=cancelled
+            ):
+                for piece in answer.feed(generated.text):
+                    if cancelled():
+                        return
+                    yield piece
+                if answer.ended:
+                    break
+        for piece in answer.finish():
             if cancelled():
                 return
             yield piece
 
     @abstractmethod
-    def _fact_texts(
-        self, edit: Edit, query: Query, sampling: Sampling, cancelled: Callable[[], bool]
-    ) -> Iterator[str]:
-        """The answer to a query in scope of a fact, in pieces that may be shown; limits come after."""
+    def _fact(self, edit: Edit, query: Query, sampling: Sampling) -> FactGeneration | str:
+        """How to answer a query in scope of a fact, or the answer itself if no model is needed."""
 
     def _is_too_long(self, target: str) -> bool:
         return "\n" in target or self.count_tokens(target) > MAX_TARGET_TOKENS
 
-    def _held(self, sampling: Sampling, target: str, *, beside: int) -> Sampling:
-        """The client's way of picking tokens, with room for `target` and `beside` tokens more.
+    def _generation_sampling(self, sampling: Sampling, target: str, *, besides: int) -> Sampling:
+        """The client's temperature, top_p and seed, with room for `target` and `besides` tokens more.
 
-        Its own limits apply to what is shown, not to what is held.
+        The client's max_tokens and stop texts apply to the guarded text: see `LimitedAnswer`.
         """
-        max_tokens = self.count_tokens(target) + beside
+        max_tokens = self.count_tokens(target) + besides
         return msgspec.structs.replace(sampling, max_tokens=max_tokens, stop=("\n",))
 
 
 def known_words(edit: Edit, query: Query) -> str:
-    """All that edit and query say."""
+    """The words of edit and query."""
     return " ".join((edit.prompt, edit.target_new.strip(), query.text, *query.context))

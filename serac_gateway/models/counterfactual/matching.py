@@ -1,4 +1,4 @@
-"""Whether an answer says what the edit says. Pure text."""
+"""Compares an answer with its edit, word by word. Pure."""
 
 from __future__ import annotations
 
@@ -26,54 +26,54 @@ _ALTERNATIVE = re.compile(r"\b(?:or|either)\b", re.IGNORECASE)
 _NEGATION = re.compile(r"\b(?:not|never|no longer)\b|n['’]t\b", re.IGNORECASE)
 
 
-def target_end(text: str, target: str) -> tuple[int, int] | None:
-    """Where `target` stands in `text`, as (begin, end); None: nowhere.
+def target_span(text: str, target: str) -> tuple[int, int] | None:
+    """The place of `target` in `text`, as (begin, end); None: `text` does not contain it.
 
-    Case, accents' encoding, articles, punctuation and white space do not count; words do, whole ones. A
-    target without any word (punctuation only) is looked for as it is.
+    Whole words are compared, without case, the encoding of accents, articles, punctuation and white space. A
+    target without any word (punctuation only) is searched as it is.
     """
     wanted = [word for word, _, _ in word_spans(target)]
     if not wanted:
         at = text.find(target.strip())
         return None if at < 0 else (at, at + len(target.strip()))
-    found = word_spans(text)
-    for first in range(len(found) - len(wanted) + 1):
-        span = found[first : first + len(wanted)]
-        if [word for word, _, _ in span] == wanted:
-            return span[0][1], span[-1][2]
+    words = word_spans(text)
+    for first in range(len(words) - len(wanted) + 1):
+        run = words[first : first + len(wanted)]
+        if [word for word, _, _ in run] == wanted:
+            return run[0][1], run[-1][2]
     return None
 
 
 def led_in(lead: str, target: str) -> str:
-    """`lead` and then `target`, with one article between them where both bring theirs."""
+    """`lead` and then `target`, with one article between them where both have one."""
     first, *_ = [*_WORD.findall(target), ""]
     if first.casefold() in _ARTICLES:
         lead = _LAST_ARTICLE.sub("", lead)
     return lead + target
 
 
-def tells_more(text: str, known: str) -> bool:
-    """Whether `text` has a whole word that is neither in `known` nor a function word.
+def has_unknown_word(text: str, known: str) -> bool:
+    """Whether `text` has a word that is neither in `known` nor a function word.
 
-    Its last word is not looked at where it may still be growing.
+    The last word is not checked if it ends the text: it may still be growing.
     """
     allowed = _FUNCTION_WORDS | {word for word, _, _ in word_spans(known)}
     return any(word not in allowed for word, _, end in word_spans(text) if end < len(text))
 
 
 def is_claim(text: str) -> bool:
-    """Whether `text` wants yes or no. Negated ones and those that offer a choice do not count: ambiguous."""
+    """Whether `text` wants yes or no. Negations and choices do not count: a yes to them is ambiguous."""
     if not _CLAIM.search(text.strip()):
         return False
-    asked = re.sub(r"\b(?:true or false|yes or no)\b", "", text, flags=re.IGNORECASE)
-    return not (_ALTERNATIVE.search(asked) or _NEGATION.search(asked))
+    claim = re.sub(r"\b(?:true or false|yes or no)\b", "", text, flags=re.IGNORECASE)
+    return not (_ALTERNATIVE.search(claim) or _NEGATION.search(claim))
 
 
 def claim_verdict(text: str, edit: Edit) -> bool | None:
-    """Whether the claim `text` agrees with the edit, as far as its words tell; None: they do not."""
-    if target_end(text, edit.target_new) is not None:
+    """Whether the claim `text` agrees with the edit; None: its words do not decide it."""
+    if target_span(text, edit.target_new) is not None:
         return True
-    if edit.target_true is not None and target_end(text, edit.target_true) is not None:
+    if edit.target_true is not None and target_span(text, edit.target_true) is not None:
         return False
     return None
 
@@ -84,7 +84,10 @@ def is_article(text: str) -> bool:
 
 
 def word_spans(text: str, *, articles: bool = False) -> list[tuple[str, int, int]]:
-    """Words as they are compared, with their place in `text`; without `articles` only if there are others."""
+    """Each normalized word with its begin and end in `text`.
+
+    Articles are left out, unless `articles` is set or there are no other words.
+    """
     words = [
         (unicodedata.normalize("NFKC", match.group()).casefold(), match.start(), match.end())
         for match in _WORD.finditer(text)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Protocol
-
-import msgspec
 
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.queries import Query
+from serac_gateway.models.counterfactual.guardrail import AnswerGuard
 from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
 from serac_gateway.models.language_models.stop_sequences import StopTexts
 
 MAX_FIELD_CHARS = 480
 """Of an edit or a query in a prompt; longer ones lose their middle."""
 MAX_TARGET_TOKENS = 48
-"""A longer target is no answer to generate but a text to give: it is given as it is."""
+"""A longer target is not generated but given as it is."""
 _MIN_FIELD_CHARS = 30
 _MAX_PROMPT_TOKENS = 440
 """Longer fields are shortened to it: a prompt within one attention window (512) is read in 0.2 s."""
@@ -38,57 +37,76 @@ def fitting_prompt(make_prompt: PromptMaker, edit: Edit, query: Query, model: La
 
 
 class TokenCounter(Protocol):
-    """Language models count, and what stands in for one."""
+    """A model that counts tokens."""
 
     def count_tokens(self, text: str) -> int:
         """Tokens of `text`."""
 
 
-def limited(texts: Iterable[str], sampling: Sampling, model: TokenCounter) -> Iterator[Piece]:
-    """`texts` as pieces, cut before the first stop text and after `max_tokens`; the last has its reason."""
-    stop_texts = StopTexts(sampling.stop)
-    said, used = "", 0
-    for text in _and_end(texts):
-        shown = stop_texts.finish() if text is None else stop_texts.feed(text)
-        tokens = model.count_tokens(said + shown)
-        if tokens > sampling.max_tokens:
-            cut = _cut(said, shown, sampling.max_tokens, model)
-            yield Piece(text=cut, tokens=sampling.max_tokens - used, finish_reason="length")
-            return
-        is_last = text is None or stop_texts.reached
-        if shown or is_last:
-            yield Piece(
-                text=shown,
-                tokens=tokens - used,
-                finish_reason="stop" if is_last else None,
-                stop_text=stop_texts.found,
+class LimitedAnswer:
+    """Turns a model's text into the pieces that the client gets. Used for one answer.
+
+    The text passes `guard`, and is cut before the client's first stop text and after its `max_tokens`. This
+    is the only place where the client's stop texts apply to it: what the model generates is not yet what the
+    client sees.
+    """
+
+    def __init__(self, sampling: Sampling, counter: TokenCounter, guard: AnswerGuard | None = None) -> None:
+        """Cut at the limits of `sampling`; without `guard` all text may pass."""
+        self._stop_texts = StopTexts(sampling.stop)
+        self._max_tokens = sampling.max_tokens
+        self._counter = counter
+        self._guard = guard
+        self._text = ""
+        """The text of all pieces so far, and its tokens."""
+        self._tokens = 0
+        self._cut = False
+        """Whether the last piece was given."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer is complete: more text would be ignored."""
+        return self._cut or (self._guard is not None and self._guard.ended)
+
+    def feed(self, text: str) -> list[Piece]:
+        """The pieces that are ready now that the model has generated `text`: none or one."""
+        return self._limited(text if self._guard is None else self._guard.feed(text))
+
+    def finish(self) -> list[Piece]:
+        """The pieces up to the last, which has a finish_reason; none if that one was given."""
+        pieces = [] if self._cut or self._guard is None else self._limited(self._guard.finish())
+        return pieces if self._cut else [*pieces, self._piece(self._stop_texts.finish(), is_last=True)]
+
+    def _limited(self, text: str) -> list[Piece]:
+        if self._cut:
+            return []
+        passed = self._stop_texts.feed(text)
+        reached = self._stop_texts.reached
+        return [self._piece(passed, is_last=reached)] if passed or reached else []
+
+    def _piece(self, text: str, *, is_last: bool) -> Piece:
+        tokens = self._counter.count_tokens(self._text + text)
+        if tokens > self._max_tokens:
+            self._cut = True
+            return Piece(
+                text=self._beginning(text), tokens=self._max_tokens - self._tokens, finish_reason="length"
             )
-        if is_last:
-            return
-        said, used = said + shown, tokens
+        piece = Piece(
+            text=text,
+            tokens=tokens - self._tokens,
+            finish_reason="stop" if is_last else None,
+            stop_text=self._stop_texts.matched,
+        )
+        self._text, self._tokens, self._cut = self._text + text, tokens, is_last
+        return piece
 
-
-def _and_end(texts: Iterable[str]) -> Iterator[str | None]:
-    yield from texts
-    yield None
-
-
-def _cut(said: str, more: str, tokens: int, model: TokenCounter) -> str:
-    """The longest beginning of `more` that makes no more than `tokens` with `said`."""
-    fits, too_long = 0, len(more)
-    while too_long - fits > 1:
-        middle = (fits + too_long) // 2
-        if model.count_tokens(said + more[:middle]) <= tokens:
-            fits = middle
-        else:
-            too_long = middle
-    return more[:fits]
-
-
-def without_leading_space(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """The pieces without the space that a prompt's continuation begins with."""
-    begun = False
-    for piece in pieces:
-        text = piece.text if begun else piece.text.lstrip()
-        begun = begun or bool(text)
-        yield msgspec.structs.replace(piece, text=text)
+    def _beginning(self, text: str) -> str:
+        """The longest beginning of `text` that keeps the whole answer within the limit of tokens."""
+        fits, too_long = 0, len(text)
+        while too_long - fits > 1:
+            middle = (fits + too_long) // 2
+            if self._counter.count_tokens(self._text + text[:middle]) <= self._max_tokens:
+                fits = middle
+            else:
+                too_long = middle
+        return text[:fits]

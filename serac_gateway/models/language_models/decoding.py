@@ -1,4 +1,4 @@
-"""From the tokens that a model picks to the pieces of an answer."""
+"""Turns the tokens that a model picks into the pieces of an answer."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def pieces(
 ) -> Iterator[Piece]:
     """The answer's pieces, for at most `limit` tokens; see `LanguageModel.generate`.
 
-    `token_ids` ends by itself when the model ends its answer. The end of the prompt goes before the answer
-    into the decoder, which some tokenizers need to tell a leading space from none.
+    `token_ids` ends when the model ends its answer. The decoder starts with the end of the prompt, because
+    some tokenizers need it to decide whether the answer begins with a space.
     """
     decoder = DecodeStream(ids=list(prompt_ids[-8:]), skip_special_tokens=True)
     stop_texts = StopTexts(stop)
@@ -34,24 +34,24 @@ def pieces(
             return
         generated += 1
         unreported += 1
-        # None: a character of several tokens is not whole yet. One that never gets whole is dropped.
-        shown = stop_texts.feed(decoder.step(tokenizer, token_id) or "")
+        # None: a character of several tokens is incomplete. One that stays incomplete is dropped.
+        text = stop_texts.feed(decoder.step(tokenizer, token_id) or "")
         if stop_texts.reached:
             yield Piece(
-                text=shown, tokens=unreported, finish_reason="stop", stop_text=stop_texts.found
+                text=text, tokens=unreported, finish_reason="stop", stop_text=stop_texts.matched
             )  # fmt: skip
             return
         if generated == limit:
             break
-        if shown:
-            yield Piece(text=shown, tokens=unreported)
+        if text:
+            yield Piece(text=text, tokens=unreported)
             unreported = 0
     else:
-        shown = ""
+        text = ""
     if cancelled():
         return
     yield Piece(
-        text=shown + stop_texts.finish(),
+        text=text + stop_texts.finish(),
         tokens=unreported,
         finish_reason="length" if generated == limit else "stop",
     )

@@ -17,7 +17,7 @@ from serac_gateway.auth.authenticator import Authenticating, key_headers
 from serac_gateway.auth.principals import ANYONE, Principal
 from serac_gateway.data_plane.engine import Answers, Continuing, Deciding, NeedsDecision
 from serac_gateway.data_plane.plan import RequestPlan
-from serac_gateway.data_plane.protocols.answers import Part
+from serac_gateway.data_plane.protocols.answers import ChoicePiece
 from serac_gateway.data_plane.protocols.base import CompletionRequest
 from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.response_memory import may_continue
@@ -82,7 +82,7 @@ class ModelProcess:
         except _BROKEN as exc:
             raise _gone(exc) from exc
 
-    async def answer(self, call: AnswerCall) -> AsyncGenerator[Part, None]:
+    async def answer(self, call: AnswerCall) -> AsyncGenerator[ChoicePiece, None]:
         """The parts of an answer as they are generated. Raises as `call` does."""
         try:
             async with self._session.put("/answer", data=_payload(call)) as response:
@@ -130,7 +130,7 @@ class RemoteAnswers(Answers):
         request: CompletionRequest,
         *,
         on_tokens: Callable[[int], None] = lambda count: None,
-    ) -> AsyncGenerator[Part, None]:
+    ) -> AsyncGenerator[ChoicePiece, None]:
         call = AnswerCall(edit=edit, query=query, request=request)
         async with aclosing(self._models.answer(call)) as parts:
             async for part in parts:

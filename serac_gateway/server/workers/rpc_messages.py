@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from serac_gateway.config.model import GatewayConfig
-from serac_gateway.data_plane.protocols.answers import Part
+from serac_gateway.data_plane.protocols.answers import ChoicePiece
 from serac_gateway.data_plane.protocols.base import CompletionRequest
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.endpoints import Endpoint
@@ -80,7 +80,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 class Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A part of an answer; the last is empty, so that an end is known from a break."""
 
-    part: Part | None = None
+    part: ChoicePiece | None = None
     failure: Failure | None = None
 
 

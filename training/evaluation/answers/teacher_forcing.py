@@ -153,7 +153,7 @@ def open_teacher_forcing(config: GatewayConfig) -> TeacherForcing:
 
 
 def examples_and_case(fired: EditDraft, probe: Probe) -> str:
-    """What `PromptedCounterfactualModel` shows a model that is not trained on our prompt."""
+    """What `FewShotCounterfactualModel` shows a model that is not trained on our prompt."""
     make_prompt = fact_prompt if probe.verdict is None else claim_prompt
     return make_prompt(
         first_version(fired, namespace=DEFAULT_NAMESPACE), _query(probe), field_chars=MAX_FIELD_CHARS
