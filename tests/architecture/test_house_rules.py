@@ -26,6 +26,11 @@ OURS = [*OURS_AT_RUN_TIME, *sorted((ROOT / "training").rglob("*.py"))]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 MAX_LINES = 400
+LONGER_BECAUSE = {
+    "serac_gateway/domain/edits.py": "what an edit is, how its next version is made, its rules",
+    "serac_gateway/stores/memory/store.py": "a whole store as a dictionary, to be read beside commit.lua",
+}
+"""Files that may be longer, each one idea that would lose by a split."""
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "factory", "service"}
 NOT_IN_GLOSSARY = {
     "embedder": "encoder",
@@ -68,9 +73,14 @@ def imported_modules(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_no_file_is_longer_than_400_lines() -> None:
-    lines = {str(path): len(path.read_text("utf-8").splitlines()) for path in [*OURS, *TESTS]}
-    assert {path: count for path, count in lines.items() if count > MAX_LINES} == {}
+def test_no_file_is_longer_than_400_lines_without_a_reason() -> None:
+    """And no exemption outlives its file, or the file's length."""
+    longer = {
+        path.relative_to(ROOT).as_posix()
+        for path in [*OURS, *TESTS]
+        if len(path.read_text("utf-8").splitlines()) > MAX_LINES
+    }
+    assert longer == LONGER_BECAUSE.keys()
 
 
 def test_no_module_or_class_has_a_name_that_says_nothing() -> None:

@@ -16,12 +16,41 @@ from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneC
 from serac_gateway.control_plane.http.edit_streams import NDJSON
 from serac_gateway.control_plane.http.guards import Sender
 from serac_gateway.control_plane.http.parameters import Namespace, PageLimit, problems
-from serac_gateway.control_plane.http.schemas import DEFAULT_PAGE, LogPage, Namespaces, Stats
+from serac_gateway.control_plane.http.schemas import DEFAULT_PAGE
+from serac_gateway.observability.counts import EditCount, RouteCount
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_verification import log_evidence
-from serac_gateway.stores.records import LOG_START
+from serac_gateway.stores.records import LOG_START, LogEntry
 
 _EXPORT_PAGE = 500
+
+
+class LogPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a namespace's log."""
+
+    entries: list[LogEntry]
+    """Oldest first."""
+    next_after: str
+    """Pass it as `after` to go on reading; new entries come after it."""
+
+
+class Namespaces(msgspec.Struct, frozen=True, kw_only=True):
+    """All namespaces that ever got an edit."""
+
+    namespaces: list[str]
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is stored and what was done."""
+
+    edits: dict[str, int]
+    """Indexed edits by namespace."""
+    routes: list[RouteCount]
+    """Requests since start, by route and reason."""
+    governed: list[EditCount]
+    """Requests since start by the edit that governed them, or would have if it were not on trial."""
+    upstream_url: str
+    """Where the base model is served, up to and with /v1."""
 
 
 class LogController(Controller):
@@ -94,8 +123,8 @@ class LogController(Controller):
 
 async def _exported(store: EditStore, namespace: str, *, evidence: bool) -> AsyncIterator[bytes]:
     if evidence:
-        async for one in log_evidence(store, namespace):
-            yield msgspec.json.encode(one) + b"\n"
+        async for piece in log_evidence(store, namespace):
+            yield msgspec.json.encode(piece) + b"\n"
         return
     after = LOG_START
     while entries := await store.log(namespace, after=after, limit=_EXPORT_PAGE):

@@ -10,7 +10,6 @@ from litestar.params import BodyKwarg
 
 from serac_gateway.auth.principals import Role
 from serac_gateway.control_plane.http.dependencies import Context
-from serac_gateway.control_plane.http.edit_schemas import EditReply
 from serac_gateway.control_plane.http.etags import matched_edit
 from serac_gateway.control_plane.http.guards import NEEDED_ROLE, Sender
 from serac_gateway.control_plane.http.parameters import (
@@ -22,7 +21,13 @@ from serac_gateway.control_plane.http.parameters import (
     edit_response,
     problems,
 )
-from serac_gateway.control_plane.http.schemas import EditPurge, EditRollback, NamespaceRollback, WhoAndWhy
+from serac_gateway.control_plane.http.schemas import (
+    EditPurge,
+    EditReply,
+    EditRollback,
+    NamespaceRollback,
+    WhoAndWhy,
+)
 from serac_gateway.control_plane.http.wait import APPLIED, Wait
 from serac_gateway.control_plane.rollback import Rollback, roll_back
 from serac_gateway.control_plane.versions import NextVersion

@@ -13,7 +13,6 @@ from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, HeaderParameter, QueryParameter
 
 from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneContext
-from serac_gateway.control_plane.http.edit_schemas import EditReply
 from serac_gateway.control_plane.http.etags import matched_edit
 from serac_gateway.control_plane.http.guards import Sender
 from serac_gateway.control_plane.http.parameters import (
@@ -27,7 +26,13 @@ from serac_gateway.control_plane.http.parameters import (
     edit_response,
     problems,
 )
-from serac_gateway.control_plane.http.schemas import DEFAULT_PAGE, EditPage, EditVersions, SearchMode
+from serac_gateway.control_plane.http.schemas import (
+    DEFAULT_PAGE,
+    EditPage,
+    EditReply,
+    EditVersions,
+    SearchMode,
+)
 from serac_gateway.control_plane.http.wait import APPLIED, Wait
 from serac_gateway.control_plane.verification import Verified
 from serac_gateway.control_plane.versions import NextVersion

@@ -12,11 +12,10 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, PathParameter, QueryParameter, SkipValidation
 
 from serac_gateway.auth.principals import Principal
-from serac_gateway.control_plane.http.edit_schemas import EditReply, edit_reply
 from serac_gateway.control_plane.http.etags import entity_tag
 from serac_gateway.control_plane.http.guards import Sender
 from serac_gateway.control_plane.http.problems import PROBLEM_MEDIA_TYPE
-from serac_gateway.control_plane.http.schemas import MAX_PAGE, Problem
+from serac_gateway.control_plane.http.schemas import MAX_PAGE, EditReply, Problem, edit_reply
 from serac_gateway.control_plane.verification import Verified
 from serac_gateway.control_plane.writer import Written
 from serac_gateway.domain.edits import Attribution, Edit

@@ -9,12 +9,17 @@ from litestar import Controller, delete, get, post
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg
 
+from serac_gateway.config.model import ConflictPolicy
 from serac_gateway.control_plane.http.dependencies import Context
-from serac_gateway.control_plane.http.edit_schemas import PreviewReply, PreviewRequest, preview_reply
 from serac_gateway.control_plane.http.parameters import Namespace, problems
-from serac_gateway.control_plane.http.schemas import MAX_SCOPE_QUERIES
-from serac_gateway.domain.queries import Bypass, query_of_messages
+from serac_gateway.control_plane.http.schemas import ConflictReply, conflict_replies
+from serac_gateway.control_plane.http.scope import MAX_SCOPE_QUERIES, ScopeConversation, parsed_queries
+from serac_gateway.control_plane.paraphrases import ParaphraseKind
+from serac_gateway.control_plane.preview import Preview, Previewed
+from serac_gateway.domain.edits import EditDraft
+from serac_gateway.domain.queries import Bypass
 from serac_gateway.errors import InvalidRequestError
+from serac_gateway.routing.router import Route
 
 _EXAMPLE = Example(
     summary="An edit, and two questions to try",
@@ -23,6 +28,67 @@ _EXAMPLE = Example(
         "queries": ["Who is in charge of Marrowby's harbour office?", "Who is the mayor of Marrowby?"],
     },
 )
+
+
+class PreviewRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An edit that may be stored, and queries to try on it."""
+
+    edit: EditDraft
+    queries: Annotated[
+        list[str | ScopeConversation],
+        msgspec.Meta(description=f"At most {MAX_SCOPE_QUERIES}, as for /scope"),
+    ] = []
+
+
+class PreviewedQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A query, and what the edit would do to it."""
+
+    query: str
+    captured: bool
+    """Whether the edit would govern it."""
+    route: Route
+    scope_probability: float | None
+    """P(in scope of the edit); null: it lies too far away to be read."""
+    governed_by: str | None
+    """The stored edit that would govern; null: none would, or the previewed one."""
+    context: list[str] = []
+    """Earlier turns that count."""
+    asked_as: ParaphraseKind | None = None
+    """How the prompt was asked otherwise."""
+    edit_id: str | None = None
+    """The stored edit whose prompt this is."""
+    count: int = 1
+    """How often it was recorded."""
+
+
+class PreviewedTraffic(msgspec.Struct, frozen=True, kw_only=True):
+    """What of the recorded traffic the edit would capture."""
+
+    recording: bool
+    """Whether the namespace's queries are recorded."""
+    queries: int
+    """Recorded, not yet expired."""
+    captured: int
+    shown: list[PreviewedQuery]
+    """Those captured, most frequent first."""
+
+
+class PreviewReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What an edit would do if it were stored and live, its window open. Nothing was stored."""
+
+    scope_threshold: float
+    policy: ConflictPolicy
+    refused: bool
+    """Whether it would be refused because of its conflicts."""
+    conflicts: list[ConflictReply]
+    """`superseded`: it would be retired."""
+    generated: list[PreviewedQuery]
+    """The prompt asked otherwise by fixed rules: a first look, no proof of how people ask."""
+    near_misses: list[PreviewedQuery]
+    """Prompts of stored edits and recorded queries closest to the threshold, on either side."""
+    queries: list[PreviewedQuery]
+    """Those given, in order."""
+    traffic: PreviewedTraffic
 
 
 class TrafficRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,25 +127,16 @@ class PreviewController(Controller):
         context: Context,
     ) -> PreviewReply:
         """What an edit would do."""
-        count = len(data.queries)
-        if count > MAX_SCOPE_QUERIES:
-            raise InvalidRequestError(
-                f"{count} queries are too many; the limit is {MAX_SCOPE_QUERIES}; send several requests",
-                field="queries",
-                details={"value": count, "limit": MAX_SCOPE_QUERIES},
-            )
         queries = []
-        for place, one in enumerate(data.queries):
-            messages = [{"role": "user", "content": one}] if isinstance(one, str) else one.messages
-            query = query_of_messages(messages)
+        for position, query in enumerate(parsed_queries(data.queries)):
             if isinstance(query, Bypass):
                 raise InvalidRequestError(
-                    f"queries[{place}] is no query ({query.reason}); give a text, or messages that end with a"
-                    " user's text",
-                    field=f"queries[{place}]",
+                    f"queries[{position}] is no query ({query.reason}); give a text, or messages that end"
+                    " with a user's text",
+                    field=f"queries[{position}]",
                 )
             queries.append(query)
-        return preview_reply(await context.previewer.preview(namespace, data.edit, queries))
+        return _preview_reply(await context.previewer.preview(namespace, data.edit, queries))
 
     @get("/traffic", summary="Tell how much traffic is recorded", responses=problems(400, 503))
     async def traffic(self, namespace: Namespace, context: Context) -> TrafficRecord:
@@ -91,3 +148,36 @@ class PreviewController(Controller):
     async def clear(self, namespace: Namespace, context: Context) -> ClearedTraffic:
         """Delete the record of the namespace's recent queries."""
         return ClearedTraffic(cleared=await context.traffic.clear(namespace))
+
+
+def _preview_reply(preview: Preview) -> PreviewReply:
+    """`preview` in the form of the API."""
+    return PreviewReply(
+        scope_threshold=preview.scope_threshold,
+        policy=preview.policy,
+        refused=preview.refused,
+        conflicts=conflict_replies(preview.conflicts, set(preview.superseded)),
+        generated=[_previewed(one) for one in preview.generated],
+        near_misses=[_previewed(one) for one in preview.near_misses],
+        queries=[_previewed(one) for one in preview.queries],
+        traffic=PreviewedTraffic(
+            recording=preview.traffic.recording,
+            queries=preview.traffic.queries,
+            captured=preview.traffic.captured,
+            shown=[_previewed(one) for one in preview.traffic.shown],
+        ),
+    )
+
+
+def _previewed(one: Previewed) -> PreviewedQuery:
+    return PreviewedQuery(
+        query=one.query.text,
+        context=list(one.query.context),
+        captured=one.captured,
+        route=one.route,
+        scope_probability=one.scope_probability,
+        governed_by=one.governed_by,
+        asked_as=one.asked_as,
+        edit_id=one.edit_id,
+        count=one.count,
+    )

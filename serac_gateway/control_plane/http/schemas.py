@@ -1,21 +1,72 @@
-"""The JSON of the control plane beyond the stored records: scope, log, stats, health and errors."""
+"""The JSON of edits, and of what several calls have in common: conflicts, verifications, health, problems.
+
+A body that one call alone has is defined beside its handler.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
-from serac_gateway.domain.edits import Edit
-from serac_gateway.observability.counts import EditCount, RouteCount
-from serac_gateway.routing.router import Route, RouteDecision
-from serac_gateway.stores.records import LogEntry
+from serac_gateway.control_plane.conflicts import Conflict
+from serac_gateway.control_plane.verification import Verified
+from serac_gateway.control_plane.writer import Written
+from serac_gateway.domain.edits import AwareDatetime, Edit, EditState
+from serac_gateway.stores.ports import ProbeOutcome, Verification
 
-MAX_SCOPE_QUERIES = 256
 MAX_PAGE = 1_000
 DEFAULT_PAGE = 100
+
+
+class ConflictReply(msgspec.Struct, frozen=True, kw_only=True):
+    """An edit that answers the same question differently."""
+
+    edit_id: str
+    edit_version: int
+    state: EditState
+    prompt: str
+    target_new: str
+    answers_prompt: float
+    """P(that edit answers this one's prompt)."""
+    prompt_answered: float
+    """P(this edit answers that one's prompt)."""
+    superseded: bool = False
+    """It was retired in the same commit."""
+
+
+class ProbeReply(ProbeOutcome, frozen=True, kw_only=True):
+    """What became of a probe, with its texts."""
+
+    query: str
+    answer: str | None
+    """null: the counterfactual model was not asked, or failed."""
+
+
+class VerificationReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether an edit does what it says. It is kept without texts."""
+
+    edit_id: str
+    edit_version: int
+    at: AwareDatetime
+    passed: bool
+    probes: list[ProbeReply]
+
+
+class EditReply(Edit, frozen=True, kw_only=True):
+    """An edit, and what is known of its effect."""
+
+    in_force: bool
+    """Whether requests are decided with it now, by its state and its window; edits on trial are, too."""
+    conflicts: list[ConflictReply] | msgspec.UnsetType | None = msgspec.UNSET
+    """After a write: the edits that it contradicts; null: they could not be looked for."""
+    verification: Verification | msgspec.UnsetType | None = msgspec.UNSET
+    """When the edit is read: its last one; null: it was never verified."""
+    verified: VerificationReply | msgspec.UnsetType = msgspec.UNSET
+    """After a write with `verify=true`."""
 
 
 class EditVersions(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,95 +125,6 @@ class NamespaceRollback(WhoAndWhy, frozen=True, kw_only=True, forbid_unknown_fie
     """Only tell what would change."""
 
 
-class ScopeConversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A query with the turns before it, as a chat request holds them."""
-
-    messages: list[dict[str, Any]]
-
-
-class ScopeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Queries to decide on."""
-
-    queries: Annotated[
-        list[str | ScopeConversation],
-        msgspec.Meta(
-            description=f"At most {MAX_SCOPE_QUERIES}: a text, or messages as in a chat request, whose last"
-            " turn is the query. Of a long text only beginning and end count."
-        ),
-    ]
-    user: str | None = None
-    """By whom canaries are decided, as by `user` in a chat request; without it every canary is withheld."""
-
-
-class ScopeCandidate(msgspec.Struct, frozen=True, kw_only=True):
-    """An edit that lies near the query, with its classification."""
-
-    edit_id: str
-    edit_version: int
-    prompt: str
-    target_new: str
-    form: str
-    """The form of the edit that lies nearest."""
-    similarity: float
-    scope_probability: float
-    depends_probability: float | None
-    """P(a right answer depends on the edit); null where the classifier cannot say."""
-
-
-class ScopeDecision(msgspec.Struct, frozen=True, kw_only=True):
-    """What would happen to a query, and why."""
-
-    in_scope: bool
-    route: Route
-    reason: str
-    edit_id: str | None
-    edit_version: int | None
-    withheld_edit_id: str | None
-    """The edit on trial that would govern if it were live: a shadow, or a canary not for this user."""
-    context_edit_ids: list[str]
-    """The edits that the base model would be told, on the route in_context."""
-    scope_probability: float | None
-    """Of the edit chosen, else of the most probable candidate; null if there is none."""
-    scope_threshold: float | None
-    similarity: float | None
-    candidates: list[ScopeCandidate]
-    """Most probable first."""
-
-
-class ScopeReply(msgspec.Struct, frozen=True, kw_only=True):
-    """One decision a query, in order."""
-
-    decisions: list[ScopeDecision]
-
-
-class LogPage(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of a namespace's log."""
-
-    entries: list[LogEntry]
-    """Oldest first."""
-    next_after: str
-    """Pass it as `after` to go on reading; new entries come after it."""
-
-
-class Namespaces(msgspec.Struct, frozen=True, kw_only=True):
-    """All namespaces that ever got an edit."""
-
-    namespaces: list[str]
-
-
-class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """How much is stored and what was done."""
-
-    edits: dict[str, int]
-    """Indexed edits by namespace."""
-    routes: list[RouteCount]
-    """Requests since start, by route and reason."""
-    governed: list[EditCount]
-    """Requests since start by the edit that governed them, or would have if it were not on trial."""
-    upstream_url: str
-    """Where the base model is served, up to and with /v1."""
-
-
 class Liveness(msgspec.Struct, frozen=True, kw_only=True):
     """The process answers."""
 
@@ -191,30 +153,56 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     limit: str | float | None = None
 
 
-def scope_decision(decision: RouteDecision) -> ScopeDecision:
-    """`decision` as the API tells it."""
-    return ScopeDecision(
-        in_scope=decision.in_scope,
-        route=decision.route,
-        reason=decision.reason,
-        edit_id=decision.edit.id if decision.edit else None,
-        edit_version=decision.edit.version if decision.edit else None,
-        withheld_edit_id=decision.withheld.id if decision.withheld else None,
-        context_edit_ids=[edit.id for edit in decision.context_edits],
-        scope_probability=decision.scope_probability,
-        scope_threshold=decision.scope_threshold,
-        similarity=decision.similarity,
-        candidates=[
-            ScopeCandidate(
-                edit_id=one.edit.id,
-                edit_version=one.edit.version,
-                prompt=one.edit.prompt,
-                target_new=one.edit.target_new,
-                form=one.form,
-                similarity=one.similarity,
-                scope_probability=one.scope_probability,
-                depends_probability=one.depends_probability,
-            )
-            for one in decision.candidates
+def edit_reply(
+    edit: Edit,
+    written: Written | None = None,
+    *,
+    verification: Verification | msgspec.UnsetType | None = msgspec.UNSET,
+    verified: Verified | None = None,
+) -> EditReply:
+    """`edit` in the form of the API, after a write with its conflicts."""
+    conflicts: list[ConflictReply] | msgspec.UnsetType | None = msgspec.UNSET
+    if written is not None:
+        superseded = {one.id for one in written.superseded}
+        conflicts = None if written.conflicts is None else conflict_replies(written.conflicts, superseded)
+    return EditReply(
+        **msgspec.structs.asdict(edit),
+        in_force=edit.is_in_force(datetime.now(UTC)),
+        conflicts=conflicts,
+        verification=verification,
+        verified=msgspec.UNSET if verified is None else verification_reply(verified),
+    )
+
+
+def conflict_replies(
+    conflicts: tuple[Conflict, ...] | list[Conflict], superseded: set[str] | frozenset[str] = frozenset()
+) -> list[ConflictReply]:
+    """`conflicts` in the form of the API."""
+    return [
+        ConflictReply(
+            edit_id=one.edit.id,
+            edit_version=one.edit.version,
+            state=one.edit.state,
+            prompt=one.edit.prompt,
+            target_new=one.edit.target_new,
+            answers_prompt=one.answers_prompt,
+            prompt_answered=one.prompt_answered,
+            superseded=one.edit.id in superseded,
+        )
+        for one in conflicts
+    ]
+
+
+def verification_reply(verified: Verified) -> VerificationReply:
+    """`verified` in the form of the API."""
+    verification = verified.verification
+    return VerificationReply(
+        edit_id=verification.edit_id,
+        edit_version=verification.edit_version,
+        at=verification.at,
+        passed=verification.passed,
+        probes=[
+            ProbeReply(**msgspec.structs.asdict(one.outcome), query=one.query, answer=one.answer)
+            for one in verified.probes
         ],
     )

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 from litestar import Controller, post
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg
 
 from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneContext
 from serac_gateway.control_plane.http.parameters import Namespace, problems
-from serac_gateway.control_plane.http.schemas import (
-    MAX_SCOPE_QUERIES,
-    ScopeConversation,
-    ScopeReply,
-    ScopeRequest,
-    scope_decision,
-)
 from serac_gateway.domain.queries import Bypass, Query, query_of_messages
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.routing.router import Route, RouteDecision
 
+MAX_SCOPE_QUERIES = 256
 _BATCH = 16
 """Queries decided in one go: chat requests get their turn on the pool between two batches."""
 
@@ -41,6 +37,67 @@ _EXAMPLE = Example(
         ]
     },
 )
+
+
+class ScopeConversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A query with the turns before it, as a chat request holds them."""
+
+    messages: list[dict[str, Any]]
+
+
+class ScopeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Queries to decide on."""
+
+    queries: Annotated[
+        list[str | ScopeConversation],
+        msgspec.Meta(
+            description=f"At most {MAX_SCOPE_QUERIES}: a text, or messages as in a chat request, whose last"
+            " turn is the query. Of a long text only beginning and end count."
+        ),
+    ]
+    user: str | None = None
+    """By whom canaries are decided, as by `user` in a chat request; without it every canary is withheld."""
+
+
+class ScopeCandidate(msgspec.Struct, frozen=True, kw_only=True):
+    """An edit that lies near the query, with its classification."""
+
+    edit_id: str
+    edit_version: int
+    prompt: str
+    target_new: str
+    form: str
+    """The form of the edit that lies nearest."""
+    similarity: float
+    scope_probability: float
+    depends_probability: float | None
+    """P(a right answer depends on the edit); null where the classifier cannot say."""
+
+
+class ScopeDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """What would happen to a query, and why."""
+
+    in_scope: bool
+    route: Route
+    reason: str
+    edit_id: str | None
+    edit_version: int | None
+    withheld_edit_id: str | None
+    """The edit on trial that would govern if it were live: a shadow, or a canary not for this user."""
+    context_edit_ids: list[str]
+    """The edits that the base model would be told, on the route in_context."""
+    scope_probability: float | None
+    """Of the edit chosen, else of the most probable candidate; null if there is none."""
+    scope_threshold: float | None
+    similarity: float | None
+    candidates: list[ScopeCandidate]
+    """Most probable first."""
+
+
+class ScopeReply(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision a query, in order."""
+
+    decisions: list[ScopeDecision]
 
 
 class ScopeController(Controller):
@@ -63,33 +120,71 @@ class ScopeController(Controller):
         context: Context,
     ) -> ScopeReply:
         """One decision a query, in order."""
-        count = len(data.queries)
-        if count > MAX_SCOPE_QUERIES:
-            raise InvalidRequestError(
-                f"{count} queries are too many; the limit is {MAX_SCOPE_QUERIES}; send several requests",
-                field="queries",
-                details={"value": count, "limit": MAX_SCOPE_QUERIES},
-            )
+        queries = parsed_queries(data.queries)
         decisions: list[RouteDecision] = []
-        for start in range(0, count, _BATCH):
-            decisions += await _decisions(context, namespace, data.queries[start : start + _BATCH], data.user)
-        return ScopeReply(decisions=[scope_decision(decision) for decision in decisions])
+        for start in range(0, len(queries), _BATCH):
+            decisions += await _decisions(context, namespace, queries[start : start + _BATCH], data.user)
+        return ScopeReply(decisions=[_scope_decision(decision) for decision in decisions])
+
+
+def parsed_queries(queries: Sequence[str | ScopeConversation]) -> list[Query | Bypass]:
+    """The query of each text or conversation; `Bypass` where its messages hold none.
+
+    Raises:
+        InvalidRequestError: There are more than `MAX_SCOPE_QUERIES`.
+    """
+    count = len(queries)
+    if count > MAX_SCOPE_QUERIES:
+        raise InvalidRequestError(
+            f"{count} queries are too many; the limit is {MAX_SCOPE_QUERIES}; send several requests",
+            field="queries",
+            details={"value": count, "limit": MAX_SCOPE_QUERIES},
+        )
+    return [
+        query_of_messages([{"role": "user", "content": query}] if isinstance(query, str) else query.messages)
+        for query in queries
+    ]
 
 
 async def _decisions(
-    context: ControlPlaneContext, namespace: str, asked: list[str | ScopeConversation], user: str | None
+    context: ControlPlaneContext, namespace: str, queries: Sequence[Query | Bypass], user: str | None
 ) -> list[RouteDecision]:
-    found = [
-        query_of_messages(
-            [{"role": "user", "content": one}] if isinstance(one, str) else one.messages,
-        )
-        for one in asked
-    ]
-    queries = [one for one in found if isinstance(one, Query)]
-    asker = None if user is None else f"user:{user}"
-    decide = partial(context.router.decide, namespace, queries, asker=asker)
-    decided = iter(await asyncio.get_running_loop().run_in_executor(context.decision_pool, decide))
+    to_decide = [query for query in queries if isinstance(query, Query)]
+    user_id = None if user is None else f"user:{user}"
+    decide = partial(context.router.decide, namespace, to_decide, asker=user_id)
+    decisions = iter(await asyncio.get_running_loop().run_in_executor(context.decision_pool, decide))
     return [
-        RouteDecision(route=Route.BYPASS, reason=one.reason) if isinstance(one, Bypass) else next(decided)
-        for one in found
+        RouteDecision(route=Route.BYPASS, reason=query.reason)
+        if isinstance(query, Bypass)
+        else next(decisions)
+        for query in queries
     ]
+
+
+def _scope_decision(decision: RouteDecision) -> ScopeDecision:
+    """`decision` in the form of the API."""
+    return ScopeDecision(
+        in_scope=decision.in_scope,
+        route=decision.route,
+        reason=decision.reason,
+        edit_id=decision.edit.id if decision.edit else None,
+        edit_version=decision.edit.version if decision.edit else None,
+        withheld_edit_id=decision.withheld.id if decision.withheld else None,
+        context_edit_ids=[edit.id for edit in decision.context_edits],
+        scope_probability=decision.scope_probability,
+        scope_threshold=decision.scope_threshold,
+        similarity=decision.similarity,
+        candidates=[
+            ScopeCandidate(
+                edit_id=candidate.edit.id,
+                edit_version=candidate.edit.version,
+                prompt=candidate.edit.prompt,
+                target_new=candidate.edit.target_new,
+                form=candidate.form,
+                similarity=candidate.similarity,
+                scope_probability=candidate.scope_probability,
+                depends_probability=candidate.depends_probability,
+            )
+            for candidate in decision.candidates
+        ],
+    )

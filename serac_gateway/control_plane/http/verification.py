@@ -5,8 +5,8 @@ from __future__ import annotations
 from litestar import Controller, post
 
 from serac_gateway.control_plane.http.dependencies import Context
-from serac_gateway.control_plane.http.edit_schemas import VerificationReply, verification_reply
 from serac_gateway.control_plane.http.parameters import EditId, Namespace, problems
+from serac_gateway.control_plane.http.schemas import VerificationReply, verification_reply
 from serac_gateway.domain.edits import check_edit_id, check_not_purged
 
 

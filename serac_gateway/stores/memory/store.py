@@ -6,35 +6,43 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 from typing_extensions import override
 
 from serac_gateway.auth.key_store import ApiKeyStore
-from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditState, check_edit_id, check_namespace
+from serac_gateway.domain.edits import (
+    ACTIVE_STATES,
+    Edit,
+    EditState,
+    check_edit_id,
+    check_namespace,
+    tombstone,
+)
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
 from serac_gateway.stores.errors import (
     check_commit,
     check_replacements,
+    id_purged,
+    id_taken,
     key_reused,
     log_went_on,
     no_such_edit,
     no_such_version,
     not_empty,
+    stale_version,
 )
 from serac_gateway.stores.log_chain import (
     LogEvidence,
     LogHead,
     VersionCount,
-)
-from serac_gateway.stores.memory.namespace import (
-    Namespace,
-    Remembered,
-    edit_of,
-    head_of,
-    make,
-    refuse_unless_next,
+    VersionRecord,
+    chained,
+    empty_head,
+    fields_digest,
+    sealed,
 )
 from serac_gateway.stores.memory.side_stores import (
     InMemoryApiKeyStore,
@@ -54,7 +62,10 @@ from serac_gateway.stores.ports import (
 from serac_gateway.stores.records import (
     LOG_START,
     NO_VECTORS,
+    Action,
+    Change,
     Commit,
+    Committed,
     FormVectors,
     Idempotency,
     Page,
@@ -64,12 +75,33 @@ from serac_gateway.stores.records import (
 )
 
 
+@dataclass(kw_only=True)
+class _StoredReceipt:
+    """The receipt behind an idempotency key."""
+
+    fingerprint: str
+    receipt: Receipt
+    until_s: float
+    """By the monotonic clock."""
+
+
+@dataclass
+class _Namespace:
+    """Everything of one namespace."""
+
+    current: dict[str, StoredEdit] = field(default_factory=dict)
+    versions: dict[str, list[VersionRecord]] = field(default_factory=dict)
+    log: list[LogEvidence] = field(default_factory=list)
+    receipts: dict[str, _StoredReceipt] = field(default_factory=dict)
+    """By idempotency key."""
+
+
 class InMemoryEditStore(EditStore):
     """Keeps edits until it is garbage collected. No method suspends, so every commit is atomic."""
 
     def __init__(self, *, idempotency_ttl_s: float = IDEMPOTENCY_TTL_S) -> None:
         self._idempotency_ttl_s = idempotency_ttl_s
-        self._namespaces: dict[str, Namespace] = {}
+        self._namespaces: dict[str, _Namespace] = {}
         self._api_keys = InMemoryApiKeyStore()
         self._traffic = InMemoryTrafficStore()
         self._feedback = InMemoryFeedbackStore()
@@ -80,24 +112,24 @@ class InMemoryEditStore(EditStore):
     @override
     async def commit(self, namespace: str, commit: Commit) -> Receipt:
         check_commit(namespace, commit)
-        held = self._namespaces.get(namespace, Namespace())
+        held = self._namespaces.get(namespace, _Namespace())
         if commit.idempotency is not None:
             replayed = await self.receipt(namespace, commit.idempotency)
             if replayed is not None:
                 return replayed
         for change in commit.changes:
-            refuse_unless_next(namespace, held, change)
-        log_id = head_of(namespace, held).log_id
+            _refuse_unless_next(namespace, held, change)
+        log_id = _head_of(namespace, held).log_id
         if commit.expected_log_id not in (None, log_id):
             raise log_went_on(expected=commit.expected_log_id or "", current=log_id)
 
         self._namespaces[namespace] = held
-        receipt = Receipt(changes=tuple(make(namespace, held, change) for change in commit.changes))
+        receipt = Receipt(changes=tuple(_make(namespace, held, change) for change in commit.changes))
         if commit.idempotency is not None:
-            held.remembered[commit.idempotency.key] = Remembered(
+            held.receipts[commit.idempotency.key] = _StoredReceipt(
                 fingerprint=commit.idempotency.fingerprint,
                 receipt=receipt,
-                until=time.monotonic() + self._idempotency_ttl_s,
+                until_s=time.monotonic() + self._idempotency_ttl_s,
             )
         for reader in self._readers:
             reader.wake()
@@ -106,8 +138,8 @@ class InMemoryEditStore(EditStore):
     @override
     async def receipt(self, namespace: str, idempotency: Idempotency) -> Receipt | None:
         held = self._namespaces.get(check_namespace(namespace))
-        remembered = None if held is None else held.remembered.get(idempotency.key)
-        if remembered is None or time.monotonic() >= remembered.until:
+        remembered = None if held is None else held.receipts.get(idempotency.key)
+        if remembered is None or time.monotonic() >= remembered.until_s:
             return None
         if remembered.fingerprint != idempotency.fingerprint:
             raise key_reused(idempotency)
@@ -120,12 +152,12 @@ class InMemoryEditStore(EditStore):
         versions = self._held(namespace).versions.get(check_edit_id(edit_id), [])
         if not 1 <= version <= len(versions):
             raise no_such_version(edit_id, version)
-        return edit_of(versions[version - 1])
+        return _edit_of(versions[version - 1])
 
     @override
     async def versions(self, namespace: str, edit_id: str) -> list[Edit]:
         await self.stored(namespace, edit_id)
-        return [edit_of(version) for version in self._held(namespace).versions[edit_id]]
+        return [_edit_of(version) for version in self._held(namespace).versions[edit_id]]
 
     @override
     async def page(
@@ -177,7 +209,7 @@ class InMemoryEditStore(EditStore):
 
     @override
     async def log_head(self, namespace: str) -> LogHead:
-        return head_of(namespace, self._held(namespace))
+        return _head_of(namespace, self._held(namespace))
 
     @override
     async def evidence(
@@ -238,8 +270,8 @@ class InMemoryEditStore(EditStore):
     async def close(self) -> None:
         return
 
-    def _held(self, namespace: str) -> Namespace:
-        return self._namespaces.get(check_namespace(namespace), Namespace())
+    def _held(self, namespace: str) -> _Namespace:
+        return self._namespaces.get(check_namespace(namespace), _Namespace())
 
 
 class _InMemoryLogReader(LogReader):
@@ -292,10 +324,10 @@ class _InMemoryLogReader(LogReader):
 class _InMemoryRestorer(NamespaceRestorer):
     """Fills a namespace beside the others, and puts it among them when it is whole."""
 
-    def __init__(self, namespaces: dict[str, Namespace], namespace: str) -> None:
+    def __init__(self, namespaces: dict[str, _Namespace], namespace: str) -> None:
         self._namespaces = namespaces
         self._namespace = namespace
-        self._new = Namespace()
+        self._new = _Namespace()
 
     @override
     async def begin(self) -> None:
@@ -309,7 +341,7 @@ class _InMemoryRestorer(NamespaceRestorer):
                 raise InvalidRequestError(f"log entry {entry.log_id!r} of the backup has no record")
             self._new.log.append(msgspec.structs.replace(entry, stored=None))
             self._new.versions.setdefault(entry.edit_id, []).append(entry.stored)
-            self._new.current[entry.edit_id] = StoredEdit(edit=edit_of(entry.stored), vectors=NO_VECTORS)
+            self._new.current[entry.edit_id] = StoredEdit(edit=_edit_of(entry.stored), vectors=NO_VECTORS)
 
     @override
     async def vectors(self, vectors: Mapping[str, FormVectors]) -> None:
@@ -322,4 +354,74 @@ class _InMemoryRestorer(NamespaceRestorer):
 
     @override
     async def abandon(self) -> None:
-        self._new = Namespace()
+        self._new = _Namespace()
+
+
+def _refuse_unless_next(namespace: str, held: _Namespace, change: Change) -> None:
+    """Return if the change makes its edit's next version.
+
+    Raises:
+        EditConflictError, EditNotFoundError, PreconditionFailedError: It does not.
+    """
+    edit = change.edit
+    current = held.current.get(edit.id)
+    if change.action is Action.ADD:
+        if current is not None:
+            raise (id_purged if current.edit.state is EditState.PURGED else id_taken)(edit.id)
+    elif current is None:
+        raise no_such_edit(namespace, edit.id)
+    elif current.edit.version != edit.version - 1:
+        raise stale_version(edit.id, expected=edit.version - 1, current=current.edit.version)
+
+
+def _make(namespace: str, held: _Namespace, change: Change) -> Committed:
+    """Make a change that is known to be the next one, and append it to the log."""
+    edit, head, version = change.edit, _head_of(namespace, held), sealed(change.edit)
+    log_id = f"{log_id_order(head.log_id)[0] + 1}-0"
+    fields = fields_digest(
+        action=change.action,
+        edit_id=edit.id,
+        version=edit.version,
+        content_digest=version.content_digest,
+        author=edit.author,
+    )
+    held.log.append(
+        LogEvidence(
+            log_id=log_id,
+            action=change.action,
+            edit_id=edit.id,
+            version=edit.version,
+            author=edit.author,
+            content_digest=version.content_digest,
+            previous_digest=head.digest,
+            digest=chained(head.digest, fields, log_id),
+            stored=None,
+        )
+    )
+    versions = held.versions.setdefault(edit.id, [])
+    if change.action is Action.PURGE:
+        versions[:] = [
+            VersionRecord(salt=None, record=msgspec.json.encode(tombstone(_edit_of(older))).decode())
+            for older in versions
+        ]
+    versions.append(version)
+    held.current[edit.id] = StoredEdit(edit=edit, vectors=_vectors(held, change))
+    return Committed(edit_id=edit.id, version=edit.version, log_id=log_id)
+
+
+def _vectors(held: _Namespace, change: Change) -> FormVectors:
+    if change.action is Action.PURGE:
+        return NO_VECTORS
+    return change.vectors or held.current[change.edit.id].vectors
+
+
+def _head_of(namespace: str, held: _Namespace) -> LogHead:
+    """Where the log ends."""
+    if not held.log:
+        return empty_head(namespace)
+    return LogHead(log_id=held.log[-1].log_id, digest=held.log[-1].digest, length=len(held.log))
+
+
+def _edit_of(version: VersionRecord) -> Edit:
+    """The edit in the record."""
+    return msgspec.json.decode(version.record, type=Edit)
