@@ -21,17 +21,17 @@ from serac_gateway.control_plane.preview import Previewer
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
 from serac_gateway.control_plane.writer import EditWriter
-from serac_gateway.data_plane.local_engine import CounterfactualAnswers, DecidingHere
+from serac_gateway.data_plane.local_engine import LocalEngine
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.data_plane.request_id import add_request_id
-from serac_gateway.data_plane.response_memory import AnsweredResponses
+from serac_gateway.data_plane.response_memory import ResponseMemory
 from serac_gateway.data_plane.upstream.embedded_server import EmbeddedServer
 from serac_gateway.data_plane.upstream.http import HttpUpstream
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
-from serac_gateway.observability.counts import DecisionCounts, RequestCounter, RouteCounts
+from serac_gateway.observability.counts import EngineCounts, RequestCounter, RouteCounts
 from serac_gateway.observability.gauges import Gauges, Sources
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
@@ -95,16 +95,23 @@ def fake_gateway(
     router = EditRouter(encoder=encoder, active_edits=active_edits, classifier=classifier, config=routing)
     config = GatewayConfig(upstream=UpstreamConfig(url=upstream_url), traffic=traffic)
     recorded = RecordedTraffic(store.traffic(), config.traffic)
-    answers = CounterfactualAnswers(
-        model=counterfactual or ScriptedCounterfactualModel(),
+    counts, engine_counts = RouteCounts(), EngineCounts()
+    authenticator = Authenticator(store.api_keys(), required=keys_required)
+    engine = LocalEngine(
+        authenticator=authenticator,
+        router=router,
         active_edits=active_edits,
-        pool=pool,
+        model=counterfactual or ScriptedCounterfactualModel(),
+        decision_pool=pool,
+        answer_pool=pool,
         config=config.models,
+        responses=ResponseMemory(),
+        counts=engine_counts,
+        traffic=recorded,
     )
     conflicts = ConflictFinder(
         active_edits=active_edits, encoder=encoder, classifier=classifier, config=routing
     )
-    counts, decision_counts = RouteCounts(), DecisionCounts()
     instruments = Instruments()
     recent_requests = RecentRequests(limit=config.feedback.remembered_requests)
     readiness = Readiness()
@@ -138,7 +145,7 @@ def fake_gateway(
             router=router,
             active_edits=active_edits,
             encoder=encoder,
-            answers=answers,
+            answer=engine.answer_text,
             store=store.verifications(),
             pool=pool,
         ),
@@ -150,7 +157,6 @@ def fake_gateway(
         upstream_url=upstream_url,
         route_counts=counts,
     )
-    authenticator = Authenticator(store.api_keys(), required=keys_required)
 
     instruments.registry.register(
         Gauges(
@@ -160,8 +166,7 @@ def fake_gateway(
                 counts=counts,
                 active_edits=active_edits,
                 follower=follower,
-                answers=answers.counts,
-                decisions=decision_counts,
+                engine=engine_counts,
                 readiness=readiness,
                 instruments=instruments,
             )
@@ -175,10 +180,7 @@ def fake_gateway(
         nonlocal plane
         upstream = HttpUpstream(config.upstream)  # belongs to the server's event loop
         plane = DataPlane(
-            authenticator=authenticator,
-            deciding=DecidingHere(router=router, pool=pool, counts=decision_counts, traffic=recorded),
-            answers=answers,
-            continuing=AnsweredResponses(),
+            engine=engine,
             upstream=upstream,
             config=config,
             counts=counts,

@@ -12,11 +12,8 @@ import logging
 import math
 import re
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import UTC, datetime
-
-from typing_extensions import override
 
 from serac_gateway.auth.api_keys import KEY_PREFIX, ApiKey, PresentedKey, fits, pepper_id, presented_key
 from serac_gateway.auth.key_cache import KeyCache
@@ -43,22 +40,8 @@ _HOW = (
 )
 
 
-class Authenticating(ABC):
-    """Tells who sends a request. Belongs to one event loop."""
-
-    @abstractmethod
-    async def authenticate(self, headers: Headers) -> Principal:
-        """On whose behalf the request with these headers comes.
-
-        Raises:
-            AuthenticationError: There is no key and one is demanded, or it is not valid (any more).
-            RateLimitedError: The key's requests of this minute are spent.
-            StoreUnavailableError: The store does not answer, and the key is not known from before.
-        """
-
-
-class Authenticator(Authenticating):
-    """Checks keys against the store."""
+class Authenticator:
+    """Checks keys against the store. Belongs to one event loop."""
 
     def __init__(
         self, store: ApiKeyStore, *, required: bool, pepper: bytes = b"", outage_grace_s: float = 300.0
@@ -72,8 +55,14 @@ class Authenticator(Authenticating):
         self._use_noted_at_s: dict[str, float] = {}
         self._noting: set[asyncio.Task[None]] = set()
 
-    @override
     async def authenticate(self, headers: Headers) -> Principal:
+        """On whose behalf the request with these headers comes.
+
+        Raises:
+            AuthenticationError: There is no key and one is required, or it is not valid (any more).
+            RateLimitedError: The key's requests of this minute are spent.
+            StoreUnavailableError: The store does not answer, and the key is not in the cache.
+        """
         value = _presented(headers)
         if value is None:
             if self.required:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from datetime import UTC, datetime
-from typing import Protocol
 
 import msgspec
 
@@ -21,14 +21,6 @@ from serac_gateway.routing.router import EditRouter, Route
 from serac_gateway.stores.ports import ProbeOutcome, Verification, VerificationStore
 
 log = logging.getLogger(__name__)
-
-
-class Answers(Protocol):
-    """Who answers in-scope requests."""
-
-    async def whole(self, edit: Edit, query: Query) -> str:
-        """The answer as one text. Raises ModelUnavailableError."""
-        ...
 
 
 class AnsweredProbe(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,14 +48,14 @@ class Verifier:
         router: EditRouter,
         active_edits: ActiveEdits,
         encoder: Encoder,
-        answers: Answers,
+        answer: Callable[[Edit, Query], Awaitable[str]],
         store: VerificationStore,
         pool: Executor,
     ) -> None:
         self._router = router
         self._live_edits = active_edits
         self._encoder = encoder
-        self._answers = answers
+        self._answer = answer
         self._store = store
         self._pool = pool
 
@@ -125,7 +117,7 @@ class Verifier:
             outcome = msgspec.structs.replace(outcome, passed=True)
             return AnsweredProbe(outcome=outcome, query=text, answer=None)
         try:
-            answer = await self._answers.whole(edit, query)
+            answer = await self._answer(edit, query)
         except ModelUnavailableError as error:
             outcome = msgspec.structs.replace(outcome, failure=f"not answered: {error.message}")
             return AnsweredProbe(outcome=outcome, query=text, answer=None)

@@ -1,78 +1,82 @@
-"""The seam to what needs models or a store: decisions, answers and the memory of responses."""
+"""The seam between the data plane and the models and stores behind it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from enum import Enum, auto
 
-from serac_gateway.data_plane.plan import RequestPlan
+from serac_gateway.auth.principals import Principal
+from serac_gateway.data_plane.plan import AnswerTask, RequestPlan
 from serac_gateway.data_plane.protocols.answers import ChoicePiece
-from serac_gateway.data_plane.protocols.base import CompletionRequest
 from serac_gateway.data_plane.protocols.body import RequestBody
-from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.domain.queries import Query
-
-
-class Answers(ABC):
-    """Where answers come from. Belongs to one event loop."""
-
-    @abstractmethod
-    def parts(
-        self,
-        edit: Edit,
-        query: Query,
-        request: CompletionRequest,
-        *,
-        on_tokens: Callable[[int], None] = lambda count: None,
-    ) -> AsyncGenerator[ChoicePiece, None]:
-        """The answer as it is generated, choice after choice. Close it to stop early.
-
-        `on_tokens` is told how many tokens each part has.
-
-        Raises:
-            ModelUnavailableError: Too many answers wait, this one took too long, its edit went out of force
-                while it waited, or the model failed; details["reason"] is a word or two for logs.
-        """
+from serac_gateway.domain.headers import Headers
 
 
 class NeedsDecision(Enum):
-    """Whether a namespace's requests have to be decided on."""
+    """Whether requests of a namespace have to be decided on."""
 
     NONE = auto()
-    """It has no edits, and its traffic is not recorded."""
+    """No: the namespace has no edits, and its traffic is not recorded."""
     SOME = auto()
     UNKNOWN = auto()
     """The stored edits are still being loaded."""
 
 
-class Deciding(ABC):
-    """Decides on requests. Belongs to one event loop."""
+class Engine(ABC):
+    """The work on a request that needs a model or a store. Belongs to one event loop.
+
+    `LocalEngine` does it in this process; in a worker process `RemoteEngine` has the model process do it.
+    """
+
+    @abstractmethod
+    def authenticate(self, headers: Headers) -> Awaitable[Principal]:
+        """On whose behalf the request with these headers comes.
+
+        Raises:
+            AuthenticationError: There is no API key and one is required, or it is not valid (any more).
+            RateLimitedError: The key's requests of this minute are spent.
+            StoreUnavailableError: The store does not answer, and the key is not in the cache.
+            ModelUnavailableError: The model process does not answer.
+        """
 
     @abstractmethod
     def needs_decision(self, namespace: str) -> NeedsDecision:
-        """Whether requests of the namespace have to be decided on. Costs next to nothing."""
+        """Whether requests of the namespace have to be decided on. A look-up in memory."""
 
     @abstractmethod
     async def decide(self, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str) -> RequestPlan:
-        """Where the request with this body goes; `sender` is by whom canaries go where it names no user.
+        """The plan for the request with this body.
+
+        Canaries go by the user that the body names, else by the `sender`.
 
         Raises:
-            ModelUnavailableError: Encoder or classifier failed.
+            ModelUnavailableError: Encoder or classifier failed, or the model process does not answer.
         """
 
+    @abstractmethod
+    def answer(
+        self, task: AnswerTask, *, on_tokens: Callable[[int], None] = lambda count: None
+    ) -> AsyncGenerator[ChoicePiece, None]:
+        """The answer as it is generated, choice after choice. Close the generator to stop early.
 
-class Continuing(ABC):
-    """The memory of responses that were answered here. Belongs to one event loop."""
+        `on_tokens` is called with the number of tokens of each piece.
+
+        Raises:
+            ModelUnavailableError: Too many answers wait, this one took too long, its edit was changed while
+                it waited, or the model failed; details["reason"] is a word or two for logs.
+        """
 
     @abstractmethod
-    async def note(self, namespace: str, body: RequestBody, response_id: str, said: str) -> None:
-        """Remember that `said` was the whole answer to `body`."""
+    async def remember_response(
+        self, namespace: str, request: RequestBody, response_id: str, answer: str
+    ) -> None:
+        """Keep `answer`, the whole text, so that a later request can continue from the response."""
 
     @abstractmethod
-    async def continued(self, namespace: str, body: RequestBody) -> RequestBody:
-        """`body` with the turns of the response that it goes on from; unchanged if that is none of ours.
+    async def with_earlier_turns(self, namespace: str, request: RequestBody) -> RequestBody:
+        """`request` with the turns of the response that its `previous_response_id` names.
 
-        All other members keep their bytes and order.
+        Unchanged if that is no response of ours; all other members keep their bytes and order.
         """

@@ -1,6 +1,7 @@
 """The data plane: everything on /v1, as one raw ASGI application.
 
-A request is passed to the upstream as it is, unless an edit governs it: then it is answered here.
+A request passes to the upstream unchanged, unless an edit governs it: then it is answered here, or gets the
+edit in its context.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway import __version__
-from serac_gateway.auth.authenticator import Authenticating, without_keys
+from serac_gateway.auth.authenticator import without_keys
 from serac_gateway.auth.principals import Principal
 from serac_gateway.config.model import FailurePolicy, GatewayConfig
-from serac_gateway.data_plane.engine import Answers, Continuing, Deciding, NeedsDecision
+from serac_gateway.data_plane.engine import Engine, NeedsDecision
 from serac_gateway.data_plane.exchange import ClientLeftError, Exchange
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan, serac_headers
 from serac_gateway.data_plane.protocols.answers import whole_answer
@@ -52,26 +53,25 @@ log = logging.getLogger(__name__)
 SYSTEM_FINGERPRINT = f"fp_serac_{__version__}"
 
 _WHOLE_BODY_BYTES = 1_048_576
-"""A body up to this is read before it is sent on, so that it can be sent again (see upstream/http.py)."""
+"""A body up to this size is read whole before it is sent on, and can be repeated (upstream/http.py)."""
 _NOT_LOADED = ModelUnavailableError("the stored edits are still being loaded")
 _UNTRACED = Untraced()
 _ENDPOINTS = {endpoint.encode(): endpoint for endpoint in Endpoint}
+
+AnyBody = RequestBody | bytes | AsyncIterator[bytes]
+"""A request body: one to be decoded, a whole one to be passed on, or one that is still arriving."""
 
 
 class DataPlane:
     """Passes /v1 on to the upstream, and answers in-scope requests with the counterfactual model.
 
-    Belongs to one event loop. What takes a model or a store is behind its four parts, which may be in this
-    process or in another (see workers/).
+    Belongs to one event loop. All work that needs a model or a store is the engine's.
     """
 
     def __init__(
         self,
         *,
-        authenticator: Authenticating,
-        deciding: Deciding,
-        answers: Answers,
-        continuing: Continuing,
+        engine: Engine,
         upstream: Upstream,
         config: GatewayConfig,
         counts: RouteCounts,
@@ -79,14 +79,11 @@ class DataPlane:
         loop_guard: LoopGuard | None = None,
         observers: Sequence[Callable[[FinishedRequest], None]] = (),
     ) -> None:
-        """Instances may share `loop_guard`; of `counts` the requests in flight are kept here.
+        """Instances may share `loop_guard` and `counts`, of which only `in_flight` is kept here.
 
-        `observers` are told of every request that has ended; they must be quick and must not fail.
+        `observers` are called with each request that has ended; they must be quick and must not raise.
         """
-        self.authenticator = authenticator
-        self.deciding = deciding
-        self.answers = answers
-        self.continuing = continuing
+        self.engine = engine
         self._upstream = upstream
         self._max_classified_bytes = config.server.max_classified_body_bytes
         self._ping_interval_s = config.server.ping_interval_s
@@ -116,17 +113,17 @@ class DataPlane:
 
     async def _respond(self, exchange: Exchange, state: RequestState, trace: RequestTrace) -> None:
         try:
-            hops = self._loop_guard.header_for(exchange)
-            principal = await self.authenticator.authenticate(exchange.headers)
+            loop_header = self._loop_guard.header_for(exchange)
+            principal = await self.engine.authenticate(exchange.headers)
             state.key_id = principal.key_id
-            asked = exchange.header(b"x-serac-namespace")
-            namespace = principal.namespace(None if asked is None else asked.decode("latin-1"))
+            requested = exchange.header(b"x-serac-namespace")
+            namespace = principal.namespace(None if requested is None else requested.decode("latin-1"))
             state.namespace = namespace
             target = target_of(exchange)
             endpoint = _ENDPOINTS.get(target.partition(b"?")[0]) if exchange.method == "POST" else None
 
-            def onward(body: RequestBody | bytes | AsyncIterator[bytes]) -> UpstreamRequest:
-                headers = trace.upstream_headers([*_passed_headers(exchange.headers), hops])
+            def upstream_request(body: AnyBody) -> UpstreamRequest:
+                headers = trace.upstream_headers([*_passed_headers(exchange.headers), loop_header])
                 return UpstreamRequest(
                     method=exchange.method,
                     target=target,
@@ -136,26 +133,25 @@ class DataPlane:
                     scheme=exchange.scope["scheme"],
                 )
 
-            def ask_ahead(body: RequestBody) -> SpeculativeRequest:
-                state.speculative = SpeculativeRequest(self._upstream, onward(body))
+            def speculate(body: RequestBody) -> SpeculativeRequest:
+                state.speculative = SpeculativeRequest(self._upstream, upstream_request(body))
                 return state.speculative
 
-            body, state.plan = await self._read_and_decide(
-                exchange, state, namespace, endpoint, principal, ask_ahead
-            )
-            if state.plan.task is not None or state.plan.body is not None:
-                await _call_off(state.speculative, trace)
-            if state.plan.task is not None:
-                state.plan = await self._answer(exchange, state, state.plan.task, body)
-            if (
-                exchange.status is None
-                and state.speculative is not None
-                and state.speculative.outcome is None
-            ):
-                await self._take(exchange, state.plan, state.speculative)
-            elif exchange.status is None:
-                told = state.plan.body
-                await self._pass_on(exchange, state.plan, onward(body if told is None else told))
+            body, plan = await self._read_and_plan(exchange, state, namespace, endpoint, principal, speculate)
+            state.plan = plan
+            if plan.task is not None or plan.body is not None:
+                await _cancel(state.speculative, trace)
+            if plan.task is not None:
+                plan = state.plan = await self._answer(exchange, state, plan.task, body)
+            speculative = state.speculative
+            if exchange.status is not None:
+                return
+            if speculative is not None and speculative.outcome is None:
+                await self._pass_on_speculative(exchange, plan, speculative)
+            else:
+                await self._pass_on(
+                    exchange, plan, upstream_request(body if plan.body is None else plan.body)
+                )
         except ClientLeftError:
             raise
         except GatewayError as error:
@@ -169,78 +165,80 @@ class DataPlane:
             failed = GatewayError("the gateway failed; its log says why")
             state.plan = await refuse(exchange, state.plan, failed)
         finally:
-            await _call_off(state.speculative, trace)
+            await _cancel(state.speculative, trace)
 
     def observe(self, request: FinishedRequest) -> None:
-        """Tell the observers of a request that has ended, here or in a worker."""
+        """Hand a request that has ended, here or in a worker, to the observers."""
         for observe in self._observers:
             observe(request)
 
-    async def _read_and_decide(
+    async def _read_and_plan(
         self,
         exchange: Exchange,
         state: RequestState,
         namespace: str,
         endpoint: Endpoint | None,
         principal: Principal,
-        ask_ahead: Callable[[RequestBody], SpeculativeRequest],
-    ) -> tuple[RequestBody | AsyncIterator[bytes], RequestPlan]:
+        speculate: Callable[[RequestBody], SpeculativeRequest],
+    ) -> tuple[AnyBody, RequestPlan]:
         if endpoint is None:
-            body = await _read(exchange, _WHOLE_BODY_BYTES)
+            body = await exchange.read_body(_WHOLE_BODY_BYTES)
             return body, RequestPlan(route=Route.BYPASS, reason="endpoint not classified")
-        needs_decision = self.deciding.needs_decision(namespace)
+        needs_decision = self.engine.needs_decision(namespace)
         if needs_decision is NeedsDecision.UNKNOWN:
             plan = self._after_failure(state, "edits not loaded", _NOT_LOADED)
-            return await _read(exchange, _WHOLE_BODY_BYTES), plan
+            return await exchange.read_body(_WHOLE_BODY_BYTES), plan
         if needs_decision is NeedsDecision.NONE:
-            body = await _read(exchange, _WHOLE_BODY_BYTES)
-            if endpoint is Endpoint.RESPONSES and isinstance(body, RequestBody):
-                body = await self.continuing.continued(namespace, body)
-            return body, RequestPlan(route=Route.BASE, reason="no edits")
+            plan = RequestPlan(route=Route.BASE, reason="no edits")
+            body = await exchange.read_body(_WHOLE_BODY_BYTES)
+            if endpoint is Endpoint.RESPONSES and isinstance(body, bytes):
+                return await self.engine.with_earlier_turns(namespace, RequestBody(body)), plan
+            return body, plan
         if (exchange.header(b"content-encoding") or b"identity").lower() != b"identity":
-            body = await _read(exchange, _WHOLE_BODY_BYTES)  # never unpacked: it could become any size
+            body = await exchange.read_body(_WHOLE_BODY_BYTES)  # never unpacked: it could become any size
             return body, RequestPlan(route=Route.BYPASS, reason="compressed body")
-        body = await _read(exchange, self._max_classified_bytes)
-        if not isinstance(body, RequestBody):
+        body = await exchange.read_body(self._max_classified_bytes)
+        if not isinstance(body, bytes):
             return body, RequestPlan(route=Route.BYPASS, reason="body too long")
+        request = RequestBody(body)
         if endpoint is Endpoint.RESPONSES:
-            body = await self.continuing.continued(namespace, body)
+            request = await self.engine.with_earlier_turns(namespace, request)
         if self._speculates:
-            await ask_ahead(body).written()
+            await speculate(request).written()
         begun = exchange.marks.decide_begun = time.perf_counter()
         try:
-            plan = await self.deciding.decide(namespace, endpoint, body, sender_of(exchange, principal))
+            plan = await self.engine.decide(namespace, endpoint, request, sender_of(exchange, principal))
         except Exception as exc:
             plan = self._after_failure(state, "decision failed", exc)
-        return body, msgspec.structs.replace(plan, decide_s=time.perf_counter() - begun)
+        return request, msgspec.structs.replace(plan, decide_s=time.perf_counter() - begun)
 
     async def _answer(
-        self,
-        exchange: Exchange,
-        state: RequestState,
-        task: AnswerTask,
-        body: RequestBody | AsyncIterator[bytes],
+        self, exchange: Exchange, state: RequestState, task: AnswerTask, body: AnyBody
     ) -> RequestPlan:
-        """Answer here. If that fails before the first byte the new plan says so, and nothing was sent."""
+        """Answer here; returns the plan.
+
+        If the answer fails before its first byte, nothing is sent, and the plan is the one after a failure.
+        """
         plan, request = state.plan, task.request
         head = AnswerHead(
             token=secrets.token_hex(12), created=int(time.time()), system_fingerprint=SYSTEM_FINGERPRINT
         )
         writer = PROTOCOLS[request.endpoint].answer_writer(head, request)
 
-        async def note() -> None:
+        async def remember() -> None:
             if isinstance(writer, ResponsesWriter) and isinstance(body, RequestBody):
-                await self.continuing.note(task.edit.namespace, body, writer.response_id, writer.text_written)
+                await self.engine.remember_response(
+                    task.edit.namespace, body, writer.response_id, writer.text_written
+                )
 
         exchange.marks.answer_begun = time.perf_counter()
-        answering = self.answers.parts(task.edit, task.query, request, on_tokens=exchange.add_answer_tokens)
         try:
-            async with aclosing(answering) as parts:
+            async with aclosing(self.engine.answer(task, on_tokens=exchange.add_answer_tokens)) as pieces:
                 if request.stream:
-                    await send_stream(exchange, plan, writer, parts, before_end=note)
+                    await send_stream(exchange, plan, writer, pieces, before_end=remember)
                 else:
-                    answer = await whole_answer(writer, request, parts)
-                    await note()
+                    answer = await whole_answer(writer, request, pieces)
+                    await remember()
                     await exchange.respond(200, json_headers(exchange, plan), msgspec.json.encode(answer))
         except Exception as exc:
             if exchange.status is None:
@@ -256,21 +254,22 @@ class DataPlane:
             exchange.marks.upstream_answered = time.perf_counter()
             await self._relay(exchange, plan, response)
 
-    async def _take(self, exchange: Exchange, plan: RequestPlan, ahead: SpeculativeRequest) -> None:
-        """Pass on what was asked for while it was decided; the marks are of when that was."""
-        exchange.marks.upstream_sent = ahead.sent
-        async with ahead as response:
-            exchange.marks.upstream_answered = ahead.answered
+    async def _pass_on_speculative(
+        self, exchange: Exchange, plan: RequestPlan, speculative: SpeculativeRequest
+    ) -> None:
+        exchange.marks.upstream_sent = speculative.sent
+        async with speculative as response:
+            exchange.marks.upstream_answered = speculative.answered
             await self._relay(exchange, plan, response)
 
     async def _relay(self, exchange: Exchange, plan: RequestPlan, response: UpstreamResponse) -> None:
         await relay(response, exchange, serac_headers(exchange, plan), self._ping_interval_s)
 
     def _after_failure(self, state: RequestState, reason: str, exc: Exception) -> RequestPlan:
-        """The way on after our own failure: to the base model.
+        """The plan after a failure of our own, if the policy is to let the base model answer.
 
         Raises:
-            ModelUnavailableError: The policy is to refuse instead.
+            ModelUnavailableError: The policy is to refuse.
         """
         if isinstance(exc, GatewayError):
             reason = str(exc.details.get("reason", reason))
@@ -286,18 +285,12 @@ class DataPlane:
         return msgspec.structs.replace(state.plan, route=Route.BYPASS, reason=reason, body=None)
 
 
-async def _call_off(ahead: SpeculativeRequest | None, trace: RequestTrace) -> None:
-    """End what was sent ahead, unless it is used; a later span of the upstream is of another request."""
-    if ahead is not None and ahead.outcome is None:
-        await ahead.cancel()
+async def _cancel(speculative: SpeculativeRequest | None, trace: RequestTrace) -> None:
+    """Cancel a speculative request that was not used, and end its span: the next one is another request's."""
+    if speculative is not None and speculative.outcome is None:
+        await speculative.cancel()
         trace.upstream_canceled()
 
 
-async def _read(exchange: Exchange, limit_bytes: int) -> RequestBody | AsyncIterator[bytes]:
-    """See `Exchange.read_body`."""
-    body = await exchange.read_body(limit_bytes)
-    return RequestBody(body) if isinstance(body, bytes) else body
-
-
 def _passed_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
-    return without_keys(one for one in headers if not one[0].startswith(b"x-serac-"))
+    return without_keys((name, value) for name, value in headers if not name.startswith(b"x-serac-"))

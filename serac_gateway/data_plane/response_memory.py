@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import msgspec
-from typing_extensions import override
 
-from serac_gateway.data_plane.engine import Continuing
 from serac_gateway.data_plane.protocols.body import UNDECODABLE, RequestBody
 from serac_gateway.data_plane.protocols.responses import (
     PREVIOUS_RESPONSE,
@@ -23,56 +21,56 @@ from serac_gateway.data_plane.protocols.responses import (
     previous_response_id,
 )
 
-MAX_REMEMBERED_BYTES = 16_777_216
+MAX_KEPT_BYTES = 16_777_216
 """Of all requests and answers kept; the oldest are dropped first."""
 MAX_REQUEST_BYTES = 1_048_576
 """A longer request is neither kept nor rewritten: this runs on the event loop."""
 
 
-class _Remembered(msgspec.Struct, frozen=True, kw_only=True):
+class _Kept(msgspec.Struct, frozen=True, kw_only=True):
     response: EarlierResponse
     size_bytes: int
 
 
-class AnsweredResponses(Continuing):
-    """The memory in this process, by namespace and id of the response."""
+class ResponseMemory:
+    """The latest responses by namespace and id. Belongs to one event loop."""
 
-    def __init__(self, max_bytes: int = MAX_REMEMBERED_BYTES) -> None:
+    def __init__(self, max_bytes: int = MAX_KEPT_BYTES) -> None:
         """Keep requests and answers of `max_bytes` together."""
         self._max_bytes = max_bytes
-        self._remembered: OrderedDict[tuple[str, str], _Remembered] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
         self._bytes = 0
 
-    @override
-    async def note(self, namespace: str, body: RequestBody, response_id: str, said: str) -> None:
-        if len(body.data) > MAX_REQUEST_BYTES:
+    def remember(self, namespace: str, request: RequestBody, response_id: str, answer: str) -> None:
+        """See `Engine.remember_response`."""
+        if len(request.data) > MAX_REQUEST_BYTES:
             return
-        response = earlier_response(body.members, said)
+        response = earlier_response(request.members, answer)
         if response is None:
             return
-        key, size_bytes = (namespace, response_id), len(body.data) + len(said)
-        if (before := self._remembered.pop(key, None)) is not None:  # noted twice, as calls may be repeated
+        key, size_bytes = (namespace, response_id), len(request.data) + len(answer)
+        if (before := self._kept.pop(key, None)) is not None:  # a worker's call may be repeated
             self._bytes -= before.size_bytes
-        self._remembered[key] = _Remembered(response=response, size_bytes=size_bytes)
+        self._kept[key] = _Kept(response=response, size_bytes=size_bytes)
         self._bytes += size_bytes
         while self._bytes > self._max_bytes:
-            _, dropped = self._remembered.popitem(last=False)
+            _, dropped = self._kept.popitem(last=False)
             self._bytes -= dropped.size_bytes
 
-    @override
-    async def continued(self, namespace: str, body: RequestBody) -> RequestBody:
-        if not self._remembered or not may_continue(body):
-            return body
+    def with_earlier_turns(self, namespace: str, request: RequestBody) -> RequestBody:
+        """See `Engine.with_earlier_turns`."""
+        if not self._kept or not may_continue(request):
+            return request
         try:
-            named = previous_response_id(body.members)
-            before = self._remembered.get((namespace, named)) if isinstance(named, str) else None
-            if before is None:
-                return body
-            return RequestBody.of_members(continued_request(body.members, before.response))
+            previous_id = previous_response_id(request.members)
+            kept = self._kept.get((namespace, previous_id)) if isinstance(previous_id, str) else None
+            if kept is None:
+                return request
+            return RequestBody.of_members(continued_request(request.members, kept.response))
         except (*UNDECODABLE, KeyError):
-            return body  # for the upstream to judge
+            return request  # for the upstream to judge
 
 
-def may_continue(body: RequestBody) -> bool:
-    """Whether `body` may name a response that it continues from."""
-    return len(body.data) <= MAX_REQUEST_BYTES and PREVIOUS_RESPONSE.encode() in body.data
+def may_continue(request: RequestBody) -> bool:
+    """Whether `request` may name a response that it continues from: a cheap test before any decoding."""
+    return len(request.data) <= MAX_REQUEST_BYTES and PREVIOUS_RESPONSE.encode() in request.data

@@ -107,19 +107,13 @@ class RequestCounter:
             self._counts.add_edit(request.namespace, edit.id, applied=True)
 
 
-class AnswerCounts:
-    """What is counted of answers. Belongs to the event loop."""
+class EngineCounts:
+    """The work that the models do now, and the tokens generated so far. Belongs to the event loop."""
 
     def __init__(self) -> None:
-        self.open = 0
-        """Answers that are being generated or wait for it."""
-        self.tokens = 0
-        """All that were generated."""
-
-
-class DecisionCounts:
-    """What is counted of decisions. Belongs to the event loop."""
-
-    def __init__(self) -> None:
-        self.open = 0
+        self.open_decisions = 0
         """Decisions that are being made or wait for a thread."""
+        self.open_answers = 0
+        """Answers that are being generated or wait for a thread."""
+        self.answer_tokens = 0
+        """All tokens that the counterfactual model generated."""

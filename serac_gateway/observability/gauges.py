@@ -13,7 +13,7 @@ from serac_gateway.config.model import ModelsConfig
 from serac_gateway.domain.edits import ACTIVE_STATES
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.follower import LogFollower
-from serac_gateway.observability.counts import AnswerCounts, DecisionCounts, RouteCounts
+from serac_gateway.observability.counts import EngineCounts, RouteCounts
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
 
@@ -28,8 +28,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     counts: RouteCounts
     active_edits: ActiveEdits
     follower: LogFollower
-    answers: AnswerCounts
-    decisions: DecisionCounts
+    engine: EngineCounts
     readiness: Readiness
     instruments: Instruments
 
@@ -66,14 +65,16 @@ class Gauges(Collector):
         )
 
     def _models(self) -> Iterator[Metric]:
-        models, answers = self._sources.models(), self._sources.answers
+        models, engine = self._sources.models(), self._sources.engine
         yield GaugeMetricFamily(
-            "serac_answers_open", "Answers of the counterfactual model under way or waiting", answers.open
+            "serac_answers_open",
+            "Answers of the counterfactual model under way or waiting",
+            engine.open_answers,
         )
         yield GaugeMetricFamily(
             "serac_answers_queued",
             "Those of them that wait for a thread",
-            max(0, answers.open - models.answer_threads),
+            max(0, engine.open_answers - models.answer_threads),
         )
         yield GaugeMetricFamily(
             "serac_answers_queue_limit",
@@ -81,14 +82,15 @@ class Gauges(Collector):
             models.max_queued_answers,
         )
         yield CounterMetricFamily(
-            "serac_answer_tokens", "Tokens that the counterfactual model answered with", answers.tokens
+            "serac_answer_tokens", "Tokens that the counterfactual model answered with", engine.answer_tokens
         )
-        decisions_open = self._sources.decisions.open
-        yield GaugeMetricFamily("serac_decisions_open", "Decisions under way or waiting", decisions_open)
+        yield GaugeMetricFamily(
+            "serac_decisions_open", "Decisions under way or waiting", engine.open_decisions
+        )
         yield GaugeMetricFamily(
             "serac_decisions_queued",
             "Those of them that wait for a thread",
-            max(0, decisions_open - models.decision_threads),
+            max(0, engine.open_decisions - models.decision_threads),
         )
 
     def _edits(self) -> Iterator[Metric]:

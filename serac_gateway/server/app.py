@@ -136,8 +136,7 @@ def _gauges(process: ProcessResources, runtimes: Runtimes) -> Gauges:
             counts=process.counts,
             active_edits=process.active_edits,
             follower=process.follower,
-            answers=process.answer_counts,
-            decisions=process.decision_counts,
+            engine=process.engine_counts,
             readiness=process.readiness,
             instruments=process.instruments,
         )

@@ -14,14 +14,14 @@ from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.config.model import KEY_PEPPER_VARIABLE, GatewayConfig
 from serac_gateway.data_plane.request_head import LoopGuard
-from serac_gateway.data_plane.response_memory import AnsweredResponses
+from serac_gateway.data_plane.response_memory import ResponseMemory
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
 from serac_gateway.edit_index.opening import index_maker
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.loading import OnProgress, open_encoder
-from serac_gateway.observability.counts import AnswerCounts, DecisionCounts, RouteCounts
+from serac_gateway.observability.counts import EngineCounts, RouteCounts
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
 from serac_gateway.observability.recent_requests import RecentRequests
@@ -44,11 +44,10 @@ class ProcessResources(msgspec.Struct, frozen=True, kw_only=True):
     readiness: Readiness
     instruments: Instruments
     counts: RouteCounts
-    answer_counts: AnswerCounts
-    decision_counts: DecisionCounts
+    engine_counts: EngineCounts
     recent_requests: RecentRequests
     loop_guard: LoopGuard
-    answered: AnsweredResponses
+    responses: ResponseMemory
     shared: SharedResources
     """The resources that runtimes take from each other."""
 
@@ -87,11 +86,10 @@ async def open_process_resources(
         readiness=Readiness("edits"),
         instruments=Instruments(config.metrics, has_edits=lambda name: active_edits.count(name) > 0),
         counts=RouteCounts(),
-        answer_counts=AnswerCounts(),
-        decision_counts=DecisionCounts(),
+        engine_counts=EngineCounts(),
         recent_requests=RecentRequests(limit=config.feedback.remembered_requests),
         loop_guard=LoopGuard(),
-        answered=AnsweredResponses(),
+        responses=ResponseMemory(),
         shared=SharedResources(),
     )
 

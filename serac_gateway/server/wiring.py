@@ -19,7 +19,7 @@ from serac_gateway.control_plane.preview import Previewer
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
 from serac_gateway.control_plane.writer import EditWriter
-from serac_gateway.data_plane.local_engine import CounterfactualAnswers, DecidingHere
+from serac_gateway.data_plane.local_engine import LocalEngine
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, EditDraft, first_version
 from serac_gateway.domain.queries import Query
@@ -86,40 +86,33 @@ def _build_runtime(
         classifier=resources.classifier,
         config=config.routing,
     )
-    answers = CounterfactualAnswers(
-        model=resources.counterfactual,
+    engine = LocalEngine(
+        authenticator=process.authenticator,
+        router=router,
         active_edits=process.active_edits,
-        pool=resources.answer_pool,
+        model=resources.counterfactual,
+        decision_pool=resources.decision_pool,
+        answer_pool=resources.answer_pool,
         config=config.models,
-        counts=process.answer_counts,
+        responses=process.responses,
+        counts=process.engine_counts,
+        traffic=resources.traffic,
     )
     return Runtime(
         number=number,
         config=config,
-        data_plane=_build_data_plane(config, process, resources, router, answers),
-        control_plane=_build_control_plane(config, process, resources, router, answers),
+        data_plane=_build_data_plane(config, process, resources, engine),
+        control_plane=_build_control_plane(config, process, resources, router, engine),
         opened=tuple(lease.opened),
         close=lease.close,
     )
 
 
 def _build_data_plane(
-    config: GatewayConfig,
-    process: ProcessResources,
-    resources: RuntimeResources,
-    router: EditRouter,
-    answers: CounterfactualAnswers,
+    config: GatewayConfig, process: ProcessResources, resources: RuntimeResources, engine: LocalEngine
 ) -> DataPlane:
     return DataPlane(
-        authenticator=process.authenticator,
-        deciding=DecidingHere(
-            router=router,
-            pool=resources.decision_pool,
-            counts=process.decision_counts,
-            traffic=resources.traffic,
-        ),
-        answers=answers,
-        continuing=process.answered,
+        engine=engine,
         upstream=resources.upstream.upstream,
         tracing=resources.tracing,
         config=config,
@@ -139,7 +132,7 @@ def _build_control_plane(
     process: ProcessResources,
     resources: RuntimeResources,
     router: EditRouter,
-    answers: CounterfactualAnswers,
+    engine: LocalEngine,
 ) -> ControlPlaneContext:
     store, encoder, active_edits = process.store, process.encoder, process.active_edits
     pool = resources.decision_pool
@@ -174,7 +167,7 @@ def _build_control_plane(
             router=router,
             active_edits=active_edits,
             encoder=encoder,
-            answers=answers,
+            answer=engine.answer_text,
             store=store.verifications(),
             pool=pool,
         ),

@@ -17,13 +17,13 @@ from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.loading import load_config
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.data_plane.request_head import LoopGuard
-from serac_gateway.data_plane.response_memory import AnsweredResponses
+from serac_gateway.data_plane.response_memory import ResponseMemory
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, EditKind, first_version
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
-from serac_gateway.observability.counts import AnswerCounts, DecisionCounts, RouteCounts
+from serac_gateway.observability.counts import EngineCounts, RouteCounts
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
 from serac_gateway.observability.recent_requests import RecentRequests
@@ -161,11 +161,10 @@ def fake_process(config: GatewayConfig) -> ProcessResources:
         readiness=Readiness("edits"),
         instruments=Instruments(),
         counts=RouteCounts(),
-        answer_counts=AnswerCounts(),
-        decision_counts=DecisionCounts(),
+        engine_counts=EngineCounts(),
         recent_requests=RecentRequests(limit=100),
         loop_guard=LoopGuard(),
-        answered=AnsweredResponses(),
+        responses=ResponseMemory(),
         shared=SharedResources(),
     )
 

@@ -16,16 +16,16 @@ from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.config.model import GatewayConfig, UpstreamConfig
 from serac_gateway.control_plane.http.api import control_plane_app
-from serac_gateway.data_plane.local_engine import CounterfactualAnswers, DecidingHere
+from serac_gateway.data_plane.local_engine import LocalEngine
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.data_plane.request_id import add_request_id
-from serac_gateway.data_plane.response_memory import AnsweredResponses
+from serac_gateway.data_plane.response_memory import ResponseMemory
 from serac_gateway.data_plane.upstream.http import HttpUpstream
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, retired
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
-from serac_gateway.observability.counts import DecisionCounts, RequestCounter, RouteCounts
+from serac_gateway.observability.counts import EngineCounts, RequestCounter, RouteCounts
 from serac_gateway.observability.gauges import Gauges, Sources
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
@@ -65,7 +65,7 @@ class Gateway:
     encoder: WordEncoder
     classifier: ThresholdClassifier
     counterfactual: ScriptedCounterfactualModel
-    answers: CounterfactualAnswers
+    engine_counts: EngineCounts
     counts: RouteCounts
     instruments: Instruments
 
@@ -121,7 +121,7 @@ async def running_gateway(
     active_edits = ActiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
     if loaded:
         await active_edits.load()
-    counts, decision_counts = RouteCounts(), DecisionCounts()
+    counts, engine_counts = RouteCounts(), EngineCounts()
     instruments = Instruments(config.metrics, has_edits=lambda name: active_edits.count(name) > 0)
     authenticator = Authenticator(
         key_store or InMemoryApiKeyStore(),
@@ -135,17 +135,22 @@ async def running_gateway(
         async with upstream or ScriptedUpstream() as scripted:
             settings = msgspec.structs.replace(config.upstream, url=upstream_url or scripted.url)
             http_upstream = HttpUpstream(settings, api_key=api_key)
-            answers = CounterfactualAnswers(
-                model=counterfactual, active_edits=active_edits, pool=answer_pool, config=config.models
-            )
             router = EditRouter(
                 encoder=encoder, active_edits=active_edits, classifier=classifier, config=config.routing
             )
-            plane = DataPlane(
+            engine = LocalEngine(
                 authenticator=authenticator,
-                deciding=DecidingHere(router=router, pool=decision_pool, counts=decision_counts),
-                answers=answers,
-                continuing=AnsweredResponses(),
+                router=router,
+                active_edits=active_edits,
+                model=counterfactual,
+                decision_pool=decision_pool,
+                answer_pool=answer_pool,
+                config=config.models,
+                responses=ResponseMemory(),
+                counts=engine_counts,
+            )
+            plane = DataPlane(
+                engine=engine,
                 upstream=http_upstream,
                 config=config,
                 counts=counts,
@@ -160,8 +165,7 @@ async def running_gateway(
                         counts=counts,
                         active_edits=active_edits,
                         follower=LogFollower(store=store, active_edits=active_edits, max_staleness_s=10),
-                        answers=answers.counts,
-                        decisions=decision_counts,
+                        engine=engine_counts,
                         readiness=Readiness(),
                         instruments=instruments,
                     )
@@ -206,7 +210,7 @@ async def running_gateway(
                         encoder=encoder,
                         classifier=classifier,
                         counterfactual=counterfactual,
-                        answers=answers,
+                        engine_counts=engine_counts,
                         counts=counts,
                         instruments=instruments,
                     )

@@ -236,7 +236,7 @@ async def test_an_answer_that_fails_before_its_first_byte_follows_the_policy(
     async with running_gateway(config=policy_config(policy), counterfactual=model) as gateway:
         await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         await assert_follows(gateway, policy, "answer failed", stream=stream)
-        assert gateway.answers.open == 0
+        assert gateway.engine_counts.open_answers == 0
 
 
 @POLICIES
@@ -273,7 +273,7 @@ async def test_a_full_queue_follows_the_policy_and_base_requests_go_on(policy: F
     async with running_gateway(config=config, counterfactual=model) as gateway:
         await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         accepted = [asyncio.create_task(gateway.post(in_scope())) for _ in range(2)]
-        while gateway.answers.open < 2:
+        while gateway.engine_counts.open_answers < 2:
             await asyncio.sleep(0.01)
         await assert_follows(gateway, policy, "answer queue full")
         assert (await gateway.post(chat(OTHER_QUESTION))).one("x-serac-route") == "base"
@@ -292,7 +292,7 @@ async def test_an_edit_retired_while_its_answer_waits_does_not_act(policy: Failu
         while not model.asked:
             await asyncio.sleep(0.01)
         second = asyncio.create_task(gateway.post(in_scope(), DEBUG))
-        while gateway.answers.open < 2:
+        while gateway.engine_counts.open_answers < 2:
             await asyncio.sleep(0.01)
         await gateway.retire(edit)
         model.let.set()
@@ -306,14 +306,14 @@ async def test_a_client_that_leaves_the_queue_gives_its_place_up_and_is_not_answ
     async with running_gateway(config=config, counterfactual=model) as gateway:
         await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         first = asyncio.create_task(gateway.post(in_scope()))
-        while gateway.answers.open < 1:
+        while gateway.engine_counts.open_answers < 1:
             await asyncio.sleep(0.01)
         async with connected(gateway.url) as (_, writer):
             body = json.dumps(in_scope()).encode()
             writer.write(request_bytes(gateway.url, "POST", "/v1/chat/completions", [], body))
-            while gateway.answers.open < 2:
+            while gateway.engine_counts.open_answers < 2:
                 await asyncio.sleep(0.01)
-        while gateway.answers.open > 1:
+        while gateway.engine_counts.open_answers > 1:
             await asyncio.sleep(0.01)
         model.let.set()
         assert (await first).one("x-serac-route") == "counterfactual"
@@ -331,7 +331,7 @@ async def test_a_client_that_leaves_a_streamed_answer_stops_the_model() -> None:
             writer.write(request_bytes(gateway.url, "POST", "/v1/chat/completions", [], body))
             await reader.readuntil(b"word")
         begun = time.perf_counter()
-        while gateway.answers.open or gateway.counts.in_flight:
+        while gateway.engine_counts.open_answers or gateway.counts.in_flight:
             await asyncio.sleep(0.01)
         after = await gateway.post(in_scope(max_tokens=1))  # the one thread is free again
         assert after.one("x-serac-route") == "counterfactual"

@@ -8,7 +8,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from serac_gateway.data_plane.protocols.body import RequestBody
-from serac_gateway.data_plane.response_memory import MAX_REQUEST_BYTES, AnsweredResponses
+from serac_gateway.data_plane.response_memory import MAX_REQUEST_BYTES, ResponseMemory
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, Gateway
 
 TARGET = "/v1/responses"
@@ -88,26 +88,26 @@ async def test_what_is_not_remembered_passes_byte_for_byte(editing: Gateway) -> 
         assert editing.upstream.requests[-1].body == body
 
 
-async def answered(memory: AnsweredResponses, token: str, body: bytes) -> None:
-    await memory.note("default", RequestBody(body), f"resp_{token}", "An answer.")
+def remember(memory: ResponseMemory, token: str, body: bytes) -> None:
+    memory.remember("default", RequestBody(body), f"resp_{token}", "An answer.")
 
 
-async def continued(memory: AnsweredResponses, body: bytes) -> bytes:
-    return (await memory.continued("default", RequestBody(body))).data
+def continued(memory: ResponseMemory, body: bytes) -> bytes:
+    return memory.with_earlier_turns("default", RequestBody(body)).data
 
 
-async def test_the_oldest_are_forgotten_when_there_are_too_many_bytes() -> None:
-    memory = AnsweredResponses(max_bytes=1_000)
+def test_the_oldest_are_dropped_when_there_are_too_many_bytes() -> None:
+    memory = ResponseMemory(max_bytes=1_000)
     for number in range(10):
-        await answered(memory, str(number), b'{"input":"%s"}' % (b"x" * 300))
-    known = [
+        remember(memory, str(number), b'{"input":"%s"}' % (b"x" * 300))
+    kept = [
         number
         for number in range(10)
-        if b"assistant" in await continued(memory, b'{"previous_response_id":"resp_%d","input":"y"}' % number)
+        if b"assistant" in continued(memory, b'{"previous_response_id":"resp_%d","input":"y"}' % number)
     ]
-    assert known == [7, 8, 9]
-    await answered(memory, "long", b'{"input":"%s"}' % (b"x" * MAX_REQUEST_BYTES))
-    assert b"assistant" not in await continued(memory, b'{"previous_response_id":"resp_long","input":"y"}')
+    assert kept == [7, 8, 9]
+    remember(memory, "long", b'{"input":"%s"}' % (b"x" * MAX_REQUEST_BYTES))
+    assert b"assistant" not in continued(memory, b'{"previous_response_id":"resp_long","input":"y"}')
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,9 @@ async def test_the_oldest_are_forgotten_when_there_are_too_many_bytes() -> None:
         b'{"previous_response_id":' + b"[" * 100_000 + b"]" * 100_000 + b',"input":"x"}',
     ],
 )
-async def test_what_names_no_response_in_a_readable_way_is_for_the_upstream_to_judge(body: bytes) -> None:
-    memory = AnsweredResponses()
-    await answered(memory, "1", b'{"input":"x"}')
-    assert await continued(memory, body) == body
+def test_a_body_that_names_no_response_in_a_readable_way_is_left_to_the_upstream(
+    body: bytes,
+) -> None:
+    memory = ResponseMemory()
+    remember(memory, "1", b'{"input":"x"}')
+    assert continued(memory, body) == body

@@ -186,7 +186,7 @@ async def test_answers_under_way_their_queue_and_their_tokens_show() -> None:
     async with running_gateway(config=config, counterfactual=model) as gateway:
         await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         asked = [asyncio.create_task(gateway.post(chat(EDITED_QUESTION))) for _ in range(3)]
-        while gateway.answers.open < 3:
+        while gateway.engine_counts.open_answers < 3:
             await asyncio.sleep(0.01)
         busy = await scraped(gateway)
         await asyncio.gather(*asked)

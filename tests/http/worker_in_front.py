@@ -17,8 +17,8 @@ from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.observability.counts import RouteCounts
 from serac_gateway.server.listener import Asgi
 from serac_gateway.server.workers.namespace_bitmap import NamespaceBitmap, NamespaceBitmapWriter
-from serac_gateway.server.workers.rpc_messages import FinishedCall, WorkerSettings
-from serac_gateway.server.workers.rpc_server import WorkerCalls
+from serac_gateway.server.workers.rpc_messages import RequestReport, WorkerSettings
+from serac_gateway.server.workers.rpc_server import RpcServer
 from serac_gateway.server.workers.worker import open_worker
 from tests.http.listening import listening
 
@@ -37,9 +37,9 @@ async def worker_in_front(
 ) -> AsyncIterator[str]:
     """Yields the worker's URL."""
 
-    def note(call: FinishedCall) -> None:
-        counts.in_flight_of_workers[call.worker] = call.in_flight
-        for request in call.requests:
+    def take_report(report: RequestReport) -> None:
+        counts.in_flight_of_workers[report.worker] = report.in_flight
+        for request in report.requests:
             plane.observe(request)
 
     async with AsyncExitStack() as stack:
@@ -48,7 +48,9 @@ async def worker_in_front(
         NamespaceBitmapWriter(table, active_edits, lambda: config.traffic.namespaces)
         models = stack.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)))
         models.bind(str(folder / "models.sock"))
-        calls = WorkerCalls(app, token="the token", lease=lambda: nullcontext(plane), on_finished=note)
+        calls = RpcServer(
+            app, token="the token", lease=lambda: nullcontext(plane.engine), on_report=take_report
+        )
         await stack.enter_async_context(listening(calls, models, config.server))
         access = msgspec.structs.replace(config.access, required=keys_required)
         settings = WorkerSettings(

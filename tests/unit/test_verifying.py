@@ -9,16 +9,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.model import ModelsConfig
 from serac_gateway.control_plane.verification import Verifier
-from serac_gateway.data_plane.local_engine import CounterfactualAnswers
+from serac_gateway.data_plane.local_engine import LocalEngine
+from serac_gateway.data_plane.response_memory import ResponseMemory
 from serac_gateway.domain.edits import DecidedState, Edit, EditDraft, EditKind, first_version, retired
 from serac_gateway.domain.queries import Query
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import EditConflictError, ModelUnavailableError, StoreUnavailableError
+from serac_gateway.observability.counts import EngineCounts
 from serac_gateway.routing.router import EditRouter
-from serac_gateway.stores.memory.side_stores import InMemoryVerificationStore
+from serac_gateway.stores.memory.side_stores import InMemoryApiKeyStore, InMemoryVerificationStore
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.ports import Verification
 from serac_gateway.testing import ScriptedCounterfactualModel, ThresholdClassifier, WordEncoder, stored_edit
@@ -60,15 +63,25 @@ async def setup() -> AsyncIterator[Setup]:
     kept = InMemoryVerificationStore()
     made: Setup
     with ThreadPoolExecutor(2) as pool:
-        answers = CounterfactualAnswers(
-            model=ScriptedCounterfactualModel(lambda one, query: made.script(one, query)),
-            active_edits=live,
-            pool=pool,
-            config=ModelsConfig(),
-        )
         router = EditRouter(encoder=encoder, active_edits=live, classifier=classifier)
+        engine = LocalEngine(
+            authenticator=Authenticator(InMemoryApiKeyStore(), required=False),
+            router=router,
+            active_edits=live,
+            model=ScriptedCounterfactualModel(lambda edit, query: made.script(edit, query)),
+            decision_pool=pool,
+            answer_pool=pool,
+            config=ModelsConfig(),
+            responses=ResponseMemory(),
+            counts=EngineCounts(),
+        )
         verifier = Verifier(
-            router=router, active_edits=live, encoder=encoder, answers=answers, store=kept, pool=pool
+            router=router,
+            active_edits=live,
+            encoder=encoder,
+            answer=engine.answer_text,
+            store=kept,
+            pool=pool,
         )
         made = Setup(
             verifier=verifier,

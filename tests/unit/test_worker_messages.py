@@ -1,4 +1,4 @@
-"""What a worker and the model process share: errors that cross over, and the table of interest."""
+"""What a worker and the model process share: errors that cross over, and the table of namespaces."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import GatewayError, RateLimitedError
 from serac_gateway.models.language_models.base import Piece
 from serac_gateway.server.workers.namespace_bitmap import NamespaceBitmap, NamespaceBitmapWriter
-from serac_gateway.server.workers.rpc_messages import Failure, Frame
-from serac_gateway.server.workers.rpc_server import framed, frames
+from serac_gateway.server.workers.rpc_messages import AnswerFrame, RemoteError, read_frames
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import WordEncoder, stored_edit
 
@@ -31,28 +30,28 @@ EVERY_ERROR = [
 @pytest.mark.parametrize("kind", EVERY_ERROR)
 def test_an_error_is_raised_on_the_other_side_as_it_was(kind: type[GatewayError]) -> None:
     error = kind("the value 'x' is not allowed", field="value", details={"retry_after_s": 2, "of": ["x"]})
-    sent = msgspec.msgpack.encode(Failure.of(error))
-    raised = msgspec.msgpack.decode(sent, type=Failure).error()
+    sent = msgspec.msgpack.encode(RemoteError.from_error(error))
+    raised = msgspec.msgpack.decode(sent, type=RemoteError).to_error()
     assert type(raised) is kind
     assert (raised.message, raised.field, raised.details) == (error.message, error.field, error.details)
 
 
 def test_an_error_of_another_version_is_still_an_error() -> None:
-    failure = msgspec.structs.replace(Failure.of(RateLimitedError("slow down")), kind="NewError")
-    assert type(failure.error()) is GatewayError
+    error = msgspec.structs.replace(RemoteError.from_error(RateLimitedError("slow down")), kind="NewError")
+    assert type(error.to_error()) is GatewayError
 
 
-async def read(data: bytes) -> list[Frame]:
+async def read(data: bytes) -> list[AnswerFrame]:
     reader = asyncio.StreamReader()
     reader.feed_data(data)
     reader.feed_eof()
-    return [frame async for frame in frames(reader.readexactly)]
+    return [frame async for frame in read_frames(reader.readexactly)]
 
 
 async def test_frames_are_read_up_to_the_end_and_a_break_is_no_end() -> None:
-    part = Frame(part=ChoicePiece(choice=0, piece=Piece(text="é", tokens=1), prompt_tokens=3))
-    whole = framed(part) + framed(part) + framed(Frame())
-    assert await read(whole) == [part, part]
+    frame = AnswerFrame(piece=ChoicePiece(choice=0, piece=Piece(text="é", tokens=1), prompt_tokens=3))
+    whole = frame.encode() + frame.encode() + AnswerFrame().encode()
+    assert await read(whole) == [frame, frame]
     for length in range(len(whole)):
         with pytest.raises(asyncio.IncompleteReadError):
             await read(whole[:length])
@@ -60,7 +59,7 @@ async def test_frames_are_read_up_to_the_end_and_a_break_is_no_end() -> None:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "interest"
+    return tmp_path / "namespaces"
 
 
 def test_a_namespace_is_of_concern_in_every_process_as_soon_as_it_is_marked(path: Path) -> None:

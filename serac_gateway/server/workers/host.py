@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
-from serac_gateway.data_plane.proxy import DataPlane
+from serac_gateway.data_plane.engine import Engine
 from serac_gateway.errors import ConfigError
 from serac_gateway.server.gateway import Gateway
 from serac_gateway.server.listener import Frontend
 from serac_gateway.server.runtime import Runtime
 from serac_gateway.server.workers.namespace_bitmap import NamespaceBitmap, NamespaceBitmapWriter
-from serac_gateway.server.workers.rpc_messages import FinishedCall, WorkerSettings
-from serac_gateway.server.workers.rpc_server import WorkerCalls
+from serac_gateway.server.workers.rpc_messages import RequestReport, WorkerSettings
+from serac_gateway.server.workers.rpc_server import RpcServer
 from serac_gateway.server.workers.supervisor import Supervisor
 
 
@@ -68,11 +68,11 @@ class _Host:
 
         return put_in_place
 
-    def note(self, call: FinishedCall) -> None:
-        """Take in a worker's report."""
-        if self._supervisor.is_running(call.worker):  # its last report may arrive after its end
-            self._counts.in_flight_of_workers[call.worker] = call.in_flight
-        for request in call.requests:
+    def take_report(self, report: RequestReport) -> None:
+        """Count and log the requests of a worker's report."""
+        if self._supervisor.is_running(report.worker):  # its last report may arrive after its end
+            self._counts.in_flight_of_workers[report.worker] = report.in_flight
+        for request in report.requests:
             self._runtimes.current.data_plane.observe(request)
 
     def forget(self, worker: str) -> None:
@@ -106,13 +106,13 @@ async def workers_frontend(gateway: Gateway, listener: socket.socket, count: int
             await supervisor.close()
 
         @contextmanager
-        def leased() -> Iterator[DataPlane]:
+        def leased() -> Iterator[Engine]:
             with gateway.runtimes.lease() as runtime:
-                yield runtime.data_plane
+                yield runtime.data_plane.engine
 
         stack.push_async_callback(drain)
         yield Frontend(
-            app=WorkerCalls(gateway.app, token=host.token, lease=leased, on_finished=host.note),
+            app=RpcServer(gateway.app, token=host.token, lease=leased, on_report=host.take_report),
             listener=models,
             ready=starting,
             drain=drain,

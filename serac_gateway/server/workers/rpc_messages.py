@@ -1,29 +1,28 @@
-"""What a worker and the model process say to each other, as MessagePack."""
+"""The messages between a worker and the model process, in MessagePack."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.data_plane.protocols.answers import ChoicePiece
-from serac_gateway.data_plane.protocols.base import CompletionRequest
-from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.domain.queries import Query
 from serac_gateway.errors import GatewayError
 from serac_gateway.observability.request_record import FinishedRequest
 
 READY = b"ready\n"
-"""What a worker writes to standard output when it serves."""
+"""The line that a worker writes to standard output when it serves."""
 TOKEN_HEADER = "serac-worker-token"
-"""Carries the secret by which the model process knows a worker's calls from requests that are relayed."""
+"""Carries the secret by which the model process distinguishes a worker's calls from relayed requests."""
+ANSWER_PATH = "/answer"
+"""Takes an `AnswerTask`; the reply is a stream of `AnswerFrame`s."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is told when it starts."""
+    """The settings that a worker reads from standard input when it starts."""
 
     worker: str
     """Its name."""
@@ -31,16 +30,22 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     upstream_url: str
     """Of the default upstream, also of the embedded one."""
     loop_guard: str
-    """What all workers sign requests with: see `LoopGuard`."""
+    """The mark that all workers share: see `LoopGuard`."""
     socket_path: str
-    """Where the model process listens."""
+    """The Unix socket of the model process."""
     bitmap_path: str
     """The file of the `NamespaceBitmap`."""
     token: str
 
 
+class AuthenticateCall(msgspec.Struct, frozen=True, kw_only=True):
+    """`Engine.authenticate`; the reply is a `Principal`."""
+
+    headers: Sequence[tuple[bytes, bytes]]
+
+
 class DecideCall(msgspec.Struct, frozen=True, kw_only=True):
-    """Asks for a `RequestPlan`."""
+    """`Engine.decide`; the reply is a `RequestPlan`."""
 
     namespace: str
     endpoint: Endpoint
@@ -48,70 +53,76 @@ class DecideCall(msgspec.Struct, frozen=True, kw_only=True):
     sender: str
 
 
-class AnswerCall(msgspec.Struct, frozen=True, kw_only=True):
-    """Asks for an answer: `Frame`s follow."""
+class RememberResponseCall(msgspec.Struct, frozen=True, kw_only=True):
+    """`Engine.remember_response`; the reply is null."""
 
-    edit: Edit
-    query: Query
-    request: CompletionRequest
+    namespace: str
+    body: bytes
+    response_id: str
+    answer: str
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """An error, to be raised on the other side."""
+class EarlierTurnsCall(msgspec.Struct, frozen=True, kw_only=True):
+    """`Engine.with_earlier_turns`; the reply is the body."""
+
+    namespace: str
+    body: bytes
+
+
+class RequestReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The requests that have ended in a worker, and the number of those that have not; the reply is null."""
+
+    worker: str
+    requests: Sequence[FinishedRequest]
+    in_flight: int
+
+
+class RemoteError(msgspec.Struct, frozen=True, kw_only=True):
+    """A `GatewayError`, to be raised in the other process."""
 
     kind: str
+    """The name of its class."""
     message: str
     field: str | None
     details: dict[str, Any]
 
     @classmethod
-    def of(cls, error: GatewayError) -> Failure:
-        """As it is sent."""
+    def from_error(cls, error: GatewayError) -> RemoteError:
+        """The message of `error`."""
         return cls(
             kind=type(error).__name__, message=error.message, field=error.field, details=dict(error.details)
         )
 
-    def error(self) -> GatewayError:
-        """As it is raised."""
+    def to_error(self) -> GatewayError:
+        """The error to raise; of a class that this process does not have, a plain `GatewayError`."""
         kind = _KINDS.get(self.kind, GatewayError)
         return kind(self.message, field=self.field, details=self.details)
 
 
-class Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A part of an answer; the last is empty, so that an end is known from a break."""
+class AnswerFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A piece of an answer, or its error. The last frame is empty, so that an end differs from a break."""
 
-    part: ChoicePiece | None = None
-    failure: Failure | None = None
+    piece: ChoicePiece | None = None
+    error: RemoteError | None = None
 
-
-class AuthenticateCall(msgspec.Struct, frozen=True, kw_only=True):
-    """Asks for the `Principal` of a request with these headers."""
-
-    headers: Sequence[tuple[bytes, bytes]]
-
-
-class ContinueCall(msgspec.Struct, frozen=True, kw_only=True):
-    """Asks for a body of /v1/responses with the turns that it goes on from."""
-
-    namespace: str
-    body: bytes
+    def encode(self) -> bytes:
+        """The frame on the wire: its length in four bytes, big-endian, and its MessagePack."""
+        data = msgspec.msgpack.encode(self)
+        return len(data).to_bytes(4, "big") + data
 
 
-class NoteCall(msgspec.Struct, frozen=True, kw_only=True):
-    """Tells of a response that was answered: see `Continuing.note`."""
+async def read_frames(read_exactly: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[AnswerFrame]:
+    """The frames of an answer, without the last.
 
-    namespace: str
-    body: bytes
-    response_id: str
-    said: str
-
-
-class FinishedCall(msgspec.Struct, frozen=True, kw_only=True):
-    """Tells of requests that have ended, and how many have not."""
-
-    worker: str
-    requests: Sequence[FinishedRequest]
-    in_flight: int
+    Raises:
+        asyncio.IncompleteReadError: The stream broke off before the last frame.
+    """
+    while True:
+        length = int.from_bytes(await read_exactly(4), "big")
+        frame = msgspec.msgpack.decode(await read_exactly(length), type=AnswerFrame)
+        if frame.piece is None and frame.error is None:
+            return
+        yield frame
 
 
 def _error_kinds(kind: type[GatewayError]) -> Iterator[tuple[str, type[GatewayError]]]:

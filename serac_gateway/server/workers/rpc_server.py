@@ -1,10 +1,10 @@
-"""What the model process does for its workers: a small ASGI application beside its own."""
+"""Serves the calls of workers in the model process: an ASGI application in front of the gateway's own."""
 
 from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
 from typing import TypeVar
 
@@ -13,23 +13,22 @@ from litestar.enums import ScopeType
 from litestar.types import HTTPScope, Receive, Scope, Send
 
 from serac_gateway.auth.principals import Principal
-from serac_gateway.data_plane.engine import Answers
+from serac_gateway.data_plane.engine import Engine
 from serac_gateway.data_plane.exchange import Exchange
-from serac_gateway.data_plane.plan import RequestPlan
+from serac_gateway.data_plane.plan import AnswerTask, RequestPlan
 from serac_gateway.data_plane.protocols.body import RequestBody
-from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
 from serac_gateway.server.listener import Asgi
 from serac_gateway.server.workers.rpc_messages import (
+    ANSWER_PATH,
     TOKEN_HEADER,
-    AnswerCall,
+    AnswerFrame,
     AuthenticateCall,
-    ContinueCall,
     DecideCall,
-    Failure,
-    FinishedCall,
-    Frame,
-    NoteCall,
+    EarlierTurnsCall,
+    RememberResponseCall,
+    RemoteError,
+    RequestReport,
 )
 
 log = logging.getLogger(__name__)
@@ -37,12 +36,12 @@ log = logging.getLogger(__name__)
 MessageT = TypeVar("MessageT")
 
 _HEADER = TOKEN_HEADER.encode()
-_WHOLE = 1 << 40
-"""Workers keep to the limits on bodies; this reads what they send to its end."""
+_UNLIMITED = 1 << 40
+"""Bytes. The workers enforce the limits on bodies; a call is read whole, whatever its size."""
 _STATUS_FAILED = 500
 
 
-class WorkerCalls:
+class RpcServer:
     """Answers the calls of workers, and gives every other request to `app`. Belongs to one event loop."""
 
     def __init__(
@@ -50,23 +49,23 @@ class WorkerCalls:
         app: Asgi,
         *,
         token: str,
-        lease: Callable[[], AbstractContextManager[DataPlane]],
-        on_finished: Callable[[FinishedCall], None],
+        lease: Callable[[], AbstractContextManager[Engine]],
+        on_report: Callable[[RequestReport], None],
     ) -> None:
-        """Only calls with `token` are answered, with the parts of the data plane that `lease` gives.
+        """Answers requests that carry `token`, each with the engine that `lease` yields.
 
-        `on_finished` must not fail.
+        `on_report` must not raise.
         """
         self._app = app
         self._token = token.encode()
         self._lease = lease
-        self._on_finished = on_finished
-        self._calls: Mapping[str, Callable[[DataPlane, bytes], Awaitable[object]]] = {
-            "/decide": _decide,
+        self._on_report = on_report
+        self._methods: Mapping[str, Callable[[Engine, bytes], Awaitable[object]]] = {
             "/authenticate": _authenticate,
-            "/continue": _continue,
-            "/note": _note,
-            "/finished": self._finished,
+            "/decide": _decide,
+            "/remember-response": _remember_response,
+            "/with-earlier-turns": _with_earlier_turns,
+            "/finished": self._take_report,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,90 +80,73 @@ class WorkerCalls:
     async def _answer_call(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
         async with exchange:
-            body = await exchange.read_body(_WHOLE)
+            body = await exchange.read_body(_UNLIMITED)
             assert isinstance(body, bytes)
             path: str = scope["path"]
             try:
-                with self._lease() as plane:
-                    if path == "/answer":
-                        await _answer(exchange, plane.answers, _read(body, AnswerCall))
+                with self._lease() as engine:
+                    if path == ANSWER_PATH:
+                        await _answer(exchange, engine, _decoded(body, AnswerTask))
                         return
-                    reply = msgspec.msgpack.encode(await self._calls[path](plane, body))
+                    reply = msgspec.msgpack.encode(await self._methods[path](engine, body))
                 status = 200
             except GatewayError as error:
-                status, reply = _STATUS_FAILED, msgspec.msgpack.encode(Failure.of(error))
+                status, reply = _STATUS_FAILED, msgspec.msgpack.encode(RemoteError.from_error(error))
             except Exception:
                 log.exception("the worker's call %s failed", path)
                 failed = ModelUnavailableError("the model process failed; its log says why")
-                status, reply = _STATUS_FAILED, msgspec.msgpack.encode(Failure.of(failed))
+                status, reply = _STATUS_FAILED, msgspec.msgpack.encode(RemoteError.from_error(failed))
             await exchange.respond(status, [], reply)
 
-    async def _finished(self, plane: DataPlane, body: bytes) -> None:
-        self._on_finished(_read(body, FinishedCall))
+    async def _take_report(self, engine: Engine, body: bytes) -> None:
+        self._on_report(_decoded(body, RequestReport))
 
 
-async def _decide(plane: DataPlane, body: bytes) -> RequestPlan:
-    call = _read(body, DecideCall)
-    plan = await plane.deciding.decide(call.namespace, call.endpoint, RequestBody(call.body), call.sender)
+async def _authenticate(engine: Engine, body: bytes) -> Principal:
+    return await engine.authenticate(_decoded(body, AuthenticateCall).headers)
+
+
+async def _decide(engine: Engine, body: bytes) -> RequestPlan:
+    call = _decoded(body, DecideCall)
+    plan = await engine.decide(call.namespace, call.endpoint, RequestBody(call.body), call.sender)
     decision = plan.decision
     if decision is None or len(decision.candidates) < 2:
         return plan
-    # Of interest to whom a finished request is reported is the nearest alone, and all weigh 20 KB.
+    # The record of the request needs only the nearest candidate, and all of them weigh 20 KB.
     decision = msgspec.structs.replace(decision, candidates=decision.candidates[:1])
     return msgspec.structs.replace(plan, decision=decision)
 
 
-async def _authenticate(plane: DataPlane, body: bytes) -> Principal:
-    return await plane.authenticator.authenticate(_read(body, AuthenticateCall).headers)
+async def _remember_response(engine: Engine, body: bytes) -> None:
+    call = _decoded(body, RememberResponseCall)
+    await engine.remember_response(call.namespace, RequestBody(call.body), call.response_id, call.answer)
 
 
-async def _continue(plane: DataPlane, body: bytes) -> bytes:
-    call = _read(body, ContinueCall)
-    return (await plane.continuing.continued(call.namespace, RequestBody(call.body))).data
+async def _with_earlier_turns(engine: Engine, body: bytes) -> bytes:
+    call = _decoded(body, EarlierTurnsCall)
+    return (await engine.with_earlier_turns(call.namespace, RequestBody(call.body))).data
 
 
-async def _note(plane: DataPlane, body: bytes) -> None:
-    call = _read(body, NoteCall)
-    await plane.continuing.note(call.namespace, RequestBody(call.body), call.response_id, call.said)
-
-
-async def _answer(exchange: Exchange, answers: Answers, call: AnswerCall) -> None:
+async def _answer(exchange: Exchange, engine: Engine, task: AnswerTask) -> None:
     await exchange.start(200, [])
     try:
-        async with aclosing(answers.parts(call.edit, call.query, call.request)) as parts:
-            async for part in parts:
-                await exchange.write(framed(Frame(part=part)))
-        last = Frame()
+        async with aclosing(engine.answer(task)) as pieces:
+            async for piece in pieces:
+                await exchange.write(AnswerFrame(piece=piece).encode())
+        last = AnswerFrame()
     except GatewayError as error:
-        last = Frame(failure=Failure.of(error))
+        last = AnswerFrame(error=RemoteError.from_error(error))
     except Exception:
         log.exception("an answer failed")
-        last = Frame(failure=Failure.of(ModelUnavailableError("the answer broke off")))
-    await exchange.finish(framed(last))
+        broken = ModelUnavailableError("the answer broke off")
+        last = AnswerFrame(error=RemoteError.from_error(broken))
+    await exchange.finish(last.encode())
 
 
-def framed(frame: Frame) -> bytes:
-    """As it is sent: its length in four bytes, big-endian, and itself."""
-    data = msgspec.msgpack.encode(frame)
-    return len(data).to_bytes(4, "big") + data
-
-
-async def frames(read_exactly: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[Frame]:
-    """The frames of an answer up to its end.
-
-    Raises:
-        asyncio.IncompleteReadError: It broke off.
-    """
-    while True:
-        length = int.from_bytes(await read_exactly(4), "big")
-        frame = msgspec.msgpack.decode(await read_exactly(length), type=Frame)
-        if frame.part is None and frame.failure is None:
-            return
-        yield frame
-
-
-def _read(body: bytes, kind: type[MessageT]) -> MessageT:
+def _decoded(body: bytes, kind: type[MessageT]) -> MessageT:
     try:
         return msgspec.msgpack.decode(body, type=kind)
     except msgspec.DecodeError as exc:
-        raise InvalidRequestError(f"a worker's call cannot be read: {exc}; do all run one version?") from exc
+        raise InvalidRequestError(
+            f"a worker's call cannot be decoded: {exc}; the workers may run another version than this process"
+        ) from exc

@@ -1,8 +1,8 @@
-"""A worker: serves HTTP with a data plane of its own, and asks the model process for what takes a model.
+"""A worker: serves HTTP with a data plane of its own; the model process does the work that needs models.
 
-``python -m serac_gateway.server.workers.worker LISTENER`` takes its settings on standard input and serves on
-the listening socket with that number. It ends on SIGTERM, when its running requests have, and with the model
-process, whose end closes its standard input.
+``python -m serac_gateway.server.workers.worker LISTENER`` reads its settings from standard input and serves
+on the listening socket with that file descriptor. It ends on SIGTERM once its running requests have ended,
+and when the model process ends, which closes its standard input.
 """
 
 from __future__ import annotations
@@ -32,27 +32,22 @@ from serac_gateway.server.resources import SharedResources
 from serac_gateway.server.upstreams import open_upstream
 from serac_gateway.server.wiring import open_tracing
 from serac_gateway.server.workers.namespace_bitmap import NamespaceBitmap
-from serac_gateway.server.workers.remote_engine import (
-    FinishedReports,
-    ModelProcess,
-    RemoteAnswers,
-    RemoteAuthenticator,
-    RemoteContinuing,
-    RemoteDeciding,
-)
+from serac_gateway.server.workers.remote_engine import RemoteEngine
+from serac_gateway.server.workers.request_reports import RequestReporter
+from serac_gateway.server.workers.rpc_client import RpcClient
 from serac_gateway.server.workers.rpc_messages import READY, WorkerSettings
 from serac_gateway.server.workers.worker_app import WorkerApp
 
 _RELAYED = UpstreamConfig(url="http://model-process", response_timeout_s=86_400.0, chunk_timeout_s=86_400.0)
-"""The control plane takes its time: an import streams its report for hours."""
+"""The timeouts are those of a day: the control plane may stream the report of an import for hours."""
 
 
 @asynccontextmanager
 async def open_worker(settings: WorkerSettings) -> AsyncIterator[Asgi]:
-    """The worker as an ASGI application, its parts closed at the end.
+    """The worker as an ASGI application; all that it opened is closed at the end.
 
     Raises:
-        ConfigError: A part cannot be had.
+        ConfigError: Something cannot be opened as configured.
     """
     config = settings.config
     upstream_config = msgspec.structs.replace(config.upstream, url=settings.upstream_url)
@@ -60,27 +55,24 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Asgi]:
     async with AsyncExitStack() as stack:
         lease = SharedResources().lease()
         stack.push_async_callback(lease.close)
-        interest = NamespaceBitmap.open(Path(settings.bitmap_path))
-        stack.callback(interest.close)
-        models = ModelProcess(settings)
-        stack.push_async_callback(models.close)
+        bitmap = NamespaceBitmap.open(Path(settings.bitmap_path))
+        stack.callback(bitmap.close)
+        client = RpcClient(settings)
+        stack.push_async_callback(client.close)
         upstream = await open_upstream(config, lease)
         tracing = open_tracing(config.tracing)
         stack.push_async_callback(asyncio.to_thread, tracing.close)
         counts = RouteCounts()
-        reports = FinishedReports(models, worker=settings.worker, in_flight=lambda: counts.in_flight)
-        stack.push_async_callback(reports.close)
+        reporter = RequestReporter(client, worker=settings.worker, in_flight=lambda: counts.in_flight)
+        stack.push_async_callback(reporter.close)
         data_plane = DataPlane(
-            deciding=RemoteDeciding(models, interest),
+            engine=RemoteEngine(client, bitmap, keys_required=config.demands_keys),
             upstream=upstream.upstream,
-            answers=RemoteAnswers(models),
-            continuing=RemoteContinuing(models),
-            authenticator=RemoteAuthenticator(models, required=config.demands_keys),
             tracing=tracing,
             loop_guard=LoopGuard(settings.loop_guard.encode()),
             config=config,
             counts=counts,
-            observers=[reports.add],
+            observers=[reporter.add],
         )
         control_plane = HttpUpstream(_RELAYED, socket_path=settings.socket_path)
         stack.push_async_callback(control_plane.close)
@@ -98,11 +90,11 @@ async def _serve(settings: WorkerSettings, listener: socket.socket) -> None:
 
 @contextlib.contextmanager
 def _ending_with_parent(server: uvicorn.Server) -> Iterator[None]:
-    """End when the model process has: nothing is written to standard input after the settings."""
+    """End when the model process ends: after the settings standard input carries nothing but its end."""
     loop = asyncio.get_running_loop()
 
     def end() -> None:
-        loop.remove_reader(0)  # an end of file stays readable, and would keep the loop busy while it drains
+        loop.remove_reader(0)  # an end of file stays readable and would keep the loop busy while it drains
         server.handle_exit(signal.SIGTERM, None)
 
     loop.add_reader(0, end)
@@ -119,7 +111,7 @@ async def _announce(server: uvicorn.Server) -> None:
         await asyncio.sleep(0.01)
     freeze_gc()
     os.write(1, READY)
-    os.dup2(2, 1)  # nobody reads on, and what is written there must not wait for that
+    os.dup2(2, 1)  # standard output is not read any more; a library that writes there must not block
 
 
 def main() -> None:
@@ -128,7 +120,7 @@ def main() -> None:
 
     length = int.from_bytes(_read_exactly(4), "big")
     settings = msgspec.msgpack.decode(_read_exactly(length), type=WorkerSettings)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the model process, which replaces its workers
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the model process handles it and replaces its workers
     configure_logging(settings.config.logging)
     listener = socket.socket(fileno=int(sys.argv[1]))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -136,13 +128,13 @@ def main() -> None:
 
 
 def _read_exactly(count: int) -> bytes:
-    """From standard input, not a byte more: its end is waited for later."""
+    """Read `count` bytes from standard input, unbuffered: its end is watched later."""
     data = b""
     while len(data) < count:
-        part = os.read(0, count - len(data))
-        if not part:
+        chunk = os.read(0, count - len(data))
+        if not chunk:
             raise EOFError("the settings broke off")
-        data += part
+        data += chunk
     return data
 
 

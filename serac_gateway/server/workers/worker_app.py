@@ -1,4 +1,4 @@
-"""A worker's ASGI application: /v1 is served here, and every other path by the model process."""
+"""A worker's ASGI application: serves /v1, and relays every other path to the model process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 _DATA_PLANE = PREFIX.decode()
 _NEVER_RELAYED = frozenset({TOKEN_HEADER.encode()})
 _WHOLE_BODY_BYTES = 0
-"""Nothing is waited for: an import tells of its first line before the client has sent the second."""
+"""Bodies are streamed: an import reports on its first line before the client has sent the second."""
 
 
 class WorkerApp:
@@ -50,12 +50,12 @@ class WorkerApp:
                 request = UpstreamRequest(
                     method=exchange.method,
                     target=scope["raw_path"] + (b"?" + query if query else b""),
-                    headers=[one for one in exchange.headers if one[0] not in _NEVER_RELAYED],
+                    headers=[(name, value) for name, value in exchange.headers if name not in _NEVER_RELAYED],
                     body=await exchange.read_body(_WHOLE_BODY_BYTES),
                 )
                 async with self._control_plane.send(request) as response:
-                    ours = [one for one in response.headers if one[0].startswith(b"x-serac-")]
-                    await relay(response, exchange, ours)
+                    own = [header for header in response.headers if header[0].startswith(b"x-serac-")]
+                    await relay(response, exchange, own)
             except UpstreamError as error:
                 log.warning("%s was not relayed: %s", scope["path"], error.message)
                 await _refuse(exchange, ModelUnavailableError("the model process does not answer; try again"))
@@ -63,7 +63,7 @@ class WorkerApp:
 
 async def _refuse(exchange: Exchange, error: GatewayError) -> None:
     if exchange.status is not None:
-        return  # too late to say anything: the server closes the connection
+        return  # too late for an error response: the server closes the connection
     status, body = problem(error)
     headers = [
         (b"content-type", PROBLEM_MEDIA_TYPE.encode()),

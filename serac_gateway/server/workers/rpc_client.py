@@ -1,0 +1,95 @@
+"""The connection of a worker to the model process: HTTP on a Unix socket, messages in MessagePack."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncGenerator, Callable
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+
+from serac_gateway.data_plane.plan import AnswerTask
+from serac_gateway.data_plane.protocols.answers import ChoicePiece
+from serac_gateway.errors import ModelUnavailableError
+from serac_gateway.server.workers.rpc_messages import (
+    ANSWER_PATH,
+    TOKEN_HEADER,
+    RemoteError,
+    WorkerSettings,
+    read_frames,
+)
+
+ReplyT = TypeVar("ReplyT")
+
+_CONNECTION_ERRORS = (
+    aiohttp.ClientError,
+    OSError,
+    TimeoutError,
+    asyncio.IncompleteReadError,
+    msgspec.DecodeError,
+)
+_LARGE_BYTES = 1_048_576
+
+
+class RpcClient:
+    """Calls the model process. Construct it in a running event loop."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        """Opens no connection yet."""
+        self._session = aiohttp.ClientSession(
+            "http://model-process",
+            connector=aiohttp.UnixConnector(settings.socket_path, limit=0, keepalive_timeout=30.0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={TOKEN_HEADER: settings.token},
+        )
+
+    async def call(self, path: str, message: msgspec.Struct, kind: type[ReplyT]) -> ReplyT:
+        """Send `message` to `path`; returns the reply, decoded as `kind`.
+
+        Raises:
+            GatewayError: The error that the model process raised.
+            ModelUnavailableError: The model process does not answer.
+        """
+        try:
+            # PUT: aiohttp repeats it on another connection if an idle one has just been closed.
+            async with self._session.put(path, data=_payload(message)) as response:
+                reply = await response.read()
+            if response.status != 200:
+                raise msgspec.msgpack.decode(reply, type=RemoteError).to_error()
+            return msgspec.msgpack.decode(reply, type=kind)
+        except _CONNECTION_ERRORS as exc:
+            raise _unavailable(exc) from exc
+
+    async def answer(
+        self, task: AnswerTask, on_tokens: Callable[[int], None]
+    ) -> AsyncGenerator[ChoicePiece, None]:
+        """See `Engine.answer`. Raises as `call` does."""
+        try:
+            async with self._session.put(ANSWER_PATH, data=_payload(task)) as response:
+                async for frame in read_frames(response.content.readexactly):
+                    if frame.error is not None:
+                        raise frame.error.to_error()
+                    if frame.piece is not None:
+                        on_tokens(frame.piece.piece.tokens)
+                        yield frame.piece
+        except _CONNECTION_ERRORS as exc:
+            raise _unavailable(exc) from exc
+
+    async def close(self) -> None:
+        """Close all connections. Idempotent."""
+        await self._session.close()
+
+
+def _payload(message: msgspec.Struct) -> bytes | aiohttp.BytesIOPayload:
+    """The encoded message; a large one as a file, as aiohttp writes `bytes` in one piece and warns."""
+    data = msgspec.msgpack.encode(message)
+    return data if len(data) < _LARGE_BYTES else aiohttp.BytesIOPayload(io.BytesIO(data))
+
+
+def _unavailable(exc: BaseException) -> ModelUnavailableError:
+    return ModelUnavailableError(
+        f"the model process does not answer: {type(exc).__name__}", details={"reason": "no model process"}
+    )
