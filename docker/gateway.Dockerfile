@@ -10,7 +10,6 @@ WORKDIR /src
 RUN python -m venv /opt/serac
 COPY LICENSE NOTICE README.md constraints.txt pyproject.toml ./
 COPY serac_gateway serac_gateway
-COPY training training
 COPY configs/demo configs/demo
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/serac/bin/python -m pip install --constraint constraints.txt ".[${FAISS},otel]"

@@ -110,7 +110,7 @@ def test_the_images_command_becomes_healthy_by_the_images_own_check(
 ) -> None:
     process, port = gateway
     python, *arguments = exec_form("HEALTHCHECK")
-    check = [environment / "bin" / python, *(one.replace("8080", str(port)) for one in arguments)]
+    check = [environment / "bin" / python, *(argument.replace("8080", str(port)) for argument in arguments)]
     assert subprocess.run(check, capture_output=True, check=False).returncode != 0
     deadline = time.monotonic() + START_TIMEOUT_S
     while subprocess.run(check, capture_output=True, check=False).returncode != 0:

@@ -12,7 +12,7 @@ from serac_gateway.errors import ConfigError
 from training.benchmarks import counterfact, fever, knowedit, pitfalls, wikifactdiff, zsre
 from training.benchmarks.base import Benchmark, Case, Probe, Role, chosen, fact, prepared, probes
 from training.benchmarks.catalogue import BENCHMARKS, READERS, open_benchmark
-from training.benchmarks.loading import data_folder, read_rows
+from training.data.files import data_folder, read_rows
 
 ZSRE_ROW = {
     "subject": "Oru Bridge",

@@ -17,7 +17,8 @@ from training.counterfactual.mixture import ExampleSettings, training_examples, 
 from training.counterfactual.validation import contains
 from training.data.contrasts import load_contrast_sets
 from training.data.fact_source import FactSource
-from training.data.facts import Fact, Names, data_folder
+from training.data.facts import Fact, Names
+from training.data.files import data_folder
 from training.data.relations import Relation, load_pools
 from training.runs import load_records, save_records
 from training.scope.mixture import load_world

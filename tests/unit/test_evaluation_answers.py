@@ -16,7 +16,8 @@ from serac_gateway.cli.terminal import GatewayRefusedError
 from serac_gateway.domain.edits import EditDraft, EditKind
 from serac_gateway.errors import ConfigError
 from tests.control_plane import running_whole_gateway
-from training.benchmarks.base import Benchmark, Case, Probe, Role, Turn, fact, probes
+from training.benchmarks.base import Benchmark, Case, Probe, Role, fact, probes
+from training.data.conversations import Turn
 from training.evaluation.answers.outcomes import AnswerFolder, CaseAnswers
 from training.evaluation.answers.run import AnswerOptions, run_answers
 from training.evaluation.answers.teacher_forcing import ForcedModel, TeacherForcing, case_alone

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from training.evaluation.outcomes import CaseOutcome, ProbeOutcome, RunFolder, RunSettings
+from training.evaluation.outcomes import RunSettings
+from training.evaluation.scope.outcomes import CaseOutcome, ProbeOutcome, RunFolder
 from training.evaluation.scope.report import result_rows, write_report
 from training.evaluation.scope.summary import Summary, curve_of, summarise
 

@@ -11,9 +11,11 @@ from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import ConfigError
 from serac_gateway.testing import ThresholdClassifier, WordEncoder
 from tests.control_plane import ControlPlane
-from training.benchmarks.base import Benchmark, Probe, Role, Turn, fact, probes
-from training.evaluation.outcomes import CASES_FILE, CaseOutcome, RunFolder
+from training.benchmarks.base import Benchmark, Probe, Role, fact, probes
+from training.data.conversations import Turn
+from training.evaluation.outcomes import CASES_FILE
 from training.evaluation.scope.deciders import Decider, HttpDecider, InProcessDecider
+from training.evaluation.scope.outcomes import CaseOutcome, RunFolder
 from training.evaluation.scope.run import run
 
 PLACES = ("Oru", "Ketti", "Moss", "Vala", "Brin", "Dorn")

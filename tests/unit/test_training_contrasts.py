@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from training.data.contrasts import contrast_benchmark, contrast_pairs, filled_in, load_contrast_sets
+from training.data.contrasts import contrast_pairs, filled_in, load_contrast_sets
+from training.scope.validation_sets import contrast_benchmark
 
 SET = """= opening time
 p: When does [X] open? ;; [X] opens at

@@ -14,7 +14,8 @@ from serac_gateway.domain.queries import Query, query_of_messages
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.routing.router import RouteDecision
 from serac_gateway.testing import ThresholdClassifier, WordEncoder
-from training.benchmarks.base import Benchmark, Case, Probe, Role, Turn
+from training.benchmarks.base import Benchmark, Case, Probe, Role
+from training.data.conversations import Turn
 from training.evaluation.scope.deciders import InProcessDecider
 from training.scope.observations import Observation, observe
 
@@ -83,14 +84,18 @@ def decided() -> list[RouteDecision]:
 
 
 def queries() -> list[Query]:
-    probes = [found for stored in BENCHMARK.cases for found in stored.probes] + list(BENCHMARK.traffic)
-    made = []
-    for found in probes:
-        messages = [{"role": turn.role, "content": turn.text} for turn in found.context]
-        query = query_of_messages([*messages, {"role": "user", "content": found.text}])
-        assert isinstance(query, Query)
-        made.append(query)
-    return made
+    probes = [probe for stored in BENCHMARK.cases for probe in stored.probes] + list(BENCHMARK.traffic)
+    made = [
+        query_of_messages(
+            [
+                *({"role": turn.role, "content": turn.text} for turn in probe.context),
+                {"role": "user", "content": probe.text},
+            ]
+        )
+        for probe in probes
+    ]
+    assert all(isinstance(query, Query) for query in made)
+    return [query for query in made if isinstance(query, Query)]
 
 
 def test_an_observation_has_the_candidates_of_the_router() -> None:

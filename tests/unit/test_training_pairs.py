@@ -13,12 +13,13 @@ from serac_gateway.errors import ConfigError
 from training.data import hard_negatives, phrasing
 from training.data.fact_source import FactSource
 from training.data.facts import Fact, Names
-from training.data.own_data import own_benchmark, own_pairs, read_edits, read_traffic
+from training.data.own_data import own_pairs, read_edits, read_traffic
 from training.data.pairs import Pair
 from training.data.relations import Relation, load_pools, load_relations
 from training.runs import load_records, read_config, save_records
 from training.scope.config import ScopeConfig
 from training.scope.pair_generator import PairMaker
+from training.scope.validation_sets import own_benchmark
 
 FACTS = [
     Fact("P19", f"{first} {last}", city)
@@ -167,8 +168,8 @@ def test_own_edits_and_traffic_become_pairs_and_a_benchmark(tmp_path: Path) -> N
     ("edits", "traffic", "said"),
     [
         ('{"prompt": "x"}', "", "line 1 has no 'target_new'"),
-        ("", "", "holds no edits"),
-        ("{broken", "", "line 1 is no JSON"),
+        ("", "", "holds no rows"),
+        ("{broken", "", r"line 1 is '{broken'"),
         ('{"id": "a", "prompt": "x", "target_new": "y"}', '{"query": "q"}', "lacks 'query' or 'edit_id'"),
         ('{"id": "a", "prompt": "x", "target_new": "y"}', '{"query": "q", "edit_id": "z"}', "names edit 'z'"),
     ],

@@ -12,6 +12,7 @@ import msgspec
 
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, EditDraft, first_version
 from serac_gateway.errors import InvalidRequestError
+from training.data.conversations import Turn
 
 
 class Role(StrEnum):
@@ -21,14 +22,6 @@ class Role(StrEnum):
     VALIDATION = "validation"
     TEST = "test"
     """Never trained, tuned or calibrated on."""
-
-
-class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """One earlier turn of a conversation."""
-
-    role: str
-    """user or assistant."""
-    text: str
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 
 from training.benchmarks.base import Benchmark, Case, Probe, Role, chosen, fact, probes
-from training.benchmarks.loading import Row, converted, data_folder, read_rows
+from training.benchmarks.loading import converted
+from training.data.files import Row, data_folder, read_rows
 
 TEST_FILE = "counterfact/counterfact_500_full_prompts.jsonl.gz"
 VALIDATION_FILE = "counterfact/counterfact-val.jsonl.gz"

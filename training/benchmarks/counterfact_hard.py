@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from training.benchmarks.base import Benchmark, Case, Probe, Role, fact
-from training.benchmarks.loading import Row, data_folder, read_rows
+from training.data.files import Row, data_folder, read_rows
 
 FACTS_FILE = "pararel/trex_lms_vocab.jsonl.gz"
 QUESTIONS_FILE = Path(__file__).with_suffix(".toml")

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.benchmarks.base import Benchmark, Case, Role, fact, probes
-from training.benchmarks.loading import Row, converted, data_folder, read_rows
+from training.benchmarks.loading import converted
+from training.data.files import Row, data_folder, read_rows
 
 FILE = "fever_vitaminc/symmetric_v0.2_fever_symmetric_dev.jsonl.gz"
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 
 from training.benchmarks.base import Benchmark, Case, Probe, Role, fact, probes
-from training.benchmarks.loading import Row, converted, data_folder, read_rows
+from training.benchmarks.loading import converted
+from training.data.files import Row, data_folder, read_rows
 
 FILES = ("knowedit/wiki_recent_train.jsonl.gz", "knowedit/wiki_counterfact_train.jsonl.gz")
 

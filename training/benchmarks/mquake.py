@@ -17,7 +17,8 @@ import msgspec
 
 from serac_gateway.domain.edits import EditDraft
 from training.benchmarks.base import Benchmark, Case, Role, fact, probes
-from training.benchmarks.loading import Row, converted, data_folder, read_rows
+from training.benchmarks.loading import converted
+from training.data.files import Row, data_folder, read_rows
 
 FILE = "mquake/MQuAKE-CF-3k.jsonl.gz"
 

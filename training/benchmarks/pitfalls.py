@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from training.benchmarks.base import Benchmark, Case, Probe, Role, fact
-from training.benchmarks.loading import Row, converted, data_folder, read_rows
+from training.benchmarks.loading import converted
+from training.data.files import Row, data_folder, read_rows
 
 FILE = "pitfalls/gptj_reverse_edit.jsonl.gz"
 

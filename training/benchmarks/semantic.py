@@ -14,7 +14,8 @@ import msgspec
 
 from serac_gateway.domain.edits import EditDraft
 from serac_gateway.errors import ConfigError
-from training.benchmarks.base import Benchmark, Case, Probe, Role, Turn
+from training.benchmarks.base import Benchmark, Case, Probe, Role
+from training.data.conversations import Turn
 
 EDITS_FILE = Path(__file__).with_name("semantic_edits.jsonl")
 TABLES_FILE = Path(__file__).with_name("semantic_tables.txt")

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from training.benchmarks.base import Benchmark, Probe, Role, Turn
+from training.benchmarks.base import Benchmark, Probe, Role
 from training.benchmarks.counterfact import load_10k
-from training.benchmarks.loading import Row, converted, data_folder, read_rows
+from training.benchmarks.loading import converted
+from training.data.conversations import Turn
+from training.data.files import Row, data_folder, read_rows
 
 
 def load() -> Benchmark:

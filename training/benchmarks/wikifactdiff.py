@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from training.benchmarks.base import Benchmark, Case, Role, fact, probes
-from training.benchmarks.loading import Row, converted, data_folder, read_rows
+from training.benchmarks.loading import converted
+from training.data.files import Row, data_folder, read_rows
 
 FILE = "wikifactdiff/wfd_train_en.jsonl.gz"
 VALIDATION_EVERY = 3

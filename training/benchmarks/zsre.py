@@ -10,7 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from training.benchmarks.base import Benchmark, Case, Role, fact, probes
-from training.benchmarks.loading import Row, converted, data_folder, read_rows
+from training.benchmarks.loading import converted
+from training.data.files import Row, data_folder, read_rows
 
 TEST_FILE = "zsre/zsre_mend_eval_portability_gpt4.jsonl.gz"
 TRAIN_FILE = "zsre/zsre_mend_train_10000.jsonl.gz"

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 
 from serac_gateway.domain.edits import EditKind
-from serac_gateway.domain.queries import Query, query_of_messages
+from serac_gateway.domain.queries import Query
 from training.counterfactual import target_answers as answers
 from training.counterfactual.examples import Example
 from training.counterfactual.instruction_examples import obeying
-from training.data.contrasts import ContrastLine, ContrastSet, Filling, filled_in
+from training.data.contrasts import ContrastLine, ContrastSet, Filling, filled_in, query_of
 
 _REFUSAL = re.compile(
     r"\b(?:can't|cannot|can’t|not able|unable|confidential|don't (?:comment|share)|no comment|isn't public"
@@ -55,7 +55,7 @@ def kind_of(one: ContrastSet) -> EditKind:
 
 
 def _example(one: ContrastSet, filling: Filling, line: ContrastLine) -> Iterator[Example]:
-    query = _query(filling, line)
+    query = query_of(filling, line)
     kind = kind_of(one)
     if query is None or (kind is not EditKind.FACT and not line.in_scope):
         return
@@ -103,10 +103,3 @@ def _told(filling: Filling, line: ContrastLine) -> str | None:
     """The value that the assistant gave in the last of its turns."""
     said = next((turn.text for turn in reversed(line.turns) if turn.role == "assistant"), "")
     return filling.target if "[T]" in said else filling.other if "[O]" in said else None
-
-
-def _query(filling: Filling, line: ContrastLine) -> Query | None:
-    messages = [{"role": turn.role, "content": filling.fill(turn.text)} for turn in line.turns]
-    messages.append({"role": "user", "content": filling.fill(line.text)})
-    found = query_of_messages(messages)
-    return found if isinstance(found, Query) else None

@@ -12,7 +12,8 @@ from training.counterfactual import target_answers as answers
 from training.counterfactual.examples import Example
 from training.counterfactual.fact_examples import odd_value
 from training.data import public_sets
-from training.data.facts import counterfact_relation, read_rows
+from training.data.facts import counterfact_relation
+from training.data.files import read_rows
 from training.data.pairs import Pair
 from training.data.phrasing import CHECKS, CONTEXT_DOUBTS
 

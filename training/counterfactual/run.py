@@ -20,7 +20,7 @@ from training.counterfactual.mixture import ExampleSettings, training_examples, 
 from training.counterfactual.model_card import write_card
 from training.counterfactual.train import AdapterSettings, train_adapter
 from training.counterfactual.validation import Outcome, answered
-from training.data.facts import data_folder
+from training.data.files import data_folder
 from training.runs import TrainingError, begin_run, load_records, save_records
 from training.scope.mixture import load_world
 from training.scope.train import Trained

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from serac_gateway.domain.edits import EditDraft
-from serac_gateway.domain.queries import Query, query_of_messages
-from training.benchmarks.base import Benchmark, Case, Probe, Role, Turn
+from serac_gateway.domain.queries import Query
+from training.data.conversations import Turn, chat_query
 from training.data.pairs import Pair
 from training.data.phrasing import decorated
 
@@ -106,7 +105,7 @@ def contrast_pairs(
         for one in kept:
             filling = filled_in(one, rng, number % len(one.subjects))
             for line in one.lines:
-                query = _query(filling, line)
+                query = query_of(filling, line)
                 if query is None:
                     continue
                 text = decorated(query.text, rng, passages) if rng.random() < _NOISE_SHARE else query.text
@@ -114,28 +113,6 @@ def contrast_pairs(
                     prompt=filling.prompt, target=filling.target, text=text, context=query.context,
                     in_scope=line.in_scope, kind=f"contrast, {line.kind}", subject=filling.subject,
                 )  # fmt: skip
-
-
-def contrast_benchmark(sets: Sequence[ContrastSet], *, seed: int) -> Benchmark:
-    """The held-out sets as cases, two edits of each set, all their queries as probes."""
-    rng = random.Random(seed)
-    cases = []
-    for number, one in enumerate(sets):
-        if not one.is_held_out:
-            continue
-        for place in range(min(2, len(one.subjects))):
-            filling = filled_in(one, rng, place)
-            probes = tuple(
-                Probe(
-                    kind=line.kind, text=filling.fill(line.text), in_scope=line.in_scope,
-                    context=tuple(Turn(role=t.role, text=filling.fill(t.text)) for t in line.turns),
-                )
-                for line in one.lines
-            )  # fmt: skip
-            edit = EditDraft(id=f"contrast-{number}-{place}", prompt=filling.prompt,
-                             target_new=filling.target, subject=filling.subject)  # fmt: skip
-            cases.append(Case(edit=edit, probes=probes))
-    return Benchmark(name="contrasts", role=Role.VALIDATION, cases=tuple(cases))
 
 
 def filled_in(one: ContrastSet, rng: random.Random, place: int) -> Filling:
@@ -156,12 +133,10 @@ def filled_in(one: ContrastSet, rng: random.Random, place: int) -> Filling:
     return msgspec.structs.replace(draft, prompt=draft.fill(draft.prompt), target=draft.fill(draft.target))
 
 
-def _query(filling: Filling, line: ContrastLine) -> Query | None:
-    """What the gateway would decide on."""
-    messages = [{"role": turn.role, "content": filling.fill(turn.text)} for turn in line.turns]
-    messages.append({"role": "user", "content": filling.fill(line.text)})
-    found = query_of_messages(messages)
-    return found if isinstance(found, Query) else None
+def query_of(filling: Filling, line: ContrastLine) -> Query | None:
+    """The query of a line with its slots filled; None if the gateway decides on none."""
+    turns = [Turn(role=turn.role, text=filling.fill(turn.text)) for turn in line.turns]
+    return chat_query(turns, filling.fill(line.text))
 
 
 def _parsed(lines: Sequence[str], where: str) -> ContrastSet:

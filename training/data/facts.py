@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import os
 import random
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from training.data.files import read_rows
 from training.data.relations import Relation
-
-DEFAULT_DATA = Path("../shared/data")
 
 OBJECT_POOL_RELATIONS: dict[str, tuple[str, ...]] = {
     "city": ("P19", "P20", "P937", "P36", "P159"),
@@ -63,43 +58,14 @@ class Fact(msgspec.Struct, frozen=True):
     object: str
 
 
-def data_folder() -> Path:
-    """Where the public data lies: `SERAC_DATA`, else ../shared/data."""
-    return Path(os.environ.get("SERAC_DATA", DEFAULT_DATA))
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON Lines file, gzipped or not.
-
-    Raises:
-        FileNotFoundError: There is no such file; the message says how to name the folder.
-        ValueError: A line is no JSON object.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{str(path)!r} is missing; set SERAC_DATA to the folder of the public data")
-    rows = []
-    with (
-        gzip.open(path, "rt", encoding="utf-8")
-        if path.suffix == ".gz"
-        else path.open(encoding="utf-8") as lines
-    ):
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as exc:
-                raise ValueError(f"{path.name} line {number} is no JSON: {line[:60]!r}") from exc
-            if not isinstance(row, dict):
-                raise ValueError(f"{path.name} line {number} is no object: {line[:60]!r}")
-            rows.append(row)
-    return rows
+def _merged(relation: str) -> str:
+    return MERGED.get(relation, relation)
 
 
 def trex_facts(data: Path) -> Iterator[Fact]:
     """Facts of T-REx as ParaRel carries them."""
     for row in read_rows(data / "pararel/trex_lms_vocab.jsonl.gz"):
-        relation = MERGED.get(row["relation"], row["relation"])
+        relation = _merged(row["relation"])
         yield Fact(relation, row["sub_label"], row["obj_label"])
 
 
@@ -107,7 +73,7 @@ def pararel_statements(data: Path) -> dict[str, list[str]]:
     """Statement patterns by relation, spaces tidied, full stop dropped."""
     patterns: dict[str, list[str]] = defaultdict(list)
     for row in read_rows(data / "pararel/patterns.jsonl.gz"):
-        relation = MERGED.get(row["relation"], row["relation"])
+        relation = _merged(row["relation"])
         pattern = re.sub(r"\s+", " ", row["pattern"]).strip(" .")
         if "[X]" in pattern and "[Y]" in pattern and pattern not in patterns[relation]:
             patterns[relation].append(pattern)

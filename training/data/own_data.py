@@ -1,4 +1,4 @@
-"""A user's own edits and logged traffic as training pairs and as a benchmark.
+"""A user's own edits and logged traffic as training pairs.
 
 Edits: NDJSON as `serac edits export` writes it (prompt and target_new needed; id, paraphrases, … optional).
 Traffic: NDJSON of ``{"query": "…", "edit_id": "…" or null}``: which edit, if any, the query was in scope of.
@@ -9,14 +9,12 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from serac_gateway.domain.edits import EditDraft
 from serac_gateway.errors import ConfigError
-from training.benchmarks.base import Benchmark, Case, Probe, Role
-from training.data.facts import read_rows
+from training.data.files import read_rows
 from training.data.hard_negatives import mined
 from training.data.pairs import Pair
 from training.data.public_sets import Embed
@@ -38,7 +36,7 @@ def read_edits(path: Path) -> list[EditDraft]:
         ConfigError: The file is missing or empty, or a line lacks a column.
     """
     drafts = []
-    for number, row in enumerate(_rows(path), 1):
+    for number, row in enumerate(read_rows(path), 1):
         for column in ("prompt", "target_new"):
             if not isinstance(row.get(column), str) or not row[column].strip():
                 raise ConfigError(
@@ -53,8 +51,6 @@ def read_edits(path: Path) -> list[EditDraft]:
                 paraphrases=paraphrases,
             )
         )
-    if not drafts:
-        raise ConfigError(f"{path.name} holds no edits; export some with: serac edits export")
     return drafts
 
 
@@ -66,7 +62,7 @@ def read_traffic(path: Path, edits: Sequence[EditDraft]) -> list[Traffic]:
     """
     known = {edit.id for edit in edits}
     found = []
-    for number, row in enumerate(_rows(path), 1):
+    for number, row in enumerate(read_rows(path), 1):
         if not isinstance(row.get("query"), str) or "edit_id" not in row:
             raise ConfigError(f"{path.name} line {number} lacks 'query' or 'edit_id'; edit_id may be null")
         edit_id = row["edit_id"]
@@ -103,24 +99,5 @@ def own_pairs(
     return pairs
 
 
-def own_benchmark(edits: Sequence[EditDraft], traffic: Sequence[Traffic]) -> Benchmark:
-    """The same as a benchmark, to calibrate on."""
-    probes: dict[str | None, list[Probe]] = {}
-    for one in traffic:
-        kind = "own" if one.edit_id is not None else "own unrelated"
-        probes.setdefault(one.edit_id, []).append(
-            Probe(kind=kind, text=one.query, in_scope=one.edit_id is not None)
-        )
-    cases = tuple(Case(edit=edit, probes=tuple(probes.get(edit.id, ()))) for edit in edits)
-    return Benchmark(name="own", role=Role.VALIDATION, cases=cases, traffic=tuple(probes.get(None, ())))
-
-
 def _pair(edit: EditDraft, query: str, *, in_scope: bool) -> Pair:
     return Pair(prompt=edit.prompt, target=edit.target_new, text=query, in_scope=in_scope, kind="own")
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        return read_rows(path)
-    except (FileNotFoundError, ValueError) as exc:
-        raise ConfigError(str(exc)) from exc

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from serac_gateway.domain.vectors import Vectors
-from training.data.facts import counterfact_relation, read_rows, template_of
+from training.data.facts import counterfact_relation, template_of
+from training.data.files import read_rows
 from training.data.pairs import Pair
 from training.data.phrasing import CHECKS
 
@@ -186,7 +187,7 @@ def _checked(claim: str, rng: random.Random) -> str:
 
 def unrelated_texts(data: Path) -> list[str]:
     """Training's unrelated traffic: the NQ questions of zsRE's training rows. NQ-open dev stays unseen."""
-    rows: list[dict[str, Any]] = read_rows(data / "zsre/zsre_mend_train_10000.jsonl.gz")
+    rows = read_rows(data / "zsre/zsre_mend_train_10000.jsonl.gz")
     return [row["loc"].removeprefix("nq question: ") for row in rows]
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from serac_gateway.cli.terminal import print_json
 from serac_gateway.cli.terminal import run as run_command
 from training.evaluation.answers.cli import answers
-from training.evaluation.outcomes import RunFolder
+from training.evaluation.scope.outcomes import RunFolder
 from training.evaluation.terminal import config_errors, print_table, progress_bars
 
 app = typer.Typer(no_args_is_help=True, help="Measure the scope classifier and the answers.")

@@ -1,4 +1,4 @@
-"""What a run leaves behind: its settings, and one JSON line a case."""
+"""The folder of a run: its settings, and one JSON line a case."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Generic, Literal, Protocol, TypeVar
 import msgspec
 
 from serac_gateway.errors import ConfigError
-from training.benchmarks.base import Probe
-from training.evaluation.scope.deciders import Decision
 
 SETTINGS_FILE = "run.json"
 CASES_FILE = "cases.jsonl"
@@ -31,62 +29,6 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     asked_cases: int | None = None
     """Of so many cases the probes are asked; None: of all."""
     measures: Literal["scope", "answers"] = "scope"
-
-
-class ProbeOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One probe and what was decided."""
-
-    kind: str
-    text: str
-    in_scope: bool
-    contested: bool = False
-    context: int = 0
-    """How many earlier turns it has."""
-    fired: str | None = None
-    """The edit that fired."""
-    best: str | None = None
-    """The most probable candidate."""
-    scope_probability: float | None = None
-    """Of the most probable candidate."""
-    similarity: float | None = None
-    """Of the most similar candidate."""
-    rank: int | None = None
-    """Of the case's own edit among the candidates by similarity, from 1; None: it was none of them."""
-    own_probability: float | None = None
-    """Of the case's own edit, if it was a candidate."""
-
-
-class CaseOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One case: its edit and its probes. Traffic has a case a probe, without an edit."""
-
-    case: str
-    prompt: str | None = None
-    target_new: str | None = None
-    relation: str | None = None
-    rivals: tuple[str, ...] = ()
-    """Cases that ask the same: firing with one of them is right too."""
-    probes: tuple[ProbeOutcome, ...]
-
-
-def probe_outcome(probe: Probe, own_id: str | None, decision: Decision) -> ProbeOutcome:
-    """The record of one decision."""
-    by_similarity = sorted(decision.candidates, key=lambda one: -one.similarity)
-    ids = [one.edit_id for one in by_similarity]
-    best = decision.candidates[0] if decision.candidates else None
-    own = next((one for one in decision.candidates if one.edit_id == own_id), None)
-    return ProbeOutcome(
-        kind=probe.kind,
-        text=probe.text,
-        in_scope=probe.in_scope,
-        contested=probe.contested,
-        context=len(probe.context),
-        fired=decision.edit_id,
-        best=best.edit_id if best else None,
-        scope_probability=best.scope_probability if best else None,
-        similarity=by_similarity[0].similarity if by_similarity else None,
-        rank=ids.index(own_id) + 1 if own_id in ids else None,
-        own_probability=own.scope_probability if own else None,
-    )
 
 
 class Line(Protocol):
@@ -152,10 +94,3 @@ class LineFolder(Generic[LineT]):
         for line in whole.split(b"\n"):
             if line:
                 yield msgspec.json.decode(line, type=self._line)
-
-
-class RunFolder(LineFolder[CaseOutcome]):
-    """A run that measured the scope classifier."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, CaseOutcome)

@@ -17,10 +17,10 @@ from training.data.facts import (
     Names,
     counterfact_relation,
     pararel_statements,
-    read_rows,
     template_of,
     trex_facts,
 )
+from training.data.files import read_rows
 from training.data.pairs import Pair, sentences
 from training.data.public_sets import Embed
 from training.data.relations import Relation, load_pools, load_relations

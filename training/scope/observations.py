@@ -14,7 +14,6 @@ import msgspec
 
 from serac_gateway.config.model import RoutingConfig
 from serac_gateway.domain.edits import Edit, first_version, forms
-from serac_gateway.domain.queries import Query, query_of_messages
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.base import EditIndex
 from serac_gateway.models.classifiers.base import PairModel
@@ -24,6 +23,7 @@ from serac_gateway.routing.retrieval import retrieve
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import FormVectors, StoredEdit
 from training.benchmarks.base import Benchmark, Probe
+from training.data.conversations import chat_query
 from training.data.pairs import depends_on_edit
 from training.runs import load_records
 
@@ -97,7 +97,7 @@ def observe(
     chosen = _chosen_probes(benchmarks, cases=cases, traffic=traffic, skip=skip, rng=random.Random(seed))
     observations = []
     for done, (name, probe, own_ids) in enumerate(chosen, 1):
-        query = _query(probe)
+        query = chat_query(probe.context, probe.text)
         if query is None:
             continue
         (candidates,) = retrieve(
@@ -183,10 +183,3 @@ def _chosen_probes(
             unrelated = rng.sample(unrelated, traffic)
         chosen += [(benchmark.name, probe, frozenset()) for probe in unrelated]
     return chosen
-
-
-def _query(probe: Probe) -> Query | None:
-    messages = [{"role": turn.role, "content": turn.text} for turn in probe.context]
-    messages.append({"role": "user", "content": probe.text})
-    query = query_of_messages(messages)
-    return query if isinstance(query, Query) else None

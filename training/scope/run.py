@@ -18,8 +18,8 @@ from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.encoders.sentence_transformer import embedded_minilm_path
 from training.benchmarks.base import Benchmark
-from training.data.facts import data_folder
-from training.data.own_data import own_benchmark, own_pairs, read_edits, read_traffic
+from training.data.files import data_folder
+from training.data.own_data import own_pairs, read_edits, read_traffic
 from training.data.pairs import Pair
 from training.evaluation.gateway_models import open_encoder
 from training.runs import begin_run, load_records, save_records
@@ -29,7 +29,7 @@ from training.scope.config import ScopeConfig, digest
 from training.scope.export import export
 from training.scope.mixture import load_world, training_pairs
 from training.scope.train import Trained, train_scope
-from training.scope.validation_sets import validation_benchmarks
+from training.scope.validation_sets import own_benchmark, validation_benchmarks
 
 PAIRS_FILE = "pairs.jsonl"
 WEIGHTS_FOLDER = "weights"

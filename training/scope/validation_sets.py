@@ -1,4 +1,4 @@
-"""The sets a threshold is chosen on: held out of training, none of them marked test."""
+"""The sets a threshold is chosen on: none of them marked test; a user's own rows on request."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import msgspec
 from serac_gateway.domain.edits import EditDraft
 from serac_gateway.errors import ConfigError
 from training.benchmarks import catalogue
-from training.benchmarks.base import Benchmark, Case, Probe, Role, Turn, chosen, prepared
-from training.data.contrasts import contrast_benchmark, load_contrast_sets
+from training.benchmarks.base import Benchmark, Case, Probe, Role, chosen, prepared
+from training.data.contrasts import ContrastSet, filled_in, load_contrast_sets
+from training.data.conversations import Turn
 from training.data.fact_source import FactSource
-from training.data.facts import counterfact_relation, data_folder, template_of
+from training.data.facts import counterfact_relation, template_of
+from training.data.files import data_folder
+from training.data.own_data import Traffic
 from training.data.pairs import Pair
 from training.data.public_sets import unrelated_texts
 from training.scope.mixture import load_world
@@ -44,6 +47,40 @@ def validation_benchmarks(names: Sequence[str], *, held_out: Sequence[str], seed
                 raise ConfigError(f"{name!r} is marked test; no threshold may be chosen on it")
             made.append(chosen(_true_paraphrases(benchmark), edits=None, seed=seed))
     return _contested_marked(_distinct_subjects(made))
+
+
+def contrast_benchmark(sets: Sequence[ContrastSet], *, seed: int) -> Benchmark:
+    """The held-out sets as cases, two edits of each set, all their queries as probes."""
+    rng = random.Random(seed)
+    cases = []
+    for number, one in enumerate(sets):
+        if not one.is_held_out:
+            continue
+        for place in range(min(2, len(one.subjects))):
+            filling = filled_in(one, rng, place)
+            probes = tuple(
+                Probe(
+                    kind=line.kind, text=filling.fill(line.text), in_scope=line.in_scope,
+                    context=tuple(Turn(role=t.role, text=filling.fill(t.text)) for t in line.turns),
+                )
+                for line in one.lines
+            )  # fmt: skip
+            edit = EditDraft(id=f"contrast-{number}-{place}", prompt=filling.prompt,
+                             target_new=filling.target, subject=filling.subject)  # fmt: skip
+            cases.append(Case(edit=edit, probes=probes))
+    return Benchmark(name="contrasts", role=Role.VALIDATION, cases=tuple(cases))
+
+
+def own_benchmark(edits: Sequence[EditDraft], traffic: Sequence[Traffic]) -> Benchmark:
+    """The same as a benchmark, to calibrate on."""
+    probes: dict[str | None, list[Probe]] = {}
+    for one in traffic:
+        kind = "own" if one.edit_id is not None else "own unrelated"
+        probes.setdefault(one.edit_id, []).append(
+            Probe(kind=kind, text=one.query, in_scope=one.edit_id is not None)
+        )
+    cases = tuple(Case(edit=edit, probes=tuple(probes.get(edit.id, ()))) for edit in edits)
+    return Benchmark(name="own", role=Role.VALIDATION, cases=cases, traffic=tuple(probes.get(None, ())))
 
 
 def _true_paraphrases(benchmark: Benchmark) -> Benchmark:

@@ -18,7 +18,7 @@ from serac_gateway.cli.ask import CHAT_PATH
 from serac_gateway.cli.client import GatewayClient
 from serac_gateway.cli.terminal import GatewayRefusedError
 from training.benchmarks.base import Probe
-from training.evaluation.scope.deciders import messages
+from training.data.conversations import chat_messages
 
 COMPLETIONS_PATH = "/v1/completions"
 _PER_REPLY = re.compile(rb'"(?:id|created)"\s*:\s*(?:"[^"]*"|\d+)')
@@ -110,7 +110,7 @@ def _request(probe: Probe, form: Form) -> tuple[str, dict[str, Any]]:
     limits = {"model": form.model, "max_tokens": form.max_tokens, "temperature": 0}
     if form.as_completion and not probe.context:
         return COMPLETIONS_PATH, {**limits, "prompt": probe.text}
-    return CHAT_PATH, {**limits, "messages": messages(probe)}
+    return CHAT_PATH, {**limits, "messages": chat_messages(probe.context, probe.text)}
 
 
 def _text_of(choice: dict[str, Any], holder: str) -> str:

@@ -14,7 +14,6 @@ from serac_gateway.config.model import RoutingConfig
 from serac_gateway.control_plane.importer import EditImport
 from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.domain.edits import EditDraft
-from serac_gateway.domain.queries import Query, query_of_messages
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.base import EditIndex
 from serac_gateway.errors import ConfigError, GatewayError
@@ -23,6 +22,7 @@ from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.routing.router import EditRouter, RouteDecision
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from training.benchmarks.base import Probe
+from training.data.conversations import chat_messages, chat_query
 from training.evaluation.remote_namespace import HttpNamespace
 
 NAMESPACE = "evaluation"
@@ -139,8 +139,8 @@ class InProcessDecider(Decider):
 
     async def decide(self, probes: Sequence[Probe]) -> list[Decision]:
         """See `Decider.decide`."""
-        found = [query_of_messages(messages(probe)) for probe in probes]
-        queries = [one for one in found if isinstance(one, Query)]
+        query_of_probe = [chat_query(probe.context, probe.text) for probe in probes]
+        queries = [query for query in query_of_probe if query is not None]
         share = max(1, -(-len(queries) // self._threads))
         loop = asyncio.get_running_loop()
         parts = await asyncio.gather(
@@ -152,7 +152,7 @@ class InProcessDecider(Decider):
             )
         )
         decided = iter([decision for part in parts for decision in part])
-        return [_decision(next(decided)) if isinstance(one, Query) else Decision() for one in found]
+        return [Decision() if query is None else _decision(next(decided)) for query in query_of_probe]
 
 
 class HttpDecider(Decider):
@@ -187,18 +187,13 @@ class HttpDecider(Decider):
 
     async def decide(self, probes: Sequence[Probe]) -> list[Decision]:
         """See `Decider.decide`."""
-        queries = [{"messages": messages(probe)} if probe.context else probe.text for probe in probes]
+        queries = [
+            {"messages": chat_messages(probe.context, probe.text)} if probe.context else probe.text
+            for probe in probes
+        ]
         client = self._namespace.client
         reply = (await client.call("POST", "/serac/v1/scope", body={"queries": queries})).json()
         return [_decision_from_json(decision) for decision in reply["decisions"]]
-
-
-def messages(probe: Probe) -> list[dict[str, str]]:
-    """The probe as a chat, with its earlier turns."""
-    return [
-        *({"role": turn.role, "content": turn.text} for turn in probe.context),
-        {"role": "user", "content": probe.text},
-    ]
 
 
 def _decision(decision: RouteDecision) -> Decision:

@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from serac_gateway.domain.edits import EditDraft
 from training.benchmarks import counterfact, counterfact_hard, wikifactdiff, zsre
 from training.benchmarks.base import Benchmark, Case, Role, chosen, prepared
-from training.benchmarks.loading import data_folder, read_rows
+from training.data.files import data_folder, read_rows
 from training.evaluation.gateway_models import GatewayParts
-from training.evaluation.outcomes import CaseOutcome
 from training.evaluation.scope.deciders import InProcessDecider
+from training.evaluation.scope.outcomes import CaseOutcome
 from training.evaluation.scope.run import outcomes_of
 from training.evaluation.scope.summary import Summary, summarise
 from training.evaluation.terminal import OnProgress, silent

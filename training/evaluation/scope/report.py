@@ -13,9 +13,10 @@ import msgspec
 from matplotlib.figure import Figure
 
 from training.benchmarks.counterfact_hard import HELD_OUT_RELATIONS
-from training.evaluation.outcomes import CaseOutcome, ProbeOutcome, RunFolder, RunSettings
+from training.evaluation.outcomes import RunSettings
 from training.evaluation.pages import Section, Table, write_pages
 from training.evaluation.scope.metrics import Rate, rate, reliability_bins
+from training.evaluation.scope.outcomes import CaseOutcome, ProbeOutcome, RunFolder
 from training.evaluation.scope.summary import APART, Summary, best_is_right, curve_of, is_right, summarise
 
 matplotlib.use("agg")

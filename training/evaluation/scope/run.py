@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 from training.benchmarks.base import Benchmark, Case, Probe, chosen, prepared
-from training.evaluation.outcomes import CaseOutcome, RunFolder, RunSettings, probe_outcome
+from training.evaluation.outcomes import RunSettings
 from training.evaluation.scope.deciders import Decider, Decision
+from training.evaluation.scope.outcomes import CaseOutcome, RunFolder, probe_outcome
 from training.evaluation.terminal import OnProgress, silent
 
 _PROBES_A_CALL = 64

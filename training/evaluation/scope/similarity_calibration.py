@@ -24,7 +24,7 @@ from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE, Simila
 from serac_gateway.models.encoders.base import Encoder
 from training.benchmarks import counterfact, knowedit, wikifactdiff, zsre
 from training.benchmarks.base import Benchmark, Probe, Role, chosen, prepared
-from training.benchmarks.loading import data_folder, read_rows
+from training.data.files import data_folder, read_rows
 
 _TRAFFIC_FILE = "paraphrase_pairs/similiar_qqp_full.jsonl.gz"
 """Stands for unrelated traffic, so that the unrelated-traffic benchmark stays unseen."""

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from training.evaluation.outcomes import CaseOutcome, ProbeOutcome
 from training.evaluation.scope.metrics import (
     CurvePoint,
     Rate,
@@ -19,6 +18,7 @@ from training.evaluation.scope.metrics import (
     recall_at,
     threshold_curve,
 )
+from training.evaluation.scope.outcomes import CaseOutcome, ProbeOutcome
 
 APART = frozenset({"prompt", "generation"})
 """Kinds that must fire and are no part of the hit rate: the edited prompt itself, and prompts whose answer
