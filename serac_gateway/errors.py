@@ -34,14 +34,14 @@ from http import HTTPStatus
 from typing import ClassVar, cast
 
 RETRY_AFTER_S = 2
-"""The Retry-After of a 503: a store that restarts or a model that loads needs seconds."""
+"""The Retry-After of a 503: a restarting store or a loading model needs seconds."""
 
 
 class GatewayError(Exception):
     """Base of all errors that the gateway raises on purpose.
 
     Attributes:
-        message: One sentence or two for the person who has to act on it.
+        message: One or two sentences for the person who has to act on it.
         field: The name of the offending field, parameter or header, if there is one.
         details: Further JSON-ready facts, such as ``{"value": 300, "limit": 256}``.
     """
@@ -72,7 +72,7 @@ class ConfigError(GatewayError):
 
 
 class ReloadRefusedError(GatewayError):
-    """The changed configuration or weights cannot be taken up while the gateway runs; all stays as it is."""
+    """The changed configuration or weights cannot be applied while the gateway runs; nothing changes."""
 
     status = 409
     code = "reload_refused"
@@ -90,7 +90,7 @@ class InvalidRequestError(GatewayError):
 
 
 class AuthenticationError(GatewayError):
-    """No API key, or one that is not known."""
+    """The API key is missing or unknown."""
 
     status = 401
     code = "invalid_api_key"
@@ -108,7 +108,7 @@ class PermissionDeniedError(GatewayError):
 
 
 class RateLimitedError(GatewayError):
-    """The API key's requests are spent for now; details["retry_after_s"] tells until when."""
+    """The API key's requests are spent for now; details["retry_after_s"] is the wait in seconds."""
 
     status = 429
     code = "rate_limit_exceeded"
@@ -117,7 +117,7 @@ class RateLimitedError(GatewayError):
 
 
 class ApiKeyNotFoundError(GatewayError):
-    """No API key of that id among those that the caller may see."""
+    """No API key visible to the caller has that id."""
 
     status = 404
     code = "api_key_not_found"
@@ -126,7 +126,7 @@ class ApiKeyNotFoundError(GatewayError):
 
 
 class RequestNotFoundError(GatewayError):
-    """No request of that id among those that this process remembers."""
+    """None of the requests that this process remembers has that id."""
 
     status = 404
     code = "request_not_found"
@@ -135,7 +135,7 @@ class RequestNotFoundError(GatewayError):
 
 
 class EditNotFoundError(GatewayError):
-    """No edit of that id (or no such version of it) in the namespace."""
+    """The namespace has no edit of that id, or no such version of it."""
 
     status = 404
     code = "edit_not_found"
@@ -144,7 +144,7 @@ class EditNotFoundError(GatewayError):
 
 
 class EditPurgedError(EditNotFoundError):
-    """The edit was purged: that it existed is known, and nothing of what it said."""
+    """The edit was purged: only its existence is still known, not its content."""
 
     status = 410
     code = "edit_purged"
@@ -161,7 +161,7 @@ class EditConflictError(GatewayError):
 
 
 class ContradictionError(EditConflictError):
-    """The edit answers a question otherwise than edits in force, and the namespace refuses that."""
+    """The edit contradicts edits in force, and the namespace's policy refuses that."""
 
     code = "edit_contradicts"
     title = "The edit contradicts edits in force"
@@ -186,7 +186,7 @@ class PreconditionFailedError(GatewayError):
 
 
 class PreconditionRequiredError(GatewayError):
-    """The call changes an edit and carries no If-Match."""
+    """The call changes an edit and has no If-Match."""
 
     status = 428
     code = "precondition_required"
@@ -195,7 +195,7 @@ class PreconditionRequiredError(GatewayError):
 
 
 class UpstreamError(GatewayError):
-    """The base model's server could not be reached or broke off."""
+    """The base model's server could not be reached, or broke its response off."""
 
     status = 502
     code = "upstream_unreachable"
@@ -211,7 +211,7 @@ class UpstreamTimeoutError(UpstreamError):
 
 
 class LoopDetectedError(GatewayError):
-    """A request came back to a gateway that had passed it on, or went through too many."""
+    """A request came back to a gateway that had forwarded it, or went through too many gateways."""
 
     status = 508
     code = "loop_detected"

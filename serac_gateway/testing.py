@@ -29,7 +29,7 @@ from serac_gateway.stores.records import FormVectors, StoredEdit
 
 
 class ScriptedLanguageModel(LanguageModel):
-    """Answers by a script instead of by a network. A token is a word with the space before it."""
+    """Generates by a script instead of by a network. A token is a word with the space before it."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class ScriptedLanguageModel(LanguageModel):
         return self._context_tokens
 
     def count_tokens(self, text: str) -> int:
-        """Words, and the white space at the end if there is any."""
+        """Number of words, plus one for white space at the end."""
         return len(_scripted_tokens(text))
 
     def generate(
@@ -75,11 +75,11 @@ class ScriptedLanguageModel(LanguageModel):
             if cancelled():
                 return
             time.sleep(self._token_delay_s)
-            shown = stop_texts.feed(token)
+            text = stop_texts.feed(token)
             if stop_texts.reached:
-                yield Piece(text=shown, tokens=1, finish_reason="stop", stop_text=stop_texts.matched)
+                yield Piece(text=text, tokens=1, finish_reason="stop", stop_text=stop_texts.matched)
                 return
-            yield Piece(text=shown, tokens=1)
+            yield Piece(text=text, tokens=1)
         if not cancelled():
             reason = "length" if len(tokens) > limit else "stop"
             yield Piece(text=stop_texts.finish(), tokens=0, finish_reason=reason)
@@ -90,7 +90,7 @@ def _scripted_tokens(text: str) -> list[str]:
 
 
 class ScriptedCounterfactualModel(CounterfactualModel):
-    """Answers with the edit's `target_new`, or as a script says."""
+    """Answers with the edit's `target_new`, or with the text of a script."""
 
     def __init__(
         self,
@@ -98,13 +98,13 @@ class ScriptedCounterfactualModel(CounterfactualModel):
         *,
         token_delay_s: float = 0.0,
     ) -> None:
-        """`script` gives the answer's text; it may raise."""
+        """`script` returns the answer's text; it may raise."""
         self._script = script
         self._token_delay_s = token_delay_s
-        self.asked: list[tuple[Edit, Query]] = []
-        """What was asked, oldest first."""
+        self.calls: list[tuple[Edit, Query]] = []
+        """Edit and query of each call, oldest first."""
         self.samplings: list[Sampling] = []
-        """How, likewise."""
+        """The sampling of each call, oldest first."""
 
     def answer(
         self,
@@ -115,13 +115,13 @@ class ScriptedCounterfactualModel(CounterfactualModel):
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[Piece]:
         """See `CounterfactualModel.answer`."""
-        self.asked.append((edit, query))
+        self.calls.append((edit, query))
         self.samplings.append(sampling)
         model = ScriptedLanguageModel(self._script(edit, query), token_delay_s=self._token_delay_s)
         return model.generate("", sampling, cancelled=cancelled)
 
     def count_tokens(self, text: str) -> int:
-        """Words."""
+        """Number of words."""
         return len(_scripted_tokens(text))
 
 
@@ -140,12 +140,12 @@ class WordEncoder(Encoder):
 
     @property
     def width(self) -> int:
-        """D."""
+        """D, as given."""
         return self._width
 
     @property
     def fingerprint(self) -> str:
-        """Width and salt."""
+        """Contains width and salt."""
         return f"words-{self._width}-{self._salt}"
 
     def encode(self, texts: Sequence[str]) -> Vectors:
@@ -173,10 +173,10 @@ def stored_edit(edit: Edit, encoder: Encoder) -> StoredEdit:
 
 
 class ThresholdClassifier(ScopeClassifier):
-    """Takes the similarity itself, clipped at 0, for the probability."""
+    """Uses the similarity, clipped to 0..1, as the probability."""
 
     def __init__(self, scope_threshold: float = 0.8, depends_threshold: float | None = None) -> None:
-        """In scope iff the cosine is at least `scope_threshold`, depended on iff at least the other one."""
+        """In scope iff the cosine is at least `scope_threshold`; depends iff at least `depends_threshold`."""
         self._scope_threshold = scope_threshold
         self._depends_threshold = depends_threshold
         self.failure: Exception | None = None
@@ -194,12 +194,12 @@ class ThresholdClassifier(ScopeClassifier):
 
     @property
     def similarity_floor(self) -> float:
-        """Nothing dissimilar is shown."""
+        """Candidates of a lower cosine are dropped."""
         return 0.1
 
     @property
     def fingerprint(self) -> str:
-        """Fixed."""
+        """The same for all of them."""
         return "threshold"
 
     def classify(self, query: Query, candidates: Sequence[Candidate]) -> list[Classification]:
@@ -209,9 +209,10 @@ class ThresholdClassifier(ScopeClassifier):
         probabilities = [max(0.0, min(1.0, candidate.similarity)) for candidate in candidates]
         return [
             Classification(
-                scope_probability=one, depends_probability=None if self._depends_threshold is None else one
+                scope_probability=probability,
+                depends_probability=None if self._depends_threshold is None else probability,
             )
-            for one in probabilities
+            for probability in probabilities
         ]
 
 
@@ -233,7 +234,7 @@ def serving(app: Any) -> Iterator[str]:  # noqa: ANN401 - any ASGI application
 
 
 class ReceivedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request as it came over the wire."""
+    """A request as received over the wire."""
 
     method: str
     target: str
@@ -247,7 +248,7 @@ class ReceivedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScriptedConnection:
-    """What a script of `ScriptedUpstream` writes its reply to, down to the byte."""
+    """The connection to which a script of `ScriptedUpstream` writes its reply, byte by byte."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -277,7 +278,7 @@ class ScriptedConnection:
         await self.raw(b"0\r\n\r\n")
 
     async def break_off(self) -> None:
-        """Close the connection as it is, after what was written has been sent."""
+        """Close the connection once everything written has been sent."""
         self._writer.close()
 
     async def client_left(self) -> None:
@@ -296,16 +297,16 @@ async def echo(request: ReceivedRequest, connection: ScriptedConnection) -> None
 
 
 class ScriptedUpstream:
-    """An HTTP/1.1 server on a real loopback socket that replies by a script and remembers what it was sent.
+    """An HTTP/1.1 server on a real loopback socket that replies by a script and records its requests.
 
-    Used as ``async with``. A script that was cancelled or raised closes its connection.
+    Used as ``async with``. If a script is cancelled or raises, its connection is closed.
     """
 
     def __init__(self, script: Script = echo, *, idle_timeout_s: float | None = None) -> None:
-        """`script` can be exchanged at any time; idle connections are closed after `idle_timeout_s`."""
+        """`script` can be replaced at any time; idle connections are closed after `idle_timeout_s`."""
         self.script = script
         self.requests: list[ReceivedRequest] = []
-        """All that came, oldest first."""
+        """All received requests, oldest first."""
         self.open_connections = 0
         self.connections_made = 0
         self._idle_timeout_s = idle_timeout_s

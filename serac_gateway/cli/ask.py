@@ -1,4 +1,4 @@
-"""`serac ask` and `serac explain`: one question through the gateway, or only its decision."""
+"""`serac ask` and `serac explain`: send one question through the gateway, or show only its decision."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def first_model(client: GatewayClient) -> str:
     """The id of the upstream's first model.
 
     Raises:
-        GatewayRefusedError: It lists none.
+        GatewayRefusedError: The upstream lists no model.
     """
     models = (await client.call("GET", "/v1/models")).json().get("data") or []
     if not models:
@@ -65,21 +65,21 @@ async def _ask(
                 answer += piece
                 if not as_json:
                     out.print(piece, end="", markup=False, soft_wrap=True)
-            told = {
+            attributes = {
                 name.removeprefix("x-").removeprefix("serac-").replace("-", "_"): value
                 for name, value in ((name.lower(), value) for name, value in response.headers.items())
                 if name.startswith("x-serac-") or name == "x-request-id"
             }
     if as_json:
-        print_json({"answer": answer, **told})
+        print_json({"answer": answer, **attributes})
     else:
         out.print()
-        remark = " · ".join(f"{name} {value}" for name, value in told.items())
+        remark = " · ".join(f"{name} {value}" for name, value in attributes.items())
         stderr().print(f"[dim]{escape(remark)}[/]", soft_wrap=True)
 
 
 async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
-    """The texts of a stream of chat completion chunks."""
+    """The texts in a stream of chat completion chunks."""
     async for line in response.content:
         data = line.strip().removeprefix(b"data:").strip()
         if not line.startswith(b"data:") or data == b"[DONE]":
@@ -107,13 +107,13 @@ async def _explain(question: str, url: str, namespace: str, as_json: bool) -> No
         out.print("no edit lies near this question")
         return
     table = Table("scope probability", "similarity", "edit", "prompt", "new answer", "nearest form")
-    for one in decision["candidates"]:
-        chosen = one["edit_id"] == decision["edit_id"]
+    for candidate in decision["candidates"]:
+        chosen = candidate["edit_id"] == decision["edit_id"]
         cells = (
-            f"{one['scope_probability']:.3f}",
-            f"{one['similarity']:.3f}",
-            f"{one['edit_id']} v{one['edit_version']}",
-            *(escape(one[name]) for name in ("prompt", "target_new", "form")),
+            f"{candidate['scope_probability']:.3f}",
+            f"{candidate['similarity']:.3f}",
+            f"{candidate['edit_id']} v{candidate['edit_version']}",
+            *(escape(candidate[name]) for name in ("prompt", "target_new", "form")),
         )
         table.add_row(*cells, style="bold green" if chosen else None)
     out.print(table)

@@ -1,4 +1,4 @@
-"""What `serac edits` asks of the gateway."""
+"""Calls of the gateway's API that several commands make."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _PAGE = 1_000
 _CHUNK_BYTES = 65_536
 
 
-async def called(url: str, namespace: str, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401 - decoded JSON
-    """One call's decoded reply."""
+async def call_gateway(url: str, namespace: str, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401 - decoded JSON
+    """Make one call, and return its decoded reply."""
     async with GatewayClient(url, namespace=namespace) as client:
         return (await client.call(method, path, **more)).json()
 
 
-async def listed(
+async def list_all(
     url: str, namespace: str, state: EditState | None, limit: int
 ) -> tuple[list[dict[str, Any]], bool]:
     """The first `limit` edits, and whether there are more."""
@@ -46,10 +46,10 @@ async def listed(
             query["cursor"] = page["next_cursor"]
 
 
-async def found(
+async def search_edits(
     url: str, namespace: str, text: str, meaning: bool, state: EditState | None, limit: int
 ) -> tuple[list[dict[str, Any]], bool]:
-    """The first `limit` edits that a search finds, and whether there are more."""
+    """The first `limit` edits of a search, and whether there are more."""
     edits: list[dict[str, Any]] = []
     query = {"q": text, "mode": "meaning" if meaning else "text", **({"state": state} if state else {})}
     async with GatewayClient(url, namespace=namespace) as client:
@@ -66,10 +66,10 @@ async def found(
             query["cursor"] = page["next_cursor"]
 
 
-async def changed(
+async def change_edit(
     url: str, namespace: str, path: str, verb: str, body: dict[str, Any], wait: WaitFor
 ) -> dict[str, Any]:
-    """Restore, roll back or purge the edit at `path` as it is now, and give its new version."""
+    """Restore, roll back or purge the current version of the edit at `path`, and return the new version."""
     async with GatewayClient(url, namespace=namespace) as client:
         current = await client.call("GET", path)
         headers = {"if-match": current.headers["etag"], "x-serac-wait": wait.value}
@@ -79,8 +79,10 @@ async def changed(
         return edit
 
 
-async def retired(url: str, namespace: str, path: str, why: dict[str, str], wait: WaitFor) -> dict[str, Any]:
-    """Retire the edit at `path` as it is now, and give its last version."""
+async def retire_edit(
+    url: str, namespace: str, path: str, why: dict[str, str], wait: WaitFor
+) -> dict[str, Any]:
+    """Retire the current version of the edit at `path`, and return its last version."""
     async with GatewayClient(url, namespace=namespace) as client:
         current = await client.call("GET", path)
         headers = {"if-match": current.headers["etag"], "x-serac-wait": wait.value}
@@ -88,8 +90,8 @@ async def retired(url: str, namespace: str, path: str, why: dict[str, str], wait
         return edit
 
 
-async def imported(url: str, namespace: str, file: str, wait: WaitFor, *, as_json: bool) -> dict[str, int]:
-    """Send a file ("-": stdin), show each refused line, and count lines by what became of them."""
+async def import_file(url: str, namespace: str, file: str, wait: WaitFor, *, as_json: bool) -> dict[str, int]:
+    """Import a file ("-": stdin), show each refused line, and count the lines by their outcome."""
     path = None if file == "-" else Path(file)
     source = path.open("rb") if path else nullcontext(sys.stdin.buffer)
     total_bytes = path.stat().st_size if path else None
@@ -129,7 +131,7 @@ async def imported(url: str, namespace: str, file: str, wait: WaitFor, *, as_jso
     return counts
 
 
-async def exported(
+async def export_lines(
     url: str,
     namespace: str,
     output: Path | None,

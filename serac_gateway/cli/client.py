@@ -1,4 +1,4 @@
-"""The gateway's HTTP API as the commands use it."""
+"""A client of the gateway's HTTP API, for the commands."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _READ_TIMEOUT_S = 300.0
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole response of status 2xx."""
+    """A complete response of status 2xx."""
 
     status: int
     headers: Mapping[str, str]
-    """Names in any case."""
+    """Looked up without regard to case."""
     raw: bytes
 
     def json(self) -> Any:  # noqa: ANN401 - decoded JSON
@@ -33,10 +33,10 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GatewayClient:
-    """Calls one gateway, with the API key in SERAC_API_KEY if there is one. An async context manager."""
+    """Calls one gateway, with the API key of SERAC_API_KEY if it is set. An async context manager."""
 
     def __init__(self, url: str, *, namespace: str, with_key: bool = True) -> None:
-        """`namespace` "" leaves it to the API key. Without `with_key` the URL may be another server's."""
+        """An empty `namespace` stands for the API key's own. Without `with_key` no API key is sent."""
         self.url = url
         self._headers = {"x-serac-namespace": namespace} if namespace else {}
         key = os.environ.get(API_KEY_VARIABLE, "").strip() if with_key else ""
@@ -71,15 +71,15 @@ class GatewayClient:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Send, and read the whole response.
+        """Send a request, and read the whole response.
 
         Raises:
-            GatewayUnreachableError: Nobody answers.
+            GatewayUnreachableError: No gateway answers.
             GatewayRefusedError: The status is not 2xx.
         """
         content = None if body is None else msgspec.json.encode(body)
         async with self.stream(method, path, content=content, query=query, headers=headers) as response:
-            _tell_where_applied(response.headers.get("x-serac-applied"))
+            _warn_unless_applied(response.headers.get("x-serac-applied"))
             return Reply(status=response.status, headers=response.headers, raw=await response.read())
 
     @asynccontextmanager
@@ -92,14 +92,14 @@ class GatewayClient:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send, and give the response while its body arrives. Raises as `call` does."""
+        """Send a request, and yield the response while its body arrives. Raises as `call` does."""
         sent = {"content-type": "application/json", **(headers or {})}
         try:
             async with self._session.request(
                 method, self.url + path, data=content, params=query, headers=sent
             ) as response:
                 if not response.ok:
-                    raise GatewayRefusedError(_told(response, await response.read()))
+                    raise GatewayRefusedError(_error_message(response, await response.read()))
                 yield response
         except aiohttp.InvalidURL as exc:
             raise GatewayUnreachableError(f"{self.url!r} is no URL; write it as http://host:port") from exc
@@ -109,23 +109,23 @@ class GatewayClient:
             ) from exc
         except (aiohttp.ClientError, TimeoutError) as exc:
             raise GatewayUnreachableError(
-                f"the gateway at {self.url} broke off ({type(exc).__name__}); its log tells why"
+                f"the gateway at {self.url} broke off ({type(exc).__name__}); its log says why"
             ) from exc
 
 
-def _tell_where_applied(told: str | None) -> None:
-    """Warn if a change that was to be in force in all live gateways is not known to be."""
-    applied, _, live = (told or "").partition("/")
+def _warn_unless_applied(header: str | None) -> None:
+    """Warn unless `header` says that a change is in force in all live gateways, if it is there at all."""
+    applied, _, live = (header or "").partition("/")
     if applied != live:
         of_all = f"in {applied} of {live} gateways" if live else "nobody knows where: the store failed"
         stderr().print(f"[yellow]stored, in force {of_all}[/]; see `serac replicas`", soft_wrap=True)
 
 
-def _told(response: aiohttp.ClientResponse, body: bytes) -> str:
-    """What an error response says: a problem's detail, OpenAI's message, else its status."""
+def _error_message(response: aiohttp.ClientResponse, body: bytes) -> str:
+    """The message of an error response: a problem's detail, OpenAI's message, else its status."""
     try:
-        told = msgspec.json.decode(body)
-        message = told["error"]["message"] if "error" in told else told["detail"]
+        error = msgspec.json.decode(body)
+        message = error["error"]["message"] if "error" in error else error["detail"]
     except (ValueError, KeyError, TypeError):
         message = f"{response.method} {response.url} answered {response.status}, not as a gateway does"
     request_id = response.headers.get("x-request-id")

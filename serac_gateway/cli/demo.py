@@ -1,4 +1,4 @@
-"""`serac demo`: edits take effect in front of a real language model, told in one table."""
+"""`serac demo`: shows in one table how edits take effect in front of a real language model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serac_gateway.cli.terminal import EXIT_REFUSED, print_json, run, stderr, st
 
 
 def demo(*, once: bool, url: str | None, data_dir: Path | None, port: int, as_json: bool) -> None:
-    """Walk through the gateway at `url`, or start one, walk, and go on serving unless `once`."""
+    """Run the demo on the gateway at `url`, or on a new one, which goes on serving unless `once`."""
     if url is not None:
         raise typer.Exit(_walk_and_show(url.rstrip("/"), as_json=as_json, with_key=True))
     exit_codes: list[int] = []
@@ -53,7 +53,7 @@ def demo(*, once: bool, url: str | None, data_dir: Path | None, port: int, as_js
 
 
 def _walk_and_show(url: str, *, as_json: bool, with_key: bool) -> int:
-    """The exit code: 0 if every line is as it should be."""
+    """Run the demo, and return the exit code: 0 if every line is as it should be."""
     lines = run(_collected(url, with_key=with_key))
     wrong = [line for line in lines if line.problem]
     if as_json:
@@ -90,21 +90,21 @@ def _table(lines: list[Line]) -> Table:
     table.add_column("ms", justify="right")
     table.add_column("as it should be", overflow="fold")
     for line in lines:
-        if line.asked in ("question", "unrelated"):
+        if line.kind in ("question", "unrelated"):
             table.add_section()
         unchanged = line.after == line.before
         remark = (
             "unchanged"
-            if unchanged and line.asked != "unrelated"
+            if unchanged and line.kind != "unrelated"
             else "byte-identical"
             if unchanged
             else "edited"
         )
         table.add_row(
-            line.asked,
+            line.kind,
             escape(line.question),
-            escape(_one_line(line.before)),
-            "=" if unchanged else f"[bold]{escape(_one_line(line.after))}[/]",
+            escape(_shortened(line.before)),
+            "=" if unchanged else f"[bold]{escape(_shortened(line.after))}[/]",
             line.route,
             f"{line.latency_ms:,.0f}",
             f"[red]no: {escape(line.problem)}[/]" if line.problem else f"[green]yes, {remark}[/]",
@@ -112,6 +112,6 @@ def _table(lines: list[Line]) -> Table:
     return table
 
 
-def _one_line(text: str) -> str:
-    shown = " ".join(text.split())
-    return shown if len(shown) <= 90 else shown[:89] + "…"
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 90 else line[:89] + "…"

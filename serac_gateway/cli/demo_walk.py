@@ -1,4 +1,4 @@
-"""What `serac demo` asks: each edit's questions before and after, one request with and without gateway."""
+"""The questions of `serac demo`: each edit's before and after, and one request with and without gateway."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _PER_REPLY = re.compile(rb'"(?:id|created)"\s*:\s*(?:"[^"]*"|\d+)')
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to ask about one edit of edits.jsonl, which it names by its prompt."""
+    """The questions about one edit of edits.jsonl, identified by its prompt."""
 
     prompt: str
     expected: str
-    """Stands in the answers to prompt and paraphrase once the edit is there."""
+    """A text in the answers to prompt and paraphrase once the edit is stored."""
     paraphrase: str
     same_subject: str
-    """Asks something else about the same subject: its answer must not change."""
+    """Another question about the same subject: its answer must not change."""
     neighbour: str
-    """Asks the same about something else: likewise."""
+    """The same question about another subject: its answer must not change."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the table."""
 
-    asked: str
+    kind: str = msgspec.field(name="asked")
     """"question", "paraphrase", "same subject", "neighbour" or "unrelated"."""
     question: str
     before: str
@@ -54,11 +54,11 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     route: str
     latency_ms: float
     problem: str | None = None
-    """None: as it should be."""
+    """How the line differs from what it should be; None: not at all."""
 
 
 def load_demo() -> tuple[bytes, list[Probe]]:
-    """edits.jsonl as it is, and the probes."""
+    """The bytes of edits.jsonl, and the probes."""
     folder = _demo_folder()
     lines = (folder / "probes.jsonl").read_bytes().splitlines()
     return (folder / "edits.jsonl").read_bytes(), [msgspec.json.decode(line, type=Probe) for line in lines]
@@ -70,10 +70,10 @@ def request_count(probes: list[Probe]) -> int:
 
 
 async def walk(url: str, on_answer: Callable[[], None], *, with_key: bool) -> AsyncIterator[Line]:
-    """Ask everything, and give one line after another; `on_answer` is called for every answer.
+    """Ask all questions, and yield one line after another; `on_answer` is called for every answer.
 
     Raises:
-        GatewayUnreachableError, GatewayRefusedError: The walk cannot go on.
+        GatewayUnreachableError, GatewayRefusedError: A call failed.
     """
     edits, probes = load_demo()
     async with GatewayClient(url, namespace=NAMESPACE, with_key=with_key) as gateway:
@@ -85,13 +85,13 @@ async def walk(url: str, on_answer: Callable[[], None], *, with_key: bool) -> As
             on_answer()
             return answered
 
-        questions = [question for probe in probes for _, question in _asked(probe)]
+        questions = [question for probe in probes for _, question in _questions(probe)]
         before = {question: await answer(question) for question in questions}
         await _import(gateway, edits)
         for probe in probes:
-            for asked, question in _asked(probe):
+            for kind, question in _questions(probe):
                 after = await answer(question)
-                yield _line(probe, asked, question, before[question], after)
+                yield _line(probe, kind, question, before[question], after)
         yield await _unrelated(gateway, model, on_answer)
 
 
@@ -101,7 +101,7 @@ def _demo_folder() -> Traversable | Path:
     return checkout if checkout.is_dir() else resources.files("serac_gateway") / "demo"
 
 
-def _asked(probe: Probe) -> tuple[tuple[str, str], ...]:
+def _questions(probe: Probe) -> tuple[tuple[str, str], ...]:
     return (
         ("question", probe.prompt),
         ("paraphrase", probe.paraphrase),
@@ -111,7 +111,7 @@ def _asked(probe: Probe) -> tuple[tuple[str, str], ...]:
 
 
 async def _clear(gateway: GatewayClient) -> None:
-    """Retire what an earlier run left."""
+    """Retire the edits of an earlier run."""
     while edits := (await gateway.call("GET", "/serac/v1/edits", query={"state": "live"})).json()["edits"]:
         for edit in edits:
             await gateway.call(
@@ -146,8 +146,8 @@ def _text(reply: Reply) -> str:
     return str(reply.json()["choices"][0]["message"]["content"])
 
 
-def _line(probe: Probe, asked: str, question: str, before: Answer, after: Answer) -> Line:
-    edited = asked in ("question", "paraphrase")
+def _line(probe: Probe, kind: str, question: str, before: Answer, after: Answer) -> Line:
+    edited = kind in ("question", "paraphrase")
     route = Route.COUNTERFACTUAL if edited else Route.BASE
     problem = None
     if before.route != Route.BASE:
@@ -159,7 +159,7 @@ def _line(probe: Probe, asked: str, question: str, before: Answer, after: Answer
     elif not edited and after.text != before.text:
         problem = "the answer changed"
     return Line(
-        asked=asked,
+        kind=kind,
         question=question,
         before=before.text,
         after=after.text,
@@ -189,7 +189,7 @@ async def _unrelated(gateway: GatewayClient, model: str, on_answer: Callable[[],
     elif _without_ids(direct.raw) != _without_ids(passed.raw):
         problem = "the reply is not the upstream's"
     return Line(
-        asked="unrelated",
+        kind="unrelated",
         question=_UNRELATED,
         before=_text(direct),
         after=_text(passed),

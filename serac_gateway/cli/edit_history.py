@@ -1,4 +1,4 @@
-"""`serac edits restore|rollback|purge` and `serac rollback`: taking things back."""
+"""`serac edits restore|rollback|purge` and `serac rollback`: undo changes, or delete content for good."""
 
 from __future__ import annotations
 
@@ -96,12 +96,12 @@ def rollback(
     if not dry_run:
         name = chosen_namespace(namespace) or "of the API key, or else default,"
         _confirm(f"Take the namespace {name} back to log id {log_id}?", yes=yes)
-    from serac_gateway.cli.calls import called
+    from serac_gateway.cli.calls import call_gateway
 
     body = {"log_id": log_id, "dry_run": dry_run, **_given(author=author, reason=reason)}
     headers = {"x-serac-wait": wait.value}
     done = run(
-        called(
+        call_gateway(
             chosen_url(url),
             chosen_namespace(namespace),
             "POST",
@@ -121,9 +121,11 @@ def rollback(
 def _change(
     url: str | None, namespace: str | None, edit_id: str, verb: str, body: dict[str, Any], wait: WaitFor
 ) -> Any:  # noqa: ANN401 - decoded JSON
-    from serac_gateway.cli.calls import changed
+    from serac_gateway.cli.calls import change_edit
 
-    return run(changed(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), verb, body, wait))
+    return run(
+        change_edit(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), verb, body, wait)
+    )
 
 
 def _given(**fields: str | None) -> dict[str, str]:
@@ -144,8 +146,8 @@ def _print_rollback(done: dict[str, Any]) -> None:
     table = Table("edit", "from version", "to version", "state")
     for change in done["changes"]:
         to_version = change["to_version"]
-        told = "retired, because it is newer" if to_version is None else str(to_version)
-        table.add_row(change["edit_id"], str(change["from_version"]), told, change["state"])
+        target = "retired, because it is newer" if to_version is None else str(to_version)
+        table.add_row(change["edit_id"], str(change["from_version"]), target, change["state"])
     for edit_id in done["purged"]:
         table.add_row(edit_id, "", "stays purged", "purged", style="dim")
     stdout().print(table)

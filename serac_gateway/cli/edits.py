@@ -96,9 +96,9 @@ def list_edits(
     as_json: JsonOption = False,
 ) -> None:
     """List edits in the order of their ids."""
-    from serac_gateway.cli.calls import listed
+    from serac_gateway.cli.calls import list_all
 
-    edits, more = run(listed(chosen_url(url), chosen_namespace(namespace), None if every else state, limit))
+    edits, more = run(list_all(chosen_url(url), chosen_namespace(namespace), None if every else state, limit))
     if as_json:
         print_json(edits)
     else:
@@ -125,9 +125,9 @@ def search(
 
     By meaning only edits in force are found. With --json each edit has its similarity then.
     """
-    from serac_gateway.cli.calls import found
+    from serac_gateway.cli.calls import search_edits
 
-    edits, more = run(found(chosen_url(url), chosen_namespace(namespace), text, meaning, state, limit))
+    edits, more = run(search_edits(chosen_url(url), chosen_namespace(namespace), text, meaning, state, limit))
     if as_json:
         print_json(edits)
     else:
@@ -160,7 +160,7 @@ def show(
     table = Table(show_header=False)
     for name, value in edit.items():
         if value not in (None, []):
-            table.add_row(name, escape(_shown(value)))
+            table.add_row(name, escape(_as_text(value)))
     stdout().print(table)
 
 
@@ -175,11 +175,11 @@ def remove(
     as_json: JsonOption = False,
 ) -> None:
     """Retire edits: they never fire again, their history stays."""
-    from serac_gateway.cli.calls import retired
+    from serac_gateway.cli.calls import retire_edit
 
     for edit_id in edit_ids:
         why = {name: text for name, text in (("author", author), ("reason", reason)) if text is not None}
-        edit = run(retired(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), why, wait))
+        edit = run(retire_edit(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), why, wait))
         if as_json:
             print_json(edit)
         else:
@@ -200,11 +200,11 @@ def import_edits(
 
     With --json each line's outcome is printed as it comes.
     """
-    from serac_gateway.cli.calls import imported
+    from serac_gateway.cli.calls import import_file
 
     if file != "-" and not Path(file).is_file():
         fail(f"there is no file {file!r}", EXIT_USAGE)
-    counts = run(imported(chosen_url(url), chosen_namespace(namespace), file, wait, as_json=as_json))
+    counts = run(import_file(chosen_url(url), chosen_namespace(namespace), file, wait, as_json=as_json))
     if not as_json:
         unchanged = f", {counts['there']:,} there already" if counts["there"] else ""
         stdout().print(f"{counts['added']:,} imported{unchanged}, {counts['refused']:,} refused")
@@ -222,14 +222,14 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write all live edits as NDJSON, as `import` takes them (--json changes nothing)."""
-    from serac_gateway.cli.calls import exported
+    from serac_gateway.cli.calls import export_lines
 
-    count = run(exported(chosen_url(url), chosen_namespace(namespace), output))
+    count = run(export_lines(chosen_url(url), chosen_namespace(namespace), output))
     if output is not None:
         stderr().print(f"{count:,} edits written to {output}", soft_wrap=True)
 
 
-def _shown(value: Any) -> str:  # noqa: ANN401 - decoded JSON
+def _as_text(value: Any) -> str:  # noqa: ANN401 - decoded JSON
     """A field of an edit: a text, a list of texts, or its last verification."""
     if isinstance(value, dict):
         return f"version {value['edit_version']} {'passed' if value['passed'] else 'failed'} {value['at']}"
@@ -237,13 +237,14 @@ def _shown(value: Any) -> str:  # noqa: ANN401 - decoded JSON
 
 
 def _print_effect(edit: dict[str, Any]) -> None:
-    """What an edit that was just added contradicts, and how its verification went."""
+    """Print the contradictions of an edit that was just added, and the result of its verification."""
     from rich.markup import escape
 
-    for one in edit["conflicts"] or ():
-        fate = "retired it" if one["superseded"] else "the newer one wins"
+    for conflict in edit["conflicts"] or ():
+        fate = "retired it" if conflict["superseded"] else "the newer one wins"
         stderr().print(
-            f"[yellow]contradicts[/] {one['edit_id']} ({fate}): {escape(one['target_new'])}", soft_wrap=True
+            f"[yellow]contradicts[/] {conflict['edit_id']} ({fate}): {escape(conflict['target_new'])}",
+            soft_wrap=True,
         )
     for probe in edit.get("verified", {}).get("probes", ()):
         outcome = "[green]passed[/]" if probe["passed"] else f"[red]failed[/] ({escape(probe['failure'])})"
@@ -251,13 +252,13 @@ def _print_effect(edit: dict[str, Any]) -> None:
 
 
 def _call(url: str | None, namespace: str | None, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401 - decoded JSON
-    from serac_gateway.cli.calls import called
+    from serac_gateway.cli.calls import call_gateway
 
-    return run(called(chosen_url(url), chosen_namespace(namespace), method, path, **more))
+    return run(call_gateway(chosen_url(url), chosen_namespace(namespace), method, path, **more))
 
 
 def edit_path(edit_id: str) -> str:
-    """The edit's path in the API; ends the command if that is no id."""
+    """The edit's path in the API; ends the command if `edit_id` is no id."""
     try:
         return f"/serac/v1/edits/{check_edit_id(edit_id)}"
     except InvalidRequestError as error:

@@ -1,4 +1,4 @@
-"""`serac feedback …`: say that the wrong thing answered a request, and take the reports out for training."""
+"""`serac feedback …`: report right and wrong answers to requests, and export the reports for training."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def report(
         "query": query,
         "comment": comment,
     }
-    told = _called(url, namespace, "POST", body={k: v for k, v in body.items() if v is not None})
+    reply = _call(url, namespace, "POST", body={k: v for k, v in body.items() if v is not None})
     if as_json:
-        print_json(told)
+        print_json(reply)
         return
-    request = told["request"]
+    request = reply["request"]
     fired = f"edit {request['edit_id']}" if request["edit_id"] else "no edit"
     stdout().print(f"reported: route {request['route']}, {fired}, {request['reason']}")
 
@@ -83,10 +83,10 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write the reports as NDJSON (--json changes nothing)."""
-    from serac_gateway.cli.calls import exported
+    from serac_gateway.cli.calls import export_lines
 
     path, query = "/serac/v1/feedback:export", {"training": "true"} if training else {}
-    count = run(exported(chosen_url(url), chosen_namespace(namespace), output, path=path, query=query))
+    count = run(export_lines(chosen_url(url), chosen_namespace(namespace), output, path=path, query=query))
     if output is not None:
         stderr().print(f"{count:,} lines written to {output}", soft_wrap=True)
 
@@ -94,11 +94,13 @@ def export(
 @feedback_app.command()
 def clear(url: UrlOption = None, namespace: NamespaceOption = None, as_json: JsonOption = False) -> None:
     """Delete the reports of the namespace."""
-    told = _called(url, namespace, "DELETE")
-    print_json(told) if as_json else stdout().print(f"{told['cleared']:,} reports deleted")
+    reply = _call(url, namespace, "DELETE")
+    print_json(reply) if as_json else stdout().print(f"{reply['cleared']:,} reports deleted")
 
 
-def _called(url: str | None, namespace: str | None, method: str, **more: Any) -> Any:  # noqa: ANN401 - decoded JSON
-    from serac_gateway.cli.calls import called
+def _call(url: str | None, namespace: str | None, method: str, **more: Any) -> Any:  # noqa: ANN401 - decoded JSON
+    from serac_gateway.cli.calls import call_gateway
 
-    return run(called(chosen_url(url), chosen_namespace(namespace), method, "/serac/v1/feedback", **more))
+    return run(
+        call_gateway(chosen_url(url), chosen_namespace(namespace), method, "/serac/v1/feedback", **more)
+    )

@@ -1,4 +1,4 @@
-"""`serac keys …`: API keys, made and revoked through a gateway or, with `--offline`, in the store itself."""
+"""`serac keys …`: make, list and revoke API keys, through a gateway or, with `--offline`, in the store."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def create(
         expires_at=None if expires is None else _moment(expires, datetime.now(UTC)),
     )
     settings = _offline_config(offline, config, data_dir, redis)
-    made = _called(url, "POST", body=draft) if settings is None else _in_store(settings, _making(draft))
+    made = _call(url, "POST", body=draft) if settings is None else _in_store(settings, _making(draft))
     if as_json:
         print_json(made)
         return
@@ -106,7 +106,7 @@ def list_keys(
 ) -> None:
     """List keys, oldest first; revoked and expired ones too."""
     settings = _offline_config(offline, config, data_dir, redis)
-    keys = _called(url, "GET")["keys"] if settings is None else _in_store(settings, _listing)
+    keys = _call(url, "GET")["keys"] if settings is None else _in_store(settings, _listing)
     print_json(keys) if as_json else _print_table(keys)
 
 
@@ -126,20 +126,20 @@ def revoke(
     except InvalidRequestError as error:
         fail(error.message, EXIT_USAGE)
     settings = _offline_config(offline, config, data_dir, redis)
-    key = _called(url, "DELETE", f"/{key_id}") if settings is None else _in_store(settings, _revoking(key_id))
+    key = _call(url, "DELETE", f"/{key_id}") if settings is None else _in_store(settings, _revoking(key_id))
     print_json(key) if as_json else stdout().print(f"revoked {key['id']}")
 
 
-def _called(url: str | None, method: str, below: str = "", *, body: object = None) -> Any:  # noqa: ANN401 - decoded JSON
-    from serac_gateway.cli.calls import called
+def _call(url: str | None, method: str, below: str = "", *, body: object = None) -> Any:  # noqa: ANN401 - decoded JSON
+    from serac_gateway.cli.calls import call_gateway
 
-    return run(called(chosen_url(url), "", method, _KEYS + below, body=body))
+    return run(call_gateway(chosen_url(url), "", method, _KEYS + below, body=body))
 
 
 def _offline_config(
     offline: bool, config_file: Path | None, data_dir: Path | None, redis: str | None
 ) -> GatewayConfig | None:
-    """The gateway's configuration if the store itself is meant, else None."""
+    """The gateway's configuration if a command works on the store itself, else None."""
     if not offline and config_file is None and data_dir is None and redis is None:
         return None
     from serac_gateway.config.loading import load_config
@@ -195,7 +195,7 @@ def _revoking(key_id: str) -> Callable[[ApiKeyStore], Awaitable[Any]]:
 
 
 def _moment(text: str, now: datetime) -> datetime:
-    """When "90d" from now is, or what an ISO 8601 time with a zone says."""
+    """The time "90d" after `now`, or an ISO 8601 time with a zone."""
     try:
         if span := _SPAN.fullmatch(text):
             return now + timedelta(**{_UNITS[span[2]]: int(span[1])})
@@ -222,13 +222,13 @@ def _print_table(keys: list[dict[str, Any]]) -> None:
             key.role.value,
             " ".join(key.namespaces),
             "" if key.requests_per_minute is None else f"{key.requests_per_minute:,}",
-            _shown(key.expires_at, "never"),
-            _shown(key.last_used_at, "never"),
+            _minute(key.expires_at, "never"),
+            _minute(key.last_used_at, "never"),
             state,
             style=None if state == "active" else "dim",
         )
     stdout().print(table)
 
 
-def _shown(moment: datetime | None, otherwise: str) -> str:
+def _minute(moment: datetime | None, otherwise: str) -> str:
     return otherwise if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"

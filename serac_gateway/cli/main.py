@@ -1,6 +1,6 @@
 """`serac`: its commands and their exit codes.
 
-Commands import what they need when they run, so that `serac --help` is fast and a client command never
+Commands import their libraries when they run, so that `serac --help` is fast and a client command never
 loads a model library.
 """
 

@@ -46,10 +46,10 @@ WaitOption = Annotated[
 
 
 def chosen_url(url: str | None) -> str:
-    """The option, else SERAC_URL, else the default; without a slash at the end."""
+    """The option, else SERAC_URL, else the default; without a trailing slash."""
     return (url or os.environ.get("SERAC_URL") or DEFAULT_URL).rstrip("/")
 
 
 def chosen_namespace(namespace: str | None) -> str:
-    """The option, else SERAC_NAMESPACE, else "": the API key's own, or the default one."""
+    """The option, else SERAC_NAMESPACE, else "", which stands for the API key's own namespace."""
     return namespace or os.environ.get("SERAC_NAMESPACE") or ""

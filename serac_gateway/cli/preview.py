@@ -1,4 +1,4 @@
-"""`serac edits preview` and `serac traffic`: what an edit would do, and the record it is tried on."""
+"""`serac edits preview` and `serac traffic`: the effect of an edit that is not stored; recorded queries."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def preview(
     That is: which edits it contradicts, which queries it would capture, and what lies close to it. The exit
     code is 1 if the namespace would refuse it.
     """
-    from serac_gateway.cli.calls import called
+    from serac_gateway.cli.calls import call_gateway
 
     if (file is None) == (prompt is None or target is None):
         fail("give either a FILE or both --prompt and --target", EXIT_USAGE)
@@ -49,8 +49,8 @@ def preview(
         "prompt": prompt, "target_new": target, "kind": kind, "paraphrases": paraphrase or [],
         "subject": subject,
     }  # fmt: skip
-    told = run(
-        called(
+    effect = run(
+        call_gateway(
             chosen_url(url),
             chosen_namespace(namespace),
             "POST",
@@ -58,8 +58,8 @@ def preview(
             body={"edit": edit, "queries": query or []},
         )
     )
-    print_json(told) if as_json else _print(told)
-    if told["refused"]:
+    print_json(effect) if as_json else _print(effect)
+    if effect["refused"]:
         raise typer.Exit(EXIT_REFUSED)
 
 
@@ -68,9 +68,11 @@ def show_traffic(
     url: UrlOption = None, namespace: NamespaceOption = None, as_json: JsonOption = False
 ) -> None:
     """Show whether queries are recorded, and how many there are."""
-    told = _traffic(url, namespace, "GET")
-    state = "recorded" if told["recording"] else "not recorded"
-    print_json(told) if as_json else stdout().print(f"queries are {state}; {told['queries']:,} are kept")
+    traffic = _traffic(url, namespace, "GET")
+    state = "recorded" if traffic["recording"] else "not recorded"
+    print_json(traffic) if as_json else stdout().print(
+        f"queries are {state}; {traffic['queries']:,} are kept"
+    )
 
 
 @traffic_app.command("clear")
@@ -78,14 +80,14 @@ def clear_traffic(
     url: UrlOption = None, namespace: NamespaceOption = None, as_json: JsonOption = False
 ) -> None:
     """Delete the recorded queries of the namespace."""
-    told = _traffic(url, namespace, "DELETE")
-    print_json(told) if as_json else stdout().print(f"{told['cleared']:,} queries deleted")
+    reply = _traffic(url, namespace, "DELETE")
+    print_json(reply) if as_json else stdout().print(f"{reply['cleared']:,} queries deleted")
 
 
 def _traffic(url: str | None, namespace: str | None, method: str) -> Any:  # noqa: ANN401 - decoded JSON
-    from serac_gateway.cli.calls import called
+    from serac_gateway.cli.calls import call_gateway
 
-    return run(called(chosen_url(url), chosen_namespace(namespace), method, "/serac/v1/traffic"))
+    return run(call_gateway(chosen_url(url), chosen_namespace(namespace), method, "/serac/v1/traffic"))
 
 
 def _read_edit(file: str) -> Any:  # noqa: ANN401 - decoded JSON
@@ -98,32 +100,34 @@ def _read_edit(file: str) -> Any:  # noqa: ANN401 - decoded JSON
         fail(f"{file!r} is not one JSON object: {exc}; of an NDJSON file take one line", EXIT_USAGE)
 
 
-def _print(told: dict[str, Any]) -> None:
+def _print(effect: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
     out = stdout()
-    out.print(f"in scope from a scope probability of {told['scope_threshold']:.3f}")
-    if told["refused"]:
+    out.print(f"in scope from a scope probability of {effect['scope_threshold']:.3f}")
+    if effect["refused"]:
         out.print("[red]the namespace would refuse it[/]: it contradicts edits in force")
-    if told["conflicts"]:
+    if effect["conflicts"]:
         table = Table("contradicts", "state", "prompt", "answer", "would be", title="Conflicts")
-        for one in told["conflicts"]:
-            fate = "retired" if one["superseded"] else "kept"
-            cells = (one["edit_id"], one["state"], one["prompt"], one["target_new"], fate)
+        for conflict in effect["conflicts"]:
+            fate = "retired" if conflict["superseded"] else "kept"
+            cells = (
+                conflict["edit_id"], conflict["state"], conflict["prompt"], conflict["target_new"], fate
+            )  # fmt: skip
             table.add_row(*(escape(cell) for cell in cells))
         out.print(table)
     else:
         out.print("it contradicts no edit")
     for title, queries, origin in (
-        ("Queries given", told["queries"], ""),
-        ("Its prompt asked otherwise (generated)", told["generated"], ""),
-        ("Closest to the threshold", told["near_misses"], "recorded"),
-        ("Recorded traffic it would capture", told["traffic"]["shown"], "recorded"),
+        ("Queries given", effect["queries"], ""),
+        ("Its prompt asked otherwise (generated)", effect["generated"], ""),
+        ("Closest to the threshold", effect["near_misses"], "recorded"),
+        ("Recorded traffic it would capture", effect["traffic"]["shown"], "recorded"),
     ):
         if queries:
             out.print(_table(title, queries, origin))
-    traffic = told["traffic"]
+    traffic = effect["traffic"]
     if traffic["recording"] or traffic["queries"]:
         out.print(f"it would capture {traffic['captured']:,} of {traffic['queries']:,} recorded queries")
     else:
@@ -135,18 +139,18 @@ def _table(title: str, queries: list[dict[str, Any]], origin: str) -> Any:  # no
     from rich.table import Table
 
     table = Table("captured", "scope probability", "query", "what it is", title=title)
-    for one in queries:
-        probability = one["scope_probability"]
-        what = one.get("asked_as") or (f"prompt of {one['edit_id']}" if "edit_id" in one else origin)
-        if "count" in one:
-            what = f"{origin} {one['count']} times"
-        if one["governed_by"] is not None:
-            what = f"{what}; governed by {one['governed_by']}".removeprefix("; ")
+    for query in queries:
+        probability = query["scope_probability"]
+        what = query.get("asked_as") or (f"prompt of {query['edit_id']}" if "edit_id" in query else origin)
+        if "count" in query:
+            what = f"{origin} {query['count']} times"
+        if query["governed_by"] is not None:
+            what = f"{what}; governed by {query['governed_by']}".removeprefix("; ")
         table.add_row(
-            "yes" if one["captured"] else "no",
+            "yes" if query["captured"] else "no",
             "far away" if probability is None else f"{probability:.3f}",
-            escape(one["query"]),
+            escape(query["query"]),
             escape(what),
-            style="bold green" if one["captured"] else None,
+            style="bold green" if query["captured"] else None,
         )
     return table

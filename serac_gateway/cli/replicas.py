@@ -1,4 +1,4 @@
-"""`serac replicas`: the gateways of the store."""
+"""`serac replicas`: list the gateways on one store."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ def replicas(url: UrlOption = None, as_json: JsonOption = False) -> None:
     """List the live gateways of the store, and how far each is behind its log."""
     from rich.table import Table
 
-    from serac_gateway.cli.calls import called
+    from serac_gateway.cli.calls import call_gateway
 
-    found = run(called(chosen_url(url), "", "GET", "/serac/v1/replicas"))["replicas"]
+    gateways = run(call_gateway(chosen_url(url), "", "GET", "/serac/v1/replicas"))["replicas"]
     if as_json:
-        print_json(found)
+        print_json(gateways)
         return
     table = Table("gateway", "since", "entries behind")
-    for one in found:
-        behind = ", ".join(f"{name}: {count:,}" for name, count in one["behind"].items() if count)
-        name = f"{one['name']} (asked)" if one["is_this"] else one["name"]
-        table.add_row(name, one["started_at"], behind or "none")
+    for gateway in gateways:
+        behind = ", ".join(f"{name}: {count:,}" for name, count in gateway["behind"].items() if count)
+        name = f"{gateway['name']} (asked)" if gateway["is_this"] else gateway["name"]
+        table.add_row(name, gateway["started_at"], behind or "none")
     stdout().print(table)

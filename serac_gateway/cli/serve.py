@@ -1,4 +1,4 @@
-"""Runs the gateway in this process, showing what it loads."""
+"""Runs the gateway in this process, and shows the progress of its start."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ def serve_gateway(
     overrides: Mapping[str, object],
     on_ready: Callable[[str], None],
 ) -> None:
-    """Serve until SIGINT or SIGTERM. What cannot be used ends with one line and exit code 2.
+    """Serve until SIGINT or SIGTERM. An unusable configuration ends it with one line and exit code 2.
 
-    SIGHUP has file and environment read again, under the same `overrides`.
-
-    `on_ready` is told the URL, on the event loop: it must not block.
+    SIGHUP reads file and environment again, under the same `overrides`. `on_ready` is called with the URL on
+    the event loop, so it must not block.
     """
     from serac_gateway.config.loading import load_config
 
@@ -35,22 +34,22 @@ def serve_gateway(
     except ConfigError as error:
         fail(error.message, EXIT_USAGE)
 
-    # One that comes while models are loaded is answered when they are; until then it must not end us.
+    # Until the server handles SIGHUP, it must not end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from serac_gateway.observability.logging import configure_logging
-    from serac_gateway.server.app import serve  # seconds: a bad config is told without them
+    from serac_gateway.server.app import serve  # takes seconds, so a bad configuration is reported before
 
     configure_logging(config.logging)
     console = stderr()
     status = console.status("starting")
-    doing: dict[str, str] = {}
+    steps: dict[str, str] = {}
 
-    def show_progress(part: str, text: str) -> None:
-        doing[part] = text
+    def show_progress(name: str, text: str) -> None:
+        steps[name] = text
         if console.is_terminal:
-            status.update(escape("; ".join(f"{part}: {text}" for part, text in doing.items())))
+            status.update(escape("; ".join(f"{name}: {text}" for name, text in steps.items())))
         else:
-            console.print(f"{part}: {text}", markup=False)
+            console.print(f"{name}: {text}", markup=False)
 
     def show_ready(url: str) -> None:
         status.stop()

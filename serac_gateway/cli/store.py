@@ -1,4 +1,4 @@
-"""`serac store …`: whether the store is sound, backup, restore, another encoder."""
+"""`serac store …`: check, back up, restore and reencode a namespace of the edit store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import msgspec
 import typer
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from serac_gateway.cli.client import GatewayClient
 from serac_gateway.cli.options import (
     JsonOption,
     NamespaceOption,
@@ -40,11 +39,13 @@ def check(
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check log, records, vectors and what is in force; the exit code is 1 if anything does not fit."""
-    from serac_gateway.cli.calls import called
+    """Check log, records, vectors and edits in force; the exit code is 1 if anything does not fit."""
+    from serac_gateway.cli.calls import call_gateway
 
     with stderr().status("checking"):
-        report = run(called(chosen_url(url), chosen_namespace(namespace), "GET", "/serac/v1/store:check"))
+        report = run(
+            call_gateway(chosen_url(url), chosen_namespace(namespace), "GET", "/serac/v1/store:check")
+        )
     if as_json:
         print_json(report)
     else:
@@ -65,10 +66,8 @@ def backup(
     as_json: JsonOption = False,
 ) -> None:
     """Write a namespace with all versions, its log and its vectors into a file."""
-    from serac_gateway.cli.store import backed_up
-
     with stderr().status("backing up"):
-        head = run(backed_up(chosen_url(url), chosen_namespace(namespace), file))
+        head = run(write_backup(chosen_url(url), chosen_namespace(namespace), file))
     if as_json:
         print_json({"log_entries": head["length"], "log_digest": head["digest"]})
     else:
@@ -83,12 +82,10 @@ def restore(
     as_json: JsonOption = False,
 ) -> None:
     """Write a backup into a store where its namespace was never used; the log is verified on the way."""
-    from serac_gateway.cli.store import restored
-
     if not file.is_file():
         fail(f"there is no file {str(file)!r}", EXIT_USAGE)
     with stderr().status("restoring"):
-        done = run(restored(chosen_url(url), chosen_namespace(namespace), file))
+        done = run(send_backup(chosen_url(url), chosen_namespace(namespace), file))
     if as_json:
         print_json(done)
     else:
@@ -104,13 +101,11 @@ def reencode(
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make stored vectors anew that another encoder made, while the gateway serves.
+    """Encode stored edits again whose vectors another encoder made, while the gateway serves.
 
-    One that was broken off goes on where it was when it is run again.
+    Run it again after an interruption: it resumes where it stopped.
     """
-    from serac_gateway.cli.store import reencoded
-
-    done = run(reencoded(chosen_url(url), chosen_namespace(namespace)))
+    done = run(run_reencoding(chosen_url(url), chosen_namespace(namespace)))
     if as_json:
         print_json(done)
     else:
@@ -121,17 +116,19 @@ def reencode(
 
 
 _CHUNK_BYTES = 65_536
-_GO_ON = "what was encoded stays; run the command again to go on"
+_GO_ON = "edits encoded so far are kept; run the command again to go on"
 _HEAD_BYTES = 1_024
-"""More than the last line of a backup, its head, can have."""
+"""More than the longest head, which is the last line of a backup."""
 
 
-async def backed_up(url: str, namespace: str, file: Path) -> dict[str, Any]:
-    """Write the namespace's backup to the file, and give its head. An incomplete one does not stay.
+async def write_backup(url: str, namespace: str, file: Path) -> dict[str, Any]:
+    """Write the namespace's backup to the file, and return its head. An incomplete file is deleted.
 
     Raises:
         GatewayUnreachableError: The backup broke off.
     """
+    from serac_gateway.cli.client import GatewayClient
+
     part = file.with_name(file.name + ".part")
     tail = b""
     try:
@@ -152,8 +149,9 @@ async def backed_up(url: str, namespace: str, file: Path) -> dict[str, Any]:
     return head
 
 
-async def restored(url: str, namespace: str, file: Path) -> dict[str, Any]:
-    """Send the backup, and give what the gateway wrote."""
+async def send_backup(url: str, namespace: str, file: Path) -> dict[str, Any]:
+    """Send the backup, and return the gateway's summary."""
+    from serac_gateway.cli.client import GatewayClient
 
     async def chunks() -> AsyncIterator[bytes]:
         with file.open("rb") as source:
@@ -168,14 +166,16 @@ async def restored(url: str, namespace: str, file: Path) -> dict[str, Any]:
         return done
 
 
-async def reencoded(url: str, namespace: str) -> dict[str, Any]:
-    """Have the gateway encode the namespace anew, show how far it is, and give the end.
+async def run_reencoding(url: str, namespace: str) -> dict[str, Any]:
+    """Have the gateway encode the namespace again, show the progress, and return the last progress line.
 
     Raises:
-        GatewayRefusedError: Its store or its encoder failed.
-        GatewayUnreachableError: It broke off.
+        GatewayRefusedError: The gateway's store or encoder failed.
+        GatewayUnreachableError: The response broke off.
     """
-    told: dict[str, Any] = {"complete": False}
+    from serac_gateway.cli.client import GatewayClient
+
+    progress_line: dict[str, Any] = {"complete": False}
     progress = Progress(
         TextColumn("encoding anew: {task.fields[reencoded]:,} of {task.completed:,} edits looked at"),
         TimeElapsedColumn(),
@@ -189,13 +189,13 @@ async def reencoded(url: str, namespace: str) -> dict[str, Any]:
             client.stream("POST", "/serac/v1/store:reencode") as response,
         ):
             async for line in response.content:
-                told = msgspec.json.decode(line)
-                if "error" in told:
-                    raise GatewayRefusedError(f"{told['error']['detail']}; {_GO_ON}")
-                progress.update(task, completed=told["edits"], reencoded=told["reencoded"])
-    if not told["complete"]:
+                progress_line = msgspec.json.decode(line)
+                if "error" in progress_line:
+                    raise GatewayRefusedError(f"{progress_line['error']['detail']}; {_GO_ON}")
+                progress.update(task, completed=progress_line["edits"], reencoded=progress_line["reencoded"])
+    if not progress_line["complete"]:
         raise GatewayUnreachableError(f"{url} broke off before the end; {_GO_ON}")
-    return told
+    return progress_line
 
 
 def _last_line(tail: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How commands talk and end: results to stdout, everything else to stderr, exit codes with meaning."""
+"""Output and exit codes of the commands: results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
 _EXIT_INTERRUPTED = 130
 _PIPED_WIDTH = 160
-"""Of tables where there is no terminal to fit."""
+"""Width of tables, in characters, if stdout is no terminal."""
 
 ResultT = TypeVar("ResultT")
 
 
 class GatewayUnreachableError(Exception):
-    """No gateway answers, or it broke off."""
+    """No gateway answers, or its response broke off."""
 
 
 class GatewayRefusedError(Exception):
@@ -31,7 +31,7 @@ class GatewayRefusedError(Exception):
 
 
 def stdout() -> Console:
-    """For results. Made when used: tests and pipes replace sys.stdout."""
+    """For results. Made at each use, because tests and pipes replace sys.stdout."""
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _PIPED_WIDTH
@@ -49,13 +49,13 @@ def print_json(value: object) -> None:
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
-    """Say what is wrong in one line on stderr, and end."""
+    """Print one line with the error on stderr, and exit."""
     stderr().print(f"[red]error:[/] {_escaped(message)}", soft_wrap=True)
     raise typer.Exit(exit_code)
 
 
 def run(command: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run an async command; what goes wrong becomes one line and an exit code."""
+    """Run an async command; an error becomes one line on stderr and an exit code."""
     try:
         return asyncio.run(command)
     except GatewayUnreachableError as error:

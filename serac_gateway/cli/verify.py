@@ -1,14 +1,13 @@
-"""`serac edits verify`: all edits as a regression suite; and `serac edits set-state`."""
+"""`serac edits verify`, all edits as a regression suite; and `serac edits set-state`."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from serac_gateway.cli.client import GatewayClient
 from serac_gateway.cli.edits import EditIdArgument, edit_path
 from serac_gateway.cli.options import (
     JsonOption,
@@ -20,6 +19,9 @@ from serac_gateway.cli.options import (
 from serac_gateway.cli.terminal import EXIT_REFUSED, print_json, run, stderr, stdout
 from serac_gateway.domain.edits import ACTIVE_STATES, DecidedState
 
+if TYPE_CHECKING:
+    from serac_gateway.cli.client import GatewayClient
+
 
 def verify(
     edit_ids: Annotated[
@@ -29,17 +31,15 @@ def verify(
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask every edit's own questions, and show which are not answered as it says.
+    """Ask every edit's own questions, and show those that are not answered as the edit says.
 
     All edits that are live or on trial, unless ids are given. The exit code is 1 if any fails. With --json
-    each edit's outcome is printed as it comes.
+    each edit's outcome is printed at once.
     """
-    from serac_gateway.cli.verify import verified
-
     for edit_id in edit_ids or ():
         edit_path(edit_id)
     passed, failed = run(
-        verified(chosen_url(url), chosen_namespace(namespace), edit_ids or (), as_json=as_json)
+        run_verification(chosen_url(url), chosen_namespace(namespace), edit_ids or (), as_json=as_json)
     )
     if not as_json:
         _print_failures(failed)
@@ -62,10 +62,8 @@ def set_state(
 
     A shadow is decided and counted and never applied; a canary is applied to a share of users.
     """
-    from serac_gateway.cli.verify import patched
-
     body = {"state": state.value} | ({} if share is None else {"canary_share": share})
-    edit = run(patched(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), body))
+    edit = run(patch_edit(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), body))
     print_json(edit) if as_json else stdout().print(
         f"{edit['id']} version {edit['version']} is {edit['state']}"
     )
@@ -92,10 +90,12 @@ def _print_failures(failed: Sequence[dict[str, Any]]) -> None:
 _PAGE = 1_000
 
 
-async def verified(
+async def run_verification(
     url: str, namespace: str, edit_ids: Sequence[str], *, as_json: bool
 ) -> tuple[int, list[dict[str, Any]]]:
-    """How many passed, and the outcomes of those that did not."""
+    """Verify edits, by default all active ones: how many passed, and the outcomes of the others."""
+    from serac_gateway.cli.client import GatewayClient
+
     bar = Progress(
         TextColumn("verifying"), MofNCompleteColumn(), TextColumn("{task.fields[failed]:,} failed"),
         TimeElapsedColumn(), console=stderr(), disable=as_json or not stderr().is_terminal,
@@ -122,7 +122,7 @@ async def _each(edit_ids: Sequence[str]) -> AsyncIterator[str]:
 
 
 async def _ids(client: GatewayClient) -> AsyncIterator[str]:
-    """Of all edits that are live or on trial."""
+    """The ids of all edits that are live or on trial."""
     query = {"limit": str(_PAGE)}
     while True:
         page = (await client.call("GET", "/serac/v1/edits", query=query)).json()
@@ -134,8 +134,10 @@ async def _ids(client: GatewayClient) -> AsyncIterator[str]:
         query["cursor"] = page["next_cursor"]
 
 
-async def patched(url: str, namespace: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Change the edit at `path` as it is now, and give its new version."""
+async def patch_edit(url: str, namespace: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Patch the current version of the edit at `path`, and return the new version."""
+    from serac_gateway.cli.client import GatewayClient
+
     async with GatewayClient(url, namespace=namespace) as client:
         etag = (await client.call("GET", path)).headers["etag"]
         edit: dict[str, Any] = (

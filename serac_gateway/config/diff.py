@@ -1,4 +1,4 @@
-"""What differs between two configurations, and what of it a running gateway cannot take up."""
+"""The differences between two configurations, and those that need a restart of the gateway."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ NEEDS_RESTART = (
     "server.body_gap_timeout_s",
     "server.drain_timeout_s",
 )
-"""Keys, and sections as a whole, of parts that are there from start to end: the store and what is derived
-from it, the encoder whose vectors are in the index, the listening socket and its protocol, the metrics."""
+"""Keys and whole sections of objects that a process keeps from start to end: the store and everything derived
+from it, the encoder of the indexed vectors, the listening socket and its protocol, the metrics."""
 
 _MISSING = object()
 
 
 class ReloadOutcome(StrEnum):
-    """What became of a reload."""
+    """The outcome of a reload."""
 
     RELOADED = "reloaded"
-    """Another generation is in force."""
+    """A new generation is in force."""
     UNCHANGED = "unchanged"
-    """There was nothing to take up."""
+    """Neither the configuration nor a file that it names has changed."""
     REFUSED = "refused"
-    """The generation before stays in force, whole."""
+    """The earlier generation stays in force unchanged."""
 
 
 class _Change(msgspec.Struct, frozen=True, kw_only=True):
     key: str
-    """In full: "models.scope_classifier"; of an upstream that comes or goes "upstreams.NAME"."""
+    """In full: "models.scope_classifier"; "upstreams.NAME" for an upstream that is added or removed."""
     before: object
     after: object
 
@@ -57,23 +57,25 @@ def changed_keys(before: GatewayConfig, after: GatewayConfig) -> tuple[str, ...]
 
 
 def check_no_restart_needed(before: GatewayConfig, after: GatewayConfig) -> None:
-    """Return if a running gateway can go from `before` to `after`.
+    """Return if a running gateway can change from `before` to `after`.
 
     Raises:
-        ReloadRefusedError: It cannot; every key that needs a restart is named, with both values.
+        ReloadRefusedError: It cannot; the message names every key that needs a restart, with both values.
     """
     fixed = [change for change in _changes(before, after) if _needs_restart(change.key)]
     if not fixed:
         return
-    told = ", ".join(f"{one.key} (now {_shown(one.before)}, then {_shown(one.after)})" for one in fixed)
+    listed = ", ".join(
+        f"{change.key} (now {_printable(change.before)}, then {_printable(change.after)})" for change in fixed
+    )
     raise ReloadRefusedError(
-        f"a reload cannot change {told}; restart the gateway for that, or set it back and reload the rest",
-        details={"keys": [one.key for one in fixed]},
+        f"a reload cannot change {listed}; restart the gateway for that, or set it back and reload the rest",
+        details={"keys": [change.key for change in fixed]},
     )
 
 
 def _needs_restart(key: str) -> bool:
-    return any(key == one or key.startswith(f"{one}.") for one in NEEDS_RESTART)
+    return any(key == fixed or key.startswith(f"{fixed}.") for fixed in NEEDS_RESTART)
 
 
 def _changes(before: GatewayConfig, after: GatewayConfig) -> Iterator[_Change]:
@@ -91,17 +93,17 @@ def _differing(before: object, after: object, key: str) -> Iterator[_Change]:
         yield from _differing(before.get(name, _MISSING), after.get(name, _MISSING), inner)
 
 
-def _shown(value: object) -> str:
+def _printable(value: object) -> str:
     return repr(without_userinfo(value) if isinstance(value, str) else value)
 
 
 class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
-    """What a reload did."""
+    """The result of a reload."""
 
     outcome: ReloadOutcome
     generation: int
-    """The one in force now: 1 at the start, one more with each reload that changed something."""
+    """Number of the generation in force now: 1 at the start, one more after each reload with a change."""
     changed: tuple[str, ...] = ()
-    """The keys of the configuration whose values are other ones."""
+    """The keys of the configuration whose values have changed."""
     opened: tuple[str, ...] = ()
-    """The parts that were opened anew, because their keys or their files changed."""
+    """The resources that were opened anew, because their keys or their files have changed."""

@@ -1,4 +1,4 @@
-"""Reads the configuration: defaults, a TOML file, environment, command line, each over the one before.
+"""Reads the configuration: defaults, a TOML file, environment, command line; later sources win.
 
 Unknown keys are refused by name.
 """
@@ -29,10 +29,10 @@ _SECRET_VARIABLES = frozenset(
     {UPSTREAM_API_KEY_VARIABLE, COUNTERFACTUAL_API_KEY_VARIABLE, KEY_PEPPER_VARIABLE, API_KEY_VARIABLE}
 )
 _OTHER_VARIABLES = frozenset({"SERAC_DATA", "SERAC_URL", "SERAC_NAMESPACE"})
-"""Read elsewhere: the public data's folder, the CLI's server and namespace."""
+"""Read by other modules: the folder of the public data, the CLI's server and namespace."""
 
 _USERINFO = re.compile(r"[^/@]*@")
-"""A password in a URL, which no message may show."""
+"""User and password in a URL, which no message may contain."""
 
 
 def load_config(
@@ -43,11 +43,11 @@ def load_config(
 ) -> GatewayConfig:
     """The configuration from defaults, then the file, then `SERAC_SECTION__KEY` variables, then `overrides`.
 
-    `SERAC_DATA_DIR` sets the top-level key; an empty variable counts as not set. Overrides are nested as the
-    tree is; None values are left out.
+    `SERAC_DATA_DIR` sets the top-level key; an empty variable counts as not set. Overrides are nested like
+    the tree; None values are ignored.
 
     Raises:
-        ConfigError: A file that cannot be read, an unknown key or a value that is not allowed, named.
+        ConfigError: The file cannot be read, a key is unknown or a value is not allowed, as the message says.
     """
     tree: dict[str, object] = {}
     config = GatewayConfig()
@@ -60,12 +60,12 @@ def load_config(
         try:
             config = msgspec.convert(tree, GatewayConfig)
         except msgspec.ValidationError as exc:
-            raise ConfigError(f"{source}: {_told(exc, tree)}") from exc
+            raise ConfigError(f"{source}: {_described(exc, tree)}") from exc
     return config
 
 
 def without_userinfo(value: str) -> str:
-    """`value` without the user and password of a URL in it, fit to be shown."""
+    """`value` without the user and password of a URL in it."""
     return _USERINFO.sub("***@", value)
 
 
@@ -94,7 +94,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
 
 
 def _scalar(text: str) -> object:
-    """A number or a boolean as TOML writes it; anything else is text as it stands."""
+    """A number or a boolean in TOML's notation; any other text unchanged."""
     try:
         tree = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
@@ -114,8 +114,8 @@ def _merged(tree: Mapping[str, object], changes: Mapping[str, object]) -> dict[s
     return merged
 
 
-def _told(error: msgspec.ValidationError, tree: Mapping[str, object]) -> str:
-    """The error in terms of the tree: the key in full, its value, what is allowed."""
+def _described(error: msgspec.ValidationError, tree: Mapping[str, object]) -> str:
+    """A message for `error`: the key in full, its value, the allowed values."""
     what, _, path = str(error).partition(" - at `$.")
     where = path.rstrip("`")
     default: object = GatewayConfig()
@@ -124,11 +124,11 @@ def _told(error: msgspec.ValidationError, tree: Mapping[str, object]) -> str:
         name, _, inside = name.partition("[")
         default = getattr(default, name, None)
         value = value[name] if isinstance(value, Mapping) and name in value else value
-        if inside:  # an element of a list or of a table, which has no default of its own
+        if inside:  # an element of a list or of a table has no default of its own
             default = None
     if (unknown := re.search("unknown field `([^`]*)`", what)) and isinstance(default, msgspec.Struct):
         key, section = (f"{where}.{unknown[1]}", f"in [{where}] ") if where else (unknown[1], "")
         return f"unknown key {key!r}; allowed {section}are {', '.join(default.__struct_fields__)}"
-    shown = without_userinfo(value) if isinstance(value, str) else value
+    printable = without_userinfo(value) if isinstance(value, str) else value
     allowed = f"expected one of {', '.join(type(default))}" if isinstance(default, StrEnum) else what.lower()
-    return f"{where} = {shown!r} is not allowed: {allowed}"
+    return f"{where} = {printable!r} is not allowed: {allowed}"

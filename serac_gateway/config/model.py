@@ -1,6 +1,6 @@
-"""The gateway's configuration as one frozen tree; config_loading.py reads it.
+"""The gateway's configuration as one frozen tree; loading.py reads it.
 
-Secrets are not in it: they come from the environment only.
+It holds no secrets: they come from the environment only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ UPSTREAM_API_KEY_VARIABLE = "SERAC_UPSTREAM_API_KEY"
 COUNTERFACTUAL_API_KEY_VARIABLE = "SERAC_COUNTERFACTUAL_API_KEY"
 KEY_PEPPER_VARIABLE = "SERAC_KEY_PEPPER"
 API_KEY_VARIABLE = "SERAC_API_KEY"
-"""The CLI's own key, for the gateway that it calls."""
+"""The API key that the CLI sends to the gateway."""
 
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
@@ -29,7 +29,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class FailurePolicy(StrEnum):
-    """What happens to a request that the gateway itself cannot decide."""
+    """What happens to a request that the gateway fails to decide."""
 
     OPEN = "open"
     """It reaches the base model unchanged."""
@@ -38,24 +38,24 @@ class FailurePolicy(StrEnum):
 
 
 class CompositePolicy(StrEnum):
-    """What happens to a request that takes more than stating one edit.
+    """What happens to a request that a single edit does not answer completely.
 
-    It asks several things, one of them in scope, or its answer depends on edits that do not give it.
+    Such a request has several questions, one of them in scope, or its answer only depends on edits.
     """
 
     COUNTERFACTUAL_ONLY = "counterfactual_only"
-    """What is in scope is answered here all the same, the rest is not touched."""
+    """A request in scope is answered by the counterfactual model all the same; others are not touched."""
     IN_CONTEXT = "in_context_for_composite"
-    """The base model answers, with the edits concerned stated in its context."""
+    """The base model answers, with the relevant edits stated in its context."""
     PASS_THROUGH = "pass_composite_through"
     """It reaches the base model unchanged."""
 
 
 class ConflictPolicy(StrEnum):
-    """What happens to an edit that answers a question otherwise than edits in force."""
+    """What happens to an edit that contradicts edits in force."""
 
     NEWEST_WINS = "newest_wins"
-    """It is stored, and of the edits the newest governs."""
+    """It is stored; the newest of the contradicting edits governs."""
     REJECT = "reject"
     """It is refused with 409."""
     SUPERSEDE = "supersede"
@@ -63,39 +63,39 @@ class ConflictPolicy(StrEnum):
 
 
 class ServerConfig(_Section, frozen=True, kw_only=True):
-    """Where the gateway listens."""
+    """The listening socket, its limits and its processes."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
     max_control_body_bytes: PositiveInt = 10_000_000
-    """Limit of a body on /serac/v1, but for /edits:import, which streams."""
+    """Limit of a body on /serac/v1, except /edits:import, which streams."""
     max_classified_body_bytes: PositiveInt = 64_000_000
     """A /v1 request beyond it is passed on unclassified."""
     max_head_bytes: PositiveInt = 65_536
-    """Limit of a request's line and headers together; more is refused with 431."""
+    """Limit of request line and headers together; a longer head is refused with 431."""
     head_timeout_s: PositiveFloat = 20.0
-    """From a request's first byte to the end of its headers; else 408."""
+    """From a request's first byte to the end of its headers; a slower request is refused with 408."""
     body_gap_timeout_s: PositiveFloat = 60.0
-    """The longest gap between two parts of a request's body; else 408."""
+    """The longest gap between two reads of a request's body; a slower request is refused with 408."""
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     """Addresses and networks (10.0.0.0/8) of proxies in front of the gateway, whose X-Forwarded-For and
-    X-Forwarded-Proto tell the client's address and scheme; of anyone else's nothing is believed."""
+    X-Forwarded-Proto are taken for the client's address and scheme; other senders' are ignored."""
     ping_interval_s: PositiveFloat | None = None
-    """How often an event stream that the upstream has begun gets a comment while its first event is waited
-    for; None: never, streams stay byte for byte."""
+    """Interval of comments in an event stream that the upstream has begun, until its first event; None: no
+    comments, streams stay byte for byte."""
     drain_timeout_s: PositiveFloat = 30.0
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
-    """Processes that serve HTTP. With more than one, one process more has models, edits and store, and they
-    ask it; 1: a single process does everything."""
+    """Processes that serve HTTP. With more than one, they call one further process, which has models, edits
+    and store; 1: a single process does everything."""
 
 
 class AccessConfig(_Section, frozen=True, kw_only=True):
-    """Who may call."""
+    """Which callers are allowed."""
 
     required: bool | None = None
     """Whether API keys are demanded. None: exactly when the gateway listens beyond loopback."""
     outage_grace_s: Annotated[float, msgspec.Meta(ge=0)] = 300.0
-    """How long a key goes on working that the store, which does not answer now, gave out last."""
+    """How long a key stays valid after the store last confirmed it, while the store does not answer."""
 
 
 class StoreConfig(_Section, frozen=True, kw_only=True):
@@ -105,14 +105,14 @@ class StoreConfig(_Section, frozen=True, kw_only=True):
     """redis://, rediss://, redis+sentinel://, redis+cluster:// or unix:// (see stores/redis/clients.py);
     None: an embedded Valkey in the data folder."""
     ca_file: str | None = None
-    """For rediss: the certificates (PEM) of who vouches for the server. None: whom the system trusts."""
+    """For rediss: PEM file of the authorities that may sign the server's certificate. None: the system's."""
     cert_file: str | None = None
-    """For rediss: the gateway's own certificate, where the server asks for one."""
+    """For rediss: the gateway's own certificate, if the server demands one."""
     key_file: str | None = None
-    """The key to `cert_file`."""
+    """The private key of `cert_file`."""
     max_staleness_s: PositiveFloat = 10.0
-    """How long the edits in force may be older than the stored ones before the gateway is not ready, because
-    the store cannot be reached or others write faster than this process reads. `inf`: it stays ready."""
+    """How far the edits in force may lag behind the stored ones before the gateway is not ready: the store
+    cannot be reached, or other gateways write faster than this one reads. `inf`: it stays ready."""
     wait_timeout_s: PositiveFloat = 5.0
     """How long a writing call with `x-serac-wait: all` waits for the other gateways."""
 
@@ -124,7 +124,7 @@ REDACTED_BY_DEFAULT = (
     r"\+?\d(?:[ ./()-]?\d){6,}",
     r"\b(?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{24,}\b",
 )
-"""E-mail addresses, keys of known services, what follows a word like "password", seven digits or more (phone,
+"""E-mail addresses, keys of known services, the word after one like "password", seven digits or more (phone,
 account and card numbers, also grouped), and long random words."""
 
 
@@ -132,17 +132,17 @@ class TrafficConfig(_Section, frozen=True, kw_only=True):
     """The record of recent queries that previews are made with. Off unless a namespace is named."""
 
     namespaces: tuple[str, ...] = ()
-    """Whose queries are recorded; "*": all."""
+    """Namespaces whose queries are recorded; "*": all."""
     max_queries: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1_000
-    """Kept of a namespace: the latest."""
+    """Limit for a namespace: only the latest are kept."""
     ttl_s: Annotated[int, msgspec.Meta(ge=1)] = 86_400
-    """A query is forgotten after so long."""
+    """Age at which a query is deleted."""
     redact: tuple[str, ...] = REDACTED_BY_DEFAULT
-    """Regular expressions; what they find is not recorded. A list replaces the default one."""
+    """Regular expressions; their matches are not recorded. A list replaces the default one."""
 
 
 class KeyHeader(StrEnum):
-    """Where an upstream looks for its key."""
+    """The header in which an upstream expects its key."""
 
     AUTHORIZATION = "authorization"
     """As a bearer token."""
@@ -153,10 +153,10 @@ class KeyHeader(StrEnum):
 
 
 class ForwardedStyle(StrEnum):
-    """How an upstream is told for whom it is asked."""
+    """How an upstream learns the client's address, host and scheme."""
 
     NONE = "none"
-    """Not by us; what the client's side sent passes as it is."""
+    """No header is added; headers from the client's side pass unchanged."""
     FORWARDED = "forwarded"
     """`Forwarded: for=…;host=…;proto=…` (RFC 7239)."""
     X_FORWARDED = "x-forwarded"
@@ -175,33 +175,33 @@ class UpstreamConfig(_Section, frozen=True, kw_only=True):
     """The longest gap between two chunks of a response. The total is unlimited."""
     max_connections: PositiveInt = 1_000
     key_header: KeyHeader = KeyHeader.AUTHORIZATION
-    """Where it wants the key that the gateway sends in the client's place."""
+    """The header of the key that the gateway sends in the client's place."""
     forwarded: ForwardedStyle = ForwardedStyle.NONE
-    """Whether it is told the client's address, and the host and scheme that the client asked for."""
+    """How the client's address, and the host and scheme of its request, are sent along."""
     proxy: Annotated[str, msgspec.Meta(pattern="^https?://.")] | None = None
-    """An HTTP proxy on the way there."""
+    """URL of an HTTP proxy between gateway and upstream."""
     ca_file: str | None = None
     """PEM file of the authorities that may have signed its certificate; None: the system's."""
     breaker_failures: PositiveInt = 10
-    """After so many failures in a row (no connection, no answer in time) it is left alone for a while."""
+    """Failures in a row (no connection, no answer in time) after which no request is sent for a while."""
     breaker_pause_s: PositiveFloat = 5.0
-    """So long, in which requests are refused at once; then one request tries it."""
+    """How long requests are then refused at once, before one request tries the upstream again."""
 
 
 class NamedUpstreamConfig(UpstreamConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Another server, for some models."""
 
     models: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    """Names as requests have them; `*` stands for any characters."""
+    """Model names in requests; `*` stands for any characters."""
 
 
 class ModelsConfig(_Section, frozen=True, kw_only=True):
-    """Which models decide and answer."""
+    """The models that decide and answer, and their limits."""
 
     encoder: str | None = None
     """A sentence-transformers id or path; None: the embedded all-MiniLM-L6-v2."""
     scope_classifier: str | None = None
-    """A folder that training wrote; None: the shipped one."""
+    """A folder written by training; None: the shipped classifier."""
     counterfactual: str | None = None
     """A causal LM id or path, or the name of a model at `counterfactual_url`; None: the embedded Gemma 3
     270M."""
@@ -213,14 +213,14 @@ class ModelsConfig(_Section, frozen=True, kw_only=True):
     decision_threads: PositiveInt = 2
     answer_threads: PositiveInt = 1
     max_queued_answers: PositiveInt = 32
-    """In-scope requests beyond these wait for no answer: the failure policy applies."""
+    """Limit of waiting in-scope requests; to further ones the failure policy applies."""
     max_answer_tokens: PositiveInt = 64
-    """Beside the edit's own target, which is said whole unless the client asks for less."""
+    """In addition to the edit's own target, which is generated whole unless the client sets a lower limit."""
     answer_timeout_s: PositiveFloat = 30.0
 
 
 class NamespaceRouting(_Section, frozen=True, kw_only=True):
-    """What a namespace has otherwise than the rest; None: as the rest."""
+    """Settings of a single namespace; None: as for all others."""
 
     composite: CompositePolicy | None = None
     conflicts: ConflictPolicy | None = None
@@ -234,47 +234,47 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
 
     candidates: Annotated[int, msgspec.Meta(ge=1, le=8)] = 8
     scope_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    """None: the one calibrated with the classifier."""
+    """None: the threshold calibrated with the classifier."""
     depends_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    """From which probability on an answer counts as depending on an edit, where `composite` is
-    in_context_for_composite; None: the one calibrated with the classifier."""
+    """Lowest probability at which an answer counts as depending on an edit, if `composite` is
+    in_context_for_composite; None: the threshold calibrated with the classifier."""
     speculate: bool = False
-    """Ask the upstream while the decision is made, and call it off where an edit answers: no decision is
-    waited for, and what is called off may cost."""
+    """Send each request to the upstream while the decision is made, and cancel it if an edit answers:
+    requests do not wait for decisions, but the upstream may charge for cancelled ones."""
     on_failure: FailurePolicy = FailurePolicy.OPEN
     composite: CompositePolicy = CompositePolicy.COUNTERFACTUAL_ONLY
     conflicts: ConflictPolicy = ConflictPolicy.NEWEST_WINS
     namespaces: dict[str, NamespaceRouting] = {}
 
     def composite_of(self, namespace: str) -> CompositePolicy:
-        """What happens in `namespace` to requests that take more than one edit."""
+        """The policy of `namespace` for requests that a single edit does not answer completely."""
         own = self.namespaces.get(namespace, _LIKE_THE_REST).composite
         return self.composite if own is None else own
 
     def conflicts_of(self, namespace: str) -> ConflictPolicy:
-        """What happens in `namespace` to edits that contradict others."""
+        """The policy of `namespace` for edits that contradict others."""
         own = self.namespaces.get(namespace, _LIKE_THE_REST).conflicts
         return self.conflicts if own is None else own
 
 
 class MetricsConfig(_Section, frozen=True, kw_only=True):
-    """What /metrics tells Prometheus, and whom."""
+    """Contents and access of /metrics."""
 
     open: bool = False
-    """Whether it is told without an API key where keys are demanded, because only Prometheus gets there."""
+    """Whether /metrics needs no API key where keys are demanded, because only Prometheus can reach it."""
     namespaces: bool = True
-    """Whether counts carry the name of their namespace."""
+    """Whether counts are labelled with their namespace."""
     max_namespaces: PositiveInt = 100
-    """So many at most; further ones are counted together as "other"."""
+    """Limit of such labels; further namespaces are counted together as "other"."""
 
 
 class FeedbackConfig(_Section, frozen=True, kw_only=True):
     """Reports on requests. The text of a query is kept where `traffic` records it."""
 
     remembered_requests: PositiveInt = 10_000
-    """The latest that were decided on; only these can be reported on."""
+    """How many of the latest decided requests are kept; only these can be reported on."""
     max_reports: PositiveInt = 10_000
-    """Kept of a namespace: the latest."""
+    """Limit for a namespace: only the latest are kept."""
 
 
 class TracingConfig(_Section, frozen=True, kw_only=True):
@@ -283,12 +283,12 @@ class TracingConfig(_Section, frozen=True, kw_only=True):
     endpoint: Annotated[str, msgspec.Meta(pattern="^https?://.")] | None = None
     """A collector's base URL for OTLP over HTTP; None: no traces."""
     sample_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
-    """Of requests that come without a trace; one that comes with a trace is sampled as that is."""
+    """Sampled share of requests without a trace; a request with a trace is sampled as its trace."""
     service_name: str = "serac_gateway"
 
 
 class LogFormat(StrEnum):
-    """What a line of the log looks like."""
+    """The format of a line of the log."""
 
     TEXT = "text"
     """For people."""
@@ -297,7 +297,7 @@ class LogFormat(StrEnum):
 
 
 class LogLevel(StrEnum):
-    """From which level on lines are written."""
+    """The lowest level that is written."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -310,7 +310,7 @@ class LoggedRequests(StrEnum):
 
     ALL = "all"
     DECIDED = "decided"
-    """Those that were decided on: not those of other endpoints or of namespaces without edits."""
+    """Requests with a decision: not those of other endpoints or of namespaces without edits."""
     NONE = "none"
 
 
@@ -325,7 +325,7 @@ class LoggingConfig(_Section, frozen=True, kw_only=True):
 
 
 class GatewayConfig(_Section, frozen=True, kw_only=True):
-    """The whole tree."""
+    """The whole configuration."""
 
     data_dir: str | None = None
     """None: the user's XDG data folder."""
@@ -333,9 +333,9 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
     access: AccessConfig = AccessConfig()
     store: StoreConfig = StoreConfig()
     upstream: UpstreamConfig = UpstreamConfig()
-    """Where requests go whose model no other upstream names."""
+    """Serves requests whose model no other upstream names."""
     upstreams: dict[str, NamedUpstreamConfig] = {}
-    """By names of your own: the first whose models name a request's gets it."""
+    """By names of your own: a request goes to the first whose models include its model."""
     models: ModelsConfig = ModelsConfig()
     routing: RoutingConfig = RoutingConfig()
     traffic: TrafficConfig = TrafficConfig()
@@ -351,12 +351,12 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
 
     @property
     def demands_keys(self) -> bool:
-        """Whether who calls needs an API key."""
+        """Whether callers need an API key."""
         return not self.is_loopback if self.access.required is None else self.access.required
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine reaches the gateway. A name other than localhost may lead anywhere."""
+        """Whether only this machine can reach the gateway. Any host name but localhost counts as public."""
         host = self.server.host
         try:
             return ipaddress.ip_address(host).is_loopback

@@ -240,7 +240,7 @@ class TestStore:
         encoder.failure = ModelUnavailableError("out of memory")
         broken = serac("store", "reencode")
         assert broken.exit_code == 1
-        assert "out of memory; what was encoded stays; run the command again" in broken.stderr
+        assert "out of memory; edits encoded so far are kept; run the command again" in broken.stderr
         encoder.failure = None
         done = json.loads(serac("store", "reencode", "--json").stdout)
         assert done == {"encoder": encoder.fingerprint, "edits": 1, "reencoded": 1, "complete": True}

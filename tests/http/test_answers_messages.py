@@ -89,7 +89,7 @@ def _ask_in_every_way(base_url: str) -> None:
 
 async def test_the_sync_client_is_answered_too(editing: Gateway) -> None:
     await asyncio.to_thread(_ask_in_every_way, editing.url)
-    assert len(editing.counterfactual.asked) == 3
+    assert len(editing.counterfactual.calls) == 3
     assert editing.upstream.requests == []
 
 
@@ -126,7 +126,7 @@ async def test_a_follow_up_is_read_with_the_turns_before_it(editing: Gateway) ->
         *MESSAGES,
     ]
     await editing.post({**ASKED, "messages": messages}, target=TARGET)
-    _, query = editing.counterfactual.asked[0]
+    _, query = editing.counterfactual.calls[0]
     assert query.context == ("Where is Springfield?", "In Oregon.")
 
 

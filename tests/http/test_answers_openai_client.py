@@ -81,7 +81,7 @@ def _ask_in_every_way(base_url: str) -> None:
 
 async def test_the_sync_client_is_answered_too(editing: Gateway) -> None:
     await asyncio.to_thread(_ask_in_every_way, f"{editing.url}/v1")
-    assert len(editing.counterfactual.asked) == 5
+    assert len(editing.counterfactual.calls) == 5
     assert editing.upstream.requests == []
 
 

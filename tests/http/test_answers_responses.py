@@ -99,7 +99,7 @@ def _ask_in_every_way(base_url: str) -> None:
 
 async def test_the_sync_client_is_answered_too(editing: Gateway) -> None:
     await asyncio.to_thread(_ask_in_every_way, f"{editing.url}/v1")
-    assert len(editing.counterfactual.asked) == 4
+    assert len(editing.counterfactual.calls) == 4
     assert editing.upstream.requests == []
 
 
@@ -138,7 +138,7 @@ async def test_a_follow_up_is_read_with_the_turns_before_it(editing: Gateway) ->
     ]  # fmt: skip
     reply = await editing.post({"model": "m", "input": items}, target=TARGET)
     assert reply.one("x-serac-route") == "counterfactual"
-    _, query = editing.counterfactual.asked[0]
+    _, query = editing.counterfactual.calls[0]
     assert query.context == ("Where is Springfield?", "In Oregon.")
 
 

@@ -289,7 +289,7 @@ async def test_an_edit_retired_while_its_answer_waits_does_not_act(policy: Failu
     async with running_gateway(config=policy_config(policy), counterfactual=model) as gateway:
         edit = await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         first = asyncio.create_task(gateway.post(in_scope()))
-        while not model.asked:
+        while not model.calls:
             await asyncio.sleep(0.01)
         second = asyncio.create_task(gateway.post(in_scope(), DEBUG))
         while gateway.engine_counts.open_answers < 2:
@@ -317,7 +317,7 @@ async def test_a_client_that_leaves_the_queue_gives_its_place_up_and_is_not_answ
             await asyncio.sleep(0.01)
         model.let.set()
         assert (await first).one("x-serac-route") == "counterfactual"
-        assert len(model.asked) == 1
+        assert len(model.calls) == 1
         assert gateway.upstream.requests == []
         assert gateway.counts.clients_left == 1
 

@@ -58,7 +58,7 @@ async def test_a_follow_up_is_decided_with_the_turns_that_were_answered_here(edi
     reply = await editing.post(asked, ("x-serac-debug", "true"), target=TARGET)
     assert reply.one("x-serac-reason") != "leans on turns not shown"
     assert reply.one("x-serac-route") == "counterfactual"
-    assert editing.counterfactual.asked[-1][1].context == (EDITED_QUESTION, NEW_ANSWER)
+    assert editing.counterfactual.calls[-1][1].context == (EDITED_QUESTION, NEW_ANSWER)
 
 
 async def test_the_openai_client_goes_on_from_a_streamed_response(editing: Gateway) -> None:
