@@ -73,7 +73,7 @@ def plan_request(
     request = protocol.parse_request(decoded)
     if isinstance(request, Bypass):
         return RequestPlan(route=Route.BYPASS, reason=request.reason)
-    (decision,) = router.decide(namespace, [query], asker=_user_or(sender, decoded))
+    (decision,) = router.decide(namespace, [query], caller=_user_or(sender, decoded))
     task = None
     if decision.route is Route.COUNTERFACTUAL and decision.edit is not None:
         task = AnswerTask(edit=decision.edit, query=query, request=request)

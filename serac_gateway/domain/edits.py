@@ -154,14 +154,14 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             and (self.valid_until is None or now < self.valid_until)
         )
 
-    def is_applied_to(self, asker: str | None) -> bool:
-        """Whether the edit, where it governs, is applied for `asker` (any text that stays the same).
+    def is_applied_to(self, caller: str | None) -> bool:
+        """Whether the edit, where it governs, is applied for `caller`, the stable name of a user or sender.
 
-        A canary takes in the same askers always, and only more of them when its share grows; other canaries
+        A canary takes in the same callers always, and only more of them when its share grows; other canaries
         take in others. Nobody in particular (None) is outside every canary.
         """
         if self.state is EditState.CANARY:
-            return asker is not None and _place(self.id, asker) < (self.canary_share or 0.0)
+            return caller is not None and _place(self.id, caller) < (self.canary_share or 0.0)
         return self.state is EditState.LIVE
 
 
@@ -357,9 +357,9 @@ def same_content(one: Edit, other: Edit) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in CONTENT_FIELDS)
 
 
-def _place(edit_id: str, asker: str) -> float:
-    """Where an asker stands among all, for this edit: evenly spread, 0 <= place < 1."""
-    digest = hashlib.sha256(f"{edit_id}\0{asker}".encode("utf-8", "replace")).digest()
+def _place(edit_id: str, caller: str) -> float:
+    """The place of a caller among all callers, for this edit: evenly spread, 0 <= place < 1."""
+    digest = hashlib.sha256(f"{edit_id}\0{caller}".encode("utf-8", "replace")).digest()
     return int.from_bytes(digest[:8]) / 2**64
 
 

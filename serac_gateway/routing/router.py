@@ -154,11 +154,11 @@ class EditRouter:
         return self._active_edits.count(namespace) > 0
 
     def decide(
-        self, namespace: str, queries: Sequence[Query], *, asker: str | None = None
+        self, namespace: str, queries: Sequence[Query], *, caller: str | None = None
     ) -> list[RouteDecision]:
         """One decision a query, in order.
 
-        Canaries go by `asker`, the stable name of a user or sender: see `Edit.is_applied_to`.
+        Canaries are applied by `caller`: see `Edit.is_applied_to`.
 
         Raises:
             ModelUnavailableError: Encoder or classifier failed.
@@ -194,7 +194,7 @@ class EditRouter:
         share = 1.0 / max(1, len(queries))
         timings = Timings(encode_s=retrieved.encode_s * share, search_s=search_s * share)
         return [
-            self._decide_one(namespace, query, row, timings, asker)
+            self._decide_query(namespace, query, row, timings, caller)
             for query, row in zip(queries, candidates_B, strict=True)
         ]
 
@@ -203,13 +203,13 @@ class EditRouter:
         in_context = self._config.composite_of(namespace) is CompositePolicy.IN_CONTEXT
         return self._depends_threshold if in_context else None
 
-    def _decide_one(
+    def _decide_query(
         self,
         namespace: str,
         query: Query,
         candidates: list[Candidate],
         timings: Timings,
-        asker: str | None,
+        caller: str | None,
     ) -> RouteDecision:
         threshold = self._scope_threshold
         if not candidates:
@@ -231,7 +231,7 @@ class EditRouter:
         ]
         order = np.argsort([-candidate.scope_probability for candidate in scored], kind="stable")
         ranked = tuple(scored[position] for position in order)
-        applied = tuple(candidate for candidate in ranked if candidate.edit.is_applied_to(asker))
+        applied = tuple(candidate for candidate in ranked if candidate.edit.is_applied_to(caller))
         chosen = self._chosen(applied)
         governs = chosen if len(applied) == len(ranked) else self._chosen(ranked)
         withheld = None if governs is None or governs in applied else governs.edit

@@ -50,11 +50,11 @@ async def active_edits(*edits: Edit, clock: Callable[[], datetime] = lambda: STA
     return live
 
 
-async def decided(*edits: Edit, asker: str | None = None) -> RouteDecision:
+async def decided(*edits: Edit, caller: str | None = None) -> RouteDecision:
     router = EditRouter(
         encoder=ENCODER, active_edits=await active_edits(*edits), classifier=ThresholdClassifier(0.7)
     )
-    (decision,) = router.decide("default", [Query(text=QUESTION)], asker=asker)
+    (decision,) = router.decide("default", [Query(text=QUESTION)], caller=caller)
     return decision
 
 
@@ -77,19 +77,19 @@ async def test_a_shadow_that_would_not_govern_is_not_told() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-async def test_a_canary_is_applied_to_its_share_of_the_askers(share: float) -> None:
+async def test_a_canary_is_applied_to_its_share_of_the_callers(share: float) -> None:
     canary = edit("Ada", DecidedState.CANARY, canary_share=share)
     applied = sum(canary.is_applied_to(f"user:{number}") for number in range(2_000))
     assert applied == pytest.approx(2_000 * share, abs=80)
 
 
-async def test_a_canary_answers_the_same_asker_the_same_way_and_tells_the_others_apart() -> None:
+async def test_a_canary_answers_the_same_caller_the_same_way_and_others_differently() -> None:
     canary = edit("Ada", DecidedState.CANARY, canary_share=0.5)
     inside = next(f"user:{n}" for n in range(100) if canary.is_applied_to(f"user:{n}"))
     outside = next(f"user:{n}" for n in range(100) if not canary.is_applied_to(f"user:{n}"))
     for _ in range(3):
-        assert (await decided(canary, asker=inside)).edit == canary
-    refused = await decided(canary, asker=outside)
+        assert (await decided(canary, caller=inside)).edit == canary
+    refused = await decided(canary, caller=outside)
     assert (refused.route, refused.reason) == (Route.BASE, "not in the canary's share")
     assert refused.withheld == canary
     assert (await decided(canary)).edit is None
@@ -98,11 +98,11 @@ async def test_a_canary_answers_the_same_asker_the_same_way_and_tells_the_others
 def test_whoever_is_in_a_canary_stays_in_when_its_share_grows_and_its_content_changes() -> None:
     small = edit("Ada", DecidedState.CANARY, canary_share=0.2)
     large = patched(small, EditPatch(canary_share=0.4, target_new="Bea"))
-    askers = [f"user:{number}" for number in range(500)]
-    assert {a for a in askers if small.is_applied_to(a)} < {a for a in askers if large.is_applied_to(a)}
+    callers = [f"user:{number}" for number in range(500)]
+    assert set(filter(small.is_applied_to, callers)) < set(filter(large.is_applied_to, callers))
 
 
-def test_two_canaries_do_not_take_in_the_same_askers() -> None:
+def test_two_canaries_do_not_take_in_the_same_callers() -> None:
     one, other = (edit("Ada", DecidedState.CANARY, canary_share=0.5) for _ in range(2))
     both = sum(one.is_applied_to(f"u{n}") and other.is_applied_to(f"u{n}") for n in range(1_000))
     assert 150 < both < 350

@@ -151,7 +151,7 @@ async def _decisions(
 ) -> list[RouteDecision]:
     to_decide = [query for query in queries if isinstance(query, Query)]
     user_id = None if user is None else f"user:{user}"
-    decide = partial(context.router.decide, namespace, to_decide, asker=user_id)
+    decide = partial(context.router.decide, namespace, to_decide, caller=user_id)
     decisions = iter(await asyncio.get_running_loop().run_in_executor(context.decision_pool, decide))
     return [
         RouteDecision(route=Route.BYPASS, reason=query.reason)
