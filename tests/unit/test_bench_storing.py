@@ -35,7 +35,7 @@ async def test_an_edit_without_effect_ends_the_measuring(tmp_path: Path) -> None
             self.texts_encoded += 1
             return WordEncoder(self.width).encode([f"{self.texts_encoded} unlike"] * len(texts))
 
-    with pytest.raises(BenchError, match="was added, and is not found"):
+    with pytest.raises(BenchError, match="was added, but is not in the index"):
         await written(tmp_path, Deaf(), 30, writes=20)
 
 

@@ -1,4 +1,4 @@
-"""`serac bench …`: what the proxy adds, what a decision takes, what an answer takes."""
+"""`serac bench …`: the overhead of the proxy, the time of decisions, answers, imports and starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from serac_gateway.cli.bench import workload as material
+from serac_gateway.cli.bench import workload
 from serac_gateway.cli.bench.decisions import answers, decisions
 from serac_gateway.cli.bench.processes import GatewayProcess, running_gateway, running_mock
 from serac_gateway.cli.bench.proxy_command import proxy
@@ -47,7 +47,7 @@ def decision(
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What a decision takes, over HTTP: near nothing, and near an edit."""
+    """Measure the time of a decision, over HTTP: for questions near no edit, and near an edit."""
     with bench_errors(), _gateway_with(edits) as gateway:
         say("deciding")
         result = measure(decisions(gateway.target(NAMESPACE), edits=edits, count=requests))
@@ -56,12 +56,12 @@ def decision(
         print_json(result)
         return
     table = Table("a call that decides", "median ms", "p95", "p99", title=f"Decisions among {edits:,} edits")
-    for name, found in (
+    for name, latencies in (
         ("nothing (HTTP itself)", result.nothing),
         ("an everyday question", result.everyday),
         ("a question near an edit", result.near),
     ):
-        table.add_row(name, *latency_cells(found))
+        table.add_row(name, *latency_cells(latencies))
     stdout().print(table)
 
 
@@ -73,10 +73,10 @@ def answer(
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What an answer of the counterfactual model takes, over HTTP, decision included."""
+    """Measure the time of an answer of the counterfactual model, over HTTP, decision included."""
     with bench_errors(), _gateway_with(edits) as gateway:
         say("asking")
-        stored = material.edits(edits)
+        stored = workload.edits(edits)
         result = measure(answers(gateway.target(NAMESPACE), stored, count=requests, seconds=seconds))
     write_out(result, out)
     if as_json:
@@ -101,5 +101,5 @@ def _gateway_with(edits: int) -> Iterator[GatewayProcess]:
         ) as gateway,
     ):
         say(f"storing {edits:,} edits")
-        store_edits(gateway.url, NAMESPACE, material.edits(edits))
+        store_edits(gateway.url, NAMESPACE, workload.edits(edits))
         yield gateway

@@ -1,4 +1,4 @@
-"""The ways to the mock that are compared."""
+"""The compared ways to the mock upstream: direct, through the gateway, through another proxy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BYPASSED, CLASSIFIED, SPECULATING = "gateway, no edits", "gateway, classifying",
 
 
 class Contender(msgspec.Struct, frozen=True, kw_only=True):
-    """A way to the mock, and the process whose use counts; None: it cannot be watched."""
+    """A way to the mock, and the process whose CPU time and memory count; None: it cannot be read."""
 
     name: str
     target: Target
@@ -25,11 +25,11 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     """Up to and with /v1."""
     pid: int | None = None
-    """Its process here, if its use is to be counted."""
+    """Its process on this machine, if its CPU time is to be counted."""
     api_key: str | None = None
 
     def contender(self) -> Contender:
-        """It, as one of those compared.
+        """The peer as a contender.
 
         Raises:
             BenchError: It is not an http:// URL, or there is no such process.

@@ -1,4 +1,4 @@
-"""`serac bench decision` and `serac bench answer`: what a gateway that runs takes to decide and to answer."""
+"""`serac bench decision` and `serac bench answer`: times of decisions and answers of a running gateway."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from serac_gateway.cli.bench import workload as material
+from serac_gateway.cli.bench import workload
 from serac_gateway.cli.bench.load import Latencies, Request, Saturated, in_turns, saturated
 from serac_gateway.cli.bench.wire import Target
 
 
 class AnswerResult(msgspec.Struct, frozen=True, kw_only=True):
-    """In-scope questions that the counterfactual model answers."""
+    """Times of in-scope questions, which the counterfactual model answers."""
 
     edits: int
     first_byte: Latencies
     whole: Latencies
     gap_median_ms: float | None
-    """Between two pieces of a streamed answer; None if every answer came in one piece."""
+    """Between two events of a streamed answer; None if every answer came in one event."""
     side_by_side: Saturated
     """Four clients at once."""
 
@@ -29,36 +29,36 @@ class DecisionResult(msgspec.Struct, frozen=True, kw_only=True):
 
     edits: int
     everyday: Latencies
-    """Questions that are like no edit."""
+    """Questions similar to no edit."""
     near: Latencies
-    """Questions about what edits are about, which the cross-encoder has to read."""
+    """Questions about the subjects of edits, which the cross-encoder must classify."""
     nothing: Latencies
-    """Calls without a query: what HTTP itself takes, in the two above as well."""
+    """Calls without a query: the share of HTTP itself in the two above."""
 
 
 async def decisions(target: Target, *, edits: int, count: int) -> DecisionResult:
-    """Ask for decisions.
+    """Measure decisions.
 
     Raises:
         BenchError: The gateway does not answer with 200.
     """
-    near = [edit["prompt"].rstrip("?") + " in the old days?" for edit in material.edits(min(edits, 500))]
-    everyday = material.everyday_questions()
+    near = [edit["prompt"].rstrip("?") + " in the old days?" for edit in workload.edits(min(edits, 500))]
+    everyday = workload.everyday_questions()
 
-    def asking(queries: Sequence[str]) -> Request:
+    def deciding(queries: Sequence[str]) -> Request:
         return lambda number: target.post(
             "/serac/v1/scope", {"queries": [queries[number % len(queries)]] if queries else []}
         )
 
-    rows = await in_turns([target] * 3, [asking(everyday), asking(near), asking([])], count)
-    of = [Latencies.of([reply.latency_ms for reply in row]) for row in rows]
-    return DecisionResult(edits=edits, everyday=of[0], near=of[1], nothing=of[2])
+    rows = await in_turns([target] * 3, [deciding(everyday), deciding(near), deciding([])], count)
+    everyday_ms, near_ms, nothing_ms = (Latencies.of([reply.latency_ms for reply in row]) for row in rows)
+    return DecisionResult(edits=edits, everyday=everyday_ms, near=near_ms, nothing=nothing_ms)
 
 
 async def answers(
     target: Target, edits: Sequence[Mapping[str, str]], *, count: int, seconds: float
 ) -> AnswerResult:
-    """Ask for what `edits`, which are stored, say.
+    """Measure answers to the prompts of `edits`, which must be stored.
 
     Raises:
         BenchError: The gateway does not answer with 200.

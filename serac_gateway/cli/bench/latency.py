@@ -1,7 +1,8 @@
-"""What `serac bench proxy` measures of time: the same requests to the mock, the gateway and a peer.
+"""Times that `serac bench proxy` measures: the same requests to the mock, the gateway and a peer.
 
-Everything is asked in one run and in turns, because two runs on a shared machine meet different weather.
-Ratios hold where absolute numbers do not. For memory see memory.py, for overload overload.py.
+All requests are sent in one run and in turns, because the load of a shared machine differs between runs.
+Ratios are comparable between runs, absolute numbers are not. For memory see memory.py, for overload
+overload.py.
 """
 
 from __future__ import annotations
@@ -18,34 +19,34 @@ from serac_gateway.cli.bench.load import Latencies, OpenLoop, Saturated, in_turn
 from serac_gateway.cli.bench.wire import Reply, Target
 
 _AT_A_TURN = 200
-"""Requests; the first of them meets what the others' turns left in the caches, which counts in no p99."""
+"""Requests of a contender's turn. Only the first meets the caches of other contenders; no p99 shows it."""
 _STEADY_SHARE = 0.5
 
 
 class Added(msgspec.Struct, frozen=True, kw_only=True):
-    """What a contender adds to the mock's own latency, one client, in turns."""
+    """A contender's latency above the mock's own; one client, in turns."""
 
     name: str
     latencies: Latencies
     added_median_ms: float
-    """Its median less the mock's."""
+    """Its median minus the mock's."""
     added_p99_ms: float
-    """Its 99th percentile less the mock's."""
+    """Its 99th percentile minus the mock's."""
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
-    """What a contender carries."""
+    """The request rate of a contender."""
 
     name: str
     saturated: Saturated
     per_cpu_second: float | None
-    """Requests for each second of CPU that the contender's processes used: its rate per core."""
+    """Requests for each CPU second of the contender's processes: its rate per core."""
     steady: OpenLoop
-    """At half of that rate, requests come whether or not the ones before are answered."""
+    """Load at half of that rate, without waiting for earlier replies."""
 
 
 class Streaming(msgspec.Struct, frozen=True, kw_only=True):
-    """What a contender adds to a stream of server-sent events."""
+    """A contender's delays in a stream of server-sent events, above the mock's own."""
 
     name: str
     first_byte: Latencies
@@ -54,12 +55,11 @@ class Streaming(msgspec.Struct, frozen=True, kw_only=True):
     """Between two events."""
     added_gap_median_ms: float
     added_way_median_ms: float | None
-    """What an event's way from the mock to the client takes longer; None: the contender drops the mock's
-    stamps."""
+    """Added time of an event from the mock to the client; None: the contender drops the mock's stamps."""
 
 
 class FirstToken(msgspec.Struct, frozen=True, kw_only=True):
-    """The time to the first token of a stream whose upstream takes its time."""
+    """The time to the first token of a stream with a slow upstream."""
 
     name: str
     first_byte: Latencies
@@ -69,16 +69,16 @@ class FirstToken(msgspec.Struct, frozen=True, kw_only=True):
 async def added_latency(
     contenders: Sequence[Contender], request: Callable[[Target, int], bytes], *, count: int
 ) -> list[Added]:
-    """The first contender is the mock itself."""
-    replies = await _asked_in_turns(contenders, request, count, at_a_turn=_AT_A_TURN)
+    """Measure latencies; the first contender is the mock itself."""
+    replies = await _replies_in_turns(contenders, request, count, at_a_turn=_AT_A_TURN)
     latencies = [[reply.latency_ms for reply in row] for row in replies]
     direct = Latencies.of(latencies[0])
     return [
         Added(
             name=contender.name,
-            latencies=(found := Latencies.of(row)),
-            added_median_ms=found.median_ms - direct.median_ms,
-            added_p99_ms=found.p99_ms - direct.p99_ms,
+            latencies=(measured := Latencies.of(row)),
+            added_median_ms=measured.median_ms - direct.median_ms,
+            added_p99_ms=measured.p99_ms - direct.p99_ms,
         )
         for contender, row in zip(contenders, latencies, strict=True)
     ]
@@ -91,8 +91,8 @@ async def throughput(
     connections: int,
     seconds: float,
 ) -> list[Throughput]:
-    """Saturate one contender after the other; then offer each half of what it carried."""
-    found = []
+    """Saturate one contender after the other; then offer half of its saturated rate."""
+    rows = []
     for contender in contenders:
         before = contender.watched.usage() if contender.watched else None
         measured = await saturated(
@@ -108,7 +108,7 @@ async def throughput(
             per_second=_STEADY_SHARE * measured.per_second,
             seconds=seconds,
         )
-        found.append(
+        rows.append(
             Throughput(
                 name=contender.name,
                 saturated=measured,
@@ -116,12 +116,12 @@ async def throughput(
                 steady=steady,
             )
         )
-    return found
+    return rows
 
 
 async def streaming(contenders: Sequence[Contender], *, count: int) -> list[Streaming]:
-    """The first contender is the mock itself, whose events come at a pace of its own."""
-    replies = await _asked_in_turns(
+    """Measure streams; the first contender is the mock itself, which sets the pace of the events."""
+    replies = await _replies_in_turns(
         contenders,
         lambda target, number: target.chat(f"Tell {number}.", stream=True, stamped=True),
         count,
@@ -161,16 +161,20 @@ async def first_token(
     *,
     count: int,
 ) -> list[FirstToken]:
-    """The first contender is the mock itself; `request` makes streams."""
-    replies = await _asked_in_turns(contenders, request, count, at_a_turn=1)
-    found = [Latencies.of([reply.first_byte_ms for reply in row]) for row in replies]
+    """Measure the first token; the first contender is the mock itself, and `request` asks for streams."""
+    replies = await _replies_in_turns(contenders, request, count, at_a_turn=1)
+    rows = [Latencies.of([reply.first_byte_ms for reply in row]) for row in replies]
     return [
-        FirstToken(name=contender.name, first_byte=one, added_median_ms=one.median_ms - found[0].median_ms)
-        for contender, one in zip(contenders, found, strict=True)
+        FirstToken(
+            name=contender.name,
+            first_byte=first_byte,
+            added_median_ms=first_byte.median_ms - rows[0].median_ms,
+        )
+        for contender, first_byte in zip(contenders, rows, strict=True)
     ]
 
 
-async def _asked_in_turns(
+async def _replies_in_turns(
     contenders: Sequence[Contender],
     request: Callable[[Target, int], bytes],
     count: int,
@@ -179,7 +183,7 @@ async def _asked_in_turns(
 ) -> list[list[Reply]]:
     return await in_turns(
         [contender.target for contender in contenders],
-        [partial(request, one.target) for one in contenders],
+        [partial(request, contender.target) for contender in contenders],
         count,
         at_a_turn=at_a_turn,
     )

@@ -1,4 +1,4 @@
-"""Ways of putting a target under load. Latencies are in milliseconds, rates in requests a second."""
+"""Kinds of load on a target. Latencies are in milliseconds, rates in requests a second."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Latencies(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, latencies_ms: Sequence[float]) -> Latencies:
-        """Of at least one latency."""
+        """The distribution of at least one latency."""
         if len(latencies_ms) == 1:
             (only,) = latencies_ms
             return cls(count=1, median_ms=only, p95_ms=only, p99_ms=only)
@@ -39,7 +39,7 @@ class Latencies(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Saturated(msgspec.Struct, frozen=True, kw_only=True):
-    """What a target does when somebody always waits."""
+    """A target's rate and latencies while every client always waits for a reply."""
 
     per_second: float
     connections: int
@@ -47,18 +47,18 @@ class Saturated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenLoop(msgspec.Struct, frozen=True, kw_only=True):
-    """What a target does under requests that come whether or not it keeps up."""
+    """A target's replies to requests at a given rate, whether or not it keeps up."""
 
     offered_per_second: float
-    """As it came out: the times between requests are random."""
+    """The real rate: the times between requests are random."""
     answered_per_second: float
     """With a status below 500."""
     by_status: dict[str, int]
     """"none": no reply came, or the connection was closed."""
     by_route: dict[str, int]
-    """Of those that a gateway answered, as it says."""
+    """Replies of a gateway by their route."""
     latencies: Latencies | None
-    """From when a request was due, so that waiting for a late one counts; of those answered."""
+    """Of answered requests, from the time at which they were due, so that a late start counts."""
 
 
 async def in_turns(
@@ -69,13 +69,13 @@ async def in_turns(
     warm_up: int = 50,
     at_a_turn: int = 1,
 ) -> list[list[Reply]]:
-    """`count` requests to each target from one client, in turns, so that all meet the same weather.
+    """`count` requests to each target from one client, in turns, so that all meet the same machine load.
 
     `at_a_turn` requests go to one target before the next one's turn, and a pause between turns keeps what a
     target does after its reply (writing a log, say) out of the next one's times.
 
     Raises:
-        BenchError: One is not reached, or answers with another status than 200.
+        BenchError: A target is not reached, or answers with another status than 200.
     """
     connections = [await Connection.open(target.url) for target in targets]
     replies: list[list[Reply]] = [[] for _ in targets]
@@ -100,7 +100,7 @@ async def in_turns(
 
 
 async def saturated(target: Target, request: Request, *, connections: int, seconds: float) -> Saturated:
-    """Ask from `connections` clients, each as soon as it has its reply.
+    """Send requests from `connections` clients, each as soon as it has its reply.
 
     Raises:
         BenchError: The target is not reached, or answers with another status than 200.
@@ -139,14 +139,14 @@ async def open_loop(
     seed: int = 0,
     timeout_s: float = 30.0,
 ) -> OpenLoop:
-    """Requests at the times of a Poisson process, whatever becomes of the ones before."""
+    """Send requests at the times of a Poisson process, without waiting for earlier replies."""
     rng = random.Random(seed)
     idle: list[Connection] = []
     statuses: Counter[str] = Counter()
     routes: Counter[str] = Counter()
     latencies: list[float] = []
 
-    async def one(number: int, due: float) -> None:
+    async def send(number: int, due: float) -> None:
         try:
             connection = idle.pop() if idle else await Connection.open(target.url)
             reply = await connection.ask(request(number), timeout_s=timeout_s)
@@ -168,7 +168,7 @@ async def open_loop(
             due += rng.expovariate(per_second)
             if (pause := due - time.perf_counter()) > 0:
                 await asyncio.sleep(pause)
-            group.create_task(one(number, due))
+            group.create_task(send(number, due))
     ended = time.perf_counter()
     for connection in idle:
         connection.close()

@@ -1,4 +1,4 @@
-"""What a gateway holds in memory: by idle stream, and over very many requests."""
+"""Resident memory of a gateway: for each idle stream, and over very many requests."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from serac_gateway.cli.bench.wire import Connection, Target
 
 _MEBIBYTE = 1_048_576
 _OPENING_S = 3.0
-"""In which all streams have begun, or ended."""
+"""Time for all streams to begin, or to end."""
 _SETTLING_S = 0.5
-"""A pause before memory is read: what requests left behind is let go."""
+"""A pause before memory is read, in which memory of ended requests is freed."""
 _UNCOUNTED_SHARE = 0.25
-"""Of the samples, the first: caches and pools still fill."""
+"""Share of the samples, from the first, that are not used: caches and pools are still filling."""
 _Z_95 = statistics.NormalDist().inv_cdf(0.975)
 
 
 class Slope(msgspec.Struct, frozen=True, kw_only=True):
-    """How memory grows, in bytes per 1,000 requests, with its 95 % confidence interval."""
+    """Growth of memory in bytes per 1,000 requests, with its 95 % confidence interval."""
 
     bytes_per_1000_requests: float
     low: float
@@ -34,12 +34,12 @@ class Slope(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_indistinguishable_from_zero(self) -> bool:
-        """Whether the interval holds zero."""
+        """Whether the interval contains zero."""
         return self.low <= 0 <= self.high
 
 
 class IdleStreams(msgspec.Struct, frozen=True, kw_only=True):
-    """Resident memory of a contender that holds streams open on which nothing comes."""
+    """Resident memory of a contender with open streams that receive no events."""
 
     streams: int
     mib_before: float
@@ -47,7 +47,7 @@ class IdleStreams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """Resident memory of a contender, children included, on the way to `requests`."""
+    """Resident memory of a contender and its children, while it serves `requests`."""
 
     requests: int
     mib: list[float]
@@ -58,7 +58,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
 async def idle_streams(
     contender: Contender, request: Callable[[Target, int], bytes], *, streams: int
 ) -> IdleStreams:
-    """Measure it before anything else: heap that other work left behind would hide what streams take.
+    """Measure idle streams. Run it first: heap left by other work would hide the memory of the streams.
 
     Raises:
         BenchError: The contender is not reached, or a reply does not come.
@@ -92,7 +92,7 @@ async def memory(
     steps: int = 40,
     settling_s: float = _SETTLING_S,
 ) -> Memory:
-    """Ask on and on from `connections` clients.
+    """Send `requests` requests from `connections` clients, and read memory after each of `steps` steps.
 
     Raises:
         BenchError: The contender is not reached, or a reply does not come.
@@ -119,7 +119,7 @@ def slope(resident_bytes: Sequence[int], requests_apart: float) -> Slope:
     """The trend of at least two samples that are `requests_apart`.
 
     Theil and Sen's: the median of the slopes between all pairs, with the interval that Kendall's test gives.
-    Memory grows in steps, which least squares would take for noise about a line, or for a line.
+    Memory grows in steps, which a least-squares fit would mistake for noise or for a trend.
 
     Source: P. K. Sen, "Estimates of the Regression Coefficient Based on Kendall's Tau", 1968.
     """

@@ -1,4 +1,4 @@
-"""A base model that answers at once and always alike: what a proxy is measured in front of.
+"""A base model with fixed replies, sent at once: the upstream of proxy measurements.
 
 Run as ``python -m serac_gateway.cli.bench.mock_upstream --port 18080`` it serves until it is ended. A chat
 request gets one fixed completion; with ``"stream": true`` the same as server-sent events; with
@@ -36,21 +36,21 @@ _COMMON = {"id": "chatcmpl-mock", "created": 1_700_000_000, "model": "mock"}
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """How quickly the mock answers."""
+    """The speed of the mock's replies."""
 
     delay_s: float = 0.0
-    """Before the first byte of an answer."""
+    """Delay before the first byte of a reply."""
     events: int = 32
-    """Of a streamed answer."""
+    """Number of events of a streamed reply."""
     gap_s: float = 0.0
-    """Between two of them."""
+    """Pause between two events."""
 
 
 class MockUpstream(asyncio.Protocol):
-    """One connection: requests one after the other, by content-length; no other body is understood."""
+    """One connection: requests one after the other; bodies need a content-length."""
 
     def __init__(self, pace: Pace) -> None:
-        """Answers as quickly as `pace` says."""
+        """Replies at the speed of `pace`."""
         self._pace = pace
         self._received = bytearray()
         self._transport: asyncio.WriteTransport | None = None
@@ -145,7 +145,7 @@ def _stamped_event() -> bytes:
 
 
 async def serve(host: str, port: int, pace: Pace) -> None:
-    """Serve until SIGTERM or SIGINT; the port is printed once it listens."""
+    """Serve until SIGTERM or SIGINT; prints the port once it listens."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -161,7 +161,7 @@ def main() -> None:
     """Read the command line and serve."""
     import uvloop
 
-    parser = argparse.ArgumentParser(description="A base model that answers at once and always alike.")
+    parser = argparse.ArgumentParser(description="A base model with fixed replies, sent at once.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=18_080, help="0: any")
     parser.add_argument("--delay-ms", type=float, default=0.0, help="before the first byte of an answer")

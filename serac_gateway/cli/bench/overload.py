@@ -1,4 +1,4 @@
-"""A gateway under three times the in-scope requests that it can answer, beside other traffic."""
+"""Overload: three times the in-scope requests that a gateway can answer, beside other traffic."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from serac_gateway.cli.bench import workload as material
+from serac_gateway.cli.bench import workload
 from serac_gateway.cli.bench.load import OpenLoop, Request, open_loop, saturated
 from serac_gateway.cli.bench.wire import Target
 
@@ -18,7 +18,7 @@ _MAX_TOKENS = 16
 
 
 class Beside(msgspec.Struct, frozen=True, kw_only=True):
-    """Traffic that is not to suffer: the same, alone and during the overload."""
+    """Traffic that the overload must not slow down: measured alone and during the overload."""
 
     name: str
     alone: OpenLoop
@@ -29,9 +29,9 @@ class Overload(msgspec.Struct, frozen=True, kw_only=True):
     """Three times the in-scope requests that can be answered, beside other traffic."""
 
     answers_per_second: float
-    """What can be answered, measured before."""
+    """The saturated rate of answers, measured before."""
     in_scope: OpenLoop
-    """`by_route` tells what was answered here, and what was shed to the upstream."""
+    """Its `by_route` counts answers of the counterfactual model, and requests shed to the upstream."""
     beside: list[Beside]
 
 
@@ -48,7 +48,7 @@ async def overload(
     Raises:
         BenchError: The gateway is not reached.
     """
-    prompts = [edit["prompt"] for edit in material.edits(min(edits, 200))]
+    prompts = [edit["prompt"] for edit in workload.edits(min(edits, 200))]
 
     def in_scope(number: int) -> bytes:
         return edited.chat(prompts[number % len(prompts)], max_tokens=_MAX_TOKENS)

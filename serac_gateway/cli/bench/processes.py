@@ -1,4 +1,4 @@
-"""The processes of a benchmark: started, watched for what they use, and ended."""
+"""The processes of a benchmark: starts them, reads their CPU time and memory, and ends them."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _END_TIMEOUT_S = 30.0
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process and its children have used."""
+    """CPU time and memory of a process and its children."""
 
     cpu_s: float
     resident_bytes: int
 
 
 class Watched:
-    """A running process whose use can be read."""
+    """A running process whose CPU time and memory can be read."""
 
     def __init__(self, pid: int) -> None:
-        """Watch the process of this id.
+        """Read the process of this id.
 
         Raises:
             BenchError: There is none.
@@ -48,7 +48,7 @@ class Watched:
             raise BenchError(f"there is no process {pid}") from exc
 
     def usage(self) -> Usage:
-        """Now; of children too, but not of those that an embedded store or base model is."""
+        """CPU time so far and memory now, of the process and its children."""
         cpu_s, resident = 0.0, 0
         for process in (self._process, *self._process.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -58,16 +58,16 @@ class Watched:
         return Usage(cpu_s=cpu_s, resident_bytes=resident)
 
     def peak_resident_bytes(self) -> int:
-        """The most that the process itself ever held in memory.
+        """The peak of the process's own resident memory, in bytes.
 
         Raises:
-            BenchError: This system does not tell.
+            BenchError: This system does not report it.
         """
         try:
-            told = Path(f"/proc/{self._process.pid}/status").read_text("ascii", "replace")
+            status = Path(f"/proc/{self._process.pid}/status").read_text("ascii", "replace")
         except OSError as exc:
             raise BenchError(f"the peak of a process's memory cannot be read here: {exc.strerror}") from exc
-        (peak_kib,) = re.findall(r"^VmHWM:\s+(\d+) kB$", told, re.MULTILINE)
+        (peak_kib,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
         return int(peak_kib) * 1_024
 
 
@@ -80,7 +80,7 @@ class MockProcess(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def running_mock(*, port: int = 0, options: Sequence[str] = ()) -> Iterator[MockProcess]:
-    """A mock upstream; `options` as its own command line has them."""
+    """A running mock upstream; `options` are those of its command line."""
     command = [sys.executable, "-m", "serac_gateway.cli.bench.mock_upstream", "--port", str(port), *options]
     with _ended(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) as process:
         assert process.stdout is not None
@@ -107,10 +107,10 @@ class GatewayProcess(msgspec.Struct, frozen=True, kw_only=True):
 def running_gateway(
     folder: Path, *, upstream_url: str, models_from: Path | None = None, **settings: str
 ) -> Iterator[GatewayProcess]:
-    """A gateway with its data in `folder`, in front of `upstream_url`, ready.
+    """A ready gateway with its data in `folder`, in front of `upstream_url`.
 
     Args:
-        folder: Its data folder, made where it is missing.
+        folder: Its data folder; created if it is missing.
         upstream_url: Up to and with /v1.
         models_from: A data folder whose converted models are used instead of converting them anew.
         settings: Environment variables of the configuration, without ``SERAC_``.
@@ -141,14 +141,14 @@ def running_gateway(
 
 
 async def settled(watched: Watched, *, seconds: float = 1.0) -> Usage:
-    """What is used after a pause in which nothing is asked."""
+    """CPU time and memory after a pause without requests."""
     await asyncio.sleep(seconds)
     return watched.usage()
 
 
 @contextmanager
 def _ended(process: subprocess.Popen[Any]) -> Iterator[subprocess.Popen[Any]]:
-    """`process`, ended in any case."""
+    """Yield `process`, and end it in any case."""
     try:
         yield process
     finally:

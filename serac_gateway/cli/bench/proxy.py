@@ -1,4 +1,4 @@
-"""`serac bench proxy`: the lanes in a row, over a mock and a gateway that are started for it."""
+"""`serac bench proxy`: runs all measurements, on a mock and a gateway that it starts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from serac_gateway.cli.bench import workload as material
+from serac_gateway.cli.bench import workload
 from serac_gateway.cli.bench.contenders import BYPASSED, CLASSIFIED, MOCK, SPECULATING, Contender, Peer
 from serac_gateway.cli.bench.latency import (
     Added,
@@ -35,35 +35,35 @@ OnProgress = Callable[[str], None]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """How much is asked."""
+    """The sizes of the measurements."""
 
     edits: int = 10_000
     requests: int = 2_000
-    """Of one client, in the latency lane."""
+    """Requests of one client, for latencies."""
     seconds: float = 5.0
-    """Of every load that saturates."""
+    """Duration of every saturating load."""
     connections: int = 32
     streams: int = 1_000
-    """Idle ones."""
+    """Number of idle streams."""
     memory_requests: int = 100_000
     event_gap_ms: float = 2.0
-    """Between two events of the mock's streams."""
+    """Pause between two events of the mock's streams."""
     upstream_ms: int = 50
-    """What the mock takes where the time to the first token is measured."""
+    """Delay of the mock when the time to the first token is measured."""
     mock_port: int = 0
-    """0: any; a peer needs to know it."""
+    """0: any free port; a peer needs a fixed one."""
     settings: Mapping[str, str] = {}
-    """Of the gateway, beyond its defaults: the variables of the configuration, without SERAC_."""
+    """Settings of the gateway that differ from its defaults: variables without SERAC_."""
 
 
 class ProxyResult(msgspec.Struct, frozen=True, kw_only=True):
-    """All lanes of one run."""
+    """All measurements of one run."""
 
     plan: Plan
     latency: list[Added]
     large_bodies: list[Added]
     throughput: list[Throughput]
-    """The mock's own is the ceiling of mock and load together."""
+    """The mock's own rate is the limit of mock and load together."""
     streaming: list[Streaming]
     first_token: list[FirstToken]
     overload: Overload
@@ -80,12 +80,12 @@ async def measured(
     store_edits: Callable[[str, str, list[dict[str, str]]], object],
     on_progress: OnProgress,
 ) -> ProxyResult:
-    """Run every lane.
+    """Run all measurements.
 
-    `store_edits(url, namespace, edits)` puts edits into a gateway; it runs on a thread.
+    `store_edits(url, namespace, edits)` imports edits into a gateway; it runs on a thread.
 
     Raises:
-        BenchError: Something does not start or does not answer.
+        BenchError: A process does not start or does not answer.
     """
     others = [] if peer is None else [peer.contender()]
     on_progress("starting the mock and a gateway in front of it")
@@ -107,7 +107,7 @@ async def measured(
             on_progress(f"{plan.streams:,} idle streams")
             idle = await idle_streams(_bypassed(gateway), _everyday, streams=plan.streams)
             on_progress(f"storing {plan.edits:,} edits")
-            await asyncio.to_thread(store_edits, gateway.url, _EDITED, material.edits(plan.edits))
+            await asyncio.to_thread(store_edits, gateway.url, _EDITED, workload.edits(plan.edits))
             gateways = [_bypassed(gateway), _deciding(gateway, CLASSIFIED)]
             contenders = [direct, *gateways, *others]
             on_progress("latency, one client")
@@ -158,10 +158,10 @@ async def measured(
 
 
 async def _first_tokens(plan: Plan, contenders: list[Contender]) -> list[FirstToken]:
-    def asked(target: Target, number: int) -> bytes:
+    def request(target: Target, number: int) -> bytes:
         return target.chat(_question(number), stream=True, events=2, delay_ms=plan.upstream_ms)
 
-    return await first_token(contenders, asked, count=max(50, plan.requests // 10))
+    return await first_token(contenders, request, count=max(50, plan.requests // 10))
 
 
 def _bypassed(gateway: GatewayProcess) -> Contender:
@@ -180,7 +180,7 @@ def _large(target: Target, number: int) -> bytes:
     return target.chat(_question(number), padding_bytes=_LARGE_BODY_BYTES)
 
 
-_QUESTIONS = material.everyday_questions()
+_QUESTIONS = workload.everyday_questions()
 
 
 def _question(number: int) -> str:

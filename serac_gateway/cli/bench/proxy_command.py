@@ -1,4 +1,4 @@
-"""`serac bench proxy`."""
+"""`serac bench proxy`: its options and its tables."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def proxy(
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What the gateway adds to a mock upstream: latency, throughput, streams, overload, memory."""
+    """Measure the gateway in front of a mock upstream: latency, throughput, streams, overload, memory."""
     plan = Plan(
         edits=edits,
         requests=requests,
@@ -78,14 +78,14 @@ def proxy(
 
 
 def _variables(settings: Sequence[str]) -> dict[str, str]:
-    found = {}
+    variables = {}
     for setting in settings:
-        parts = _SETTING.fullmatch(setting)
-        if parts is None:
+        match = _SETTING.fullmatch(setting)
+        if match is None:
             fail(f"--set {setting!r} is not section.key=value, such as server.workers=2", EXIT_USAGE)
-        section, key, value = parts.groups()
-        found[f"{section}__{key}".upper()] = value
-    return found
+        section, key, value = match.groups()
+        variables[f"{section}__{key}".upper()] = value
+    return variables
 
 
 def _tables(result: ProxyResult) -> Iterator[Table]:
@@ -114,8 +114,8 @@ def _tables(result: ProxyResult) -> Iterator[Table]:
     yield table
     table = Table("measure", "aim", "measured", "reached", title="Aims")
     for aim in result.targets:
-        told = "–" if aim.is_reached is None else "yes" if aim.is_reached else "no"
-        table.add_row(aim.measure, aim.aim, aim.measured, told)
+        reached = "–" if aim.is_reached is None else "yes" if aim.is_reached else "no"
+        table.add_row(aim.measure, aim.aim, aim.measured, reached)
     yield table
 
 
@@ -160,13 +160,13 @@ def _streams(result: ProxyResult) -> Table:
     return table
 
 
-def _overload(found: Overload) -> Table:
+def _overload(result: Overload) -> Table:
     table = Table(
         "traffic", "offered/s", "answered/s", "median ms", "p99", "statuses", "routes",
-        title=f"Three times the {found.answers_per_second:.1f} answers a second that can be made",
+        title=f"Three times the {result.answers_per_second:.1f} answers a second that can be made",
     )  # fmt: skip
-    loads = [("in scope", found.in_scope)]
-    for beside in found.beside:
+    loads = [("in scope", result.in_scope)]
+    for beside in result.beside:
         loads += [(f"{beside.name}, beside", beside.during), (f"{beside.name}, alone", beside.alone)]
     for name, load in loads:
         median, _, p99 = _latencies(load)

@@ -1,4 +1,4 @@
-"""How a `serac bench` command measures, and shows what it found."""
+"""Shared by the `serac bench` commands: running a measurement, and showing its result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def store_edits(url: str, namespace: str, edits: Sequence[dict[str, str]]) -> No
     """Import edits into a running gateway.
 
     Raises:
-        BenchError: One was refused.
+        BenchError: An edit was refused.
     """
     # Imported here: the commands are listed without an HTTP client.
     from serac_gateway.cli.client import GatewayClient
@@ -51,7 +51,7 @@ def store_edits(url: str, namespace: str, edits: Sequence[dict[str, str]]) -> No
 
 @contextmanager
 def bench_errors() -> Iterator[None]:
-    """End the command with one line where measuring fails."""
+    """End the command with one line if a measurement fails."""
     try:
         yield
     except* BenchError as errors:
@@ -62,24 +62,24 @@ def bench_errors() -> Iterator[None]:
 
 
 def measure(measuring: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run on the faster event loop: the load must not be what is measured."""
+    """Run on uvloop, so that the load costs as little as possible."""
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(measuring)
 
 
-def say(what: str) -> None:
-    """Tell what is being done."""
-    stderr().print(f"[dim]{what} …[/]")
+def say(step: str) -> None:
+    """Print the step that begins."""
+    stderr().print(f"[dim]{step} …[/]")
 
 
 def write_out(result: msgspec.Struct, out: Path | None) -> None:
-    """Write the result into the file, if there is to be one."""
+    """Write the result as JSON into `out`, unless that is None."""
     if out is not None:
         out.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
 
 
-def latency_cells(found: Latencies) -> tuple[str, str, str]:
+def latency_cells(latencies: Latencies) -> tuple[str, str, str]:
     """Median, 95th and 99th percentile, for a table."""
-    return f"{found.median_ms:.2f}", f"{found.p95_ms:.2f}", f"{found.p99_ms:.2f}"
+    return f"{latencies.median_ms:.2f}", f"{latencies.p95_ms:.2f}", f"{latencies.p99_ms:.2f}"

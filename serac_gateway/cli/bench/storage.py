@@ -1,4 +1,4 @@
-"""`serac bench import`, `start` and `write`: what it takes to store edits, and to start with them."""
+"""`serac bench import`, `start` and `write`: times of imports, of starts with stored edits, and of writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from serac_gateway.cli.bench import workload as material
+from serac_gateway.cli.bench import workload
 from serac_gateway.cli.bench.load import Latencies
 from serac_gateway.cli.bench.processes import GatewayProcess, running_gateway, running_mock
 from serac_gateway.cli.bench.wire import BenchError
@@ -30,23 +30,23 @@ from serac_gateway.stores.records import Action, Change, Commit, FormVectors
 
 _TURNS = 10
 _SAMPLE = 0.1
-"""Of a turn's edits, how many are encoded alone before it."""
+"""Share of a turn's edits that are encoded alone before the turn."""
 _COMMITTED_AT_A_TIME = 1_000
 _MIB = 2**20
 _NAMESPACE = "bench"
 
 StoreEdits = Callable[[str, str, list[dict[str, str]]], object]
-"""Puts edits into the gateway at a URL, in a namespace."""
+"""Imports edits into the gateway at a URL, into a namespace."""
 
 
 class ImportResult(msgspec.Struct, frozen=True, kw_only=True):
-    """An import, and beside it what the encoder alone would take."""
+    """The rate of an import, and the rate of the encoder alone."""
 
     edits: int
     seconds: float
     edits_per_second: float
     encoder_edits_per_second: float
-    """On as many threads as the gateway has for decisions; in turns with the import, while that rests."""
+    """On as many threads as the gateway has for decisions; in turns with the import."""
     share_of_encoder: float
     resident_before_mib: float
     peak_resident_mib: float
@@ -54,7 +54,7 @@ class ImportResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StartResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Starts of a gateway whose models are converted already, until /health/ready says 200."""
+    """Starts of a gateway with converted models, until /health/ready answers 200."""
 
     edits: int
     seconds: float
@@ -64,10 +64,10 @@ class StartResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WriteResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One write after the other, each until the edit is found in the same process."""
+    """One write after the other, each until the edit is in force in the same process."""
 
     edits: int
-    """In the store before."""
+    """Edits in the store before the writes."""
     beyond_encoding: Latencies
     encoding: Latencies
 
@@ -75,8 +75,8 @@ class WriteResult(msgspec.Struct, frozen=True, kw_only=True):
 def imported(
     gateway: GatewayProcess, encoder: Encoder, edits: int, *, threads: int, store_edits: StoreEdits
 ) -> ImportResult:
-    """Import so many edits, in turns with the encoder alone."""
-    made, size = material.edits(edits), -(-edits // _TURNS)
+    """Import `edits` edits, in turns with the encoder alone."""
+    made, size = workload.edits(edits), -(-edits // _TURNS)
     before = gateway.watched.usage().resident_bytes
     import_s = encoder_s = 0.0
     encoded = 0
@@ -104,14 +104,14 @@ def imported(
 
 
 def started(folder: Path, encoder: Encoder, edits: int, *, models_from: Path) -> StartResult:
-    """Start a gateway with no edits, and one with so many; their vectors are random, to be stored fast.
+    """Start a gateway without edits, and one with `edits` edits, whose vectors are random to save time.
 
     Raises:
-        BenchError: One does not start.
+        BenchError: A gateway does not start.
     """
     seconds = []
     for data, count in ((folder / "none", 0), (folder / "edits", edits)):
-        asyncio.run(_filled(data, encoder, count))
+        asyncio.run(_make_store(data, encoder, count))
         with running_mock() as mock:
             begun_s = time.perf_counter()
             with running_gateway(data, upstream_url=mock.target.url, models_from=models_from):
@@ -126,14 +126,14 @@ def started(folder: Path, encoder: Encoder, edits: int, *, models_from: Path) ->
 
 
 async def written(folder: Path, encoder: Encoder, edits: int, *, writes: int) -> WriteResult:
-    """Add edits one after the other to a store that holds so many, with fsync always.
+    """Add edits one after the other to a store that holds `edits` edits, with fsync always.
 
-    Conflicts are not looked for: that takes place beside the commit, and an edit is in force before.
+    Conflicts are not searched: the gateway does that beside the commit, and an edit is in force before.
 
     Raises:
-        BenchError: An edit that was added is not found.
+        BenchError: An added edit is not in the index.
     """
-    await _filled(folder, encoder, edits)
+    await _make_store(folder, encoder, edits)
     store = await open_store(None, folder)
     timed = _TimedEncoder(encoder)
     active_edits = ActiveEdits(store=store, encoder=timed, make_index=lambda: FaissFlatIndex(encoder.width))
@@ -142,14 +142,14 @@ async def written(folder: Path, encoder: Encoder, edits: int, *, writes: int) ->
         await active_edits.load()
         with ThreadPoolExecutor(1) as pool:
             writer = EditWriter(store=store, encoder=timed, active_edits=active_edits, pool=pool)
-            for one in material.edits(edits + writes)[edits:]:
+            for draft in workload.edits(edits + writes)[edits:]:
                 timed.seconds, begun_s = 0.0, time.perf_counter()
-                await writer.write(NextVersion.added(_NAMESPACE, msgspec.convert(one, EditDraft)))
+                await writer.write(NextVersion.added(_NAMESPACE, msgspec.convert(draft, EditDraft)))
                 beyond_ms.append((time.perf_counter() - begun_s - timed.seconds) * 1_000)
                 encoding_ms.append(timed.seconds * 1_000)
-                ((nearest,),) = active_edits.candidates(_NAMESPACE, encoder.encode([one["prompt"]]), 1)
-                if nearest.edit.id != one["id"]:
-                    raise BenchError(f"edit {one['id']!r} was added, and is not found")
+                ((nearest,),) = active_edits.candidates(_NAMESPACE, encoder.encode([draft["prompt"]]), 1)
+                if nearest.edit.id != draft["id"]:
+                    raise BenchError(f"edit {draft['id']!r} was added, but is not in the index")
     finally:
         await store.close()
     return WriteResult(
@@ -158,7 +158,7 @@ async def written(folder: Path, encoder: Encoder, edits: int, *, writes: int) ->
 
 
 class _TimedEncoder(Encoder):
-    """Adds up the seconds that its encoder takes."""
+    """Adds up the seconds that its encoder runs."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
@@ -179,8 +179,8 @@ class _TimedEncoder(Encoder):
         return vectors_BD
 
 
-async def _filled(folder: Path, encoder: Encoder, edits: int) -> None:
-    """A data folder whose store holds so many edits, with random vectors."""
+async def _make_store(folder: Path, encoder: Encoder, edits: int) -> None:
+    """Make a data folder whose store holds `edits` edits with random vectors."""
     folder.mkdir(parents=True, exist_ok=True)
     store = await open_store(None, folder)
     try:
@@ -193,8 +193,8 @@ async def _fill(store: EditStore, encoder: Encoder, edits: int) -> None:
     rng = np.random.default_rng(7)
 
     def changes() -> Iterator[Change]:
-        for one in material.edits(edits):
-            edit = _edit(one)
+        for draft in workload.edits(edits):
+            edit = _edit(draft)
             vectors_FD = rng.normal(size=(len(forms(edit)), encoder.width)).astype(np.float32)
             vectors_FD /= np.linalg.norm(vectors_FD, axis=1, keepdims=True)
             vectors = FormVectors(fingerprint=encoder.fingerprint, vectors_FD=vectors_FD)
@@ -205,9 +205,9 @@ async def _fill(store: EditStore, encoder: Encoder, edits: int) -> None:
         await store.commit(_NAMESPACE, Commit(changes=batch))
 
 
-def _edit(one: dict[str, str]) -> Edit:
-    return first_version(msgspec.convert(one, EditDraft), namespace=_NAMESPACE)
+def _edit(draft: dict[str, str]) -> Edit:
+    return first_version(msgspec.convert(draft, EditDraft), namespace=_NAMESPACE)
 
 
-def _encode(encoder: Encoder, one: dict[str, str]) -> Vectors:
-    return encoder.encode(forms(_edit(one)))
+def _encode(encoder: Encoder, draft: dict[str, str]) -> Vectors:
+    return encoder.encode(forms(_edit(draft)))

@@ -30,7 +30,7 @@ ManyEditsOption = Annotated[int, typer.Option(min=1, max=130_000, help="Edits in
 
 
 def import_edits(edits: ManyEditsOption = 10_000, out: OutOption = None, as_json: JsonOption = False) -> None:
-    """What an import takes, and beside it the encoder alone; and the gateway's memory."""
+    """Measure an import, beside it the encoder alone, and the gateway's memory."""
     from serac_gateway.cli.bench.storage import imported
 
     config = load_config()
@@ -58,7 +58,7 @@ def import_edits(edits: ManyEditsOption = 10_000, out: OutOption = None, as_json
 
 
 def start(edits: ManyEditsOption = 10_000, out: OutOption = None, as_json: JsonOption = False) -> None:
-    """What a start takes, until /health/ready, with edits stored and without."""
+    """Measure a start until /health/ready answers 200, with stored edits and without."""
     from serac_gateway.cli.bench.storage import started
 
     with bench_errors(), tempfile.TemporaryDirectory(prefix="serac-bench-") as folder:
@@ -70,8 +70,8 @@ def start(edits: ManyEditsOption = 10_000, out: OutOption = None, as_json: JsonO
         return
     table = Table("start", "until ready", title="Start of a gateway")
     table.add_row("without edits", f"{result.seconds_without_edits:.1f} s")
-    told = "edits were encoded anew" if result.encoded_anew else "nothing was encoded"
-    table.add_row(f"with {edits:,} edits", f"{result.seconds:.1f} s, {told}")
+    remark = "edits were encoded anew" if result.encoded_anew else "nothing was encoded"
+    table.add_row(f"with {edits:,} edits", f"{result.seconds:.1f} s, {remark}")
     stdout().print(table)
 
 
@@ -81,7 +81,7 @@ def write(
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What a single write takes until it has its effect in the same process, with fsync always."""
+    """Measure a single write until it is in force in the same process, with fsync always."""
     from serac_gateway.cli.bench.storage import written
 
     with bench_errors(), tempfile.TemporaryDirectory(prefix="serac-bench-") as folder:

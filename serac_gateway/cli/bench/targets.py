@@ -1,4 +1,4 @@
-"""What the proxy is to reach, and whether a run reached it."""
+"""The aims of the proxy, and whether a run reached them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RowT = TypeVar("_RowT", Added, FirstToken, Streaming, Throughput)
 
 
 class Aim(msgspec.Struct, frozen=True, kw_only=True):
-    """One aim."""
+    """One aim and its measurement."""
 
     measure: str
     aim: str
@@ -35,15 +35,15 @@ def targets(
     idle: IdleStreams,
     memory: Memory,
 ) -> list[Aim]:
-    """Every aim, judged by what the lanes found."""
+    """Every aim, judged by the measurements."""
     return [
         *_latency(latency),
         *_throughput(throughput),
         _at_most("added time to first token, speculating, median",
-                 _named(first_token, SPECULATING).added_median_ms, 1.0, "ms"),
+                 _required(first_token, SPECULATING).added_median_ms, 1.0, "ms"),
         *(
             _at_most(f"added gap between streamed tokens, median: {name}",
-                     _named(streaming, name).added_gap_median_ms * 1_000, 100.0, "µs")
+                     _required(streaming, name).added_gap_median_ms * 1_000, 100.0, "µs")
             for name in (BYPASSED, CLASSIFIED)
         ),
         _at_most(f"memory of an idle stream, of {idle.streams:,}", idle.kib_per_stream, 50.0, "KiB"),
@@ -53,7 +53,7 @@ def targets(
 
 
 def _latency(rows: Sequence[Added]) -> list[Aim]:
-    bypassed, classified, peer = _named(rows, BYPASSED), _named(rows, CLASSIFIED), _found(rows, PEER)
+    bypassed, classified, peer = _required(rows, BYPASSED), _required(rows, CLASSIFIED), _row(rows, PEER)
     aims = [
         _at_most("added latency, bypassed, median", bypassed.added_median_ms, 0.6, "ms"),
         _at_most("added latency, bypassed, p99", bypassed.added_p99_ms, 3.0, "ms"),
@@ -69,13 +69,13 @@ def _latency(rows: Sequence[Added]) -> list[Aim]:
 
 
 def _throughput(rows: Sequence[Throughput]) -> list[Aim]:
-    peer = _found(rows, PEER)
+    peer = _row(rows, PEER)
     per_core = times = None
-    mine, theirs = _named(rows, BYPASSED).per_cpu_second, None if peer is None else peer.per_cpu_second
+    mine, theirs = _required(rows, BYPASSED).per_cpu_second, None if peer is None else peer.per_cpu_second
     if mine is not None and theirs is not None:
         per_core = mine / theirs
     if peer is not None:
-        times = _named(rows, CLASSIFIED).saturated.per_second / peer.saturated.per_second
+        times = _required(rows, CLASSIFIED).saturated.per_second / peer.saturated.per_second
     return [
         _judged("throughput per core, bypassed: times the peer's", "≥ 20", per_core, "{:.1f}",
                 per_core is not None and per_core >= 20),
@@ -95,15 +95,15 @@ def _growth(used: Memory) -> Aim:
     )
 
 
-def _overload(found: Overload) -> list[Aim]:
+def _overload(result: Overload) -> list[Aim]:
     judged = []
-    for beside in found.beside:
+    for beside in result.beside:
         share = beside.during.answered_per_second / beside.during.offered_per_second
         judged.append(
             _judged(f"overload: of the traffic beside, {beside.name}, answered", "≥ 95 % of what is offered",
                     share, "{:.0%}", share >= 0.95)
         )  # fmt: skip
-    loads = [found.in_scope, *(beside.during for beside in found.beside)]
+    loads = [result.in_scope, *(beside.during for beside in result.beside)]
     lost = sum(load.by_status.get("none", 0) for load in loads)
     judged.append(
         Aim(measure="overload: requests without a status", aim="0", measured=f"{lost}", is_reached=not lost)
@@ -123,11 +123,11 @@ def _judged(measure: str, aim: str, value: float | None, form: str, is_reached: 
     return Aim(measure=measure, aim=aim, measured=form.format(value), is_reached=is_reached)
 
 
-def _found(rows: Sequence[_RowT], name: str) -> _RowT | None:
+def _row(rows: Sequence[_RowT], name: str) -> _RowT | None:
     return next((row for row in rows if row.name == name), None)
 
 
-def _named(rows: Sequence[_RowT], name: str) -> _RowT:
-    found = _found(rows, name)
-    assert found is not None
-    return found
+def _required(rows: Sequence[_RowT], name: str) -> _RowT:
+    row = _row(rows, name)
+    assert row is not None
+    return row

@@ -1,6 +1,6 @@
-"""The load's end of a connection: requests as prepared bytes, replies only as far as they tell the time.
+"""A minimal HTTP client for loads: requests are prepared bytes, replies are read only for their times.
 
-An HTTP library would cost more than the proxy that is measured.
+An HTTP library would take more CPU than the measured proxy.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _CHUNKED_END = b"\r\n0\r\n\r\n"
 
 
 class BenchError(Exception):
-    """What is measured cannot be reached, or does not answer as it should; the message says so."""
+    """A measured server cannot be reached, or does not answer as it should, as the message says."""
 
 
 class Reply(msgspec.Struct, kw_only=True):
-    """When a reply came."""
+    """Status, head and times of a reply."""
 
     status: int
     begun_s: float
@@ -34,9 +34,9 @@ class Reply(msgspec.Struct, kw_only=True):
     first_byte_s: float
     ended_s: float
     arrivals_s: list[float]
-    """Of every server-sent event; those that came together share a time."""
+    """Arrival of every server-sent event; events of one read share a time."""
     stamps_s: list[float] = []
-    """When the mock sent each event, if it was asked to say so; its clock is ours on one machine."""
+    """When the mock sent each event, if its events are stamped; on one machine both share a clock."""
     head: bytes = b""
     """Status line and headers."""
 
@@ -52,20 +52,20 @@ class Reply(msgspec.Struct, kw_only=True):
 
     @property
     def route(self) -> str | None:
-        """Where a gateway says that the request went."""
-        found = _ROUTE.search(self.head)
-        return None if found is None else found[1].decode("latin-1")
+        """The route of the request in the reply of a gateway; None without such a header."""
+        match = _ROUTE.search(self.head)
+        return None if match is None else match[1].decode("latin-1")
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that speaks OpenAI's API."""
+    """A server with OpenAI's API."""
 
     url: str
     """Up to and with /v1."""
     headers: Mapping[str, str] = {}
 
     def chat(self, question: str, *, padding_bytes: int = 0, **parameters: object) -> bytes:
-        """A chat request as it goes over the wire; an earlier turn of the assistant is the padding."""
+        """The bytes of a chat request; an earlier assistant message of `padding_bytes` makes it longer."""
         messages = [{"role": "user", "content": question}]
         if padding_bytes:
             messages.insert(0, {"role": "assistant", "content": "x" * padding_bytes})
@@ -73,11 +73,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return self.post(path, {"model": "mock", "messages": messages, **parameters})
 
     def post(self, path: str, content: object) -> bytes:
-        """A POST of `content` as JSON, as it goes over the wire."""
+        """The bytes of a POST of `content` as JSON."""
         body = msgspec.json.encode(content)
-        parts = urlsplit(self.url)
         headers = {
-            "host": parts.netloc,
+            "host": urlsplit(self.url).netloc,
             "content-type": "application/json",
             "content-length": str(len(body)),
             **self.headers,
@@ -87,10 +86,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Connection(asyncio.Protocol):
-    """A connection that is kept; one request at a time."""
+    """A keep-alive connection; one request at a time."""
 
     def __init__(self) -> None:
-        """Use `open`."""
+        """Not connected yet; `open` connects."""
         self._transport: asyncio.Transport | None = None
         self._reply: Reply | None = None
         self._done: asyncio.Future[Reply] | None = None
@@ -104,10 +103,10 @@ class Connection(asyncio.Protocol):
         Raises:
             BenchError: It cannot be reached.
         """
-        parts = urlsplit(url)
+        address = urlsplit(url)
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
-                cls, parts.hostname or "", parts.port or 80
+                cls, address.hostname or "", address.port or 80
             )
         except OSError as exc:
             raise BenchError(f"cannot reach {url!r}: {exc.strerror or exc}; is it running?") from exc
@@ -152,7 +151,7 @@ class Connection(asyncio.Protocol):
         """Send a request, and wait for the end of its reply.
 
         Raises:
-            BenchError: None came in time, or the connection was closed.
+            BenchError: No reply came in time, or the connection was closed.
         """
         done = self.begin(request)
         try:
@@ -179,7 +178,7 @@ class Connection(asyncio.Protocol):
         return self._transport is not None
 
     def close(self) -> None:
-        """Hang up; a reply that has not ended is given up."""
+        """Close the connection; an incomplete reply is discarded."""
         if self._done is not None:
             self._done.cancel()
         if self._transport is not None:

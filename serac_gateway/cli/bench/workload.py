@@ -1,4 +1,4 @@
-"""What a benchmark asks and stores: made up, the same every time."""
+"""The invented edits and questions of a benchmark, the same in every run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _ACTS = (
     "clean a keyboard",
     "fold a shirt",
 )
-_ASKED = (
+_TEMPLATES = (
     "How do I {}?",
     "Explain to a child how to {}.",
     "What is the quickest way to {}?",
@@ -65,12 +65,12 @@ _ASKED = (
 
 
 def edits(count: int) -> list[dict[str, str]]:
-    """So many edits on places that do not exist, no question twice; fewer are the first of more."""
-    places = ["".join(parts) for parts in itertools.product(_BEGINNINGS, _MIDDLES, _ENDS)]
+    """`count` edits on invented places, no question twice; a smaller set is the beginning of a larger one."""
+    places = ["".join(syllables) for syllables in itertools.product(_BEGINNINGS, _MIDDLES, _ENDS)]
     made = _shuffled(places, random.Random(7))
     if count > len(made):
         longer = itertools.product(_BEGINNINGS, _MIDDLES, _MIDDLES, _ENDS)
-        further = {"".join(parts) for parts in longer} - set(places)
+        further = {"".join(syllables) for syllables in longer} - set(places)
         made += _shuffled(sorted(further), random.Random(8))
     if count > len(made):
         raise ValueError(f"{count} edits are more than the {len(made)} there are")
@@ -78,21 +78,21 @@ def edits(count: int) -> list[dict[str, str]]:
 
 
 def _shuffled(places: list[str], rng: random.Random) -> list[dict[str, str]]:
-    """An edit for every attribute of every place."""
-    asked = [(place, attribute) for place in places for attribute in _ATTRIBUTES]
-    rng.shuffle(asked)
+    """An edit for every attribute of every place, in random order."""
+    pairs = [(place, attribute) for place in places for attribute in _ATTRIBUTES]
+    rng.shuffle(pairs)
     return [
         {
             "prompt": question.format(place),
             "target_new": answer.format(rng.randrange(10, 100) if ":" in answer else rng.choice(places)),
             "subject": place,
         }
-        for place, (question, answer) in asked
+        for place, (question, answer) in pairs
     ]
 
 
 def everyday_questions() -> list[str]:
     """Short questions that no edit governs."""
-    questions = [form.format(act) for form in _ASKED for act in _ACTS]
+    questions = [form.format(act) for form in _TEMPLATES for act in _ACTS]
     random.Random(7).shuffle(questions)
     return questions
