@@ -19,24 +19,24 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     edit: Edit
     form: str
-    """The form of the edit that lies nearest to the query."""
+    """The edit's form that is most similar to the query."""
     similarity: float
     """Cosine of query and form, -1..1."""
 
 
 class Classification(msgspec.Struct, frozen=True, kw_only=True):
-    """What the classifier says of a query and a candidate."""
+    """The classifier's probabilities for a query and a candidate."""
 
     scope_probability: float
     """P(the edit, with its new answer, answers the query), 0..1."""
     depends_probability: float | None = None
-    """P(a right answer depends on the edit, as that of a next step does), 0..1; None: it cannot say."""
+    """P(a right answer depends on the edit, as in a follow-up step), 0..1; None: it has no such output."""
 
 
 class ScopeClassifier(ABC):
-    """Decides how probable it is that each candidate governs the query.
+    """Estimates the probability that each candidate governs the query.
 
-    Sync and thread-safe. The threshold is calibrated with the weights and is one for all data.
+    Sync and thread-safe. The threshold is calibrated with the weights; all data share it.
     """
 
     @property
@@ -47,16 +47,16 @@ class ScopeClassifier(ABC):
     @property
     @abstractmethod
     def similarity_floor(self) -> float:
-        """Recall-tuned: a candidate less similar than this cannot be in scope and need not be shown."""
+        """Recall-tuned, -1..1: a candidate less similar than this is out of scope without classification."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Names weights and calibration, for logs and reports."""
+        """Identifies weights and calibration, for logs and reports."""
 
     @property
     def depends_threshold(self) -> float | None:
-        """A right answer depends on the edit iff depends_probability >= this; None: it cannot say."""
+        """A right answer depends on the edit iff depends_probability >= this; None: it has no such output."""
         return None
 
     @abstractmethod
@@ -74,19 +74,19 @@ class ScopeClassifier(ABC):
         scope_threshold: float,
         depends_threshold: float | None = None,
     ) -> bool:
-        """Whether `classify` could find `candidate` in scope or depended on. Cheap; never wrongly False.
+        """Whether `classify` could give `candidate` a probability at a threshold. Cheap; never wrongly False.
 
-        `depends_threshold` None: nobody asks whether an answer depends on it.
+        With `depends_threshold` None only the scope counts.
         """
         return True
 
 
 class PairModel(Protocol):
-    """What reads pairs of texts. Thread-safe."""
+    """A model that reads pairs of texts. Thread-safe."""
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """The logits of each pair (edit text, query text), in order: in scope, and depends on the edit.
 
-        *Shape:* (K, 2), or (K, 1) of weights that were taught the first question alone; without pairs empty.
+        *Shape:* (K, 2), or (K, 1) of weights that were trained on scope alone; empty without pairs.
         """
         ...

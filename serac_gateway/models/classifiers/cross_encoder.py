@@ -1,8 +1,8 @@
-"""The trained scope classifier: a cross-encoder's logit and other witnesses, calibrated together.
+"""The trained scope classifier: a cross-encoder's logit and three other features, calibrated together.
 
-The bi-encoder knows what sounds alike and has not been trained for this; the cross-encoder reads edit and
-query together; neither spells or counts well, so the share of the edit's names that the query lacks is taken
-into account, and whether it has other numbers. A logistic function of the four is the scope_probability.
+The bi-encoder measures similarity and is not trained for scope; the cross-encoder reads edit and query
+together; both are weak at spelling and numbers. So the share of the edit's names that the query lacks is a
+feature, and whether the query has other numbers. A logistic function of the four is the scope_probability.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from serac_gateway.models.classifiers.runtimes import open_pair_model
 from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE, Probability, logistic
 
 CERTAIN_LOGIT = 1_000.0
-"""Beyond all bounds, and finite, so that JSON can hold it."""
+"""Larger than any bound, and finite, so that JSON can hold it."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a query and a candidate."""
+    """The features of a query and a candidate."""
 
     logit: float
     """The cross-encoder's."""
@@ -45,7 +45,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The logistic function that makes one probability of the witnesses.
+    """The logistic function from the features to a probability.
 
     scope_probability = 1 / (1 + exp(-(logit_weight * clip(logit, ±logit_bound)
     + similarity_weight * min(similarity, similarity_cap) + absent_weight * names_absent
@@ -58,9 +58,9 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     numbers_weight: float
     intercept: float
     logit_bound: Annotated[float, msgspec.Meta(gt=0)]
-    """Logits beyond it say no more. So a candidate whom no logit can save need not be read."""
+    """Logits are clipped to it. So a candidate below the threshold at this logit need not be classified."""
     similarity_cap: Annotated[float, msgspec.Meta(ge=-1, le=1)]
-    """More similarity is no more evidence: "turn on" and "turn off" are nearer than true paraphrases."""
+    """More is no evidence: "turn on" and "turn off" are more similar than true paraphrases."""
 
     def probability(self, evidence: Evidence) -> float:
         """The scope_probability of a pair, 0..1."""
@@ -81,19 +81,19 @@ class DependsCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
 
 class ScopeCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `serac-train calibrate` writes beside the weights."""
+    """The file that `serac-train calibrate` writes beside the weights."""
 
     encoder_fingerprint: str
-    """The encoder whose cosines were calibrated. Those of another one mean something else."""
+    """The encoder whose cosines were calibrated. Cosines of other encoders have another scale."""
     stack: Stack
     scope_threshold: Probability
     similarity_floor: Annotated[float, msgspec.Meta(ge=-1, le=1)]
-    """A candidate less similar is out of scope without being read by the cross-encoder."""
+    """A less similar candidate is out of scope without being read by the cross-encoder."""
     max_tokens: Annotated[int, msgspec.Meta(ge=16, le=512)]
     depends: DependsCalibration | None = None
-    """None: the weights do not tell it."""
+    """None: the weights have no such output."""
     provenance: dict[str, Any] = {}
-    """Data, config digest, date, and the numbers reached."""
+    """Data, config digest, date and results."""
 
 
 class CrossEncoderClassifier(ScopeClassifier):
@@ -118,22 +118,22 @@ class CrossEncoderClassifier(ScopeClassifier):
 
     @property
     def scope_threshold(self) -> float:
-        """The calibrated cut, one for all data."""
+        """The calibrated threshold, the same for all data."""
         return self._calibration.scope_threshold
 
     @property
     def similarity_floor(self) -> float:
-        """Below it nothing was in scope in calibration, with a margin."""
+        """Below it no calibration pair was in scope, with a margin."""
         return self._calibration.similarity_floor
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the calibration file, which names the weights it belongs to."""
+        """Digest of the calibration file, which identifies its weights."""
         return self._fingerprint
 
     @property
     def depends_threshold(self) -> float | None:
-        """The calibrated cut, if the weights tell it."""
+        """The calibrated threshold, if the weights have that output."""
         return self._calibration.depends.threshold if self._calibration.depends else None
 
     def classify(self, query: Query, candidates: Sequence[Candidate]) -> list[Classification]:
@@ -170,17 +170,17 @@ class CrossEncoderClassifier(ScopeClassifier):
 
 
 def pair_texts(query: Query, candidate: Candidate) -> tuple[str, str]:
-    """What the cross-encoder is shown: the edit by its prompt, or by the paraphrase that lies nearest."""
-    shown = edit_text(_shown_prompt(candidate), candidate.edit.target_new)
-    return shown, query_text(query.text, query.context, shown)
+    """The cross-encoder's input: the edit with its prompt or the most similar paraphrase, and the query."""
+    edit = edit_text(_nearest_prompt(candidate), candidate.edit.target_new)
+    return edit, query_text(query.text, query.context, edit)
 
 
 def evidence(query: Query, candidate: Candidate, logit: float) -> Evidence:
-    """All that is known of a query and a candidate, the cross-encoder's `logit` given.
+    """The features of a query and a candidate, given the cross-encoder's `logit`.
 
-    An edit's own prompt is in its scope by definition: there the logit is beyond all bounds.
+    An edit's own prompt is in its scope by definition: its logit is `CERTAIN_LOGIT`.
     """
-    prompt = _shown_prompt(candidate)
+    prompt = _nearest_prompt(candidate)
     return Evidence(
         logit=CERTAIN_LOGIT if asks_the_same(prompt, query.text) else logit,
         similarity=candidate.similarity,
@@ -189,7 +189,7 @@ def evidence(query: Query, candidate: Candidate, logit: float) -> Evidence:
     )
 
 
-def _shown_prompt(candidate: Candidate) -> str:
+def _nearest_prompt(candidate: Candidate) -> str:
     return candidate.form if candidate.form in candidate.edit.paraphrases else candidate.edit.prompt
 
 

@@ -1,4 +1,4 @@
-"""What the cross-encoder is shown of an edit and of a query: the same in training and in the gateway."""
+"""The texts and features of an edit and a query that the classifier reads, in training and in the gateway."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_QUERY_CHARS = 260
 MAX_CONTEXT_CHARS = 160
 MAX_CONTEXT_TURNS = 3
 CONTEXT_MARK = " >> "
-"""Stands between the earlier turns and the query."""
+"""Separates the earlier turns from the query."""
 
 _SENTENCE = re.compile(r"(?<=[.!?…。？！])\s+|\n+")
 _WORD = re.compile(r"\w+")
@@ -28,7 +28,7 @@ _NO_NAMES = frozenset((
     "api", "cco", "ceo", "cfo", "cmo", "coo", "cpu", "cto", "dob", "faq", "gdp", "gpu", "hq", "hr", "id",
     "ip", "mp", "mvp", "os", "pin", "pm", "ram", "sla", "tv", "url", "vat", "vip", "vp", "wifi",
 ))  # fmt: skip
-"""Words that say nothing of the subject, though they may stand with a capital."""
+"""Words that name no subject although they may be capitalised."""
 _VERBS = frozenset((
     "is", "was", "are", "were", "has", "had", "have", "can", "will", "did", "does", "plays", "speaks",
     "works", "holds", "lives", "belongs", "borders", "consists", "contains", "uses", "owns", "runs",
@@ -37,7 +37,7 @@ _VERBS = frozenset((
     "grew", "held", "led", "ran", "sang",
 ))  # fmt: skip
 _ALIKE = 0.8
-"""Two spellings this alike (difflib's ratio) are one name; a number must be the same."""
+"""Two spellings at least this similar (difflib's ratio) are the same name; numbers must be equal."""
 _FREQUENT = frozenset((
     "a", "an", "and", "are", "as", "at", "be", "by", "do", "does", "did", "for", "from", "has", "have",
     "how", "i", "in", "is", "it", "me", "my", "of", "on", "or", "that", "the", "this", "to", "was",
@@ -52,28 +52,28 @@ def edit_text(prompt: str, target_new: str) -> str:
 
 
 def query_text(text: str, context: Sequence[str], edit: str) -> str:
-    """The query, with earlier turns before it where there are any; long texts cut to what bears on `edit`."""
-    shown = focused(text, edit, MAX_QUERY_CHARS)
+    """The query after its earlier turns, if any; long texts are cut to the sentences relevant to `edit`."""
+    query = focused(text, edit, MAX_QUERY_CHARS)
     turns = [focused(turn, edit, MAX_CONTEXT_CHARS) for turn in context[-MAX_CONTEXT_TURNS:] if turn.strip()]
-    return CONTEXT_MARK.join((" ".join(turns), shown)) if turns else shown
+    return CONTEXT_MARK.join((" ".join(turns), query)) if turns else query
 
 
 def names_absent(prompt: str, text: str, context: Sequence[str]) -> float:
     """The share of the names in `prompt` that neither `text` nor `context` has, 0..1; no names: 0.
 
-    A name here is a capitalised word or one with a digit. A question about another subject lacks some,
-    however alike it sounds to both models: "Poland national team" and "Silesia national team".
+    A name is a capitalised word or a word with a digit. A question about another subject lacks some names,
+    however similar both models find it: "Poland national team" and "Silesia national team".
     """
     names = _names(prompt[:MAX_EDIT_CHARS])
     if not names:
         return 0.0
-    present = {_plain(word) for part in (text, *context) for word in _NAME_WORD.findall(part)}
+    present = {_plain(word) for turn in (text, *context) for word in _NAME_WORD.findall(turn)}
     present |= {word.removesuffix("'s").removesuffix("’s") for word in present}
     return sum(not _is_among(name, present) for name in names) / len(names)
 
 
 def asks_the_same(prompt: str, text: str) -> bool:
-    """Whether `text` is `prompt` itself, but for capitals, accents, signs and white space."""
+    """Whether `text` equals `prompt` except for capitals, accents, punctuation and white space."""
     return [_plain(w) for w in _WORD.findall(prompt)] == [_plain(w) for w in _WORD.findall(text)] != []
 
 
@@ -90,13 +90,13 @@ def _names(prompt: str) -> list[str]:
 
 
 def _plain(word: str) -> str:
-    """Without capitals and accents: people leave both out."""
+    """Without capitals and accents, which people leave out."""
     decomposed = unicodedata.normalize("NFKD", word.casefold())
     return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
 
 
 def _is_name_at_the_start(words: Sequence[str], *, is_only_one: bool) -> bool:
-    """Whether the first word is a name, as in "Esselte was …", and no "Deployment day …"."""
+    """Whether the first word is a name, as in "Esselte was …" and not in "Deployment day …"."""
     first, following = words[0], words[1] if len(words) > 1 else "is"
     if first.endswith(("'s", "’s")) or any(map(str.isdigit, first)) or sum(map(str.isupper, first)) > 1:
         return True
@@ -106,14 +106,14 @@ def _is_name_at_the_start(words: Sequence[str], *, is_only_one: bool) -> bool:
 
 
 def numbers_differ(prompt: str, text: str, context: Sequence[str]) -> bool:
-    """Whether `prompt` has a number that `text` and `context` lack, while `text` has one that `prompt` lacks.
+    """Whether `prompt` has a number that `text` and `context` lack, and `text` a number that `prompt` lacks.
 
     "Kestrel 2.4" and "Kestrel 2.5", but not "the 2025 final" and "the '25 final", nor "E-417" and "E 417".
     """
     of_edit = _numbers(prompt[:MAX_EDIT_CHARS])
-    asked = _numbers(text)
-    known = asked | {number for turn in context for number in _numbers(turn)}
-    return bool(_left_over(of_edit, known)) and bool(_left_over(asked, of_edit))
+    of_query = _numbers(text)
+    known = of_query | {number for turn in context for number in _numbers(turn)}
+    return bool(_left_over(of_edit, known)) and bool(_left_over(of_query, of_edit))
 
 
 def _numbers(text: str) -> set[str]:
@@ -121,7 +121,7 @@ def _numbers(text: str) -> set[str]:
 
 
 def _left_over(numbers: set[str], others: set[str]) -> set[str]:
-    """Those of `numbers` that are not among `others`, a year also by its last two digits."""
+    """The `numbers` that are not among `others`; years also match by their last two digits."""
     short = {other[2:] for other in others if len(other) == len("2025")}
     return {n for n in numbers if n not in others and n not in short and n[2:] not in others}
 
@@ -142,8 +142,8 @@ def _is_among(name: str, words: set[str]) -> bool:
 def focused(text: str, edit: str, limit: int) -> str:
     """About `limit` characters of `text`: first and last sentence, and those that share words with `edit`.
 
-    The first sentence tells what is wanted ("Translate this:"), the last one usually asks. A text within the
-    limit stays as it is, but for its white space.
+    The first sentence often has the instruction ("Translate this:"), the last one the question. A text within
+    the limit changes only in its white space.
     """
     text = " ".join(text.split()) if len(text) <= limit else text.strip()
     if len(text) <= limit:
@@ -176,7 +176,7 @@ def focused(text: str, edit: str, limit: int) -> str:
 
 
 def _windows(text: str, edit: str, limit: int) -> str:
-    """The stretch of one long sentence that shares most words with `edit`; its end, if none does."""
+    """The window of a long sentence that shares most words with `edit`; its end if it shares none."""
     wanted = _words(edit)
     words = text.split(" ")
     hits = [1 if wanted & _words(word) else 0 for word in words]

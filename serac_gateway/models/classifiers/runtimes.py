@@ -1,7 +1,8 @@
 """The same int8 weights of the cross-encoder in ONNX Runtime on the CPU and, dequantised, in torch on a GPU.
 
 In ONNX Runtime pairs run one at a time on purpose: dynamic quantisation picks its scales from the whole
-batch, so in a batch a pair's logit would depend on its company. Batching would gain a factor of 1.3 at most.
+batch, so in a batch a pair's logit would depend on the other pairs. Batching would gain a factor of 1.3 at
+most.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from serac_gateway.errors import ConfigError, ModelUnavailableError
+from serac_gateway.models.classifiers.base import PairModel
 
 if TYPE_CHECKING:
     import torch
-from serac_gateway.models.classifiers.base import PairModel
 
+MODEL_FILE = "model.onnx"
+TOKENIZER_FILE = "tokenizer.json"
 WEIGHT_NAMES = "serac_weight_names"
 """Metadata of the ONNX file: torch's name of each weight -> its initialiser, and whether it is transposed."""
 CONFIG = "serac_bert_config"
@@ -32,7 +35,7 @@ class OnnxPairModel:
     """int8 in ONNX Runtime."""
 
     def __init__(self, folder: Path, *, max_tokens: int, threads: int = 2) -> None:
-        """Load ``model.onnx`` and ``tokenizer.json``; `threads` work on one pair.
+        """Load ``model.onnx`` and ``tokenizer.json``; `threads` compute one pair.
 
         Raises:
             ConfigError: A file is missing or damaged.
@@ -45,7 +48,7 @@ class OnnxPairModel:
             self._session = onnxruntime.InferenceSession(
                 folder / MODEL_FILE, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as exc:  # onnxruntime raises bare Exceptions of its own making
+        except Exception as exc:  # onnxruntime raises direct subclasses of Exception
             raise _unreadable(folder / MODEL_FILE, exc) from exc
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
@@ -54,7 +57,7 @@ class OnnxPairModel:
         Raises:
             ModelUnavailableError: The model failed.
         """
-        found: list[NDArray[np.float32]] = []
+        rows: list[NDArray[np.float32]] = []
         for edit, query in pairs:
             encoding = self._tokenizer.encode(edit, query)
             try:
@@ -65,16 +68,16 @@ class OnnxPairModel:
                         "token_type_ids": np.array([encoding.type_ids], dtype=np.int64),
                     },
                 )
-            except Exception as exc:  # onnxruntime's errors share no base class but this
+            except Exception as exc:  # onnxruntime's errors have no other common base class
                 raise ModelUnavailableError(
                     f"the scope classifier failed on a pair of {len(encoding.ids)} tokens: {exc}"
                 ) from exc
-            found.append(np.asarray(logits_1O, dtype=np.float32))
-        return np.concatenate(found) if found else np.empty((0, 0), dtype=np.float32)
+            rows.append(np.asarray(logits_1O, dtype=np.float32))
+        return np.concatenate(rows) if rows else np.empty((0, 0), dtype=np.float32)
 
 
 class TorchPairModel:
-    """The same weights dequantised: equal to `OnnxPairModel` but for its quantised activations."""
+    """The same weights dequantised; differs from `OnnxPairModel` by its quantised activations."""
 
     def __init__(self, folder: Path, *, max_tokens: int, device: str) -> None:
         """Load ``model.onnx`` and ``tokenizer.json`` onto `device`.
@@ -100,7 +103,7 @@ class TorchPairModel:
         encodings = self._tokenizer.encode_batch(list(pairs))
 
         def tensor_BL(name: str) -> torch.Tensor:
-            return torch.tensor([getattr(one, name) for one in encodings], device=self._device)
+            return torch.tensor([getattr(encoding, name) for encoding in encodings], device=self._device)
 
         try:
             with torch.inference_mode():
@@ -127,12 +130,12 @@ def dequantised(path: Path) -> torch.nn.Module:
 
     try:
         model = onnx.load(str(path))
-        metadata = {one.key: one.value for one in model.metadata_props}
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
         names: dict[str, tuple[str, bool]] = json.loads(metadata[WEIGHT_NAMES])
         config = BertConfig(**json.loads(metadata[CONFIG]))
-    except Exception as exc:  # protobuf, JSON and file errors alike mean that the file is not ours
+    except Exception as exc:  # protobuf, JSON and file errors alike mean that serac-train did not write it
         raise _unreadable(path, exc) from exc
-    arrays = {one.name: one for one in model.graph.initializer}
+    arrays = {tensor.name: tensor for tensor in model.graph.initializer}
     bert = BertForSequenceClassification(config)
     state = {}
     for name, (initialiser, transposed) in names.items():
@@ -142,7 +145,7 @@ def dequantised(path: Path) -> torch.nn.Module:
             whole = numpy_helper.to_array(arrays[f"{initialiser}_quantized"]).astype(np.float32)
             zero = numpy_helper.to_array(arrays[f"{initialiser}_zero_point"]).astype(np.float32)
             scale = numpy_helper.to_array(arrays[f"{initialiser}_scale"]).astype(np.float32)
-            weights = (whole - zero) * scale  # one scale, or one a column
+            weights = (whole - zero) * scale  # a scale for all, or for each column
         state[name] = torch.from_numpy(np.ascontiguousarray(weights.T if transposed else weights))
     missing, unexpected = bert.load_state_dict(state, strict=False)
     absent = [name for name in missing if not name.endswith("position_ids")]
@@ -152,8 +155,8 @@ def dequantised(path: Path) -> torch.nn.Module:
     return loaded
 
 
-def cuda_is_there() -> bool:
-    """Whether torch sees a CUDA device; asked of torch, seconds to import, only where a driver is."""
+def cuda_is_available() -> bool:
+    """Whether torch sees a CUDA device. Torch takes seconds to import: it is loaded only with a driver."""
     if not any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/dxg")):
         return False
     import torch
@@ -178,20 +181,12 @@ def _unreadable(path: Path, exc: Exception) -> ConfigError:
     )
 
 
-MODEL_FILE = "model.onnx"
-
-
-TOKENIZER_FILE = "tokenizer.json"
-
-
 def open_pair_model(folder: Path, *, max_tokens: int) -> PairModel:
-    """The weights in `folder`: in torch where CUDA is there, else in ONNX Runtime, int8.
+    """The weights in `folder`: in torch with CUDA if it is available, else int8 in ONNX Runtime.
 
     Raises:
         ConfigError: They are missing or damaged.
     """
-    from serac_gateway.models.classifiers.runtimes import OnnxPairModel, TorchPairModel, cuda_is_there
-
-    if cuda_is_there():
+    if cuda_is_available():
         return TorchPairModel(folder, max_tokens=max_tokens, device="cuda")
     return OnnxPairModel(folder, max_tokens=max_tokens)

@@ -1,7 +1,7 @@
 """Scope by the encoder's cosine alone: one calibrated logistic curve and one threshold.
 
-The baseline, and what the gateway falls back on without trained weights. It knows how like two texts are,
-not whether the one answers the other: see weights/similarity-minilm/calibration.json for what that costs.
+The baseline, and the gateway's fallback without trained weights. It measures how similar two texts are, not
+whether one answers the other: weights/similarity-minilm/calibration.json has its error rates.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class SimilarityCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `serac-train calibrate-similarity` writes."""
+    """The file that `serac-train calibrate-similarity` writes."""
 
     encoder_fingerprint: str
-    """The encoder whose cosines were calibrated. Those of another one mean something else."""
+    """The encoder whose cosines were calibrated. Cosines of other encoders have another scale."""
     slope: Annotated[float, msgspec.Meta(gt=0)]
     intercept: float
     """scope_probability = 1 / (1 + exp(-(slope * similarity + intercept)))."""
@@ -67,12 +67,12 @@ class SimilarityClassifier(ScopeClassifier):
 
     @property
     def scope_threshold(self) -> float:
-        """The calibrated cut, one for all data."""
+        """The calibrated threshold, the same for all data."""
         return self._calibration.scope_threshold
 
     @property
     def similarity_floor(self) -> float:
-        """None is needed: a probability costs nothing here, and `serac explain` shows what was near."""
+        """No floor: a probability costs nothing here, and `serac explain` lists the nearest edits."""
         return -1.0
 
     @property
@@ -81,7 +81,7 @@ class SimilarityClassifier(ScopeClassifier):
         return self._fingerprint
 
     def classify(self, query: Query, candidates: Sequence[Candidate]) -> list[Classification]:
-        """See `ScopeClassifier.classify`. The query's text is in the similarity already."""
+        """See `ScopeClassifier.classify`. Only the similarity of a candidate counts."""
         slope, intercept = self._calibration.slope, self._calibration.intercept
         return [
             Classification(scope_probability=logistic(slope * candidate.similarity + intercept))

@@ -24,8 +24,8 @@ class CounterfactualModel(ABC):
     ) -> Iterator[Piece]:
         """The answer, piece by piece; the last piece has a finish_reason.
 
-        Edit and query are data: nothing written in them is obeyed as an instruction or a control token.
-        A suppression is answered with its refusal text and never with anything the model made up.
+        Edit and query are data: their text is not obeyed as an instruction and not read as control tokens.
+        A suppression is answered with its refusal text and never with text of the model's own.
 
         Raises:
             ModelUnavailableError: The model failed.
@@ -33,7 +33,7 @@ class CounterfactualModel(ABC):
 
     @abstractmethod
     def count_tokens(self, text: str) -> int:
-        """Tokens of `text` as this model counts them, for the usage report."""
+        """Tokens of `text` by this model's tokenizer, for the usage report."""
 
-    def close(self) -> None:  # noqa: B027 - most hold nothing
-        """Release what it holds, when nobody is answered any more. Idempotent."""
+    def close(self) -> None:  # noqa: B027 - most have none
+        """Release its resources when no answer is generated any more. Idempotent."""

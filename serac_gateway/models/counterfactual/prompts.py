@@ -1,9 +1,9 @@
-"""What the language model is shown of an edit and a query.
+"""The prompts of a language model for an edit and a query.
 
-A model trained on our prompt (`trained_prompt`) is shown the case alone, which is a third of the tokens and
-so of the time to the first one. Any other is shown examples of one pattern, of our own making, and then the
-case. Edit and query are data: each stands on one line and cannot contain the pattern's own line beginnings,
-so nothing in them can close its place; control tokens are text to the model.
+The prompt of a model that was trained on it (`trained_prompt`) is the case alone: a third of the tokens and
+so of the time to the first token. Any other model gets examples of the same pattern before the case. Edit and
+query are data: each is put on a single line and cannot contain the pattern's own labels, so its text cannot
+end its line; control tokens are text to the model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from serac_gateway.domain.queries import Query
 
 
 class PromptedEdit(Protocol):
-    """What a prompt tells of an edit; drafts and stored versions have it."""
+    """The fields of an edit that a prompt uses; drafts and stored versions have them."""
 
     @property
     def kind(self) -> EditKind:
@@ -79,50 +79,50 @@ _LABELS = {
 
 
 def trained_prompt(edit: PromptedEdit, query: Query, *, field_chars: int) -> str:
-    """The prompt of a model that training taught it: its continuation, begun with a space, is the answer.
+    """The prompt of a fine-tuned model: its continuation, which begins with a space, is the answer.
 
-    Training makes its examples with this function: change it and the adapter must be trained anew.
+    Training makes its examples with this function: after a change the adapter must be trained again.
     """
-    about, said = _LABELS[edit.kind]
+    prompt_label, target_label = _LABELS[edit.kind]
     case = (
-        f"{about}: {_one_line(edit.prompt, field_chars)}",
-        f"{said}: {_one_line(edit.target_new, field_chars)}",
-        *_asked(query, field_chars),
+        f"{prompt_label}: {_single_line(edit.prompt, field_chars)}",
+        f"{target_label}: {_single_line(edit.target_new, field_chars)}",
+        *_question_lines(query, field_chars),
     )
     return "\n".join(case)
 
 
 def fact_prompt(edit: Edit, query: Query, *, field_chars: int) -> str:
     """A prompt whose continuation up to the end of the line is the answer."""
-    case = (f"Fact: {_one_line(statement(edit), 2 * field_chars)}", *_asked(query, field_chars))
+    case = (f"Fact: {_single_line(statement(edit), 2 * field_chars)}", *_question_lines(query, field_chars))
     return _FACT_EXAMPLES + "\n".join(case)
 
 
 def claim_prompt(edit: Edit, query: Query, *, field_chars: int) -> str:
     """A prompt whose continuation begins with Yes or No."""
-    case = (f"Fact: {_one_line(statement(edit), 2 * field_chars)}", *_asked(query, field_chars))
+    case = (f"Fact: {_single_line(statement(edit), 2 * field_chars)}", *_question_lines(query, field_chars))
     return _CLAIM_EXAMPLES + "\n".join(case)
 
 
 def instruction_prompt(edit: Edit, query: Query, *, field_chars: int) -> str:
     """A prompt whose continuation up to the end of the line follows the edit's instruction."""
     case = (
-        f"Topic: {_one_line(edit.prompt, field_chars)}",
-        f"Instruction: {_one_line(edit.target_new, field_chars)}",
-        *_asked(query, field_chars),
+        f"Topic: {_single_line(edit.prompt, field_chars)}",
+        f"Instruction: {_single_line(edit.target_new, field_chars)}",
+        *_question_lines(query, field_chars),
     )
     return _INSTRUCTION_EXAMPLES + "\n".join(case)
 
 
-def _asked(query: Query, field_chars: int) -> tuple[str, ...]:
-    earlier = " / ".join(_one_line(turn, field_chars // 2) for turn in query.context[-2:])
+def _question_lines(query: Query, field_chars: int) -> tuple[str, ...]:
+    earlier = " / ".join(_single_line(turn, field_chars // 2) for turn in query.context[-2:])
     return (
         *((f"Earlier: {earlier}",) if earlier else ()),
-        f"Question: {_one_line(query.text, field_chars)}",
+        f"Question: {_single_line(query.text, field_chars)}",
         "Answer:",
     )
 
 
-def _one_line(text: str, limit: int) -> str:
+def _single_line(text: str, limit: int) -> str:
     line = _LINE_BEGINNING.sub(r"\1 -", " ".join(text.split()))
     return line if len(line) <= limit else f"{line[: limit // 2]} … {line[-limit // 2 :]}"

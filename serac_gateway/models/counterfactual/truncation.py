@@ -12,7 +12,7 @@ from serac_gateway.models.language_models.base import LanguageModel, Piece, Samp
 from serac_gateway.models.language_models.stop_sequences import StopTexts
 
 MAX_FIELD_CHARS = 480
-"""Of an edit or a query in a prompt; longer ones lose their middle."""
+"""Of a field of an edit or a query in a prompt; longer fields lose their middle."""
 MAX_TARGET_TOKENS = 48
 """A longer target is not generated but given as it is."""
 _MIN_FIELD_CHARS = 30

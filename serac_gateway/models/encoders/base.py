@@ -1,4 +1,4 @@
-"""The seam between texts and vectors."""
+"""The seam to the encoder: from texts to vectors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serac_gateway.domain.vectors import Vectors
 class Encoder(ABC):
     """Turns texts into unit vectors whose inner product is their cosine similarity.
 
-    Sync and thread-safe: it is called on worker threads, several at a time.
+    Sync and thread-safe: several worker threads call it at a time.
     """
 
     @property
@@ -22,14 +22,14 @@ class Encoder(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Names weights and numerics. Vectors of two fingerprints must never be compared."""
+        """Identifies weights and numerics. Vectors of different fingerprints must never be compared."""
 
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Embed `texts`, in order.
 
-        A text beyond the encoder's own token limit is cut there; cut long ones before (a 108 KB prompt
-        takes 49 ms to tokenise). An empty sequence gives shape (0, D).
+        A text is cut at the encoder's own token limit; cut long texts before (tokenising 108 KB takes
+        49 ms). An empty sequence gives shape (0, D).
 
         Returns:
             float32, unit length. *Shape:* (B, D).

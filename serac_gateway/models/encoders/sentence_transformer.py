@@ -20,7 +20,7 @@ _BATCH = 64
 
 
 class SentenceTransformerEncoder(Encoder):
-    """Runs in torch, on the GPU where there is one."""
+    """Runs in torch, on the GPU if there is one."""
 
     def __init__(self, id_or_path: str) -> None:
         """Load the model.

@@ -1,4 +1,4 @@
-"""The seam to a causal language model that runs in this process."""
+"""The seam to causal language models that run in this process."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import msgspec
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
-    """How to pick tokens and when to stop."""
+    """How to sample tokens and when to stop."""
 
     max_tokens: int
-    """At least 1; the model's own context window limits it further."""
+    """At least 1; the model's context window is a further limit."""
     temperature: float = 0.0
     """0 is greedy; 0..2."""
     top_p: float = 1.0
@@ -24,16 +24,16 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of an answer as it is generated."""
+    """A piece of an answer as it is generated."""
 
     text: str
     """Whole Unicode characters, never part of a stop text. May be empty in the last piece."""
     tokens: int
-    """Tokens generated since the piece before."""
+    """Tokens generated since the previous piece."""
     finish_reason: str | None = None
     """"stop" or "length" in the last piece, None before."""
     stop_text: str | None = None
-    """In the last piece the text that ended the answer, if it was one."""
+    """In the last piece the stop text that ended the answer, if there was one."""
 
 
 class LanguageModel(ABC):
@@ -42,7 +42,7 @@ class LanguageModel(ABC):
     @property
     @abstractmethod
     def context_tokens(self) -> int:
-        """The most tokens that prompt and answer may have together."""
+        """The maximum number of tokens of prompt and answer together."""
 
     @abstractmethod
     def count_tokens(self, text: str) -> int:
@@ -54,7 +54,7 @@ class LanguageModel(ABC):
     ) -> Iterator[Piece]:
         """Continue `prompt` piece by piece; the last piece has a finish_reason.
 
-        `cancelled` is asked between tokens; once it is true the iterator ends without a last piece.
+        `cancelled` is called between tokens; once it is true the iterator ends without a last piece.
         `prompt` is plain text: control tokens written in it are read as text.
 
         Raises:

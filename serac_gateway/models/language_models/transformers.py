@@ -14,17 +14,17 @@ from serac_gateway.models.language_models.decoding import answer_room, pieces
 from serac_gateway.models.language_models.lora import merge_adapter
 
 MAX_CONTEXT_TOKENS = 8_192
-"""A longer window of the model is not used: its memory would be taken from other answers."""
+"""The rest of a longer window is not used: its memory would be missing for other answers."""
 
 
 class TransformersLanguageModel(LanguageModel):
-    """Runs in torch: bfloat16 on the GPU if there is one, else float32 (faster on a CPU, and exact)."""
+    """Runs in torch: bfloat16 on a GPU, else float32, which is faster on a CPU, and exact."""
 
     def __init__(self, id_or_path: str, *, adapter: Path | None = None) -> None:
         """Load the model, with `adapter` merged in.
 
         Raises:
-            ConfigError: There is no such model or adapter here, or it cannot be read.
+            ConfigError: The model or the adapter is not on this machine, or it cannot be read.
         """
         self._name = id_or_path
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
