@@ -121,6 +121,37 @@ def test_samples_differ_where_no_seed_is_given(model: LanguageModel) -> None:
     assert len({text_of(generated(model, temperature=1.5)) for _ in range(4)}) > 1
 
 
+def test_a_frequency_penalty_leaves_no_loop(model: LanguageModel) -> None:
+    if isinstance(model, ScriptedLanguageModel):
+        pytest.skip("a script does not sample")
+    logprobs = [
+        noted
+        for piece in generated(model, max_tokens=12, frequency_penalty=2.0, presence_penalty=2.0, logprobs=0)
+        for noted in piece.logprobs
+    ]
+    repeated = [
+        noted
+        for piece in generated(model, max_tokens=12, frequency_penalty=-2.0, logprobs=0)
+        for noted in piece.logprobs
+    ]
+    assert len({noted.text for noted in logprobs}) > len({noted.text for noted in repeated})
+
+
+def test_log_probabilities_are_of_the_text_shown_and_change_no_text(model: LanguageModel) -> None:
+    if isinstance(model, ScriptedLanguageModel):
+        pytest.skip("a script has no probabilities")
+    assert not any(piece.logprobs for piece in generated(model))
+    pieces = generated(model, logprobs=2)
+    whole = text_of(pieces)
+    assert sum(len(piece.logprobs) for piece in pieces) == 20
+    for noted in (noted for piece in pieces for noted in piece.logprobs):
+        assert noted.logprob == pytest.approx(noted.likeliest[0].logprob)  # greedy takes the most probable
+        assert noted.text == noted.likeliest[0].text
+        assert noted.likeliest[1].logprob <= noted.likeliest[0].logprob <= 0
+    cut = [piece.logprobs for piece in generated(model, logprobs=2, stop=(whole[6:9],))]
+    assert sum(len(logprobs) for logprobs in cut) < 20
+
+
 def test_a_tiny_top_p_is_greedy(model: LanguageModel) -> None:
     assert text_of(generated(model, temperature=1.0, top_p=1e-6)) == text_of(generated(model))
 

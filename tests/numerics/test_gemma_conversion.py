@@ -14,11 +14,12 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from serac_gateway.errors import ConfigError
+from serac_gateway.errors import ConfigError, ModelUnavailableError
 from serac_gateway.models.language_models import embedded_gemma
 from serac_gateway.models.language_models.base import Sampling
 from serac_gateway.models.language_models.ctranslate2 import CTranslate2LanguageModel
 from serac_gateway.models.language_models.embedded_gemma import converted_gemma
+from serac_gateway.models.language_models.gemma3_torch import TOKENS_AT_ONCE
 from serac_gateway.models.language_models.gguf_conversion import convert, load_gguf
 from serac_gateway.models.language_models.smoothquant import smooth_activations
 from serac_gateway.models.language_models.transformers import TransformersLanguageModel
@@ -53,6 +54,65 @@ def test_a_float32_conversion_answers_as_transformers_does_also_beyond_the_windo
     assert (converted.count_tokens(prompt) > SLIDING_WINDOW) == (prompt_words > 3)
     reference = TransformersLanguageModel(str(tmp_path / "source"))
     assert greedy(converted, prompt) == greedy(reference, prompt) != ""
+
+
+@pytest.mark.parametrize("prompt_words", [200, 500])
+def test_a_prompt_of_many_windows_and_several_readings_is_answered_as_transformers_does(
+    tmp_path: Path, prompt_words: int
+) -> None:
+    tokenizer = tiny_tokenizer()
+    model = tiny_gemma(tokenizer)
+    model.config.max_position_embeddings = 4_096
+    model.save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    convert(model, tokenizer, tmp_path / "model", quantization=None)
+    converted = CTranslate2LanguageModel(
+        tmp_path / "model", context_tokens=4_096, sliding_window=SLIDING_WINDOW
+    )
+    reference = TransformersLanguageModel(str(tmp_path / "source"))
+    prompt = " ".join(f"the river {number} is Paris" for number in range(prompt_words // 4))
+    assert converted.count_tokens(prompt) > TOKENS_AT_ONCE > SLIDING_WINDOW
+    assert greedy(converted, prompt) == greedy(reference, prompt) != ""
+
+
+def test_weights_of_another_version_of_the_format_are_refused_by_name(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    convert(tiny_gemma(tokenizer), tokenizer, tmp_path / "model")
+    model = CTranslate2LanguageModel(
+        tmp_path / "model", context_tokens=CONTEXT_TOKENS, sliding_window=SLIDING_WINDOW
+    )
+    path = tmp_path / "model" / "model.bin"
+    for damage, reason in ((b"\7\0\0\0", "version 7 of the format, not 6"), (b"\6\0\0\0", "cannot read")):
+        path.write_bytes(damage + path.read_bytes()[4:200])
+        with pytest.raises(ModelUnavailableError, match=reason):
+            greedy(model, "the river is Paris " * 8)
+
+
+def test_log_probabilities_and_penalties_are_those_of_transformers(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    tiny_gemma(tokenizer).save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    convert(tiny_gemma(tokenizer), tokenizer, tmp_path / "model", quantization=None)
+    converted = CTranslate2LanguageModel(
+        tmp_path / "model", context_tokens=CONTEXT_TOKENS, sliding_window=SLIDING_WINDOW
+    )
+    reference = TransformersLanguageModel(str(tmp_path / "source"))
+    for sampling in (
+        Sampling(max_tokens=12, logprobs=3),
+        Sampling(max_tokens=12, logprobs=0, frequency_penalty=1.5, presence_penalty=0.5),
+        Sampling(max_tokens=12, logprobs=1, frequency_penalty=-2.0),
+    ):
+        got, wanted = (
+            [noted for piece in model.generate("The capital", sampling) for noted in piece.logprobs]
+            for model in (converted, reference)
+        )
+        assert [noted.text for noted in got] == [noted.text for noted in wanted]
+        assert [noted.logprob for noted in got] == pytest.approx(
+            [noted.logprob for noted in wanted], abs=1e-3
+        )
+        assert [[other.text for other in noted.likeliest] for noted in got] == [
+            [other.text for other in noted.likeliest] for noted in wanted
+        ]
 
 
 def test_smoothing_changes_the_weights_and_not_the_function() -> None:
@@ -91,6 +151,32 @@ def test_the_embedded_gemma_in_int8_stays_near_float32(gemma: tuple[Any, Path]) 
         divergences += (wanted_LV.exp() * (wanted_LV - got_LV)).sum(-1).tolist()
     assert np.mean(agreeing) >= 0.85
     assert np.mean(divergences) <= 0.05  # nats a token; 0.057 without smoothing
+
+
+@pytest.mark.slow
+def test_the_embedded_gemma_continues_long_prompts_as_float32_does(gemma: tuple[Any, Path]) -> None:
+    reference, folder = gemma
+    model = open_language_model(None, folder.parent.parent)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    text = (Path(__file__).parents[2] / "LICENSE").read_text("utf-8") * 2
+    ids = tokenizer.encode(text, add_special_tokens=False).ids[:3_000]
+    with torch.inference_mode():
+        best = reference(torch.tensor([[2, *ids]])).logits[0].softmax(-1).max(-1)
+    lengths = []
+    for start in (600, 1_000, 1_500, 2_000, 2_900):
+        # Where float32 is sure of the next token, int8 has no excuse for another one.
+        length = next(length for length in range(start, 3_000) if best.values[length] > 0.6)
+        prompt = tokenizer.decode(ids[:length], skip_special_tokens=False)
+        assert model.count_tokens(prompt) == length
+        (wanted,) = best.indices[length : length + 1].tolist()
+        logprobs = [
+            noted
+            for piece in model.generate(prompt, Sampling(max_tokens=1, logprobs=1))
+            for noted in piece.logprobs
+        ]
+        assert greedy(model, prompt, 1) == logprobs[0].text == tokenizer.decode([wanted]).ljust(1)
+        lengths.append(length)
+    assert len(set(lengths)) == 5
 
 
 @pytest.mark.slow

@@ -21,6 +21,38 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """None: not reproducible unless greedy."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer; they are not part of it."""
+    frequency_penalty: float = 0.0
+    """Taken from a token's logit for each time that the answer has it already; -2..2."""
+    presence_penalty: float = 0.0
+    """Taken once from the logits of the tokens that the answer has already; -2..2."""
+    logprobs: int | None = None
+    """How many of the most probable tokens to report beside each token; None: report nothing, not even the
+    token's own log probability."""
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether picking a token takes more than a temperature and `top_p`."""
+        return bool(self.frequency_penalty or self.presence_penalty) or self.logprobs is not None
+
+
+class GeneratedToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A token that a model has picked."""
+
+    token_id: int
+    logprob: float | None = None
+    """Natural logarithm of its probability before temperature and penalties; None: not wanted."""
+    likeliest: tuple[tuple[int, float], ...] = ()
+    """The most probable tokens with their log probabilities, best first, as many as were wanted."""
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):
+    """A token and how probable it was where it stands."""
+
+    text: str
+    """U+FFFD for a token that is only part of a character."""
+    logprob: float
+    likeliest: tuple[TokenLogprob, ...] = ()
+    """The most probable tokens there, best first."""
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +66,8 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     """"stop" or "length" in the last piece, None before."""
     stop_text: str | None = None
     """In the last piece the stop text that ended the answer, if there was one."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of the tokens of the answer's text since the piece before, if the request wants them."""
 
 
 class LanguageModel(ABC):

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ctranslate2
 from tokenizers import Tokenizer
 
 from serac_gateway.errors import ConfigError, ModelUnavailableError
-from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
+from serac_gateway.models.language_models.base import GeneratedToken, LanguageModel, Piece, Sampling
 from serac_gateway.models.language_models.decoding import answer_room, pieces
+
+if TYPE_CHECKING:
+    from serac_gateway.models.language_models.gemma3_torch import Gemma3
 
 _seeding = threading.Lock()
 _UNSEEDED = 2**32 - 1
@@ -22,11 +27,13 @@ _UNSEEDED = 2**32 - 1
 
 
 class CTranslate2LanguageModel(LanguageModel):
-    """Runs a folder that holds a CTranslate2 model and its tokenizer.json.
+    """Runs a folder that holds a Gemma 3 converted for CTranslate2, and its tokenizer.json.
 
-    A model with sliding windows must say how wide they are: CTranslate2 4.8 computes a prompt wrongly when
-    it reads more than one window of it at once. Tokens beyond the first window are therefore read one by
-    one, which is right and slow (some 30 ms a token), so keep `context_tokens` near the window.
+    CTranslate2 4.8 computes a prompt wrongly when it is longer than the attention window (see
+    gemma3_torch.py) and shows no logits before it has picked a token. Requests with a longer prompt, with
+    penalties, or for log probabilities are therefore computed in torch, from the same file of weights: an
+    answer's token takes as long, a long prompt 1 ms a token and more beyond some thousands, and the first
+    such request a second more, for importing torch.
     """
 
     def __init__(
@@ -45,7 +52,8 @@ class CTranslate2LanguageModel(LanguageModel):
             path: The folder.
             context_tokens: The most tokens that prompt and answer may have together.
             start_token: Put before every prompt; None: nothing is.
-            sliding_window: Width in tokens of the narrowest attention window; None: all attention is full.
+            sliding_window: Width in tokens of the narrowest attention window; None: all attention is full,
+                and CTranslate2 reads prompts of any length.
             threads: Per answer. One is best for short prompts: generating waits for memory, not for cores.
             parallel: Answers computed at once; they share one copy of the weights.
 
@@ -57,9 +65,12 @@ class CTranslate2LanguageModel(LanguageModel):
         self._context_tokens = context_tokens
         self._start = [] if start_token is None else [start_token]
         self._window = context_tokens if sliding_window is None else sliding_window
+        self._torch: Gemma3 | None = None
+        self._opening = threading.Lock()
         try:
             self._tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
             self._generator = self._open(parallel)
+            ends = json.loads((path / "config.json").read_text("utf-8"))["eos_token"]
         except Exception as exc:  # tokenizers raises bare Exception
             raise ConfigError(
                 f"cannot load the language model in {str(path)!r}: {exc}; delete the folder to"
@@ -67,6 +78,7 @@ class CTranslate2LanguageModel(LanguageModel):
             ) from exc
         self._tokenizer.encode_special_tokens = True  # control tokens in a prompt are text
         self._start_ids = [self._tokenizer.token_to_id(token) or 0 for token in self._start]
+        self._end_ids = frozenset([self._tokenizer.token_to_id(ends) or 0])
 
     @property
     def context_tokens(self) -> int:
@@ -82,32 +94,29 @@ class CTranslate2LanguageModel(LanguageModel):
     ) -> Iterator[Piece]:
         """See `LanguageModel.generate`."""
         encoded = self._tokenizer.encode(prompt, add_special_tokens=False)
-        tokens = self._start + encoded.tokens
-        limit = min(sampling.max_tokens, answer_room(len(tokens), self._context_tokens))
+        prompt_ids = self._start_ids + encoded.ids
+        limit = min(sampling.max_tokens, answer_room(len(prompt_ids), self._context_tokens))
+        if sampling.needs_logits or len(prompt_ids) > self._window:
+            tokens = self._tokens_by_torch(prompt_ids, sampling, limit, cancelled)
+        else:
+            tokens = self._tokens(self._start + encoded.tokens, sampling, limit, cancelled)
         return pieces(
-            self._token_ids(tokens, sampling, limit, cancelled),
+            tokens,
             tokenizer=self._tokenizer,
-            prompt_ids=self._start_ids + encoded.ids,
+            prompt_ids=prompt_ids,
             limit=limit,
             stop=sampling.stop,
             cancelled=cancelled,
         )
 
-    def _token_ids(
-        self, tokens: list[str], sampling: Sampling, limit: int, cancelled: Callable[[], bool]
-    ) -> Iterator[int]:
-        at_once, one_by_one = tokens[: self._window], tokens[self._window :]
+    def _tokens(
+        self, prompt: list[str], sampling: Sampling, limit: int, cancelled: Callable[[], bool]
+    ) -> Iterator[GeneratedToken]:
         options: dict[str, object] = {
-            "max_length": limit + len(one_by_one),
+            "max_length": limit,
             "sampling_topk": 1,
             "include_prompt_in_result": False,
         }
-        if one_by_one:  # a static prompt and forced tokens after it: the only way to read in both ways
-            options |= {
-                "static_prompt": at_once,
-                "cache_static_prompt": False,
-                "include_prompt_in_result": True,
-            }
         if sampling.temperature > 0:
             options |= {
                 "sampling_topk": 0,
@@ -122,19 +131,43 @@ class CTranslate2LanguageModel(LanguageModel):
             if seeded:
                 ctranslate2.set_random_seed(sampling.seed)
                 generator = self._open(1)
-            steps = _token_steps(generator, one_by_one or at_once, options, cancelled)
+            steps = _token_steps(generator, prompt, options, cancelled)
             try:
-                head = list(islice(steps, len(one_by_one) + 1))
+                head = list(islice(steps, 1))
             except (RuntimeError, ValueError) as exc:
                 raise ModelUnavailableError(self._failed(exc)) from exc
             finally:
                 if seeded:
                     ctranslate2.set_random_seed(_UNSEEDED)
-        yield from head[len(one_by_one) :]
         try:
-            yield from steps
+            for token_id in chain(head, steps):
+                yield GeneratedToken(token_id=token_id)
         except (RuntimeError, ValueError) as exc:
             raise ModelUnavailableError(self._failed(exc)) from exc
+
+    def _tokens_by_torch(
+        self, prompt_ids: list[int], sampling: Sampling, limit: int, cancelled: Callable[[], bool]
+    ) -> Iterator[GeneratedToken]:
+        try:
+            yield from self._torch_model().generate(prompt_ids, sampling, limit, cancelled)
+        except ConfigError as exc:
+            raise ModelUnavailableError(exc.message) from exc
+        except RuntimeError as exc:  # out of memory among them
+            raise ModelUnavailableError(self._failed(exc)) from exc
+
+    def _torch_model(self) -> Gemma3:
+        with self._opening:
+            if self._torch is None:
+                # Imported here: torch takes a second and 200 MB, and most gateways never need it.
+                import torch
+
+                from serac_gateway.models.language_models.gemma3_torch import Gemma3
+
+                # For the whole process. With a thread per core, torch's own choice, answers that are computed
+                # at once wait for each other: four times as long on two busy cores.
+                torch.set_num_threads(self._threads)
+                self._torch = Gemma3(self._path, end_ids=self._end_ids)
+            return self._torch
 
     def _failed(self, exc: Exception) -> str:
         return f"the language model in {str(self._path)!r} failed: {exc}"
@@ -153,7 +186,7 @@ def _token_steps(
 ) -> Iterator[int]:
     """Token ids as they are computed on another thread. Closing the iterator stops it at the next one.
 
-    CTranslate2's own `generate_tokens` cannot force tokens.
+    CTranslate2's own `generate_tokens` does the same without a way to stop.
     """
     arrived: queue.SimpleQueue[int | Exception | None] = queue.SimpleQueue()
     closed = threading.Event()

