@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 import msgspec
 
 from serac_gateway.data_plane.protocols.base import AnswerWriter, Choice, CompletionRequest, Usage
-from serac_gateway.models.language_models.base import Piece
+from serac_gateway.models.language_models.base import Piece, TokenLogprob
 
 
 class ChoicePiece(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,16 +25,23 @@ async def whole_answer(
 ) -> dict[str, object]:
     """The answer as one object."""
     texts = [""] * request.choices
+    logprobs: list[tuple[TokenLogprob, ...]] = [()] * request.choices
     last = [Piece(text="", tokens=0, finish_reason="stop")] * request.choices
     usage = Usage(prompt_tokens=0, completion_tokens=0)
     async for generated in pieces:
         texts[generated.choice] += generated.piece.text
+        logprobs[generated.choice] += generated.piece.logprobs
         if generated.piece.finish_reason is not None:
             last[generated.choice] = generated.piece
         usage = _added(usage, generated)
     choices = [
-        Choice(text=text, finish_reason=piece.finish_reason or "stop", stop_text=piece.stop_text)
-        for text, piece in zip(texts, last, strict=True)
+        Choice(
+            text=text,
+            finish_reason=piece.finish_reason or "stop",
+            stop_text=piece.stop_text,
+            logprobs=tokens or None,
+        )
+        for text, piece, tokens in zip(texts, last, logprobs, strict=True)
     ]
     return writer.whole(choices, usage)
 
@@ -62,8 +69,8 @@ async def event_stream(
         if choice != opened:
             opened = choice
             events += writer.opened(choice, generated.prompt_tokens)
-        if piece.text:
-            events += writer.text(choice, piece.text)
+        if piece.text or piece.logprobs:
+            events += writer.text(choice, piece.text, piece.logprobs)
         if piece.finish_reason is not None:
             events += writer.closed(choice, piece.finish_reason, piece.stop_text)
         if events:

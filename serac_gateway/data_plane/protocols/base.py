@@ -15,6 +15,7 @@ import msgspec
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import MALFORMED, Bypass, Query
 from serac_gateway.errors import GatewayError
+from serac_gateway.models.language_models.base import TokenLogprob
 
 MAX_TOKENS = 1_000_000
 """More than any context window; a larger number is a mistake."""
@@ -58,6 +59,8 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """"stop" or "length"."""
     stop_text: str | None = None
     """The stop text that ended it; None if it ended otherwise."""
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """Of its tokens; None: not computed."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,8 +98,8 @@ class AnswerWriter(ABC):
         """The events before a choice's text."""
 
     @abstractmethod
-    def text(self, choice: int, text: str) -> bytes:
-        """The events with a part of a choice's text."""
+    def text(self, choice: int, text: str, logprobs: Sequence[TokenLogprob] = ()) -> bytes:
+        """The events with a part of a choice's text, and with its tokens' log probabilities if computed."""
 
     @abstractmethod
     def closed(self, choice: int, finish_reason: str, stop_text: str | None) -> bytes:

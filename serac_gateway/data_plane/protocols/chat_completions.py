@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -22,6 +22,7 @@ from serac_gateway.data_plane.protocols.openai import (
 )
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import MALFORMED, Bypass, Query, query_of_messages
+from serac_gateway.models.language_models.base import TokenLogprob
 
 
 class ChatCompletionsProtocol(OpenAIProtocol):
@@ -63,6 +64,14 @@ class ChatWriter(ChoicesWriter):
         """The message."""
         return {"message": {"role": "assistant", "content": text, "refusal": None}}
 
+    def logprobs(self, tokens: Sequence[TokenLogprob], offset: int) -> dict[str, object]:
+        """Each token with the most probable ones in its place."""
+        content = [
+            {**_token(token), "top_logprobs": [_token(other) for other in token.likeliest]}
+            for token in tokens
+        ]
+        return {"content": content, "refusal": None}
+
     def delta(self, text: str | None) -> dict[str, object]:
         """The delta."""
         return {"delta": {} if text is None else {"content": text}}
@@ -70,3 +79,12 @@ class ChatWriter(ChoicesWriter):
     def opened(self, choice: int, prompt_tokens: int) -> bytes:
         """The chunk that opens a choice with its role."""
         return self.chunk(choice, {"delta": {"role": "assistant", "content": "", "refusal": None}})
+
+
+def _token(token: TokenLogprob) -> dict[str, object]:
+    is_whole = "\N{REPLACEMENT CHARACTER}" not in token.text
+    return {
+        "token": token.text,
+        "logprob": token.logprob,
+        "bytes": list(token.text.encode()) if is_whole else None,
+    }

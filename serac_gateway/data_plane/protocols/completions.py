@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -32,6 +33,7 @@ from serac_gateway.domain.queries import (
     Query,
     without_surrogates,
 )
+from serac_gateway.models.language_models.base import TokenLogprob
 
 SHORT_LINE_WORDS = 3
 """A last line of no more words than this is read with the lines before it. Fewer than SHORT_QUERY_WORDS: the
@@ -98,6 +100,16 @@ class TextWriter(ChoicesWriter):
     def content(self, text: str) -> dict[str, object]:
         """The text."""
         return {"text": text}
+
+    def logprobs(self, tokens: Sequence[TokenLogprob], offset: int) -> dict[str, object]:
+        """Four lists, with an entry for each token."""
+        offsets = itertools.accumulate((len(token.text) for token in tokens), initial=offset)
+        return {
+            "tokens": [token.text for token in tokens],
+            "token_logprobs": [token.logprob for token in tokens],
+            "top_logprobs": [{other.text: other.logprob for other in token.likeliest} for token in tokens],
+            "text_offset": list(offsets)[:-1],
+        }
 
     def delta(self, text: str | None) -> dict[str, object]:
         """The text."""

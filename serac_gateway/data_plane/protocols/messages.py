@@ -26,6 +26,7 @@ from serac_gateway.data_plane.protocols.base import (
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import MALFORMED, Bypass, Query, query_of_messages
 from serac_gateway.errors import GatewayError
+from serac_gateway.models.language_models.base import TokenLogprob
 
 VERSION_HEADER = b"anthropic-version"
 """A request header that every client of Anthropic's sends, to all paths."""
@@ -122,8 +123,8 @@ class MessagesWriter(AnswerWriter):
             + _event("ping")
         )
 
-    def text(self, choice: int, text: str) -> bytes:
-        """content_block_delta."""
+    def text(self, choice: int, text: str, logprobs: Sequence[TokenLogprob] = ()) -> bytes:
+        """content_block_delta, without log probabilities."""
         return _event("content_block_delta", index=0, delta={"type": "text_delta", "text": text})
 
     def closed(self, choice: int, finish_reason: str, stop_text: str | None) -> bytes:

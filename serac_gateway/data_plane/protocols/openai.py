@@ -27,6 +27,7 @@ from serac_gateway.data_plane.protocols.base import (
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import Bypass
 from serac_gateway.errors import GatewayError
+from serac_gateway.models.language_models.base import TokenLogprob
 
 MAX_CHOICES = 8
 """A request for more choices is not answered here."""
@@ -65,10 +66,16 @@ class ChoicesWriter(AnswerWriter):
     def __init__(self, head: AnswerHead, request: CompletionRequest) -> None:
         self._head = head
         self._request = request
+        self._chars: dict[int, int] = {}
+        """Of each choice's tokens so far, in a stream with log probabilities."""
 
     @abstractmethod
     def content(self, text: str) -> dict[str, object]:
         """The members of a whole choice that contain its text."""
+
+    @abstractmethod
+    def logprobs(self, tokens: Sequence[TokenLogprob], offset: int) -> dict[str, object]:
+        """The member of a choice for its tokens, the first of which begins `offset` characters into it."""
 
     @abstractmethod
     def delta(self, text: str | None) -> dict[str, object]:
@@ -82,7 +89,7 @@ class ChoicesWriter(AnswerWriter):
                 {
                     "index": index,
                     **self.content(choice.text),
-                    "logprobs": None,
+                    "logprobs": None if choice.logprobs is None else self.logprobs(choice.logprobs, 0),
                     "finish_reason": choice.finish_reason,
                 }
                 for index, choice in enumerate(choices)
@@ -94,9 +101,13 @@ class ChoicesWriter(AnswerWriter):
         """Nothing."""
         return b""
 
-    def text(self, choice: int, text: str) -> bytes:
+    def text(self, choice: int, text: str, logprobs: Sequence[TokenLogprob] = ()) -> bytes:
         """One chunk."""
-        return self.chunk(choice, self.delta(text))
+        if not logprobs:
+            return self.chunk(choice, self.delta(text))
+        offset = self._chars.get(choice, 0)
+        self._chars[choice] = offset + sum(len(token.text) for token in logprobs)
+        return self.chunk(choice, self.delta(text), logprobs=self.logprobs(logprobs, offset))
 
     def closed(self, choice: int, finish_reason: str, stop_text: str | None) -> bytes:
         """One chunk with the finish reason."""
@@ -107,9 +118,16 @@ class ChoicesWriter(AnswerWriter):
         last = {**self._named(self.chunk_name), "choices": [], "usage": usage_of(usage)}
         return (stream_event(last) if self._request.include_usage else b"") + STREAM_END
 
-    def chunk(self, index: int, delta: Mapping[str, object], finish_reason: str | None = None) -> bytes:
+    def chunk(
+        self,
+        index: int,
+        delta: Mapping[str, object],
+        finish_reason: str | None = None,
+        *,
+        logprobs: Mapping[str, object] | None = None,
+    ) -> bytes:
         """One chunk of one choice."""
-        choice = {"index": index, **delta, "logprobs": None, "finish_reason": finish_reason}
+        choice = {"index": index, **delta, "logprobs": logprobs, "finish_reason": finish_reason}
         return stream_event({**self._named(self.chunk_name), "choices": [choice]})
 
     def _named(self, kind: str) -> dict[str, object]:

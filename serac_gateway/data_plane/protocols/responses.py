@@ -40,6 +40,7 @@ from serac_gateway.domain.queries import (
     read_turns,
 )
 from serac_gateway.errors import GatewayError
+from serac_gateway.models.language_models.base import TokenLogprob
 
 PREVIOUS_RESPONSE = "previous_response_id"
 
@@ -188,8 +189,8 @@ class ResponsesWriter(AnswerWriter):
             + self._event("response.content_part.added", **self._place(), part=_output_text(""))
         )
 
-    def text(self, choice: int, text: str) -> bytes:
-        """output_text.delta."""
+    def text(self, choice: int, text: str, logprobs: Sequence[TokenLogprob] = ()) -> bytes:
+        """output_text.delta, without log probabilities."""
         self.text_written += text
         return self._event("response.output_text.delta", **self._place(), delta=text, logprobs=[])
 

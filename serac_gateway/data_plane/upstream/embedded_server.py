@@ -17,11 +17,10 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import uvicorn
@@ -29,20 +28,20 @@ from litestar.enums import ScopeType
 from litestar.types import HTTPScope, Receive, Scope, Send
 
 from serac_gateway.data_plane.protocols.answers import ChoicePiece, event_stream, whole_answer
-from serac_gateway.data_plane.protocols.base import AnswerHead, CompletionRequest
+from serac_gateway.data_plane.protocols.base import AnswerHead
 from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.data_plane.upstream.embedded import Report
-from serac_gateway.data_plane.upstream.transcript import STOP_TEXTS, prompt_of
+from serac_gateway.data_plane.upstream.embedded_requests import EmbeddedRequest, read_request
+from serac_gateway.data_plane.upstream.json_object import json_object_pieces
+from serac_gateway.data_plane.upstream.transcript import JSON_BEGINNING
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.domain.queries import Bypass
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
-from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
+from serac_gateway.models.language_models.base import LanguageModel, Piece
 from serac_gateway.models.language_models.threads import ThreadItems
 
 MODEL_NAME = "gemma-3-270m"
 CREATED = 1_755_129_600
 """14 August 2025, the day of the model's release: the reply to a request is the same on every day."""
-DEFAULT_MAX_TOKENS = 64
 PARALLEL_ANSWERS = 4
 """Requests beyond these wait in order; short ones are not stuck behind one long one."""
 
@@ -94,78 +93,73 @@ class EmbeddedServer:
             await _send(send, refusal.status, refusal.body)
 
     async def _complete(self, endpoint: Endpoint, body: bytes, send: Send) -> None:
-        decoded, request = _understood(endpoint, body)
+        request = _understood(endpoint, body)
+        completion = request.completion
         digest = hashlib.sha256(body)
-        seed = request.seed if request.seed is not None else int.from_bytes(digest.digest()[:4])
-        prompt = prompt_of(endpoint, decoded)
+        seed = completion.seed if completion.seed is not None else int.from_bytes(digest.digest()[:4])
         head = AnswerHead(
             token=digest.hexdigest()[:24], created=CREATED, system_fingerprint=_FINGERPRINT
         )  # fmt: skip
-        writer = PROTOCOLS[endpoint].answer_writer(head, request)
+        writer = PROTOCOLS[endpoint].answer_writer(head, completion)
         async with aclosing(
-            ThreadItems(self._pool, lambda gone: self._generate(prompt, request, seed, gone))
+            ThreadItems(self._pool, lambda gone: self._generate(request, seed, gone))
         ) as parts:
             try:
-                if request.stream:
+                if completion.stream:
                     await _send_events(send, event_stream(writer, parts))
                 else:
-                    await _send(send, 200, await whole_answer(writer, request, parts))
+                    await _send(send, 200, await whole_answer(writer, completion, parts))
             except InvalidRequestError as error:
-                raise _RefusalError(400, error.message, "context_length_exceeded") from error
+                raise _RefusalError(
+                    400, error.message, code="context_length_exceeded", param=request.prompt.field
+                ) from error
             except ModelUnavailableError as error:
-                raise _RefusalError(503, error.message, "model_unavailable") from error
+                raise _RefusalError(503, error.message, code="model_unavailable") from error
 
     def _generate(
-        self, prompt: str, request: CompletionRequest, seed: int, cancelled: Callable[[], bool]
+        self, request: EmbeddedRequest, seed: int, cancelled: Callable[[], bool]
     ) -> Iterator[ChoicePiece]:
+        prompt = request.prompt.text
         prompt_tokens = self._model.count_tokens(prompt)
-        for choice in range(request.choices):
-            sampling = Sampling(
-                max_tokens=request.max_tokens or DEFAULT_MAX_TOKENS,
-                temperature=request.temperature or 0.0,
-                top_p=request.top_p,
-                seed=seed + choice,
-                stop=request.stop
-                if request.endpoint is Endpoint.COMPLETIONS
-                else (*STOP_TEXTS, *request.stop),
-            )
-            for piece in _stripped(self._model.generate(prompt, sampling, cancelled=cancelled), request):
+        for choice in range(request.completion.choices):
+            pieces = self._model.generate(prompt, request.sampling(seed + choice), cancelled=cancelled)
+            if request.as_json:
+                pieces = json_object_pieces(pieces, beginning=JSON_BEGINNING)
+            elif request.completion.endpoint is not Endpoint.COMPLETIONS:
+                pieces = pieces if request.prompt.continues_answer else _stripped(pieces)
+            for piece in pieces:
                 yield ChoicePiece(choice=choice, piece=piece, prompt_tokens=prompt_tokens)
 
 
 class _RefusalError(Exception):
-    def __init__(self, status: int, message: str, code: str | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, *, code: str | None = None, param: str | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         kind = "invalid_request_error" if status < 500 else "server_error"
-        self.body = {"error": {"message": message, "type": kind, "param": None, "code": code}}
+        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 _ENDPOINTS = frozenset(Endpoint)
 _SERVED = "/v1/chat/completions, /v1/completions, /v1/responses, /v1/messages and /v1/models"
-_STORED_UPSTREAM = ("previous_response_id", "conversation")
 _MODEL = {"id": MODEL_NAME, "object": "model", "created": CREATED, "owned_by": "google"}
 
 
-def _understood(endpoint: Endpoint, body: bytes) -> tuple[Mapping[str, Any], CompletionRequest]:
+def _understood(endpoint: Endpoint, body: bytes) -> EmbeddedRequest:
     try:
         decoded = msgspec.json.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-        raise _RefusalError(400, f"the body is not valid JSON: {exc}", "invalid_json") from exc
-    query = PROTOCOLS[endpoint].query(decoded)
-    if isinstance(decoded, dict) and any(decoded.get(name) is not None for name in _STORED_UPSTREAM):
-        query = Bypass(reason="it stores no responses and no conversations")
-    request = PROTOCOLS[endpoint].parse_request(decoded)
-    for outcome in (query, request):
-        if isinstance(outcome, Bypass):
-            raise _RefusalError(400, f"the embedded base model cannot answer this: {outcome.reason}")
-    assert isinstance(request, CompletionRequest)
-    return decoded, request
+        raise _RefusalError(400, f"the body is not valid JSON: {exc}", code="invalid_json") from exc
+    try:
+        return read_request(endpoint, decoded)
+    except InvalidRequestError as error:
+        raise _RefusalError(400, error.message, param=error.field) from error
 
 
-def _stripped(pieces: Iterator[Piece], request: CompletionRequest) -> Iterator[Piece]:
-    """`pieces` of a chat answer without the white space before the first word."""
-    begun = request.endpoint is Endpoint.COMPLETIONS
+def _stripped(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """`pieces` of an answer without the white space before the first word."""
+    begun = False
     for piece in pieces:
         text = piece.text if begun else piece.text.lstrip()
         begun = begun or bool(text)

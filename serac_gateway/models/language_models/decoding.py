@@ -114,8 +114,9 @@ def answer_room(prompt_tokens: int, context_tokens: int) -> int:
     room = context_tokens - prompt_tokens
     if room < 1:
         raise InvalidRequestError(
-            f"the prompt has {prompt_tokens} tokens, and the model's context window of {context_tokens}"
-            f" leaves no room for an answer; shorten it to {context_tokens - 1} tokens or fewer",
+            f"the model's maximum context length is {context_tokens} tokens, and the prompt has"
+            f" {prompt_tokens}, which leaves no room for an answer; shorten it to {context_tokens - 1} tokens"
+            " or fewer",
             field="prompt",
             details={"value": prompt_tokens, "limit": context_tokens - 1},
         )
