@@ -196,7 +196,7 @@ def test_anthropics_tool_blocks_are_text(anthropic: Anthropic, model: ScriptedLa
     message = anthropic.messages.create(model="m", max_tokens=50, messages=turns)
     assert message.content[0].text == ANSWER
     assert model.prompts[0].endswith(
-        f'Question: {OTHER_QUESTION}\nCall: clock({{"city":"Oslo"}})\nResult: 12:30\nQuestion: So?\nAnswer:'
+        f'Question: {OTHER_QUESTION}\nCall: clock({{"city": "Oslo"}})\nResult: 12:30\nQuestion: So?\nAnswer:'
     )
 
 

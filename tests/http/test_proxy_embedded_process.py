@@ -53,6 +53,12 @@ async def test_it_tells_its_progress_serves_and_ends_when_closed(tiny_model: Pat
     assert replies[0].status == 200
     assert replies[0].body == replies[1].body
     assert replies[0].json["usage"]["completion_tokens"] <= 4
+    as_json = json.dumps(chat(OTHER_QUESTION, max_tokens=4, response_format={"type": "json_object"})).encode()
+    reply = await fetch(upstream.url.removesuffix("/v1"), "/v1/chat/completions", as_json)
+    assert isinstance(json.loads(reply.json["choices"][0]["message"]["content"]), dict)
+    too_long = json.dumps(chat("a " * 600)).encode()  # of 512 tokens
+    reply = await fetch(upstream.url.removesuffix("/v1"), "/v1/chat/completions", too_long)
+    assert (reply.status, reply.json["error"]["code"]) == (400, "context_length_exceeded")
     assert os.getsid(upstream.process_id) != os.getsid(0)  # Ctrl-C is for the gateway alone, which drains
     await upstream.close()
     await upstream.close()

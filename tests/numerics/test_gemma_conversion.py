@@ -75,6 +75,24 @@ def test_a_prompt_of_many_windows_and_several_readings_is_answered_as_transforme
     assert greedy(converted, prompt) == greedy(reference, prompt) != ""
 
 
+def test_reading_a_long_prompt_can_be_cancelled_within_it(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    convert(tiny_gemma(tokenizer), tokenizer, tmp_path / "model")
+    model = CTranslate2LanguageModel(
+        tmp_path / "model", context_tokens=100_000, sliding_window=SLIDING_WINDOW
+    )
+    prompt = " ".join(map(str, range(2_000)))
+    assert model.count_tokens(prompt) > 8 * TOKENS_AT_ONCE
+    checks: list[bool] = []
+
+    def cancelled() -> bool:
+        checks.append(len(checks) >= 3)
+        return checks[-1]
+
+    assert list(model.generate(prompt, Sampling(max_tokens=5), cancelled=cancelled)) == []
+    assert checks.count(False) == 3  # three readings of TOKENS_AT_ONCE, and none after it
+
+
 def test_weights_of_another_version_of_the_format_are_refused_by_name(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     convert(tiny_gemma(tokenizer), tokenizer, tmp_path / "model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -209,7 +210,7 @@ def _call(name: object, arguments: object) -> Entry:
 
 
 def _as_json(value: object) -> str:
-    return "" if value is None else msgspec.json.encode(value).decode()
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _entry(kind: Literal["question", "answer", "call", "result"], text: str) -> Entry:
