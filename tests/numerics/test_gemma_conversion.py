@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
+from transformers import Gemma3ForCausalLM
 
 from serac_gateway.errors import ConfigError, ModelUnavailableError
 from serac_gateway.models.language_models import embedded_gemma
@@ -56,13 +57,21 @@ def test_a_float32_conversion_answers_as_transformers_does_also_beyond_the_windo
     assert greedy(converted, prompt) == greedy(reference, prompt) != ""
 
 
-@pytest.mark.parametrize("prompt_words", [200, 500])
+@pytest.mark.parametrize(("prompt_words", "heads", "key_heads"), [(200, 2, 1), (500, 2, 1), (500, 4, 2)])
 def test_a_prompt_of_many_windows_and_several_readings_is_answered_as_transformers_does(
-    tmp_path: Path, prompt_words: int
+    tmp_path: Path, prompt_words: int, heads: int, key_heads: int
 ) -> None:
     tokenizer = tiny_tokenizer()
-    model = tiny_gemma(tokenizer)
-    model.config.max_position_embeddings = 4_096
+    config = tiny_gemma(tokenizer).config
+    config.update(
+        {
+            "max_position_embeddings": 4_096,
+            "num_attention_heads": heads,
+            "num_key_value_heads": key_heads,
+        }
+    )
+    torch.manual_seed(1)
+    model = Gemma3ForCausalLM(config).eval()
     model.save_pretrained(tmp_path / "source")
     tokenizer.save_pretrained(tmp_path / "source")
     convert(model, tokenizer, tmp_path / "model", quantization=None)

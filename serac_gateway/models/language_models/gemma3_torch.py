@@ -148,7 +148,7 @@ class Gemma3:
         attended_HTD = functional.scaled_dot_product_attention(
             queries_HTD[None], keys_KSD[None], values_KSD[None], attn_mask=mask_TS
         )
-        return attended_HTD.view(self._heads, tokens, width).transpose(0, 1).reshape(tokens, -1)
+        return attended_HTD.reshape(self._heads, tokens, width).transpose(0, 1).reshape(tokens, -1)
 
 
 class _KeyValueCache:
@@ -169,7 +169,7 @@ class _Linear:
     def __init__(self, variables: Mapping[str, Tensor], name: str) -> None:
         self._weight_NC = variables[f"{name}/weight"]
         scale_N = variables.get(f"{name}/weight_scale")
-        self._unit_N = None if scale_N is None else 1 / scale_N
+        self._unit_N = None if scale_N is None else 1 / scale_N.float()
         """What 1 of a row's int8 stands for; None: the weights are floats."""
 
     def __call__(self, input_TC: Tensor) -> Tensor:
@@ -229,7 +229,7 @@ class _Layer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _norm_weight(variables: Mapping[str, Tensor], name: str) -> Tensor:
-    return 1 + variables[f"{name}/gamma"]  # Gemma's norms multiply by one plus the weight
+    return 1 + variables[f"{name}/gamma"].float()  # Gemma's norms multiply by one plus the weight
 
 
 def _normed(input_C: Tensor, weight_C: Tensor) -> Tensor:
