@@ -1,4 +1,4 @@
-"""What Python's garbage collector need not look at again and again."""
+"""Pauses of Python's garbage collector, and freed memory that the C library keeps."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import gc
 
 
 def freeze_gc() -> None:
-    """Collect, and keep what is left out of every later collection, until this is called again.
+    """Collect garbage, and exclude all remaining objects from later collections until the next call.
 
     A gateway has some 140,000 objects of modules and models, which never become garbage; under load a full
-    collection, which stops everything for 80 ms, came every thousand requests and found none. This itself
-    takes as long. What is set aside and becomes garbage is freed at once, as ever, if it is in no cycle; a
-    cycle waits for the next call.
+    collection, which stops the process for 80 ms, ran every thousand requests and freed nothing. This call
+    takes as long. An excluded object is still freed by its reference count; excluded garbage in a cycle is
+    freed by the next call.
     """
     gc.unfreeze()
     gc.collect()

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from serac_gateway.config.model import GatewayConfig, TracingConfig
+from serac_gateway.config.model import GatewayConfig
 from serac_gateway.control_plane.conflicts import ConflictFinder
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.control_plane.preview import Previewer
@@ -23,7 +23,6 @@ from serac_gateway.data_plane.local_engine import LocalEngine
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, EditDraft, first_version
 from serac_gateway.domain.queries import Query
-from serac_gateway.errors import ConfigError
 from serac_gateway.models.classifiers.base import Candidate, ScopeClassifier
 from serac_gateway.models.counterfactual.base import CounterfactualModel
 from serac_gateway.models.loading import (
@@ -35,11 +34,12 @@ from serac_gateway.models.loading import (
 )
 from serac_gateway.observability.counts import RequestCounter
 from serac_gateway.observability.request_log import RequestLog
-from serac_gateway.observability.tracing import Tracing, Untraced
+from serac_gateway.observability.tracing import Tracing
 from serac_gateway.routing.router import EditRouter
 from serac_gateway.server.process import ProcessResources
 from serac_gateway.server.resources import ResourceLease, file_stamps
 from serac_gateway.server.runtime import Runtime
+from serac_gateway.server.tracing import open_tracing
 from serac_gateway.server.upstreams import OpenUpstream, open_upstream
 from serac_gateway.stores.traffic_recorder import RecordedTraffic
 
@@ -281,21 +281,3 @@ async def _acquire_tracing(config: GatewayConfig, lease: ResourceLease) -> Traci
         await asyncio.to_thread(tracing.close)
 
     return await lease.acquire("tracing", config.tracing, open_it, close)
-
-
-def open_tracing(config: TracingConfig) -> Tracing:
-    """Tracing as configured. Its libraries are imported, and need be installed, only if it is on.
-
-    Raises:
-        ConfigError: It is on and not installed.
-    """
-    if config.endpoint is None:
-        return Untraced()
-    try:
-        from serac_gateway.observability.otel import OtelTracing
-    except ModuleNotFoundError as exc:
-        raise ConfigError(
-            f"tracing.endpoint {config.endpoint!r} is set and {exc.name} is not installed; install it with"
-            ' pip install "serac_gateway[otel]", or leave the endpoint out'
-        ) from exc
-    return OtelTracing.exporting(config)

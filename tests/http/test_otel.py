@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 
 from serac_gateway.config.model import TracingConfig
 from serac_gateway.observability.otel import OtelTracing
-from serac_gateway.server.wiring import open_tracing
+from serac_gateway.server.tracing import open_tracing
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, OTHER_QUESTION, chat, running_gateway
 
@@ -164,7 +164,7 @@ def test_tracing_that_is_on_and_not_installed_stops_the_start_with_what_to_insta
 import sys
 sys.modules["opentelemetry.exporter"] = None
 from serac_gateway.errors import ConfigError
-from serac_gateway.server.wiring import open_tracing
+from serac_gateway.server.tracing import open_tracing
 from serac_gateway.config.model import TracingConfig
 try:
     open_tracing(TracingConfig(endpoint="http://127.0.0.1:4318"))

@@ -29,8 +29,8 @@ from serac_gateway.observability.logging import configure_logging
 from serac_gateway.server.listener import Asgi, Server, uvicorn_config
 from serac_gateway.server.memory import freeze_gc
 from serac_gateway.server.resources import SharedResources
+from serac_gateway.server.tracing import open_tracing
 from serac_gateway.server.upstreams import open_upstream
-from serac_gateway.server.wiring import open_tracing
 from serac_gateway.server.workers.namespace_bitmap import NamespaceBitmap
 from serac_gateway.server.workers.remote_engine import RemoteEngine
 from serac_gateway.server.workers.request_reports import RequestReporter
