@@ -1,8 +1,8 @@
 """Opens a gateway and serves it.
 
 Objects are constructed here and in the modules that this one calls: process.py opens the resources of the
-process, wiring.py with upstreams.py and tracing.py those of a runtime. Every other module receives the objects
-that it uses.
+process, wiring.py with upstreams.py and tracing.py those of a runtime. Every other module receives the
+objects that it uses.
 """
 
 from __future__ import annotations
