@@ -30,7 +30,7 @@ from serac_gateway.data_plane.upstream.http import HttpUpstream
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
-from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
+from serac_gateway.edit_index.heartbeat import ReplicaHeartbeat
 from serac_gateway.observability.counts import EngineCounts, RequestCounter, RouteCounts
 from serac_gateway.observability.gauges import Gauges, Sources
 from serac_gateway.observability.metrics import Instruments
@@ -41,7 +41,7 @@ from serac_gateway.server.asgi import GatewayApp
 from serac_gateway.server.runtime import Runtime, Runtimes
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.memory.store import InMemoryEditStore
-from serac_gateway.stores.traffic_recorder import RecordedTraffic
+from serac_gateway.stores.traffic_recorder import TrafficRecorder
 from serac_gateway.testing import (
     ScriptedCounterfactualModel,
     ScriptedLanguageModel,
@@ -94,7 +94,7 @@ def fake_gateway(
     classifier = ThresholdClassifier()
     router = EditRouter(encoder=encoder, active_edits=active_edits, classifier=classifier, config=routing)
     config = GatewayConfig(upstream=UpstreamConfig(url=upstream_url), traffic=traffic)
-    recorded = RecordedTraffic(store.traffic(), config.traffic)
+    recorded = TrafficRecorder(store.traffic(), config.traffic)
     counts, engine_counts = RouteCounts(), EngineCounts()
     authenticator = Authenticator(store.api_keys(), required=keys_required)
     engine = LocalEngine(
@@ -115,12 +115,12 @@ def fake_gateway(
     instruments = Instruments()
     recent_requests = RecentRequests(limit=config.feedback.remembered_requests)
     readiness = Readiness()
-    announcer = ReplicaAnnouncer(store.replicas(), active_edits.positions)
+    heartbeat = ReplicaHeartbeat(store.replicas(), active_edits.positions)
     follower = LogFollower(
         store=store,
         active_edits=active_edits,
         max_staleness_s=max_staleness_s,
-        on_applied=announcer.note_progress,
+        on_applied=heartbeat.note_progress,
     )
     context = ControlPlaneContext(
         writer=EditWriter(
@@ -129,7 +129,7 @@ def fake_gateway(
         store=store,
         active_edits=active_edits,
         follower=follower,
-        announcer=announcer,
+        heartbeat=heartbeat,
         wait_timeout_s=1.0,
         search=EditSearch(store=store, encoder=encoder, active_edits=active_edits, pool=pool),
         router=router,
@@ -196,12 +196,12 @@ def fake_gateway(
 
     @asynccontextmanager
     async def following(app: Litestar) -> AsyncIterator[None]:
-        await announcer.start()
+        await heartbeat.start()
         follower.start()
         yield
         await recorded.close()
         await follower.close()
-        await announcer.close()
+        await heartbeat.close()
 
     async def serve_data_plane(scope: Scope, receive: Receive, send: Send) -> None:
         assert plane is not None

@@ -1,13 +1,14 @@
-"""What an API key is, how one is made, and how one is checked. Pure: no I/O, no clock but the one passed in.
+"""API keys: their form, how they are made and checked. Pure: no I/O, no clock but the one passed in.
 
-A key is ``sk-serac-<id>-<secret>``. The id is public: it finds the record and stands in logs. The secret is
-43 random characters of 62, which are 256 bits; it is shown once, and only its HMAC-SHA256 is kept.
+A key is ``sk-serac-<id>-<secret>``. The id is public: it is the key of the record and appears in
+logs. The secret is 43 random characters of 62, which are 256 bits; it is printed once, and only its
+HMAC-SHA256 is stored.
 
-Why no slow password hash: those make guessing dear where secrets are few, as words that people choose are.
-Nobody guesses 256 random bits, so argon2 would protect nothing here, and cost every request its 50 ms.
+Why no slow password hash: it makes guesses expensive where people choose the secret. Nobody guesses 256
+random bits, so argon2 would protect nothing here and cost every request 50 ms.
 
-Why a pepper: whoever can write to the store, and does not know SERAC_KEY_PEPPER, cannot write a digest that a
-secret of their own fits. Without one the digest is keyed by a fixed text, and the store must be trusted.
+Why a pepper: without SERAC_KEY_PEPPER, write access to the store is not enough to forge the digest of a key.
+Where none is set, the digest is keyed by a fixed text, and the store must be trusted.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ _ALPHABET = string.digits + string.ascii_letters
 _ID_CHARS = 12
 _SECRET_CHARS = 43
 _KEY = re.compile(rf"{KEY_PREFIX}([0-9A-Za-z]{{{_ID_CHARS}}})-[0-9A-Za-z]{{{_SECRET_CHARS}}}")
-_SHOWN_KEY = re.compile(rf"({KEY_PREFIX}[0-9A-Za-z]{{{_ID_CHARS}}}-)[0-9A-Za-z]+")
+_KEY_IN_TEXT = re.compile(rf"({KEY_PREFIX}[0-9A-Za-z]{{{_ID_CHARS}}}-)[0-9A-Za-z]+")
 _NO_PEPPER = b"serac_gateway API key"
 _NO_DIGEST = "0" * 64
 
 
 class ApiKeyDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an admin asks for."""
+    """The properties of a key to be made."""
 
     name: str
     """Whose key it is: it becomes the author of the edits made with it."""
@@ -54,7 +55,7 @@ class ApiKeyDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a key, its secret left out."""
+    """A key without its secret."""
 
     id: str
     name: str
@@ -80,7 +81,7 @@ class StoredApiKey(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     """HMAC-SHA256 of the whole text of the key, in hex."""
     pepper_id: str
-    """Tells under which pepper the digest was made, and nothing else about it."""
+    """Identifies the pepper of the digest, without revealing it."""
 
 
 class NewApiKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,12 +145,12 @@ def check_key_id(key_id: str) -> str:
         InvalidRequestError: It cannot.
     """
     if not re.fullmatch(rf"[0-9A-Za-z]{{{_ID_CHARS}}}", key_id):
-        shown = redacted(key_id)[:80]
+        abbreviated = redacted(key_id)[:80]
         raise InvalidRequestError(
-            f"key id {shown!r} is not allowed; it is the {_ID_CHARS} letters and digits after {KEY_PREFIX!r},"
-            " which the list of keys shows",
+            f"key id {abbreviated!r} is not allowed; it is the {_ID_CHARS} letters and digits after"
+            f" {KEY_PREFIX!r}, which the list of keys shows",
             field="key_id",
-            details={"value": shown},
+            details={"value": abbreviated},
         )
     return key_id
 
@@ -171,13 +172,13 @@ def checked_pepper(text: str | None) -> bytes:
 
 
 def pepper_id(pepper: bytes) -> str:
-    """A short name for a pepper, from which it cannot be had."""
+    """A short name for a pepper, from which it cannot be computed."""
     return hmac.new(pepper or _NO_PEPPER, b"which pepper", hashlib.sha256).hexdigest()[:16]
 
 
 def redacted(text: str) -> str:
     """`text` with the secret of every key in it replaced by ``***``."""
-    return _SHOWN_KEY.sub(r"\1***", text) if KEY_PREFIX in text else text
+    return _KEY_IN_TEXT.sub(r"\1***", text) if KEY_PREFIX in text else text
 
 
 def _check(draft: ApiKeyDraft, now: datetime) -> None:
@@ -201,9 +202,9 @@ def _check_namespaces(namespaces: tuple[str, ...]) -> None:
     if not 1 <= len(namespaces) <= MAX_KEY_NAMESPACES:
         allowed = f"1 to {MAX_KEY_NAMESPACES} names, or [{EVERY_NAMESPACE!r}] for every one"
         raise _refused("namespaces", len(namespaces), allowed)
-    for one in namespaces:
+    for namespace in namespaces:
         try:
-            check_namespace(one)
+            check_namespace(namespace)
         except InvalidRequestError as error:
             raise InvalidRequestError(error.message, field="namespaces", details=error.details) from error
 

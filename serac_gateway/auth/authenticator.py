@@ -1,4 +1,4 @@
-"""Who sends a request: takes the API key out of its headers, checks it, and counts it against its rate.
+"""Authentication: takes the API key out of a request's headers, checks it, and counts it against its rate.
 
 A key comes as ``Authorization: Bearer sk-serac-…``, in ``x-api-key`` (where Anthropic's clients have theirs),
 or as ``x-serac-api-key``; with the last, the other two are the upstream's and pass untouched. No key is ever
@@ -31,7 +31,7 @@ _SHARED_HEADERS = frozenset({b"authorization", b"x-api-key"})
 _BEARER = re.compile(rb"(?i:bearer)[ \t]+(.*)", re.DOTALL)
 _PREFIX = KEY_PREFIX.encode()
 _USE_NOTED_EVERY_S = 60.0
-_MAKE_ONE = (
+_CREATE_KEY = (
     "`serac keys create --offline --role admin`, with the --config, --data-dir or --redis of this command"
 )
 _HOW = (
@@ -46,7 +46,7 @@ class Authenticator:
     def __init__(
         self, store: ApiKeyStore, *, required: bool, pepper: bytes = b"", outage_grace_s: float = 300.0
     ) -> None:
-        """With `required` off, who comes without a key may do everything; a key that comes is checked."""
+        """Without `required`, a request without a key may do everything; a key that is sent is checked."""
         self.required = required
         self.pepper = pepper
         self.store = store
@@ -81,7 +81,7 @@ class Authenticator:
         return Principal(key_id=key.id, name=key.name, role=key.role, namespaces=key.namespaces)
 
     def reconfigure(self, *, required: bool, outage_grace_s: float) -> None:
-        """Go on under other rules. What is known of keys and of their rates stays."""
+        """Change the rules. Cached keys and the state of their rates stay."""
         self.required = required
         self._known.outage_grace_s = outage_grace_s
 
@@ -96,18 +96,18 @@ class Authenticator:
         active = [stored for stored in await self.store.all() if stored.key.is_active(now)]
         if not active:
             raise ConfigError(
-                f"the gateway demands API keys, as it listens beyond loopback or access.required says so, and"
-                f" there is none; make the first: {_MAKE_ONE}; or listen on 127.0.0.1; or set access.required"
-                " to false, if something in front lets in only whom it should"
+                "the gateway demands API keys, as it listens beyond loopback or access.required says so, and"
+                f" there is none; make the first: {_CREATE_KEY}; or listen on 127.0.0.1; or set"
+                " access.required to false, if a proxy in front admits only those it should"
             )
         if all(stored.pepper_id != pepper_id(self.pepper) for stored in active):
             raise ConfigError(
                 f"none of the {len(active)} API keys was made under this SERAC_KEY_PEPPER; set the one they"
-                f" were made under, or make a key under this one: {_MAKE_ONE}"
+                f" were made under, or make a key under this one: {_CREATE_KEY}"
             )
 
     async def close(self) -> None:
-        """Wait for what is being written. Idempotent."""
+        """Wait for writes under way. Idempotent."""
         await self._known.close()
         await asyncio.gather(*self._noting)
 
@@ -161,9 +161,9 @@ class Authenticator:
 
 
 def key_headers(headers: Headers) -> Headers:
-    """Those headers from which `authenticate` tells who sends; empty if no key of ours stands there."""
-    those = [one for one in headers if one[0] == OWN_HEADER or one[0] in _SHARED_HEADERS]
-    return those if any(name == OWN_HEADER or _PREFIX in value for name, value in those) else []
+    """The headers that `authenticate` reads; empty if none has a key of ours."""
+    read = [(name, value) for name, value in headers if name == OWN_HEADER or name in _SHARED_HEADERS]
+    return read if any(name == OWN_HEADER or _PREFIX in value for name, value in read) else []
 
 
 def without_keys(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -172,7 +172,7 @@ def without_keys(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, by
 
 
 def _presented(headers: Headers) -> bytes | None:
-    """What was sent as a key of ours, whole or not; None if nothing was.
+    """The value that was sent as a key of ours, well-formed or not; None if there is none.
 
     Raises:
         AuthenticationError: Several keys were sent, or one in a form that is not ours.

@@ -1,4 +1,4 @@
-"""The stored API keys as this process saw them last: fresh enough to revoke by, kept through an outage."""
+"""Stored API keys, cached in this process: briefly, so that a revocation counts, longer in an outage."""
 
 from __future__ import annotations
 

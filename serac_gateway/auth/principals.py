@@ -1,4 +1,4 @@
-"""Who may do what, and how often. Pure: no I/O, no clock but the one passed in."""
+"""Principals: what a key may do, and how often. Pure: no I/O, no clock but the one passed in."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Role(StrEnum):
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """On whose behalf a request comes."""
+    """The sender of a request."""
 
     key_id: str | None
     """None: no key was demanded and none was given."""
@@ -44,7 +44,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
     def may_use(self, *namespaces: str) -> bool:
         """Whether all of `namespaces` (``"*"``: every one) are within this one's."""
-        return EVERY_NAMESPACE in self.namespaces or all(one in self.namespaces for one in namespaces)
+        return EVERY_NAMESPACE in self.namespaces or set(namespaces) <= set(self.namespaces)
 
     def require(self, role: Role) -> None:
         """Return if `role` is allowed.
@@ -59,15 +59,15 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
                 details={"value": self.role.value, "needed": role.value},
             )
 
-    def namespace(self, asked: str | None) -> str:
-        """The namespace of a request that asks for `asked`, or for none.
+    def namespace(self, requested: str | None) -> str:
+        """The namespace that a request for `requested` uses; None: the request names none.
 
         Raises:
-            InvalidRequestError: It is no name; or none was asked for and the key has several.
+            InvalidRequestError: It is no name, or it is None and the key has several.
             PermissionDeniedError: It is not the key's, whether it exists or not.
         """
         field = "x-serac-namespace"
-        if asked is None:
+        if requested is None:
             if EVERY_NAMESPACE in self.namespaces:
                 return DEFAULT_NAMESPACE
             if len(self.namespaces) == 1:
@@ -78,20 +78,20 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
                 field=field,
             )
         try:
-            check_namespace(asked)
+            check_namespace(requested)
         except InvalidRequestError as error:
             raise InvalidRequestError(error.message, field=field, details=error.details) from error
-        if not self.may_use(asked):
+        if not self.may_use(requested):
             raise PermissionDeniedError(
-                f"the API key does not allow namespace {asked!r}; it allows {', '.join(self.namespaces)}",
+                f"the API key does not allow namespace {requested!r}; it allows {', '.join(self.namespaces)}",
                 field=field,
-                details={"value": asked},
+                details={"value": requested},
             )
-        return asked
+        return requested
 
 
 ANYONE = Principal(key_id=None, name=None, role=Role.ADMIN, namespaces=(EVERY_NAMESPACE,))
-"""Whoever comes without a key where none is demanded."""
+"""The sender of a request without a key where none is demanded."""
 
 
 class Allowance(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
     {"kind":"backup", …}   first: what it is
     {"kind":"entry", …}    each log entry with salt and record of its version, oldest first
-    {"kind":"vectors", …}  of every edit that has any; where one comes twice, the last counts
+    {"kind":"vectors", …}  of every edit that has any; if an edit has two, the last counts
     {"kind":"head", …}     last: where the log ends
 
 The chain is bound to the namespace's name, so a backup is restored under the name that it was made of.
@@ -62,7 +62,7 @@ Piece = BackupHeader | LogEvidence | BackupVectors | LogHead
 
 
 async def backup(store: EditStore, namespace: str) -> AsyncIterator[Piece]:
-    """All of a namespace; what others write meanwhile is in it, whole, or comes after its head."""
+    """All of a namespace. A commit made meanwhile is in it as a whole, or comes after its head."""
     yield BackupHeader(format=FORMAT, namespace=namespace, made_at=datetime.now(UTC))
     after = LOG_START
     while True:
@@ -76,7 +76,7 @@ async def backup(store: EditStore, namespace: str) -> AsyncIterator[Piece]:
         if not changed:
             yield head
             return
-        # Of the versions just told or of later ones, whose entries then follow and bring theirs again.
+        # Of the versions in this page or of later ones; the entries of those follow, and bring their vectors.
         ids = list(changed)
         for start in range(0, len(ids), _PAGE):
             for stored in await store.stored_many(namespace, ids[start : start + _PAGE]):
@@ -115,7 +115,7 @@ async def _written(
         number += 1
         piece = _piece(line, number)
         if (number == 1) != isinstance(piece, BackupHeader) or ended:
-            raise _refused(number, "it stands in the wrong place")
+            raise _bad_line(number, "it stands in the wrong place")
         if isinstance(piece, BackupHeader):
             _check_header(piece, namespace)
             continue
@@ -123,42 +123,44 @@ async def _written(
             try:
                 verifier.take(piece)
             except BrokenLogError as error:
-                raise _refused(number, str(error)) from error
+                raise _bad_line(number, str(error)) from error
         if isinstance(piece, LogHead):
             ended = True
             continue
         if isinstance(piece, BackupVectors) and not verifier.version_of(piece.edit_id):
-            raise _refused(number, f"edit {piece.edit_id!r} has vectors, and no entry before names it")
+            raise _bad_line(number, f"edit {piece.edit_id!r} has vectors, and no entry before names it")
         batch.append(piece)
         if len(batch) == _PAGE:
             await _write(restorer, batch)
             batch = []
     await _write(restorer, batch)
     if not ended or verifier.head.length == 0:
-        raise _refused(number, "the backup ends before its head, or is empty")
+        raise _bad_line(number, "the backup ends before its head, or is empty")
     return verifier.head
 
 
 async def _write(restorer: NamespaceRestorer, batch: Sequence[LogEvidence | BackupVectors]) -> None:
-    await restorer.entries([one for one in batch if isinstance(one, LogEvidence)])
-    await restorer.vectors({one.edit_id: _vectors(one) for one in batch if isinstance(one, BackupVectors)})
+    await restorer.entries([piece for piece in batch if isinstance(piece, LogEvidence)])
+    await restorer.vectors(
+        {piece.edit_id: _vectors(piece) for piece in batch if isinstance(piece, BackupVectors)}
+    )
 
 
 def _piece(line: bytes | None, number: int) -> Piece:
     if line is None:
-        raise _refused(number, f"it is longer than {MAX_LINE_BYTES:,} bytes")
+        raise _bad_line(number, f"it is longer than {MAX_LINE_BYTES:,} bytes")
     try:
         piece: Piece = msgspec.json.decode(line, type=Piece)
     except (ValueError, RecursionError) as exc:
-        raise _refused(number, str(exc)) from exc
+        raise _bad_line(number, str(exc)) from exc
     if isinstance(piece, LogEvidence | BackupVectors) and not is_edit_id(piece.edit_id):
-        raise _refused(number, f"{piece.edit_id[:80]!r} is no edit id")
+        raise _bad_line(number, f"{piece.edit_id[:80]!r} is no edit id")
     return piece
 
 
 def _check_header(header: BackupHeader, namespace: str) -> None:
     if header.format != FORMAT:
-        raise _refused(1, f"it is of format {header.format}, and this gateway knows {FORMAT}")
+        raise _bad_line(1, f"it is of format {header.format}, and this gateway knows {FORMAT}")
     if header.namespace != namespace:
         raise InvalidRequestError(
             f"the backup is of namespace {header.namespace!r}, and its log is bound to that name; restore it"
@@ -168,7 +170,7 @@ def _check_header(header: BackupHeader, namespace: str) -> None:
         )
 
 
-def _refused(number: int, why: str) -> InvalidRequestError:
+def _bad_line(number: int, why: str) -> InvalidRequestError:
     return InvalidRequestError(
         f"line {number} is not that of a whole backup: {why}", field="line", details={"value": number}
     )

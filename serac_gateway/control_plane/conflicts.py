@@ -1,7 +1,7 @@
-"""Which edits answer the same question as another one, with another answer; and what is done about it.
+"""Conflicts: edits that answer the same question with another answer, and the policies on them.
 
-Found by the two stages that decide requests, both ways: the one edit has to answer the other's prompt and the
-other the one's. So a conflict found here is one that requests would meet, and a near miss is none.
+The two stages that decide requests look for it in both directions: each of the two edits has to answer the
+prompt of the other. So every conflict is one that requests would meet, and a near miss is none.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Conflict(msgspec.Struct, frozen=True, kw_only=True):
     """A stored edit that answers the same question as the edit in question, differently."""
 
     edit: Edit
-    """The stored one, as it was when the conflict was found."""
+    """The stored edit, in the version that was in force during the search."""
     answers_prompt: float
     """P(the stored edit answers the prompt of the one in question), 0..1."""
     prompt_answered: float
@@ -41,7 +41,7 @@ class Conflict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConflictFinder:
-    """Looks for conflicts among the edits of this process. Sync and thread-safe; for worker threads."""
+    """Searches the edits in force for conflicts. Synchronous and thread-safe; for worker threads."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class ConflictFinder:
         config: RoutingConfig,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._live_edits = active_edits
+        self._active_edits = active_edits
         self._encoder = encoder
         self._classifier = classifier
         self._config = config
@@ -61,44 +61,44 @@ class ConflictFinder:
         self._scope_threshold = classifier.scope_threshold if given is None else given
 
     def policy(self, namespace: str) -> ConflictPolicy:
-        """What the namespace does about conflicts."""
+        """The policy of the namespace on conflicts."""
         return self._config.conflicts_of(namespace)
 
     def find(self, edit: Edit, vectors_FD: Vectors | None = None) -> list[Conflict]:
         """The edits that contradict `edit`, most probable first; at most as many as a request has candidates.
 
-        Edits on trial and those whose window is yet to begin are found, too. `vectors_FD`: those of the
-        edit's forms, if they are at hand. *Shape:* (F, D).
+        Edits on trial and those whose window is yet to begin count. `vectors_FD`: the vectors of the edit's
+        forms, if they are at hand. *Shape:* (F, D).
 
         Raises:
             ModelUnavailableError: Encoder or classifier failed.
         """
-        if edit.state not in ACTIVE_STATES or self._live_edits.count(edit.namespace) == 0:
+        if edit.state not in ACTIVE_STATES or self._active_edits.count(edit.namespace) == 0:
             return []
         texts = forms(edit)
         if vectors_FD is None:
             vectors_FD = self._encoder.encode(texts)
-        found = self._that_answer(edit, vectors_FD)
-        if not found:
+        answering = self._answering(edit, vectors_FD)
+        if not answering:
             return []
-        prompts_KD = self._encoder.encode([other.edit.prompt for other, _ in found])
+        prompts_KD = self._encoder.encode([other.edit.prompt for other, _ in answering])
         conflicts: list[Conflict] = []
-        for (other, answers_prompt), prompt_D in zip(found, prompts_KD, strict=True):
+        for (other, answers_prompt), prompt_D in zip(answering, prompts_KD, strict=True):
             similarities_F = vectors_FD @ prompt_D
             nearest = int(similarities_F.argmax())
-            asked = Candidate(edit=edit, form=texts[nearest], similarity=float(similarities_F[nearest]))
-            probability = self._probabilities(other.edit.prompt, [asked])[0]
+            candidate = Candidate(edit=edit, form=texts[nearest], similarity=float(similarities_F[nearest]))
+            probability = self._probabilities(other.edit.prompt, [candidate])[0]
             if probability >= self._scope_threshold:
                 conflicts.append(
                     Conflict(edit=other.edit, answers_prompt=answers_prompt, prompt_answered=probability)
                 )
-        return sorted(conflicts, key=lambda one: -min(one.answers_prompt, one.prompt_answered))
+        return sorted(conflicts, key=lambda conflict: -min(conflict.answers_prompt, conflict.prompt_answered))
 
-    def _that_answer(self, edit: Edit, vectors_FD: Vectors) -> list[tuple[Candidate, float]]:
+    def _answering(self, edit: Edit, vectors_FD: Vectors) -> list[tuple[Candidate, float]]:
         """The other edits that answer the prompt of `edit` differently, with their probabilities."""
         now = self._clock()
         query = Query(text=edit.prompt)
-        (row,) = self._live_edits.candidates(
+        (row,) = self._active_edits.candidates(
             edit.namespace,
             vectors_FD[:1],  # the first form is the prompt
             self._config.candidates,
@@ -106,26 +106,26 @@ class ConflictFinder:
             wanted=lambda other: _may_contradict(edit, other, now),
         )
         near = [
-            one
-            for one in row[: self._config.candidates]
-            if one.similarity >= self._classifier.similarity_floor
-            and self._classifier.can_reach_threshold(query, one, self._scope_threshold)
+            candidate
+            for candidate in row[: self._config.candidates]
+            if candidate.similarity >= self._classifier.similarity_floor
+            and self._classifier.can_reach_threshold(query, candidate, self._scope_threshold)
         ]
         probabilities = self._probabilities(edit.prompt, near)
         return [
-            (one, probability)
-            for one, probability in zip(near, probabilities, strict=True)
+            (candidate, probability)
+            for candidate, probability in zip(near, probabilities, strict=True)
             if probability >= self._scope_threshold
         ]
 
     def _probabilities(self, prompt: str, candidates: Sequence[Candidate]) -> list[float]:
-        found = self._classifier.classify(Query(text=prompt), candidates)
-        return [one.scope_probability for one in found]
+        classifications = self._classifier.classify(Query(text=prompt), candidates)
+        return [classification.scope_probability for classification in classifications]
 
 
-def same_effect(one: Edit, other: Edit) -> bool:
+def same_effect(edit: Edit, other: Edit) -> bool:
     """Whether both contradict the same edits: nothing differs but notes and the like."""
-    return all(getattr(one, name) == getattr(other, name) for name in _EFFECT)
+    return all(getattr(edit, name) == getattr(other, name) for name in _EFFECT)
 
 
 def to_supersede(policy: ConflictPolicy, edit: Edit, conflicts: Sequence[Conflict]) -> list[Edit]:
@@ -139,16 +139,16 @@ def to_supersede(policy: ConflictPolicy, edit: Edit, conflicts: Sequence[Conflic
     """
     if policy is ConflictPolicy.NEWEST_WINS or edit.state is not EditState.LIVE:
         return []
-    applied = [one.edit for one in conflicts if one.edit.state is not EditState.SHADOW]
+    applied = [conflict.edit for conflict in conflicts if conflict.edit.state is not EditState.SHADOW]
     if policy is ConflictPolicy.SUPERSEDE or not applied:
         return applied
-    named = ", ".join(repr(one.id) for one in applied[:_MAX_NAMED])
+    named = ", ".join(repr(other.id) for other in applied[:_MAX_NAMED])
     raise ContradictionError(
         f"the answer contradicts {named} in namespace {edit.namespace!r}, which {_answers(applied)} the same"
         " question differently, and the namespace refuses that; change or retire what is stored, or add this"
         " one as a shadow",
         field="target_new",
-        details={"value": edit.target_new[:80], "conflicts": [one.id for one in applied]},
+        details={"value": edit.target_new[:80], "conflicts": [other.id for other in applied]},
     )
 
 
@@ -161,15 +161,15 @@ def _may_contradict(edit: Edit, other: Edit, now: datetime) -> bool:
     if other.id == edit.id or other.state not in ACTIVE_STATES:
         return False
     if edit.kind is other.kind and (
-        edit.kind is EditKind.SUPPRESSION or _said(edit.target_new) == _said(other.target_new)
+        edit.kind is EditKind.SUPPRESSION or _answer_words(edit.target_new) == _answer_words(other.target_new)
     ):
         return False
-    starts = [one for one in (edit.valid_from, other.valid_from, now) if one is not None]
-    ends = [one for one in (edit.valid_until, other.valid_until) if one is not None]
+    starts = [moment for moment in (edit.valid_from, other.valid_from, now) if moment is not None]
+    ends = [moment for moment in (edit.valid_until, other.valid_until) if moment is not None]
     return not ends or max(starts) < min(ends)
 
 
-def _said(text: str) -> tuple[str, ...]:
-    """What an answer says, whatever its capitals, articles and full stops."""
+def _answer_words(text: str) -> tuple[str, ...]:
+    """The words of an answer, without regard to capitals, articles and full stops."""
     words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     return tuple(word for word in words if word not in _ARTICLES) or tuple(words) or (text,)

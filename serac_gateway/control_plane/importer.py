@@ -1,4 +1,4 @@
-"""Adds many edits, in batches, so that what is there already is left as it is."""
+"""Imports edits in batches, and leaves those that are stored already as they are."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from serac_gateway.stores.records import Action
 
 
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a draft that was no error."""
+    """The outcome of a draft that was accepted."""
 
     edit: Edit
     added: bool
-    """False: an edit with this content was there."""
+    """False: an edit with this content was stored before."""
 
 
 Outcome = Imported | GatewayError
@@ -48,19 +48,19 @@ class EditImport:
         """`author`, if given, is the author of all its edits, whatever the drafts say."""
         self._writer = writer
         self._store = store
-        self._live_edits = active_edits
+        self._active_edits = active_edits
         self._namespace = namespace
         self._author = author
         self._ids_by_content: dict[bytes, str] | None = None
 
     async def add(self, drafts: Sequence[EditDraft]) -> list[Outcome]:
         """Add new edits, encoded together and committed together; an outcome for each, in order."""
-        await self._know_contents(drafts)
+        await self._read_contents(drafts)
         outcomes: dict[int, Outcome] = {}
         fresh: dict[int, Edit] = {}
         fresh_ids: set[str] = set()
         repeated: dict[int, Edit] = {}
-        """Drafts that may be the same as one of `fresh`: they are looked at when those are committed."""
+        """Drafts with an id of `fresh`, which are compared once those are committed."""
         for position, given in enumerate(drafts):
             draft = msgspec.structs.replace(given, author=self._author or given.author)
             try:
@@ -69,7 +69,7 @@ class EditImport:
                 outcomes[position] = error
                 continue
             edit = self._named(edit, draft, fresh_ids)
-            held = self._live_edits.current(self._namespace, edit.id)
+            held = self._active_edits.current(self._namespace, edit.id)
             if held is not None and same_content(held, edit):
                 outcomes[position] = Imported(edit=held, added=False)
             elif edit.id in fresh_ids:
@@ -83,10 +83,10 @@ class EditImport:
             outcomes[position] = await self._committed_alone(edit)
         return [outcomes[position] for position in range(len(drafts))]
 
-    async def _know_contents(self, drafts: Sequence[EditDraft]) -> None:
-        """Take down what the live edits say, once, if a draft comes without an id."""
+    async def _read_contents(self, drafts: Sequence[EditDraft]) -> None:
+        """Index the edits in force by content, once, if a draft comes without an id."""
         if self._ids_by_content is None and any(draft.id is None for draft in drafts):
-            held = self._live_edits.all(self._namespace)
+            held = self._active_edits.all(self._namespace)
             self._ids_by_content = await asyncio.to_thread(_ids_by_content, held)
 
     def _named(self, edit: Edit, draft: EditDraft, fresh_ids: Set[str]) -> Edit:
@@ -96,7 +96,7 @@ class EditImport:
         content = _content_digest(edit)
         known = self._ids_by_content.get(content)
         stands = known in fresh_ids or (
-            known is not None and self._live_edits.current(self._namespace, known) is not None
+            known is not None and self._active_edits.current(self._namespace, known) is not None
         )
         if draft.id is None and known is not None and stands:
             return msgspec.structs.replace(edit, id=known)

@@ -1,4 +1,4 @@
-"""Looks through a namespace for what does not fit: log, records, vectors, and the edits in force here."""
+"""Checks a namespace: its log, records and vectors, and whether the edits in force agree with them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NORM_TOLERANCE = 1e-3
 
 
 class StoreReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a check found out about a namespace."""
+    """The result of a check of one namespace."""
 
     sound: bool
     """There are no problems."""
@@ -42,7 +42,7 @@ class StoreCheck:
 
     def __init__(self, *, store: EditStore, active_edits: ActiveEdits) -> None:
         self._store = store
-        self._live_edits = active_edits
+        self._active_edits = active_edits
 
     async def run(self, namespace: str) -> StoreReport:
         """Check everything of a namespace; others may write meanwhile.
@@ -53,9 +53,9 @@ class StoreCheck:
         report = await self._once(namespace)
         if report.sound:
             return report
-        # What others wrote while it was looked at seems not to fit; it does not seem so twice.
+        # A commit during the check can look like a problem, but not like the same one in two checks.
         again = await self._once(namespace)
-        both = tuple(one for one in again.problems if one in report.problems)
+        both = tuple(problem for problem in again.problems if problem in report.problems)
         return msgspec.structs.replace(again, sound=not both, problems=both)
 
     async def _once(self, namespace: str) -> StoreReport:
@@ -74,7 +74,7 @@ class StoreCheck:
                 if edit.state in ACTIVE_STATES:
                     decided[edit.id] = edit.version
         await self._check_states(namespace, states, problems)
-        self._check_in_force(namespace, decided, problems)
+        self._check_active_edits(namespace, decided, problems)
         return StoreReport(
             sound=not problems,
             problems=tuple(problems[:_MOST_PROBLEMS]),
@@ -111,8 +111,8 @@ class StoreCheck:
             if listed != expected:
                 problems.append(f"{expected:,} edits are {state.value}, and {listed:,} are listed as such")
 
-    def _check_in_force(self, namespace: str, decided: dict[str, int], problems: list[str]) -> None:
-        here = {edit.id: edit.version for edit in self._live_edits.all(namespace)}
+    def _check_active_edits(self, namespace: str, decided: dict[str, int], problems: list[str]) -> None:
+        here = {edit.id: edit.version for edit in self._active_edits.all(namespace)}
         for edit_id in sorted(decided.keys() | here.keys()):
             if decided.get(edit_id) != here.get(edit_id):
                 problems.append(

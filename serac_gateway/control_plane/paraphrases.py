@@ -1,7 +1,7 @@
-"""Other ways to ask an edit's question, made by rules: for trying out what an edit would capture.
+"""Paraphrases of an edit's prompt, made by rules, to try which queries the edit would capture.
 
-Honest about what they are: rearranged words of the prompt, good for a first look at an edit's scope. They
-know no synonyms, so they prove nothing about how people really ask; recorded traffic does.
+They rearrange the words of the prompt, which is enough for a first look at an edit's scope. The rules have no
+synonyms, so they do not show how people really put the question; recorded traffic does.
 """
 
 from __future__ import annotations
@@ -44,38 +44,38 @@ class GeneratedQuery(msgspec.Struct, frozen=True, kw_only=True):
     form: ParaphraseKind
 
 
-def asked_otherwise(prompt: str, subject: str | None = None) -> list[GeneratedQuery]:
-    """At most `MAX_GENERATED` other ways to ask what `prompt` asks, none twice and none the prompt itself.
+def paraphrases(prompt: str, subject: str | None = None) -> list[GeneratedQuery]:
+    """At most `MAX_GENERATED` paraphrases of `prompt`, none twice and none equal to it.
 
-    A prompt without a word has none.
+    A prompt without a letter or digit has none.
     """
     bare = " ".join(prompt.split()).rstrip(" .?!…:_")
     if not any(map(str.isalnum, bare)):
         return []
-    found: dict[str, GeneratedQuery] = {}
+    generated: dict[str, GeneratedQuery] = {}
     for query in _all(bare, subject):
         if query.text != prompt.strip():
-            found.setdefault(query.text, query)
-    return list(found.values())[:MAX_GENERATED]
+            generated.setdefault(query.text, query)
+    return list(generated.values())[:MAX_GENERATED]
 
 
 def _all(bare: str, subject: str | None) -> Iterator[GeneratedQuery]:
-    if found := _WH_BE.fullmatch(bare):
-        yield from _of_topic(found["rest"], found["be"].lower(), found["wh"].lower())
+    if match := _WH_BE.fullmatch(bare):
+        yield from _of_topic(match["rest"], match["be"].lower(), match["wh"].lower())
     elif _QUESTION.match(bare) is None and _ORDER.match(bare) is None:
-        if found := _CLOZE.fullmatch(bare):
-            yield from _of_topic(found["topic"], found["be"].lower(), None)
+        if match := _CLOZE.fullmatch(bare):
+            yield from _of_topic(match["topic"], match["be"].lower(), None)
         yield GeneratedQuery(text=f"Complete this: {bare} …", form=ParaphraseKind.CLOZE)
     yield from _in_messages(bare, subject)
 
 
 def _of_topic(topic: str, be: str, wh: str | None) -> Iterator[GeneratedQuery]:
-    """`topic` is what the question is about, "the mayor of Marrowby"; `wh` None: a cloze does not tell."""
+    """`topic`: such as "the mayor of Marrowby". `wh`: the question word; None: a cloze has none."""
     if wh in ("where", "when"):
         yield GeneratedQuery(text=f"Tell me {wh} {_with_verb(topic, be)}.", form=ParaphraseKind.ORDER)
         return
     words = ("who", "what") if wh is None else (wh,)
-    for name in _named_otherwise(topic):
+    for name in _names(topic):
         for word in words:
             yield GeneratedQuery(text=f"{word.capitalize()} {be} {name}?", form=ParaphraseKind.QUESTION)
             yield GeneratedQuery(text=f"Tell me {word} {name} {be}.", form=ParaphraseKind.ORDER)
@@ -90,25 +90,25 @@ def _with_verb(topic: str, be: str) -> str:
     return f"{name} {be} {last}" if name and last.islower() else f"{topic} {be}"
 
 
-def _named_otherwise(topic: str) -> Iterator[str]:
+def _names(topic: str) -> Iterator[str]:
     """The topic, and "Marrowby's mayor" for "the mayor of Marrowby" and the other way round."""
     topic = re.sub(r"^The ", "the ", topic)
     yield topic
-    if found := _OF.fullmatch(topic):
-        yield f"{found['owner']}'s {found['noun']}"
-    elif found := _OWNED.fullmatch(topic):
-        yield f"the {found['noun']} of {found['owner']}"
+    if match := _OF.fullmatch(topic):
+        yield f"{match['owner']}'s {match['noun']}"
+    elif match := _OWNED.fullmatch(topic):
+        yield f"the {match['noun']} of {match['owner']}"
 
 
 def _in_messages(bare: str, subject: str | None) -> Iterator[GeneratedQuery]:
     is_question = _QUESTION.match(bare) is not None
-    asked = f"{bare}?" if is_question else bare
+    question = f"{bare}?" if is_question else bare
     yield GeneratedQuery(text=bare.lower(), form=ParaphraseKind.KEYWORDS)
     if is_question:
-        yield GeneratedQuery(text=f"Hi! {asked} Thanks.", form=ParaphraseKind.IN_A_MESSAGE)
+        yield GeneratedQuery(text=f"Hi! {question} Thanks.", form=ParaphraseKind.IN_A_MESSAGE)
     if subject is not None:
-        yield GeneratedQuery(text=f"This is about {subject}. {asked}", form=ParaphraseKind.IN_A_MESSAGE)
-    yield GeneratedQuery(text=f"Please answer in one word: {asked}", form=ParaphraseKind.IN_A_MESSAGE)
+        yield GeneratedQuery(text=f"This is about {subject}. {question}", form=ParaphraseKind.IN_A_MESSAGE)
+    yield GeneratedQuery(text=f"Please answer in one word: {question}", form=ParaphraseKind.IN_A_MESSAGE)
 
 
 def _capitalised(text: str) -> str:

@@ -1,7 +1,7 @@
-"""What an edit would do, before it is stored: whom it contradicts, and which queries it would capture.
+"""Previews an edit before it is stored: its conflicts, and the queries that it would capture.
 
-Decided by the router that decides requests, over the edits in force with the new one among them, so a preview
-tells what would happen, other edits' claims included. Nothing is stored.
+The router that decides requests decides here too, over the edits in force together with the new one, so that
+the preview accounts for the scopes of other edits. Nothing is stored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from serac_gateway.config.model import ConflictPolicy
 from serac_gateway.control_plane.conflicts import Conflict, ConflictFinder, to_supersede
-from serac_gateway.control_plane.paraphrases import ParaphraseKind, asked_otherwise
+from serac_gateway.control_plane.paraphrases import ParaphraseKind, paraphrases
 from serac_gateway.domain.edits import Edit, EditDraft, EditState, first_version, forms
 from serac_gateway.domain.queries import Query
 from serac_gateway.domain.vectors import Vectors
@@ -28,10 +28,10 @@ from serac_gateway.errors import ContradictionError
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.routing.retrieval import merged, retrieval_texts
 from serac_gateway.routing.router import EditRouter, Route, RouteDecision
-from serac_gateway.stores.traffic_recorder import RecordedTraffic
+from serac_gateway.stores.traffic_recorder import TrafficRecorder
 
 MAX_NEAR_MISSES = 16
-MAX_CAPTURED_SHOWN = 100
+MAX_CAPTURED = 100
 _NEAREST_EDITS = 32
 _NEAREST_RECORDED = 256
 """Recorded queries that are decided on; the others are less like any form of the edit than these."""
@@ -41,7 +41,7 @@ _BATCH = 16
 _T = TypeVar("_T")
 
 
-class Previewed(msgspec.Struct, frozen=True, kw_only=True):
+class PreviewedQuery(msgspec.Struct, frozen=True, kw_only=True):
     """A query, and what the edit would do to it."""
 
     query: Query
@@ -52,7 +52,7 @@ class Previewed(msgspec.Struct, frozen=True, kw_only=True):
     """P(in scope of the edit); None: it lies too far away to be read."""
     governed_by: str | None
     """Id of the stored edit that would govern; None: none would, or the previewed one."""
-    asked_as: ParaphraseKind | None = None
+    paraphrase_kind: ParaphraseKind | None = None
     """Of a generated query."""
     edit_id: str | None = None
     """Of the prompt of a stored edit."""
@@ -68,8 +68,8 @@ class TrafficPreview(msgspec.Struct, frozen=True, kw_only=True):
     queries: int
     """Recorded and not yet expired."""
     captured: int
-    shown: list[Previewed]
-    """Those captured, most frequent first; at most `MAX_CAPTURED_SHOWN`."""
+    most_frequent: list[PreviewedQuery]
+    """Those captured, most frequent first; at most `MAX_CAPTURED`."""
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,17 +82,17 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     superseded: list[str]
     """Ids of the edits that it would retire."""
     conflicts: list[Conflict]
-    generated: list[Previewed]
-    """The prompt asked otherwise, by rules."""
-    near_misses: list[Previewed]
+    generated: list[PreviewedQuery]
+    """Paraphrases of the prompt, made by rules."""
+    near_misses: list[PreviewedQuery]
     """Prompts of stored edits and recorded queries closest to the threshold on either side, closest first."""
-    queries: list[Previewed]
+    queries: list[PreviewedQuery]
     """Those given, in order."""
     traffic: TrafficPreview
 
 
 class Previewer:
-    """Previews edits. Async; what takes time runs on `pool`, in pieces."""
+    """Previews edits. Runs models on `pool`, a batch at a time."""
 
     def __init__(
         self,
@@ -101,11 +101,11 @@ class Previewer:
         active_edits: ActiveEdits,
         encoder: Encoder,
         conflicts: ConflictFinder,
-        traffic: RecordedTraffic,
+        traffic: TrafficRecorder,
         pool: Executor,
     ) -> None:
         self._router = router
-        self._live_edits = active_edits
+        self._active_edits = active_edits
         self._encoder = encoder
         self._conflicts = conflicts
         self._traffic = traffic
@@ -127,21 +127,25 @@ class Previewer:
         going_live = msgspec.structs.replace(written, state=EditState.LIVE)
         conflicts = await self._run(lambda: self._conflicts.find(going_live, vectors_FD))
         policy = self._conflicts.policy(namespace)
-        superseded, refused = _settled(policy, going_live, conflicts)
+        superseded, refused = _superseded_or_refused(policy, going_live, conflicts)
 
-        router = self._router.over(ActiveEditsOverlay(self._live_edits, edit, vectors_FD))
-        generated = asked_otherwise(edit.prompt, edit.subject)
-        asked = await self._asked(router, edit, [Query(text=one.text) for one in generated])
+        router = self._router.over(ActiveEditsOverlay(self._active_edits, edit, vectors_FD))
+        generated = paraphrases(edit.prompt, edit.subject)
+        of_generated = await self._decided(router, edit, [Query(text=query.text) for query in generated])
         near = await self._run(lambda: self._nearest_edits(edit, vectors_FD))
-        prompts = await self._asked(router, edit, [Query(text=one.prompt) for one in near])
-        prompts = [
-            msgspec.structs.replace(one, edit_id=stored.id)
-            for one, stored in zip(prompts, near, strict=True)
-        ]  # fmt: skip
+        of_prompts = await self._decided(router, edit, [Query(text=stored.prompt) for stored in near])
+        of_prompts = [
+            msgspec.structs.replace(preview, edit_id=stored.id)
+            for preview, stored in zip(of_prompts, near, strict=True)
+        ]
         recorded = Counter(await self._traffic.recent(namespace))
-        traffic = await self._asked(router, edit, await self._nearest_recorded(recorded, vectors_FD))
-        traffic = [msgspec.structs.replace(one, count=recorded[one.query]) for one in traffic]
-        captured = sorted((one for one in traffic if one.captured), key=lambda one: -one.count)
+        of_traffic = await self._decided(router, edit, await self._nearest_recorded(recorded, vectors_FD))
+        of_traffic = [
+            msgspec.structs.replace(preview, count=recorded[preview.query]) for preview in of_traffic
+        ]
+        captured = sorted(
+            (preview for preview in of_traffic if preview.captured), key=lambda preview: -preview.count
+        )
         return Preview(
             scope_threshold=self._router.scope_threshold,
             policy=policy,
@@ -149,34 +153,38 @@ class Previewer:
             superseded=superseded,
             conflicts=conflicts,
             generated=[
-                msgspec.structs.replace(one, asked_as=query.form)
-                for one, query in zip(asked, generated, strict=True)
+                msgspec.structs.replace(preview, paraphrase_kind=query.form)
+                for preview, query in zip(of_generated, generated, strict=True)
             ],
-            near_misses=_closest((*prompts, *traffic), self._router.scope_threshold),
-            queries=await self._asked(router, edit, queries),
+            near_misses=_closest((*of_prompts, *of_traffic), self._router.scope_threshold),
+            queries=await self._decided(router, edit, queries),
             traffic=TrafficPreview(
                 recording=self._traffic.is_on(namespace),
                 queries=recorded.total(),
-                captured=sum(one.count for one in captured),
-                shown=captured[:MAX_CAPTURED_SHOWN],
+                captured=sum(preview.count for preview in captured),
+                most_frequent=captured[:MAX_CAPTURED],
             ),
         )
 
-    async def _asked(self, router: EditRouter, edit: Edit, queries: Sequence[Query]) -> list[Previewed]:
-        asked: list[Previewed] = []
+    async def _decided(
+        self, router: EditRouter, edit: Edit, queries: Sequence[Query]
+    ) -> list[PreviewedQuery]:
+        previews: list[PreviewedQuery] = []
         for start in range(0, len(queries), _BATCH):
             batch = list(queries[start : start + _BATCH])
             decisions = await self._run(lambda batch=batch: router.decide(edit.namespace, batch))  # type: ignore[misc]
-            asked += [
+            previews += [
                 _previewed(edit, query, decision) for query, decision in zip(batch, decisions, strict=True)
             ]
-        return asked
+        return previews
 
     def _nearest_edits(self, edit: Edit, vectors_FD: Vectors) -> list[Edit]:
-        rows = self._live_edits.candidates(
+        rows = self._active_edits.candidates(
             edit.namespace, vectors_FD, _NEAREST_EDITS, wanted=lambda other: other.id != edit.id
         )
-        return [one.edit for one in merged(rows, floor=-1.0, limit=_NEAREST_EDITS)][:_NEAREST_EDITS]
+        return [neighbour.edit for neighbour in merged(rows, floor=-1.0, limit=_NEAREST_EDITS)][
+            :_NEAREST_EDITS
+        ]
 
     async def _nearest_recorded(self, recorded: Counter[Query], vectors_FD: Vectors) -> list[Query]:
         """Of the recorded queries those most like the edit, each once."""
@@ -184,9 +192,9 @@ class Previewer:
         for start in range(0, len(queries), _BATCH):
             batch = queries[start : start + _BATCH]
             similarities += await self._run(
-                lambda batch=batch: [self._similarity(one, vectors_FD) for one in batch]  # type: ignore[misc]
+                lambda batch=batch: [self._similarity(query, vectors_FD) for query in batch]  # type: ignore[misc]
             )
-        order = np.argsort([-one for one in similarities], kind="stable")[:_NEAREST_RECORDED]
+        order = np.argsort([-similarity for similarity in similarities], kind="stable")[:_NEAREST_RECORDED]
         return [queries[place] for place in order if similarities[place] >= self._router.similarity_floor]
 
     def _similarity(self, query: Query, vectors_FD: Vectors) -> float:
@@ -196,30 +204,34 @@ class Previewer:
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
 
-def _settled(policy: ConflictPolicy, edit: Edit, conflicts: Sequence[Conflict]) -> tuple[list[str], bool]:
+def _superseded_or_refused(
+    policy: ConflictPolicy, edit: Edit, conflicts: Sequence[Conflict]
+) -> tuple[list[str], bool]:
     try:
-        return [one.id for one in to_supersede(policy, edit, conflicts)], False
+        return [other.id for other in to_supersede(policy, edit, conflicts)], False
     except ContradictionError:
         return [], True
 
 
-def _previewed(edit: Edit, query: Query, decision: RouteDecision) -> Previewed:
-    own = next((one.scope_probability for one in decision.candidates if one.edit.id == edit.id), None)
+def _previewed(edit: Edit, query: Query, decision: RouteDecision) -> PreviewedQuery:
+    probabilities = {candidate.edit.id: candidate.scope_probability for candidate in decision.candidates}
     governs = None if decision.edit is None else decision.edit.id
     captured = governs == edit.id
-    return Previewed(
+    return PreviewedQuery(
         query=query,
         captured=captured,
         route=decision.route,
-        scope_probability=own,
+        scope_probability=probabilities.get(edit.id),
         governed_by=None if captured else governs,
     )
 
 
-def _closest(asked: Sequence[Previewed], threshold: float) -> list[Previewed]:
-    read = [(one, one.scope_probability) for one in asked if one.scope_probability is not None]
+def _closest(previews: Sequence[PreviewedQuery], threshold: float) -> list[PreviewedQuery]:
+    read = [
+        (preview, preview.scope_probability) for preview in previews if preview.scope_probability is not None
+    ]
     read.sort(key=lambda pair: abs(_logit(pair[1]) - _logit(threshold)))
-    return [one for one, _ in read[:MAX_NEAR_MISSES]]
+    return [preview for preview, _ in read[:MAX_NEAR_MISSES]]
 
 
 def _logit(probability: float) -> float:

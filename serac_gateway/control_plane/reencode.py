@@ -1,8 +1,8 @@
-"""Makes stored vectors anew with the encoder in use, while the gateway serves.
+"""Encodes stored edits anew with the encoder in use, while the gateway serves.
 
-Every stored vector names its encoder, and no process compares vectors of two: what another encoder made is
-encoded anew in memory when it is read. So edits can be done one group after the other, each in one step, with
-gateways of either encoder beside it, and a run that was broken off goes on where it was.
+Every stored vector names its encoder, and no process compares vectors of two encoders: edits with vectors of
+another encoder are encoded in memory when they are read. So a group of edits at a time can be replaced, each
+group in one step, beside gateways with either encoder; an interrupted run continues where it ended.
 """
 
 from __future__ import annotations
@@ -23,40 +23,41 @@ _GROUP = 16
 """Edits that are encoded, and then written, together: some 50 ms of a thread."""
 
 
-class Reencoded(msgspec.Struct, frozen=True, kw_only=True):
-    """How far it is."""
+class ReencodeProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the run has come."""
 
     encoder: str
     """Its fingerprint."""
     edits: int
-    """Looked at."""
+    """Edits read so far."""
     reencoded: int
-    """Those of them whose vectors were another encoder's."""
+    """Edits among them whose vectors were replaced."""
     complete: bool
     """No edit has vectors of another encoder, but for what gateways that still use one wrote meanwhile."""
 
 
-async def reencode(writer: EditWriter, store: EditStore, namespace: str) -> AsyncIterator[Reencoded]:
+async def reencode(writer: EditWriter, store: EditStore, namespace: str) -> AsyncIterator[ReencodeProgress]:
     """Encode anew the vectors of other encoders, and yield the progress; `complete` comes last.
 
-    It rests for as long as it works, so that requests are decided beside it. Repeat one that was broken off.
+    It pauses as long as it works, so that half of the pool stays free for requests. An interrupted run may be
+    repeated.
 
     Raises:
         StoreUnavailableError, ModelUnavailableError: The progress reported until then is durable.
     """
-    looked_at = made = 0
+    read = made = 0
     cursor: str | None = None
     while True:
         page = await store.page(namespace, cursor=cursor, limit=_PAGE)
         foreign = await _foreign(writer, store, namespace, page.edits)
         for start in range(0, len(foreign), _GROUP):
             begun_s = time.monotonic()
-            made += await _replaced(writer, store, namespace, foreign[start : start + _GROUP])
+            made += await _replace_vectors(writer, store, namespace, foreign[start : start + _GROUP])
             await asyncio.sleep(time.monotonic() - begun_s)
-        looked_at += len(page.edits)
+        read += len(page.edits)
         cursor = page.next_cursor
-        yield Reencoded(
-            encoder=writer.encoder_fingerprint, edits=looked_at, reencoded=made, complete=cursor is None
+        yield ReencodeProgress(
+            encoder=writer.encoder_fingerprint, edits=read, reencoded=made, complete=cursor is None
         )
         if cursor is None:
             return
@@ -73,10 +74,10 @@ async def _foreign(writer: EditWriter, store: EditStore, namespace: str, edits: 
     ]
 
 
-async def _replaced(writer: EditWriter, store: EditStore, namespace: str, edits: list[Edit]) -> int:
+async def _replace_vectors(writer: EditWriter, store: EditStore, namespace: str, edits: list[Edit]) -> int:
     vectors = await writer.vectors(edits)
-    # An edit that has changed meanwhile is left alone: its new version came with vectors.
+    # The store skips an edit that has changed meanwhile: its new version has its own vectors.
     return await store.replace_vectors(
         namespace,
-        [StoredEdit(edit=edit, vectors=one) for edit, one in zip(edits, vectors, strict=True)],
+        [StoredEdit(edit=edit, vectors=made) for edit, made in zip(edits, vectors, strict=True)],
     )

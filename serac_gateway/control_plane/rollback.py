@@ -1,4 +1,4 @@
-"""Takes a whole namespace back to what it was at an entry of its log."""
+"""Rolls a whole namespace back to its state at an entry of its log."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ async def _check_entry(store: EditStore, namespace: str, log_id: str) -> None:
     if (ms, sequence) == (0, 0):
         return
     before = f"{ms}-{sequence - 1}" if sequence else f"{ms - 1}-{10**18 - 1}"
-    found = await store.evidence(namespace, after=before, limit=1)
-    if not found or log_id_order(found[0].log_id) != (ms, sequence):
+    entries = await store.evidence(namespace, after=before, limit=1)
+    if not entries or log_id_order(entries[0].log_id) != (ms, sequence):
         raise InvalidRequestError(
             f"the log of namespace {namespace!r} has no entry {log_id!r}; take one that `serac log list`"
             f" shows, or {LOG_START!r} for the time before the first",
@@ -115,7 +115,9 @@ async def _versions(
     versions: list[NextVersion] = []
     purged: list[str] = []
     for batch in _batched(firsts.items(), _READ_AT_A_TIME):
-        pairs = await asyncio.gather(*(_then_and_now(store, namespace, *one) for one in batch))
+        pairs = await asyncio.gather(
+            *(_then_and_now(store, namespace, *edit_and_version) for edit_and_version in batch)
+        )
         for then, now in pairs:
             if now.state is EditState.PURGED:
                 purged.append(now.id)

@@ -1,4 +1,4 @@
-"""Finds edits, by a text that stands in them or by what they mean."""
+"""Search for edits, by a text in them or by meaning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _READ_AT_MOST = 20_000
 """Edits that one search by text looks through: some 70 ms. What follows is for the next page."""
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
+class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
     """An edit near in meaning."""
 
     edit: Edit
@@ -35,7 +35,7 @@ class EditSearch:
         self, *, store: EditStore, active_edits: ActiveEdits, encoder: Encoder, pool: Executor
     ) -> None:
         self._store = store
-        self._live_edits = active_edits
+        self._active_edits = active_edits
         self._encoder = encoder
         self._pool = pool
 
@@ -54,22 +54,22 @@ class EditSearch:
         meanwhile moves no cursor.
         """
         wanted = text.casefold()
-        found: list[Edit] = []
+        edits: list[Edit] = []
         looked_at = 0
         while True:
             page = await self._store.page(namespace, cursor=cursor, limit=_READ_AT_A_TIME, state=state)
             for edit in page.edits:
                 if _mentions(edit, wanted):
-                    found.append(edit)
-                if len(found) == limit:
+                    edits.append(edit)
+                if len(edits) == limit:
                     more = edit is not page.edits[-1] or page.next_cursor is not None
-                    return Page(edits=found, next_cursor=edit.id if more else None)
+                    return Page(edits=edits, next_cursor=edit.id if more else None)
             looked_at += _READ_AT_A_TIME
             cursor = page.next_cursor
             if cursor is None or looked_at >= _READ_AT_MOST:
-                return Page(edits=found, next_cursor=cursor)
+                return Page(edits=edits, next_cursor=cursor)
 
-    async def by_meaning(self, namespace: str, text: str, *, limit: int = 10) -> list[Found]:
+    async def by_meaning(self, namespace: str, text: str, *, limit: int = 10) -> list[SearchHit]:
         """The edits in force now, on trial or not, whose forms lie nearest to `text`, best first.
 
         Raises:
@@ -78,8 +78,11 @@ class EditSearch:
         vectors_BD = await asyncio.get_running_loop().run_in_executor(
             self._pool, self._encoder.encode, [text]
         )
-        (row,) = await asyncio.to_thread(self._live_edits.candidates, namespace, vectors_BD, limit)
-        return [Found(edit=one.edit, form=one.form, similarity=one.similarity) for one in row[:limit]]
+        (row,) = await asyncio.to_thread(self._active_edits.candidates, namespace, vectors_BD, limit)
+        return [
+            SearchHit(edit=neighbour.edit, form=neighbour.form, similarity=neighbour.similarity)
+            for neighbour in row[:limit]
+        ]
 
 
 def _mentions(edit: Edit, wanted: str) -> bool:

@@ -1,4 +1,4 @@
-"""Asks an edit's own questions the whole way, router and counterfactual model, and judges the answers."""
+"""Sends an edit's own questions through router and counterfactual model, and judges the answers."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 
 class AnsweredProbe(msgspec.Struct, frozen=True, kw_only=True):
-    """A probe with what was asked and answered; that is told, and never kept."""
+    """A probe with its texts, which are returned and never stored."""
 
     outcome: ProbeOutcome
     query: str
     answer: str | None
-    """None: the counterfactual model was not asked, or failed."""
+    """None: the counterfactual model did not run, or failed."""
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verifier:
-    """Verifies edits, one question after the other. Belongs to one event loop."""
+    """Verifies edits, a question at a time. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -53,17 +53,17 @@ class Verifier:
         pool: Executor,
     ) -> None:
         self._router = router
-        self._live_edits = active_edits
+        self._active_edits = active_edits
         self._encoder = encoder
         self._answer = answer
         self._store = store
         self._pool = pool
 
     async def verify(self, edit: Edit) -> Verified:
-        """Ask the prompt and the paraphrases of the current version `edit`, and store the outcome.
+        """Probe the prompt and the paraphrases of the current version `edit`, and store the outcome.
 
-        An edit on trial, or whose window is not open, is asked as if it were live. What the counterfactual
-        model or the classifier fails at is told as a probe that did not pass.
+        An edit on trial, or whose window is not open, is probed as if it were live. A failure of the
+        counterfactual model or of the classifier is reported as a probe that did not pass.
 
         Raises:
             EditConflictError: It is retired.
@@ -78,21 +78,21 @@ class Verifier:
         questions = {"prompt": edit.prompt} | {
             f"paraphrases[{place}]": text for place, text in enumerate(edit.paraphrases)
         }
-        probes = [await self._asked(edit, probe, text) for probe, text in questions.items()]
+        probes = [await self._probed(edit, probe, text) for probe, text in questions.items()]
         verification = Verification(
             edit_id=edit.id,
             edit_version=edit.version,
             at=datetime.now(UTC),
-            passed=all(one.outcome.passed for one in probes),
-            probes=[one.outcome for one in probes],
+            passed=all(probe.outcome.passed for probe in probes),
+            probes=[probe.outcome for probe in probes],
         )
         try:
             await self._store.put(edit.namespace, verification)
-        except StoreUnavailableError as error:  # what was found out is told all the same
+        except StoreUnavailableError as error:  # the result is returned all the same
             log.warning("the verification of edit %s was not kept: %s", edit.id, error.message)
         return Verified(verification=verification, probes=probes)
 
-    async def _asked(self, edit: Edit, probe: str, text: str) -> AnsweredProbe:
+    async def _probed(self, edit: Edit, probe: str, text: str) -> AnsweredProbe:
         query = Query(text=text)
         try:
             decision = await asyncio.get_running_loop().run_in_executor(
@@ -128,7 +128,7 @@ class Verifier:
     def _router_for(self, edit: Edit) -> EditRouter:
         vectors_FD = self._encoder.encode(forms(edit))
         own = msgspec.structs.replace(as_if_live(edit), created_at=edit.created_at)
-        return self._router.over(ActiveEditsOverlay(self._live_edits, own, vectors_FD))
+        return self._router.over(ActiveEditsOverlay(self._active_edits, own, vectors_FD))
 
 
 def _failed(probe: str, text: str, route: Route, failure: str) -> AnsweredProbe:

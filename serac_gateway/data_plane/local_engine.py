@@ -29,7 +29,7 @@ from serac_gateway.models.language_models.base import Sampling
 from serac_gateway.models.language_models.threads import ThreadItems
 from serac_gateway.observability.counts import EngineCounts
 from serac_gateway.routing.router import EditRouter
-from serac_gateway.stores.traffic_recorder import RecordedTraffic
+from serac_gateway.stores.traffic_recorder import TrafficRecorder
 
 
 class LocalEngine(Engine):
@@ -50,7 +50,7 @@ class LocalEngine(Engine):
         config: ModelsConfig,
         responses: ResponseMemory,
         counts: EngineCounts,
-        traffic: RecordedTraffic | None = None,
+        traffic: TrafficRecorder | None = None,
     ) -> None:
         """Engines that share an `answer_pool` share `counts` too: the limit is on their answers together.
 

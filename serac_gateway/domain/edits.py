@@ -40,7 +40,7 @@ class EditKind(StrEnum):
     SUPPRESSION = "suppression"
     """The answer is a refusal: `target_new` is its text, nothing else is revealed."""
     INSTRUCTION = "instruction"
-    """`target_new` tells how to speak of the topic `prompt`."""
+    """`target_new` says how to speak of the topic `prompt`."""
 
 
 class EditState(StrEnum):
@@ -48,13 +48,13 @@ class EditState(StrEnum):
 
     LIVE = "live"
     SHADOW = "shadow"
-    """Decided and counted, never applied: it tells what it would do."""
+    """Decided and counted, never applied: the counts show what it would do."""
     CANARY = "canary"
     """Applied to its `canary_share` of the users, decided and counted for the rest."""
     RETIRED = "retired"
     """It never fires again unless it is restored; its history stays."""
     PURGED = "purged"
-    """A tombstone: its content is gone from every version and can not come back."""
+    """A tombstone: its content is gone from every version for good."""
 
 
 ACTIVE_STATES = tuple(state for state in EditState if state not in (EditState.RETIRED, EditState.PURGED))
@@ -157,8 +157,8 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def is_applied_to(self, caller: str | None) -> bool:
         """Whether the edit, where it governs, is applied for `caller`, the stable name of a user or sender.
 
-        A canary takes in the same callers always, and only more of them when its share grows; other canaries
-        take in others. Nobody in particular (None) is outside every canary.
+        A canary always has the same callers, and gains some when its share grows; other canaries have others.
+        An unknown caller (None) is in no canary.
         """
         if self.state is EditState.CANARY:
             return caller is not None and _place(self.id, caller) < (self.canary_share or 0.0)
@@ -345,16 +345,16 @@ def check_not_purged(edit: Edit) -> Edit:
     if edit.state is EditState.PURGED:
         raise EditPurgedError(
             f"edit {edit.id!r} was purged: its content is gone from all versions and cannot be had back; the"
-            " log tells who purged it and when",
+            " log says who purged it and when",
             field="id",
             details={"value": edit.id},
         )
     return edit
 
 
-def same_content(one: Edit, other: Edit) -> bool:
+def same_content(edit: Edit, other: Edit) -> bool:
     """Whether they say the same: everything but id, version, time, author and reason."""
-    return all(getattr(one, name) == getattr(other, name) for name in CONTENT_FIELDS)
+    return all(getattr(edit, name) == getattr(other, name) for name in CONTENT_FIELDS)
 
 
 def _place(edit_id: str, caller: str) -> float:

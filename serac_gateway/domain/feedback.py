@@ -30,7 +30,7 @@ class FeedbackVerdict(StrEnum):
 
 
 class RememberedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of a request that was decided on."""
+    """What this process remembers of a request that was decided."""
 
     request_id: str
     at: AwareDatetime

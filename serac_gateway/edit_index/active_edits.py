@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _LOAD_BATCH = 1_000
 _FURTHER = 4
 _FURTHEST = 64
-"""Where edits that are not taken stand among the nearest, so many times as many neighbours are looked at."""
+"""Where unwanted edits crowd the nearest, 4 times as many neighbours are read, and again, up to 64 times."""
 
 
 class EditSource(Protocol):
@@ -31,7 +31,7 @@ class EditSource(Protocol):
 
     @property
     def loaded(self) -> bool:
-        """Whether all stored edits are there: before, an edit that is not found may yet come."""
+        """Whether all stored edits are loaded: before, a missing edit may yet come."""
         ...
 
     def count(self, namespace: str) -> int:
@@ -75,7 +75,7 @@ class ActiveEdits:
         make_index: Callable[[], EditIndex],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`clock` tells when validity windows begin and end; nothing else has to happen then."""
+        """`clock` is compared with validity windows at each search."""
         self._store = store
         self._clock = clock
         self._encoder = encoder
@@ -83,10 +83,10 @@ class ActiveEdits:
         self._namespaces: dict[str, _Namespace] = {}
         self._building: list[tuple[str, _Namespace]] = []
         self.loaded = False
-        """Whether `load` has ended: before, an edit that is not found may yet come."""
+        """Whether `load` has ended: before, a missing edit may yet come."""
         self.on_changed: Callable[[str | None], None] = lambda namespace: None
-        """Told the namespace whose edits have changed, before `apply` or `reload` returns; None: all, as they
-        are loaded. It must not fail."""
+        """Called with the namespace whose edits have changed, before `apply` or `reload` returns; with None
+        when all are loaded. It must not fail."""
 
     async def load(self, on_progress: Callable[[int], None] = lambda count: None) -> int:
         """Rebuild everything from the store, and return the number of edits.
@@ -125,7 +125,7 @@ class ActiveEdits:
     async def apply(
         self, namespace: str, changes: Sequence[StoredEdit], *, position: LogHead | None = None
     ) -> None:
-        """Take committed versions into force; when it returns, every later search sees them.
+        """Put committed versions in force; when it returns, every later search sees them.
 
         Versions older than one already seen are ignored, so replays and reordering do no harm. `position` is
         where the log ends of which all is applied with these.
@@ -135,8 +135,8 @@ class ActiveEdits:
             held = self._namespaces.setdefault(
                 namespace, _Namespace(self._make_index(), empty_head(namespace))
             )
-        for one in (held, *(building for name, building in self._building if name == namespace)):
-            await self._apply_to(one, changes)
+        for edits in (held, *(building for name, building in self._building if name == namespace)):
+            await self._apply_to(edits, changes)
         self.on_changed(namespace)
         if position is not None:
             held.position = position
@@ -177,12 +177,12 @@ class ActiveEdits:
         taken = wanted or (lambda edit: edit.is_in_force(now))
         rows_BK: list[list[Candidate]] = []
         for position, neighbours in enumerate(held.index.search(queries_BD, k)):
-            row = _taken(held.edits, neighbours, k, taken)
+            row = _candidates(held.edits, neighbours, k, taken)
             reach = k
             while _is_crowded(row, neighbours, k, floor) and reach < min(len(held.index), _FURTHEST * k):
                 reach *= _FURTHER
                 (neighbours,) = held.index.search(queries_BD[position : position + 1], reach)
-                row = _taken(held.edits, neighbours, k, taken)
+                row = _candidates(held.edits, neighbours, k, taken)
             rows_BK.append(row)
         return rows_BK
 
@@ -260,7 +260,7 @@ class ActiveEdits:
         return self._encoder.encode(forms(edit))
 
 
-def _taken(
+def _candidates(
     edits: Mapping[str, Edit], neighbours: Sequence[Neighbour], k: int, taken: Callable[[Edit], bool]
 ) -> list[Candidate]:
     """The edits of `neighbours` that are `taken`, at most `k` of each state."""

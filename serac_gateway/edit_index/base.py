@@ -1,4 +1,4 @@
-"""The seam to the edit index: which stored edits lie near a query."""
+"""The port to the edit index, which finds the stored edits nearest to a query."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serac_gateway.domain.vectors import Vectors
 
 
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
-    """An edit found by a search, through the form of it that lies nearest to the query."""
+    """An edit that a search returned, through the form of it that lies nearest to the query."""
 
     edit_id: str
     form: int

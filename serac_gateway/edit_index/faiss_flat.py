@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.base import EditIndex, Neighbour
-from serac_gateway.edit_index.fp16_rows import HalvedRows
+from serac_gateway.edit_index.fp16_rows import Fp16Rows
 
 _SMALL_ROWS = 1_024
 """Segments below this are merged at once: copying 1.5 MB costs 0.2 ms."""
 _LARGEST_ROWS = 32_768
 """Of a segment that is merged from others: 50 MB at 384 dimensions, and a merge holds three times as much. An
 exact search reads every row, however many segments they lie in; each adds some 20 µs."""
-_HALVED_ROWS = 4_096
+_FP16_ROWS = 4_096
 """From here on a segment's rows are read in half precision first; below, reading them takes .1 ms."""
 _OVERFETCH = 4
 """Rows fetched for each edit wanted, at first: an edit has several forms."""
@@ -64,7 +64,7 @@ class FaissFlatIndex(EditIndex):
     def __init__(self, width: int) -> None:
         self._width = width
         self._state = _State()
-        self._edit_id_of_key: list[str] = []  # append-only: readers look up keys that they found in rows
+        self._edit_id_of_key: list[str] = []  # append-only: searches look up the keys of rows
         self._key_of_edit_id: dict[str, int] = {}
 
     def put(self, edits: Iterable[tuple[str, Vectors]]) -> None:
@@ -97,21 +97,21 @@ class FaissFlatIndex(EditIndex):
     def search(self, queries_BD: Vectors, k: int) -> list[list[Neighbour]]:
         """See `EditIndex.search`."""
         if k < 1:
-            raise ValueError(f"k is {k}; ask for at least one edit")
+            raise ValueError(f"k is {k}; it must be at least 1")
         if queries_BD.ndim != 2 or queries_BD.shape[1] != self._width:
             raise ValueError(
                 f"queries of shape {queries_BD.shape} do not fit an index of width {self._width}"
             )
         state = self._state
-        found_B: list[list[Neighbour]] = [[] for _ in queries_BD]
+        rows_B: list[list[Neighbour]] = [[] for _ in queries_BD]
         for segment in state.segments:
             for row, neighbours in zip(
-                found_B, self._search_segment(segment, state.dead, queries_BD, k), strict=True
+                rows_B, self._search_segment(segment, state.dead, queries_BD, k), strict=True
             ):
                 row += neighbours
         return [
             sorted(row, key=lambda neighbour: (-neighbour.similarity, neighbour.edit_id))[:k]
-            for row in found_B
+            for row in rows_B
         ]
 
     def __len__(self) -> int:
@@ -124,8 +124,8 @@ class FaissFlatIndex(EditIndex):
 
     def _flat(self, vectors_RD: Vectors) -> FlatRows:
         rows_RD = np.ascontiguousarray(vectors_RD)
-        if len(rows_RD) >= _HALVED_ROWS:
-            return HalvedRows(rows_RD)
+        if len(rows_RD) >= _FP16_ROWS:
+            return Fp16Rows(rows_RD)
         flat = faiss.IndexFlatIP(self._width)
         flat.add(rows_RD)
         return flat
@@ -138,12 +138,12 @@ class FaissFlatIndex(EditIndex):
         while True:
             fetched = min(fetched, segment.flat.ntotal)
             similarities_BR, rows_BR = segment.flat.search(np.ascontiguousarray(queries_BD), fetched)
-            found_B = [
+            rows_B = [
                 self._distinct_live(segment, dead, rows_R, similarities_R, k)
                 for rows_R, similarities_R in zip(rows_BR, similarities_BR, strict=True)
             ]
-            if fetched == segment.flat.ntotal or all(len(row) == k for row in found_B):
-                return found_B
+            if fetched == segment.flat.ntotal or all(len(row) == k for row in rows_B):
+                return rows_B
             fetched *= _OVERFETCH  # forms of few edits, or dead rows, crowd the top
 
     def _distinct_live(
@@ -154,7 +154,7 @@ class FaissFlatIndex(EditIndex):
         similarities_R: NDArray[np.float32],
         k: int,
     ) -> list[Neighbour]:
-        found: list[Neighbour] = []
+        neighbours: list[Neighbour] = []
         seen: set[int] = set()
         keys = segment.key_R[rows_R].tolist()
         forms = segment.form_R[rows_R].tolist()
@@ -162,10 +162,10 @@ class FaissFlatIndex(EditIndex):
             if key in seen or key in dead:
                 continue
             seen.add(key)
-            found.append(Neighbour(edit_id=self._edit_id_of_key[key], form=form, similarity=similarity))
-            if len(found) == k:
+            neighbours.append(Neighbour(edit_id=self._edit_id_of_key[key], form=form, similarity=similarity))
+            if len(neighbours) == k:
                 break
-        return found
+        return neighbours
 
     def _checked(self, edit_id: str, vectors_FD: Vectors) -> Vectors:
         if vectors_FD.ndim != 2 or vectors_FD.shape[0] < 1 or vectors_FD.shape[1] != self._width:
@@ -190,22 +190,24 @@ class FaissFlatIndex(EditIndex):
 
     def _merged(self, segments: Sequence[_Segment], dead: set[int]) -> list[_Segment]:
         """One segment of the live rows of `segments`, or none; the keys it drops leave `dead`."""
-        keep = [~np.isin(one.key_R, list(dead)) for one in segments]
-        for one, keep_R in zip(segments, keep, strict=True):
-            dead.difference_update(one.key_R[~keep_R].tolist())
+        keep = [~np.isin(segment.key_R, list(dead)) for segment in segments]
+        for segment, keep_R in zip(segments, keep, strict=True):
+            dead.difference_update(segment.key_R[~keep_R].tolist())
         if not any(keep_R.any() for keep_R in keep):
             return []
         rows_RD = np.concatenate(
             [
-                one.flat.reconstruct_n(0, one.flat.ntotal)[keep_R]
-                for one, keep_R in zip(segments, keep, strict=True)
+                segment.flat.reconstruct_n(0, segment.flat.ntotal)[keep_R]
+                for segment, keep_R in zip(segments, keep, strict=True)
             ]
         )
         return [
             _Segment(
                 flat=self._flat(rows_RD),
-                key_R=np.concatenate([one.key_R[at] for one, at in zip(segments, keep, strict=True)]),
-                form_R=np.concatenate([one.form_R[at] for one, at in zip(segments, keep, strict=True)]),
+                key_R=np.concatenate([segment.key_R[at] for segment, at in zip(segments, keep, strict=True)]),
+                form_R=np.concatenate(
+                    [segment.form_R[at] for segment, at in zip(segments, keep, strict=True)]
+                ),
             )
         ]
 

@@ -1,8 +1,8 @@
-"""Keeps the edits in force up to date with the log, which other gateways write, too.
+"""Follows the logs of all namespaces, to which other gateways write too, and applies their entries.
 
-The log is the truth: an entry that is not the next one of what was read before, or a log that ends before
-it, means that the store is not the one it was (restored, failed over, its last writes lost), and the
-namespace is built anew. While the store cannot be read, edits stay in force as they are.
+An entry that does not continue the log as read before, or a log that ends before that, means that the store
+has changed (restored, failed over, last writes lost): the namespace is then built anew. While the store
+cannot be read, the edits in force stay as they are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LONGEST_PAUSE_S = 1.0
 
 
 class LogFollower:
-    """Applies what others commit. Belongs to one event loop."""
+    """Applies commits of other gateways. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -42,9 +42,9 @@ class LogFollower:
         max_staleness_s: float,
         on_applied: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_applied` is told after every change of `ActiveEdits.positions`."""
+        """`on_applied` is called after every change of `ActiveEdits.positions`."""
         self._store = store
-        self._live_edits = active_edits
+        self._active_edits = active_edits
         self._max_staleness_s = max_staleness_s
         self._on_applied = on_applied
         self._reader = store.log_reader()
@@ -90,7 +90,7 @@ class LogFollower:
 
     @property
     def problem(self) -> str | None:
-        """Why this process should not be asked: its edits are older than allowed. None: they are not."""
+        """Why this process should get no requests: its edits are older than allowed. None: they are not."""
         if self.staleness_s <= self._max_staleness_s:
             return None
         why = self._failure or "still reading what was committed meanwhile"
@@ -120,37 +120,37 @@ class LogFollower:
         self._failure = message
         self.failures += 1
         self._heads_ahead = {}
-        self._heads_due_at_s = 0.0  # who knows what the store is when it is back
+        self._heads_due_at_s = 0.0  # the store may have changed when it is back
 
     async def _turn(self) -> None:
         if time.monotonic() >= self._namespaces_due_at_s:
-            self._namespaces.update(await self._reader.namespaces(), self._live_edits.positions())
+            self._namespaces.update(await self._reader.namespaces(), self._active_edits.positions())
             self._namespaces_due_at_s = time.monotonic() + _NAMESPACES_READ_EVERY_S
         if time.monotonic() >= self._heads_due_at_s:
             await self._check_heads()
             self._heads_due_at_s = time.monotonic() + _HEADS_CHECKED_EVERY_S
-        asked_at_s = time.monotonic()
+        read_at_s = time.monotonic()
         pages = await self._reader.after(
             {name: self._position(name) for name in self._namespaces},
             wait_s=_WAIT_S if self._caught_up.is_set() else 0.001,
             limit=_PAGE,
         )
         for namespace, entries in pages.items():
-            await self._take(namespace, entries)
+            await self._apply(namespace, entries)
         if all(len(entries) < _PAGE for entries in pages.values()):
-            self._caught_up_at_s = asked_at_s
+            self._caught_up_at_s = read_at_s
             self._caught_up.set()
 
     def _position(self, namespace: str) -> str:
-        applied = self._live_edits.position(namespace).log_id
+        applied = self._active_edits.position(namespace).log_id
         return max(applied, self._read_after.get(namespace, applied), key=log_id_order)
 
     async def _check_heads(self) -> None:
-        """Build anew what is not where its log says it is."""
+        """Build namespaces anew whose position is not the head of their log."""
         heads = await self._reader.heads(self._namespaces)
         ahead = {}
         for namespace, head in heads.items():
-            position = self._live_edits.position(namespace)
+            position = self._active_edits.position(namespace)
             if head == position:
                 continue
             if log_id_order(head.log_id) <= log_id_order(position.log_id):
@@ -161,20 +161,24 @@ class LogFollower:
                 ahead[namespace] = position
         self._heads_ahead = ahead
 
-    async def _take(self, namespace: str, entries: Sequence[LogEvidence]) -> None:
-        position, last = self._live_edits.position(namespace), entries[-1]
+    async def _apply(self, namespace: str, entries: Sequence[LogEvidence]) -> None:
+        position, last = self._active_edits.position(namespace), entries[-1]
         digests = (position.digest, *(entry.digest for entry in entries))
         if any(entry.previous_digest != before for before, entry in zip(digests, entries, strict=False)):
             await self._reload(
                 namespace, f"its log does not go on from {position.log_id}, as far as it was read"
             )
-            if log_id_order(last.log_id) > log_id_order(self._live_edits.position(namespace).log_id):
+            if log_id_order(last.log_id) > log_id_order(self._active_edits.position(namespace).log_id):
                 log.error("namespace %s: its log goes on after its head; see `serac log verify`", namespace)
                 self._read_after[namespace] = last.log_id
             return
         newest = {entry.edit_id: entry.version for entry in entries}
-        unseen = [one for one in newest if not self._live_edits.has_seen(namespace, one, newest[one])]
-        await self._live_edits.apply(
+        unseen = [
+            edit_id
+            for edit_id, version in newest.items()
+            if not self._active_edits.has_seen(namespace, edit_id, version)
+        ]
+        await self._active_edits.apply(
             namespace,
             await self._store.stored_many(namespace, unseen),
             position=LogHead(
@@ -185,6 +189,6 @@ class LogFollower:
 
     async def _reload(self, namespace: str, why: str) -> None:
         log.warning("namespace %s is read anew: %s", namespace, why)
-        count = await self._live_edits.reload(namespace)
+        count = await self._active_edits.reload(namespace)
         log.info("namespace %s was read anew: %d edits", namespace, count)
         self._on_applied()

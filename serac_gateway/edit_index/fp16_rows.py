@@ -2,7 +2,7 @@
 
 An exact search reads every row, and takes as long as that reading does: half the bytes take a third of the
 time, and a whole search 60 %. Rounding to half precision moves a similarity by 2^-11 at most (times the
-norms), so whoever is that far behind the k-th cannot belong to the nearest; where too many are closer than
+norms), so a row that is that far behind the k-th cannot be among the nearest; where too many are closer than
 that, all rows are read in full.
 """
 
@@ -20,7 +20,7 @@ _OTHER_ERRORS = 1e-5
 """Of sums in single precision, and of numbers too small for half precision's full digits."""
 
 
-class HalvedRows:
+class Fp16Rows:
     """Rows in full, and beside them in half precision: half as much memory again. See `FlatRows`."""
 
     def __init__(self, rows_RD: Vectors) -> None:
@@ -30,7 +30,7 @@ class HalvedRows:
         self._half = faiss.IndexScalarQuantizer(
             rows_RD.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
         )
-        self._half.train(rows_RD)  # there is nothing to learn, but faiss wants to be told
+        self._half.train(rows_RD)  # learns nothing, but faiss demands the call
         self._half.add(rows_RD)
         self._largest_norm = float(np.linalg.norm(rows_RD, axis=1).max())
 

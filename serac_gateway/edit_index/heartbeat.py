@@ -1,4 +1,4 @@
-"""Tells the other gateways that this one is live, and how far it has applied the logs."""
+"""The heartbeat by which other gateways know that this one is live, and how far it has applied the logs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 _TTL_S = 3.0
 _HEARTBEAT_S = 1.0
-"""Between announcements without news; two may be lost."""
+"""Between heartbeats without changes; two may be lost."""
 
 
-class ReplicaAnnouncer:
-    """Announces at once what changes, all of it in one exchange if it changes faster than that takes."""
+class ReplicaHeartbeat:
+    """Sends changed positions at once, several in one exchange if they change faster than that takes."""
 
     def __init__(self, registry: ReplicaRegistry, positions: Callable[[], Mapping[str, LogHead]]) -> None:
         """`positions` is where this gateway is now, in every namespace."""
@@ -34,21 +34,21 @@ class ReplicaAnnouncer:
             name=f"{socket.gethostname()}:{os.getpid()}",
             started_at=datetime.now(UTC),
         )
-        self._told: dict[str, LogHead] = {}
+        self._sent: dict[str, LogHead] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Announce this gateway, and go on doing so."""
-        await self._announce()
-        self._task = asyncio.create_task(self._go_on(), name="replica-announcer")
+        """Send the first heartbeat, and go on doing so."""
+        await self._beat()
+        self._task = asyncio.create_task(self._beat_regularly(), name="replica-heartbeat")
 
     def note_progress(self) -> None:
         """The positions have changed."""
         self._changed.set()
 
     async def close(self) -> None:
-        """Stop, and have nobody wait for this gateway. Idempotent."""
+        """Stop, so that no call waits for this gateway. Idempotent."""
         if self._task is None:
             return
         self._task.cancel()
@@ -58,22 +58,25 @@ class ReplicaAnnouncer:
         with contextlib.suppress(StoreUnavailableError):  # it then runs out by itself
             await self._registry.withdraw(self.replica.id)
 
-    async def _go_on(self) -> None:
+    async def _beat_regularly(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), _HEARTBEAT_S)
             self._changed.clear()
-            await self._announce()
+            await self._beat()
 
-    async def _announce(self) -> None:
+    async def _beat(self) -> None:
         positions = dict(self._positions())
-        news = {name: head for name, head in positions.items() if self._told.get(name) != head}
+        changed = {name: head for name, head in positions.items() if self._sent.get(name) != head}
         try:
-            if not await self._registry.announce(self.replica, news, ttl_s=_TTL_S) and news != positions:
+            if (
+                not await self._registry.announce(self.replica, changed, ttl_s=_TTL_S)
+                and changed != positions
+            ):
                 await self._registry.announce(self.replica, positions, ttl_s=_TTL_S)
         except StoreUnavailableError as error:
-            log.debug("this gateway was not announced: %s", error.message)  # following the log tells it aloud
-            self._told = {}
+            log.debug("the heartbeat failed: %s", error.message)  # the log follower warns
+            self._sent = {}
             await asyncio.sleep(_HEARTBEAT_S / 4)
         else:
-            self._told = positions
+            self._sent = positions

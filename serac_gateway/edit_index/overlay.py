@@ -1,4 +1,4 @@
-"""The edits in force with one more laid over them: what requests would meet if it were stored and live."""
+"""The edits in force together with one more, as if that were stored and live."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def as_if_live(edit: Edit) -> Edit:
 
 
 class ActiveEditsOverlay(EditSource):
-    """Other edits and, in its namespace, one more; it takes the place of the one of its id."""
+    """Other edits and, in its namespace, one more, which replaces the stored one of its id."""
 
     def __init__(self, others: EditSource, edit: Edit, vectors_FD: Vectors) -> None:
         """`edit` is live and in its window; `vectors_FD` are its forms'. *Shape:* (F, D)."""
@@ -36,7 +36,7 @@ class ActiveEditsOverlay(EditSource):
         return self._others.loaded
 
     def count(self, namespace: str) -> int:
-        """At least the one."""
+        """At least 1 in the namespace of the edit."""
         return self._others.count(namespace) + (namespace == self._edit.namespace)
 
     def candidates(
@@ -56,8 +56,8 @@ class ActiveEditsOverlay(EditSource):
     def _with_own(self, row: list[Candidate], similarities_F: Vectors, k: int) -> list[Candidate]:
         nearest = int(np.argmax(similarities_F))
         own = Candidate(edit=self._edit, form=self._forms[nearest], similarity=float(similarities_F[nearest]))
-        ranked = sorted(
-            (own, *(one for one in row if one.edit.id != self._edit.id)), key=lambda one: -one.similarity
-        )
-        live = [one for one in ranked if one.edit.state is EditState.LIVE][:k]
-        return [one for one in ranked if one.edit.state is not EditState.LIVE or one in live]
+        others = [candidate for candidate in row if candidate.edit.id != self._edit.id]
+        ranked = sorted((own, *others), key=lambda candidate: -candidate.similarity)
+        live = [candidate for candidate in ranked if candidate.edit.state is EditState.LIVE]
+        beyond_k = {candidate.edit.id for candidate in live[k:]}
+        return [candidate for candidate in ranked if candidate.edit.id not in beyond_k]

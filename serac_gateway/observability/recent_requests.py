@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from serac_gateway.domain.feedback import RememberedRequest
 from serac_gateway.observability.request_record import FinishedRequest
 from serac_gateway.routing.router import RouteDecision
-from serac_gateway.stores.traffic_recorder import RecordedTraffic
+from serac_gateway.stores.traffic_recorder import TrafficRecorder
 
 
 class RecentRequests:
@@ -24,11 +24,11 @@ class RecentRequests:
         self._limit = limit
         self._requests: OrderedDict[tuple[str, str], RememberedRequest] = OrderedDict()
 
-    def observer(self, traffic: RecordedTraffic) -> Callable[[FinishedRequest], None]:
+    def observer(self, traffic: TrafficRecorder) -> Callable[[FinishedRequest], None]:
         """An observer for the data plane; it keeps a query's text where `traffic` records it."""
         return lambda request: self._add(request, traffic)
 
-    def _add(self, request: FinishedRequest, traffic: RecordedTraffic) -> None:
+    def _add(self, request: FinishedRequest, traffic: TrafficRecorder) -> None:
         """Keep a request that was decided on, and drop the oldest beyond the limit."""
         if request.decision is None or request.namespace is None:
             return
@@ -44,7 +44,7 @@ class RecentRequests:
 
 
 def _remembered(
-    request: FinishedRequest, decision: RouteDecision, namespace: str, traffic: RecordedTraffic
+    request: FinishedRequest, decision: RouteDecision, namespace: str, traffic: TrafficRecorder
 ) -> RememberedRequest:
     """Nothing of an edit but its id and version: the content of a purged edit must not remain here."""
     edit = decision.scoped_edit

@@ -174,7 +174,7 @@ async def _load_edits(process: ProcessResources, on_progress: OnProgress) -> Non
     total = await process.active_edits.load(report)
     # Announced before following: writers wait for this process from the announcement on, and the follower
     # catches up with everything that was committed before it.
-    await process.announcer.start()
+    await process.heartbeat.start()
     process.follower.start()
     await process.follower.caught_up()
     process.readiness.done("edits")

@@ -17,7 +17,7 @@ from serac_gateway.data_plane.request_head import LoopGuard
 from serac_gateway.data_plane.response_memory import ResponseMemory
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.follower import LogFollower
-from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
+from serac_gateway.edit_index.heartbeat import ReplicaHeartbeat
 from serac_gateway.edit_index.opening import index_maker
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.loading import OnProgress, open_encoder
@@ -39,7 +39,7 @@ class ProcessResources(msgspec.Struct, frozen=True, kw_only=True):
     authenticator: Authenticator
     encoder: Encoder
     active_edits: ActiveEdits
-    announcer: ReplicaAnnouncer
+    heartbeat: ReplicaHeartbeat
     follower: LogFollower
     readiness: Readiness
     instruments: Instruments
@@ -67,13 +67,13 @@ async def open_process_resources(
     stack.push_async_callback(authenticator.close)
     encoder = await asyncio.to_thread(open_encoder, config, on_progress)
     active_edits = ActiveEdits(store=store, encoder=encoder, make_index=index_maker(encoder.width))
-    announcer = ReplicaAnnouncer(store.replicas(), active_edits.positions)
-    stack.push_async_callback(announcer.close)
+    heartbeat = ReplicaHeartbeat(store.replicas(), active_edits.positions)
+    stack.push_async_callback(heartbeat.close)
     follower = LogFollower(
         store=store,
         active_edits=active_edits,
         max_staleness_s=config.store.max_staleness_s,
-        on_applied=announcer.note_progress,
+        on_applied=heartbeat.note_progress,
     )
     stack.push_async_callback(follower.close)
     return ProcessResources(
@@ -81,7 +81,7 @@ async def open_process_resources(
         authenticator=authenticator,
         encoder=encoder,
         active_edits=active_edits,
-        announcer=announcer,
+        heartbeat=heartbeat,
         follower=follower,
         readiness=Readiness("edits"),
         instruments=Instruments(config.metrics, has_edits=lambda name: active_edits.count(name) > 0),

@@ -41,7 +41,7 @@ from serac_gateway.server.resources import ResourceLease, file_stamps
 from serac_gateway.server.runtime import Runtime
 from serac_gateway.server.tracing import open_tracing
 from serac_gateway.server.upstreams import OpenUpstream, open_upstream
-from serac_gateway.stores.traffic_recorder import RecordedTraffic
+from serac_gateway.stores.traffic_recorder import TrafficRecorder
 
 
 async def open_runtime(
@@ -69,7 +69,7 @@ class RuntimeResources(msgspec.Struct, frozen=True, kw_only=True):
     counterfactual: CounterfactualModel
     decision_pool: ThreadPoolExecutor
     answer_pool: ThreadPoolExecutor
-    traffic: RecordedTraffic
+    traffic: TrafficRecorder
     tracing: Tracing
 
 
@@ -151,7 +151,7 @@ def _build_control_plane(
         store=store,
         active_edits=active_edits,
         follower=process.follower,
-        announcer=process.announcer,
+        heartbeat=process.heartbeat,
         wait_timeout_s=config.store.wait_timeout_s,
         search=EditSearch(store=store, encoder=encoder, active_edits=active_edits, pool=pool),
         router=router,
@@ -266,9 +266,9 @@ async def _acquire_pool(name: str, threads: int, lease: ResourceLease) -> Thread
 
 async def _acquire_traffic(
     config: GatewayConfig, process: ProcessResources, lease: ResourceLease
-) -> RecordedTraffic:
-    async def open_it() -> RecordedTraffic:
-        return RecordedTraffic(process.store.traffic(), config.traffic)
+) -> TrafficRecorder:
+    async def open_it() -> TrafficRecorder:
+        return TrafficRecorder(process.store.traffic(), config.traffic)
 
     return await lease.acquire("recorded traffic", config.traffic, open_it, lambda recorded: recorded.close())
 

@@ -1,4 +1,4 @@
-"""The seam to the edit store: the truth about edits. The index and all else is derived from it."""
+"""The port to the edit store, which holds the truth about edits; all indexes are derived from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serac_gateway.stores.ports import (
 from serac_gateway.stores.records import LOG_START, Commit, Idempotency, LogEntry, Page, Receipt, StoredEdit
 
 IDEMPOTENCY_TTL_S = 86_400
-"""How long a store remembers the receipt behind an idempotency key, unless told otherwise."""
+"""Default of how long a store keeps the receipt behind an idempotency key."""
 
 
 class EditStore(ABC):
@@ -27,9 +27,9 @@ class EditStore(ABC):
 
     Async and task-safe: one store serves all tasks of a process. Every method raises StoreUnavailableError
     when the server cannot be reached or refuses; a commit that raised it may or may not have happened (retry
-    it with an idempotency key). A commit is never cut in half, whatever happens to its caller: a cancelled
-    one runs to its end unseen. Every method raises InvalidRequestError for a namespace, edit id, cursor or
-    log id that breaks the rules of edits.py; nothing of it reaches the server.
+    it with an idempotency key). A commit is never cut in half: if its caller is cancelled, it still runs to
+    its end. Every method raises InvalidRequestError for a namespace, edit id, cursor or
+    log id that breaks the rules of domain/edits.py, before the server is reached.
     """
 
     @abstractmethod
@@ -57,9 +57,9 @@ class EditStore(ABC):
 
     @abstractmethod
     async def get(self, namespace: str, edit_id: str, *, version: int | None = None) -> Edit:
-        """The current version, or the one asked for.
+        """The current version, or `version`.
 
-        A retired edit is found, in state `retired`; of a purged one every version is a tombstone, in state
+        A retired edit is returned, in state `retired`; of a purged one every version is a tombstone, in state
         `purged` and without content.
 
         Raises:
@@ -128,7 +128,7 @@ class EditStore(ABC):
     ) -> list[LogEvidence]:
         """Entries after `after`, oldest first, each as it is stored and with the record it speaks of.
 
-        For verification: nothing is checked, and what is not there is told as missing.
+        For verification: nothing is checked, and what is missing is None or empty.
         """
 
     @abstractmethod
@@ -141,7 +141,7 @@ class EditStore(ABC):
         Raises:
             StoreUnavailableError: An entry is damaged, or has no record.
         """
-        return [log_entry(one) for one in await self.evidence(namespace, after=after, limit=limit)]
+        return [log_entry(entry) for entry in await self.evidence(namespace, after=after, limit=limit)]
 
     @abstractmethod
     async def namespaces(self) -> list[str]:
@@ -157,7 +157,7 @@ class EditStore(ABC):
 
     @abstractmethod
     def replicas(self) -> ReplicaRegistry:
-        """Who else serves from this store. Usable for as long as this store is."""
+        """The registry of the gateways that share this store. Usable for as long as this store is."""
 
     @abstractmethod
     def restorer(self, namespace: str) -> NamespaceRestorer:

@@ -52,14 +52,15 @@ def check_replacements(namespace: str, replacements: Sequence[StoredEdit]) -> No
         InvalidRequestError: The namespace or an id breaks the rules.
     """
     check_namespace(namespace)
-    for one in replacements:
-        check_edit_id(one.edit.id)
-        if one.edit.namespace != namespace or one.edit.state is EditState.PURGED:
-            raise ValueError(f"edit {one.edit.id!r} was purged, or is not of namespace {namespace!r}")
+    for replacement in replacements:
+        edit = replacement.edit
+        check_edit_id(edit.id)
+        if edit.namespace != namespace or edit.state is EditState.PURGED:
+            raise ValueError(f"edit {edit.id!r} was purged, or is not of namespace {namespace!r}")
 
 
 def no_such_edit(namespace: str, edit_id: str) -> EditNotFoundError:
-    """There is nothing to read or change."""
+    """The namespace has no edit of that id."""
     return EditNotFoundError(
         f"there is no edit {edit_id!r} in namespace {namespace!r}; list the edits to see their ids",
         field="id",
@@ -84,7 +85,7 @@ def id_taken(edit_id: str) -> EditConflictError:
 
 
 def id_purged(edit_id: str) -> EditConflictError:
-    """An edit of that id was purged; its id stays taken, so that what was forgotten is not taken for new."""
+    """An edit of that id was purged; its id stays taken, so that no other edit is mistaken for it."""
     return EditConflictError(
         f"edit {edit_id!r} was purged, and its id is not given out again; leave out the id to get a new one,"
         " if the content may be stored at all",
@@ -97,7 +98,7 @@ def damaged_log(namespace: str, what: str) -> StoreUnavailableError:
     """Log and head do not belong together, so nothing may be appended."""
     return StoreUnavailableError(
         f"the log of namespace {namespace!r} is damaged ({what}), so nothing can be written to it;"
-        " `serac log verify` tells what happened to it; restore it from a backup"
+        " `serac log verify` says what happened to it; restore it from a backup"
     )
 
 
@@ -112,7 +113,7 @@ def key_reused(idempotency: Idempotency | None) -> IdempotencyKeyReusedError:
 
 
 def stale_version(edit_id: str, *, expected: int, current: int) -> PreconditionFailedError:
-    """Somebody else changed the edit first."""
+    """The edit was changed since its version was read."""
     return PreconditionFailedError(
         f"edit {edit_id!r} is at version {current}, not {expected}; read it again and repeat the change with"
         " its new ETag",

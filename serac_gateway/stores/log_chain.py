@@ -97,7 +97,7 @@ def chained(previous_digest: str, fields: bytes, log_id: str) -> str:
 
 
 def log_entry(evidence: LogEvidence) -> LogEntry:
-    """The entry with what its record tells of it.
+    """The entry with time and reason from its record.
 
     Raises:
         StoreUnavailableError: The entry is damaged, or has no record.
@@ -110,7 +110,7 @@ def log_entry(evidence: LogEvidence) -> LogEntry:
     except ValueError as exc:
         raise StoreUnavailableError(
             f"log entry {evidence.log_id!r} about edit {evidence.edit_id!r} is damaged ({exc});"
-            " `serac log verify` tells what happened to the log; restore it from a backup"
+            " `serac log verify` says what happened to the log; restore it from a backup"
         ) from exc
     return LogEntry(
         log_id=evidence.log_id,

@@ -1,4 +1,4 @@
-"""Finds out whether a log is what was once written: nothing changed, missing, reordered or slipped in."""
+"""Verifies that a log is as it was written: no entry changed, missing, reordered or inserted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PAGE = 500
 
 
 class BrokenLogError(Exception):
-    """The log is not what was written.
+    """The log is not as it was written.
 
     Attributes:
         log_id: The first entry that is not as it should be, or the last good one if what follows it is gone.
@@ -88,7 +88,7 @@ class LogVerifier:
         if entry.previous_digest != self.head.digest:
             raise BrokenLogError(
                 entry.log_id,
-                f"entry {entry.log_id} ({_told(entry)}) does not follow on {self.head.log_id}: an entry"
+                f"entry {entry.log_id} ({_describe(entry)}) does not follow on {self.head.log_id}: an entry"
                 " before it is missing, was put in or was moved, or its digest was changed",
             )
         fields = fields_digest(
@@ -101,26 +101,26 @@ class LogVerifier:
         if chained(entry.previous_digest, fields, entry.log_id) != entry.digest:
             raise BrokenLogError(
                 entry.log_id,
-                f"entry {entry.log_id} ({_told(entry)}) was changed: it does not give its digest",
+                f"entry {entry.log_id} ({_describe(entry)}) was changed: it does not give its digest",
             )
 
     def _check_record(self, entry: LogEvidence) -> None:
         if entry.version != self._versions.get(entry.edit_id, 0) + 1:
             raise BrokenLogError(
                 entry.log_id,
-                f"entry {entry.log_id} ({_told(entry)}) comes after version"
+                f"entry {entry.log_id} ({_describe(entry)}) comes after version"
                 f" {self._versions.get(entry.edit_id, 0)} of that edit",
             )
         if entry.stored is None:
             raise BrokenLogError(
-                entry.log_id, f"the record of {_told(entry)}, logged by entry {entry.log_id}, is missing"
+                entry.log_id, f"the record of {_describe(entry)}, logged by entry {entry.log_id}, is missing"
             )
         if entry.stored.salt is None and _is_tombstone(entry.stored, entry):
             self._unsealed.setdefault(entry.edit_id, entry.log_id)
         elif entry.stored.content_digest != entry.content_digest:
             raise BrokenLogError(
                 entry.log_id,
-                f"the record of {_told(entry)} was changed: entry {entry.log_id} logged another one",
+                f"the record of {_describe(entry)} was changed: entry {entry.log_id} logged another one",
             )
 
     def _end(self, head: LogHead) -> None:
@@ -181,12 +181,12 @@ async def verify_log(store: EditStore, namespace: str, *, expected: str | None =
         StoreUnavailableError: The store failed.
     """
     verifier = LogVerifier(namespace, expected=expected)
-    async for one in log_evidence(store, namespace):
-        verifier.take(one)
+    async for piece in log_evidence(store, namespace):
+        verifier.take(piece)
     return verifier.head
 
 
-def _told(entry: LogEvidence) -> str:
+def _describe(entry: LogEvidence) -> str:
     return f"{entry.action} of edit {entry.edit_id!r} version {entry.version}"
 
 

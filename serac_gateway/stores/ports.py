@@ -91,12 +91,12 @@ class ReplicaRegistry(ABC):
     async def announce(self, replica: Replica, applied: Mapping[str, LogHead], *, ttl_s: float) -> bool:
         """Keep the gateway live for `ttl_s`, and note how far it is in these namespaces.
 
-        Returns whether it was live; if not, what it had told of other namespaces is forgotten.
+        Returns whether it was live; if not, its positions in other namespaces are forgotten.
         """
 
     @abstractmethod
     async def withdraw(self, replica_id: str) -> None:
-        """The gateway ends: nobody is to wait for it."""
+        """Remove a gateway that ends, so that no call waits for it."""
 
     @abstractmethod
     async def live(self) -> dict[str, Replica]:
@@ -167,10 +167,10 @@ class TrafficStore(ABC):
 
 
 class ProbeOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one query that an edit should answer."""
+    """The outcome of one query that an edit should answer."""
 
     probe: str
-    """Whose text was asked: "prompt" or "paraphrases[2]"."""
+    """The text that was sent: "prompt" or "paraphrases[2]"."""
     passed: bool
     failure: str | None = None
     """Why it did not pass, in a few words: "another edit governs", "below threshold", …"""
@@ -181,7 +181,7 @@ class ProbeOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether an edit did what it says when its own questions were asked."""
+    """Whether an edit took effect when its own questions were sent."""
 
     edit_id: str
     edit_version: int

@@ -1,4 +1,4 @@
-"""Records recent queries, if a namespace wants that, for previews of what an edit would capture.
+"""Records recent queries of the namespaces that are configured for it, for previews of edits.
 
 Off by default. What is recorded is redacted first, kept for a limited time and in limited number, and never
 logged. Recording delays no request and fails none: a query that cannot be recorded at once is dropped.
@@ -26,14 +26,14 @@ _PAUSE_S = 0.5
 _FORGET_EVERY_S = 30.0
 
 
-class RecordedTraffic:
-    """The record as the gateway writes and reads it. Belongs to one event loop; `close` writes what waits."""
+class TrafficRecorder:
+    """Writes and reads the record. Belongs to one event loop; `close` writes the queries that wait."""
 
     def __init__(self, store: TrafficStore, config: TrafficConfig) -> None:
-        """Record nothing but what `config` says.
+        """Record the namespaces that `config` names.
 
         Raises:
-            ConfigError: `redact` holds what is no regular expression.
+            ConfigError: A pattern of `redact` is no regular expression.
         """
         self._store = store
         self._config = config
@@ -57,7 +57,7 @@ class RecordedTraffic:
             return
         self._waiting.append((namespace, query))
         if self._writing is None:
-            self._writing = asyncio.ensure_future(self._write_on())
+            self._writing = asyncio.ensure_future(self._write_regularly())
 
     def redacted(self, query: Query) -> Query:
         """The query as it is recorded."""
@@ -83,20 +83,20 @@ class RecordedTraffic:
         Raises:
             StoreUnavailableError: The store failed.
         """
-        waiting = [one for one in self._waiting if one[0] == namespace]
-        self._waiting = [one for one in self._waiting if one[0] != namespace]
-        return len(waiting) + await self._store.clear(namespace)
+        before = len(self._waiting)
+        self._waiting = [(name, query) for name, query in self._waiting if name != namespace]
+        return before - len(self._waiting) + await self._store.clear(namespace)
 
     async def close(self) -> None:
-        """Write what waits, and stop. Idempotent."""
+        """Write the queries that wait, and stop. Idempotent."""
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.gather(self._writing, return_exceptions=True)
             self._writing = None
             await self._try(self._write())
 
-    async def _write_on(self) -> None:
-        """Write what comes in, in batches, and delete what expires while nothing comes."""
+    async def _write_regularly(self) -> None:
+        """Write in batches, and delete expired queries also while none come in."""
         loop = asyncio.get_running_loop()
         forgotten_at = loop.time()
         while True:
@@ -130,7 +130,7 @@ class RecordedTraffic:
             log.warning("queries were not recorded: %s", error.message)
 
     def _all_redacted(self, queries: Sequence[Query]) -> list[Query]:
-        return [self.redacted(one) for one in queries]
+        return [self.redacted(query) for query in queries]
 
     def _without_secrets(self, text: str) -> str:
         for pattern in self._redact:

@@ -98,7 +98,7 @@ def test_vectors_of_the_wrong_shape_are_refused_and_change_nothing(
     with pytest.raises(ValueError, match="'bad'"):
         index.put([("good", unit_vectors(1, 8)), ("bad", vectors_FD)])
     assert len(index) == 0
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="at least 1"):
         index.search(unit_vectors(1, 8), 0)
     with pytest.raises(ValueError, match="width"):
         index.search(np.ones((1, WIDTH + 1), np.float32), 1)

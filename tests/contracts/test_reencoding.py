@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from serac_gateway.control_plane.integrity import StoreCheck, StoreReport
-from serac_gateway.control_plane.reencode import Reencoded, reencode
+from serac_gateway.control_plane.reencode import ReencodeProgress, reencode
 from serac_gateway.control_plane.versions import NextVersion
 from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.domain.edits import Attribution, Edit, EditDraft, EditPatch, EditState
@@ -40,7 +40,7 @@ class Gateway:
             draft = EditDraft(id=f"e{number:03}", prompt=f"Who runs place {number}?", target_new="Ann")
             await self.writer.write(NextVersion.added(NS, draft))
 
-    async def reencoded(self) -> list[Reencoded]:
+    async def reencoded(self) -> list[ReencodeProgress]:
         return [progress async for progress in reencode(self.writer, self.store, NS)]
 
     async def report(self) -> StoreReport:
@@ -69,7 +69,9 @@ async def test_every_edit_gets_vectors_of_the_new_encoder_and_the_log_stays(
     head = await edit_store.log_head(NS)
 
     (progress,) = await new_one.reencoded()
-    assert progress == Reencoded(encoder=new_one.encoder.fingerprint, edits=6, reencoded=4, complete=True)
+    assert progress == ReencodeProgress(
+        encoder=new_one.encoder.fingerprint, edits=6, reencoded=4, complete=True
+    )
     report = await new_one.report()
     assert report.sound
     assert report.encoders == {new_one.encoder.fingerprint: 5}

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import redis
 
-from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
+from serac_gateway.edit_index.heartbeat import ReplicaHeartbeat
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import LogHead
 from serac_gateway.stores.ports import NOTHING_APPLIED, AppliedLog, Replica
@@ -67,17 +67,17 @@ async def test_gateways_are_in_no_namespaces_way(edit_store: EditStore) -> None:
 async def test_an_announcer_tells_news_at_once_and_withdraws_at_the_end(edit_store: EditStore) -> None:
     positions = {NS: head(1)}
     registry = edit_store.replicas()
-    announcer = ReplicaAnnouncer(registry, lambda: positions)
-    await announcer.start()
+    heartbeat = ReplicaHeartbeat(registry, lambda: positions)
+    await heartbeat.start()
     (applied,) = (await registry.applied(NS)).values()
     assert applied.length == 1
     positions[NS] = head(2)
-    announcer.note_progress()
+    heartbeat.note_progress()
     async with asyncio.timeout(0.5):
         while [one.length for one in (await registry.applied(NS)).values()] != [2]:
             await asyncio.sleep(0.005)
-    await announcer.close()
-    await announcer.close()
+    await heartbeat.close()
+    await heartbeat.close()
     assert await registry.live() == {}
 
 
@@ -85,29 +85,29 @@ async def test_an_announcer_whose_store_forgot_it_tells_everything_again(
     served: ServedStore, admin: redis.Redis
 ) -> None:
     registry = served.store.replicas()
-    announcer = ReplicaAnnouncer(registry, lambda: {"one": head(1), "two": head(2)})
-    await announcer.start()
+    heartbeat = ReplicaHeartbeat(registry, lambda: {"one": head(1), "two": head(2)})
+    await heartbeat.start()
     admin.flushall()
     async with asyncio.timeout(3):
         while len(await registry.applied("one")) == 0:
             await asyncio.sleep(0.02)
     await asyncio.sleep(0.05)
     assert [one.length for one in (await registry.applied("two")).values()] == [2]
-    await announcer.close()
+    await heartbeat.close()
 
 
 async def test_an_announcer_survives_its_store(served: ServedStore) -> None:
     registry = served.store.replicas()
-    announcer = ReplicaAnnouncer(registry, dict)
-    await announcer.start()
+    heartbeat = ReplicaHeartbeat(registry, dict)
+    await heartbeat.start()
     served.kill()
     await asyncio.sleep(1.5)
     await served.wait_until_back()
     async with asyncio.timeout(5):
-        while announcer.replica.id not in await registry.live():
+        while heartbeat.replica.id not in await registry.live():
             await asyncio.sleep(0.02)
-    await announcer.close()
-    assert announcer.replica.id not in await registry.live()  # the same one that had survived
+    await heartbeat.close()
+    assert heartbeat.replica.id not in await registry.live()  # the same one that had survived
 
 
 async def test_ids_of_gateways_that_died_do_not_pile_up(served: ServedStore, admin: redis.Redis) -> None:

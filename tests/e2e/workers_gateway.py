@@ -47,7 +47,7 @@ async def open_app() -> AsyncIterator[Gateway]:
     async with start_gateway(process, config, read_config=read_config) as gateway:
         yield gateway
     await process.follower.close()
-    await process.announcer.close()
+    await process.heartbeat.close()
     await process.authenticator.close()
 
 

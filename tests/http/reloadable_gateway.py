@@ -22,7 +22,7 @@ from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, EditK
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
-from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
+from serac_gateway.edit_index.heartbeat import ReplicaHeartbeat
 from serac_gateway.observability.counts import EngineCounts, RouteCounts
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
@@ -140,7 +140,7 @@ async def reloadable_gateway(folder: Path, text: str = "") -> AsyncIterator[Relo
             async with listening(gateway.app) as url:
                 yield ReloadableGateway(url, gateway, file, classifier, upstream, reloaded)
         await process.follower.close()
-        await process.announcer.close()
+        await process.heartbeat.close()
         await process.authenticator.close()
 
 
@@ -148,15 +148,15 @@ def fake_process(config: GatewayConfig) -> ProcessResources:
     """The resources of a process, with an empty store in memory and an encoder that needs no model."""
     store, encoder = InMemoryEditStore(), WordEncoder()
     active_edits = ActiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
-    announcer = ReplicaAnnouncer(store.replicas(), active_edits.positions)
+    heartbeat = ReplicaHeartbeat(store.replicas(), active_edits.positions)
     return ProcessResources(
         store=store,
         authenticator=Authenticator(store.api_keys(), required=config.demands_keys),
         encoder=encoder,
         active_edits=active_edits,
-        announcer=announcer,
+        heartbeat=heartbeat,
         follower=LogFollower(
-            store=store, active_edits=active_edits, max_staleness_s=10, on_applied=announcer.note_progress
+            store=store, active_edits=active_edits, max_staleness_s=10, on_applied=heartbeat.note_progress
         ),
         readiness=Readiness("edits"),
         instruments=Instruments(),

@@ -100,7 +100,7 @@ class LogController(Controller):
         evidence: Annotated[bool, QueryParameter(description="With what verifies the log")] = False,
     ) -> Stream:
         """All entries of the namespace's log."""
-        await context.store.ping()  # a store that is gone is told with a status, not in mid-stream
+        await context.store.ping()  # so that a store that fails gets a status, not a broken stream
         lines = _exported(context.store, namespace, evidence=evidence)
         return Stream(lines, media_type=NDJSON, headers={"x-serac-namespace": namespace})
 

@@ -15,7 +15,7 @@ RecordT = TypeVar("RecordT")
 _PATH = re.compile(r" - at `\$\.?(.*)`$")
 _UNKNOWN_FIELD = re.compile(r"unknown field `(.*?)`")
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
-_MAX_SHOWN_CHARS = 80
+_MAX_QUOTED_CHARS = 80
 
 
 def decode_body(body: bytes, record: type[RecordT]) -> RecordT:
@@ -29,9 +29,11 @@ def decode_body(body: bytes, record: type[RecordT]) -> RecordT:
     except msgspec.ValidationError as exc:
         raise _shape_error(body, record, str(exc)) from exc
     except (ValueError, RecursionError) as exc:  # msgspec.DecodeError is a ValueError, as is bad UTF-8
-        shown = body[:_MAX_SHOWN_CHARS].decode("utf-8", "replace")
+        beginning = body[:_MAX_QUOTED_CHARS].decode("utf-8", "replace")
         raise InvalidRequestError(
-            f"this is not valid JSON ({exc}); it begins {shown!r}", field="body", details={"value": shown}
+            f"this is not valid JSON ({exc}); it begins {beginning!r}",
+            field="body",
+            details={"value": beginning},
         ) from exc
 
 
@@ -49,19 +51,19 @@ class StrictJsonRequest(Request[Any, Any, Any]):
 
 
 def _shape_error(body: bytes, record: type, message: str) -> InvalidRequestError:
-    found = _PATH.search(message)
-    field = found[1] if found else ""
-    what = message[: found.start()] if found else message
+    path = _PATH.search(message)
+    field = path[1] if path else ""
+    what = message[: path.start()] if path else message
     if unknown := _UNKNOWN_FIELD.search(message):
         field = f"{field}.{unknown[1]}" if field else unknown[1]
     value = _value_at(body, field)
     details: dict[str, object] = {} if value is None else {"value": value}
     if limit := limit_in(message):
         details["limit"] = limit
-    shown = f", here {value!r}" if value is not None and repr(value) not in what else ""
+    ending = f", here {value!r}" if value is not None and repr(value) not in what else ""
     if allowed := allowed_values(record, field):
-        shown += f"; use one of {', '.join(allowed)}"
-    return InvalidRequestError(f"{field or 'body'}: {what}{shown}", field=field or "body", details=details)
+        ending += f"; use one of {', '.join(allowed)}"
+    return InvalidRequestError(f"{field or 'body'}: {what}{ending}", field=field or "body", details=details)
 
 
 def _value_at(body: bytes, path: str) -> str | float | None:
@@ -78,7 +80,7 @@ def _value_at(body: bytes, path: str) -> str | float | None:
         else:
             return None
     if isinstance(value, str):
-        return value[:_MAX_SHOWN_CHARS]
+        return value[:_MAX_QUOTED_CHARS]
     return value if isinstance(value, int | float) else None
 
 
@@ -87,16 +89,20 @@ _LIMIT = re.compile(r"[<>]=? (-?\d+)")
 
 def limit_in(message: str) -> int | None:
     """The limit that a msgspec message names: 5 in "Expected `int` <= 5"; None if it names none."""
-    found = _LIMIT.search(message)
-    return int(found[1]) if found else None
+    match = _LIMIT.search(message)
+    return int(match[1]) if match else None
 
 
 def allowed_values(annotation: object, field: str | None = None) -> list[str]:
     """The values of an enum, or of the enum `field` of a record; empty for anything else."""
     kind = msgspec.inspect.type_info(annotation)
     if isinstance(kind, msgspec.inspect.StructType):
-        kind = next((one.type for one in kind.fields if one.encode_name == field), msgspec.inspect.AnyType())
+        types = {member.encode_name: member.type for member in kind.fields}
+        kind = types.get(field or "", msgspec.inspect.AnyType())
     kinds = kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
     return [
-        str(member.value) for one in kinds if isinstance(one, msgspec.inspect.EnumType) for member in one.cls
+        str(member.value)
+        for kind in kinds
+        if isinstance(kind, msgspec.inspect.EnumType)
+        for member in kind.cls
     ]

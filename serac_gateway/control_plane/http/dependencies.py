@@ -22,7 +22,7 @@ from serac_gateway.control_plane.verification import Verifier
 from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.follower import LogFollower
-from serac_gateway.edit_index.heartbeat import ReplicaAnnouncer
+from serac_gateway.edit_index.heartbeat import ReplicaHeartbeat
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.observability.counts import RouteCounts
 from serac_gateway.observability.metrics import Instruments
@@ -30,7 +30,7 @@ from serac_gateway.observability.readiness import Readiness
 from serac_gateway.observability.recent_requests import RecentRequests
 from serac_gateway.routing.router import EditRouter
 from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.traffic_recorder import RecordedTraffic
+from serac_gateway.stores.traffic_recorder import TrafficRecorder
 
 
 class ControlPlaneContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,14 +40,14 @@ class ControlPlaneContext(msgspec.Struct, frozen=True, kw_only=True):
     store: EditStore
     active_edits: ActiveEdits
     follower: LogFollower
-    announcer: ReplicaAnnouncer
+    heartbeat: ReplicaHeartbeat
     wait_timeout_s: float
     """How long a call with `x-serac-wait: all` waits for the other gateways."""
     search: EditSearch
     router: EditRouter
     previewer: Previewer
     verifier: Verifier
-    traffic: RecordedTraffic
+    traffic: TrafficRecorder
     recent_requests: RecentRequests
     feedback: FeedbackConfig
     instruments: Instruments

@@ -1,4 +1,4 @@
-"""Taking things back over HTTP: restore, rollback of one edit and of the namespace, purge."""
+"""Restore, rollback of an edit or of the namespace, and purge, over HTTP."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class EditHistoryController(Controller):
         principal: Sender,
         waiting: Wait,
     ) -> Response[Rollback]:
-        """Take all edits of the namespace back."""
+        """Roll all edits of the namespace back."""
         attribution = attribution_of(principal, data.author, data.reason)
         done = await roll_back(
             context.writer, context.store, namespace, data.log_id, attribution, dry_run=data.dry_run

@@ -116,7 +116,7 @@ class EditsController(Controller):
                 details={"value": idempotency_key[:80], "limit": 255},
             )
         data = msgspec.structs.replace(data, author=principal.author or data.author)
-        # With the author: whoever comes with another API key makes another request.
+        # With the author: the same body under another API key is another request.
         fingerprint = hashlib.sha256(msgspec.json.encode(data)).hexdigest()
         idempotency = None
         if idempotency_key is not None:
@@ -231,7 +231,7 @@ class EditsController(Controller):
         waiting: Wait,
         if_match: IfMatch = None,
         author: Annotated[
-            str | None, QueryParameter(description="Who says so; an API key's own name comes first")
+            str | None, QueryParameter(description="Who does it; an API key's own name comes first")
         ] = None,
         reason: Annotated[str | None, QueryParameter(description="Why")] = None,
     ) -> Response[EditReply]:
@@ -245,7 +245,7 @@ class EditsController(Controller):
 
 
 async def _verified(context: ControlPlaneContext, edit: Edit) -> Verified | None:
-    """None: a retired edit answers nothing, and there is nothing to ask."""
+    """None: a retired edit answers nothing, so there is nothing to verify."""
     return await context.verifier.verify(edit) if edit.state in ACTIVE_STATES else None
 
 
@@ -264,7 +264,7 @@ async def _nearest(
             f"mode=meaning needs q and takes no {' or '.join(other)}; it finds edits in force near to q",
             field=field,
         )
-    found = await context.search.by_meaning(namespace, text, limit=limit)
+    hits = await context.search.by_meaning(namespace, text, limit=limit)
     return EditPage(
-        edits=[one.edit for one in found], next_cursor=None, similarities=[one.similarity for one in found]
+        edits=[hit.edit for hit in hits], next_cursor=None, similarities=[hit.similarity for hit in hits]
     )

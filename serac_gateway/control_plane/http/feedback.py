@@ -34,14 +34,14 @@ _EXAMPLE = Example(
 
 
 class FeedbackReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is reported about a request."""
+    """A report on a request."""
 
     request_id: Annotated[str, msgspec.Meta(description="The response's x-request-id")]
     verdict: FeedbackVerdict
     edit_id: str | None = None
     """With should_have_fired: which edit; without it the most probable candidate is meant."""
     query: str | None = None
-    """What was asked. It is kept, redacted; training needs it where traffic is not recorded."""
+    """The text of the query. It is stored redacted; training needs it where traffic is not recorded."""
     comment: str | None = None
 
 
@@ -72,7 +72,7 @@ class FeedbackController(Controller):
         context: Context,
         principal: Sender,
     ) -> Feedback:
-        """Keep a report, and say what was decided about its request."""
+        """Store a report, and return it with the decision on its request."""
         request = context.recent_requests.get(namespace, data.request_id)
         if request is None:
             raise RequestNotFoundError(
@@ -111,7 +111,7 @@ class FeedbackController(Controller):
         training: Annotated[bool, QueryParameter(description="As training data")] = False,
     ) -> Stream:
         """All reports of the namespace that are kept."""
-        await context.store.ping()  # a store that is gone is told with a status, not in mid-stream
+        await context.store.ping()  # so that a store that fails gets a status, not a broken stream
         lines = _training_rows(context, namespace) if training else _reports(context, namespace)
         return Stream(lines, media_type=NDJSON)
 
@@ -137,7 +137,8 @@ async def _reports(context: ControlPlaneContext, namespace: str) -> AsyncIterato
 
 
 async def _training_rows(context: ControlPlaneContext, namespace: str) -> AsyncIterator[bytes]:
-    last = {one.request.request_id: one async for one in context.store.feedback().all(namespace)}
+    reports = context.store.feedback().all(namespace)
+    last = {feedback.request.request_id: feedback async for feedback in reports}
     for feedback in last.values():
         row = training_row(feedback)
         known = row is not None and (

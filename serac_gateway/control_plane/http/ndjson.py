@@ -109,9 +109,9 @@ async def _outcomes(edits: EditImport, lines: list[_Line]) -> bytes:
 
 
 def _outcome(number: int, outcome: Outcome) -> bytes:
-    told: dict[str, object] = {"line": number}
+    fields: dict[str, object] = {"line": number}
     if isinstance(outcome, GatewayError):
-        told["error"] = problem(outcome)[1]
+        fields["error"] = problem(outcome)[1]
     else:
-        told |= {"id": outcome.edit.id, "version": outcome.edit.version, "added": outcome.added}
-    return msgspec.json.encode(told) + b"\n"
+        fields |= {"id": outcome.edit.id, "version": outcome.edit.version, "added": outcome.added}
+    return msgspec.json.encode(fields) + b"\n"

@@ -1,4 +1,4 @@
-"""What the calls on edits share: path and header parameters, who does it and why, replies with an ETag."""
+"""Parameters, attribution and replies with an ETag, as the calls on edits share them."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ IfMatch = Annotated[
 Verify = Annotated[
     bool,
     QueryParameter(
-        description="Ask the edit's own prompt and paraphrases the whole way before the reply, and tell how"
-        " that went as `verified`; the edit stands either way"
+        description="Send the edit's own prompt and paraphrases through router and model before the reply,"
+        " and report the result as `verified`; the edit stands either way"
     ),
 ]
 

@@ -15,7 +15,8 @@ from serac_gateway.control_plane.http.parameters import Namespace, problems
 from serac_gateway.control_plane.http.schemas import ConflictReply, conflict_replies
 from serac_gateway.control_plane.http.scope import MAX_SCOPE_QUERIES, ScopeConversation, parsed_queries
 from serac_gateway.control_plane.paraphrases import ParaphraseKind
-from serac_gateway.control_plane.preview import Preview, Previewed
+from serac_gateway.control_plane.preview import Preview
+from serac_gateway.control_plane.preview import PreviewedQuery as PreviewOfQuery
 from serac_gateway.domain.edits import EditDraft
 from serac_gateway.domain.queries import Bypass
 from serac_gateway.errors import InvalidRequestError
@@ -54,7 +55,7 @@ class PreviewedQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     context: list[str] = []
     """Earlier turns that count."""
     asked_as: ParaphraseKind | None = None
-    """How the prompt was asked otherwise."""
+    """Of a paraphrase of the prompt: which form it has."""
     edit_id: str | None = None
     """The stored edit whose prompt this is."""
     count: int = 1
@@ -83,7 +84,7 @@ class PreviewReply(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: list[ConflictReply]
     """`superseded`: it would be retired."""
     generated: list[PreviewedQuery]
-    """The prompt asked otherwise by fixed rules: a first look, no proof of how people ask."""
+    """Paraphrases of the prompt, made by fixed rules: a first look at its scope."""
     near_misses: list[PreviewedQuery]
     """Prompts of stored edits and recorded queries closest to the threshold, on either side."""
     queries: list[PreviewedQuery]
@@ -157,27 +158,27 @@ def _preview_reply(preview: Preview) -> PreviewReply:
         policy=preview.policy,
         refused=preview.refused,
         conflicts=conflict_replies(preview.conflicts, set(preview.superseded)),
-        generated=[_previewed(one) for one in preview.generated],
-        near_misses=[_previewed(one) for one in preview.near_misses],
-        queries=[_previewed(one) for one in preview.queries],
+        generated=[_previewed(query) for query in preview.generated],
+        near_misses=[_previewed(query) for query in preview.near_misses],
+        queries=[_previewed(query) for query in preview.queries],
         traffic=PreviewedTraffic(
             recording=preview.traffic.recording,
             queries=preview.traffic.queries,
             captured=preview.traffic.captured,
-            shown=[_previewed(one) for one in preview.traffic.shown],
+            shown=[_previewed(query) for query in preview.traffic.most_frequent],
         ),
     )
 
 
-def _previewed(one: Previewed) -> PreviewedQuery:
+def _previewed(preview: PreviewOfQuery) -> PreviewedQuery:
     return PreviewedQuery(
-        query=one.query.text,
-        context=list(one.query.context),
-        captured=one.captured,
-        route=one.route,
-        scope_probability=one.scope_probability,
-        governed_by=one.governed_by,
-        asked_as=one.asked_as,
-        edit_id=one.edit_id,
-        count=one.count,
+        query=preview.query.text,
+        context=list(preview.query.context),
+        captured=preview.captured,
+        route=preview.route,
+        scope_probability=preview.scope_probability,
+        governed_by=preview.governed_by,
+        asked_as=preview.paraphrase_kind,
+        edit_id=preview.edit_id,
+        count=preview.count,
     )

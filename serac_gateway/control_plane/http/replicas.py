@@ -54,19 +54,19 @@ class ReplicasController(Controller):
         # Positions before heads: an entry that comes between them counts as not applied, never the reverse.
         applied = await asyncio.gather(*(registry.applied(name) for name in namespaces))
         heads = await asyncio.gather(*(context.store.log_head(name) for name in namespaces))
-        live = sorted((await registry.live()).values(), key=lambda one: (one.started_at, one.id))
+        live = sorted((await registry.live()).values(), key=lambda replica: (replica.started_at, replica.id))
         return Replicas(
             replicas=[
                 ReplicaState(
-                    id=one.id,
-                    name=one.name,
-                    started_at=one.started_at,
-                    is_this=one.id == context.announcer.replica.id,
+                    id=replica.id,
+                    name=replica.name,
+                    started_at=replica.started_at,
+                    is_this=replica.id == context.heartbeat.replica.id,
                     behind={
-                        name: head.length - (positions[one.id].length if one.id in positions else 0)
+                        name: head.length - (positions[replica.id].length if replica.id in positions else 0)
                         for name, head, positions in zip(namespaces, heads, applied, strict=True)
                     },
                 )
-                for one in live
+                for replica in live
             ]
         )

@@ -39,15 +39,15 @@ class ConflictReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProbeReply(ProbeOutcome, frozen=True, kw_only=True):
-    """What became of a probe, with its texts."""
+    """The outcome of a probe, with its texts."""
 
     query: str
     answer: str | None
-    """null: the counterfactual model was not asked, or failed."""
+    """null: the counterfactual model did not run, or failed."""
 
 
 class VerificationReply(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether an edit does what it says. It is kept without texts."""
+    """Whether an edit takes effect. It is stored without texts."""
 
     edit_id: str
     edit_version: int
@@ -57,12 +57,12 @@ class VerificationReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EditReply(Edit, frozen=True, kw_only=True):
-    """An edit, and what is known of its effect."""
+    """An edit and its effect."""
 
     in_force: bool
     """Whether requests are decided with it now, by its state and its window; edits on trial are, too."""
     conflicts: list[ConflictReply] | msgspec.UnsetType | None = msgspec.UNSET
-    """After a write: the edits that it contradicts; null: they could not be looked for."""
+    """After a write: the edits that it contradicts; null: the search for them failed."""
     verification: Verification | msgspec.UnsetType | None = msgspec.UNSET
     """When the edit is read: its last one; null: it was never verified."""
     verified: VerificationReply | msgspec.UnsetType = msgspec.UNSET
@@ -122,7 +122,7 @@ class NamespaceRollback(WhoAndWhy, frozen=True, kw_only=True, forbid_unknown_fie
 
     log_id: Annotated[str, msgspec.Meta(description="`0-0`: before the first entry")]
     dry_run: bool = False
-    """Only tell what would change."""
+    """Report what would change, and change nothing."""
 
 
 class Liveness(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,7 +163,7 @@ def edit_reply(
     """`edit` in the form of the API, after a write with its conflicts."""
     conflicts: list[ConflictReply] | msgspec.UnsetType | None = msgspec.UNSET
     if written is not None:
-        superseded = {one.id for one in written.superseded}
+        superseded = {edit.id for edit in written.superseded}
         conflicts = None if written.conflicts is None else conflict_replies(written.conflicts, superseded)
     return EditReply(
         **msgspec.structs.asdict(edit),
@@ -180,16 +180,16 @@ def conflict_replies(
     """`conflicts` in the form of the API."""
     return [
         ConflictReply(
-            edit_id=one.edit.id,
-            edit_version=one.edit.version,
-            state=one.edit.state,
-            prompt=one.edit.prompt,
-            target_new=one.edit.target_new,
-            answers_prompt=one.answers_prompt,
-            prompt_answered=one.prompt_answered,
-            superseded=one.edit.id in superseded,
+            edit_id=conflict.edit.id,
+            edit_version=conflict.edit.version,
+            state=conflict.edit.state,
+            prompt=conflict.edit.prompt,
+            target_new=conflict.edit.target_new,
+            answers_prompt=conflict.answers_prompt,
+            prompt_answered=conflict.prompt_answered,
+            superseded=conflict.edit.id in superseded,
         )
-        for one in conflicts
+        for conflict in conflicts
     ]
 
 
@@ -202,7 +202,7 @@ def verification_reply(verified: Verified) -> VerificationReply:
         at=verification.at,
         passed=verification.passed,
         probes=[
-            ProbeReply(**msgspec.structs.asdict(one.outcome), query=one.query, answer=one.answer)
-            for one in verified.probes
+            ProbeReply(**msgspec.structs.asdict(probe.outcome), query=probe.query, answer=probe.answer)
+            for probe in verified.probes
         ],
     )

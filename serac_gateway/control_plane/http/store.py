@@ -48,10 +48,10 @@ class StoreController(Controller):
         media_type=NDJSON,
         summary="Encode a namespace's edits anew",
         description="For another encoder: makes the stored vectors that this gateway's encoder did not make,"
-        ' and tells how far it is: `{"encoder", "edits", "reencoded", "complete"}` a line. It works half of'
+        ' and reports the progress: `{"encoder", "edits", "reencoded", "complete"}` a line. It works half of'
         " the time, and requests are decided beside it. A reply that does not end with `complete: true` broke"
-        ' off, with `{"error"}` as its last line if this gateway knows why; what it told is done, and a'
-        " repetition goes on from there. No version and no log entry is made.",
+        ' off, with `{"error"}` as its last line if this gateway knows why; the reported progress is durable,'
+        " and a repetition goes on from there. No version and no log entry is made.",
         responses=problems(400, 503),
         opt={NEEDED_ROLE: Role.ADMIN},
     )
@@ -71,7 +71,7 @@ class StoreController(Controller):
     )
     async def back_up(self, namespace: Namespace, context: Context) -> Stream:
         """Everything of a namespace."""
-        await context.store.ping()  # a store that is gone is told with a status, not in mid-stream
+        await context.store.ping()  # so that a store that fails gets a status, not a broken stream
         return Stream(_backup_lines(context.store, namespace), media_type=NDJSON)
 
     @post(

@@ -1,4 +1,4 @@
-"""POST /serac/v1/edits/{id}:verify: asks an edit's own questions the whole way."""
+"""POST /serac/v1/edits/{id}:verify: sends an edit's own questions through router and model."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class VerificationController(Controller):
         "/edits/{edit_id:str}/:verify",
         status_code=200,
         summary="Verify an edit",
-        description="Asks its prompt and its paraphrases through router and counterfactual model, and judges"
-        " the answers; an edit on trial is asked as if it were live. The outcome is kept beside the edit,"
-        " without texts.",
+        description="Sends its prompt and its paraphrases through router and counterfactual model, and judges"
+        " the answers; an edit on trial is verified as if it were live. The outcome is stored beside the"
+        " edit, without texts.",
         responses=problems(400, 404, 409, 410, 503),
     )
     async def verify(self, edit_id: EditId, namespace: Namespace, context: Context) -> VerificationReply:
-        """Ask an edit's own questions."""
+        """Verify an edit."""
         edit = check_not_purged(await context.store.get(namespace, check_edit_id(edit_id)))
         return verification_reply(await context.verifier.verify(edit))

@@ -59,7 +59,7 @@ class Waiting:
         return response
 
     async def applied(self) -> str:
-        """Wait, and tell by how many gateways of how many the log was applied; "" for `local`."""
+        """Wait; return how many gateways of how many have applied the log, as "3/4"; "" for `local`."""
         if self._wait_for is WaitFor.LOCAL:
             return ""
         try:
@@ -74,7 +74,7 @@ class Waiting:
         registry = self._store.replicas()
         while True:
             replicas = await registry.applied(self._namespace)
-            applied = sum(log_id_order(one.log_id) >= target for one in replicas.values())
+            applied = sum(log_id_order(position.log_id) >= target for position in replicas.values())
             if applied == len(replicas) or time.monotonic() + pause_s > until_s:
                 return f"{applied}/{len(replicas)}"
             await asyncio.sleep(pause_s)
@@ -90,7 +90,7 @@ def provide_waiting(
             name="x-serac-wait",
             description="`local`: the reply comes when the change is durable and in force in this process."
             " `all`: when it is in force in every live gateway of the store, or after `store.wait_timeout_s`;"
-            f" `{_HEADER}` tells. A gateway is live while the store heard from it within 3 s",
+            f" `{_HEADER}` says. A gateway is live while the store heard from it within 3 s",
             # Documented only: the refusal below explains more than a converter does.
             schema_extra={"enum": list(WaitFor)},
         ),

@@ -107,11 +107,18 @@ class InMemoryReplicaRegistry(ReplicaRegistry):
     @override
     async def live(self) -> dict[str, Replica]:
         now_s = time.monotonic()
-        return {one: replica for one, (replica, _, until_s) in self._replicas.items() if now_s < until_s}
+        return {
+            replica_id: replica
+            for replica_id, (replica, _, until_s) in self._replicas.items()
+            if now_s < until_s
+        }
 
     @override
     async def applied(self, namespace: str) -> dict[str, AppliedLog]:
-        return {one: self._replicas[one][1].get(namespace, NOTHING_APPLIED) for one in await self.live()}
+        return {
+            replica_id: self._replicas[replica_id][1].get(namespace, NOTHING_APPLIED)
+            for replica_id in await self.live()
+        }
 
 
 class InMemoryTrafficStore(TrafficStore):

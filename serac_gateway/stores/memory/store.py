@@ -164,12 +164,12 @@ class InMemoryEditStore(EditStore):
         self, namespace: str, *, cursor: str | None = None, limit: int = 100, state: EditState | None = None
     ) -> Page:
         after = "" if cursor is None else check_edit_id(cursor)
-        found = [
+        edits = [
             stored.edit
             for edit_id, stored in sorted(self._held(namespace).current.items())
             if edit_id > after and state in (None, stored.edit.state)
         ]
-        return Page(edits=found[:limit], next_cursor=found[limit - 1].id if len(found) > limit else None)
+        return Page(edits=edits[:limit], next_cursor=edits[limit - 1].id if len(edits) > limit else None)
 
     @override
     async def snapshot(self, namespace: str) -> AsyncIterator[StoredEdit]:
@@ -194,12 +194,18 @@ class InMemoryEditStore(EditStore):
         check_replacements(namespace, replacements)
         current = self._held(namespace).current
         still = [
-            one
-            for one in replacements
-            if one.edit.id in current and current[one.edit.id].edit.version == one.edit.version
+            replacement
+            for replacement in replacements
+            if replacement.edit.id in current
+            and current[replacement.edit.id].edit.version == replacement.edit.version
         ]
         current.update(
-            {one.edit.id: msgspec.structs.replace(current[one.edit.id], vectors=one.vectors) for one in still}
+            {
+                replacement.edit.id: msgspec.structs.replace(
+                    current[replacement.edit.id], vectors=replacement.vectors
+                )
+                for replacement in still
+            }
         )
         return len(still)
 
@@ -301,19 +307,19 @@ class _InMemoryLogReader(LogReader):
     ) -> dict[str, list[LogEvidence]]:
         self._waiting = asyncio.get_running_loop(), asyncio.Event()
         try:
-            if not (found := await self._found(positions, limit)):
+            if not (entries := await self._entries_after(positions, limit)):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._waiting[1].wait(), wait_s)
-                found = await self._found(positions, limit)
+                entries = await self._entries_after(positions, limit)
         finally:
             self._waiting = None
-        return found
+        return entries
 
     @override
     async def close(self) -> None:
         self._readers.discard(self)
 
-    async def _found(self, positions: Mapping[str, str], limit: int) -> dict[str, list[LogEvidence]]:
+    async def _entries_after(self, positions: Mapping[str, str], limit: int) -> dict[str, list[LogEvidence]]:
         pages = {
             namespace: await self._store.evidence(namespace, after=after, limit=limit)
             for namespace, after in positions.items()
@@ -345,8 +351,10 @@ class _InMemoryRestorer(NamespaceRestorer):
 
     @override
     async def vectors(self, vectors: Mapping[str, FormVectors]) -> None:
-        for edit_id, one in vectors.items():
-            self._new.current[edit_id] = StoredEdit(edit=self._new.current[edit_id].edit, vectors=one)
+        for edit_id, form_vectors in vectors.items():
+            self._new.current[edit_id] = StoredEdit(
+                edit=self._new.current[edit_id].edit, vectors=form_vectors
+            )
 
     @override
     async def end(self, head: LogHead) -> None:

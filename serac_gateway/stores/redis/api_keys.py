@@ -24,7 +24,7 @@ class RedisApiKeyStore(ApiKeyStore):
     """All keys on one cluster slot. Every write is repeatable, so none needs a script."""
 
     def __init__(self, connection: RedisConnection) -> None:
-        """Borrow the connection: whoever opened it closes it."""
+        """Borrow the connection: its owner closes it."""
         self._connection = connection
 
     @override

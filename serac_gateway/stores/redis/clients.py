@@ -1,4 +1,4 @@
-"""Which client of redis-py fits a URL.
+"""Makes the client of redis-py that fits a URL.
 
     redis://user:password@host:6379/0                            one server; rediss:// with TLS
     unix:///path/to/socket                                       one server on this machine
@@ -42,12 +42,12 @@ Client = Redis | RedisCluster
 
 
 class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """What proves who is who, in PEM files."""
+    """Certificates and keys for TLS, in PEM files."""
 
     ca_file: str | None = None
-    """Of who vouches for the server; None: whom the system trusts."""
+    """Certificates of the authorities that may sign the server's; None: the system's."""
     cert_file: str | None = None
-    """This client's own, where the server asks for one."""
+    """This client's own certificate, where the server demands one."""
     key_file: str | None = None
 
     def options(self) -> dict[str, str]:
@@ -74,7 +74,7 @@ def client_maker(url: str, tls: TlsFiles) -> Callable[[], Client]:
     several = _SEVERAL_HOSTS.fullmatch(url)
     make: Callable[[], Client]
     if several is None:
-        make = _for_one_server(url, tls)
+        make = _for_single_server(url, tls)
     elif several["kind"] == "sentinel":
         make = _for_sentinel(several, tls)
     else:
@@ -83,7 +83,7 @@ def client_maker(url: str, tls: TlsFiles) -> Callable[[], Client]:
     return make
 
 
-def _for_one_server(url: str, tls: TlsFiles) -> Callable[[], Redis]:
+def _for_single_server(url: str, tls: TlsFiles) -> Callable[[], Redis]:
     def make() -> Redis:
         pool = BlockingConnectionPool.from_url(url, **_pool_options(), **tls.options())
         pool.make_connection()

@@ -1,4 +1,4 @@
-"""How the edit store talks to its server: what is sent twice, how errors come out, who may serve."""
+"""The connection to the server of the edit store: repetition, translation of errors, server checks."""
 
 from __future__ import annotations
 
@@ -198,14 +198,14 @@ class RedisConnection:
         if len(commands) == 1:
             return [await self.send(*commands[0])]
         if isinstance(self._client, RedisCluster) and transaction:
-            return await self._in_one_script(commands)
+            return await self._run_in_script(commands)
         pipeline = self._client.pipeline(transaction=transaction)
         for command in commands:
             pipeline.execute_command(*command)
         replies: list[Any] = await pipeline.execute()
         return replies
 
-    async def _in_one_script(self, commands: list[Sequence[Word]]) -> list[Any]:
+    async def _run_in_script(self, commands: list[Sequence[Word]]) -> list[Any]:
         """A transaction for a cluster: redis-py's own runs an event loop in a thread for each command."""
         lengths_and_words = [word for command in commands for word in (len(command), *command)]
         script = self.script(_RUN_ALL)
@@ -225,7 +225,7 @@ class RedisConnection:
         finally:
             self._turns.release()
 
-    async def _ask(self, *command: Word) -> Any:  # noqa: ANN401 - a reply's type is its command's
+    async def _send_to_any_node(self, *command: Word) -> Any:  # noqa: ANN401 - a reply's type is its command's
         """The reply to a command without keys; in a cluster, one node's."""
         if not isinstance(self._client, RedisCluster):
             return await self.send(*command)
@@ -233,7 +233,7 @@ class RedisConnection:
         return await self._client.execute_command(*command, target_nodes=self._client.get_default_node())
 
     async def _check_server(self) -> None:
-        hello = await self._ask("HELLO")
+        hello = await self._send_to_any_node("HELLO")
         facts = dict(zip(hello[::2], hello[1::2], strict=True))
         version = facts[b"version"].decode()
         if int(version.split(".")[0]) < _OLDEST_SERVER:
@@ -245,9 +245,9 @@ class RedisConnection:
 
     async def _warn_if_edits_could_be_lost(self) -> None:
         try:
-            settings = await self._ask("CONFIG GET", *_SETTINGS_THAT_KEEP_EDITS)
+            settings = await self._send_to_any_node("CONFIG GET", *_SETTINGS_THAT_KEEP_EDITS)
         except ResponseError:
-            return  # not allowed to ask: whoever runs the server has decided
+            return  # this user may not read the settings; they are the operator's decision
         unsafe = [
             f"{name} is {settings[name]!r} and should be {safe!r}"
             for name, safe in _SETTINGS_THAT_KEEP_EDITS.items()

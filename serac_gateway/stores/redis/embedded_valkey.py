@@ -1,4 +1,4 @@
-"""A valkey-server of our own in the data folder, for those who bring no Redis.
+"""A valkey-server of our own in the data folder, where no Redis is configured.
 
 Every acknowledged write is on the disk (append-only file, fsync always). The server listens on a Unix socket
 in its folder and on no port.
@@ -72,7 +72,7 @@ if os.getppid() == int(sys.argv[1]):  # else the parent ended before the line ab
 
 
 class EmbeddedValkey:
-    """A running valkey-server. Start it on a thread that lasts: it ends with the thread that forked it."""
+    """A running valkey-server. It ends with the thread that started it, so start it on one that stays."""
 
     def __init__(self, folder: Path, binary: Path, lock: int) -> None:
         self.name = f"{str(folder)!r} (embedded Valkey)"

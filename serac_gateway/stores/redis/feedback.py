@@ -1,7 +1,7 @@
 """Reports on requests, beside the edits.
 
 A capped stream of each namespace and not its log: the log is the chained history of edits, of which nothing
-may ever be missing, and anyone who chats may report, as often as they like, in words that must be deletable.
+may be missing, while reports come from any client, in any number, and must be deletable.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class RedisFeedbackStore(FeedbackStore):
     """
 
     def __init__(self, connection: RedisConnection) -> None:
-        """Borrow the connection: whoever opened it closes it."""
+        """Borrow the connection: its owner closes it."""
         self._connection = connection
 
     @override

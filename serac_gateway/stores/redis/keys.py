@@ -40,7 +40,7 @@ class NamespaceKeys:
         self.ids = f"{self._prefix}:ids"
         """Sorted set, all scores 0: every edit id, in lexicographic order."""
         self.log = f"{self._prefix}:log"
-        """Stream: an entry a change, with the fields that log_chain.py tells of."""
+        """Stream: an entry a change, with the fields that log_chain.py describes."""
         self.head = f"{self._prefix}:head"
         """Hash: log_id, digest and length of the log, as the last commit left it."""
 

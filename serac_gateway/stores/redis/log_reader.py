@@ -16,11 +16,11 @@ from serac_gateway.stores.redis.records import log_evidence, log_head
 
 _LEAST_POLL_S = 0.05
 _POLLS_A_SECOND = 2_000
-"""Logs asked about, where the server cannot wait for several at once: the more there are, the rarer."""
+"""Logs polled a second in a cluster: the more namespaces there are, the less often each is polled."""
 
 
 class RedisLogReader(LogReader):
-    """Waits with XREAD BLOCK; in a cluster, which does that for one slot at a time only, it asks again."""
+    """Waits with XREAD BLOCK; in a cluster, where that works for a single slot only, it polls."""
 
     def __init__(self, connection: RedisConnection) -> None:
         """Take over the connection."""
@@ -70,12 +70,12 @@ class RedisLogReader(LogReader):
                 ("XRANGE", NamespaceKeys(namespace).log, f"({after}", "+", "COUNT", limit)
                 for namespace, after in positions.items()
             )
-            found = {
+            pages = {
                 namespace: [log_evidence(log_id, fields) for log_id, fields in entries]
                 for namespace, entries in zip(positions, replies, strict=True)
                 if entries
             }
             pause_s = max(_LEAST_POLL_S, len(positions) / _POLLS_A_SECOND)
-            if found or time.monotonic() + pause_s > until:
-                return found
+            if pages or time.monotonic() + pause_s > until:
+                return pages
             await asyncio.sleep(pause_s)

@@ -75,18 +75,20 @@ def form_vectors(packed: bytes | None) -> FormVectors:
 
 
 def log_evidence(log_id: bytes, fields: Mapping[bytes, bytes]) -> LogEvidence:
-    """An entry of the log, whatever became of it, without its version's record; version 0: it names none."""
-    told = {name.decode("utf-8", "replace"): text.decode("utf-8", "replace") for name, text in fields.items()}
-    version = told.get("version", "")
+    """An entry of the log, damaged or not, without its version's record; version 0: it names none."""
+    texts = {
+        name.decode("utf-8", "replace"): text.decode("utf-8", "replace") for name, text in fields.items()
+    }
+    version = texts.get("version", "")
     return LogEvidence(
         log_id=log_id.decode(),
-        action=told.get("action", ""),
-        edit_id=told.get("edit_id", ""),
+        action=texts.get("action", ""),
+        edit_id=texts.get("edit_id", ""),
         version=int(version) if _VERSION.fullmatch(version) else 0,
-        author=told.get("author"),
-        content_digest=told.get("content", ""),
-        previous_digest=told.get("previous", ""),
-        digest=told.get("digest", ""),
+        author=texts.get("author"),
+        content_digest=texts.get("content", ""),
+        previous_digest=texts.get("previous", ""),
+        digest=texts.get("digest", ""),
         stored=None,
     )
 
@@ -159,7 +161,7 @@ def _change_arguments(change: Change, older: list[Edit]) -> list[Word]:
         version.content_digest,
         fields,
         len(older),
-        *(msgspec.json.encode(tombstone(one)) for one in older),
+        *(msgspec.json.encode(tombstone(edit)) for edit in older),
     ]
 
 

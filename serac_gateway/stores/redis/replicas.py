@@ -1,7 +1,7 @@
 """Which gateways are live, and how far each has applied the logs.
 
-A gateway is live while its announcements are fresh: one that ends, or is cut off from the store, is not
-waited for any more after a few seconds.
+A gateway is live while its heartbeat arrives: a few seconds after it ends, or is cut off from the store,
+it is no longer waited for.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from serac_gateway.stores.redis.connection import RedisConnection, Word
 
 _PREFIX: Final = "serac:{@replicas}"
 _IDS: Final = f"{_PREFIX}:ids"
-"""Set: ids of gateways, those that are gone perhaps among them."""
+"""Set: ids of gateways, perhaps also of some that have ended."""
 _ABOUT: Final = "@"
-"""Field of a gateway's hash (`<prefix>:<id>`, with a time to live) that tells of it. Each other field is a
-namespace, with log id and length as far as applied."""
+"""Field of a gateway's hash (`<prefix>:<id>`, with a time to live) that holds its `Replica`. Each other
+field is a namespace, with log id and length as far as applied."""
 
 _FORGET = "return redis.call('EXISTS', KEYS[2]) == 0 and redis.call('SREM', KEYS[1], ARGV[1])"
 
@@ -30,7 +30,7 @@ class RedisReplicaRegistry(ReplicaRegistry):
     """Knows the gateways that share a server. All of it is on one cluster slot."""
 
     def __init__(self, connection: RedisConnection) -> None:
-        """Borrow the connection: whoever opened it closes it."""
+        """Borrow the connection: its owner closes it."""
         self._connection = connection
         self._forget = connection.script(_FORGET)
 
@@ -50,7 +50,7 @@ class RedisReplicaRegistry(ReplicaRegistry):
             repeatable=True,
         )
         if not was_live:
-            await self._forget_the_dead()
+            await self._remove_ended()
         return bool(was_live)
 
     @override
@@ -61,31 +61,37 @@ class RedisReplicaRegistry(ReplicaRegistry):
 
     @override
     async def live(self) -> dict[str, Replica]:
-        told = await self._fields(_ABOUT)
-        return {one: msgspec.json.decode(about, type=Replica) for one, (about,) in told.items() if about}
+        fields = await self._fields(_ABOUT)
+        return {
+            replica_id: msgspec.json.decode(about, type=Replica)
+            for replica_id, (about,) in fields.items()
+            if about
+        }
 
     @override
     async def applied(self, namespace: str) -> dict[str, AppliedLog]:
-        told = await self._fields(_ABOUT, namespace)
-        return {one: _applied_log(position) for one, (about, position) in told.items() if about}
+        fields = await self._fields(_ABOUT, namespace)
+        return {
+            replica_id: _applied_log(position) for replica_id, (about, position) in fields.items() if about
+        }
 
     async def _fields(self, *names: str) -> dict[str, list[bytes | None]]:
-        ids = [one.decode() for one in await self._connection.read("SMEMBERS", _IDS)]
-        fields = await self._connection.read_all(("HMGET", _key(one), *names) for one in ids)
+        ids = [replica_id.decode() for replica_id in await self._connection.read("SMEMBERS", _IDS)]
+        fields = await self._connection.read_all(("HMGET", _key(replica_id), *names) for replica_id in ids)
         return dict(zip(ids, fields, strict=True))
 
-    async def _forget_the_dead(self) -> None:
-        for one, (about,) in (await self._fields(_ABOUT)).items():
+    async def _remove_ended(self) -> None:
+        for replica_id, (about,) in (await self._fields(_ABOUT)).items():
             if about is None:
-                await self._connection.run(self._forget(keys=[_IDS, _key(one)], args=[one]))
+                await self._connection.run(self._forget(keys=[_IDS, _key(replica_id)], args=[replica_id]))
 
 
 def _key(replica_id: str) -> str:
     return f"{_PREFIX}:{replica_id}"
 
 
-def _applied_log(told: bytes | None) -> AppliedLog:
-    if told is None:
+def _applied_log(position: bytes | None) -> AppliedLog:
+    if position is None:
         return NOTHING_APPLIED
-    log_id, length = told.decode().split(" ")
+    log_id, length = position.decode().split(" ")
     return AppliedLog(log_id=log_id, length=int(length))

@@ -60,7 +60,10 @@ class RedisNamespaceRestorer(NamespaceRestorer):
     @override
     async def vectors(self, vectors: Mapping[str, FormVectors]) -> None:
         await self._write(
-            [("HSET", self._keys.vectors, edit_id, packed_vectors(one)) for edit_id, one in vectors.items()]
+            [
+                ("HSET", self._keys.vectors, edit_id, packed_vectors(form_vectors))
+                for edit_id, form_vectors in vectors.items()
+            ]
         )
 
     @override
@@ -77,7 +80,7 @@ class RedisNamespaceRestorer(NamespaceRestorer):
             names = [keys.versions(edit_id.decode()) for edit_id in ids]
             await self._write([("DEL", *names), ("ZREM", keys.ids, *ids)])
         by_state = (keys.ids_in(state) for state in EditState)
-        # The head last: it tells that there is something to remove.
+        # The head last: while it is there, `begin` knows that there is something to remove.
         await self._write([("DEL", self._new_log, keys.current, keys.vectors, *by_state), ("DEL", keys.head)])
 
     def _entry_commands(self, entry: LogEvidence) -> Commands:

@@ -215,18 +215,18 @@ class RedisStore(EditStore):
         self, namespace: str, *, cursor: str | None = None, limit: int = 100, state: EditState | None = None
     ) -> Page:
         keys = NamespaceKeys(namespace)
-        found = await self._ids(
+        matching = await self._ids(
             keys.ids if state is None else keys.ids_in(state),
             after=None if cursor is None else check_edit_id(cursor),
             limit=limit + 1,
         )
-        ids = found[:limit]
+        ids = matching[:limit]
         records = await self._connection.read("HMGET", keys.current, *ids) if ids else []
         edits = [edit_in(record) for record in records]
         return Page(
             # Again by state: it may have changed since the ids were read.
             edits=[edit for edit in edits if state in (None, edit.state)],
-            next_cursor=ids[-1].decode() if len(found) > limit else None,
+            next_cursor=ids[-1].decode() if len(matching) > limit else None,
         )
 
     @override
@@ -250,17 +250,17 @@ class RedisStore(EditStore):
     @override
     async def stored_many(self, namespace: str, edit_ids: Sequence[str]) -> list[StoredEdit]:
         ids = [check_edit_id(edit_id).encode() for edit_id in edit_ids]
-        found = await self._stored(NamespaceKeys(namespace), ids) if ids else []
-        return [stored for stored in found if stored is not None]
+        edits = await self._stored(NamespaceKeys(namespace), ids) if ids else []
+        return [stored for stored in edits if stored is not None]
 
     @override
     async def replace_vectors(self, namespace: str, replacements: Sequence[StoredEdit]) -> int:
         check_replacements(namespace, replacements)
         keys = NamespaceKeys(namespace)
         arguments: list[Word] = []
-        for one in replacements:
-            arguments += (one.edit.id, one.edit.version, packed_vectors(one.vectors))
-        script_keys = [keys.vectors, *(keys.versions(one.edit.id) for one in replacements)]
+        for replacement in replacements:
+            arguments += (replacement.edit.id, replacement.edit.version, packed_vectors(replacement.vectors))
+        script_keys = [keys.vectors, *(keys.versions(replacement.edit.id) for replacement in replacements)]
         count: int = await self._connection.run(
             self._replace_vectors_script(keys=script_keys, args=arguments)
         )
@@ -287,23 +287,25 @@ class RedisStore(EditStore):
         entries = await self._connection.read("XRANGE", keys.log, f"({after}", "+", "COUNT", limit)
         evidence = [log_evidence(log_id, fields) for log_id, fields in entries]
         # What damage has made of an entry may name no version at all.
-        named = [one for one in evidence if one.version and is_edit_id(one.edit_id)]
+        named = [entry for entry in evidence if entry.version and is_edit_id(entry.edit_id)]
         elements = await self._connection.read_all(
-            ("LINDEX", keys.versions(one.edit_id), one.version - 1) for one in named
+            ("LINDEX", keys.versions(entry.edit_id), entry.version - 1) for entry in named
         )
-        stored = {one.log_id: element for one, element in zip(named, elements, strict=True) if element}
+        stored = {entry.log_id: element for entry, element in zip(named, elements, strict=True) if element}
         return [
-            msgspec.structs.replace(one, stored=version_record(stored[one.log_id]))
-            if one.log_id in stored
-            else one
-            for one in evidence
+            msgspec.structs.replace(entry, stored=version_record(stored[entry.log_id]))
+            if entry.log_id in stored
+            else entry
+            for entry in evidence
         ]
 
     @override
     async def version_counts(self, namespace: str) -> AsyncIterator[VersionCount]:
         keys = NamespaceKeys(namespace)
         after: str | None = None
-        while ids := [one.decode() for one in await self._ids(keys.ids, after=after, limit=_SNAPSHOT_BATCH)]:
+        while ids := [
+            edit_id.decode() for edit_id in await self._ids(keys.ids, after=after, limit=_SNAPSHOT_BATCH)
+        ]:
             counts = await self._connection.read_all(("LLEN", keys.versions(edit_id)) for edit_id in ids)
             for edit_id, count in zip(ids, counts, strict=True):
                 yield VersionCount(edit_id=edit_id, versions=count)

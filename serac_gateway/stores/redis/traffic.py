@@ -22,7 +22,7 @@ class RedisTrafficStore(TrafficStore):
     """
 
     def __init__(self, connection: RedisConnection) -> None:
-        """Borrow the connection: whoever opened it closes it."""
+        """Borrow the connection: its owner closes it."""
         self._connection = connection
 
     @override

@@ -17,7 +17,7 @@ class RedisVerificationStore(VerificationStore):
     """A hash for each namespace: edit id to the JSON of its last verification."""
 
     def __init__(self, connection: RedisConnection) -> None:
-        """Borrow the connection: whoever opened it closes it."""
+        """Borrow the connection: its owner closes it."""
         self._connection = connection
 
     @override

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.edit_index.fp16_rows import HalvedRows
+from serac_gateway.edit_index.fp16_rows import Fp16Rows
 
 WIDTH = 384
 
@@ -38,7 +38,7 @@ def test_the_nearest_are_those_of_a_search_in_full(
     rng = np.random.default_rng(7)
     rows_RD = make(rng)
     queries_BD = unit(rows_RD[:5] + 0.02 * rng.normal(size=(5, WIDTH)))
-    similarities_BK, rows_BK = HalvedRows(rows_RD).search(queries_BD, k)
+    similarities_BK, rows_BK = Fp16Rows(rows_RD).search(queries_BD, k)
     expected_BR = np.sort(queries_BD.astype(np.float64) @ rows_RD.astype(np.float64).T, axis=1)[:, ::-1]
     scale = float(np.linalg.norm(rows_RD, axis=1).max())
     assert np.allclose(similarities_BK, expected_BR[:, :k], atol=1e-6 * scale)
@@ -49,4 +49,4 @@ def test_the_nearest_are_those_of_a_search_in_full(
 
 def test_rows_are_given_back_as_they_came() -> None:
     rows_RD = scattered(np.random.default_rng(8))
-    assert np.array_equal(HalvedRows(rows_RD).reconstruct_n(10, 20), rows_RD[10:30])
+    assert np.array_equal(Fp16Rows(rows_RD).reconstruct_n(10, 20), rows_RD[10:30])

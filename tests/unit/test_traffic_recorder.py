@@ -11,7 +11,7 @@ from serac_gateway.config.model import TrafficConfig
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError, StoreUnavailableError
 from serac_gateway.stores.memory.side_stores import InMemoryTrafficStore
-from serac_gateway.stores.traffic_recorder import RecordedTraffic
+from serac_gateway.stores.traffic_recorder import TrafficRecorder
 
 
 def texts(queries: list[Query]) -> list[str]:
@@ -19,14 +19,14 @@ def texts(queries: list[Query]) -> list[str]:
 
 
 async def test_nothing_is_recorded_by_default() -> None:
-    traffic = RecordedTraffic(InMemoryTrafficStore(), TrafficConfig())
+    traffic = TrafficRecorder(InMemoryTrafficStore(), TrafficConfig())
     traffic.note("default", Query(text="Who runs Acme?"))
     assert await traffic.recent("default") == []
     assert not traffic.is_on("default")
 
 
 async def test_only_the_namespaces_named_are_recorded_newest_first() -> None:
-    traffic = RecordedTraffic(InMemoryTrafficStore(), TrafficConfig(namespaces=("acme",)))
+    traffic = TrafficRecorder(InMemoryTrafficStore(), TrafficConfig(namespaces=("acme",)))
     for text in ("one", "two"):
         traffic.note("acme", Query(text=text, context=("before",)))
         traffic.note("umbra", Query(text=text))
@@ -44,7 +44,7 @@ async def test_only_the_namespaces_named_are_recorded_newest_first() -> None:
     ],
 )  # fmt: skip
 def test_secrets_are_left_out_of_text_and_context(secret: str) -> None:
-    traffic = RecordedTraffic(InMemoryTrafficStore(), TrafficConfig())
+    traffic = TrafficRecorder(InMemoryTrafficStore(), TrafficConfig())
     redacted = traffic.redacted(Query(text=f"My data: {secret}", context=(f"It is {secret}!",)))
     core = secret.rsplit(" ", 1)[-1] if " is " in secret or ":" in secret else secret
     assert core not in redacted.text
@@ -60,20 +60,20 @@ def test_secrets_are_left_out_of_text_and_context(secret: str) -> None:
     ],
 )  # fmt: skip
 def test_ordinary_questions_stay_as_they_are(text: str) -> None:
-    traffic = RecordedTraffic(InMemoryTrafficStore(), TrafficConfig())
+    traffic = TrafficRecorder(InMemoryTrafficStore(), TrafficConfig())
     assert traffic.redacted(Query(text=text)).text == text
 
 
 def test_own_patterns_replace_the_default_ones_and_a_bad_one_is_named() -> None:
-    traffic = RecordedTraffic(InMemoryTrafficStore(), TrafficConfig(redact=("Acme",)))
+    traffic = TrafficRecorder(InMemoryTrafficStore(), TrafficConfig(redact=("Acme",)))
     assert traffic.redacted(Query(text="Acme jo@example.org")).text == "[redacted] jo@example.org"
     with pytest.raises(ConfigError, match=r"'\('"):
-        RecordedTraffic(InMemoryTrafficStore(), TrafficConfig(redact=("(",)))
+        TrafficRecorder(InMemoryTrafficStore(), TrafficConfig(redact=("(",)))
 
 
 async def test_what_waits_is_written_soon_and_when_the_gateway_ends() -> None:
     store = InMemoryTrafficStore()
-    traffic = RecordedTraffic(store, TrafficConfig(namespaces=("*",)))
+    traffic = TrafficRecorder(store, TrafficConfig(namespaces=("*",)))
     traffic.note("default", Query(text="soon"))
     while not await store.recent("default", max_queries=9, ttl_s=60):
         await asyncio.sleep(0.02)
@@ -83,7 +83,7 @@ async def test_what_waits_is_written_soon_and_when_the_gateway_ends() -> None:
 
 
 async def test_what_is_cleared_is_gone_also_what_was_not_written_yet() -> None:
-    traffic = RecordedTraffic(InMemoryTrafficStore(), TrafficConfig(namespaces=("*",)))
+    traffic = TrafficRecorder(InMemoryTrafficStore(), TrafficConfig(namespaces=("*",)))
     traffic.note("default", Query(text="written"))
     await traffic.recent("default")
     traffic.note("default", Query(text="waiting"))
@@ -101,7 +101,7 @@ async def test_a_store_that_fails_costs_the_record_and_tells_no_query(
         async def add(self, namespace: str, queries: object, *, max_queries: int, ttl_s: int) -> None:
             raise StoreUnavailableError("the store is full")
 
-    traffic = RecordedTraffic(Failing(), TrafficConfig(namespaces=("*",)))
+    traffic = TrafficRecorder(Failing(), TrafficConfig(namespaces=("*",)))
     with caplog.at_level(logging.DEBUG):
         traffic.note("default", Query(text="a private question"))
         await asyncio.sleep(0.7)
@@ -111,7 +111,7 @@ async def test_a_store_that_fails_costs_the_record_and_tells_no_query(
 
 
 async def test_queries_beyond_what_can_wait_are_dropped_and_counted() -> None:
-    traffic = RecordedTraffic(InMemoryTrafficStore(), TrafficConfig(namespaces=("*",)))
+    traffic = TrafficRecorder(InMemoryTrafficStore(), TrafficConfig(namespaces=("*",)))
     for number in range(1_005):
         traffic.note("default", Query(text=str(number)))
     assert traffic.dropped == 5

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serac_gateway.control_plane.paraphrases import MAX_GENERATED, ParaphraseKind, asked_otherwise
+from serac_gateway.control_plane.paraphrases import MAX_GENERATED, ParaphraseKind, paraphrases
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,11 @@ from serac_gateway.control_plane.paraphrases import MAX_GENERATED, ParaphraseKin
     ],
 )  # fmt: skip
 def test_a_prompt_is_asked_in_other_forms(prompt: str, form: ParaphraseKind, text: str) -> None:
-    assert (form, text) in [(one.form, one.text) for one in asked_otherwise(prompt)]
+    assert (form, text) in [(query.form, query.text) for query in paraphrases(prompt)]
 
 
 def test_the_subject_is_named_before_the_question() -> None:
-    texts = [one.text for one in asked_otherwise("Who runs it?", "Acme")]
+    texts = [query.text for query in paraphrases("Who runs it?", "Acme")]
     assert "This is about Acme. Who runs it?" in texts
 
 
@@ -36,7 +36,7 @@ def test_the_subject_is_named_before_the_question() -> None:
 def test_any_prompt_gives_a_bounded_list_without_repeats_or_the_prompt_itself(
     prompt: str, subject: str | None
 ) -> None:
-    texts = [one.text for one in asked_otherwise(prompt, subject)]
+    texts = [query.text for query in paraphrases(prompt, subject)]
     assert len(texts) == len(set(texts)) <= MAX_GENERATED
     assert prompt.strip() not in texts
     assert all(text.strip() for text in texts)
@@ -44,4 +44,4 @@ def test_any_prompt_gives_a_bounded_list_without_repeats_or_the_prompt_itself(
 
 @pytest.mark.parametrize("prompt", ["", "?", " … "])
 def test_a_prompt_without_a_word_is_asked_no_other_way(prompt: str) -> None:
-    assert asked_otherwise(prompt) == []
+    assert paraphrases(prompt) == []
