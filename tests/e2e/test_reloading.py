@@ -164,8 +164,13 @@ def test_sighup_takes_up_what_changed_and_refuses_what_is_broken(
             assert (refused.exit_code, "model.onnx" in refused.stderr) == (1, True), refused.output
             assert running.route(PARAPHRASE) == "counterfactual"
         (running.classifier / "model.onnx").write_bytes(weights)
-        told = json.loads(serac("reload", "--json").stdout)
-        assert told == {"outcome": "reloaded", "generation": 4, "changed": [], "opened": ["scope classifier"]}
+        reply = json.loads(serac("reload", "--json").stdout)
+        assert reply == {
+            "outcome": "reloaded",
+            "generation": 4,
+            "changed": [],
+            "opened": ["scope classifier"],
+        }
         assert "nothing changed; generation 4 goes on" in serac("reload").stdout
         assert running.gateway.terminate() == 0
         assert serac("reload").exit_code == 3

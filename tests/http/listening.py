@@ -17,20 +17,20 @@ from serac_gateway.server.listener import Asgi
 
 
 class _Server(uvicorn.Server):
-    """Ends when it is told to, not at the next tenth of a second: a thousand tests have one each."""
+    """Ends at once when requested, not at the next tenth of a second: a thousand tests have one each."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._told_to_end = asyncio.Event()
+        self._end_requested = asyncio.Event()
 
     def end(self) -> None:
         self.should_exit = True
-        self._told_to_end.set()
+        self._end_requested.set()
 
     async def main_loop(self) -> None:
         while not await self.on_tick(0):
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._told_to_end.wait(), 0.1)
+                await asyncio.wait_for(self._end_requested.wait(), 0.1)
 
 
 @asynccontextmanager

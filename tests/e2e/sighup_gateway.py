@@ -1,6 +1,6 @@
 """An application that serves as `serac serve` does, opens slowly, and prints what SIGHUP makes it do.
 
-``python -m tests.e2e.hanging_up_gateway ANSWER_S``
+``python -m tests.e2e.sighup_gateway HANDLING_S``
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ async def at_once(gateway: SimpleNamespace) -> None:
     pass
 
 
-async def answer(gateway: SimpleNamespace) -> None:
-    say("hung up")
+async def handle(gateway: SimpleNamespace) -> None:
+    say("SIGHUP")
     await asyncio.sleep(float(sys.argv[1]))
-    say("answered")
-    raise RuntimeError("the next one is answered all the same")
+    say("handled")
+    raise RuntimeError("the next signal is handled all the same")
 
 
 if __name__ == "__main__":
-    serve_until_stopped(open_app, ServerConfig(port=0), when_ready=at_once, on_ready=say, on_sighup=answer)
+    serve_until_stopped(open_app, ServerConfig(port=0), when_ready=at_once, on_ready=say, on_sighup=handle)
