@@ -16,12 +16,13 @@ from training.counterfactual.instruction_examples import instruction_examples, o
 from training.counterfactual.mixture import ExampleSettings, training_examples, validation_examples
 from training.counterfactual.validation import contains
 from training.data.contrasts import load_contrast_sets
+from training.data.embedding import open_embed
 from training.data.fact_source import FactSource
 from training.data.facts import Fact, Names
 from training.data.files import data_folder
 from training.data.relations import Relation, load_pools
+from training.data.world import load_world
 from training.runs import load_records, save_records
-from training.scope.mixture import load_world
 
 BIRTH = Relation(
     id="P19", name="place of birth", subject_type="person", object_type="city", nouns=("birthplace",),
@@ -156,7 +157,7 @@ def test_held_out_relations_and_sets_are_in_no_training_example() -> None:
         held_out_relations=("P36", "P1303"), facts=400, zsre_rows=400, counterfact_rows=200,
         knowedit_rows=100, pokemqa_rows=50, instructions=20,
     )  # fmt: skip
-    made = training_examples(world, data_folder(), settings)
+    made = training_examples(world, data_folder(), settings, open_embed())
     held_out_phrasings = {
         phrasing.replace("[X]", "").strip()
         for rid in ("P36", "P1303")

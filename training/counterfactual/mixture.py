@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 
-from serac_gateway.errors import ConfigError
 from training.counterfactual import public_sets as public
 from training.counterfactual.contrast_examples import contrast_examples
 from training.counterfactual.examples import Example
@@ -18,8 +17,10 @@ from training.counterfactual.instruction_examples import instruction_examples
 from training.data import public_sets
 from training.data.contrasts import load_contrast_sets
 from training.data.fact_source import FactSource
+from training.data.held_out import held_out_templates, without_held_out
+from training.data.public_sets import Embed
 from training.data.relations import VAGUE_NOUNS
-from training.scope.mixture import World
+from training.data.world import World
 
 MAX_ANSWER_CHARS = 160
 """Longer targets are given by the gateway as they are, without the model."""
@@ -27,7 +28,10 @@ MAX_QUERY_CHARS = 420
 
 
 class ExampleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much of each source. `held_out_relations` never occur in training, neither as edit nor as query."""
+    """How much of each source.
+
+    No edit and no query asks for `held_out_relations`, but for rows of FEVER.
+    """
 
     held_out_relations: tuple[str, ...] = ()
     facts: int = 9_000
@@ -40,13 +44,13 @@ class ExampleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     seed: int = 13
 
 
-def training_examples(world: World, data: Path, settings: ExampleSettings) -> list[Example]:
-    """The whole mixture, shuffled.
+def training_examples(world: World, data: Path, settings: ExampleSettings, embed: Embed) -> list[Example]:
+    """The whole mixture, shuffled. `embed` is the bi-encoder: it measures which contrast sets are held out.
 
     Raises:
         ConfigError: A held-out relation that does not exist.
     """
-    held_out = _known(world, settings.held_out_relations)
+    held_out = world.known(settings.held_out_relations)
     rng = random.Random(settings.seed)
     source = _source(world, [rid for rid in world.relations if rid not in held_out], settings.seed)
     words = frozenset(
@@ -54,7 +58,10 @@ def training_examples(world: World, data: Path, settings: ExampleSettings) -> li
     )
     left_out = public.naming(words)
     pattern = re.compile("|".join(map(re.escape, sorted(words))) or "$^", re.IGNORECASE)
-    sets = [one for one in load_contrast_sets() if not one.is_held_out]
+    sets = without_held_out(
+        [contrast for contrast in load_contrast_sets() if not contrast.is_held_out],
+        held_out_templates(world, held_out, embed),
+    )
     pairs = public_sets.knowedit_pairs(
         data, rng, rows=settings.knowedit_rows, excluded=lambda ts: frozenset(t for t in ts if left_out(t))
     )
@@ -83,10 +90,10 @@ def validation_examples(
     Raises:
         ConfigError: A held-out relation that does not exist.
     """
-    held_out = _known(world, settings.held_out_relations)
+    held_out = world.known(settings.held_out_relations)
     rng = random.Random(settings.seed + 1_000)
     source = _source(world, sorted(held_out), settings.seed + 1_000)
-    sets = [one for one in load_contrast_sets() if one.is_held_out]
+    sets = [contrast for contrast in load_contrast_sets() if contrast.is_held_out]
     others = frozenset(world.relations) - held_out
     contrasts = list(contrast_examples(sets, rng, rounds=1))
     rng.shuffle(contrasts)
@@ -102,27 +109,17 @@ def validation_examples(
     ])  # fmt: skip
 
 
-def _known(world: World, relations: Sequence[str]) -> frozenset[str]:
-    unknown = sorted(set(relations) - world.relations.keys())
-    if unknown:
-        raise ConfigError(
-            f"held-out relations {unknown!r} are in no table; the tables know {len(world.relations)}"
-        )
-    return frozenset(relations)
-
-
 def _source(world: World, relations: Sequence[str], seed: int) -> FactSource:
     kept = [world.relations[rid] for rid in relations]
-    facts = [fact for fact in world.facts if fact.relation in set(relations)]
-    return FactSource(kept, facts, world.names, world.passages, seed)
+    return FactSource(kept, world.facts, world.names, world.passages, seed)
 
 
 def _usable(examples: Sequence[Example]) -> list[Example]:
     return [
-        one
-        for one in examples
-        if one.answer.strip()
-        and len(one.answer) <= MAX_ANSWER_CHARS
-        and len(one.text) <= MAX_QUERY_CHARS
-        and "\n" not in one.answer
+        example
+        for example in examples
+        if example.answer.strip()
+        and len(example.answer) <= MAX_ANSWER_CHARS
+        and len(example.text) <= MAX_QUERY_CHARS
+        and "\n" not in example.answer
     ]

@@ -20,9 +20,10 @@ from training.counterfactual.mixture import ExampleSettings, training_examples, 
 from training.counterfactual.model_card import write_card
 from training.counterfactual.train import AdapterSettings, train_adapter
 from training.counterfactual.validation import Outcome, answered
+from training.data.embedding import open_embed
 from training.data.files import data_folder
+from training.data.world import load_world
 from training.runs import TrainingError, begin_run, load_records, save_records
-from training.scope.mixture import load_world
 from training.scope.train import Trained
 
 EXAMPLES_FILE = "examples.jsonl"
@@ -59,7 +60,7 @@ def train(config: CounterfactualConfig, run: Path, *, on_progress: OnProgress) -
     if not kept.is_file():
         on_progress("making examples", 0, config.training.steps)
         data = data_folder()
-        save_records(kept, training_examples(load_world(data), data, config.examples))
+        save_records(kept, training_examples(load_world(data), data, config.examples, open_embed()))
     # Imported here: transformers takes seconds to import, which other commands need not wait for.
     from serac_gateway.models.language_models.gguf_conversion import load_gguf
 

@@ -13,7 +13,7 @@ from training.data.relations import Relation
 
 
 class FactSource:
-    """Relations with their facts. Held-out relations are left out by not giving them."""
+    """Relations with their facts. Facts of other relations are ignored: what is not given is held out."""
 
     def __init__(
         self,
@@ -30,7 +30,10 @@ class FactSource:
         self.relations = list(relations)
         self._facts: dict[str, list[Fact]] = defaultdict(list)
         self._alike: dict[tuple[str, str], list[Fact]] = defaultdict(list)
+        known = {relation.id for relation in self.relations}
         for fact in facts:
+            if fact.relation not in known:
+                continue
             self._facts[fact.relation].append(fact)
             for word in _long_words(fact.subject):
                 self._alike[(fact.relation, word)].append(fact)

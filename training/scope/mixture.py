@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,23 +12,18 @@ import msgspec
 from training.data import hard_negatives, public_sets
 from training.data.contrasts import contrast_pairs, load_contrast_sets
 from training.data.fact_source import FactSource
-from training.data.facts import (
-    Fact,
-    Names,
-    counterfact_relation,
-    pararel_statements,
-    template_of,
-    trex_facts,
-)
-from training.data.files import read_rows
-from training.data.pairs import Pair, sentences
+from training.data.held_out import held_out_templates, without_held_out
+from training.data.pairs import Pair
 from training.data.public_sets import Embed
-from training.data.relations import Relation, load_pools, load_relations
+from training.data.world import World
 from training.scope.pair_generator import PairMaker
 
 
 class MixtureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much of each source. `held_out_relations` never occur in training, neither as edit nor as query."""
+    """How much of each source.
+
+    No edit and no query asks for `held_out_relations`, but for rows of QQP, PAWS, FEVER and NQ.
+    """
 
     held_out_relations: tuple[str, ...] = ()
     groups: int = 11000
@@ -51,66 +46,18 @@ class MixtureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     seed: int = 13
 
 
-class World(msgspec.Struct, frozen=True, kw_only=True):
-    """What pairs are made from."""
-
-    relations: dict[str, Relation]
-    facts: list[Fact]
-    names: Names
-    passages: list[str]
-    clozes: dict[str, set[str]]
-    """Comparable clozes by relation, all phrasings."""
-
-
-def load_world(data: Path) -> World:
-    """Our tables joined with ParaRel's statements, T-REx's and CounterFact's facts."""
-    relations = load_relations()
-    patterns = pararel_statements(data)
-    for relation_id, found in patterns.items():
-        if relation_id in relations:
-            known = relations[relation_id]
-            statements = tuple(dict.fromkeys((*known.statements, *(_tidy(p) for p in found))))
-            relations[relation_id] = msgspec.structs.replace(known, statements=statements)
-    clozes = public_sets.cloze_table({rid: list(r.statements) for rid, r in relations.items()})
-    facts = list(trex_facts(data))
-    for row in read_rows(data / "counterfact/counterfact-train.jsonl.gz"):
-        of = counterfact_relation(row["prompt"], row["subject"], clozes)
-        if len(of) == 1:
-            facts.append(Fact(next(iter(of)), row["subject"], row["target_new"]))
-    facts = [f for f in facts if f.relation in relations]
-    passages = sentences(public_sets.unrelated_texts(data)[:3000] + [
-        public_sets.tidy(row["evidence_sentence"])
-        for row in read_rows(data / "fever_vitaminc/symmetric_v0.1_fever_symmetric_generated.jsonl.gz")
-    ] + [
-        row["sentence1"] for row in read_rows(data / "paraphrase_pairs/paws_wiki_val.jsonl.gz")[:3000]
-    ])  # fmt: skip
-    return World(
-        relations=relations,
-        facts=facts,
-        names=Names(facts, load_pools(), relations),
-        passages=passages,
-        clozes=clozes,
-    )
-
-
 def training_pairs(world: World, data: Path, settings: MixtureSettings, embed: Embed) -> list[Pair]:
     """The whole mixture, shuffled. `embed` is the bi-encoder: it measures templates and mines hard negatives.
 
     Raises:
-        ValueError: A held-out relation that does not exist.
+        ConfigError: A held-out relation that does not exist.
     """
-    held_out = frozenset(settings.held_out_relations)
-    unknown = held_out - world.relations.keys()
-    if unknown:
-        raise ValueError(
-            f"held-out relations {sorted(unknown)!r} are in no table; the tables know {len(world.relations)}"
-        )
+    held_out = world.known(settings.held_out_relations)
     rng = random.Random(settings.seed)
-    kept = [r for rid, r in world.relations.items() if rid not in held_out]
-    facts = [f for f in world.facts if f.relation not in held_out]
-    source = FactSource(kept, facts, world.names, world.passages, settings.seed)
+    kept = [relation for rid, relation in world.relations.items() if rid not in held_out]
+    source = FactSource(kept, world.facts, world.names, world.passages, settings.seed)
     maker = PairMaker(source, claim_share=settings.claim_share)
-    excluded = _belongs_to([world.relations[rid] for rid in sorted(held_out)], kept, embed)
+    excluded = held_out_templates(world, held_out, embed)
     words = re.compile(
         "|".join(re.escape(n) for rid in sorted(held_out) for n in world.relations[rid].nouns[:2]) or "$^",
         re.IGNORECASE,
@@ -127,7 +74,7 @@ def training_pairs(world: World, data: Path, settings: MixtureSettings, embed: E
     pairs += public_sets.paws_pairs(data, rng, rows=settings.paws_rows)
     for _ in range(settings.claim_rounds):
         pairs += public_sets.fever_pairs(data, rng)
-    sets = load_contrast_sets()
+    sets = without_held_out(load_contrast_sets(), excluded)
     pairs += contrast_pairs(sets, rng, world.passages, rounds=settings.contrast_rounds)
     pairs += _mined(pairs, mined_from, public_sets.unrelated_texts(data), settings, embed, rng)
     rng.shuffle(pairs)
@@ -207,31 +154,3 @@ OPENINGS = frozenset(
         "by",
     ]
 )
-
-
-def _belongs_to(
-    held_out: Sequence[Relation], kept: Sequence[Relation], embed: Embed
-) -> Callable[[Sequence[str]], frozenset[str]]:
-    """Tells which templates ask for a held-out relation: near one of its phrasings, nearer than to others."""
-    if not held_out:
-        return lambda templates: frozenset()
-    own = [t for r in held_out for t in (*r.questions, *r.clozes, *(f"The {n} of [X] is" for n in r.nouns))]
-    rest = [t for r in kept for t in (*r.questions, *r.clozes, *(f"The {n} of [X] is" for n in r.nouns))]
-    own_ND = embed([t.replace("[X]", "it") for t in own])
-    rest_ND = embed([t.replace("[X]", "it") for t in rest])
-
-    def belonging(templates: Sequence[str]) -> frozenset[str]:
-        vectors_BD = embed([t.replace("[X]", "it") for t in templates])
-        near_B = (vectors_BD @ own_ND.T).max(axis=1)
-        other_B = (vectors_BD @ rest_ND.T).max(axis=1)
-        rows = zip(templates, near_B, other_B, strict=True)
-        return frozenset(t for t, near, other in rows if near > 0.7 and near >= other - 0.03)
-
-    return belonging
-
-
-def _tidy(pattern: str) -> str:
-    return re.sub(r"\s+([,.?])", r"\1", pattern).strip()
-
-
-__all__ = ["MixtureSettings", "World", "load_world", "template_of", "training_pairs"]

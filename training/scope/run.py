@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 
-from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.opening import index_maker
 from serac_gateway.models.classifiers.cross_encoder import DependsCalibration, ScopeCalibration
 from serac_gateway.models.classifiers.runtimes import OnnxPairModel
@@ -18,16 +17,18 @@ from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.encoders.sentence_transformer import embedded_minilm_path
 from training.benchmarks.base import Benchmark
+from training.data.embedding import open_embed
 from training.data.files import data_folder
 from training.data.own_data import own_pairs, read_edits, read_traffic
 from training.data.pairs import Pair
+from training.data.world import load_world
 from training.evaluation.gateway_models import open_encoder
 from training.runs import begin_run, load_records, save_records
 from training.scope import calibration as calibrating
 from training.scope import observations as observing
 from training.scope.config import ScopeConfig, digest
 from training.scope.export import export
-from training.scope.mixture import load_world, training_pairs
+from training.scope.mixture import training_pairs
 from training.scope.train import Trained, train_scope
 from training.scope.validation_sets import own_benchmark, validation_benchmarks
 
@@ -171,32 +172,12 @@ def worst(found: Sequence[observing.Observation], made: ScopeCalibration, count:
 
 
 def _pairs(config: ScopeConfig, own: Own | None) -> list[Pair]:
-    embed = _embed()
+    embed = open_embed()
     if own is None:
         data = data_folder()
         return training_pairs(load_world(data), data, config.mixture, embed)
     edits = read_edits(own.edits)
     return own_pairs(edits, read_traffic(own.traffic, edits), embed, random.Random(config.mixture.seed))
-
-
-def _embed() -> Callable[[Sequence[str]], Vectors]:
-    """The untrained bi-encoder in batches: mining needs no company-free numerics."""
-    from sentence_transformers import SentenceTransformer
-
-    model = SentenceTransformer(str(embedded_minilm_path()))
-    model.max_seq_length = 64
-
-    def embed(texts: Sequence[str]) -> Vectors:
-        vectors_BD: Vectors = model.encode(
-            list(texts),
-            batch_size=64,
-            normalize_embeddings=True,
-            convert_to_numpy=True,
-            show_progress_bar=False,
-        )
-        return vectors_BD
-
-    return embed
 
 
 def _observed(

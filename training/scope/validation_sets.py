@@ -19,7 +19,7 @@ from training.data.files import data_folder
 from training.data.own_data import Traffic
 from training.data.pairs import Pair
 from training.data.public_sets import unrelated_texts
-from training.scope.mixture import load_world
+from training.data.world import load_world
 from training.scope.pair_generator import PairMaker
 
 GENERATED_GROUPS = 600
