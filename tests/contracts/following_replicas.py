@@ -78,21 +78,21 @@ async def assert_equals_brute_force(live: ActiveEdits, store: EditStore, namespa
     """The edits in force are the stored ones, and the index finds what comparing all vectors finds."""
     stored = await snapshot(store, namespace)
     assert {edit.id: edit for edit in live.all(namespace)} == {
-        edit_id: one.edit for edit_id, one in stored.items()
+        edit_id: item.edit for edit_id, item in stored.items()
     }
     assert live.count(namespace) == len(stored)
     if not stored:
         return
     queries_BD = ENCODER.encode(
-        [PROBE, "mayor of Springfield", *(one.edit.prompt for one in stored.values())][:50]
+        [PROBE, "mayor of Springfield", *(item.edit.prompt for item in stored.values())][:50]
     )
-    now = max(one.edit.created_at for one in stored.values())
+    now = max(item.edit.created_at for item in stored.values())
     rows = live.candidates(namespace, queries_BD, len(stored))
     for query_D, row in zip(queries_BD, rows, strict=True):
         expected = {
-            edit_id: float(np.max(one.vectors.vectors_FD @ query_D))
-            for edit_id, one in stored.items()
-            if one.edit.is_in_force(now)
+            edit_id: float(np.max(item.vectors.vectors_FD @ query_D))
+            for edit_id, item in stored.items()
+            if item.edit.is_in_force(now)
         }
         found = {candidate.edit.id: candidate.similarity for candidate in row}
         assert found.keys() == expected.keys()

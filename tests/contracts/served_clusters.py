@@ -42,7 +42,7 @@ class ClusterServers:
             own.mkdir()
             arguments = ("--cluster-enabled", "yes", "--cluster-port", str(_free_port()))
             self.servers.append(RedisServer(own, arguments=(*arguments, "--cluster-node-timeout", "2000")))
-        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{one.port}" for one in self.servers)
+        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
 
     def start(self) -> None:
         for server in self.servers:
@@ -52,7 +52,7 @@ class ClusterServers:
             first, last = _SLOTS * number // 3, _SLOTS * (number + 1) // 3 - 1
             client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
             client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
-        for server, bus in ((one, one.option("--cluster-port")) for one in self.servers[1:]):
+        for server, bus in ((server, server.option("--cluster-port")) for server in self.servers[1:]):
             clients[0].execute_command("CLUSTER MEET", "127.0.0.1", server.port, bus)
         until(lambda: all(self._is_whole(client) for client in clients), "the cluster does not form")
         for client in clients:
@@ -113,7 +113,7 @@ class SentinelServers:
             return port
 
     def server(self, port: int) -> RedisServer:
-        return next(one for one in self.servers if one.port == port)
+        return next(server for server in self.servers if server.port == port)
 
     def kill(self) -> None:
         for process in self._sentinels.values():

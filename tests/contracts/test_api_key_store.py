@@ -67,7 +67,7 @@ async def test_a_revoked_key_keeps_the_first_time_and_stays_in_the_list(key_stor
     assert revoked.key.revoked_at == NOW
     assert await key_store.revoke(stored.key.id, NOW + timedelta(days=1)) == revoked
     assert await key_store.get(stored.key.id) == revoked
-    assert [one.key.revoked_at for one in await key_store.all()] == [NOW]
+    assert [stored.key.revoked_at for stored in await key_store.all()] == [NOW]
 
 
 async def test_keys_are_listed_oldest_first_with_their_last_use(key_store: ApiKeyStore) -> None:
@@ -76,7 +76,7 @@ async def test_keys_are_listed_oldest_first_with_their_last_use(key_store: ApiKe
     await key_store.add(older)
     await key_store.note_use(newer.key.id, NOW)
     await key_store.note_use(newer.key.id, NOW + timedelta(minutes=1))
-    listed = [(one.key.name, one.key.last_used_at) for one in await key_store.all()]
+    listed = [(stored.key.name, stored.key.last_used_at) for stored in await key_store.all()]
     assert listed == [("older", None), ("newer", NOW + timedelta(minutes=1))]
 
 

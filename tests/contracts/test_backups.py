@@ -47,8 +47,8 @@ async def contents(store: EditStore) -> object:
         await store.log(NS, limit=10_000),
         await store.log_head(NS),
         {
-            edit_id: (one.vectors.fingerprint, one.vectors.vectors_FD.tobytes())
-            for edit_id, one in (await snapshot(store)).items()
+            edit_id: (item.vectors.fingerprint, item.vectors.vectors_FD.tobytes())
+            for edit_id, item in (await snapshot(store)).items()
         },
         [[edit.id for edit in await walk(store, limit=100, state=edit.state)] for edit in edits[:4]],
     )

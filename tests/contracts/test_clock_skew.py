@@ -42,7 +42,7 @@ async def test_gateways_whose_clocks_differ_make_one_order(edit_store: EditStore
     assert await edit_store.versions(NS, "a") == [first, second, third]
     entries = await edit_store.log(NS)
     assert in_order(entries)
-    assert [(one.edit_id, one.version) for one in entries] == [("a", 1), ("a", 2), ("b", 1), ("a", 3)]
+    assert [(entry.edit_id, entry.version) for entry in entries] == [("a", 1), ("a", 2), ("b", 1), ("a", 3)]
     assert (await verify_log(edit_store, NS)).length == 4
 
     encoder = WordEncoder(width=5)
@@ -50,7 +50,7 @@ async def test_gateways_whose_clocks_differ_make_one_order(edit_store: EditStore
     with ThreadPoolExecutor(1) as pool:
         writer = EditWriter(store=edit_store, encoder=encoder, active_edits=live, pool=pool)
         done = await roll_back(writer, edit_store, NS, entries[1].log_id, NO_ATTRIBUTION)
-    assert [(one.edit_id, one.to_version) for one in done.changes] == [("a", 2), ("b", None)]
+    assert [(change.edit_id, change.to_version) for change in done.changes] == [("a", 2), ("b", None)]
 
 
 async def test_a_log_that_a_store_with_a_clock_ahead_began_goes_on_in_order(edit_store: EditStore) -> None:
@@ -79,7 +79,7 @@ async def test_a_log_that_a_store_with_a_clock_ahead_began_goes_on_in_order(edit
     await add(edit_store, new("b"))
     await update(edit_store, next_of(edit, target_new="Bea"))
     entries = await edit_store.log(NS)
-    assert [one.edit_id for one in entries] == ["a", "b", "a"]
+    assert [entry.edit_id for entry in entries] == ["a", "b", "a"]
     assert in_order(entries)
     assert await verify_log(edit_store, NS) == await edit_store.log_head(NS)
-    assert [one.edit_id for one in await edit_store.log(NS, after=FUTURE)] == ["b", "a"]
+    assert [entry.edit_id for entry in await edit_store.log(NS, after=FUTURE)] == ["b", "a"]

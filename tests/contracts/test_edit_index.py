@@ -51,10 +51,10 @@ def assert_equals_brute_force(index: EditIndex, held: dict[str, Vectors], k: int
     queries_BD = unit_vectors(3, seed)
     for query_D, found in zip(queries_BD, index.search(queries_BD, k), strict=True):
         expected = brute_force(held, query_D, k)
-        assert [one.edit_id for one in found] == [edit_id for edit_id, _ in expected]
-        assert np.allclose([one.similarity for one in found], [s for _, s in expected], atol=1e-5)
-        for one in found:
-            assert np.isclose(held[one.edit_id][one.form] @ query_D, one.similarity, atol=1e-5)
+        assert [hit.edit_id for hit in found] == [edit_id for edit_id, _ in expected]
+        assert np.allclose([hit.similarity for hit in found], [s for _, s in expected], atol=1e-5)
+        for hit in found:
+            assert np.isclose(held[hit.edit_id][hit.form] @ query_D, hit.similarity, atol=1e-5)
 
 
 def test_an_empty_index_finds_nothing(make_index: MakeIndex) -> None:
@@ -77,14 +77,14 @@ def test_a_put_is_seen_by_the_next_search_and_replaces_what_was_there(make_index
 def test_a_search_returns_edits_not_forms(make_index: MakeIndex) -> None:
     index = make_index()
     index.put([("many", unit_vectors(200, 2)), ("one", unit_vectors(1, 3))])
-    assert {one.edit_id for one in index.search(unit_vectors(1, 4), 2)[0]} == {"many", "one"}
+    assert {hit.edit_id for hit in index.search(unit_vectors(1, 4), 2)[0]} == {"many", "one"}
 
 
 def test_removing_forgets_and_ignores_what_is_unknown(make_index: MakeIndex) -> None:
     index = make_index()
     index.put([("a", unit_vectors(2, 5)), ("b", unit_vectors(2, 6))])
     index.remove(["a", "never there"])
-    assert [one.edit_id for one in index.search(unit_vectors(1, 7), 8)[0]] == ["b"]
+    assert [hit.edit_id for hit in index.search(unit_vectors(1, 7), 8)[0]] == ["b"]
     assert "a" not in index
 
 

@@ -284,8 +284,10 @@ async def test_a_key_is_free_again_after_its_time(edit_store: EditStore) -> None
 async def test_of_a_commit_all_changes_are_made_or_none(edit_store: EditStore) -> None:
     a, b = new("a"), new("b")
     receipt = await edit_store.commit(NS, commit_of_all((Action.ADD, a), (Action.ADD, b)))
-    assert [(one.edit_id, one.version) for one in receipt.changes] == [("a", 1), ("b", 1)]
-    assert [one.log_id for one in receipt.changes] == [one.log_id for one in await edit_store.log(NS)]
+    assert [(change.edit_id, change.version) for change in receipt.changes] == [("a", 1), ("b", 1)]
+    assert [change.log_id for change in receipt.changes] == [
+        entry.log_id for entry in await edit_store.log(NS)
+    ]
     with pytest.raises(PreconditionFailedError, match="edit 'b' is at version 1, not 2"):
         await edit_store.commit(
             NS,
@@ -356,7 +358,7 @@ async def test_a_purge_leaves_tombstones_of_all_versions_and_no_vectors(edit_sto
     assert (await edit_store.stored(NS, "a")).vectors == NO_VECTORS
     assert await snapshot(edit_store) == {}
     entries = await edit_store.log(NS)
-    assert [(one.action, one.version, one.author, one.reason) for one in entries] == [
+    assert [(entry.action, entry.version, entry.author, entry.reason) for entry in entries] == [
         (Action.ADD, 1, "Ann", None),
         (Action.UPDATE, 2, "Ann", None),
         (Action.PURGE, 3, "Cy", "asked to"),

@@ -145,7 +145,7 @@ def connections_of_ours(url: str) -> int:
     """How many a gateway holds; the embedded server has ended with its store."""
     try:
         with redis.Redis.from_url(url, retry=None) as client:
-            return sum(one["name"] == "serac_gateway" for one in client.client_list())
+            return sum(connection["name"] == "serac_gateway" for connection in client.client_list())
     except redis.ConnectionError:
         return 0
 

@@ -275,7 +275,10 @@ async def test_any_sequence_of_commits_gives_what_a_simple_model_gives(
         )
         try:
             receipt = await edit_store.commit(namespace, commit)
-            outcome: Outcome = [(one.edit_id, one.version) for one in receipt.changes], receipt.replayed
+            outcome: Outcome = (
+                [(change.edit_id, change.version) for change in receipt.changes],
+                receipt.replayed,
+            )
         except GatewayError as exc:
             outcome = type(exc)
         assert outcome == expected

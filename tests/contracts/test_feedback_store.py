@@ -34,21 +34,21 @@ def report(number: int) -> Feedback:
 
 
 async def kept(store: EditStore, namespace: str) -> list[Feedback]:
-    return [one async for one in store.feedback().all(namespace)]
+    return [feedback async for feedback in store.feedback().all(namespace)]
 
 
 async def test_the_latest_reports_come_back_as_they_were_oldest_first(edit_store: EditStore) -> None:
     reports = [report(number) for number in range(5)]
-    for one in reports:
-        await edit_store.feedback().add("default", one, max_reports=3)
+    for feedback in reports:
+        await edit_store.feedback().add("default", feedback, max_reports=3)
     assert await kept(edit_store, "default") == reports[2:]
 
 
 async def test_more_reports_than_are_read_at_once_all_come_back(edit_store: EditStore) -> None:
     for number in range(505):
         await edit_store.feedback().add("default", report(number), max_reports=1_000)
-    found = await kept(edit_store, "default")
-    assert [one.request.request_id for one in found] == [f"r-{number}" for number in range(505)]
+    reports = await kept(edit_store, "default")
+    assert [feedback.request.request_id for feedback in reports] == [f"r-{number}" for number in range(505)]
 
 
 async def test_namespaces_are_apart_and_clearing_one_leaves_the_others(edit_store: EditStore) -> None:

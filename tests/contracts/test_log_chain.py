@@ -28,7 +28,7 @@ ONE_SERVER = pytest.mark.parametrize("served", ["redis_server"], indirect=True)
 
 async def fill(store: EditStore, namespace: str = NS) -> None:
     """Eight entries: a has three versions, b is retired, c is purged, d and e came in one commit."""
-    a, b, c, d, e = (new(one, namespace=namespace, author="Ann\nBea") for one in "abcde")
+    a, b, c, d, e = (new(edit_id, namespace=namespace, author="Ann\nBea") for edit_id in "abcde")
     await add(store, a)
     await update(store, next_of(a, target_new="Bea", author=None))
     await add(store, b)
@@ -46,7 +46,7 @@ async def test_a_log_that_nobody_touched_is_verified_and_its_head_is_told(edit_s
     assert head == await edit_store.log_head(NS)
     assert (head.length, head.digest, head.log_id) == (8, entries[-1].digest, entries[-1].log_id)
     digests = [genesis(NS), *(entry.digest for entry in entries)]
-    assert [(one.previous_digest, one.digest) for one in entries] == list(itertools.pairwise(digests))
+    assert [(entry.previous_digest, entry.digest) for entry in entries] == list(itertools.pairwise(digests))
     await add(edit_store, new("later"))
     assert (await verify_log(edit_store, NS, expected=head.digest)).length == 9
     with pytest.raises(BrokenLogError, match="no entry has the expected digest"):
@@ -61,13 +61,13 @@ async def test_the_digests_are_what_the_documentation_says(edit_store: EditStore
 
     await fill(edit_store)
     digest = sha256(b"serac log of namespace default")
-    for one in await edit_store.evidence(NS):
-        if one.stored is not None and one.stored.salt is not None:
-            content = sha256((one.stored.salt + one.stored.record).encode())
-            assert one.content_digest == content.hex()
-        fields = [one.action, one.edit_id, str(one.version), one.content_digest, one.author or ""]
-        digest = sha256(digest + sha256("\n".join(fields).encode()) + one.log_id.encode())
-        assert one.digest == digest.hex()
+    for entry in await edit_store.evidence(NS):
+        if entry.stored is not None and entry.stored.salt is not None:
+            content = sha256((entry.stored.salt + entry.stored.record).encode())
+            assert entry.content_digest == content.hex()
+        fields = [entry.action, entry.edit_id, str(entry.version), entry.content_digest, entry.author or ""]
+        digest = sha256(digest + sha256("\n".join(fields).encode()) + entry.log_id.encode())
+        assert entry.digest == digest.hex()
 
 
 async def test_logs_of_two_namespaces_cannot_be_exchanged(edit_store: EditStore) -> None:
@@ -134,7 +134,7 @@ def inserted(admin: redis.Redis, keys: NamespaceKeys, position: int) -> None:
     log_id, fields = entries[position]
     between = log_id.partition(b"-")[0] + b"-77"
     forged = [*entries, (between, fields)]
-    write(admin, keys, sorted(forged, key=lambda one: log_id_order(one[0].decode())))
+    write(admin, keys, sorted(forged, key=lambda entry: log_id_order(entry[0].decode())))
 
 
 def element_of(admin: redis.Redis, keys: NamespaceKeys, position: int) -> tuple[str, int]:

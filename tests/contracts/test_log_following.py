@@ -76,9 +76,9 @@ async def test_a_purged_edit_is_gone_everywhere(edit_store: EditStore) -> None:
 
 async def test_several_changes_of_one_commit_arrive_together(edit_store: EditStore) -> None:
     old = [new(f"e{number}", target_new="old") for number in range(20)]
-    await edit_store.commit(NS, Commit(changes=tuple(made(Action.ADD, one).changes[0] for one in old)))
+    await edit_store.commit(NS, Commit(changes=tuple(made(Action.ADD, edit).changes[0] for edit in old)))
     async with following(edit_store) as replica:
-        changes = [made(Action.UPDATE, next_of(one, target_new="new")).changes[0] for one in old]
+        changes = [made(Action.UPDATE, next_of(edit, target_new="new")).changes[0] for edit in old]
         await edit_store.commit(NS, Commit(changes=tuple(changes)))
         seen: set[frozenset[str | None]] = set()
         until_s = time.monotonic() + 0.5

@@ -64,7 +64,7 @@ async def test_no_value_in_redis_holds_the_content_its_vectors_or_what_would_con
     assert all(secret.encode() in before for secret in SECRETS)
     assert vectors in before
     evidence = await served.store.evidence(NS)
-    salts = [one.stored.salt for one in evidence if one.edit_id == "a" and one.stored is not None]
+    salts = [entry.stored.salt for entry in evidence if entry.edit_id == "a" and entry.stored is not None]
 
     await served.store.commit(
         NS, commit_of(Action.PURGE, purged(next_of(first), Attribution(reason="request 4711")))

@@ -79,7 +79,7 @@ async def test_every_edit_gets_vectors_of_the_new_encoder_and_the_log_stays(
     new_one.encoder.texts_encoded = 0
     await new_one.live.reload(NS)
     assert new_one.encoder.texts_encoded == 0
-    assert [one.reencoded for one in await new_one.reencoded()] == [0]
+    assert [progress.reencoded for progress in await new_one.reencoded()] == [0]
 
 
 async def test_gateways_of_both_encoders_find_the_same_edits_meanwhile(
@@ -88,11 +88,11 @@ async def test_gateways_of_both_encoders_find_the_same_edits_meanwhile(
     old, new_one = gateway(edit_store, OLD), gateway(edit_store, NEW)
     await old.filled(5)
     for _ in range(2):  # before and after
-        for one in (old, new_one):
-            await one.live.reload(NS)
+        for replica in (old, new_one):
+            await replica.live.reload(NS)
             for number in range(5):
-                query_BD = one.encoder.encode([f"Who runs place {number}?"])
-                ((nearest,),) = one.live.candidates(NS, query_BD, 1)
+                query_BD = replica.encoder.encode([f"Who runs place {number}?"])
+                ((nearest,),) = replica.live.candidates(NS, query_BD, 1)
                 assert (nearest.edit.id, nearest.similarity) == (f"e{number:03}", pytest.approx(1))
         await new_one.reencoded()
 
@@ -112,7 +112,7 @@ async def test_only_the_version_that_was_encoded_gets_the_vectors(
     assert count == 1
     assert (await edit_store.stored(NS, "a")).vectors.fingerprint == "mine"
     assert (await edit_store.stored(NS, "b")).vectors.fingerprint == writer.encoder_fingerprint
-    assert [one.edit.id for one in await edit_store.stored_many(NS, ["never"])] == []
+    assert [stored.edit.id for stored in await edit_store.stored_many(NS, ["never"])] == []
 
 
 @pytest.mark.parametrize("wrong", [{"namespace": "other"}, {"state": EditState.PURGED}])
@@ -137,7 +137,10 @@ async def test_a_run_that_broke_off_goes_on_where_it_was(served: ServedStore, ga
     await served.wait_until_back()
 
     new_one.encoder.texts_encoded = 0
-    assert [(one.edits, one.reencoded) for one in await new_one.reencoded()] == [(200, 0), (230, 30)]
+    assert [(progress.edits, progress.reencoded) for progress in await new_one.reencoded()] == [
+        (200, 0),
+        (230, 30),
+    ]
     assert new_one.encoder.texts_encoded == 30 * 2
     report = await new_one.report()
     assert (report.sound, report.encoders) == (True, {new_one.encoder.fingerprint: 230})

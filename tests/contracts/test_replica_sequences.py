@@ -173,7 +173,7 @@ class ReplicaMachine(RuleBasedStateMachine):
     def write(self, burst: list[tuple[int, str, str, int]]) -> None:
         self.run(self._write(burst))
 
-    @precondition(lambda self: any(not one.is_cut for one in self.gateways))
+    @precondition(lambda self: any(not gateway.is_cut for gateway in self.gateways))
     @rule(number=st.integers(0, REPLICAS - 1))
     def cut(self, number: int) -> None:
         async def cut() -> None:
@@ -182,7 +182,7 @@ class ReplicaMachine(RuleBasedStateMachine):
 
         self.run(cut())
 
-    @precondition(lambda self: any(one.is_cut for one in self.gateways))
+    @precondition(lambda self: any(gateway.is_cut for gateway in self.gateways))
     @rule()
     def mend(self) -> None:
         self.run(self._mend())
@@ -255,7 +255,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         for edit in versions:
             call = made.get(edit.version)
             if call is None:
-                assert any(one.expected_version == edit.version for one in unknown), f"who made {edit}?"
+                assert any(call.expected_version == edit.version for call in unknown), f"who made {edit}?"
             elif not purged:
                 assert call.made == edit
         in_order = [made[version] for version in sorted(made)]
@@ -263,8 +263,8 @@ class ReplicaMachine(RuleBasedStateMachine):
             assert all(later.ended_s > earlier.started_s for later in in_order[number + 1 :])
         for call in calls:
             if call.stale:
-                others = [one for one in calls if not one.refused and one.started_s < call.ended_s]
-                assert any(one.expected_version >= call.expected_version for one in others), (
+                others = [other for other in calls if not other.refused and other.started_s < call.ended_s]
+                assert any(other.expected_version >= call.expected_version for other in others), (
                     f"{call} was refused as stale, and nobody else made that version"
                 )
 

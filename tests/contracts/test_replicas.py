@@ -74,7 +74,7 @@ async def test_an_announcer_tells_news_at_once_and_withdraws_at_the_end(edit_sto
     positions[NS] = head(2)
     heartbeat.note_progress()
     async with asyncio.timeout(0.5):
-        while [one.length for one in (await registry.applied(NS)).values()] != [2]:
+        while [position.length for position in (await registry.applied(NS)).values()] != [2]:
             await asyncio.sleep(0.005)
     await heartbeat.close()
     await heartbeat.close()
@@ -92,7 +92,7 @@ async def test_an_announcer_whose_store_forgot_it_tells_everything_again(
         while len(await registry.applied("one")) == 0:
             await asyncio.sleep(0.02)
     await asyncio.sleep(0.05)
-    assert [one.length for one in (await registry.applied("two")).values()] == [2]
+    assert [position.length for position in (await registry.applied("two")).values()] == [2]
     await heartbeat.close()
 
 

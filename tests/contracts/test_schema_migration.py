@@ -50,8 +50,12 @@ async def test_the_log_gets_its_chain_and_all_else_stays(served: ServedStore, ad
     store = await RedisStore.open(served.url)
     for name, entries in before.items():
         after = await store.log(name)
-        assert [(one.log_id, one.action, one.version, one.at, one.author, one.reason) for one in after] == [
-            (one.log_id, one.action, one.version, one.at, one.author, one.reason) for one in entries
+        assert [
+            (entry.log_id, entry.action, entry.version, entry.at, entry.author, entry.reason)
+            for entry in after
+        ] == [
+            (entry.log_id, entry.action, entry.version, entry.at, entry.author, entry.reason)
+            for entry in entries
         ]
         assert (await verify_log(store, name)).length == len(entries)
     assert (await snapshot(store)).keys() == stored.keys()

@@ -46,7 +46,7 @@ async def test_what_is_lost_or_halved_is_noticed(tmp_path: Path) -> None:
             await asyncio.sleep(2)
             await writers.stop()
             assert (await writers.lost(), await writers.halves()) == ([], [])
-            edit_id = next(one for one in writers.acknowledged if one not in writers.purged)
+            edit_id = next(edit_id for edit_id in writers.acknowledged if edit_id not in writers.purged)
             with redis.Redis.from_url(server.url) as admin:
                 admin.delete(f"serac:{{round-0}}:versions:{edit_id}")
                 record = admin.hget("serac:{round-0-together}:current", "t3")

@@ -23,18 +23,18 @@ async def test_a_key_revoked_by_one_gateway_is_refused_by_another_within_a_secon
     server = RedisServer(tmp_path)
     server.start()
     try:
-        one, two = [await RedisStore.open(server.url) for _ in range(2)]
+        first, second = [await RedisStore.open(server.url) for _ in range(2)]
         new = new_key()
-        await one.api_keys().add(new.stored)
-        async with running_gateway(keys_required=True, key_store=two.api_keys()) as gateway:
+        await first.api_keys().add(new.stored)
+        async with running_gateway(keys_required=True, key_store=second.api_keys()) as gateway:
             assert (await gateway.post(chat("x"), bearer(new.text))).status == 200
-            await one.api_keys().revoke(new.stored.key.id, datetime.now(UTC))
+            await first.api_keys().revoke(new.stored.key.id, datetime.now(UTC))
             begun = time.monotonic()
             while (await gateway.post(chat("x"), bearer(new.text))).status == 200:
                 await asyncio.sleep(0.01)
             assert time.monotonic() - begun < 1.0
-        await one.close()
-        await two.close()
+        await first.close()
+        await second.close()
     finally:
         server.kill()
 

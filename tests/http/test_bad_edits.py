@@ -80,7 +80,7 @@ def as_json(content: object) -> bytes:
     return json.dumps(content).encode()  # with escapes, so that lone surrogates come as JSON writes them
 
 
-@pytest.mark.parametrize(("name", "value"), BAD_FIELDS, ids=lambda one: repr(one)[:40])
+@pytest.mark.parametrize(("name", "value"), BAD_FIELDS, ids=lambda value: repr(value)[:40])
 def test_a_draft_with_a_bad_field_is_refused_by_every_call_that_takes_one(
     untouched: ControlPlane, name: str, value: object
 ) -> None:
@@ -214,7 +214,7 @@ def test_a_line_of_50_mb_is_refused_and_the_next_one_taken() -> None:
         replies = control_plane.client.post("/edits:import", content=chunks()).text.splitlines()
         outcomes = [json.loads(line) for line in replies]
         assert "longer than 1,048,576 bytes" in outcomes[0]["error"]["detail"]
-        assert [one["line"] for one in outcomes] == [1, 2]
+        assert [outcome["line"] for outcome in outcomes] == [1, 2]
         assert outcomes[1]["added"]
 
 
@@ -223,6 +223,6 @@ def test_an_id_that_stands_twice_in_a_file_is_added_once_and_told() -> None:
         lines = [DRAFT | {"id": "a"}, DRAFT | {"id": "a"}, DRAFT | {"id": "a", "target_new": "Another"}]
         reply = control_plane.client.post("/edits:import", content=b"\n".join(map(as_json, lines)))
         outcomes = [json.loads(line) for line in reply.text.splitlines()]
-        assert [one.get("added") for one in outcomes] == [True, False, None]
+        assert [outcome.get("added") for outcome in outcomes] == [True, False, None]
         assert outcomes[2]["error"]["status"] == 409
         assert len(control_plane.client.get("/log").json()["entries"]) == 1

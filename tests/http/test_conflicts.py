@@ -133,13 +133,16 @@ def test_whether_an_edit_is_in_force_follows_its_window(control_plane: ControlPl
 
 
 def test_an_export_brings_edits_on_trial_back_as_they_were() -> None:
-    with running_control_plane(InMemoryEditStore()) as one, running_control_plane(InMemoryEditStore()) as two:
-        _add(one, "Ada", id="live")
-        _add(one, "Bea", id="canary", state="canary", canary_share=0.25)
-        _add(one, "Cy", id="shadow", state="shadow")
-        exported = one.client.get("/edits:export").content
+    with (
+        running_control_plane(InMemoryEditStore()) as first,
+        running_control_plane(InMemoryEditStore()) as second,
+    ):
+        _add(first, "Ada", id="live")
+        _add(first, "Bea", id="canary", state="canary", canary_share=0.25)
+        _add(first, "Cy", id="shadow", state="shadow")
+        exported = first.client.get("/edits:export").content
         assert b'"state":"live"' not in exported
-        two.client.post("/edits:import", content=exported).raise_for_status()
-        canary = two.client.get("/edits/canary").json()
+        second.client.post("/edits:import", content=exported).raise_for_status()
+        canary = second.client.get("/edits/canary").json()
         assert (canary["state"], canary["canary_share"]) == ("canary", 0.25)
-        assert two.client.get("/edits/shadow").json()["state"] == "shadow"
+        assert second.client.get("/edits/shadow").json()["state"] == "shadow"

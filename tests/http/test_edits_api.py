@@ -161,7 +161,7 @@ class TestReadAndList:
         path = f"/edits/{_added(control_plane)['id']}"
         control_plane.client.patch(path, json={"target_new": "Jo"}, headers={"if-match": '"1"'})
         versions = control_plane.client.get(f"{path}/versions").json()["versions"]
-        assert [(one["version"], one["target_new"]) for one in versions] == [
+        assert [(version["version"], version["target_new"]) for version in versions] == [
             (1, "Ottilie Brandvold"),
             (2, "Jo"),
         ]

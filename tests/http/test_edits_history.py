@@ -52,7 +52,7 @@ class TestRestore:
         edit = ok(reply)
         assert (edit["state"], edit["version"], reply.headers["etag"]) == ("live", 3, '"3"')
         assert answer_of(control_plane, DRAFT["prompt"]) == DRAFT["target_new"]
-        told = [(one["action"], one["author"], one["reason"]) for one in log(control_plane)]
+        told = [(entry["action"], entry["author"], entry["reason"]) for entry in log(control_plane)]
         assert told == [("add", None, None), ("retire", "Ann", "wrong"), ("restore", "Bea", "right")]
 
     def test_a_live_edit_cannot_be_restored(self, control_plane: ControlPlane) -> None:
@@ -136,7 +136,7 @@ class TestRollbackOfTheNamespace:
     ) -> None:
         before = len(log(control_plane))
         told = ok(control_plane.client.post("/rollback", json={"log_id": point, "dry_run": True}))
-        assert [(one["edit_id"], one["to_version"], one["state"]) for one in told["changes"]] == [
+        assert [(change["edit_id"], change["to_version"], change["state"]) for change in told["changes"]] == [
             ("a", 1, "live"), ("b", 1, "live"), ("c", 2, "retired"), ("d", None, "retired"),
         ]  # fmt: skip
         assert len(log(control_plane)) == before
@@ -144,23 +144,23 @@ class TestRollbackOfTheNamespace:
     def test_every_edit_is_as_it_was_and_the_rollback_can_be_rolled_back(
         self, control_plane: ControlPlane, point: str
     ) -> None:
-        before = {one["id"]: one for one in ok(control_plane.client.get("/edits"))["edits"]}
+        before = {edit["id"]: edit for edit in ok(control_plane.client.get("/edits"))["edits"]}
         last = log(control_plane)[-1]["log_id"]
         body = {"log_id": point, "reason": "a bad day", "author": "Ann"}
         done = ok(control_plane.client.post("/rollback", json=body))
         assert len(done["changes"]) == 4
-        states = {one["id"]: one["state"] for one in ok(control_plane.client.get("/edits"))["edits"]}
+        states = {edit["id"]: edit["state"] for edit in ok(control_plane.client.get("/edits"))["edits"]}
         assert states == {
             "a": "live", "b": "live", "c": "retired", "d": "retired", "e": "live", "f": "live",
         }  # fmt: skip
         assert answer_of(control_plane, "Who runs pier a?") == DRAFT["target_new"]
         assert answer_of(control_plane, "Who runs pier d?") is None
         ours = log(control_plane)[-4:]
-        assert {(one["action"], one["author"], one["reason"]) for one in ours} == {
+        assert {(entry["action"], entry["author"], entry["reason"]) for entry in ours} == {
             ("rollback", "Ann", "a bad day")
         }
         ok(control_plane.client.post("/rollback", json={"log_id": last}))
-        after = {one["id"]: one for one in ok(control_plane.client.get("/edits"))["edits"]}
+        after = {edit["id"]: edit for edit in ok(control_plane.client.get("/edits"))["edits"]}
         for edit_id, edit in before.items():
             for name in ("prompt", "target_new", "subject", "state"):
                 assert after[edit_id][name] == edit[name]
@@ -169,7 +169,7 @@ class TestRollbackOfTheNamespace:
         self, control_plane: ControlPlane, point: str
     ) -> None:
         ok(control_plane.client.post("/rollback", json={"log_id": "0-0"}))
-        states = {one["state"] for one in ok(control_plane.client.get("/edits"))["edits"]}
+        states = {edit["state"] for edit in ok(control_plane.client.get("/edits"))["edits"]}
         assert states == {"retired"}
 
     def test_what_was_purged_since_stays_purged_and_is_named(

@@ -43,10 +43,10 @@ def test_every_line_has_its_outcome_in_order_and_a_bad_one_stops_no_other(
         + json.dumps({**DRAFT, "id": "b"}).encode()  # no newline at the end
     )
     outcomes = _import(control_plane, content)
-    assert [one["line"] for one in outcomes] == [1, 2, 3, 4, 5, 6, 7]
+    assert [outcome["line"] for outcome in outcomes] == [1, 2, 3, 4, 5, 6, 7]
     assert outcomes[0] == {"line": 1, "id": "a", "version": 1, "added": True}
     assert outcomes[6] == {"line": 7, "id": "b", "version": 1, "added": True}
-    statuses = [one["error"]["status"] for one in outcomes[1:6]]
+    statuses = [outcome["error"]["status"] for outcome in outcomes[1:6]]
     assert statuses == [400, 400, 400, 400, 409]
     assert "target_new" in outcomes[4]["error"]["detail"]
     edits = control_plane.client.get("/edits").json()["edits"]
@@ -62,7 +62,7 @@ def test_an_empty_file_has_no_outcomes(control_plane: ControlPlane) -> None:
 
 def test_windows_line_ends_are_taken(control_plane: ControlPlane) -> None:
     outcomes = _import(control_plane, _lines(DRAFT, {**DRAFT, "prompt": "Who?"}).replace(b"\n", b"\r\n"))
-    assert all(one["version"] == 1 for one in outcomes)
+    assert all(outcome["version"] == 1 for outcome in outcomes)
 
 
 def test_an_overlong_line_is_refused_and_the_next_one_taken(control_plane: ControlPlane) -> None:
@@ -100,7 +100,7 @@ def test_an_export_imported_again_changes_nothing_and_elsewhere_gives_the_same_e
     assert exported.count(b"\n") == 601
 
     again = _import(control_plane, exported)
-    assert {(one.get("version"), one.get("added")) for one in again} == {(1, False)}
+    assert {(outcome.get("version"), outcome.get("added")) for outcome in again} == {(1, False)}
     assert control_plane.client.get("/edits:export").content == exported
 
     elsewhere = {"x-serac-namespace": "elsewhere"}
@@ -146,8 +146,8 @@ def test_whole_lines_of_a_client_that_breaks_off_are_imported(control_plane: Con
 def test_a_file_whose_lines_have_no_ids_can_be_sent_again(control_plane: ControlPlane) -> None:
     lines = _lines(*({**DRAFT, "prompt": f"Who runs pier {n}?"} for n in range(150)))
     first, again = _import(control_plane, lines), _import(control_plane, lines)
-    assert [one["added"] for one in first] == [True] * 150
-    assert again == [{**one, "added": False} for one in first]
+    assert [outcome["added"] for outcome in first] == [True] * 150
+    assert again == [{**outcome, "added": False} for outcome in first]
     assert len(control_plane.client.get("/log?limit=1000").json()["entries"]) == 150
 
 
@@ -165,17 +165,17 @@ def test_a_store_that_fails_is_told_on_every_line_of_its_commit_and_the_rest_goe
             for n in range(130)
         ]
         outcomes = _import(control_plane, _lines(*edits))
-        assert [one["line"] for one in outcomes] == list(range(1, 261))
-        assert {one["error"]["status"] for one in outcomes[:130]} == {503}
+        assert [outcome["line"] for outcome in outcomes] == list(range(1, 261))
+        assert {outcome["error"]["status"] for outcome in outcomes[:130]} == {503}
         assert outcomes[-1]["id"] == "small129"
         stored = control_plane.client.get("/edits?limit=1000").json()["edits"]
-        assert {edit["id"] for edit in stored} == {one["id"] for one in outcomes if "id" in one}
+        assert {edit["id"] for edit in stored} == {outcome["id"] for outcome in outcomes if "id" in outcome}
 
 
 def test_an_encoder_that_fails_is_told_on_every_good_line(control_plane: ControlPlane) -> None:
     control_plane.encoder.failure = ModelUnavailableError("the encoder is out of memory")
     outcomes = _import(control_plane, _lines(DRAFT) + b"broken\n")
-    assert [one["error"]["status"] for one in outcomes] == [503, 400]
+    assert [outcome["error"]["status"] for outcome in outcomes] == [503, 400]
 
 
 async def test_a_long_line_is_not_kept_in_memory() -> None:

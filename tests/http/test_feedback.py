@@ -36,7 +36,7 @@ class Asking:
 
     def ask(self, question: str, *turns: str, namespace: str = "default") -> str:
         """The id of a request that was answered."""
-        messages = [{"role": "user", "content": one} for one in (*turns, question)]
+        messages = [{"role": "user", "content": turn} for turn in (*turns, question)]
         reply = httpx.post(
             f"{self.url}/v1/chat/completions",
             json={"model": "m", "messages": messages},
@@ -174,7 +174,7 @@ def test_an_export_becomes_training_data(recorded: Asking, tmp_path: Path) -> No
     traffic_file.write_bytes(recorded.control.get("/feedback:export", params={"training": "true"}).content)
     edits = read_edits(edits_file)
     traffic = read_traffic(traffic_file, edits)
-    assert [(one.query, one.edit_id) for one in traffic] == [
+    assert [(row.query, row.edit_id) for row in traffic] == [
         (EDITED, harbour),
         ("Who runs the harbour office now?", None),
         ("ferry leave time", ferry),

@@ -41,7 +41,7 @@ def two(request: pytest.FixtureRequest) -> Iterator[tuple[ControlPlane, ControlP
 def at_once(gateways: list[ControlPlane], path: str, **more: object) -> list[httpx.Response]:
     with ThreadPoolExecutor(len(gateways)) as pool:
         sent = [pool.submit(gateway.client.post, path, **more) for gateway in gateways]  # type: ignore[arg-type]
-        return [one.result() for one in sent]
+        return [sending.result() for sending in sent]
 
 
 @pytest.mark.parametrize("path", ["/edits", "/edits?verify=true"])
@@ -50,10 +50,13 @@ def test_requests_that_come_at_once_are_made_once_and_all_answer_with_that_edit(
 ) -> None:
     first, second = two
     replies = at_once([first, first, second, second], path, json=DRAFT, headers=KEY)
-    assert [one.status_code for one in replies] == [201] * 4
-    assert len({(one.json()["id"], one.json()["created_at"], one.headers["etag"]) for one in replies}) == 1
+    assert [reply.status_code for reply in replies] == [201] * 4
+    assert (
+        len({(reply.json()["id"], reply.json()["created_at"], reply.headers["etag"]) for reply in replies})
+        == 1
+    )
     if "verify" in path:
-        assert all(one.json()["verified"]["probes"] for one in replies)  # each has asked for itself
+        assert all(reply.json()["verified"]["probes"] for reply in replies)  # each has asked for itself
     assert len(first.client.get("/log").json()["entries"]) == 1
 
 
@@ -68,7 +71,7 @@ def test_one_of_two_bodies_that_come_at_once_with_one_key_is_refused(
                 zip(two, bodies, strict=True),
             )
         )
-    assert sorted(one.status_code for one in replies) == [201, 422]
+    assert sorted(reply.status_code for reply in replies) == [201, 422]
     assert len(two[0].client.get("/log").json()["entries"]) == 1
 
 
@@ -77,10 +80,10 @@ def test_a_file_that_two_gateways_import_at_once_is_imported_once(
 ) -> None:
     lines = [json.dumps({"id": f"e{n}", "prompt": f"Who runs {n}?", "target_new": "Jo"}) for n in range(4)]
     replies = at_once(list(two), "/edits:import", content="\n".join(lines))
-    outcomes = [[json.loads(line) for line in one.text.splitlines()] for one in replies]
+    outcomes = [[json.loads(line) for line in reply.text.splitlines()] for reply in replies]
     for line in zip(*outcomes, strict=True):
-        assert [one.get("version") for one in line] == [1, 1], line
-        assert sorted(one["added"] for one in line) == [False, True]
+        assert [outcome.get("version") for outcome in line] == [1, 1], line
+        assert sorted(outcome["added"] for outcome in line) == [False, True]
     assert len(two[0].client.get("/log").json()["entries"]) == 4
 
 

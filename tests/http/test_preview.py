@@ -43,10 +43,16 @@ def test_what_is_previewed_is_what_happens_then(control_plane: ControlPlane) -> 
     previewed = _preview(control_plane, DRAFT, *queries)["queries"]
     edit_id = _add(control_plane, QUESTION, "Ada")
     decided = control_plane.client.post("/scope", json={"queries": queries}).json()["decisions"]
-    assert [one["captured"] for one in previewed] == [one["edit_id"] == edit_id for one in decided]
-    assert [one["captured"] for one in previewed] == [True, True, False, False, False]
+    assert [preview["captured"] for preview in previewed] == [
+        decision["edit_id"] == edit_id for decision in decided
+    ]
+    assert [preview["captured"] for preview in previewed] == [True, True, False, False, False]
     for before, after in zip(previewed, decided, strict=True):
-        own = [one["scope_probability"] for one in after["candidates"] if one["edit_id"] == edit_id]
+        own = [
+            candidate["scope_probability"]
+            for candidate in after["candidates"]
+            if candidate["edit_id"] == edit_id
+        ]
         told = [] if before["scope_probability"] is None else [before["scope_probability"]]
         assert own == pytest.approx(told, abs=1e-5)
         assert before["route"] == after["route"]
@@ -56,10 +62,10 @@ def test_generated_ways_to_ask_are_told_with_their_form(control_plane: ControlPl
     generated = _preview(control_plane, {"prompt": "Who is the mayor of Marrowby?", "target_new": "Ada"})[
         "generated"
     ]
-    by_text = {one["query"]: one for one in generated}
+    by_text = {query["query"]: query for query in generated}
     assert by_text["The mayor of Marrowby is"]["asked_as"] == "cloze"
     assert by_text["who is the mayor of marrowby"]["captured"] is True
-    assert any(not one["captured"] for one in generated)
+    assert any(not query["captured"] for query in generated)
 
 
 def test_conflicts_are_told_with_what_the_policy_would_do() -> None:
@@ -101,9 +107,9 @@ def test_prompts_of_stored_edits_close_to_the_threshold_come_first(control_plane
     far = _add(control_plane, "Who boils an egg today?", "the cook")
     near = _add(control_plane, "Who runs Acme then?", "Bea")
     told = _preview(control_plane)
-    ids = [one["edit_id"] for one in told["near_misses"]]
+    ids = [query["edit_id"] for query in told["near_misses"]]
     assert ids.index(near) < ids.index(far)
-    distances = [abs(one["scope_probability"] - told["scope_threshold"]) for one in told["near_misses"]]
+    distances = [abs(query["scope_probability"] - told["scope_threshold"]) for query in told["near_misses"]]
     assert distances[0] == min(distances)
 
 

@@ -66,7 +66,7 @@ def test_every_writing_call_can_wait(two: tuple[ControlPlane, ControlPlane]) -> 
         client.post("/rollback", json={"log_id": "0-0"}, headers=WAIT),
         client.post(f"{path}:purge", json={"reason": "asked for"}, headers=any_version),
     ]
-    assert [(one.status_code, one.headers.get("x-serac-applied")) for one in replies] == [
+    assert [(reply.status_code, reply.headers.get("x-serac-applied")) for reply in replies] == [
         (201, "2/2"),
         *[(200, "2/2")] * 6,
     ]
@@ -135,8 +135,8 @@ async def test_gateways_are_listed_with_what_they_have_not_applied(
     two[0].client.post("/edits", json=DRAFT, headers=WAIT)
     await cut_off_replica(store)
     listed = two[1].client.get("/replicas").json()["replicas"]
-    assert [one["behind"] for one in listed] == [{"default": 0}, {"default": 0}, {"default": 1}]
-    assert [one["is_this"] for one in listed] == [False, True, False]
+    assert [item["behind"] for item in listed] == [{"default": 0}, {"default": 0}, {"default": 1}]
+    assert [item["is_this"] for item in listed] == [False, True, False]
     assert listed[2]["name"] == "gone:1"
 
 

@@ -32,15 +32,19 @@ class TestScope:
         ferry = _add(control_plane, prompt="When does the ferry leave?")
         queries = ["When does the ferry leave?", "Bake me a cake", PROMPT] * 20
         decisions = _decisions(control_plane, *queries)
-        assert [one["edit_id"] for one in decisions] == [ferry, None, harbour] * 20
-        assert [one["route"] for one in decisions[:3]] == ["counterfactual", "base", "counterfactual"]
-        assert [one["in_scope"] for one in decisions[:3]] == [True, False, True]
+        assert [decision["edit_id"] for decision in decisions] == [ferry, None, harbour] * 20
+        assert [decision["route"] for decision in decisions[:3]] == [
+            "counterfactual",
+            "base",
+            "counterfactual",
+        ]
+        assert [decision["in_scope"] for decision in decisions[:3]] == [True, False, True]
 
     def test_a_decision_tells_its_candidates_most_probable_first(self, control_plane: ControlPlane) -> None:
         _add(control_plane, prompt="Who runs the harbour?")
         best = _add(control_plane)
         (decision,) = _decisions(control_plane, PROMPT)
-        probabilities = [one["scope_probability"] for one in decision["candidates"]]
+        probabilities = [candidate["scope_probability"] for candidate in decision["candidates"]]
         assert len(probabilities) == 2
         assert probabilities == sorted(probabilities, reverse=True)
         assert decision["candidates"][0]["edit_id"] == best
@@ -104,7 +108,7 @@ class TestLogAndStats:
         first = control_plane.client.get("/log?limit=2").json()
         rest = control_plane.client.get("/log", params={"after": first["next_after"]}).json()
         entries = first["entries"] + rest["entries"]
-        assert [(one["action"], one["edit_id"], one["version"]) for one in entries] == [
+        assert [(entry["action"], entry["edit_id"], entry["version"]) for entry in entries] == [
             ("add", edit_id, 1),
             ("update", edit_id, 2),
             ("retire", edit_id, 3),

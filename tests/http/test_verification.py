@@ -16,7 +16,7 @@ def test_an_edit_is_verified_while_it_is_written_and_the_outcome_stays_with_it(
     assert reply.status_code == 201
     verified = reply.json()["verified"]
     assert verified["passed"] is True
-    assert [(one["probe"], one["query"], one["answer"]) for one in verified["probes"]] == [
+    assert [(probe["probe"], probe["query"], probe["answer"]) for probe in verified["probes"]] == [
         ("prompt", "Who runs Acme today?", "Ada"),
         ("paraphrases[0]", "Acme's chief, please", "Ada"),
     ]

@@ -84,13 +84,13 @@ def test_the_author_names_the_key_and_nobody_without_one() -> None:
 
 
 def test_a_key_has_the_documented_form_and_fits_its_record_alone() -> None:
-    one, other = new_key(), new_key()
-    assert one.text.startswith(KEY_PREFIX + one.stored.key.id + "-")
-    assert len(one.text) == len(KEY_PREFIX) + 12 + 1 + 43
-    assert one.text != other.text
-    assert fits(presented(one.text), one.stored, PEPPER)
-    assert not fits(presented(one.text), other.stored, PEPPER)
-    assert not fits(presented(one.text), None, PEPPER)
+    key, other = new_key(), new_key()
+    assert key.text.startswith(KEY_PREFIX + key.stored.key.id + "-")
+    assert len(key.text) == len(KEY_PREFIX) + 12 + 1 + 43
+    assert key.text != other.text
+    assert fits(presented(key.text), key.stored, PEPPER)
+    assert not fits(presented(key.text), other.stored, PEPPER)
+    assert not fits(presented(key.text), None, PEPPER)
 
 
 def test_a_digest_made_under_another_pepper_fits_nothing() -> None:
@@ -116,7 +116,7 @@ def test_nothing_of_the_secret_stands_in_what_is_stored() -> None:
 def test_any_changed_character_of_a_key_makes_it_another(data: st.DataObject) -> None:
     key = new_key()
     position = data.draw(st.integers(0, len(key.text) - 1))
-    changed = data.draw(st.sampled_from(string.printable).filter(lambda one: one != key.text[position]))
+    changed = data.draw(st.sampled_from(string.printable).filter(lambda char: char != key.text[position]))
     text = key.text[:position] + changed + key.text[position + 1 :]
     found = presented_key(text.encode())
     assert found is None or not fits(found, key.stored, PEPPER)

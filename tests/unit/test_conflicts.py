@@ -71,7 +71,7 @@ class Setup:
         return await self.writer.write(version)
 
     async def states(self, namespace: str) -> dict[str, EditState]:
-        return {one.target_new: one.state for one in (await self.store.page(namespace)).edits}
+        return {edit.target_new: edit.state for edit in (await self.store.page(namespace)).edits}
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ async def setup() -> AsyncIterator[Setup]:
 
 def contradicted(written: Written) -> list[str]:
     assert written.conflicts is not None
-    return [one.edit.target_new for one in written.conflicts]
+    return [conflict.edit.target_new for conflict in written.conflicts]
 
 
 async def test_another_answer_to_the_same_question_is_found_and_both_stay(setup: Setup) -> None:
@@ -214,8 +214,8 @@ class TestReject:
         outcomes = await asyncio.gather(
             *(setup.add(f"answer {n}", namespace="reject") for n in range(8)), return_exceptions=True
         )
-        assert sum(isinstance(one, Written) for one in outcomes) == 1
-        assert sum(isinstance(one, ContradictionError) for one in outcomes) == 7
+        assert sum(isinstance(outcome, Written) for outcome in outcomes) == 1
+        assert sum(isinstance(outcome, ContradictionError) for outcome in outcomes) == 7
 
     async def test_a_client_that_leaves_in_mid_write_lets_no_contradiction_through(
         self, setup: Setup
@@ -244,7 +244,7 @@ class TestReject:
             EditDraft(prompt="When was Acme founded?", target_new="1901"),
         ]
         outcomes = await importing.add(drafts)
-        assert [type(one) for one in outcomes] == [Imported, ContradictionError, Imported]
+        assert [type(outcome) for outcome in outcomes] == [Imported, ContradictionError, Imported]
         assert set(await setup.states("reject")) == {"Ada", "1901"}
 
 
@@ -254,10 +254,10 @@ class TestSupersede:
     ) -> None:
         first = (await setup.add("Ada", namespace="supersede")).edit
         written = await setup.add("Bea", SAME_QUESTION, "supersede", author="jo")
-        assert [one.id for one in written.superseded] == [first.id]
+        assert [edit.id for edit in written.superseded] == [first.id]
         assert await setup.states("supersede") == {"Ada": EditState.RETIRED, "Bea": EditState.LIVE}
         log = await setup.store.log("supersede")
-        assert [(one.action, one.edit_id) for one in log[1:]] == [
+        assert [(entry.action, entry.edit_id) for entry in log[1:]] == [
             (Action.ADD, written.edit.id),
             (Action.RETIRE, first.id),
         ]

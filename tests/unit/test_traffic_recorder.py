@@ -30,7 +30,7 @@ async def test_only_the_namespaces_named_are_recorded_newest_first() -> None:
     for text in ("one", "two"):
         traffic.note("acme", Query(text=text, context=("before",)))
         traffic.note("umbra", Query(text=text))
-    assert await traffic.recent("acme") == [Query(text=one, context=("before",)) for one in ("two", "one")]
+    assert await traffic.recent("acme") == [Query(text=text, context=("before",)) for text in ("two", "one")]
     assert await traffic.recent("umbra") == []
     await traffic.close()
 

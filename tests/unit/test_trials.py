@@ -46,7 +46,7 @@ async def active_edits(*edits: Edit, clock: Callable[[], datetime] = lambda: STA
         make_index=lambda: FaissFlatIndex(ENCODER.width),
         clock=clock,
     )
-    await live.apply("default", [stored_edit(one, ENCODER) for one in edits])
+    await live.apply("default", [stored_edit(edit, ENCODER) for edit in edits])
     return live
 
 
@@ -167,7 +167,7 @@ def test_edits_are_counted_by_what_became_of_them() -> None:
         EditCount(namespace="default", edit_id="one", applied=1, withheld=2),
         EditCount(namespace="other", edit_id="two", applied=1, withheld=0),
     ]
-    assert [one.edit_id for one in counts.edits(["other"])] == ["two"]
+    assert [edit.edit_id for edit in counts.edits(["other"])] == ["two"]
 
 
 async def test_a_search_by_meaning_gives_no_more_than_asked_for_whatever_their_states() -> None:

@@ -57,8 +57,8 @@ def draft(prompt: str, edit_id: str | None = None, target: str = "x") -> EditDra
 
 
 def added(outcomes: Sequence[Outcome]) -> list[bool]:
-    assert all(isinstance(one, Imported) for one in outcomes)
-    return [isinstance(one, Imported) and one.added for one in outcomes]
+    assert all(isinstance(outcome, Imported) for outcome in outcomes)
+    return [isinstance(outcome, Imported) and outcome.added for outcome in outcomes]
 
 
 async def test_each_draft_has_its_own_outcome_in_order(setup: Setup) -> None:
@@ -92,8 +92,8 @@ async def test_the_same_drafts_again_change_nothing_and_encode_nothing(setup: Se
     encoded = setup.encoder.texts_encoded
     again = await setup.add(*drafts)
     assert (added(first), added(again)) == ([True] * 6, [False] * 6)
-    assert [one.edit for one in again if isinstance(one, Imported)] == [
-        one.edit for one in first if isinstance(one, Imported)
+    assert [outcome.edit for outcome in again if isinstance(outcome, Imported)] == [
+        outcome.edit for outcome in first if isinstance(outcome, Imported)
     ]
     assert (await setup.log_length(), setup.encoder.texts_encoded) == (6, encoded)
 

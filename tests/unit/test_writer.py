@@ -114,7 +114,7 @@ async def test_a_retry_after_a_lost_reply_gives_the_first_edit_and_puts_it_in_fo
     assert setup.live.count("default") == 0
     setup.store.lose_replies = False
     edit = await setup.add(idempotency=key)
-    assert [one.id for one in (await setup.store.page("default")).edits] == [edit.id]
+    assert [edit.id for edit in (await setup.store.page("default")).edits] == [edit.id]
     assert setup.live.count("default") == 1
 
 

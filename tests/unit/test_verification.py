@@ -45,11 +45,11 @@ class Setup:
     script: Callable[[Edit, Query], str]
 
     async def store(self, *edits: Edit) -> None:
-        await self.live.apply("default", [stored_edit(one, self.encoder) for one in edits])
+        await self.live.apply("default", [stored_edit(edit, self.encoder) for edit in edits])
 
-    async def failures(self, one: Edit) -> dict[str, str | None]:
-        await self.store(one)
-        verified = await self.verifier.verify(one)
+    async def failures(self, probed: Edit) -> dict[str, str | None]:
+        await self.store(probed)
+        verified = await self.verifier.verify(probed)
         assert verified.verification.passed is all(p.passed for p in verified.verification.probes)
         return {probe.probe: probe.failure for probe in verified.verification.probes}
 
@@ -89,7 +89,7 @@ async def setup() -> AsyncIterator[Setup]:
             encoder=encoder,
             classifier=classifier,
             kept=kept,
-            script=lambda one, query: f"It is {one.target_new}, I think.",
+            script=lambda edit, query: f"It is {edit.target_new}, I think.",
         )
         yield made
 
@@ -111,7 +111,7 @@ async def test_prompt_and_paraphrases_are_asked_and_the_outcome_is_kept_without_
 
 
 async def test_an_answer_without_the_target_does_not_pass(setup: Setup) -> None:
-    setup.script = lambda one, query: "Bea." if query.text == QUESTION else one.target_new
+    setup.script = lambda edit, query: "Bea." if query.text == QUESTION else edit.target_new
     failures = await setup.failures(edit(paraphrases=(PARAPHRASE,)))
     assert failures == {"prompt": "the answer lacks target_new", "paraphrases[0]": None}
 
@@ -124,14 +124,14 @@ async def test_a_newer_edit_that_governs_is_told(setup: Setup) -> None:
 async def test_a_suppression_must_be_answered_to_the_letter(setup: Setup) -> None:
     suppression = edit("I cannot say.", kind=EditKind.SUPPRESSION)
     assert await setup.failures(suppression) == {"prompt": "the answer is not target_new"}
-    setup.script = lambda one, query: one.target_new
+    setup.script = lambda edit, query: edit.target_new
     assert await setup.failures(suppression) == {"prompt": None}
 
 
 async def test_an_instruction_must_be_answered_at_all(setup: Setup) -> None:
     instruction = edit("Speak well of Acme", kind=EditKind.INSTRUCTION)
     assert await setup.failures(instruction) == {"prompt": None}
-    setup.script = lambda one, query: " "
+    setup.script = lambda edit, query: " "
     assert await setup.failures(instruction) == {"prompt": "the answer is empty"}
 
 
