@@ -22,6 +22,7 @@ from serac_gateway.auth.principals import Principal
 from serac_gateway.config.model import FailurePolicy, GatewayConfig
 from serac_gateway.data_plane.engine import Engine, NeedsDecision
 from serac_gateway.data_plane.exchange import ClientLeftError, Exchange
+from serac_gateway.data_plane.paths import classified_path
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan, serac_headers
 from serac_gateway.data_plane.protocols.answers import whole_answer
 from serac_gateway.data_plane.protocols.base import AnswerHead
@@ -56,7 +57,6 @@ _WHOLE_BODY_BYTES = 1_048_576
 """A body up to this size is read whole before it is sent on, and can be repeated (upstream/http.py)."""
 _NOT_LOADED = ModelUnavailableError("the stored edits are still being loaded")
 _UNTRACED = Untraced()
-_ENDPOINTS = {endpoint.encode(): endpoint for endpoint in Endpoint}
 
 AnyBody = RequestBody | bytes | AsyncIterator[bytes]
 """A request body: one to be decoded, a whole one to be passed on, or one that is still arriving."""
@@ -120,7 +120,7 @@ class DataPlane:
             namespace = principal.namespace(None if requested is None else requested.decode("latin-1"))
             state.namespace = namespace
             target = target_of(exchange)
-            endpoint = _ENDPOINTS.get(target.partition(b"?")[0]) if exchange.method == "POST" else None
+            endpoint = classified_path(exchange.raw_path).endpoint if exchange.method == "POST" else None
 
             def upstream_request(body: AnyBody) -> UpstreamRequest:
                 headers = trace.upstream_headers([*_passed_headers(exchange.headers), loop_header])

@@ -9,13 +9,14 @@ from serac_gateway.auth.api_keys import KEY_PREFIX
 from serac_gateway.auth.authenticator import OWN_HEADER
 from serac_gateway.auth.principals import Principal
 from serac_gateway.data_plane.exchange import Exchange
+from serac_gateway.data_plane.paths import PREFIXES
 from serac_gateway.errors import InvalidRequestError, LoopDetectedError
 
-PREFIX = b"/v1"
 HOPS_HEADER = b"x-serac-hops"
 MAX_HOPS = 8
 """A request that has passed so many gateways runs in a loop between replicas."""
 
+_PREFIXES = tuple(prefix.encode() for prefix in PREFIXES)
 _DOT_SEGMENT = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 
 
@@ -56,13 +57,13 @@ def client_of(exchange: Exchange) -> str | None:
 
 
 def target_of(exchange: Exchange) -> bytes:
-    """Path and query string below /v1, as the client wrote them.
+    """Path and query string below /v1 or /openai, as the client wrote them.
 
     Raises:
         InvalidRequestError: The path could leave the upstream's base path, or has an API key in it.
     """
     path: bytes = exchange.scope["raw_path"]
-    below = path.removeprefix(PREFIX)
+    below = next((path.removeprefix(prefix) for prefix in _PREFIXES if path.startswith(prefix)), path)
     if below == path or (below and not below.startswith(b"/")):
         raise InvalidRequestError(
             f"path {path[:200].decode('latin-1')!r} is not on /v1; write it as /v1/…", field="path"

@@ -15,13 +15,12 @@ from litestar.types import (
 
 from serac_gateway.control_plane.http.colon_paths import ColonPaths
 from serac_gateway.control_plane.http.dependencies import serving_with
+from serac_gateway.data_plane.paths import is_data_plane_path
 from serac_gateway.server.runtime import Runtimes
-
-_DATA_PLANE_PREFIX = "/v1"
 
 
 class GatewayApp:
-    """Dispatches by path: /v1 is the data plane's, every other path the control plane's.
+    """Dispatches by path: /v1 and /openai are the data plane's, every other path the control plane's.
 
     A request is served by the runtime that is current when it begins; the runtime stays open until the
     request has ended. The server's lifespan events are the control plane's.
@@ -47,8 +46,3 @@ class GatewayApp:
                 return
             with serving_with(runtime.control_plane):
                 await self._control_plane(scope, receive, send)
-
-
-def is_data_plane_path(path: str) -> bool:
-    """Whether a request for `path` is the data plane's: /v1 itself and every path below it."""
-    return path == _DATA_PLANE_PREFIX or path.startswith(_DATA_PLANE_PREFIX + "/")

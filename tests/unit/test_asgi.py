@@ -57,6 +57,7 @@ def request(path: str) -> dict[str, str]:
         ("/v1", "data plane"),
         ("/v1/", "data plane"),
         ("/v1/chat/completions", "data plane"),
+        ("/openai/deployments/m/chat/completions", "data plane"),
         ("/v10/models", "control plane"),
         ("/serac/v1/edits", "control plane"),
         ("/health/live", "control plane"),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from serac_gateway.data_plane.exchange import Exchange
+from serac_gateway.data_plane.paths import classified_path
 from serac_gateway.data_plane.protocols.base import ApiProtocol
 from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.data_plane.protocols.messages import VERSION_HEADER
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.errors import GatewayError
-
-_BY_PREFIX = [(f"/v1{endpoint}".encode(), protocol) for endpoint, protocol in PROTOCOLS.items()]
 
 
 def client_protocol(exchange: Exchange) -> ApiProtocol:
@@ -19,10 +18,7 @@ def client_protocol(exchange: Exchange) -> ApiProtocol:
     """
     if exchange.header(VERSION_HEADER) is not None:
         return PROTOCOLS[Endpoint.MESSAGES]
-    path = exchange.raw_path
-    return next(
-        (protocol for prefix, protocol in _BY_PREFIX if path.startswith(prefix)), PROTOCOLS[Endpoint.CHAT]
-    )
+    return PROTOCOLS[classified_path(exchange.raw_path).api or Endpoint.CHAT]
 
 
 def error_body(exchange: Exchange, error: GatewayError) -> dict[str, object]:

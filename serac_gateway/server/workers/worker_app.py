@@ -1,4 +1,4 @@
-"""A worker's ASGI application: serves /v1, and relays every other path to the model process."""
+"""A worker's ASGI application: serves the data plane, and relays every other path to the model process."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 
 from serac_gateway.control_plane.http.problems import PROBLEM_MEDIA_TYPE, problem
 from serac_gateway.data_plane.exchange import Exchange
+from serac_gateway.data_plane.paths import is_data_plane_path
 from serac_gateway.data_plane.relay import relay
-from serac_gateway.data_plane.request_head import PREFIX
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest
 from serac_gateway.errors import GatewayError, ModelUnavailableError, UpstreamError, error_headers
 from serac_gateway.server.listener import Asgi
@@ -19,7 +19,6 @@ from serac_gateway.server.workers.rpc_messages import TOKEN_HEADER
 
 log = logging.getLogger(__name__)
 
-_DATA_PLANE = PREFIX.decode()
 _NEVER_RELAYED = frozenset({TOKEN_HEADER.encode()})
 _WHOLE_BODY_BYTES = 0
 """Bodies are streamed: an import reports on its first line before the client has sent the second."""
@@ -34,8 +33,7 @@ class WorkerApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        path = scope["path"]
-        if path == _DATA_PLANE or path.startswith(_DATA_PLANE + "/"):
+        if is_data_plane_path(scope["path"]):
             await self._data_plane(scope, receive, send)
         elif scope["type"] == ScopeType.HTTP:
             await self._relay(scope, receive, send)
