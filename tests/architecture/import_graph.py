@@ -1,7 +1,7 @@
 """The import graph of the rooms as text: a line for each room, with the rooms that it imports.
 
 ``python -m tests.architecture.import_graph`` prints it; with a Markdown file as argument it is also written
-there, between ``<!-- graph:begin -->`` and ``<!-- graph:end -->``. Exits with 1 if an import runs against the
+there without the counts of statements, between ``<!-- graph:begin -->`` and ``<!-- graph:end -->``. Exits with 1 if an import runs against the
 layers of pyproject.toml, and with 2 if the file has no such markers.
 """
 
@@ -80,15 +80,17 @@ def upward_imports(rooms: Rooms) -> list[tuple[str, str]]:
     )
 
 
-def drawn(rooms: Rooms) -> str:
-    """The graph as text, a line for each room, in the order of the layers."""
+def drawn(rooms: Rooms, *, statements: bool = True) -> str:
+    """The graph as text, a line for each room, in the order of the layers; `statements` adds their counts."""
     order = [*rooms.outside, *(room for layer in rooms.layers for room in layer)]
     width = max(map(len, order))
-    lines = [f"layer  {'room':{width}}  imports (statements)"]
+    lines = [f"layer  {'room':{width}}  imports{' (statements)' if statements else ''}"]
 
     def line(layer: str, room: str) -> str:
         imported = (
-            f"{other} {count}" for other in order if (count := rooms.imports.get((room, other), 0)) > 0
+            f"{other} {count}" if statements else other
+            for other in order
+            if (count := rooms.imports.get((room, other), 0)) > 0
         )
         return f"{layer:>5}  {room:{width}}  {', '.join(imported) or '-'}"
 
@@ -127,7 +129,7 @@ def main(arguments: list[str]) -> int:
     if arguments:
         path = Path(arguments[0])
         try:
-            page = written_in(path.read_text("utf-8"), text)
+            page = written_in(path.read_text("utf-8"), drawn(rooms, statements=False))
         except (OSError, ValueError) as error:
             print(f"{path}: {error}", file=sys.stderr)
             return 2
