@@ -1,6 +1,7 @@
 """uvicorn's HTTP protocol with limits on the size and the time of an incomplete request.
 
-uvicorn by itself buffers a head of any length and waits for its end without a limit.
+uvicorn by itself buffers a head of any length and waits for its end without a limit. It also serves HTTP/0.9
+and requests with several Host headers, and drops a valid request when garbage follows it on the connection.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _HEADER_EXTRA_BYTES = 4
 """": " and the end of the line."""
 
 
-class _HeadTooLongError(Exception):
-    pass
+class _HeadRefusedError(Exception):
+    """Raised in a callback of the parser, which then stops; the refusal is noted before."""
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
@@ -47,6 +48,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._resuming = False
         """Whether a new parser is being fed a head that an earlier parser has read."""
         self._timer: asyncio.TimerHandle | None = None
+        self._is_refused = False
+        """Whether what follows on the connection is not read any more; the refusal may still be due."""
         self._refusal = (400, "bad_request", "the request is not valid HTTP/1.1")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -74,10 +77,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on; the time for a head counts from its first byte, the time for a body from its latest."""
+        if self._is_refused:
+            return
         was_in_head = self._in_head
         self._unset_keepalive_if_required()
         self._feed(data)
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._is_refused:
             self._cancel_timer()
         elif self._in_head:
             # Bytes read together with the head's first byte may belong to earlier requests; at most one read.
@@ -135,7 +140,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._in_head, self._in_body, self._head_bytes = True, False, None
 
     def on_headers_complete(self) -> None:
-        """Begin the request, unless its head is too long."""
+        """Begin the request, unless its head is refused."""
         if self._resuming:
             self._resuming = False
             return
@@ -144,7 +149,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         )
         if length > self.limits.max_head_bytes:
             self._note_long_head()
-            raise _HeadTooLongError  # the parser stops, and `send_400_response` sends the noted refusal
+            raise _HeadRefusedError
+        self._check_version_and_host()
         self._in_head, self._in_body = False, True
         super().on_headers_complete()
         if self._is_last and self.cycle is not None:
@@ -157,15 +163,36 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._in_body = False
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Start the next request of the connection, or send the refusal that waited for this response."""
+        was_last = not self.pipeline
+        super().on_response_complete()
+        if self._is_refused and was_last and not self.transport.is_closing():
+            self._send_refusal()
+
     def send_400_response(self, msg: str) -> None:
-        """Refuse an unreadable request, with an error of OpenAI's shape, and close."""
+        """Refuse an unreadable request and read no further.
+
+        The valid requests before it on the connection are answered first: a status now would be taken for the
+        answer to one of them.
+        """
         self._cancel_timer()
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._is_refused:
             return
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if answering and (self._in_head or self.cycle.response_started):
-            self.transport.close()  # a status now would be taken for the answer to the earlier request
-            return
+        self._is_refused = True
+        latest = self.cycle
+        if latest is None or latest.response_complete:
+            self._send_refusal()
+        elif self._in_body and self.pipeline:
+            self.pipeline.popleft()  # the unreadable one, which has not begun; earlier ones are under way
+        elif self._in_body and latest.response_started:
+            self.transport.close()
+        elif self._in_body:
+            self._send_refusal()
+
+    def _send_refusal(self) -> None:
+        """Send the noted refusal, an error of OpenAI's shape, and close."""
+        self._unset_keepalive_if_required()
         status, code, message = self._refusal
         error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
         body = msgspec.json.encode({"error": error})
@@ -191,6 +218,21 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             f"request line and headers are longer than {limit:,} bytes; shorten them, or have"
             " the operator raise server.max_head_bytes",
         )
+
+    def _check_version_and_host(self) -> None:
+        """Refuse what two readers could take for requests to different hosts, and versions without a host.
+
+        Raises:
+            _HeadRefusedError: The version is not HTTP/1.x, or there is not one Host header (RFC 9112, 3.2).
+        """
+        version = self.parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            self._refusal = (505, "http_version", f"HTTP/{version} is not served here; send HTTP/1.1")
+            raise _HeadRefusedError
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and version == "1.1"):
+            self._refusal = (400, "bad_request", f"the request has {hosts} Host headers; send one")
+            raise _HeadRefusedError
 
     def _start_timer(self, seconds: float) -> None:
         self._cancel_timer()

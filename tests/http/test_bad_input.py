@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from serac_gateway.config.model import GatewayConfig, ServerConfig
+from serac_gateway.testing import ReceivedRequest, ScriptedConnection
 from tests.control_plane import ControlPlane
 from tests.http.running_gateway import (
     EDITED_QUESTION,
+    EVENTS,
     NEW_ANSWER,
     OTHER_QUESTION,
     Gateway,
@@ -57,7 +59,7 @@ async def assert_alive(gateway: Gateway) -> None:
 
 
 def head(*lines: str, path: str = CHAT) -> bytes:
-    return "\r\n".join([f"POST {path} HTTP/1.1", "host: x", *lines, "", ""]).encode()
+    return "\r\n".join([f"POST {path} HTTP/1.1", "host: localhost", *lines, "", ""]).encode()
 
 
 BOMBS = {
@@ -106,7 +108,7 @@ def test_a_json_bomb_on_the_control_plane_is_a_400(control_plane: ControlPlane) 
     ],
 )
 async def test_64_kb_of_headers_are_a_431(editing: Gateway, long: bytes) -> None:
-    whole = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n".encode() + long + b"\r\n{}"
+    whole = f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n".encode() + long + b"\r\n{}"
     reply = await sent(editing.url, whole)
     assert reply.status == 431
     assert "65,536" in reply.json["error"]["message"]
@@ -229,11 +231,70 @@ async def test_a_request_that_is_half_sent_and_left_reaches_nobody(editing: Gate
     assert editing.counts.in_flight == 0
 
 
-async def test_garbage_after_a_request_is_not_taken_for_its_answer(editing: Gateway) -> None:
-    body = json.dumps(chat(EDITED_QUESTION)).encode()
-    whole = request_bytes(editing.url, "POST", CHAT, [], body)
-    reply = await sent(editing.url, whole + b"\x00garbage\r\n\r\n")
-    assert reply.status in (0, 200)
+GARBAGE = {
+    "no HTTP": b"\x00garbage\r\n\r\n",
+    "a bad header": head("x: a\x00b"),
+    "a bad body": head("transfer-encoding: chunked") + b"zz\r\n",
+    "a long head": head("x-long: " + "a" * 70_000),
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+@pytest.mark.parametrize("question", [EDITED_QUESTION, OTHER_QUESTION])
+async def test_garbage_after_requests_is_refused_when_those_are_answered(
+    editing: Gateway, question: str, garbage: str
+) -> None:
+    whole = request_bytes(editing.url, "POST", CHAT, [], json.dumps(chat(question)).encode())
+    async with connected(editing.url) as (reader, writer):
+        writer.write(whole + whole + GARBAGE[garbage] + whole)
+        statuses = []
+        for _ in range(3):
+            reply = await asyncio.wait_for(read_head(reader), WITHIN_S)
+            await read_body(reader, reply)
+            statuses.append(reply.status)
+        assert statuses == [200, 200, 431 if garbage == "a long head" else 400]
+        assert reply.one("connection") == "close"
+        assert await asyncio.wait_for(reader.read(), WITHIN_S) == b""
+    assert len(editing.upstream.requests) == (2 if question == OTHER_QUESTION else 0)
+    await assert_alive(editing)
+
+
+async def test_a_head_that_stops_leaves_the_stream_before_it_whole(quick: Gateway) -> None:
+    async def slow(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        await connection.head(200, *EVENTS)
+        await asyncio.sleep(0.6)  # the time for a head is half of it
+        await connection.chunk(b"data: [DONE]\n\n")
+        await connection.end()
+
+    quick.upstream.script = slow
+    whole = request_bytes(quick.url, "POST", CHAT, [], json.dumps(chat(OTHER_QUESTION, stream=True)).encode())
+    async with connected(quick.url) as (reader, writer):
+        writer.write(whole + b"POST /v1/ch")
+        reply = await asyncio.wait_for(read_head(reader), WITHIN_S)
+        await asyncio.wait_for(read_body(reader, reply), WITHIN_S)
+        assert (reply.status, reply.body, reply.complete) == (200, b"data: [DONE]\n\n", True)
+        assert (await asyncio.wait_for(read_head(reader), WITHIN_S)).status == 408
+
+
+@pytest.mark.parametrize(
+    ("lines", "status", "said"),
+    [
+        ("GET /v1/models HTTP/1.1\r\nhost: localhost\r\nHost: evil.example\r\n", 400, "2 Host headers"),
+        ("GET /v1/models HTTP/1.1\r\nhost: localhost\r\nHost: localhost\r\n", 400, "2 Host headers"),
+        ("GET /v1/models HTTP/1.1\r\n", 400, "0 Host headers"),
+        ("GET /v1/models\r\n", 505, "HTTP/0.9"),
+        ("GET /v1/models HTTP/0.9\r\n", 505, "HTTP/0.9"),
+        ("GET /v1/models HTTP/2.0\r\nhost: localhost\r\n", 505, "HTTP/2.0"),
+        ("GET /v1/models HTTP/1.0\r\n", 200, None),
+    ],
+)
+async def test_a_request_has_one_host_and_a_version(
+    editing: Gateway, lines: str, status: int, said: str | None
+) -> None:
+    reply = await sent(editing.url, f"{lines}\r\n".encode())
+    assert reply.status == status
+    assert said is None or said in reply.json["error"]["message"]
+    assert len(editing.upstream.requests) == (status == 200)
     await assert_alive(editing)
 
 
@@ -307,7 +368,7 @@ async def test_after_a_wish_for_another_protocol_the_connection_goes_on(editing:
 
 
 async def test_thousands_of_such_wishes_at_once_are_answered_in_order(editing: Gateway) -> None:
-    one = b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    one = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
     async with connected(editing.url) as (reader, writer):
         writer.write(one * 2_000)
         for _ in range(2_000):
