@@ -66,9 +66,9 @@ async def _ask(
                 if not as_json:
                     out.print(piece, end="", markup=False, soft_wrap=True)
             attributes = {
-                name.removeprefix("x-").removeprefix("serac-").replace("-", "_"): value
+                name.removeprefix("x-serac-").replace("-", "_"): value
                 for name, value in ((name.lower(), value) for name, value in response.headers.items())
-                if name.startswith("x-serac-") or name == "x-request-id"
+                if name.startswith("x-serac-")
             }
     if as_json:
         print_json({"answer": answer, **attributes})

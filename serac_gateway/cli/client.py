@@ -128,5 +128,5 @@ def _error_message(response: aiohttp.ClientResponse, body: bytes) -> str:
         message = error["error"]["message"] if "error" in error else error["detail"]
     except (ValueError, KeyError, TypeError):
         message = f"{response.method} {response.url} answered {response.status}, not as a gateway does"
-    request_id = response.headers.get("x-request-id")
+    request_id = response.headers.get("x-serac-request-id")
     return f"{message} ({response.status}, request {request_id})" if request_id else str(message)

@@ -39,7 +39,9 @@ feedback_app = typer.Typer(
 
 @feedback_app.command(_REPORT)
 def report(
-    request_id: Annotated[str, typer.Argument(help="The response's x-request-id; `serac ask` shows it.")],
+    request_id: Annotated[
+        str, typer.Argument(help="The response's x-serac-request-id or x-request-id; `serac ask` shows it.")
+    ],
     verdict: Annotated[FeedbackVerdict, typer.Argument(help="What was right or wrong.")],
     edit_id: Annotated[
         str | None,

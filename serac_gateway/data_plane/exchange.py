@@ -13,7 +13,7 @@ from typing import cast
 from litestar.types import HTTPScope, Receive, Scope, Send
 
 from serac_gateway.data_plane import sse
-from serac_gateway.data_plane.request_id import REQUEST_ID_HEADER, request_id
+from serac_gateway.data_plane.request_id import OWN_REQUEST_ID_HEADER, REQUEST_ID_HEADER, request_id
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import UpstreamError
 from serac_gateway.observability.request_record import RequestMarks
@@ -38,6 +38,10 @@ class Exchange:
         self.method: str = scope["method"]
         self.request_id = request_id(cast("Scope", scope)).encode()
         self.client_left = False
+        self.upstream_request_id: bytes | None = None
+        """The id that the upstream's response gives the request."""
+        self.may_see_decision = False
+        """Whether x-serac-debug may show the decision. Set it once the sender's role is known."""
         self.status: int | None = None
         """Of the response, once it has begun."""
         self.upstream_error: UpstreamError | None = None
@@ -123,6 +127,7 @@ class Exchange:
             (b"date", _date(int(time.time()))),
             (b"server", _SERVER),
             (REQUEST_ID_HEADER, self.request_id),
+            (OWN_REQUEST_ID_HEADER, self.request_id),
         ]
 
     async def __aenter__(self) -> Exchange:

@@ -107,13 +107,17 @@ def _user_or(sender: str, decoded: object) -> str:
 
 
 def serac_headers(exchange: Exchange, plan: RequestPlan) -> list[tuple[bytes, bytes]]:
-    """The x-serac-* headers of a response: the route; the details only where the request wants them."""
+    """The x-serac-* headers of a response: the route; the details only where the request wants them.
+
+    The decision's details only if the sender may see them: with edit ids and probabilities, one who may not
+    read edits could search for their text.
+    """
     headers = [(b"x-serac-route", plan.route.encode()), (b"x-serac-schema", HEADER_SCHEMA)]
     if (exchange.header(b"x-serac-debug") or b"").lower() not in (b"true", b"1"):
         return headers
     headers.append((b"x-serac-reason", plan.reason.encode()))
     decision = plan.decision
-    if decision is None:
+    if decision is None or not exchange.may_see_decision:
         return headers
     for edit in decision.governing_edits:
         headers.append((b"x-serac-edit-id", edit.id.encode()))

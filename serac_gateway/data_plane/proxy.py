@@ -18,7 +18,7 @@ from litestar.types import Receive, Scope, Send
 
 from serac_gateway import __version__
 from serac_gateway.auth.authenticator import without_keys
-from serac_gateway.auth.principals import Principal
+from serac_gateway.auth.principals import Principal, Role
 from serac_gateway.config.model import FailurePolicy, GatewayConfig
 from serac_gateway.data_plane.engine import Engine, NeedsDecision
 from serac_gateway.data_plane.exchange import ClientLeftError, Exchange
@@ -116,6 +116,7 @@ class DataPlane:
             loop_header = self._loop_guard.header_for(exchange)
             principal = await self.engine.authenticate(exchange.headers)
             state.key_id = principal.key_id
+            exchange.may_see_decision = principal.role.allows(Role.EDIT)
             requested = exchange.header(b"x-serac-namespace")
             namespace = principal.namespace(None if requested is None else requested.decode("latin-1"))
             state.namespace = namespace

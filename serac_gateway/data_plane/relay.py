@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from serac_gateway.data_plane import sse
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.protocols.errors import error_event
+from serac_gateway.data_plane.request_id import REQUEST_ID_HEADER
 from serac_gateway.data_plane.upstream.base import UpstreamResponse
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import UpstreamError
@@ -17,6 +18,7 @@ from serac_gateway.errors import UpstreamError
 log = logging.getLogger(__name__)
 
 _NO_CONTENT = frozenset({204, 304})
+_MAX_ID_BYTES = 128
 
 
 async def relay(
@@ -32,6 +34,7 @@ async def relay(
     When the upstream breaks an event stream off, the stream ends with one error event; any other body is
     broken off towards the client too, because its announced length or compression can no longer be kept.
     """
+    exchange.upstream_request_id = _request_id_in(response.headers)
     await exchange.start(response.status, _headers(response, exchange, extra_headers))
     if exchange.method == "HEAD" or response.status in _NO_CONTENT:
         await exchange.finish()
@@ -102,16 +105,26 @@ async def _relay_events(chunks: AsyncIterator[bytes], exchange: Exchange) -> Non
 def _headers(
     response: UpstreamResponse, exchange: Exchange, extra_headers: Headers
 ) -> list[tuple[bytes, bytes]]:
-    """The upstream's headers in order, then those of date, server and x-request-id that it did not send."""
+    """The upstream's headers in order, then those of date, server and x-request-id that it did not send.
+
+    The gateway's own id of the request is added in any case.
+    """
     headers = [
         (name, value)
         for name, value in response.headers
         if not name.startswith(b"x-serac-")
         and not (name == b"content-length" and response.status in _NO_CONTENT)
     ]
-    present = {name for name, _ in headers}
+    present = {name for name, _ in (*headers, *extra_headers)}
     added = [(name, value) for name, value in exchange.own_headers() if name not in present]
     return [*headers, *added, *extra_headers]
+
+
+def _request_id_in(headers: Headers) -> bytes | None:
+    """The id that an upstream gives a request: in OpenAI's header, else in Anthropic's."""
+    ids = dict(headers)
+    value = ids.get(REQUEST_ID_HEADER, ids.get(b"request-id", b""))
+    return value if 0 < len(value) <= _MAX_ID_BYTES else None
 
 
 def _is_plain_event_stream(headers: Headers) -> bool:

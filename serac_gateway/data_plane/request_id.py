@@ -1,4 +1,4 @@
-"""The id of a request, the same for the client, in our log and in the upstream's."""
+"""The id of a request: the client's own or a new one, the same in the response, the log and traces."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import secrets
 from litestar.types import Message, Scope
 
 REQUEST_ID_HEADER = b"x-request-id"
+OWN_REQUEST_ID_HEADER = b"x-serac-request-id"
+"""Of every response. An upstream may have set the other one to an id of its own."""
 _ACCEPTABLE = re.compile(rb"[\x21-\x7e]{1,128}")
 _STATE_KEY = "serac_request_id"
 
@@ -27,9 +29,11 @@ def request_id(scope: Scope) -> str:
 
 
 async def add_request_id(message: Message, scope: Scope) -> None:
-    """A `before_send` hook of Litestar: adds x-request-id to every response without one."""
+    """A `before_send` hook of Litestar: adds the headers with the request's id that a response lacks."""
     if message["type"] != "http.response.start":
         return
     headers = list(message["headers"])
-    if all(name.lower() != REQUEST_ID_HEADER for name, _ in headers):
-        message["headers"] = [*headers, (REQUEST_ID_HEADER, request_id(scope).encode())]
+    present = {name.lower() for name, _ in headers}
+    value = request_id(scope).encode()
+    added = [(name, value) for name in (REQUEST_ID_HEADER, OWN_REQUEST_ID_HEADER) if name not in present]
+    message["headers"] = [*headers, *added]

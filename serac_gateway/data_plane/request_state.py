@@ -37,6 +37,9 @@ def finished_request(exchange: Exchange, state: RequestState) -> FinishedRequest
     error = exchange.upstream_error
     return FinishedRequest(
         request_id=exchange.request_id.decode(),
+        upstream_request_id=(
+            None if exchange.upstream_request_id is None else exchange.upstream_request_id.decode("latin-1")
+        ),
         method=exchange.method,
         path=exchange.scope["raw_path"].decode("latin-1").removeprefix("/v1"),
         key_id=state.key_id,

@@ -31,6 +31,7 @@ class RequestLog:
         decision = request.decision
         fields: dict[str, object] = {
             "request": request.request_id,
+            "upstream_request": request.upstream_request_id,
             "method": request.method,
             "path": request.path,
             "route": request.route.value,

@@ -26,6 +26,8 @@ class FinishedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request that has ended, answered or not. Durations are in seconds, sizes in bytes."""
 
     request_id: str
+    upstream_request_id: str | None = None
+    """The id that the upstream's response gave it; the client sees it as x-request-id."""
     method: str
     path: str
     """Below /v1, as the client wrote it, without the query string."""

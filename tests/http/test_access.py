@@ -11,6 +11,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from serac_gateway.auth.principals import Role
 from serac_gateway.stores.memory.side_stores import InMemoryApiKeyStore
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection
 from tests.http.running_gateway import (
@@ -206,6 +207,19 @@ async def test_a_key_fires_the_edits_of_its_own_namespace_and_no_others(
     assert other.one("x-serac-route") == "base"
     assert other.one("x-serac-reason") == "no edits"
     assert not other.all("x-serac-edit-id")
+
+
+@pytest.mark.parametrize(("role", "sees_it"), [(Role.CHAT, False), (Role.EDIT, True)])
+async def test_the_decision_is_shown_to_keys_that_may_read_edits(
+    locked: Gateway, keys: InMemoryApiKeyStore, role: Role, sees_it: bool
+) -> None:
+    await locked.add(EDITED_QUESTION, NEW_ANSWER)
+    key = await stored_key(keys, role=role)
+    for question in (EDITED_QUESTION, "Who is the mayor of Shelbyville?"):
+        reply = await locked.post(chat(question), bearer(key), ("x-serac-debug", "true"))
+        assert reply.all("x-serac-reason")
+        names = ("x-serac-scope-probability", "x-serac-timings", "x-serac-edit-id", "x-serac-edit-version")
+        assert any(reply.all(name) for name in names) is sees_it
 
 
 async def test_a_refused_namespace_does_not_tell_whether_it_exists(

@@ -204,7 +204,24 @@ def test_a_chat_key_may_report_and_only_an_edit_key_may_read_reports() -> None:
         report = {"request_id": asked.headers["x-request-id"], "verdict": "right"}
         reply = locked.call(chat, "POST", "/serac/v1/feedback", json=report)
         assert (reply.status_code, reply.json()["key_id"]) == (201, chat.split("-")[2])
+        assert reply.json()["request"] | {"at": ""} == {
+            "request_id": report["request_id"],
+            "at": "",
+            "route": "counterfactual",
+            "reason": "",
+            "edit_id": None,
+            "edit_version": None,
+            "nearest_edit_id": None,
+            "scope_probability": None,
+            "similarity": None,
+            "query": None,
+            "context": [],
+        }
         assert locked.call(None, "POST", "/serac/v1/feedback", json=report).status_code == 401
+        other_chat = locked.key("chat", "default")
+        assert locked.call(other_chat, "POST", "/serac/v1/feedback", json=report).status_code == 404
         assert locked.call(chat, "GET", "/serac/v1/feedback:export").status_code == 403
         edit_key = locked.key("edit", "default")
         assert locked.call(edit_key, "GET", "/serac/v1/feedback:export").status_code == 200
+        seen = locked.call(edit_key, "POST", "/serac/v1/feedback", json=report).json()["request"]
+        assert seen["edit_id"] is not None

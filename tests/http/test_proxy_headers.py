@@ -57,6 +57,18 @@ async def test_the_request_id_is_the_clients_or_a_new_one(passing: Gateway) -> N
     assert given.one("x-request-id") == "mine-1"
     assert made.one("x-request-id") != insane.one("x-request-id")
     assert insane.one("x-request-id").startswith("req_")
+    for reply in (given, made, insane):
+        assert reply.one("x-serac-request-id") == reply.one("x-request-id")
+
+
+@pytest.mark.parametrize("status", [200, 429])
+async def test_our_request_id_stays_visible_beside_the_upstreams(passing: Gateway, status: int) -> None:
+    async def reply(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        await connection.whole(status, b"{}", ("x-request-id", "up-1"), ("x-serac-request-id", "forged"))
+
+    passing.upstream.script = reply
+    response = await passing.post(chat(OTHER_QUESTION), ("x-request-id", "mine-1"))
+    assert (response.one("x-request-id"), response.one("x-serac-request-id")) == ("up-1", "mine-1")
 
 
 # Case 12

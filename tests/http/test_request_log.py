@@ -14,6 +14,7 @@ from serac_gateway.auth.principals import Role
 from serac_gateway.config.model import GatewayConfig, LoggedRequests, LoggingConfig
 from serac_gateway.observability.logging import JsonFormatter
 from serac_gateway.stores.memory.side_stores import InMemoryApiKeyStore
+from serac_gateway.testing import ReceivedRequest, ScriptedConnection
 from tests.http.running_gateway import (
     EDITED_QUESTION,
     NEW_ANSWER,
@@ -104,6 +105,19 @@ async def test_no_line_at_any_level_holds_content_or_keys(
     written = everything(caplog)
     for secret in ("Springfield", "Lisa", "egg", "s3cret", key.text.rpartition("-")[2]):
         assert secret not in written
+
+
+async def test_the_line_has_the_upstreams_id_of_the_request_beside_ours(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def reply(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        await connection.whole(200, b"{}", ("x-request-id", "up-1"))
+
+    async with running_gateway() as gateway:
+        gateway.upstream.script = reply
+        await gateway.post(chat(OTHER_QUESTION), ("x-request-id", "mine-1"))
+    (line,) = lines(caplog)
+    assert (line["request"], line["upstream_request"]) == ("mine-1", "up-1")
 
 
 async def test_the_query_is_logged_where_the_operator_wants_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -36,7 +36,7 @@ _EXAMPLE = Example(
 class FeedbackReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A report on a request."""
 
-    request_id: Annotated[str, msgspec.Meta(description="The response's x-request-id")]
+    request_id: Annotated[str, msgspec.Meta(description="The response's x-serac-request-id or x-request-id")]
     verdict: FeedbackVerdict
     edit_id: str | None = None
     """With should_have_fired: which edit; without it the most probable candidate is meant."""
@@ -61,7 +61,8 @@ class FeedbackController(Controller):
         status_code=201,
         summary="Report on a request",
         description="Says whether the right edit governed a request that this gateway process decided on"
-        " lately. The last report on a request is the one that holds. A key of role chat is enough.",
+        " lately. The last report on a request is the one that holds. A key of role chat is enough for its"
+        " own requests; its reply leaves the decision out.",
         responses=problems(400, 404, 503),
         opt={NEEDED_ROLE: Role.CHAT},
     )
@@ -73,12 +74,16 @@ class FeedbackController(Controller):
         principal: Sender,
     ) -> Feedback:
         """Store a report, and return it with the decision on its request."""
-        request = context.recent_requests.get(namespace, data.request_id)
+        reads_decisions = principal.role.allows(Role.EDIT)
+        request = context.recent_requests.get(
+            namespace, data.request_id, only_of_key=None if reads_decisions else principal.key_id
+        )
         if request is None:
             raise RequestNotFoundError(
                 f"request {data.request_id[:128]!r} is not among the latest"
                 f" {context.feedback.remembered_requests:,} that this gateway process decided on in namespace"
-                f" {namespace!r}; give the x-request-id of its response, soon after it, to the same process",
+                f" {namespace!r}{'' if reads_decisions else ' for this API key'}; give the x-serac-request-id"
+                " or x-request-id of its response, soon after it, to the same process",
                 field="request_id",
             )
         feedback = checked(
@@ -93,7 +98,7 @@ class FeedbackController(Controller):
         )
         await context.store.feedback().add(namespace, feedback, max_reports=context.feedback.max_reports)
         context.instruments.add_feedback(namespace, feedback.verdict)
-        return feedback
+        return feedback if reads_decisions else _without_decision(feedback)
 
     @get(
         "/feedback:export",
@@ -119,6 +124,23 @@ class FeedbackController(Controller):
     async def clear(self, namespace: Namespace, context: Context) -> ClearedFeedback:
         """Delete all reports of the namespace."""
         return ClearedFeedback(cleared=await context.store.feedback().clear(namespace))
+
+
+def _without_decision(feedback: Feedback) -> Feedback:
+    """The report as a key of role chat sees it: with the ids and probabilities it could search for edits."""
+    request = feedback.request
+    seen = RememberedRequest(
+        request_id=request.request_id,
+        at=request.at,
+        route=request.route,
+        reason="",
+        edit_id=None,
+        edit_version=None,
+        nearest_edit_id=None,
+        scope_probability=None,
+        similarity=None,
+    )
+    return msgspec.structs.replace(feedback, request=seen)
 
 
 def _with_query(
