@@ -1,8 +1,8 @@
 """The import graph of the rooms as text: a line for each room, with the rooms that it imports.
 
 ``python -m tests.architecture.import_graph`` prints it; with a Markdown file as argument it is also written
-there without the counts of statements, between ``<!-- graph:begin -->`` and ``<!-- graph:end -->``. Exits with 1 if an import runs against the
-layers of pyproject.toml, and with 2 if the file has no such markers.
+there without the counts of statements, between ``<!-- graph:begin -->`` and ``<!-- graph:end -->``. Exits
+with 1 if an import runs against the layers of pyproject.toml, and with 2 if the file has no such markers.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ Where a case is proved, in this folder if no other is named:
      4  6  7   test_proxy_failures.py
      5 12 13   test_proxy_headers.py; case 14 also in test_access.py, test_upstreams.py, test_otel.py and
           14   test_request_log.py
-     8  9 10   test_proxy_leaving.py, test_proxy_exchange.py; the queue for answers in test_answers_routes.py
+     8  9 10   test_proxy_disconnects.py, test_proxy_exchange.py; the answer queue in test_answers_routes.py
           19   test_proxy_connections.py; its comments in test_proxy_streams.py
           20   test_answers_routes.py, tests/e2e/test_store_faults.py, tests/e2e/test_draining.py
 Bad input: test_bad_input.py for the status of each kind, tests/e2e/test_bad_input_costs.py for its memory.

@@ -21,7 +21,7 @@ from tests.tiny_language_models import (
     tiny_gemma,
     tiny_tokenizer,
 )
-from tests.unit.test_adapters import saved_adapter
+from tests.unit.models.test_lora import saved_adapter
 from training.benchmarks.base import Probe
 from training.evaluation.answers.teacher_forcing import (
     CTranslate2ForcedModel,

@@ -14,7 +14,7 @@ from serac_gateway.config.loading import load_config
 from serac_gateway.config.model import ConflictPolicy, FailurePolicy, GatewayConfig
 from serac_gateway.errors import ConfigError
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "gateway"
+CONFIGS = Path(__file__).parents[3] / "configs" / "gateway"
 
 
 def refused(text: str, folder: Path) -> str:

@@ -127,7 +127,7 @@ def test_an_export_without_a_checkpoint_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_the_shipped_configuration_is_read_and_an_unknown_key_is_named(tmp_path: Path) -> None:
-    shipped = Path(__file__).parents[2] / "configs/training/counterfactual.toml"
+    shipped = Path(__file__).parents[3] / "configs/training/counterfactual.toml"
     config = read_config(shipped, counterfactual_run.CounterfactualConfig)
     assert config.examples.held_out_relations[0] == "P36"
     wrong = tmp_path / "wrong.toml"

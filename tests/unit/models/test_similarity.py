@@ -24,7 +24,7 @@ from training.evaluation.scope.similarity_calibration import (
     operating_point,
 )
 
-SHIPPED = Path(__file__).parents[2] / "serac_gateway" / "models" / "weights" / "similarity-minilm"
+SHIPPED = Path(__file__).parents[3] / "serac_gateway" / "models" / "weights" / "similarity-minilm"
 EMBEDDED_FINGERPRINT = "onnx-int8-v1-53aa51172d142c89"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from serac_gateway.domain.edits import EditKind
 from serac_gateway.errors import ConfigError
-from tests.unit.test_benchmarks import ROME_ROW, ZSRE_ROW, written
+from tests.unit.training.test_benchmarks import ROME_ROW, ZSRE_ROW, written
 from training.benchmarks import counterfact, fever, knowedit, mquake, suppression, wikifactdiff, yes_no, zsre
 from training.benchmarks.base import Benchmark, Case, Role, chosen, fact, prepared, probes, stored
 from training.data.relations import Relation
