@@ -8,7 +8,7 @@ from serac_gateway.config.model import TrafficConfig
 from serac_gateway.observability.recent_requests import RecentRequests
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.traffic_recorder import TrafficRecorder
-from tests.unit.test_instruments_cost import REQUEST
+from tests.unit.observability.test_metrics_cost import REQUEST
 
 
 def add(recent: RecentRequests, request_id: str, upstream_id: str | None, key_id: str | None = None) -> None:
