@@ -21,6 +21,7 @@ from serac_gateway.config.model import (
     UPSTREAM_API_KEY_VARIABLE,
     GatewayConfig,
 )
+from serac_gateway.config.upstream_url import parse_upstream_url
 from serac_gateway.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "SERAC_"
@@ -61,12 +62,23 @@ def load_config(
             config = msgspec.convert(tree, GatewayConfig)
         except msgspec.ValidationError as exc:
             raise ConfigError(f"{source}: {_described(exc, tree)}") from exc
+        try:
+            _check_upstream_urls(config)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error.message}", field=error.field) from error
     return config
 
 
 def without_userinfo(value: str) -> str:
     """`value` without the user and password of a URL in it."""
     return _USERINFO.sub("***@", value)
+
+
+def _check_upstream_urls(config: GatewayConfig) -> None:
+    if config.upstream.url is not None:
+        parse_upstream_url(config.upstream.url)
+    for name, upstream in config.upstreams.items():
+        parse_upstream_url(upstream.url, key=f"upstreams.{name}.url")
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -167,7 +167,8 @@ class UpstreamConfig(_Section, frozen=True, kw_only=True):
     """The base model's server."""
 
     url: Annotated[str, msgspec.Meta(pattern="^https?://.")] | None = None
-    """Base URL up to and with /v1; None: the embedded base model."""
+    """Base URL up to and with /v1; its query, as Azure's api-version, goes with every request. None: the
+    embedded base model."""
     connect_timeout_s: PositiveFloat = 10.0
     response_timeout_s: PositiveFloat = 600.0
     """From the request's last byte to the response's headers."""

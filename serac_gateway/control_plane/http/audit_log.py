@@ -12,6 +12,7 @@ from litestar.params import QueryParameter
 from litestar.response import Stream
 
 from serac_gateway.auth.principals import EVERY_NAMESPACE, Principal
+from serac_gateway.config.upstream_url import without_secrets
 from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneContext
 from serac_gateway.control_plane.http.edit_streams import NDJSON
 from serac_gateway.control_plane.http.guards import Sender
@@ -50,7 +51,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     governed: list[EditCount]
     """Requests since start by the edit that governed them, or would have if it were not on trial."""
     upstream_url: str
-    """Where the base model is served, up to and with /v1."""
+    """Where the base model is served, up to and with /v1, without the query of its URL."""
 
 
 class LogController(Controller):
@@ -117,7 +118,7 @@ class LogController(Controller):
             edits={name: context.active_edits.count(name) for name in await _namespaces(context, principal)},
             routes=context.route_counts.snapshot(bound),
             governed=context.route_counts.edits(bound),
-            upstream_url=context.upstream_url,
+            upstream_url=without_secrets(context.upstream_url),
         )
 
 

@@ -129,6 +129,29 @@ def test_a_mistake_in_the_file_names_key_value_and_what_is_allowed(
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://user:hunter2@host/v1", "'http://host/v1' has a user or password"),
+        ("https://hunter2@host:8000/v1?key=hunter2", "'https://host:8000/v1' has a user or password"),
+        ("http://host/v1#hunter2", "'http://host/v1' has a fragment"),
+        ("http://host/v1#", "'http://host/v1' has a fragment"),
+        ("http://:80/v1?hunter2", "'http://:80/v1' is not usable"),
+        ("http://host:99999/v1", "'http://host:99999/v1' is not usable"),
+        ("http://[::1/v1", "is not usable"),
+    ],
+)
+@pytest.mark.parametrize("key", ["upstream.url", "upstreams.x.url"])
+def test_an_upstreams_url_that_cannot_work_is_refused_without_its_secrets(
+    url: str, said: str, key: str, tmp_path: Path
+) -> None:
+    models = "" if key == "upstream.url" else "upstreams.x.models = ['m']"
+    message = refused(f"{key} = {url!r}\n{models}", tmp_path)
+    assert f"{key} " in message
+    assert said in message
+    assert "hunter2" not in message
+
+
 @pytest.mark.parametrize("url", ["http://user:hunter2@store", "user:hunter2@store:6379"])
 def test_a_password_in_a_refused_url_is_not_shown(url: str, tmp_path: Path) -> None:
     message = refused(f"[store]\nurl = {url!r}", tmp_path)
