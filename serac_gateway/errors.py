@@ -19,6 +19,7 @@
     ├── UpstreamError               502
     │   └── UpstreamTimeoutError    504
     ├── LoopDetectedError           508
+    ├── WebSocketRefusedError       426
     ├── StoreUnavailableError       503
     └── ModelUnavailableError       503
 
@@ -219,6 +220,15 @@ class LoopDetectedError(GatewayError):
     title = "The request goes round in a loop"
 
 
+class WebSocketRefusedError(GatewayError):
+    """The request opens a WebSocket, and only HTTP is served."""
+
+    status = 426
+    code = "websocket_not_served"
+    openai_type = "invalid_request_error"
+    title = "WebSockets are not served"
+
+
 class StoreUnavailableError(GatewayError):
     """Redis or Valkey cannot be reached, or refuses writes."""
 
@@ -239,14 +249,16 @@ def error_headers(status: int, details: Mapping[str, object]) -> dict[str, str]:
     """The headers of an error response besides its content type, from its status and the error's details."""
     if status == HTTPStatus.UNAUTHORIZED:
         return {"www-authenticate": "Bearer"}
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        return {"retry-after": str(RETRY_AFTER_S)}
-    if status == HTTPStatus.TOO_MANY_REQUESTS and "retry_after_s" in details:
-        wait_s = cast("int", details["retry_after_s"])
+    if status == HTTPStatus.UPGRADE_REQUIRED:
+        return {"upgrade": "HTTP/1.1"}
+    wait_s = cast("int | None", details.get("retry_after_s"))
+    if status == HTTPStatus.TOO_MANY_REQUESTS and wait_s is not None:
         return {
             "retry-after": str(wait_s),
             "x-ratelimit-limit-requests": str(details["limit"]),
             "x-ratelimit-remaining-requests": "0",
             "x-ratelimit-reset-requests": f"{wait_s}s",
         }
-    return {}
+    if status == HTTPStatus.SERVICE_UNAVAILABLE and wait_s is None:
+        wait_s = RETRY_AFTER_S
+    return {} if wait_s is None else {"retry-after": str(wait_s)}

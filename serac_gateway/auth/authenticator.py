@@ -1,8 +1,8 @@
 """Authentication: takes the API key out of a request's headers, checks it, and counts it against its rate.
 
 A key comes as ``Authorization: Bearer sk-serac-…``, in ``x-api-key`` (where Anthropic's clients have theirs),
-or as ``x-serac-api-key``; with the last, the other two are the upstream's and pass untouched. No key is ever
-sent on, logged or repeated in a reply.
+in ``api-key`` (Azure's) or as ``x-serac-api-key``; with the last, the others are the upstream's and pass
+untouched. No key is ever sent on, logged or repeated in a reply.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from serac_gateway.errors import AuthenticationError, ConfigError, GatewayError,
 log = logging.getLogger(__name__)
 
 OWN_HEADER = b"x-serac-api-key"
-_SHARED_HEADERS = frozenset({b"authorization", b"x-api-key"})
+_SHARED_HEADERS = frozenset({b"authorization", b"x-api-key", b"api-key"})
 """Headers in which a key of ours or one of the upstream's comes."""
 
 _BEARER = re.compile(rb"(?i:bearer)[ \t]+(.*)", re.DOTALL)
@@ -35,8 +35,8 @@ _CREATE_KEY = (
     "`serac keys create --offline --role admin`, with the --config, --data-dir or --redis of this command"
 )
 _HOW = (
-    f"send one of this gateway's keys as 'Authorization: Bearer {KEY_PREFIX}…', in x-api-key or in"
-    f" {OWN_HEADER.decode()}"
+    f"send one of this gateway's keys as 'Authorization: Bearer {KEY_PREFIX}…', in x-api-key, in"
+    f" api-key or in {OWN_HEADER.decode()}"
 )
 
 

@@ -7,9 +7,11 @@ from enum import StrEnum
 import msgspec
 
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, check_namespace
+from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import InvalidRequestError, PermissionDeniedError
 
 EVERY_NAMESPACE = "*"
+NAMESPACE_HEADER = b"x-serac-namespace"
 
 
 class Role(StrEnum):
@@ -66,7 +68,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
             InvalidRequestError: It is no name, or it is None and the key has several.
             PermissionDeniedError: It is not the key's, whether it exists or not.
         """
-        field = "x-serac-namespace"
+        field = NAMESPACE_HEADER.decode()
         if requested is None:
             if EVERY_NAMESPACE in self.namespaces:
                 return DEFAULT_NAMESPACE
@@ -88,6 +90,19 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
                 details={"value": requested},
             )
         return requested
+
+
+def requested_namespace(headers: Headers) -> str | None:
+    """The namespace that a request names in its header; None if it names none.
+
+    Raises:
+        InvalidRequestError: It names one in several headers.
+    """
+    values = [value for name, value in headers if name == NAMESPACE_HEADER]
+    if len(values) > 1:
+        field = NAMESPACE_HEADER.decode()
+        raise InvalidRequestError(f"{len(values)} headers {field} were sent; send one", field=field)
+    return values[0].decode("latin-1") if values else None
 
 
 ANYONE = Principal(key_id=None, name=None, role=Role.ADMIN, namespaces=(EVERY_NAMESPACE,))

@@ -106,8 +106,11 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def ping(self) -> None:
-        """Send a comment into an event stream: clients skip it, proxies keep the connection open for it."""
-        await self._send({"type": "http.response.body", "body": b": ping\n\n", "more_body": True})
+        """Send a comment into an event stream: clients skip it, proxies keep the connection open for it.
+
+        Without a blank line after it, for some clients take that for the end of an empty event.
+        """
+        await self._send({"type": "http.response.body", "body": b": ping\n", "more_body": True})
 
     async def finish(self, chunk: bytes = b"") -> None:
         """Send the last chunk of the body."""

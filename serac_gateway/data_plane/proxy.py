@@ -18,7 +18,7 @@ from litestar.types import Receive, Scope, Send
 
 from serac_gateway import __version__
 from serac_gateway.auth.authenticator import without_keys
-from serac_gateway.auth.principals import Principal, Role
+from serac_gateway.auth.principals import Principal, Role, requested_namespace
 from serac_gateway.config.model import FailurePolicy, GatewayConfig
 from serac_gateway.data_plane.engine import Engine, NeedsDecision
 from serac_gateway.data_plane.exchange import ClientLeftError, Exchange
@@ -32,10 +32,11 @@ from serac_gateway.data_plane.protocols.errors import error_event
 from serac_gateway.data_plane.protocols.responses import ResponsesWriter
 from serac_gateway.data_plane.relay import relay
 from serac_gateway.data_plane.replies import json_headers, refuse, send_stream
-from serac_gateway.data_plane.request_head import LoopGuard, client_of, sender_of, target_of
+from serac_gateway.data_plane.request_head import LoopGuard, client_of, refuse_websocket, sender_of, target_of
 from serac_gateway.data_plane.request_state import RequestState, finished_request
 from serac_gateway.data_plane.speculation import SpeculativeRequest
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
+from serac_gateway.data_plane.upstream.headers import end_to_end
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import (
@@ -113,12 +114,12 @@ class DataPlane:
 
     async def _respond(self, exchange: Exchange, state: RequestState, trace: RequestTrace) -> None:
         try:
+            refuse_websocket(exchange)
             loop_header = self._loop_guard.header_for(exchange)
             principal = await self.engine.authenticate(exchange.headers)
             state.key_id = principal.key_id
             exchange.may_see_decision = principal.role.allows(Role.EDIT)
-            requested = exchange.header(b"x-serac-namespace")
-            namespace = principal.namespace(None if requested is None else requested.decode("latin-1"))
+            namespace = principal.namespace(requested_namespace(exchange.headers))
             state.namespace = namespace
             target = target_of(exchange)
             endpoint = classified_path(exchange.raw_path).endpoint if exchange.method == "POST" else None
@@ -294,4 +295,5 @@ async def _cancel(speculative: SpeculativeRequest | None, trace: RequestTrace) -
 
 
 def _passed_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
-    return without_keys((name, value) for name, value in headers if not name.startswith(b"x-serac-"))
+    passed = end_to_end(headers)
+    return without_keys((name, value) for name, value in passed if not name.startswith(b"x-serac-"))

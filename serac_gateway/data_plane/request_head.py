@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import re
 import secrets
+from urllib.parse import unquote_to_bytes
 
 from serac_gateway.auth.api_keys import KEY_PREFIX
 from serac_gateway.auth.authenticator import OWN_HEADER
 from serac_gateway.auth.principals import Principal
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.paths import PREFIXES
-from serac_gateway.errors import InvalidRequestError, LoopDetectedError
+from serac_gateway.errors import InvalidRequestError, LoopDetectedError, WebSocketRefusedError
 
 HOPS_HEADER = b"x-serac-hops"
 MAX_HOPS = 8
 """A request that has passed so many gateways runs in a loop between replicas."""
 
 _PREFIXES = tuple(prefix.encode() for prefix in PREFIXES)
+_READERS = 4
 _DOT_SEGMENT = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+
+
+def _unquoted(text: bytes) -> bytes:
+    """`text` percent-decoded as often as a chain of readers behind us might do it."""
+    for _ in range(_READERS):
+        text = unquote_to_bytes(text)
+    return text
 
 
 class LoopGuard:
@@ -41,6 +50,20 @@ class LoopGuard:
                 details={"reason": "loop", "limit": MAX_HOPS},
             )
         return HOPS_HEADER, b",".join([*hops, self.mark])
+
+
+def refuse_websocket(exchange: Exchange) -> None:
+    """Return unless the request opens a WebSocket.
+
+    Raises:
+        WebSocketRefusedError: It does.
+    """
+    upgrades = [value.lower() for value in exchange.all_of(b"upgrade")]
+    if exchange.method == "GET" and any(b"websocket" in value for value in upgrades):
+        raise WebSocketRefusedError(
+            "WebSockets are not served here, since questions inside one would meet no edit; use HTTP, such as"
+            " POST /v1/responses with stream=true, or connect to the upstream itself"
+        )
 
 
 def sender_of(exchange: Exchange, principal: Principal) -> str:
@@ -74,7 +97,7 @@ def target_of(exchange: Exchange) -> bytes:
         )
     query: bytes = exchange.scope["query_string"]
     target = below + b"?" + query if query else below
-    if KEY_PREFIX.encode() in target:
+    if KEY_PREFIX.encode() in _unquoted(target):
         raise InvalidRequestError(
             f"the URL contains an API key, which logs would keep; send it in {OWN_HEADER.decode()}",
             field="path",

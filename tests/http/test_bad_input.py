@@ -349,6 +349,25 @@ async def test_a_wish_for_another_protocol_is_ignored_and_costs_no_body(
     assert editing.upstream.requests[0].header("upgrade") is None
 
 
+@pytest.mark.parametrize("path", ["/v1/realtime?model=m", "/v1/responses"])
+async def test_a_websocket_is_refused_in_words(editing: Gateway, path: str) -> None:
+    upgrade = [("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")]
+    reply = await fetch(editing.url, path, None, *upgrade, ("sec-websocket-key", "x"), method="GET")
+    assert (reply.status, reply.json["error"]["code"]) == (426, "websocket_not_served")
+    assert reply.one("upgrade") == "HTTP/1.1"
+    assert "POST /v1/responses" in reply.json["error"]["message"]
+    assert editing.upstream.requests == []
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/models", "/responses?x=1", "/embeddings"])
+async def test_a_base_url_without_v1_is_named(editing: Gateway, path: str) -> None:
+    reply = await fetch(editing.url, path, b"{}", ("content-type", "application/json"))
+    assert reply.status == 404
+    assert "'/v1" + path.partition("?")[0] in reply.json["detail"]
+    other = await fetch(editing.url, "/chats", b"{}", ("content-type", "application/json"))
+    assert "base URL" not in other.json["detail"]
+
+
 async def test_after_a_wish_for_another_protocol_the_connection_goes_on(editing: Gateway) -> None:
     body = json.dumps(chat(EDITED_QUESTION)).encode()
     chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)

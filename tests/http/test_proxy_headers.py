@@ -7,6 +7,7 @@ with a key each, test_otel.py for traces, test_request_log.py for the request lo
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 
 import pytest
@@ -169,6 +170,20 @@ async def test_only_the_clients_own_headers_reach_the_upstream(passing: Gateway)
     assert [value for name, value in received.headers if name.lower() == "x-twice"] == ["a", "b"]
     assert received.header("authorization") == "Bearer client"
     assert received.header("host") == passing.upstream.url.removeprefix("http://").removesuffix("/v1")
+
+
+@pytest.mark.parametrize("size", [0, 10, 3_000_000])
+async def test_header_bytes_pass_unchanged(passing: Gateway, size: int) -> None:
+    """Also those that are no UTF-8, on a connection that was used before, and with a long body."""
+    body = json.dumps({**chat(OTHER_QUESTION), "x": "y" * size}).encode()
+    sent = [("x-title", "caf\xe9"), ("x-title", "caf\xc3\xa9"), ("x-title", "plain"), ("x-b", "\x80\xff\xc3")]
+    await passing.post(chat(OTHER_QUESTION))
+    await passing.post(body, *sent)
+    request = passing.upstream.requests[-1]
+    assert [one for one in request.headers if one[0] in ("x-title", "x-b")] == sent
+    assert request.body == body
+    await passing.post(chat(OTHER_QUESTION))
+    assert json.loads(passing.upstream.requests[-1].body) == chat(OTHER_QUESTION)
 
 
 async def test_response_headers_keep_order_and_duplicates_less_the_hop_by_hop_ones(passing: Gateway) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import uvloop
+from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
 from serac_gateway.config.model import GatewayConfig, ServerConfig
@@ -271,8 +272,36 @@ async def test_comments_keep_a_stream_alive_until_its_first_event_where_they_are
     upstream = ScriptedUpstream(_first_event_after_half_a_second)
     async with mode.gateway(config=config, upstream=upstream) as gateway:
         pings, rest = (await gateway.post(BODY)).body.split(b"data: 0")
-        assert pings in [b": ping\n\n" * count for count in range(1, 5)]  # fewer on a busy machine
+        assert pings in [b": ping\n" * count for count in range(1, 5)]  # fewer on a busy machine
         assert rest == b"\n\ndata: 1\n\n"
+
+
+async def test_comments_are_no_events_to_clients(mode: Mode) -> None:
+    """A blank line after a comment ends an empty event, which openai-go and others try to parse."""
+    config = GatewayConfig(server=ServerConfig(ping_interval_s=0.05))
+    chunk = b'{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[]}'
+    message = b'{"type":"message_stop"}'
+
+    async def late(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        await connection.head(200, *EVENTS)
+        await asyncio.sleep(0.3)
+        event = (
+            b"event: message_stop\ndata: " + message if "messages" in request.target else b"data: " + chunk
+        )
+        await connection.chunk(event + b"\n\n")
+        await connection.end()
+
+    messages = [{"role": "user", "content": OTHER_QUESTION}]
+    async with mode.gateway(config=config, upstream=ScriptedUpstream(late)) as gateway:
+        body = (await gateway.post(BODY)).body
+        assert body.startswith(b": ping\n")
+        assert body.count(b"\n\n") == 1
+        async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="k", max_retries=0) as client:
+            stream = await client.chat.completions.create(model="m", messages=messages, stream=True)
+            assert [one.id async for one in stream] == ["c"]
+        async with AsyncAnthropic(base_url=gateway.url, api_key="k", max_retries=0) as anthropic:
+            events = await anthropic.messages.create(model="m", max_tokens=5, messages=messages, stream=True)
+            assert [event.type async for event in events] == ["message_stop"]
 
 
 async def test_no_comment_is_added_by_default(passing: Gateway) -> None:
@@ -290,7 +319,7 @@ async def test_a_client_that_leaves_among_the_comments_closes_the_upstreams_sock
     async with mode.gateway(config=config, upstream=ScriptedUpstream(hang)) as gateway:
         async with connected(gateway.url) as (reader, writer):
             writer.write(request_bytes(gateway.url, "POST", "/v1/chat/completions", [], BODY))
-            await reader.readuntil(b": ping\n\n")
+            await reader.readuntil(b": ping\n")
         await eventually(lambda: gateway.upstream.open_connections == 0)
         await eventually(lambda: gateway.in_flight == 0)
         assert gateway.counts.clients_left == 1
@@ -306,5 +335,5 @@ async def test_an_upstream_that_dies_among_the_comments_gives_one_error_event(mo
 
     async with mode.gateway(config=config, upstream=ScriptedUpstream(die)) as gateway:
         reply = await gateway.post(BODY)
-        assert reply.body.startswith(b": ping\n\n")
+        assert reply.body.startswith(b": ping\n")
         assert json.loads(reply.body.split(b"data: ")[1])["error"]["code"] == "upstream_unreachable"

@@ -157,6 +157,23 @@ async def test_authorities_that_cannot_be_read_are_named(tmp_path: Path, content
         await open_upstream(config, SharedResources().lease())
 
 
+@pytest.mark.parametrize(
+    ("target", "sent"),
+    [
+        (b"/chat/completions", "/v1/m1/chat/completions?api-version=2024-10-21&k=a%20b"),
+        (b"/models?limit=1", "/v1/m1/models?limit=1&api-version=2024-10-21&k=a+b"),
+        (b"/models?api-version=2025-01-01", "/v1/m1/models?api-version=2025-01-01&k=a+b"),
+        (b"/models?k=&api%2Dversion=1", "/v1/m1/models?k=&api%2Dversion=1"),
+    ],
+)
+async def test_the_query_of_an_upstreams_url_goes_with_every_request(target: bytes, sent: str) -> None:
+    async with ScriptedUpstream() as default:
+        config = UpstreamConfig(url=f"{default.url}/m1/?api-version=2024-10-21&k=a%20b")
+        async with opened(GatewayConfig(upstream=config)) as upstream:
+            assert await ask(upstream, b"{}", target) == b"{}"
+        assert default.requests[0].target == sent
+
+
 async def test_a_named_upstream_needs_a_url() -> None:
     config = GatewayConfig(
         upstream=UpstreamConfig(url="http://127.0.0.1:1/v1"),
@@ -204,6 +221,21 @@ async def test_an_upstream_is_told_for_whom_it_is_asked_if_it_shall_be(
         (request,) = gateway.upstream.requests
     names = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto")
     assert {name: request.header(name) for name in names if request.header(name) is not None} == seen
+
+
+@pytest.mark.parametrize("style", ["forwarded", "x-forwarded"])
+async def test_no_client_can_strip_what_the_gateway_adds(style: str, mode: Mode) -> None:
+    config = GatewayConfig(upstream=UpstreamConfig(forwarded=ForwardedStyle(style)))
+    named = (
+        "x-forwarded-for, X-Forwarded-Proto, x-forwarded-host, forwarded, x-serac-hops, host, content-type"
+    )
+    async with mode.gateway(config) as gateway:
+        await gateway.post(chat(OTHER_QUESTION), ("connection", f"close, {named}, x-mine"), ("x-mine", "1"))
+        (request,) = gateway.upstream.requests
+    added = ("forwarded",) if style == "forwarded" else ("x-forwarded-for", "x-forwarded-proto")
+    for name in (*added, "x-serac-hops", "host", "content-type"):
+        assert request.header(name) is not None, name
+    assert request.header("x-mine") is None
 
 
 async def test_who_is_no_trusted_proxy_is_not_believed() -> None:

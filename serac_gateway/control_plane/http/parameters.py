@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import msgspec
-from litestar import Response
+from litestar import Request, Response
 from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, PathParameter, QueryParameter, SkipValidation
 
-from serac_gateway.auth.principals import Principal
+from serac_gateway.auth.principals import Principal, requested_namespace
 from serac_gateway.control_plane.http.etags import entity_tag
 from serac_gateway.control_plane.http.guards import Sender
 from serac_gateway.control_plane.http.problems import PROBLEM_MEDIA_TYPE
@@ -19,6 +19,7 @@ from serac_gateway.control_plane.http.schemas import MAX_PAGE, EditReply, Proble
 from serac_gateway.control_plane.verification import Verified
 from serac_gateway.control_plane.writer import Written
 from serac_gateway.domain.edits import Attribution, Edit
+from serac_gateway.domain.headers import Headers
 from serac_gateway.stores.ports import Verification
 
 ETAG = ResponseHeader(
@@ -91,6 +92,7 @@ _ANYWHERE = (401, 403, 429)
 
 
 def provide_namespace(
+    request: Request[Any, Any, Any],
     principal: Sender,
     header: Annotated[
         str | None,
@@ -106,10 +108,11 @@ def provide_namespace(
     """The namespace of the request.
 
     Raises:
-        InvalidRequestError: The header holds no allowed name, or is missing where the key has several.
+        InvalidRequestError: The header holds no allowed name, comes twice, or is missing where the key has
+            several.
         PermissionDeniedError: The namespace is not the key's.
     """
-    return principal.namespace(header)
+    return principal.namespace(requested_namespace(cast("Headers", request.scope["headers"])))
 
 
 Namespace = NamedDependency[SkipValidation[str]]

@@ -24,6 +24,10 @@ from serac_gateway.observability.metrics import Instruments
 log = logging.getLogger(__name__)
 
 _MAX_QUOTED_CHARS = 200
+_INFERENCE_PATH = re.compile(
+    r"/(chat|completions|responses|messages|models|embeddings|audio|images|moderations|rerank|score|files)\b"
+)
+"""Paths of the OpenAI-compatible API for which a client's base URL lacks /v1."""
 _AnyRequest = Request[Any, Any, Any]
 
 
@@ -56,9 +60,7 @@ def _on_http_exception(request: _AnyRequest, exc: HTTPException) -> Response[dic
     body = problem_body(status, status.phrase.lower().replace(" ", "_"), status.phrase, exc.detail)
     headers = dict(exc.headers or {})
     if status is HTTPStatus.NOT_FOUND:
-        body["detail"] = (
-            f"there is nothing at {_abbreviated(request.url.path)!r}; /serac/schema lists what there is"
-        )
+        body["detail"] = _nothing_at(request.url.path)
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["allow"] = ", ".join(_methods_at(request))
         body["detail"] = (
@@ -70,6 +72,16 @@ def _on_http_exception(request: _AnyRequest, exc: HTTPException) -> Response[dic
     elif isinstance(exc, ValidationException) and isinstance(exc.extra, list) and exc.extra:
         body |= _parameter_problem(request, exc.extra[0])
     return _response(status, body, headers)
+
+
+def _nothing_at(path: str) -> str:
+    shown = _abbreviated(path)
+    if _INFERENCE_PATH.match(path):
+        return (
+            f"there is nothing at {shown!r}; the OpenAI-compatible API is below /v1: end the client's base URL"
+            f" with /v1, as in {_abbreviated('/v1' + path)!r}"
+        )
+    return f"there is nothing at {shown!r}; /serac/schema lists what there is, and /v1 goes to the chat model"
 
 
 def _on_unexpected(request: _AnyRequest, exc: Exception) -> Response[dict[str, object]]:

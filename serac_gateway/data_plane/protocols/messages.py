@@ -111,7 +111,7 @@ class MessagesWriter(AnswerWriter):
         """See `AnswerWriter.whole`."""
         (choice,) = choices
         stop = self._stop_of(choice.finish_reason, choice.stop_text)
-        return self._message([{"type": "text", "text": choice.text, "citations": None}], stop, usage)
+        return self._message([{"type": "text", "text": choice.text}], stop, usage)
 
     def opened(self, choice: int, prompt_tokens: int) -> bytes:
         """message_start, content_block_start and a ping, in Anthropic's order."""

@@ -12,12 +12,13 @@ from serac_gateway.domain.headers import Headers
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A client's request on its way to the upstream, unchanged but for hop-by-hop headers."""
+    """A client's request on its way to the upstream, unchanged but for its headers of one connection."""
 
     method: str
     target: bytes
     """Raw path below the base URL, still percent-encoded, with its query string: b"/models?limit=1"."""
     headers: Headers
+    """The client's that pass from end to end (see `headers.end_to_end`), and the gateway's own."""
     body: bytes | AsyncIterator[bytes]
     """Whole, or still arriving from the client."""
     client: str | None = None

@@ -7,6 +7,7 @@ Nygard, "Release It!".
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -85,7 +86,8 @@ class BreakingUpstream(Upstream):
             raise UpstreamError(
                 f"the upstream {self._name!r} gave no answer {self._failures} times in a row and is left"
                 f" alone for {self._pause_s:g} s; try again then",
-                details={"kind": "circuit open"},
+                # While another request tries the server, nobody knows how long that takes.
+                details={"kind": "circuit open", "retry_after_s": max(1, math.ceil(wait_s))},
             )
         self._is_tried = True
         return True

@@ -22,13 +22,35 @@ _HOP_BY_HOP = frozenset(
 )
 
 
+_NEVER_OF_ONE_CONNECTION = frozenset(
+    {
+        b"authorization",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"forwarded",
+        b"host",
+        b"via",
+    }
+)
+"""Connection may not name these (RFC 9110, section 7.6.1): without them the upstream would read another request
+than the gateway."""
+_FORWARDING = b"x-forwarded-"
+
+
 def end_to_end(headers: Headers, *, without: Collection[bytes] = ()) -> list[tuple[bytes, bytes]]:
-    """`headers` in order, less the hop-by-hop ones, those that Connection names, and `without`."""
+    """`headers` in order, less the hop-by-hop ones, those that Connection names, and `without`.
+
+    Call it before headers of the gateway's own are added: a client must not be able to remove those.
+    """
     named = {
         token.strip().lower()
         for name, value in headers
         if name == b"connection"
         for token in value.split(b",")
+    }
+    named = {
+        name for name in named if name not in _NEVER_OF_ONE_CONNECTION and not name.startswith(_FORWARDING)
     }
     return [
         (name, value)

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from urllib.parse import parse_qsl, urlencode
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -17,8 +18,10 @@ from typing_extensions import override
 from yarl import URL
 
 from serac_gateway.config.model import KeyHeader, UpstreamConfig
+from serac_gateway.config.upstream_url import parse_upstream_url
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 from serac_gateway.data_plane.upstream.forwarding import forwarding_headers
+from serac_gateway.data_plane.upstream.header_bytes import ExactRequest, header_text
 from serac_gateway.data_plane.upstream.headers import end_to_end, redirecting_here
 from serac_gateway.errors import ConfigError, UpstreamError, UpstreamTimeoutError
 
@@ -57,7 +60,7 @@ class _UnixConnector(_Telling, aiohttp.UnixConnector):
 
 
 class HttpUpstream(Upstream):
-    """Sends requests as they are over a pool of connections.
+    """Sends requests as they are, but for `host` and `expect`, over a pool of connections.
 
     With `api_key` every request carries it in `config.key_header` and the client's own credentials are
     dropped; without, the client's pass through. Redirects and cookies are the client's business. Construct it
@@ -70,15 +73,20 @@ class HttpUpstream(Upstream):
         """`config.url` must be set; with `socket_path` its server listens on that Unix socket.
 
         Raises:
-            ConfigError: The URL is not http:// or https:// with a host, or `ca_file` cannot be read.
+            ConfigError: The URL is not usable (see `parse_upstream_url`), or `ca_file` cannot be read.
         """
-        self._base_url = _checked_url(config.url)
+        url = parse_upstream_url(config.url)
+        self._base_url = str(URL(url.base)).rstrip("/")
+        self._base_query = parse_qsl(url.query, keep_blank_values=True)
+        """Parameters of every request; the client's of the same name takes its place."""
+        self._query = url.query
         self._key = None if api_key is None else _key_header(config.key_header, api_key)
         self._chunk_timeout_s = config.chunk_timeout_s
         self._proxy = config.proxy
         self._forwarded = config.forwarded
         self._session = aiohttp.ClientSession(
             connector=_connector(config, socket_path),
+            request_class=ExactRequest,
             timeout=aiohttp.ClientTimeout(
                 total=None,
                 connect=config.connect_timeout_s,
@@ -116,7 +124,7 @@ class HttpUpstream(Upstream):
         await self._session.close()
 
     async def _open(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
-        url = URL(self._base_url + request.target.decode("latin-1"), encoded=True)
+        url = URL(self._base_url + self._with_base_query(request.target.decode("latin-1")), encoded=True)
         headers = self._headers(request)
         while True:
             _is_new.set(False)
@@ -136,6 +144,16 @@ class HttpUpstream(Upstream):
                     raise
                 log.debug("the upstream had closed an idle connection; sending again on another")
 
+    def _with_base_query(self, target: str) -> str:
+        if not self._query:
+            return target
+        path, _, query = target.partition("?")
+        if not query:
+            return f"{path}?{self._query}"
+        named = {name for name, _ in parse_qsl(query, keep_blank_values=True)}
+        added = urlencode([(name, value) for name, value in self._base_query if name not in named])
+        return f"{path}?{query}&{added}" if added else target
+
     def _headers(self, request: UpstreamRequest) -> CIMultiDict[str]:
         dropped = {b"host", b"expect"}  # ours names the upstream; 100-continue is settled with the client
         if isinstance(request.body, bytes):
@@ -143,8 +161,9 @@ class HttpUpstream(Upstream):
         if self._key is not None:
             dropped |= _CREDENTIALS
         headers = CIMultiDict(
-            (name.decode("latin-1"), _text(value))
-            for name, value in end_to_end(forwarding_headers(request, self._forwarded), without=dropped)
+            (name.decode("latin-1"), header_text(value))
+            for name, value in forwarding_headers(request, self._forwarded)
+            if name not in dropped
         )
         if self._key is not None:
             headers.add(*self._key)
@@ -242,14 +261,6 @@ def _key_header(header: KeyHeader, api_key: str) -> tuple[str, str]:
     return header.value, f"Bearer {api_key}" if header is KeyHeader.AUTHORIZATION else api_key
 
 
-def _text(value: bytes) -> str:
-    """A header's value for aiohttp, which writes UTF-8; bytes that are not UTF-8 are read as Latin-1."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
-
-
 def _connector(config: UpstreamConfig, socket_path: str | None) -> aiohttp.BaseConnector:
     if socket_path is not None:
         return _UnixConnector(socket_path, limit=config.max_connections)
@@ -267,13 +278,3 @@ def _trust(ca_file: str | None) -> ssl.SSLContext | bool:
             " certificates",
             field="upstream.ca_file",
         ) from exc
-
-
-def _checked_url(url: str | None) -> str:
-    parsed = URL(url or "")
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ConfigError(
-            f"upstream.url {url!r} is not usable; give the base URL with /v1, such as http://127.0.0.1:8000/v1",
-            field="upstream.url",
-        )
-    return str(parsed).rstrip("/")

@@ -13,6 +13,7 @@ from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.paths import is_data_plane_path
 from serac_gateway.data_plane.relay import relay
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest
+from serac_gateway.data_plane.upstream.headers import end_to_end
 from serac_gateway.errors import GatewayError, ModelUnavailableError, UpstreamError, error_headers
 from serac_gateway.server.listener import Asgi
 from serac_gateway.server.workers.rpc_messages import TOKEN_HEADER
@@ -48,7 +49,7 @@ class WorkerApp:
                 request = UpstreamRequest(
                     method=exchange.method,
                     target=scope["raw_path"] + (b"?" + query if query else b""),
-                    headers=[(name, value) for name, value in exchange.headers if name not in _NEVER_RELAYED],
+                    headers=end_to_end(exchange.headers, without=_NEVER_RELAYED),
                     body=await exchange.read_body(_WHOLE_BODY_BYTES),
                 )
                 async with self._control_plane.send(request) as response:

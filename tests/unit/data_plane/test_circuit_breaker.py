@@ -10,7 +10,7 @@ import pytest
 
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 from serac_gateway.data_plane.upstream.circuit_breaker import BreakingUpstream
-from serac_gateway.errors import UpstreamError, UpstreamTimeoutError
+from serac_gateway.errors import UpstreamError, UpstreamTimeoutError, error_headers
 
 REQUEST = UpstreamRequest(method="GET", target=b"/models", headers=(), body=b"")
 
@@ -83,7 +83,8 @@ async def test_after_failures_in_a_row_it_is_not_asked(
     await fail(breaking, flaky, 3)
     with pytest.raises(UpstreamError, match=r"'vllm' gave no answer 3 times in a row .* for 5 s") as refused:
         await ask(breaking)
-    assert refused.value.details == {"kind": "circuit open"}
+    assert refused.value.details == {"kind": "circuit open", "retry_after_s": 5}
+    assert error_headers(502, refused.value.details) == {"retry-after": "5"}
     assert (flaky.asked, breaking.is_open) == (3, True)
 
 
