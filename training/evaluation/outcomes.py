@@ -9,6 +9,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 import msgspec
 
 from serac_gateway.errors import ConfigError
+from training.benchmarks.base import Benchmark
 
 SETTINGS_FILE = "run.json"
 CASES_FILE = "cases.jsonl"
@@ -29,6 +30,32 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     asked_cases: int | None = None
     """Of so many cases the probes are asked; None: of all."""
     measures: Literal["scope", "answers"] = "scope"
+
+
+def settings_of(
+    benchmark: Benchmark,
+    *,
+    path: Path | None,
+    edits: int | None,
+    ask: int | None,
+    seed: int,
+    decider: Mapping[str, str],
+    stored_edits: int,
+    measures: Literal["scope", "answers"],
+) -> RunSettings:
+    """The settings of a run on `benchmark` as `chosen` left it."""
+    return RunSettings(
+        benchmark=benchmark.name,
+        role=benchmark.role,
+        path=None if path is None else str(path),
+        edits=edits,
+        seed=seed,
+        decider=dict(decider),
+        stored_edits=stored_edits,
+        left_out=benchmark.left_out,
+        asked_cases=ask,
+        measures=measures,
+    )
 
 
 class Line(Protocol):

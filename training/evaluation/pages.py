@@ -1,12 +1,20 @@
-"""Sections of tables as one Markdown page and as one self-contained HTML page."""
+"""The report of a run: sections of tables as one Markdown page and as one self-contained HTML page."""
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import msgspec
+from matplotlib.figure import Figure
+
+from training.evaluation.outcomes import RunSettings
+
+SummaryT = TypeVar("SummaryT", bound=msgspec.Struct)
 
 Table = Sequence[Sequence[str]]
 """The first row is the head."""
@@ -14,18 +22,19 @@ Section = tuple[str, Table]
 """Heading and table."""
 
 
-class Pages(msgspec.Struct, frozen=True, kw_only=True):
-    """The pages written."""
+class Pages(msgspec.Struct, Generic[SummaryT], frozen=True, kw_only=True):
+    """The pages written, and the numbers in them."""
 
     markdown: Path
     html: Path
+    summary: SummaryT
 
 
 def write_pages(
-    folder: Path, title: str, sections: Sequence[Section], images: Sequence[str], summary: msgspec.Struct
-) -> Pages:
-    """Write report.md, report.html and summary.json; `images` are PNG in base64."""
-    pages = Pages(markdown=folder / "report.md", html=folder / "report.html")
+    folder: Path, title: str, sections: Sequence[Section], images: Sequence[str], summary: SummaryT
+) -> Pages[SummaryT]:
+    """Write report.md, report.html and summary.json; `images` are PNG in base64, see `png`."""
+    pages = Pages(markdown=folder / "report.md", html=folder / "report.html", summary=summary)
     pages.markdown.write_text(_markdown(title, sections), "utf-8")
     pages.html.write_text(_html(title, sections, images), "utf-8")
     numbers = msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
@@ -33,15 +42,29 @@ def write_pages(
     return pages
 
 
+def settings_table(settings: RunSettings) -> Table:
+    """The settings of a run, one a row."""
+    rows = msgspec.to_builtins(settings)
+    decider = rows.pop("decider")
+    return [("setting", "value"), *((name, str(value)) for name, value in {**rows, **decider}.items())]
+
+
+def png(figure: Figure) -> str:
+    """The figure as PNG in base64."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
 def _markdown(title: str, sections: Sequence[Section]) -> str:
-    parts = [f"# {title}\n"]
+    lines = [f"# {title}\n"]
     for heading, (head, *rows) in sections:
-        parts.append(f"## {heading}\n")
-        parts.append(_markdown_row(head))
-        parts.append(_markdown_row(["---"] * len(head)))
-        parts += [_markdown_row(row) for row in rows]
-        parts.append("")
-    return "\n".join(parts)
+        lines.append(f"## {heading}\n")
+        lines.append(_markdown_row(head))
+        lines.append(_markdown_row(["---"] * len(head)))
+        lines += [_markdown_row(row) for row in rows]
+        lines.append("")
+    return "\n".join(lines)
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
@@ -49,7 +72,7 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 
 def _html(title: str, sections: Sequence[Section], images: Sequence[str]) -> str:
-    parts = [
+    lines = [
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>",
         "<style>body{font:15px/1.5 system-ui;max-width:75rem;margin:2rem auto;padding:0 1rem}"
         "table{border-collapse:collapse}img{max-width:100%}"
@@ -57,12 +80,12 @@ def _html(title: str, sections: Sequence[Section], images: Sequence[str]) -> str
         f"<h1>{html.escape(title)}</h1>",
     ]
     for position, (heading, (head, *rows)) in enumerate(sections):
-        parts.append(f"<h2>{html.escape(heading)}</h2><table>{_html_row(head, 'th')}")
-        parts += [_html_row(row, "td") for row in rows]
-        parts.append("</table>")
+        lines.append(f"<h2>{html.escape(heading)}</h2><table>{_html_row(head, 'th')}")
+        lines += [_html_row(row, "td") for row in rows]
+        lines.append("</table>")
         if position == 1:
-            parts += [f"<p><img alt='plots' src='data:image/png;base64,{image}'></p>" for image in images]
-    return "\n".join(parts)
+            lines += [f"<p><img alt='plots' src='data:image/png;base64,{image}'></p>" for image in images]
+    return "\n".join(lines)
 
 
 def _html_row(cells: Sequence[str], tag: str) -> str:

@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
+from training.evaluation.rates import bootstrap_interval, median, percentile, rate
 from training.evaluation.scope.metrics import (
-    bootstrap_interval,
     expected_calibration_error,
     harmonic_mean,
-    median,
-    percentile,
-    rate,
     recall_at,
     reliability_bins,
     threshold_curve,

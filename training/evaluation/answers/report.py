@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import random
 from collections.abc import Sequence
-from pathlib import Path
 
-import msgspec
 from matplotlib.figure import Figure
 
 from serac_gateway.domain.edits import EditKind
@@ -20,24 +16,14 @@ from training.evaluation.answers.outcomes import AnswerFolder, CaseAnswers, Prob
 from training.evaluation.answers.summary import AnswerSummary, Pair, is_leak, is_right, summarise
 from training.evaluation.answers.timing import ANSWERED_HERE
 from training.evaluation.outcomes import RunSettings
-from training.evaluation.pages import Section, Table, write_pages
-from training.evaluation.scope.metrics import Rate
-from training.evaluation.scope.report import settings_table, shown
-from training.evaluation.scope.summary import Interval
+from training.evaluation.pages import Pages, Section, Table, png, settings_table, write_pages
+from training.evaluation.rates import Interval, rate_text, short_rate_text
 
 ANSWERS_TO_READ = 200
 _LISTED = 30
 
 
-class AnswerReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The files written."""
-
-    markdown: Path
-    html: Path
-    summary: AnswerSummary
-
-
-def write_answer_report(results: AnswerFolder) -> AnswerReport:
+def write_answer_report(results: AnswerFolder) -> Pages[AnswerSummary]:
     """Write report.md, report.html and summary.json into the run's folder.
 
     Raises:
@@ -48,8 +34,7 @@ def write_answer_report(results: AnswerFolder) -> AnswerReport:
     summary = summarise(cases, seed=settings.seed)
     title = f"{settings.benchmark}: answers with {settings.stored_edits:,} edits in the store"
     sections = _sections(settings, summary, cases)
-    pages = write_pages(results.folder, title, sections, [_plot(cases)], summary)
-    return AnswerReport(markdown=pages.markdown, html=pages.html, summary=summary)
+    return write_pages(results.folder, title, sections, [_plot(cases)], summary)
 
 
 def answer_rows(runs: Sequence[tuple[RunSettings, AnswerSummary]]) -> list[tuple[str, ...]]:
@@ -64,8 +49,8 @@ def answer_rows(runs: Sequence[tuple[RunSettings, AnswerSummary]]) -> list[tuple
                 f"{settings.stored_edits:,}",
                 settings.decider["gateway"],
                 *(
-                    _brief(found)
-                    for found in (
+                    short_rate_text(share)
+                    for share in (
                         summary.reliability,
                         summary.generalization,
                         summary.verdicts,
@@ -81,10 +66,6 @@ def answer_rows(runs: Sequence[tuple[RunSettings, AnswerSummary]]) -> list[tuple
     ]
 
 
-def _brief(found: Rate) -> str:
-    return f"{found.value:.4f} ({found.total:,})" if found.total else "–"
-
-
 def _answer_times(summary: AnswerSummary) -> tuple[str, str]:
     for times in summary.times:
         if times.replies == Route.COUNTERFACTUAL:
@@ -93,7 +74,7 @@ def _answer_times(summary: AnswerSummary) -> tuple[str, str]:
 
 
 def _sections(settings: RunSettings, summary: AnswerSummary, cases: Sequence[CaseAnswers]) -> list[Section]:
-    asked = [(probe, case) for case in cases for probe in case.probes]
+    pairs = [(probe, case) for case in cases for probe in case.probes]
     sections: list[Section] = [
         ("Run", settings_table(settings)),
         ("Result (95 % intervals: Wilson, bootstrap over cases)", _result_table(summary)),
@@ -105,40 +86,40 @@ def _sections(settings: RunSettings, summary: AnswerSummary, cases: Sequence[Cas
         sections.insert(3, ("Portability", _portability_table(summary)))
     held_out = [case for case in cases if case.relation in HELD_OUT_RELATIONS]
     if held_out and len(held_out) < len(cases):
-        found = summarise(held_out, seed=settings.seed)
-        sections.append(("Held-out relations only", _result_table(found)))
-    wrong = [pair for pair in asked if pair[0].in_scope and pair[0].kind != "generation"]
+        of_held_out = summarise(held_out, seed=settings.seed)
+        sections.append(("Held-out relations only", _result_table(of_held_out)))
+    wrong = [pair for pair in pairs if pair[0].in_scope and pair[0].kind != "generation"]
     wrong = [pair for pair in wrong if not is_right(pair[0])]
-    changed = [pair for pair in asked if not is_right(pair[0]) and not pair[0].in_scope]
-    leaked = [pair for pair in asked if pair[1].edit_kind is EditKind.SUPPRESSION and is_leak(*pair)]
+    changed = [pair for pair in pairs if not is_right(pair[0]) and not pair[0].in_scope]
+    leaked = [pair for pair in pairs if pair[1].edit_kind is EditKind.SUPPRESSION and is_leak(*pair)]
     sections.append((f"Wrong answers, {min(_LISTED, len(wrong))} of {len(wrong)}", _replies(wrong[:_LISTED])))
     sections.append(
         (f"Replies that changed, {min(_LISTED, len(changed))} of {len(changed)}", _replies(changed[:_LISTED]))
     )
     if summary.leaked.total:
         sections.append((f"Leaks, all {len(leaked)}", _replies(leaked)))
-    sections.append(("Answers to read by hand", _to_read(asked, seed=settings.seed)))
+    sections.append(("Answers to read by hand", _to_read(pairs, seed=settings.seed)))
     return sections
 
 
 def _result_table(summary: AnswerSummary) -> Table:
     return [
         ("metric", "value"),
-        ("reliability (the prompt itself)", shown(summary.reliability)),
-        ("generalization (paraphrases)", shown(summary.generalization)),
-        ("reliability, the case's own answer", shown(summary.reliability_own)),
-        ("generalization, the case's own answer", shown(summary.generalization_own)),
-        ("right where an edit answered", shown(summary.right_when_answered_here)),
-        ("yes/no and claims", shown(summary.verdicts)),
-        ("locality (byte-identical to the base model's own)", shown(summary.locality)),
-        ("locality, contested probes too", shown(summary.locality_with_contested)),
-        ("true answer in these replies", shown(summary.true_answer)),
-        ("true answer in the base model's own", shown(summary.true_answer_base)),
-        ("portability, a case with one right probe", shown(summary.portability_any)),
-        ("portability, such cases uncontested", shown(summary.portability_any_uncontested)),
-        ("target_true leaked (suppressions)", shown(summary.leaked)),
-        ("target_true leaked where the suppression answered", shown(summary.leaked_when_answered_here)),
-        ("old answer said (facts)", shown(summary.old_answer)),
+        ("reliability (the prompt itself)", rate_text(summary.reliability)),
+        ("generalization (paraphrases)", rate_text(summary.generalization)),
+        ("reliability, the case's own answer", rate_text(summary.reliability_own)),
+        ("generalization, the case's own answer", rate_text(summary.generalization_own)),
+        ("right where an edit answered", rate_text(summary.right_when_answered_here)),
+        ("yes/no and claims", rate_text(summary.verdicts)),
+        ("locality (byte-identical to the base model's own)", rate_text(summary.locality)),
+        ("locality, contested probes too", rate_text(summary.locality_with_contested)),
+        ("true answer in these replies", rate_text(summary.true_answer)),
+        ("true answer in the base model's own", rate_text(summary.true_answer_base)),
+        ("portability, a case with one right probe", rate_text(summary.portability_any)),
+        ("portability, such cases uncontested", rate_text(summary.portability_any_uncontested)),
+        ("target_true leaked (suppressions)", rate_text(summary.leaked)),
+        ("target_true leaked where the suppression answered", rate_text(summary.leaked_when_answered_here)),
+        ("old answer said (facts)", rate_text(summary.old_answer)),
         ("teacher-forced reliability", _interval(summary.forced_reliability)),
         ("teacher-forced generalization", _interval(summary.forced_generalization)),
         ("teacher-forced portability", _interval(summary.forced_portability)),
@@ -152,21 +133,21 @@ def _result_table(summary: AnswerSummary) -> Table:
 def _kinds_table(summary: AnswerSummary) -> Table:
     return [
         ("kind", "must fire", "right"),
-        *((one.kind, "yes" if one.in_scope else "no", shown(one.right)) for one in summary.kinds),
+        *((kind.kind, "yes" if kind.in_scope else "no", rate_text(kind.right)) for kind in summary.kinds),
     ]
 
 
 def _portability_table(summary: AnswerSummary) -> Table:
     return [
         ("kind", "right", "right, uncontested"),
-        *((one.kind, shown(one.right), shown(one.uncontested)) for one in summary.portability),
+        *((kind.kind, rate_text(kind.right), rate_text(kind.uncontested)) for kind in summary.portability),
     ]
 
 
 def _routes_table(summary: AnswerSummary) -> Table:
     return [
         ("probes", "route", "share"),
-        *((one.group, one.route, shown(one.share)) for one in summary.routes),
+        *((route.group, route.route, rate_text(route.share)) for route in summary.routes),
     ]
 
 
@@ -176,15 +157,15 @@ def _times_table(summary: AnswerSummary) -> Table:
          "95th percentile", "tokens, median"),
         *(
             (
-                one.replies,
-                f"{one.count:,}",
-                _number(one.first_token_median_ms),
-                _number(one.first_token_p95_ms),
-                _number(one.total_median_ms),
-                _number(one.total_p95_ms),
-                _number(one.tokens_median),
+                times.replies,
+                f"{times.count:,}",
+                _number(times.first_token_median_ms),
+                _number(times.first_token_p95_ms),
+                _number(times.total_median_ms),
+                _number(times.total_p95_ms),
+                _number(times.tokens_median),
             )
-            for one in summary.times
+            for times in summary.times
         ),
     ]  # fmt: skip
 
@@ -206,9 +187,9 @@ def _replies(pairs: Sequence[Pair]) -> Table:
     ]
 
 
-def _to_read(asked: Sequence[Pair], *, seed: int) -> Table:
+def _to_read(pairs: Sequence[Pair], *, seed: int) -> Table:
     """Answers made here, drawn at random, with the words that neither query nor edit holds."""
-    here = [pair for pair in asked if pair[0].route in ANSWERED_HERE]
+    here = [pair for pair in pairs if pair[0].route in ANSWERED_HERE]
     drawn = random.Random(seed).sample(here, min(ANSWERS_TO_READ, len(here)))
     return [
         ("query", "edit", "reply", "new words"),
@@ -244,13 +225,13 @@ def _plot(cases: Sequence[CaseAnswers]) -> str:
     if routes:
         axes.set_xscale("log")
         axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return png(figure)
 
 
-def _interval(found: Interval) -> str:
-    return "–" if math.isnan(found.value) else f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]"
+def _interval(interval: Interval) -> str:
+    if math.isnan(interval.value):
+        return "–"
+    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
 def _number(value: float) -> str:

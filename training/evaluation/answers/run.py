@@ -17,7 +17,7 @@ from serac_gateway.domain.edits import EditDraft, EditKind
 from training.benchmarks.base import Benchmark, Case, Probe, chosen, prepared, stored
 from training.evaluation.answers.client import Form, Reply, ask_streamed, ask_whole
 from training.evaluation.answers.outcomes import AnswerFolder, CaseAnswers, ProbeAnswer
-from training.evaluation.outcomes import RunSettings
+from training.evaluation.outcomes import settings_of
 from training.evaluation.remote_namespace import HttpNamespace
 from training.evaluation.terminal import OnProgress, silent
 
@@ -54,7 +54,7 @@ async def run_answers(
     """Measure the gateway at `url`; a run that was interrupted goes on where it stopped.
 
     All `edits` are stored; `ask` limits the cases, and the prompts of traffic, whose probes are asked.
-    `about` tells in the run's settings what was measured.
+    `about` is added to the decider in the run's settings.
 
     Raises:
         ConfigError: The folder holds another run, or an edit was refused.
@@ -65,16 +65,14 @@ async def run_answers(
         subset = prepared(subset)  # alone in its store, a case has neither rivals nor contested probes
     results = AnswerFolder(folder)
     done = results.begin(
-        RunSettings(
-            benchmark=benchmark.name,
-            role=benchmark.role,
-            path=None if path is None else str(path),
+        settings_of(
+            subset,
+            path=path,
             edits=edits,
+            ask=ask,
             seed=seed,
-            decider={**about, **_told(options), "teacher-forced": "yes" if forcing else "no"},
+            decider={**about, **_described(options), "teacher-forced": "yes" if forcing else "no"},
             stored_edits=1 if options.given_edit else len(stored(subset)),
-            left_out=subset.left_out,
-            asked_cases=ask,
             measures="answers",
         )
     )
@@ -105,10 +103,10 @@ async def run_answers(
                 *(asker.answers(case, lane) for case, lane in zip(batch, lanes, strict=False)),
                 return_exceptions=True,  # the others are let finish: they still use their namespaces
             )
-            for one in answered:
-                if isinstance(one, BaseException):
-                    raise one
-                results.append([one])
+            for outcome in answered:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                results.append([outcome])
             on_progress("asking", start + len(batch), len(remaining))
     return results
 
@@ -148,7 +146,7 @@ class _Asker:
         case = unit.case
         if self._given_edit and case is not None:
             await namespace.store([case.edit, *case.companions])
-        asked = [
+        answers = [
             *[await self._answer(case, probe, namespace.client) for probe in unit.probes],
             *[
                 msgspec.structs.replace(await self._answer(case, probe, namespace.client), entailed=True)
@@ -165,7 +163,7 @@ class _Asker:
             target_new=edit.target_new if edit else None,
             target_true=edit.target_true if edit else None,
             relation=case.relation if case else None,
-            probes=tuple(asked),
+            probes=tuple(answers),
         )
 
     async def _answer(self, case: Case | None, probe: Probe, client: GatewayClient) -> ProbeAnswer:
@@ -199,7 +197,7 @@ class _Asker:
     def _rivals(self, case: Case | None, probe: Probe) -> tuple[str, ...]:
         if case is None or not probe.in_scope or probe.answers or self._given_edit:
             return ()
-        return tuple(self._drafts[one].target_new for one in case.rivals)
+        return tuple(self._drafts[rival].target_new for rival in case.rivals)
 
     async def _forced(
         self, case: Case | None, probe: Probe, answers: Sequence[str], reply: Reply
@@ -213,8 +211,10 @@ class _Asker:
 
 def _drawn(benchmark: Benchmark, count: int | None, seed: int, options: AnswerOptions) -> list[_Unit]:
     """All units with probes, or `count` of them."""
-    asking = [unit for unit in _units(benchmark, options) if unit.probes or unit.entailed]
-    return asking if count is None else random.Random(seed).sample(asking, min(count, len(asking)))
+    with_probes = [unit for unit in _units(benchmark, options) if unit.probes or unit.entailed]
+    if count is None:
+        return with_probes
+    return random.Random(seed).sample(with_probes, min(count, len(with_probes)))
 
 
 def _units(benchmark: Benchmark, options: AnswerOptions) -> Iterator[_Unit]:
@@ -227,7 +227,7 @@ def _units(benchmark: Benchmark, options: AnswerOptions) -> Iterator[_Unit]:
         yield _Unit(id=f"traffic-{number}", case=None, probes=(probe,))
 
 
-def _told(options: AnswerOptions) -> dict[str, str]:
+def _described(options: AnswerOptions) -> dict[str, str]:
     return {
         "store": "only the case's own edits" if options.given_edit else "all edits together",
         "clozes asked by": "/v1/completions" if options.as_completion else "/v1/chat/completions",

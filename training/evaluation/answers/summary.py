@@ -13,8 +13,15 @@ from serac_gateway.routing.router import Route
 from training.evaluation.answers.metrics import contains_answer, leaks, n_gram_entropy, verdict
 from training.evaluation.answers.outcomes import CaseAnswers, ProbeAnswer
 from training.evaluation.answers.timing import ANSWERED_HERE, RouteShare, Times, routes_taken, times_by_route
-from training.evaluation.scope.metrics import Rate, bootstrap_interval, median, percentile, rate
-from training.evaluation.scope.summary import Interval, KindRate
+from training.evaluation.rates import (
+    Interval,
+    KindRate,
+    Rate,
+    bootstrap_interval,
+    median,
+    percentile,
+    rate,
+)
 
 Pair = tuple[ProbeAnswer, CaseAnswers]
 

@@ -9,7 +9,7 @@ import msgspec
 
 from serac_gateway.routing.router import Route
 from training.evaluation.answers.outcomes import ProbeAnswer
-from training.evaluation.scope.metrics import Rate, median, percentile, rate
+from training.evaluation.rates import Rate, median, percentile, rate
 
 SHORT_ANSWER_TOKENS = 16
 ANSWERED_HERE = (Route.COUNTERFACTUAL, Route.IN_CONTEXT)
@@ -43,7 +43,7 @@ def routes_taken(probes: Sequence[ProbeAnswer]) -> tuple[RouteShare, ...]:
         name = "entailed" if probe.entailed else "must fire" if probe.in_scope else "must not fire"
         groups[name].append(probe.route)
     return tuple(
-        RouteShare(group=group, route=route, share=rate([one == route for one in taken]))
+        RouteShare(group=group, route=route, share=rate([other == route for other in taken]))
         for group, taken in sorted(groups.items())
         for route in sorted(set(taken))
     )

@@ -21,8 +21,8 @@ from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import FormVectors, StoredEdit
 from training.benchmarks.base import Benchmark, Case
 from training.evaluation.gateway_models import GatewayParts
+from training.evaluation.rates import median, percentile
 from training.evaluation.scope.latency import Spread
-from training.evaluation.scope.metrics import median, percentile
 from training.evaluation.terminal import OnProgress, silent
 
 ANSWER = "Quentin Zork"

@@ -13,8 +13,8 @@ from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.routing.router import EditRouter
 from training.benchmarks.base import Benchmark, Probe
 from training.evaluation.gateway_models import GatewayParts
+from training.evaluation.rates import median, percentile
 from training.evaluation.scope.deciders import NAMESPACE, InProcessDecider
-from training.evaluation.scope.metrics import median, percentile
 from training.evaluation.terminal import OnProgress, silent
 
 _WARM_UP = 20

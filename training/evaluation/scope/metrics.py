@@ -1,31 +1,13 @@
-"""Metrics as pure functions, each with its source. Rates are in 0..1."""
+"""Metrics of scope decisions as pure functions, each with its source. Rates are in 0..1."""
 
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import msgspec
 
-T = TypeVar("T")
-
-_Z95 = 1.959964
-
-
-class Rate(msgspec.Struct, frozen=True, kw_only=True):
-    """A share with its 95 % interval."""
-
-    count: int
-    total: int
-    low: float
-    high: float
-
-    @property
-    def value(self) -> float:
-        """The share; NaN for nothing out of nothing."""
-        return self.count / self.total if self.total else math.nan
+from training.evaluation.rates import Rate, rate
 
 
 class Bin(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,43 +30,9 @@ class CurvePoint(msgspec.Struct, frozen=True, kw_only=True):
     """Share of all fires that are right; 1 when nothing fires."""
 
 
-def rate(outcomes: Sequence[bool]) -> Rate:
-    """The share of True, with the Wilson interval (E. B. Wilson, JASA 22, 1927)."""
-    total = len(outcomes)
-    count = sum(outcomes)
-    if total == 0:
-        return Rate(count=0, total=0, low=math.nan, high=math.nan)
-    share = count / total
-    denominator = 1 + _Z95**2 / total
-    centre = (share + _Z95**2 / (2 * total)) / denominator
-    half = _Z95 * math.sqrt(share * (1 - share) / total + _Z95**2 / (4 * total**2)) / denominator
-    low = 0.0 if count == 0 else centre - half
-    high = 1.0 if count == total else centre + half
-    return Rate(count=count, total=total, low=low, high=high)
-
-
 def harmonic_mean(hit: float, no_fire: float) -> float:
     """Edit quality, the harmonic mean of edit success and behaviour preservation (EREN, arXiv 2403.17431)."""
     return 2 * hit * no_fire / (hit + no_fire) if hit + no_fire > 0 else 0.0
-
-
-def bootstrap_interval(
-    cases: Sequence[T], statistic: Callable[[Sequence[T]], float], *, seed: int = 0, rounds: int = 1_000
-) -> tuple[float, float]:
-    """The 95 % percentile interval of `statistic` over cases drawn anew (Efron, Ann. Stat. 7, 1979).
-
-    Cases are drawn, not probes: probes of one case are not independent. Rounds without a value (NaN) are left
-    out; no cases give NaN.
-    """
-    rng = random.Random(seed)
-    values = sorted(
-        value
-        for _ in range(rounds if cases else 0)
-        if not math.isnan(value := statistic(rng.choices(cases, k=len(cases))))
-    )
-    if not values:
-        return math.nan, math.nan
-    return values[int(0.025 * (len(values) - 1))], values[math.ceil(0.975 * (len(values) - 1))]
 
 
 def recall_at(ranks: Sequence[int | None], k: int) -> Rate:
@@ -99,8 +47,8 @@ def reliability_bins(probabilities: Sequence[float], right: Sequence[bool], *, b
         members[min(bins - 1, int(probability * bins))].append(position)
     return [
         Bin(
-            mean_probability=sum(probabilities[one] for one in group) / len(group),
-            share_right=sum(right[one] for one in group) / len(group),
+            mean_probability=sum(probabilities[position] for position in group) / len(group),
+            share_right=sum(right[position] for position in group) / len(group),
             count=len(group),
         )
         for group in members
@@ -115,8 +63,8 @@ def expected_calibration_error(
     if not probabilities:
         return math.nan
     return sum(
-        one.count * abs(one.mean_probability - one.share_right)
-        for one in reliability_bins(probabilities, right, bins=bins)
+        part.count * abs(part.mean_probability - part.share_right)
+        for part in reliability_bins(probabilities, right, bins=bins)
     ) / len(probabilities)
 
 
@@ -152,16 +100,3 @@ def threshold_curve(positives: Sequence[tuple[float, bool]], negatives: Sequence
             )
         )
     return points
-
-
-def median(values: Sequence[float]) -> float:
-    """The middle value; NaN without data."""
-    return percentile(values, 50)
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The nearest-rank percentile; NaN without data."""
-    if not values:
-        return math.nan
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, math.ceil(percent / 100 * len(ordered)) - 1))]

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
-import matplotlib
-import msgspec
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training.benchmarks.counterfact_hard import HELD_OUT_RELATIONS
 from training.evaluation.outcomes import RunSettings
-from training.evaluation.pages import Section, Table, write_pages
-from training.evaluation.scope.metrics import Rate, rate, reliability_bins
+from training.evaluation.pages import Pages, Section, Table, png, settings_table, write_pages
+from training.evaluation.rates import Rate, rate, rate_text, short_rate_text
+from training.evaluation.scope.metrics import reliability_bins
 from training.evaluation.scope.outcomes import CaseOutcome, ProbeOutcome, RunFolder
 from training.evaluation.scope.summary import APART, Summary, best_is_right, curve_of, is_right, summarise
-
-matplotlib.use("agg")
 
 _WORST = 15
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The files written."""
-
-    markdown: Path
-    html: Path
-    summary: Summary
-
-
-def write_report(results: RunFolder) -> Report:
+def write_report(results: RunFolder) -> Pages[Summary]:
     """Write report.md, report.html and summary.json into the run's folder.
 
     Raises:
@@ -43,15 +30,7 @@ def write_report(results: RunFolder) -> Report:
     summary = summarise(outcomes, seed=settings.seed)
     title = f"{settings.benchmark}: {settings.stored_edits:,} edits"
     sections = _sections(settings, summary, outcomes)
-    pages = write_pages(results.folder, title, sections, _plots(outcomes), summary)
-    return Report(markdown=pages.markdown, html=pages.html, summary=summary)
-
-
-def shown(found: Rate) -> str:
-    """A rate as the reports print it: value, interval, counts."""
-    if not found.total:
-        return "–"
-    return f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}] ({found.count:,}/{found.total:,})"
+    return write_pages(results.folder, title, sections, _plots(outcomes), summary)
 
 
 def result_rows(runs: Sequence[tuple[RunSettings, Summary]]) -> list[tuple[str, ...]]:
@@ -66,18 +45,14 @@ def result_rows(runs: Sequence[tuple[RunSettings, Summary]]) -> list[tuple[str, 
                 settings.benchmark,
                 f"{settings.stored_edits:,}",
                 settings.decider.get("classifier") or settings.decider["decider"],
-                _short(summary.edit_success),
-                _short(summary.hit),
-                _short(summary.no_fire),
+                short_rate_text(summary.edit_success),
+                short_rate_text(summary.hit),
+                short_rate_text(summary.no_fire),
                 f"{harmonic.value:.4f} ± {(harmonic.high - harmonic.low) / 2:.4f}",
                 f"{summary.calibration_error:.3f}",
             )
         )
     return rows
-
-
-def _short(found: Rate) -> str:
-    return f"{found.value:.4f} ({found.total:,})" if found.total else "–"
 
 
 def _sections(settings: RunSettings, summary: Summary, outcomes: Sequence[CaseOutcome]) -> list[Section]:
@@ -94,52 +69,45 @@ def _sections(settings: RunSettings, summary: Summary, outcomes: Sequence[CaseOu
     return sections
 
 
-def settings_table(settings: RunSettings) -> Table:
-    """What was run."""
-    rows = msgspec.to_builtins(settings)
-    decider = rows.pop("decider")
-    return [("setting", "value"), *((name, str(value)) for name, value in {**rows, **decider}.items())]
-
-
 def _result_table(summary: Summary) -> Table:
     harmonic = summary.harmonic
     return [
         ("metric", "value"),
-        ("edit success (the prompt itself)", shown(summary.edit_success)),
-        ("hit (the right edit fires, or one that asks the same)", shown(summary.hit)),
-        ("hit, the case's own edit", shown(summary.hit_own)),
-        ("no-fire", shown(summary.no_fire)),
-        ("no-fire, contested probes too", shown(summary.no_fire_with_contested)),
+        ("edit success (the prompt itself)", rate_text(summary.edit_success)),
+        ("hit (the right edit fires, or one that asks the same)", rate_text(summary.hit)),
+        ("hit, the case's own edit", rate_text(summary.hit_own)),
+        ("no-fire", rate_text(summary.no_fire)),
+        ("no-fire, contested probes too", rate_text(summary.no_fire_with_contested)),
         ("harmonic mean", f"{harmonic.value:.4f} [{harmonic.low:.4f}, {harmonic.high:.4f}]"),
-        ("another edit fires instead", shown(summary.wrong_edit)),
-        ("right edit the most similar", shown(summary.recall_at_1)),
-        ("right edit among the 8 most similar", shown(summary.recall_at_8)),
+        ("another edit fires instead", rate_text(summary.wrong_edit)),
+        ("right edit the most similar", rate_text(summary.recall_at_1)),
+        ("right edit among the 8 most similar", rate_text(summary.recall_at_8)),
         ("expected calibration error", f"{summary.calibration_error:.4f}"),
     ]
 
 
 def _kinds_table(summary: Summary) -> Table:
     rates: dict[str, dict[bool, Rate]] = defaultdict(dict)
-    for one in summary.kinds:
-        rates[one.kind][one.in_scope] = one.right
+    for kind_rate in summary.kinds:
+        rates[kind_rate.kind][kind_rate.in_scope] = kind_rate.right
     nothing = rate([])
     rows: list[tuple[str, str, str, str]] = []
     for kind, by_side in rates.items():
         fires, stays = by_side.get(True, nothing), by_side.get(False, nothing)
         both = (fires.count + stays.count) / max(1, fires.total + stays.total)
-        rows.append((kind, shown(fires), shown(stays), f"{both:.4f}"))
+        rows.append((kind, rate_text(fires), rate_text(stays), f"{both:.4f}"))
     return [("kind", "in scope: right edit fires", "out of scope: none fires", "all right"), *rows]
 
 
 def _false_fires(outcomes: Sequence[CaseOutcome]) -> Table:
     prompts = {case.case: f"{case.prompt} → {case.target_new}" for case in outcomes}
-    found = [
+    listed = [
         probe
         for case in outcomes
         for probe in case.probes
         if not probe.in_scope and not probe.contested and probe.fired
     ]
-    found.sort(key=lambda probe: -(probe.scope_probability or 0))
+    listed.sort(key=lambda probe: -(probe.scope_probability or 0))
     return [
         ("probability", "kind", "query", "fired edit"),
         *(
@@ -149,19 +117,19 @@ def _false_fires(outcomes: Sequence[CaseOutcome]) -> Table:
                 probe.text[:160],
                 prompts.get(probe.fired or "", ""),
             )
-            for probe in found[:_WORST]
+            for probe in listed[:_WORST]
         ),
     ]
 
 
 def _misses(outcomes: Sequence[CaseOutcome]) -> Table:
-    found = [
+    listed = [
         (probe, case)
         for case in outcomes
         for probe in case.probes
         if probe.in_scope and probe.kind != "generation" and not is_right(probe, case)
     ]
-    found.sort(key=lambda pair: pair[0].own_probability or 0)
+    listed.sort(key=lambda pair: pair[0].own_probability or 0)
     return [
         ("own probability", "rank", "kind", "query", "edit"),
         *(
@@ -172,7 +140,7 @@ def _misses(outcomes: Sequence[CaseOutcome]) -> Table:
                 probe.text[:160],
                 f"{case.prompt} → {case.target_new}",
             )
-            for probe, case in found[:_WORST]
+            for probe, case in listed[:_WORST]
         ),
     ]
 
@@ -191,25 +159,24 @@ def _plots(outcomes: Sequence[CaseOutcome]) -> list[str]:
     points = curve_of(outcomes)
     figure = Figure(figsize=(11, 8), layout="constrained")
     (roc, precision), (reliability, histogram) = figure.subplots(2, 2)
-    roc.plot([one.false_fire for one in points], [one.hit for one in points])
+    roc.plot([point.false_fire for point in points], [point.hit for point in points])
     roc.set(xlabel="false fire rate", ylabel="hit rate", title="ROC (a hit needs the right edit)")
     roc.set_xscale("symlog", linthresh=1e-3)
-    precision.plot([one.hit for one in points], [one.precision for one in points])
+    precision.plot([point.hit for point in points], [point.precision for point in points])
     precision.set(xlabel="hit rate", ylabel="precision", title="Precision–recall")
     bins = reliability_bins(
         [probe.scope_probability or 0.0 for probe, _ in judged],
         [best_is_right(probe, case) for probe, case in judged],
     )
     reliability.plot([0, 1], [0, 1], linestyle=":", color="grey")
-    reliability.plot([one.mean_probability for one in bins], [one.share_right for one in bins], marker="o")
+    means, shares = [part.mean_probability for part in bins], [part.share_right for part in bins]
+    reliability.plot(means, shares, marker="o")
     reliability.set(xlabel="scope_probability", ylabel="share right", title="Reliability")
     _draw_histogram(histogram, [probe for probe, _ in judged])
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    return [base64.b64encode(buffer.getvalue()).decode()]
+    return [png(figure)]
 
 
-def _draw_histogram(axes: matplotlib.axes.Axes, probes: Sequence[ProbeOutcome]) -> None:
+def _draw_histogram(axes: Axes, probes: Sequence[ProbeOutcome]) -> None:
     by_kind: dict[str, list[float]] = defaultdict(list)
     for probe in probes:
         side = "in" if probe.in_scope else "out"

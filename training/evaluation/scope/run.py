@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 from training.benchmarks.base import Benchmark, Case, Probe, chosen, prepared
-from training.evaluation.outcomes import RunSettings
+from training.evaluation.outcomes import settings_of
 from training.evaluation.scope.deciders import Decider, Decision
 from training.evaluation.scope.outcomes import CaseOutcome, RunFolder, probe_outcome
 from training.evaluation.terminal import OnProgress, silent
@@ -36,16 +36,15 @@ async def run(
     subset = prepared(chosen(benchmark, edits=edits, seed=seed))
     results = RunFolder(folder)
     done = results.begin(
-        RunSettings(
-            benchmark=benchmark.name,
-            role=benchmark.role,
-            path=None if path is None else str(path),
+        settings_of(
+            subset,
+            path=path,
             edits=edits,
+            ask=ask,
             seed=seed,
-            decider=dict(decider.about),
+            decider=decider.about,
             stored_edits=len(subset.cases),
-            left_out=subset.left_out,
-            asked_cases=ask,
+            measures="scope",
         )
     )
     remaining = [unit for unit in _drawn(subset, ask, seed) if unit[0] not in done]
@@ -56,7 +55,7 @@ async def run(
         lambda count: on_progress("storing edits", count, len(subset.cases)),
     )
     finished = 0
-    async for outcomes in _asked(decider, remaining):
+    async for outcomes in _outcomes(decider, remaining):
         results.append(outcomes)
         finished += len(outcomes)
         on_progress("asking", finished, len(remaining))
@@ -65,7 +64,7 @@ async def run(
 
 async def outcomes_of(benchmark: Benchmark, decider: Decider) -> list[CaseOutcome]:
     """Ask all probes of a benchmark whose edits `decider` has stored."""
-    return [outcome async for batch in _asked(decider, list(_units(benchmark))) for outcome in batch]
+    return [outcome async for batch in _outcomes(decider, list(_units(benchmark))) for outcome in batch]
 
 
 Unit = tuple[str, Case | None, Sequence[Probe]]
@@ -77,8 +76,8 @@ def _drawn(benchmark: Benchmark, count: int | None, seed: int) -> list[Unit]:
     units = list(_units(benchmark))
     if count is None:
         return units
-    asking = [unit for unit in units if unit[2]]
-    return random.Random(seed).sample(asking, min(count, len(asking)))
+    with_probes = [unit for unit in units if unit[2]]
+    return random.Random(seed).sample(with_probes, min(count, len(with_probes)))
 
 
 def _units(benchmark: Benchmark) -> Iterator[Unit]:
@@ -88,7 +87,7 @@ def _units(benchmark: Benchmark) -> Iterator[Unit]:
         yield f"traffic-{number}", None, (probe,)
 
 
-async def _asked(decider: Decider, units: Sequence[Unit]) -> AsyncIterator[list[CaseOutcome]]:
+async def _outcomes(decider: Decider, units: Sequence[Unit]) -> AsyncIterator[list[CaseOutcome]]:
     for batch in _batches(units):
         decisions = iter(await decider.decide([probe for _, _, probes in batch for probe in probes]))
         yield [_outcome(unit, decisions) for unit in batch]

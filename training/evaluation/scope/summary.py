@@ -8,13 +8,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from training.evaluation.rates import Interval, KindRate, Rate, bootstrap_interval, rate
 from training.evaluation.scope.metrics import (
     CurvePoint,
-    Rate,
-    bootstrap_interval,
     expected_calibration_error,
     harmonic_mean,
-    rate,
     recall_at,
     threshold_curve,
 )
@@ -23,23 +21,6 @@ from training.evaluation.scope.outcomes import CaseOutcome, ProbeOutcome
 APART = frozenset({"prompt", "generation"})
 """Kinds that must fire and are no part of the hit rate: the edited prompt itself, and prompts whose answer
 depends on the edit without asking for it (they are a matter of portability)."""
-
-
-class KindRate(msgspec.Struct, frozen=True, kw_only=True):
-    """How the probes of one kind came out."""
-
-    kind: str
-    in_scope: bool
-    right: Rate
-    """In scope: the right edit fired. Out of scope: none did."""
-
-
-class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """A value with its 95 % bootstrap interval over cases."""
-
-    value: float
-    low: float
-    high: float
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,13 +63,13 @@ def _governs(edit_id: str | None, case: CaseOutcome) -> bool:
 
 def summarise(outcomes: Sequence[CaseOutcome], *, seed: int = 0) -> Summary:
     """All numbers."""
-    asked = [(probe, case) for case in outcomes for probe in case.probes]
-    positives = [(probe, case) for probe, case in asked if probe.in_scope]
+    pairs = [(probe, case) for case in outcomes for probe in case.probes]
+    positives = [(probe, case) for probe, case in pairs if probe.in_scope]
     rephrased = [(probe, case) for probe, case in positives if probe.kind not in APART]
-    negatives = [(probe, case) for probe, case in asked if not probe.in_scope]
+    negatives = [(probe, case) for probe, case in pairs if not probe.in_scope]
     uncontested = [(probe, case) for probe, case in negatives if not probe.contested]
     low, high = bootstrap_interval(outcomes, harmonic_of, seed=seed)
-    judged = [(probe, case) for probe, case in asked if probe.kind not in APART and not probe.contested]
+    judged = [(probe, case) for probe, case in pairs if probe.kind not in APART and not probe.contested]
     return Summary(
         edit_success=_right([(probe, case) for probe, case in positives if probe.kind == "prompt"]),
         hit=_right(rephrased),
@@ -103,7 +84,7 @@ def summarise(outcomes: Sequence[CaseOutcome], *, seed: int = 0) -> Summary:
             [probe.scope_probability or 0.0 for probe, _ in judged],
             [best_is_right(probe, case) for probe, case in judged],
         ),
-        kinds=_kinds(asked),
+        kinds=_kinds(pairs),
     )
 
 
@@ -145,9 +126,9 @@ def _right(probes: Sequence[tuple[ProbeOutcome, CaseOutcome]]) -> Rate:
     return rate([is_right(probe, case) for probe, case in probes])
 
 
-def _kinds(asked: Sequence[tuple[ProbeOutcome, CaseOutcome]]) -> tuple[KindRate, ...]:
+def _kinds(pairs: Sequence[tuple[ProbeOutcome, CaseOutcome]]) -> tuple[KindRate, ...]:
     by_kind: dict[tuple[str, bool], list[tuple[ProbeOutcome, CaseOutcome]]] = defaultdict(list)
-    for probe, case in asked:
+    for probe, case in pairs:
         if not probe.contested:
             by_kind[probe.kind, probe.in_scope].append((probe, case))
     return tuple(
