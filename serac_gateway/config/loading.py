@@ -32,7 +32,7 @@ _SECRET_VARIABLES = frozenset(
 _OTHER_VARIABLES = frozenset({"SERAC_DATA", "SERAC_URL", "SERAC_NAMESPACE"})
 """Read by other modules: the folder of the public data, the CLI's server and namespace."""
 
-_USERINFO = re.compile(r"[^/@]*@")
+_USERINFO = re.compile(r"(?<![^/@])[^/@]*@")
 """User and password in a URL, which no message may contain."""
 
 

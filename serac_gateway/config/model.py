@@ -118,14 +118,15 @@ class StoreConfig(_Section, frozen=True, kw_only=True):
 
 
 REDACTED_BY_DEFAULT = (
-    r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
+    r"[\w.+-]{1,64}@[\w-]++(?:\.[\w-]++)++",
     r"\b(?:sk|pk|rk|ghp|gho|xox[abp]|AKIA)[-_A-Za-z0-9]{12,}",
-    r"(?i:\b(?:bearer|password|passwd|secret|token|api[ _-]?key)\b\s*(?:is|:|=)?\s*)\S+",
+    r"(?i:\b(?:bearer|password|passwd|secret|token|api[ _-]?key)\b\s*+(?:(?:is|:|=)\s*+)?)\S+",
     r"\+?\d(?:[ ./()-]?\d){6,}",
-    r"\b(?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{24,}\b",
+    r"(?<![A-Za-z0-9_-])(?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{24,}\b",
 )
 """E-mail addresses, keys of known services, the word after one like "password", seven digits or more (phone,
-account and card numbers, also grouped), and long random words."""
+account and card numbers, also grouped), and long random words. Each takes linear time on any text: a client
+could otherwise hold the interpreter with a text that almost matches."""
 
 
 class TrafficConfig(_Section, frozen=True, kw_only=True):

@@ -53,10 +53,12 @@ _NOT_USER = Bypass(reason="last turn is not the user's")
 _TURNS_UPSTREAM = Bypass(reason="leans on turns not shown")
 
 _OPEN_QUESTION = re.compile(
-    r"(?:^|[.?!,;:\n]\s*|\b(?:and|also|plus)\s+)(?:(?:in|at|on|for|to|by|from|since)\s+)?"
+    r"(?:^|[.?!,;:\n]\s?|\b(?:and|also|plus)\s)(?:(?:in|at|on|for|to|by|from|since)\s)?"
     r"(?:who|whom|whose|what|when|where|why|how|which)\b",
     re.IGNORECASE,
 )
+"""For text without runs of white space, which `*` would turn into quadratic time."""
+_WHITE_SPACE = re.compile(r"\s+")
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,7 +144,8 @@ def query_of_turns(conversation: Turns) -> Query | Bypass:
 
 def asks_several_things(text: str) -> bool:
     """Whether `text` has two open questions or more; a doubt after a question ("Isn't it …?") is none."""
-    return len(_OPEN_QUESTION.findall(text)) > 1
+    spaced = _WHITE_SPACE.sub(lambda run: "\n" if "\n" in run[0] else " ", text)
+    return len(_OPEN_QUESTION.findall(spaced)) > 1
 
 
 def text_of(content: object) -> str:

@@ -20,7 +20,7 @@ MAX_SENTENCES = 3
 MIN_SENTENCE_WORDS = 3
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…。？！])\s+|\n+")
-_QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|«([^»]+)»|„([^“]+)“")
+_QUOTED = re.compile(r"\"([^\"]+)\"|“([^“”]+)”|«([^«»]+)»|„([^„“]+)“")
 _CLAUSE_END = re.compile(rf"{_SENTENCE_END.pattern}|(?<=[:;])\s+")
 
 

@@ -12,10 +12,11 @@ from serac_gateway.errors import InvalidRequestError
 
 RecordT = TypeVar("RecordT")
 
-_PATH = re.compile(r" - at `\$\.?(.*)`$")
 _UNKNOWN_FIELD = re.compile(r"unknown field `(.*?)`")
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _MAX_QUOTED_CHARS = 80
+_MESSAGE_END_CHARS = 300
+"""Of a message that quotes a long name from the body, this much of either end is kept."""
 
 
 def decode_body(body: bytes, record: type[RecordT]) -> RecordT:
@@ -51,9 +52,10 @@ class StrictJsonRequest(Request[Any, Any, Any]):
 
 
 def _shape_error(body: bytes, record: type, message: str) -> InvalidRequestError:
-    path = _PATH.search(message)
-    field = path[1] if path else ""
-    what = message[: path.start()] if path else message
+    if len(message) > 2 * _MESSAGE_END_CHARS:
+        message = f"{message[:_MESSAGE_END_CHARS]} … {message[-_MESSAGE_END_CHARS:]}"
+    what, _, path = message.rpartition(" - at `$")
+    what, field = (what, path.removesuffix("`").removeprefix(".")) if what else (message, "")
     if unknown := _UNKNOWN_FIELD.search(message):
         field = f"{field}.{unknown[1]}" if field else unknown[1]
     value = _value_at(body, field)

@@ -8,7 +8,7 @@ from serac_gateway.domain.edits import Edit, check_edit_id, check_not_purged
 from serac_gateway.errors import InvalidRequestError, PreconditionFailedError, PreconditionRequiredError
 from serac_gateway.stores.base import EditStore
 
-_ENTITY_TAGS = re.compile(r'\s*(W/)?"([^"]*)"\s*(?:,|$)')
+_ENTITY_TAGS = re.compile(r'(W/)?"([^"]*)"\s*(?:,\s*|$)')
 
 
 def entity_tag(edit: Edit) -> str:

@@ -67,6 +67,8 @@ def test_the_query_is_the_text_of_the_last_user_turn() -> None:
         ("Who runs Acme? In which town is it?", True),
         ("Where is Acme, how big is it, and since when?", True),
         ("The one who runs Acme is", False),
+        ("Who runs Acme?  \n\n  where is it?", True),
+        ("Who runs Acme and  \t in   which town", True),
     ],
 )
 def test_several_open_questions_in_one_message_are_noticed(text: str, several: bool) -> None:

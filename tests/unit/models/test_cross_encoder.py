@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -197,6 +198,15 @@ def test_names_of_the_edit_that_a_query_lacks_are_counted(prompt: str, text: str
 
 def test_names_in_earlier_turns_are_present() -> None:
     assert names_absent("Where is Acme?", "And where is it?", ("Tell me about Acme.",)) == 0.0
+
+
+def test_words_beyond_the_bound_on_compared_spellings_count_as_other_names() -> None:
+    """A text of many words that are almost an edit's names costs no more than the bound."""
+    anagrams = ["".join(letters) for letters in itertools.permutations("bcdefg")]
+    names = " ".join(f"Xa{letters}" for letters in anagrams[:30])
+    words = [f"xa{letters}" for letters in anagrams[300:600]]
+    assert names_absent(names, " ".join(words), ()) > 0
+    assert names_absent(names, " ".join([*words, *names.split()]), ()) == 0  # equal names need no comparison
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ async def test_only_the_namespaces_named_are_recorded_newest_first() -> None:
     [
         "jo.smith+x@mail.example.org", "+49 30 1234567", "4111 1111 1111 1111", "DE89370400440532013000",
         "sk-proj-abcdefghijklmnop1234", "password: hunter2", "the token is abcdef",
-        "eyJhbGciOiJIUzI1NiJ9abcdef0123", "AKIAIOSFODNN7EXAMPLE",
+        "eyJhbGciOiJIUzI1NiJ9abcdef0123", "AKIAIOSFODNN7EXAMPLE", "a@b.example+jo@example.org",
+        "-abcdefghijklmnopqrstuvw-12345-",
     ],
 )  # fmt: skip
 def test_secrets_are_left_out_of_text_and_context(secret: str) -> None:
