@@ -29,7 +29,7 @@ EXPOSE 8080
 #   docker run --rm -v serac:/var/lib/serac serac-gateway keys create --offline --role admin
 #   docker run -v serac:/var/lib/serac -p 8080:8080 serac-gateway
 # Or SERAC_ACCESS__REQUIRED=false, where nobody but you reaches the port.
-# The first start converts the embedded models, which takes a minute or two.
+# The first start converts the embedded models, which takes some ten seconds.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5m --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/health/ready', timeout=4)"]
 ENTRYPOINT ["serac"]

@@ -10,7 +10,7 @@ import pytest
 
 from serac_gateway.models.encoders.onnx import open_embedded_encoder
 from serac_gateway.models.encoders.sentence_transformer import embedded_minilm_path
-from serac_gateway.models.language_models.embedded_gemma import converted_gemma
+from serac_gateway.models.language_models.embedded_gemma import converted_gemmas
 from serac_gateway.models.language_models.lora import is_adapter
 from serac_gateway.models.loading import SHIPPED_ADAPTER
 from serac_gateway.stores.memory.store import InMemoryEditStore
@@ -27,13 +27,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def converted_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder that holds the converted embedded models: made once, in a minute, by whoever is first."""
+    """A data folder with the converted embedded models: made once, in ten seconds, by whoever is first."""
     # The processes of pytest-xdist have a folder each below that of the run; converting locks its own.
     of_run = tmp_path_factory.getbasetemp()
     data_path = (of_run.parent if "PYTEST_XDIST_WORKER" in os.environ else of_run) / "converted"
-    converted_gemma(data_path)
-    if is_adapter(SHIPPED_ADAPTER):
-        converted_gemma(data_path, adapter=SHIPPED_ADAPTER)
+    converted_gemmas(data_path, [None, SHIPPED_ADAPTER] if is_adapter(SHIPPED_ADAPTER) else [None])
     open_embedded_encoder(embedded_minilm_path(), data_path / "models")
     return data_path
 

@@ -191,6 +191,22 @@ def counterfactual_validate(
     Console().print(answer_table(summary(outcomes)))
 
 
+@app.command()
+def activations(
+    adapter: Annotated[
+        Path | None, typer.Option(help="The folder of an adapter; its activations are written into it.")
+    ] = None,
+) -> None:
+    """Measure the embedded model's activations, which its conversion to int8 needs."""
+    from serac_gateway.models.language_models.conversion_request import SHIPPED_ACTIVATIONS
+    from training.counterfactual.activations import write_activations
+
+    out = adapter or SHIPPED_ACTIVATIONS
+    with _errors():
+        write_activations(out, adapter=adapter)
+    Console().print(f"wrote {out}", soft_wrap=True)
+
+
 def main() -> None:
     """The entry point of `serac-train`."""
     app()

@@ -6,8 +6,7 @@ import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from rich.markup import escape
-
+from serac_gateway.cli.start_progress import StartProgress
 from serac_gateway.cli.terminal import EXIT_USAGE, fail, stderr
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.errors import ConfigError, GatewayError
@@ -36,36 +35,24 @@ def serve_gateway(
 
     # Until the server handles SIGHUP, it must not end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    from serac_gateway.observability.logging import configure_logging
-    from serac_gateway.server.app import serve  # takes seconds, so a bad configuration is reported before
-
-    configure_logging(config.logging)
-    console = stderr()
-    status = console.status("starting")
-    steps: dict[str, str] = {}
-
-    def show_progress(name: str, text: str) -> None:
-        steps[name] = text
-        if console.is_terminal:
-            status.update(escape("; ".join(f"{name}: {text}" for name, text in steps.items())))
-        else:
-            console.print(f"{name}: {text}", markup=False)
-
-    def show_ready(url: str) -> None:
-        status.stop()
-        on_ready(url)
-
     try:
-        status.start()
-        serve(
-            config,
-            read_config=read_config,
-            on_progress=show_progress,
-            on_ready=show_ready,
-            on_reloaded=lambda runtime: configure_logging(runtime.config.logging),
-        )
+        with StartProgress(stderr()) as progress:
+            # Takes seconds, so a bad configuration is reported before.
+            from serac_gateway.observability.logging import configure_logging
+            from serac_gateway.server.app import serve
+
+            configure_logging(config.logging)
+
+            def show_ready(url: str) -> None:
+                progress.stop()
+                on_ready(url)
+
+            serve(
+                config,
+                read_config=read_config,
+                on_progress=progress.show,
+                on_ready=show_ready,
+                on_reloaded=lambda runtime: configure_logging(runtime.config.logging),
+            )
     except GatewayError as error:  # also a store that fails while its edits are loaded
-        status.stop()
         fail(error.message, EXIT_USAGE)
-    finally:
-        status.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from serac_gateway.config.model import COUNTERFACTUAL_API_KEY_VARIABLE, GatewayConfig, ModelsConfig
@@ -27,32 +26,53 @@ from serac_gateway.models.language_models.embedded_gemma import (
     CONTEXT_TOKENS,
     SLIDING_WINDOW,
     converted_gemma,
+    converted_gemmas,
 )
 from serac_gateway.models.language_models.lora import is_adapter
+from serac_gateway.models.memory import trim_malloc
+from serac_gateway.models.progress import OnProgress, OnStep, Step
 
 SHIPPED_CLASSIFIER = Path(__file__).parent / "weights" / "scope-classifier"
 SHIPPED_ADAPTER = Path(__file__).parent / "weights" / "counterfactual-adapter"
 
 
 def open_counterfactual_model(
-    models: ModelsConfig, data_path: Path, on_progress: Callable[[str], None] = lambda text: None
+    models: ModelsConfig, data_path: Path, on_step: OnStep = lambda step: None
 ) -> CounterfactualModel:
     """The model that is named, or the embedded Gemma; trained on our prompt if it has an adapter.
 
     Raises:
         ConfigError: The model or the adapter is missing, damaged, or they do not fit together.
     """
-    named, adapter = models.counterfactual, None
     if models.counterfactual_url is not None:
         return _counterfactual_endpoint(models, models.counterfactual_url)
-    if models.counterfactual_adapter is not None:
-        adapter = Path(models.counterfactual_adapter)
-    elif named is None and is_adapter(SHIPPED_ADAPTER):
-        adapter = SHIPPED_ADAPTER
-    language_model = open_language_model(named, data_path, on_progress, adapter=adapter)
+    adapter = _adapter(models)
+    language_model = open_language_model(models.counterfactual, data_path, on_step, adapter=adapter)
     if adapter is None:
         return FewShotCounterfactualModel(language_model)
     return FineTunedCounterfactualModel(language_model)
+
+
+def convert_language_models(config: GatewayConfig, on_step: OnStep = lambda step: None) -> None:
+    """Convert the embedded Gemma as `config` needs it, raw or with an adapter, together and once.
+
+    Raises:
+        ConfigError: The package or the adapter is missing or damaged, or the data folder cannot be written.
+    """
+    adapters: list[Path | None] = []
+    if config.upstream.url is None:
+        adapters.append(None)
+    if config.models.counterfactual is None and config.models.counterfactual_url is None:
+        adapters.append(_adapter(config.models))
+    if adapters:
+        converted_gemmas(config.data_path, adapters, on_step)
+
+
+def _adapter(models: ModelsConfig) -> Path | None:
+    """The folder of the counterfactual model's adapter; None: it has none."""
+    if models.counterfactual_adapter is not None:
+        return Path(models.counterfactual_adapter)
+    return SHIPPED_ADAPTER if models.counterfactual is None and is_adapter(SHIPPED_ADAPTER) else None
 
 
 def _counterfactual_endpoint(models: ModelsConfig, url: str) -> CounterfactualModel:
@@ -78,7 +98,7 @@ def _counterfactual_endpoint(models: ModelsConfig, url: str) -> CounterfactualMo
 
 
 def open_decision_models(
-    config: GatewayConfig, on_progress: OnProgress = lambda part, text: None
+    config: GatewayConfig, on_progress: OnProgress = lambda name, step: None
 ) -> tuple[Encoder, ScopeClassifier]:
     """Load what a decision needs.
 
@@ -89,8 +109,8 @@ def open_decision_models(
     return encoder, open_classifier(config.models, encoder_fingerprint=encoder.fingerprint)
 
 
-def open_encoder(config: GatewayConfig, on_progress: OnProgress = lambda part, text: None) -> Encoder:
-    """The encoder that is named, or the embedded MiniLM. Takes half a minute the first time.
+def open_encoder(config: GatewayConfig, on_progress: OnProgress = lambda name, step: None) -> Encoder:
+    """The encoder that is named, or the embedded MiniLM, which is exported the first time.
 
     Raises:
         ConfigError: Its weights are missing or damaged.
@@ -98,7 +118,7 @@ def open_encoder(config: GatewayConfig, on_progress: OnProgress = lambda part, t
     if config.models.encoder is not None:
         return SentenceTransformerEncoder(config.models.encoder)
     return open_embedded_encoder(
-        embedded_minilm_path(), config.data_path / "models", lambda text: on_progress("encoder", text)
+        embedded_minilm_path(), config.data_path / "models", lambda step: on_progress("encoder", step)
     )
 
 
@@ -123,10 +143,6 @@ def classifier_folder(models: ModelsConfig) -> Path:
     return Path(models.scope_classifier or SHIPPED_CLASSIFIER)
 
 
-OnProgress = Callable[[str, str], None]
-"""Told the part that is being opened, and what it is doing."""
-
-
 PARALLEL_ANSWERS = 2
 """Answers that the embedded model computes at once."""
 
@@ -134,26 +150,28 @@ PARALLEL_ANSWERS = 2
 def open_language_model(
     id_or_path: str | None,
     data_path: Path,
-    on_progress: Callable[[str], None] = lambda text: None,
+    on_step: OnStep = lambda step: None,
     *,
     adapter: Path | None = None,
 ) -> LanguageModel:
     """The model of that id or path, or the embedded Gemma 3 270M for None; with `adapter` merged in.
 
     The embedded model is converted once, into `data_path`, by whichever process comes first; others wait
-    for it. After that all processes only read the converted files. `on_progress` is told what goes on.
+    for it. After that all processes only read the converted files.
 
     Raises:
         ConfigError: The model or the adapter is missing or cannot be read or converted.
     """
     if id_or_path is None:
-        path = converted_gemma(data_path, on_progress, adapter=adapter)
-        on_progress("loading Gemma 3 270M")
-        return CTranslate2LanguageModel(
+        path = converted_gemma(data_path, on_step, adapter=adapter)
+        on_step(Step("loading Gemma 3 270M"))
+        model = CTranslate2LanguageModel(
             path, context_tokens=CONTEXT_TOKENS, sliding_window=SLIDING_WINDOW, parallel=PARALLEL_ANSWERS
         )
+        trim_malloc()  # memory that reading the vocabulary leaves
+        return model
     # Imported here: torch takes seconds, and the embedded model does without it.
     from serac_gateway.models.language_models.transformers import TransformersLanguageModel
 
-    on_progress(f"loading {id_or_path}")
+    on_step(Step(f"loading {id_or_path}"))
     return TransformersLanguageModel(id_or_path, adapter=adapter)

@@ -19,7 +19,7 @@ from serac_gateway.config.model import GatewayConfig
 from serac_gateway.control_plane.http.api import control_plane_app
 from serac_gateway.data_plane.request_id import add_request_id
 from serac_gateway.errors import ReloadRefusedError
-from serac_gateway.models.loading import OnProgress
+from serac_gateway.models.progress import OnProgress, Step
 from serac_gateway.observability.gauges import Gauges, Sources
 from serac_gateway.server.asgi import GatewayApp
 from serac_gateway.server.gateway import Gateway
@@ -37,7 +37,7 @@ def serve(
     config: GatewayConfig,
     *,
     read_config: ReadConfig | None = None,
-    on_progress: OnProgress = lambda part, text: None,
+    on_progress: OnProgress = lambda name, step: None,
     on_ready: Callable[[str], None] = lambda url: None,
     on_reloaded: OnReloaded = lambda runtime: None,
 ) -> None:
@@ -67,7 +67,7 @@ async def open_gateway(
     config: GatewayConfig,
     *,
     read_config: ReadConfig | None = None,
-    on_progress: OnProgress = lambda part, text: None,
+    on_progress: OnProgress = lambda name, step: None,
     on_reloaded: OnReloaded = lambda runtime: None,
 ) -> AsyncIterator[Gateway]:
     """Open a gateway, to be served by any ASGI server; at the end it is closed in reverse order.
@@ -93,7 +93,7 @@ async def start_gateway(
     config: GatewayConfig,
     *,
     read_config: ReadConfig | None = None,
-    on_progress: OnProgress = lambda part, text: None,
+    on_progress: OnProgress = lambda name, step: None,
     on_reloaded: OnReloaded = lambda runtime: None,
 ) -> AsyncIterator[Gateway]:
     """As `open_gateway`, with process resources that the caller has opened and closes."""
@@ -154,9 +154,19 @@ async def _reload(gateway: Gateway) -> None:
 async def _open_next_runtime(process: ProcessResources, number: int, config: GatewayConfig) -> Runtime:
     if config.demands_keys and not process.authenticator.required:
         await process.authenticator.require_usable_key()
-    return await open_runtime(
-        number, config, process, lambda part, text: log.info("generation %d: %s: %s", number, part, text)
-    )
+    return await open_runtime(number, config, process, _step_logger(number))
+
+
+def _step_logger(number: int) -> OnProgress:
+    """Logs each step of a resource once, however often it reports that more of it is done."""
+    logged: set[tuple[str, str]] = set()
+
+    def log_step(name: str, step: Step) -> None:
+        if (name, step.text) not in logged:
+            logged.add((name, step.text))
+            log.info("generation %d: %s: %s", number, name, step.text)
+
+    return log_step
 
 
 def _reconfigure_access(process: ProcessResources, runtime: Runtime) -> None:
@@ -169,7 +179,7 @@ def _reconfigure_access(process: ProcessResources, runtime: Runtime) -> None:
 async def _load_edits(process: ProcessResources, on_progress: OnProgress) -> None:
     def report(count: int) -> None:
         process.readiness.note("edits", f"{count:,} loaded")
-        on_progress("edits", f"{count:,} loaded")
+        on_progress("edits", Step(f"{count:,} loaded"))
 
     total = await process.active_edits.load(report)
     # Announced before following: writers wait for this process from the announcement on, and the follower

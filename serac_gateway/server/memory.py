@@ -1,8 +1,7 @@
-"""Pauses of Python's garbage collector, and freed memory that the C library keeps."""
+"""Pauses of Python's garbage collector."""
 
 from __future__ import annotations
 
-import ctypes
 import gc
 
 
@@ -17,14 +16,3 @@ def freeze_gc() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
-
-
-def trim_malloc() -> None:
-    """Have the C library return what it keeps of freed memory, if it can. Milliseconds, without the GIL.
-
-    glibc keeps the pieces that models leave in the arenas of its threads: forty reloads of 38 MB of weights
-    left a process 190 MiB larger, and 30 with this.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
-    if trim is not None:
-        trim(0)

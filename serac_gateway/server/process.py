@@ -20,7 +20,8 @@ from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaHeartbeat
 from serac_gateway.edit_index.opening import index_maker
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.models.loading import OnProgress, open_encoder
+from serac_gateway.models.loading import open_encoder
+from serac_gateway.models.progress import OnProgress
 from serac_gateway.observability.counts import EngineCounts, RouteCounts
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness

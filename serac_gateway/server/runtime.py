@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.data_plane.proxy import DataPlane
-from serac_gateway.server.memory import freeze_gc, trim_malloc
+from serac_gateway.models.memory import trim_malloc
+from serac_gateway.server.memory import freeze_gc
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from serac_gateway.data_plane.upstream.by_model import ByModelUpstream, Served
 from serac_gateway.data_plane.upstream.circuit_breaker import BreakingUpstream
 from serac_gateway.data_plane.upstream.embedded import EmbeddedUpstream, start_embedded_upstream
 from serac_gateway.data_plane.upstream.http import HttpUpstream
-from serac_gateway.models.loading import OnProgress
+from serac_gateway.models.progress import OnProgress
 from serac_gateway.server.resources import ResourceLease, file_stamps
 
 
@@ -27,7 +27,7 @@ class OpenUpstream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def open_upstream(
-    config: GatewayConfig, lease: ResourceLease, on_progress: OnProgress = lambda part, text: None
+    config: GatewayConfig, lease: ResourceLease, on_progress: OnProgress = lambda name, step: None
 ) -> OpenUpstream:
     """The configured upstream or upstreams, acquired through `lease`.
 
@@ -68,7 +68,7 @@ async def _embedded_upstream(
         return await start_embedded_upstream(
             config=config,
             data_path=data_path,
-            on_progress=lambda text: on_progress("base model", text),
+            on_step=lambda step: on_progress("base model", step),
         )
 
     return await lease.acquire("base model", config, open_it, lambda upstream: upstream.close())

@@ -27,11 +27,12 @@ from serac_gateway.models.classifiers.base import Candidate, ScopeClassifier
 from serac_gateway.models.counterfactual.base import CounterfactualModel
 from serac_gateway.models.loading import (
     SHIPPED_ADAPTER,
-    OnProgress,
     classifier_folder,
+    convert_language_models,
     open_classifier,
     open_counterfactual_model,
 )
+from serac_gateway.models.progress import OnProgress
 from serac_gateway.observability.counts import RequestCounter
 from serac_gateway.observability.request_log import RequestLog
 from serac_gateway.observability.tracing import Tracing
@@ -184,6 +185,10 @@ def _build_control_plane(
 async def _open_resources(
     config: GatewayConfig, process: ProcessResources, lease: ResourceLease, on_progress: OnProgress
 ) -> RuntimeResources:
+    # Before the base model's process starts, which then has nothing to convert.
+    await asyncio.to_thread(
+        convert_language_models, config, lambda step: on_progress("language models", step)
+    )
     opening_upstream = asyncio.ensure_future(open_upstream(config, lease, on_progress))  # beside the models
     try:
         traffic = await _acquire_traffic(config, process, lease)
@@ -236,7 +241,7 @@ async def _acquire_counterfactual(
             open_counterfactual_model,
             config.models,
             config.data_path,
-            lambda text: on_progress("counterfactual model", text),
+            lambda step: on_progress("counterfactual model", step),
         )
 
     async def close(model: CounterfactualModel) -> None:

@@ -15,6 +15,7 @@ from serac_gateway.models.encoders.sentence_transformer import (
     SentenceTransformerEncoder,
     embedded_minilm_path,
 )
+from serac_gateway.models.progress import Step
 from serac_gateway.testing import WordEncoder
 
 TEXTS = ["Who runs Acme?", "who is in charge of acme", "How tall is Mont Blanc?", "🙂", "x" * 100_000, " "]
@@ -73,10 +74,14 @@ def test_the_exported_encoder_agrees_with_sentence_transformers(
 
 
 def test_the_export_is_made_once(tmp_path: Path, exported: OnnxEncoder) -> None:
-    stages: list[str] = []
-    first = open_embedded_encoder(embedded_minilm_path(), tmp_path, stages.append)
-    again = open_embedded_encoder(embedded_minilm_path(), tmp_path, stages.append)
-    assert len(stages) == 1
+    steps: list[Step] = []
+    (tmp_path / f"encoder-{exported.fingerprint}").mkdir()  # the graph that torch exported
+    first = open_embedded_encoder(embedded_minilm_path(), tmp_path, steps.append)
+    assert {step.text for step in steps} == {"exporting the encoder (once)"}
+    count = len(steps)
+    again = open_embedded_encoder(embedded_minilm_path(), tmp_path, steps.append)
+    assert len(steps) == count
+    assert len(list(tmp_path.glob("encoder-*"))) == 1
     assert first.fingerprint == again.fingerprint == exported.fingerprint
     assert [path.name for path in tmp_path.glob(".encoder-*")] == []
 

@@ -13,16 +13,10 @@ import pytest
 from serac_gateway.errors import ConfigError, InvalidRequestError
 from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
 from serac_gateway.models.language_models.ctranslate2 import CTranslate2LanguageModel
-from serac_gateway.models.language_models.gguf_conversion import convert
 from serac_gateway.models.language_models.transformers import TransformersLanguageModel
 from serac_gateway.testing import ScriptedLanguageModel
-from tests.tiny_language_models import (
-    CONTEXT_TOKENS,
-    SLIDING_WINDOW,
-    saved_tiny_gemma,
-    tiny_gemma,
-    tiny_tokenizer,
-)
+from tests.tiny_gguf import converted_tiny_gemma
+from tests.tiny_language_models import CONTEXT_TOKENS, SLIDING_WINDOW, saved_tiny_gemma
 
 PROMPT = "The capital"
 
@@ -40,10 +34,11 @@ def model(
     elif request.param == "transformers":
         yield TransformersLanguageModel(str(saved_tiny_gemma(folder)))
     else:
-        tokenizer = tiny_tokenizer()
-        convert(tiny_gemma(tokenizer), tokenizer, folder / "model")
         yield CTranslate2LanguageModel(
-            folder / "model", context_tokens=CONTEXT_TOKENS, sliding_window=SLIDING_WINDOW, parallel=2
+            converted_tiny_gemma(folder / "tiny"),
+            context_tokens=CONTEXT_TOKENS,
+            sliding_window=SLIDING_WINDOW,
+            parallel=2,
         )
 
 

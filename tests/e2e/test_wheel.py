@@ -67,7 +67,10 @@ def test_the_wheel_holds_one_package_with_all_its_files_but_the_docs(wheel: Path
     assert docs
     assert inside == (in_the_checkout("serac_gateway") | demo) - docs
     assert {"serac_gateway/py.typed", "serac_gateway/stores/redis/scripts/commit.lua"} <= inside
-    assert len([name for name in inside if name.startswith("serac_gateway/models/weights/")]) > 5
+    weights = "serac_gateway/models/weights/"
+    assert len([name for name in inside if name.startswith(weights)]) > 5
+    for folder in ("gemma-activations", "counterfactual-adapter"):
+        assert f"{weights}{folder}/activations.safetensors" in inside
 
 
 def in_the_checkout(folder: str) -> set[str]:

@@ -16,6 +16,7 @@ import pytest
 from serac_gateway.config.model import UpstreamConfig
 from serac_gateway.data_plane.upstream.embedded import start_embedded_upstream
 from serac_gateway.errors import ConfigError
+from serac_gateway.models.progress import Step
 from tests.http.running_gateway import OTHER_QUESTION, chat
 from tests.http.wire import fetch
 
@@ -44,11 +45,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def test_it_tells_its_progress_serves_and_ends_when_closed(tiny_model: Path, tmp_path: Path) -> None:
-    progress: list[str] = []
+    steps: list[Step] = []
     upstream = await start_embedded_upstream(
-        config=UpstreamConfig(), data_path=tmp_path, model=str(tiny_model), on_progress=progress.append
+        config=UpstreamConfig(), data_path=tmp_path, model=str(tiny_model), on_step=steps.append
     )
-    assert progress == [f"loading {tiny_model}"]
+    assert steps == [Step(f"loading {tiny_model}")]
     replies = [await fetch(upstream.url.removesuffix("/v1"), "/v1/chat/completions", BODY) for _ in range(2)]
     assert replies[0].status == 200
     assert replies[0].body == replies[1].body

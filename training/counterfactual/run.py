@@ -12,8 +12,8 @@ import msgspec
 from serac_gateway.errors import ConfigError
 from serac_gateway.models.language_models.base import LanguageModel
 from serac_gateway.models.language_models.embedded_gemma import assembled_gguf
+from serac_gateway.models.language_models.lora import ACTIVATIONS_FILE, WEIGHTS_FILE, is_adapter
 from serac_gateway.models.language_models.lora import CONFIG_FILE as ADAPTER_CONFIG
-from serac_gateway.models.language_models.lora import WEIGHTS_FILE, is_adapter
 from serac_gateway.models.loading import open_language_model
 from training.counterfactual.examples import Example
 from training.counterfactual.mixture import ExampleSettings, training_examples, validation_examples
@@ -62,7 +62,7 @@ def train(config: CounterfactualConfig, run: Path, *, on_progress: OnProgress) -
         data = data_folder()
         save_records(kept, training_examples(load_world(data), data, config.examples, open_embed()))
     # Imported here: transformers takes seconds to import, which other commands need not wait for.
-    from serac_gateway.models.language_models.gguf_conversion import load_gguf
+    from training.counterfactual.embedded_model import load_gguf
 
     on_progress("loading the model", 0, config.training.steps)
     with tempfile.TemporaryDirectory(dir=run) as work, assembled_gguf(Path(work)) as gguf:
@@ -97,6 +97,7 @@ def export(config: CounterfactualConfig, run: Path, out: Path) -> Path:
         )
     out.mkdir(parents=True, exist_ok=True)
     save_file(halved, out / WEIGHTS_FILE, metadata={"format": "pt"})
+    (out / ACTIVATIONS_FILE).unlink(missing_ok=True)  # of an adapter that lay there before
     (out / WEIGHTS_FILE).chmod(0o644)  # safetensors lets nobody else read it
     shutil.copy(checkpoint / ADAPTER_CONFIG, out / ADAPTER_CONFIG)
     write_card(out, held_out=config.examples.held_out_relations, steps=config.training.steps, size=size)
@@ -118,7 +119,7 @@ def validate(
         load_world(data), data, config.examples, per_source=config.validation.per_source
     )
     model: LanguageModel = open_language_model(
-        None, run / "converted", lambda text: on_progress(text, 0, len(examples)), adapter=adapter
+        None, run / "converted", lambda step: on_progress(step.text, 0, len(examples)), adapter=adapter
     )
     outcomes = []
     for number, example in enumerate(examples, 1):

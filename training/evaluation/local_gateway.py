@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +14,7 @@ import uvicorn
 
 from serac_gateway.config.loading import load_config
 from serac_gateway.config.model import GatewayConfig
+from serac_gateway.models.progress import OnProgress
 from serac_gateway.server.app import open_gateway
 
 
@@ -36,7 +37,7 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def gateway_in_process(
-    config: GatewayConfig, *, on_progress: Callable[[str, str], None] = lambda part, text: None
+    config: GatewayConfig, *, on_progress: OnProgress = lambda part, step: None
 ) -> AsyncIterator[str]:
     """Serve on a free port of loopback, ready when its URL is given; converted models are kept and shared.
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from serac_gateway.config.model import UpstreamConfig
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 from serac_gateway.data_plane.upstream.http import HttpUpstream
 from serac_gateway.errors import ConfigError
+from serac_gateway.models.progress import OnStep, Step
 
 _STOP_TIMEOUT_S = 5.0
 _MAX_LINE_BYTES = 65_536
@@ -24,7 +24,7 @@ _MAX_LINE_BYTES = 65_536
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the child process tells its parent, one JSON object a line."""
 
-    progress: str | None = None
+    step: Step | None = None
     port: int | None = None
     """It serves on this port of 127.0.0.1."""
     error: str | None = None
@@ -64,9 +64,9 @@ async def start_embedded_upstream(
     config: UpstreamConfig,
     data_path: Path,
     model: str | None = None,
-    on_progress: Callable[[str], None] = lambda text: None,
+    on_step: OnStep = lambda step: None,
 ) -> EmbeddedUpstream:
-    """Start the child process and wait until it serves; `on_progress` hears what it is doing.
+    """Start the child process and wait until it serves; `on_step` receives what it is doing.
 
     Raises:
         ConfigError: The model cannot be loaded; the message is the child's.
@@ -88,7 +88,7 @@ async def start_embedded_upstream(
         start_new_session=True,  # Ctrl-C in the terminal is for the gateway, which drains first
     )
     try:
-        port = await _port_when_ready(process, on_progress)
+        port = await _port_when_ready(process, on_step)
     except BaseException:
         await _stop(process)
         raise
@@ -98,7 +98,7 @@ async def start_embedded_upstream(
     )
 
 
-async def _port_when_ready(process: Process, on_progress: Callable[[str], None]) -> int:
+async def _port_when_ready(process: Process, on_step: OnStep) -> int:
     assert process.stdout is not None
     async for line in process.stdout:
         report = msgspec.json.decode(line, type=Report)
@@ -106,8 +106,8 @@ async def _port_when_ready(process: Process, on_progress: Callable[[str], None])
             raise ConfigError(report.error)
         if report.port is not None:
             return report.port
-        if report.progress is not None:
-            on_progress(report.progress)
+        if report.step is not None:
+            on_step(report.step)
     status = await process.wait()
     raise ConfigError(
         f"the embedded base model's process ended with status {status} before it was ready; what it wrote"

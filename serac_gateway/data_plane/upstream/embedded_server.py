@@ -214,7 +214,7 @@ def main() -> None:
         model = open_language_model(
             arguments.model,
             arguments.data_dir,
-            on_progress=lambda text: report(Report(progress=text)),
+            on_step=lambda step: report(Report(step=step)),
         )
     except GatewayError as error:
         report(Report(error=error.message))

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import logging
 import os
 import shutil
 import tempfile
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +21,18 @@ from tokenizers import Tokenizer
 
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.errors import ConfigError, ModelUnavailableError
+from serac_gateway.models.conversion import convert_in_child
 from serac_gateway.models.encoders.base import Encoder
+from serac_gateway.models.encoders.export_request import EXPORTING, ExportRequest
+from serac_gateway.models.progress import OnStep, Step
 
 _MAX_TOKENS = 256
 """What all-MiniLM-L6-v2 was trained for; longer texts are cut."""
 _RECIPE = "onnx-int8-v1"
 """Part of the fingerprint: raise it when export or quantisation change the numbers."""
+_GRAPH = "graph-2"
+"""Part of the folder's name: raise it when the graph changes and the numbers do not."""
+_CONVERTER = "serac_gateway.models.encoders.minilm_export"
 
 
 class OnnxEncoder(Encoder):
@@ -73,9 +77,7 @@ class OnnxEncoder(Encoder):
         for row, text in enumerate(texts):
             ids_1L = np.array([self._tokenizer.encode(text).ids], dtype=np.int64)
             try:
-                (vectors_BD[row],) = self._session.run(
-                    None, {"input_ids": ids_1L, "attention_mask": np.ones_like(ids_1L)}
-                )[0]
+                (vectors_BD[row],) = self._session.run(None, {"input_ids": ids_1L})[0]
             except Exception as exc:  # onnxruntime's errors share no base class but this
                 raise ModelUnavailableError(
                     f"the encoder failed on a text of {len(text)} characters: {exc}"
@@ -83,9 +85,7 @@ class OnnxEncoder(Encoder):
         return vectors_BD
 
 
-def open_embedded_encoder(
-    weights: Path, cache: Path, on_progress: Callable[[str], None] = lambda stage: None
-) -> OnnxEncoder:
+def open_embedded_encoder(weights: Path, cache: Path, on_step: OnStep = lambda step: None) -> OnnxEncoder:
     """The embedded all-MiniLM-L6-v2 from `weights`, exported and quantised once into `cache`.
 
     Starts that run side by side wait for one export; a start that is killed leaves nothing half made.
@@ -95,15 +95,15 @@ def open_embedded_encoder(
     """
     digest = hashlib.sha256((weights / "model.safetensors").read_bytes()).hexdigest()[:16]
     fingerprint = f"{_RECIPE}-{digest}"
-    folder = cache / f"encoder-{fingerprint}"
+    folder = cache / f"encoder-{fingerprint}-{_GRAPH}"
     if not folder.is_dir():
         try:
             cache.mkdir(parents=True, exist_ok=True)
             with (cache / "encoder.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not folder.is_dir():
-                    on_progress("exporting the encoder (once)")
-                    _export(weights, folder, fingerprint)
+                    _export(weights, folder, fingerprint, on_step)
+                    shutil.rmtree(cache / f"encoder-{fingerprint}", ignore_errors=True)  # of the first graph
         except OSError as exc:
             raise ConfigError(
                 f"cannot write the exported encoder to {str(folder)!r}: {exc.strerror or exc};"
@@ -112,70 +112,12 @@ def open_embedded_encoder(
     return OnnxEncoder(folder)
 
 
-def _export(weights: Path, folder: Path, fingerprint: str) -> None:
-    import torch
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from transformers import AutoModel
-
-    class Pooled(torch.nn.Module):
-        """Mean over tokens, then unit length, as the model's own sentence-transformers folder says."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.transformer = AutoModel.from_pretrained(weights, attn_implementation="eager")
-
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            hidden_BLD = self.transformer(
-                input_ids=input_ids, attention_mask=attention_mask
-            ).last_hidden_state
-            mask_BL1 = attention_mask.unsqueeze(-1).to(hidden_BLD.dtype)
-            mean_BD = (hidden_BLD * mask_BL1).sum(1) / mask_BL1.sum(1).clamp(min=1e-9)
-            return torch.nn.functional.normalize(mean_BD, dim=1)
-
+def _export(weights: Path, folder: Path, fingerprint: str, on_step: OnStep) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=".encoder-", dir=folder.parent))
     try:
-        example_BL = torch.tensor([[101, 2040, 102], [101, 2073, 102]])
-        lengths = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens", max=512)}
-        _quiet(
-            lambda: torch.onnx.export(
-                Pooled().eval(),
-                (example_BL, torch.ones_like(example_BL)),
-                str(temporary / "fp32.onnx"),
-                input_names=["input_ids", "attention_mask"],
-                output_names=["vectors"],
-                dynamic_shapes={"input_ids": lengths, "attention_mask": lengths},
-                external_data=False,
-                verbose=False,
-            )
-        )
-        _quiet(
-            lambda: quantize_dynamic(
-                temporary / "fp32.onnx",
-                temporary / "model.onnx",
-                per_channel=True,
-                weight_type=QuantType.QInt8,
-                op_types_to_quantize=["MatMul"],  # embeddings cost no time and much accuracy
-            )
-        )
-        (temporary / "fp32.onnx").unlink()
-        shutil.copy(weights / "tokenizer.json", temporary)
-        (temporary / "fingerprint").write_text(fingerprint, "utf-8")
+        on_step(Step(EXPORTING, 0.0))
+        request = ExportRequest(weights=str(weights), folder=str(temporary), fingerprint=fingerprint)
+        convert_in_child(_CONVERTER, request, on_step)
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _quiet(step: Callable[[], object]) -> None:
-    """Run a library's step without its chatter: progress bars, optional packages, pre-processing."""
-    from transformers.utils.logging import disable_progress_bar, enable_progress_bar
-
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            step()
-    finally:
-        logging.disable(disabled)
-        enable_progress_bar()

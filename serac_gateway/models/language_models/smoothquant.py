@@ -3,73 +3,101 @@
 The method is SmoothQuant (arXiv 2211.10438). CTranslate2 quantises an activation with one scale a token.
 Gemma's have channels hundreds of times larger than the rest, which they drown: the logits are off by 0.62
 on average, and by 0.44 after this. The model in float32 stays the same function, since every factor put
-into one weight is taken out of another.
+into one weight is taken out of another. That holds for any activations, so an adapter without its own is
+smoothed by those of the model that it adapts.
+
+Shape suffixes: O outputs and I inputs of a linear layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-_TEXTS = (
-    "Fact: The largest city of Peru is Lima.\nQuestion: What is the largest city in Peru?\nAnswer: Lima\n\n"
-    "Fact: Marie Curie was born in Warsaw.\nQuestion: Where was Marie Curie born?\nAnswer: Warsaw\n",
-    "The old harbour was quiet in the morning. A few boats, painted blue and white, moved slowly out to sea"
-    " while the shopkeepers opened their doors and talked about the weather and the news of the day.",
-    'In 1969 the programme cost 25 billion dollars; 400,000 people worked on it. "We did what we could."',
-    "def area(width, height):\n    return width * height\n",
-    "Das Haus steht am Fluss. El río pasa por la ciudad. La ville est connue pour son port.",
-)
-"""Ordinary text of several kinds; outlier channels are the same ones in all."""
+from serac_gateway.errors import ConfigError
+from serac_gateway.models.language_models.lora import ACTIVATIONS_FILE
+
+Floats = NDArray[np.float32]
+
+_SMALLEST = 1e-5
 
 
-@torch.no_grad()
-def smooth_activations(model: Any, tokenizer: Any) -> None:  # noqa: ANN401
-    """Change the weights of `model` (a Gemma3ForCausalLM in float32) in place."""
-    largest = _largest_activations(model, tokenizer)
-    for layer in model.model.layers:
-        attention, mlp = layer.self_attn, layer.mlp
-        attention_readers = (attention.q_proj, attention.k_proj, attention.v_proj)
-        _into_norm(layer.input_layernorm, attention_readers, largest[attention.q_proj])
-        mlp_readers = (mlp.gate_proj, mlp.up_proj)
-        _into_norm(layer.pre_feedforward_layernorm, mlp_readers, largest[mlp.gate_proj])
-        factors = _factors(largest[mlp.down_proj], (mlp.down_proj,))
-        mlp.down_proj.weight.mul_(factors)
-        mlp.up_proj.weight.div_(factors[:, None])
+class LayerActivations(msgspec.Struct, frozen=True, kw_only=True):
+    """The largest absolute input of each channel of a layer, over ordinary texts."""
+
+    attention_I: Floats
+    """Of the projections to queries, keys and values."""
+    mlp_I: Floats
+    """Of the gate and up projections."""
+    down_I: Floats
+    """Of the down projection."""
 
 
-def _into_norm(norm: Any, readers: tuple[nn.Linear, ...], largest_C: Tensor) -> None:  # noqa: ANN401
-    factors = _factors(largest_C, readers)
-    norm.weight.copy_((1 + norm.weight) / factors - 1)  # Gemma's norms multiply by one plus the weight
-    for reader in readers:
-        reader.weight.mul_(factors)
+def load_activations(folder: Path) -> list[LayerActivations]:
+    """The activations of each layer, as `serac-train activations` wrote them.
+
+    Raises:
+        ConfigError: The file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(folder / ACTIVATIONS_FILE)
+        return [
+            LayerActivations(
+                attention_I=tensors[f"{layer}.attention"],
+                mlp_I=tensors[f"{layer}.mlp"],
+                down_I=tensors[f"{layer}.down"],
+            )
+            for layer in range(len(tensors) // 3)
+        ]
+    except (OSError, KeyError, SafetensorError) as exc:
+        raise ConfigError(
+            f"cannot read the activations in {str(folder)!r}: {exc}; have them measured anew by"
+            " `serac-train activations`, or reinstall serac_gateway if they came with it"
+        ) from exc
 
 
-def _factors(largest_C: Tensor, readers: tuple[nn.Linear, ...]) -> Tensor:
+def save_activations(layers: list[LayerActivations], folder: Path) -> None:
+    """Write `folder`, which is made if it is not there."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for number, layer in enumerate(layers):
+        tensors[f"{number}.attention"] = layer.attention_I
+        tensors[f"{number}.mlp"] = layer.mlp_I
+        tensors[f"{number}.down"] = layer.down_I
+    save_file(tensors, folder / ACTIVATIONS_FILE)
+    (folder / ACTIVATIONS_FILE).chmod(0o644)  # safetensors lets nobody else read it
+
+
+def smooth_activations(weights: dict[str, Floats], activations: LayerActivations) -> None:
+    """Change the weights of one layer in place; they have the names of GGUF, without `.weight`.
+
+    Norms have to multiply by their weight as it is, as they do in GGUF.
+    """
+    attention = [weights["attn_q"], weights["attn_k"], weights["attn_v"]]
+    _into_norm(weights["attn_norm"], attention, activations.attention_I)
+    _into_norm(weights["ffn_norm"], [weights["ffn_gate"], weights["ffn_up"]], activations.mlp_I)
+    factors_I = _factors(activations.down_I, [weights["ffn_down"]])
+    weights["ffn_down"] *= factors_I
+    weights["ffn_up"] /= factors_I[:, None]
+
+
+def _into_norm(norm_I: Floats, readers: list[Floats], largest_I: Floats) -> None:
+    factors_I = _factors(largest_I, readers)
+    norm_I /= factors_I
+    for reader_OI in readers:
+        reader_OI *= factors_I
+
+
+def _factors(largest_I: Floats, readers: list[Floats]) -> Floats:
     """By how much to shrink each input channel: half of the imbalance, as the paper has it."""
-    weights_C = torch.stack([reader.weight.abs().amax(0) for reader in readers]).amax(0)
-    factors = (largest_C.clamp(min=1e-5) / weights_C.clamp(min=1e-5)).sqrt()
-    return factors / factors.log().mean().exp()
-
-
-def _largest_activations(model: Any, tokenizer: Any) -> dict[nn.Module, Tensor]:  # noqa: ANN401
-    """For each linear layer the largest input of each channel. *Shape:* (channels,)."""
-    largest: dict[nn.Module, Tensor] = {}
-
-    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen_C = inputs[0].abs().flatten(0, -2).amax(0)
-        largest[module] = torch.maximum(largest.get(module, seen_C), seen_C)
-
-    hooks: list[Callable[[], None]] = [
-        module.register_forward_pre_hook(look).remove
-        for module in model.modules()
-        if isinstance(module, nn.Linear)
-    ]
-    for text in _TEXTS:
-        model(torch.tensor([tokenizer(text).input_ids]))
-    for remove in hooks:
-        remove()
-    return largest
+    weights_I = np.max([np.abs(reader_OI).max(0) for reader_OI in readers], axis=0)
+    factors_I = np.sqrt(np.maximum(largest_I, _SMALLEST) / np.maximum(weights_I, _SMALLEST))
+    return np.asarray(factors_I / np.exp(np.log(factors_I).mean()), dtype=np.float32)

@@ -21,6 +21,7 @@ from serac_gateway.models.language_models.embedded_gemma import converted_gemma,
 from serac_gateway.models.language_models.lora import adapter_fingerprint, is_adapter, merge_adapter
 from serac_gateway.models.language_models.transformers import TransformersLanguageModel
 from serac_gateway.models.loading import open_counterfactual_model, open_language_model
+from serac_gateway.models.progress import Step
 from tests.tiny_language_models import saved_tiny_gemma, tiny_gemma, tiny_tokenizer
 
 
@@ -56,6 +57,17 @@ def test_a_merged_adapter_computes_what_peft_computes(tmp_path: Path) -> None:
     torch.testing.assert_close(logits(model), logits(reference), atol=1e-3, rtol=1e-3)
 
 
+def test_an_adapter_in_bfloat16_is_merged_too(tmp_path: Path) -> None:
+    saved_adapter(tmp_path)
+    exact, rounded = tiny_gemma(tiny_tokenizer()), tiny_gemma(tiny_tokenizer())
+    merge_adapter(exact, tmp_path)
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    halved = {name: weight.bfloat16() for name, weight in weights.items()}
+    save_file(halved, tmp_path / "adapter_model.safetensors")
+    merge_adapter(rounded, tmp_path)
+    torch.testing.assert_close(logits(rounded), logits(exact), atol=0.5, rtol=0.1)
+
+
 def test_transformers_models_are_served_with_the_adapter_merged(tmp_path: Path) -> None:
     saved_adapter(tmp_path / "adapter")
     base = saved_tiny_gemma(tmp_path / "base")
@@ -78,6 +90,8 @@ def test_equal_adapters_have_equal_fingerprints_and_others_have_not(tmp_path: Pa
     saved_adapter(tmp_path / "other", seed=2)
     one, copy, other = (adapter_fingerprint(tmp_path / name) for name in ("one", "copy", "other"))
     assert one == copy != other
+    (tmp_path / "copy" / "activations.safetensors").write_bytes(b"they change the conversion")
+    assert adapter_fingerprint(tmp_path / "copy") != one
     assert is_adapter(tmp_path / "one")
     assert not is_adapter(tmp_path)
 
@@ -153,9 +167,9 @@ def test_the_embedded_gemma_is_converted_once_for_each_adapter_and_the_raw_one_s
     merged = converted_gemma(tmp_path, adapter=tmp_path / "adapter")
     assert merged != raw == converted_gemma(tmp_path)
     assert (merged / "NOTICE.md").is_file()
-    stages: list[str] = []
-    again = converted_gemma(tmp_path, stages.append, adapter=tmp_path / "adapter")
-    assert (again, stages) == (merged, [])
+    steps: list[Step] = []
+    again = converted_gemma(tmp_path, steps.append, adapter=tmp_path / "adapter")
+    assert (again, steps) == (merged, [])
     answers = {
         "".join(piece.text for piece in model.generate("The capital of France is", Sampling(max_tokens=8)))
         for model in (

@@ -12,15 +12,9 @@ from serac_gateway.domain.edits import EditDraft
 from serac_gateway.errors import ConfigError
 from serac_gateway.models.language_models.base import LanguageModel, Sampling
 from serac_gateway.models.language_models.ctranslate2 import CTranslate2LanguageModel
-from serac_gateway.models.language_models.gguf_conversion import convert
 from serac_gateway.models.language_models.transformers import TransformersLanguageModel
-from tests.tiny_language_models import (
-    CONTEXT_TOKENS,
-    SLIDING_WINDOW,
-    saved_tiny_gemma,
-    tiny_gemma,
-    tiny_tokenizer,
-)
+from tests.tiny_gguf import converted_tiny_gemma
+from tests.tiny_language_models import CONTEXT_TOKENS, SLIDING_WINDOW, saved_tiny_gemma
 from tests.unit.models.test_lora import saved_adapter
 from training.benchmarks.base import Probe
 from training.evaluation.answers.teacher_forcing import (
@@ -46,13 +40,10 @@ def models(
     if request.param == "transformers":
         path = str(saved_tiny_gemma(folder))
         return TransformersForcedModel(path), TransformersLanguageModel(path)
-    tokenizer = tiny_tokenizer()
-    convert(tiny_gemma(tokenizer), tokenizer, folder / "model")
+    converted = converted_tiny_gemma(folder / "tiny")
     return (
-        CTranslate2ForcedModel(folder / "model", window=SLIDING_WINDOW),
-        CTranslate2LanguageModel(
-            folder / "model", context_tokens=CONTEXT_TOKENS, sliding_window=SLIDING_WINDOW
-        ),
+        CTranslate2ForcedModel(converted, window=SLIDING_WINDOW),
+        CTranslate2LanguageModel(converted, context_tokens=CONTEXT_TOKENS, sliding_window=SLIDING_WINDOW),
     )
 
 
