@@ -39,7 +39,10 @@ graph: $(VENV)/.installed-dev
 
 # The stamps make a second `make run` start at once; a change of what is installed runs pip again.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Installing serac_gateway and its pinned dependencies into $(VENV)/ (about 2 GB, some minutes)"
+	@echo "Installing serac_gateway and its pinned dependencies into $(VENV)/: about 2 GB, 3 to 6 minutes; pip shows"
+	@echo "the time left of each download, and how many packages are installed"
+	@# The pip of older Pythons shows nothing while it installs; where the index has no newer one, it has to do.
+	@$(PIP) install --quiet --upgrade 'pip>=25.1,<27' || true
 	$(PIP) install --constraint constraints.txt --editable '.[$(FAISS)]'
 	@touch $@
 
