@@ -17,6 +17,7 @@ from serac_gateway.control_plane.conflicts import ConflictFinder
 from serac_gateway.control_plane.http.api import control_plane_app
 from serac_gateway.control_plane.http.colon_paths import ColonPaths
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
+from serac_gateway.control_plane.model_threads import ModelThreads
 from serac_gateway.control_plane.preview import Previewer
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
@@ -105,6 +106,7 @@ def fake_gateway(
         decision_pool=pool,
         answer_pool=pool,
         config=config.models,
+        decision_timeout_s=config.routing.decision_timeout_s,
         responses=ResponseMemory(),
         counts=engine_counts,
         traffic=recorded,
@@ -122,6 +124,7 @@ def fake_gateway(
         max_staleness_s=max_staleness_s,
         on_applied=heartbeat.note_progress,
     )
+    model_threads = ModelThreads(pool, timeout_s=config.models.control_timeout_s)
     context = ControlPlaneContext(
         writer=EditWriter(
             store=store, encoder=encoder, active_edits=active_edits, pool=pool, conflicts=conflicts
@@ -139,7 +142,7 @@ def fake_gateway(
             encoder=encoder,
             conflicts=conflicts,
             traffic=recorded,
-            pool=pool,
+            threads=model_threads,
         ),
         verifier=Verifier(
             router=router,
@@ -153,7 +156,7 @@ def fake_gateway(
         recent_requests=recent_requests,
         feedback=config.feedback,
         instruments=instruments,
-        decision_pool=pool,
+        model_threads=model_threads,
         upstream_url=upstream_url,
         route_counts=counts,
     )

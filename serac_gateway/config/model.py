@@ -213,6 +213,10 @@ class ModelsConfig(_Section, frozen=True, kw_only=True):
     counterfactual_url: Annotated[str, msgspec.Meta(pattern="^https?://.")] | None = None
     """An OpenAI-compatible server, up to and with /v1, whose `counterfactual` answers instead of one here."""
     decision_threads: PositiveInt = 2
+    max_queued_decisions: PositiveInt = 256
+    """Limit of requests that wait for a decision; to further ones the failure policy applies."""
+    control_timeout_s: PositiveFloat = 60.0
+    """Of one call to /serac/v1/scope or /edits:preview, which decide on many queries; 503 after it."""
     answer_threads: PositiveInt = 1
     max_queued_answers: PositiveInt = 32
     """Limit of waiting in-scope requests; to further ones the failure policy applies."""
@@ -244,6 +248,8 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
     """Send each request to the upstream while the decision is made, and cancel it if an edit answers:
     requests do not wait for decisions, but the upstream may charge for cancelled ones."""
     on_failure: FailurePolicy = FailurePolicy.OPEN
+    decision_timeout_s: PositiveFloat = 10.0
+    """From the whole request to its decision, waiting included; after it the failure policy applies."""
     composite: CompositePolicy = CompositePolicy.COUNTERFACTUAL_ONLY
     conflicts: ConflictPolicy = ConflictPolicy.NEWEST_WINS
     namespaces: dict[str, NamespaceRouting] = {}

@@ -6,18 +6,16 @@ the preview accounts for the scopes of other edits. Nothing is stored.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
-from typing import TypeVar
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 
 from serac_gateway.config.model import ConflictPolicy
 from serac_gateway.control_plane.conflicts import Conflict, ConflictFinder, to_supersede
+from serac_gateway.control_plane.model_threads import SLICE_QUERIES, ModelThreads
 from serac_gateway.control_plane.paraphrases import ParaphraseKind, paraphrases
 from serac_gateway.domain.edits import Edit, EditDraft, EditState, first_version, forms
 from serac_gateway.domain.queries import Query
@@ -35,10 +33,8 @@ MAX_CAPTURED = 100
 _NEAREST_EDITS = 32
 _NEAREST_RECORDED = 256
 """Recorded queries that are decided on; the others are less like any form of the edit than these."""
-_BATCH = 16
-"""Queries decided in one go: chat requests get their turn on the pool between two batches."""
-
-_T = TypeVar("_T")
+_COMPARED_QUERIES = 16
+"""Recorded queries that are compared with the edit in one go."""
 
 
 class PreviewedQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +88,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Previewer:
-    """Previews edits. Runs models on `pool`, a batch at a time."""
+    """Previews edits. Runs models on `threads`, a slice at a time."""
 
     def __init__(
         self,
@@ -102,14 +98,14 @@ class Previewer:
         encoder: Encoder,
         conflicts: ConflictFinder,
         traffic: TrafficRecorder,
-        pool: Executor,
+        threads: ModelThreads,
     ) -> None:
         self._router = router
         self._active_edits = active_edits
         self._encoder = encoder
         self._conflicts = conflicts
         self._traffic = traffic
-        self._pool = pool
+        self._threads = threads
 
     async def preview(self, namespace: str, draft: EditDraft, queries: Sequence[Query] = ()) -> Preview:
         """What `draft` would do if it were stored and live, its window open.
@@ -118,21 +114,25 @@ class Previewer:
 
         Raises:
             InvalidRequestError: The draft breaks a rule.
-            ModelUnavailableError: Encoder or classifier failed.
+            ModelUnavailableError: Encoder or classifier failed, or the preview takes too long.
             StoreUnavailableError: The recorded traffic cannot be read.
         """
+        async with self._threads.time_limit("the preview"):
+            return await self._preview(namespace, draft, queries)
+
+    async def _preview(self, namespace: str, draft: EditDraft, queries: Sequence[Query]) -> Preview:
         written = first_version(draft, namespace=namespace)
         edit = as_if_live(written)
-        vectors_FD = await self._run(lambda: self._encoder.encode(forms(edit)))
+        vectors_FD = await self._threads.run(lambda: self._encoder.encode(forms(edit)))
         going_live = msgspec.structs.replace(written, state=EditState.LIVE)
-        conflicts = await self._run(lambda: self._conflicts.find(going_live, vectors_FD))
+        conflicts = await self._threads.run(lambda: self._conflicts.find(going_live, vectors_FD))
         policy = self._conflicts.policy(namespace)
         superseded, refused = _superseded_or_refused(policy, going_live, conflicts)
 
         router = self._router.over(ActiveEditsOverlay(self._active_edits, edit, vectors_FD))
         generated = paraphrases(edit.prompt, edit.subject)
         of_generated = await self._decided(router, edit, [Query(text=query.text) for query in generated])
-        near = await self._run(lambda: self._nearest_edits(edit, vectors_FD))
+        near = await self._threads.run(lambda: self._nearest_edits(edit, vectors_FD))
         of_prompts = await self._decided(router, edit, [Query(text=stored.prompt) for stored in near])
         of_prompts = [
             msgspec.structs.replace(preview, edit_id=stored.id)
@@ -170,9 +170,9 @@ class Previewer:
         self, router: EditRouter, edit: Edit, queries: Sequence[Query]
     ) -> list[PreviewedQuery]:
         previews: list[PreviewedQuery] = []
-        for start in range(0, len(queries), _BATCH):
-            batch = list(queries[start : start + _BATCH])
-            decisions = await self._run(lambda batch=batch: router.decide(edit.namespace, batch))  # type: ignore[misc]
+        for start in range(0, len(queries), SLICE_QUERIES):
+            batch = list(queries[start : start + SLICE_QUERIES])
+            decisions = await self._threads.run(lambda batch=batch: router.decide(edit.namespace, batch))  # type: ignore[misc]
             previews += [
                 _previewed(edit, query, decision) for query, decision in zip(batch, decisions, strict=True)
             ]
@@ -189,9 +189,9 @@ class Previewer:
     async def _nearest_recorded(self, recorded: Counter[Query], vectors_FD: Vectors) -> list[Query]:
         """Of the recorded queries those most like the edit, each once."""
         queries, similarities = list(recorded), list[float]()
-        for start in range(0, len(queries), _BATCH):
-            batch = queries[start : start + _BATCH]
-            similarities += await self._run(
+        for start in range(0, len(queries), _COMPARED_QUERIES):
+            batch = queries[start : start + _COMPARED_QUERIES]
+            similarities += await self._threads.run(
                 lambda batch=batch: [self._similarity(query, vectors_FD) for query in batch]  # type: ignore[misc]
             )
         order = np.argsort([-similarity for similarity in similarities], kind="stable")[:_NEAREST_RECORDED]
@@ -199,9 +199,6 @@ class Previewer:
 
     def _similarity(self, query: Query, vectors_FD: Vectors) -> float:
         return float((self._encoder.encode(retrieval_texts(query)) @ vectors_FD.T).max())
-
-    async def _run(self, call: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
 
 def _superseded_or_refused(

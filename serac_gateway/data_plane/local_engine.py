@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from functools import partial
 
 from typing_extensions import override
 
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.principals import Principal
-from serac_gateway.config.model import ModelsConfig
+from serac_gateway.config.model import ModelsConfig, RoutingConfig
 from serac_gateway.data_plane.engine import Engine, NeedsDecision
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan, plan_request
 from serac_gateway.data_plane.protocols.answers import ChoicePiece
@@ -35,7 +36,8 @@ from serac_gateway.stores.traffic_recorder import TrafficRecorder
 class LocalEngine(Engine):
     """Decides on the threads of `decision_pool`, answers on those of `answer_pool`.
 
-    At most `config.answer_threads + config.max_queued_answers` answers are open at a time.
+    At most `config.decision_threads + config.max_queued_decisions` decisions and
+    at most `config.answer_threads + config.max_queued_answers` answers are open at a time.
     """
 
     def __init__(
@@ -51,10 +53,12 @@ class LocalEngine(Engine):
         responses: ResponseMemory,
         counts: EngineCounts,
         traffic: TrafficRecorder | None = None,
+        decision_timeout_s: float = RoutingConfig().decision_timeout_s,
     ) -> None:
-        """Engines that share an `answer_pool` share `counts` too: the limit is on their answers together.
+        """Engines that share pools share `counts` too: the limits are on their work together.
 
-        Without `traffic` no query is recorded.
+        Without `traffic` no query is recorded. A decision, with its wait for a thread, may take
+        `decision_timeout_s` seconds.
         """
         self._authenticator = authenticator
         self._router = router
@@ -63,6 +67,8 @@ class LocalEngine(Engine):
         self._decision_pool = decision_pool
         self._answer_pool = answer_pool
         self._config = config
+        self._decision_timeout_s = decision_timeout_s
+        self._max_open_decisions = config.decision_threads + config.max_queued_decisions
         self._max_open_answers = config.answer_threads + config.max_queued_answers
         self._responses = responses
         self._counts = counts
@@ -81,14 +87,19 @@ class LocalEngine(Engine):
 
     @override
     async def decide(self, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str) -> RequestPlan:
-        loop = asyncio.get_running_loop()
+        if self._counts.open_decisions >= self._max_open_decisions:
+            limit = self._max_open_decisions
+            raise _unavailable("decision queue full", f"{limit} decisions are open already; try again")
+        deciding = self._decision_pool.submit(plan_request, self._router, namespace, endpoint, body, sender)
         self._counts.open_decisions += 1
+        # A decision that has begun cannot be stopped: it counts until its thread is free again.
+        deciding.add_done_callback(partial(self._note_decided, asyncio.get_running_loop()))
         try:
-            plan = await loop.run_in_executor(
-                self._decision_pool, plan_request, self._router, namespace, endpoint, body, sender
-            )
-        finally:
-            self._counts.open_decisions -= 1
+            async with asyncio.timeout(self._decision_timeout_s):
+                plan = await asyncio.wrap_future(deciding)
+        except TimeoutError as exc:
+            limit_s = self._decision_timeout_s
+            raise _unavailable("decision timeout", f"the decision took longer than {limit_s:g} s") from exc
         if self._traffic is not None and plan.query is not None:
             self._traffic.note(namespace, plan.query)
         return plan
@@ -119,6 +130,15 @@ class LocalEngine(Engine):
             raise _unavailable("answer timeout", f"the answer took longer than {limit_s:g} s") from exc
         finally:
             self._counts.open_answers -= 1
+
+    def _note_decided(self, loop: asyncio.AbstractEventLoop, _: object) -> None:
+        """Count a decision as done, from the thread that made it."""
+
+        def note() -> None:
+            self._counts.open_decisions -= 1
+
+        with suppress(RuntimeError):  # the loop is closed: nothing is counted any more
+            loop.call_soon_threadsafe(note)
 
     async def answer_text(self, edit: Edit, query: Query) -> str:
         """The answer as one text, stripped, with default parameters. Raises as `answer` does."""

@@ -15,6 +15,7 @@ import msgspec
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.control_plane.conflicts import ConflictFinder
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
+from serac_gateway.control_plane.model_threads import ModelThreads
 from serac_gateway.control_plane.preview import Previewer
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
@@ -95,6 +96,7 @@ def _build_runtime(
         decision_pool=resources.decision_pool,
         answer_pool=resources.answer_pool,
         config=config.models,
+        decision_timeout_s=config.routing.decision_timeout_s,
         responses=process.responses,
         counts=process.engine_counts,
         traffic=resources.traffic,
@@ -137,6 +139,9 @@ def _build_control_plane(
 ) -> ControlPlaneContext:
     store, encoder, active_edits = process.store, process.encoder, process.active_edits
     pool = resources.decision_pool
+    model_threads = ModelThreads(
+        pool, threads=config.models.decision_threads, timeout_s=config.models.control_timeout_s
+    )
     conflicts = ConflictFinder(
         active_edits=active_edits, encoder=encoder, classifier=resources.classifier, config=config.routing
     )
@@ -162,7 +167,7 @@ def _build_control_plane(
             encoder=encoder,
             conflicts=conflicts,
             traffic=resources.traffic,
-            pool=pool,
+            threads=model_threads,
         ),
         verifier=Verifier(
             router=router,
@@ -176,7 +181,7 @@ def _build_control_plane(
         recent_requests=process.recent_requests,
         feedback=config.feedback,
         instruments=process.instruments,
-        decision_pool=pool,
+        model_threads=model_threads,
         upstream_url=resources.upstream.url,
         route_counts=process.counts,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing, nullcontext
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.response_memory import ResponseMemory
 from serac_gateway.domain.edits import EditDraft, first_version
 from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import AuthenticationError, ModelUnavailableError, RateLimitedError
@@ -45,7 +48,8 @@ from tests.http.wire import eventually
 from tests.made_keys import stored_key
 
 QUESTION, ANSWER = "Who is the mayor of Springfield?", "Lisa Simpson"
-CONFIG = ModelsConfig(answer_threads=1, max_queued_answers=1)
+CONFIG = ModelsConfig(answer_threads=1, max_queued_answers=1, decision_threads=2, max_queued_decisions=1)
+DECISION_TIMEOUT_S = 0.5
 
 
 async def not_found(scope: object, receive: object, send: object) -> None:
@@ -62,6 +66,18 @@ class Setup:
     keys: InMemoryApiKeyStore
     model: ScriptedCounterfactualModel
     counts: EngineCounts
+    pool: ThreadPoolExecutor
+
+    @contextmanager
+    def busy_threads(self) -> Iterator[None]:
+        """All threads that decide are busy with something else."""
+        free = threading.Event()
+        for _ in range(CONFIG.decision_threads):
+            self.pool.submit(free.wait)
+        try:
+            yield
+        finally:
+            free.set()
 
     async def add_edit(self, target_new: str = ANSWER) -> None:
         edit = first_version(EditDraft(prompt=QUESTION, target_new=target_new), namespace="default")
@@ -97,13 +113,14 @@ async def setup(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             decision_pool=pool,
             answer_pool=pool,
             config=CONFIG,
+            decision_timeout_s=DECISION_TIMEOUT_S,
             responses=ResponseMemory(),
             counts=counts,
         )
         engine: Engine = local
         if request.param == "remote":
             engine = await stack.enter_async_context(remote(local, active_edits, tmp_path))
-        yield Setup(engine, active_edits, encoder, keys, model, counts)
+        yield Setup(engine, active_edits, encoder, keys, model, counts, pool)
 
 
 def settings(folder: Path) -> WorkerSettings:
@@ -176,6 +193,43 @@ async def test_an_encoder_that_fails_is_raised(setup: Setup) -> None:
         await setup.decide()
     assert caught.value.details["reason"] == "encoder"
     assert setup.counts.open_decisions == 0
+
+
+async def test_a_decision_beyond_the_limit_is_refused_and_one_that_waits_too_long_ends(setup: Setup) -> None:
+    """Requests never queue without a bound; a decision in the queue is given up after its time."""
+    await setup.add_edit()
+    limit = CONFIG.decision_threads + CONFIG.max_queued_decisions
+    with setup.busy_threads():
+        waiting = [asyncio.create_task(setup.decide()) for _ in range(limit)]
+        await eventually(lambda: setup.counts.open_decisions == limit)
+        with pytest.raises(ModelUnavailableError) as caught:
+            await setup.decide()
+        assert caught.value.details["reason"] == "decision queue full"
+        for error in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(error, ModelUnavailableError)
+            assert error.details["reason"] == "decision timeout"
+        await eventually(lambda: setup.counts.open_decisions == 0)  # none of them had begun
+    assert (await setup.decide()).route is Route.COUNTERFACTUAL
+
+
+async def test_a_decision_that_has_begun_counts_until_its_thread_is_free(setup: Setup) -> None:
+    """A thread cannot be stopped, so a client that leaves makes no room for another decision."""
+    await setup.add_edit()
+    encode, begun, free = setup.encoder.encode, threading.Event(), threading.Event()
+
+    def encode_slowly(texts: Sequence[str]) -> Vectors:
+        begun.set()
+        free.wait()
+        return encode(texts)
+
+    setup.encoder.encode = encode_slowly  # type: ignore[method-assign]
+    deciding = asyncio.create_task(setup.decide())
+    await asyncio.to_thread(begun.wait)
+    with pytest.raises(ModelUnavailableError, match=r"longer than 0\.5 s"):
+        await deciding
+    assert setup.counts.open_decisions == 1
+    free.set()
+    await eventually(lambda: setup.counts.open_decisions == 0)
 
 
 async def test_an_answer_comes_in_pieces_and_its_tokens_are_counted(setup: Setup) -> None:

@@ -7,7 +7,6 @@ request keeps its objects when a reload puts other ones in force meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -16,6 +15,7 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from serac_gateway.config.model import FeedbackConfig
+from serac_gateway.control_plane.model_threads import ModelThreads
 from serac_gateway.control_plane.preview import Previewer
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
@@ -51,7 +51,7 @@ class ControlPlaneContext(msgspec.Struct, frozen=True, kw_only=True):
     recent_requests: RecentRequests
     feedback: FeedbackConfig
     instruments: Instruments
-    decision_pool: Executor
+    model_threads: ModelThreads
     """Runs `EditRouter.decide`."""
     upstream_url: str
     """Base URL of the upstream up to and with /v1, also of the embedded one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated
@@ -93,7 +94,7 @@ class FeedbackController(Controller):
                 comment=data.comment,
                 at=datetime.now(UTC),
                 key_id=principal.key_id,
-                request=_with_query(context, request, data.query),
+                request=await asyncio.to_thread(_with_query, context, request, data.query),
             )
         )
         await context.store.feedback().add(namespace, feedback, max_reports=context.feedback.max_reports)
@@ -146,6 +147,7 @@ def _without_decision(feedback: Feedback) -> Feedback:
 def _with_query(
     context: ControlPlaneContext, request: RememberedRequest, text: str | None
 ) -> RememberedRequest:
+    """For worker threads: the operator's patterns may take their time on the text."""
     if text is None or request.query is not None:
         return request
     return msgspec.structs.replace(

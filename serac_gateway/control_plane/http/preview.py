@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import msgspec
-from litestar import Controller, delete, get, post
+from litestar import Controller, Request, delete, get, post
+from litestar.datastructures import State
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg
 
 from serac_gateway.config.model import ConflictPolicy
+from serac_gateway.control_plane.http.client_watch import unless_client_leaves
 from serac_gateway.control_plane.http.dependencies import Context
 from serac_gateway.control_plane.http.parameters import Namespace, problems
 from serac_gateway.control_plane.http.schemas import ConflictReply, conflict_replies
@@ -126,10 +129,12 @@ class PreviewController(Controller):
         data: Annotated[PreviewRequest, BodyKwarg(examples=[_EXAMPLE])],
         namespace: Namespace,
         context: Context,
+        request: Request[object, object, State],
     ) -> PreviewReply:
         """What an edit would do."""
         queries = []
-        for position, query in enumerate(parsed_queries(data.queries)):
+        parsed = await context.model_threads.run(partial(parsed_queries, data.queries))
+        for position, query in enumerate(parsed):
             if isinstance(query, Bypass):
                 raise InvalidRequestError(
                     f"queries[{position}] is no query ({query.reason}); give a text, or messages that end"
@@ -137,7 +142,8 @@ class PreviewController(Controller):
                     field=f"queries[{position}]",
                 )
             queries.append(query)
-        return _preview_reply(await context.previewer.preview(namespace, data.edit, queries))
+        preview = context.previewer.preview(namespace, data.edit, queries)
+        return _preview_reply(await unless_client_leaves(request.receive, preview))
 
     @get("/traffic", summary="Tell how much traffic is recorded", responses=problems(400, 503))
     async def traffic(self, namespace: Namespace, context: Context) -> TrafficRecord:

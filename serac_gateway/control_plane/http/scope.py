@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Controller, post
+from litestar import Controller, Request, post
+from litestar.datastructures import State
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg
 
+from serac_gateway.control_plane.http.client_watch import unless_client_leaves
 from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneContext
 from serac_gateway.control_plane.http.parameters import Namespace, problems
+from serac_gateway.control_plane.model_threads import SLICE_QUERIES
 from serac_gateway.domain.queries import Bypass, Query, query_of_messages
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.routing.router import Route, RouteDecision
 
 MAX_SCOPE_QUERIES = 256
-_BATCH = 16
-"""Queries decided in one go: chat requests get their turn on the pool between two batches."""
-
 _EXAMPLE = Example(
     summary="A query, and one with the turns before it",
     value={
@@ -118,17 +117,20 @@ class ScopeController(Controller):
         data: Annotated[ScopeRequest, BodyKwarg(examples=[_EXAMPLE])],
         namespace: Namespace,
         context: Context,
+        request: Request[object, object, State],
     ) -> ScopeReply:
         """One decision a query, in order."""
-        queries = parsed_queries(data.queries)
-        decisions: list[RouteDecision] = []
-        for start in range(0, len(queries), _BATCH):
-            decisions += await _decisions(context, namespace, queries[start : start + _BATCH], data.user)
+        queries = await context.model_threads.run(partial(parsed_queries, data.queries))
+        decisions = await unless_client_leaves(
+            request.receive, _decisions(context, namespace, queries, data.user)
+        )
         return ScopeReply(decisions=[_scope_decision(decision) for decision in decisions])
 
 
 def parsed_queries(queries: Sequence[str | ScopeConversation]) -> list[Query | Bypass]:
     """The query of each text or conversation; `Bypass` where its messages hold none.
+
+    For worker threads: the conversations may be long.
 
     Raises:
         InvalidRequestError: There are more than `MAX_SCOPE_QUERIES`.
@@ -151,8 +153,13 @@ async def _decisions(
 ) -> list[RouteDecision]:
     to_decide = [query for query in queries if isinstance(query, Query)]
     user_id = None if user is None else f"user:{user}"
-    decide = partial(context.router.decide, namespace, to_decide, caller=user_id)
-    decisions = iter(await asyncio.get_running_loop().run_in_executor(context.decision_pool, decide))
+    decided: list[RouteDecision] = []
+    async with context.model_threads.time_limit("the decision on these queries"):
+        for start in range(0, len(to_decide), SLICE_QUERIES):
+            batch = to_decide[start : start + SLICE_QUERIES]
+            decide = partial(context.router.decide, namespace, batch, caller=user_id)
+            decided += await context.model_threads.run(decide)
+    decisions = iter(decided)
     return [
         RouteDecision(route=Route.BYPASS, reason=query.reason)
         if isinstance(query, Bypass)
