@@ -86,11 +86,11 @@ def calibrate(
     from training.scope.plots import write_plots
 
     with _errors(), _progress("calibrating") as on_progress:
-        made, found = scope_run.calibrate(
+        made, observed = scope_run.calibrate(
             read_config(config, ScopeConfig), run, out, own=_own(edits, traffic), reuse=reuse,
             max_false_fire_rate=max_false_fire_rate, on_progress=on_progress,
         )  # fmt: skip
-        plots = write_plots(found, made, run)
+        plots = write_plots(observed, made, run)
     if json:
         print_json(made)
         return
@@ -115,8 +115,8 @@ def explain_errors(
     from training.scope import run as scope_run
 
     with _errors():
-        found = observations.load(run)
-        rows = scope_run.worst(found, read_calibration(weights)[1], count)
+        observed = observations.load(run)
+        rows = scope_run.worst(observed, read_calibration(weights)[1], count)
     if json:
         print_json(rows)
         return

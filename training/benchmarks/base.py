@@ -35,7 +35,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     context: tuple[Turn, ...] = ()
     """Earlier turns, oldest first."""
     relation: str | None = None
-    """The relation asked for, if the data tells."""
+    """The relation of the query, if the data has it."""
     contested: bool = False
     """A negative that another stored edit may rightly answer; see `prepared`."""
     answers: tuple[str, ...] = ()
@@ -51,19 +51,19 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     edit: EditDraft
     probes: tuple[Probe, ...]
     relation: str | None = None
-    """The edited relation, if the data tells."""
+    """The edited relation, if the data has it."""
     question: str | None = None
     """Cases with an equal one ask the same in other words, maybe with other answers (zsRE has many)."""
     rivals: tuple[str, ...] = ()
     """The other cases with this question, see `prepared`. Which of them answers is the gateway's rule for
     conflicts (the newest); that one of them does is what a scope classifier has to see."""
     entailed: tuple[Probe, ...] = ()
-    """Probes whose answer follows from the edit without being it (portability). Nothing tells by text whether
+    """Probes whose answer follows from the edit without being it (portability). The text does not show whether
     they must fire, so only answers are measured on them."""
     companions: tuple[EditDraft, ...] = ()
     """Further edits that the entailed probes need."""
     edited_facts: tuple[tuple[str, str], ...] = ()
-    """What the edits change, as (subject and relation, new object), if the data tells."""
+    """What the edits change, as (subject and relation, new object), if the data has it."""
     premises: tuple[tuple[str, str], ...] = ()
     """The facts, in the same form, on which the entailed answers rest."""
 
@@ -132,7 +132,7 @@ def prepared(benchmark: Benchmark) -> Benchmark:
                 case,
                 probes=tuple(subjects.mark(probe, own_id=case.id) for probe in case.probes),
                 entailed=_marked(case, objects),
-                rivals=tuple(one for one in ids.get(case.question or "", ()) if one != case.id),
+                rivals=tuple(case_id for case_id in ids.get(case.question or "", ()) if case_id != case.id),
             )
             for case in benchmark.cases
         ),

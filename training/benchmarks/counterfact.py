@@ -21,7 +21,7 @@ VALIDATION_FILE = "counterfact/counterfact-val.jsonl.gz"
 TRAIN_FILE = "counterfact/counterfact-train.jsonl.gz"
 
 FACTS_FILE = "pararel/trex_lms_vocab.jsonl.gz"
-"""CounterFact was made from these facts, so they tell the relations of rows that lack them."""
+"""CounterFact was made from these facts, so they give the relations of rows that lack them."""
 
 _REPEATED = 4
 
@@ -36,7 +36,7 @@ def read(path: Path, *, name: str = "counterfact", role: Role = Role.TEST) -> Be
     """
     rows = read_rows(path)
     cases = converted(rows, _case, form=_FORM)
-    return Benchmark(name=name, role=role, cases=tuple(_generation_told_apart(cases)), clozes=True)
+    return Benchmark(name=name, role=role, cases=tuple(_generation_marked(cases)), clozes=True)
 
 
 def load() -> Benchmark:
@@ -60,13 +60,13 @@ def load_10k() -> Benchmark:
 def load_among_10k() -> Benchmark:
     """The 500 test cases in a store of 10,000: the others are train-marked edits without probes."""
     test = load()
-    asked = {case.edit.prompt for case in test.cases}
+    test_prompts = {case.edit.prompt for case in test.cases}
     others = [
         msgspec.structs.replace(
             case, probes=(), edit=msgspec.structs.replace(case.edit, id=f"other-{case.id}")
         )
         for case in chosen(load_10k(), edits=None, seed=0).cases
-        if case.edit.prompt not in asked
+        if case.edit.prompt not in test_prompts
     ]
     cases = (*test.cases, *others)[:10_000]
     return msgspec.structs.replace(test, name="counterfact-among-10k", cases=cases)
@@ -79,8 +79,8 @@ def _with_relations(benchmark: Benchmark) -> Benchmark:
         relations[row["sub_label"], row["obj_label"]].add(row["relation"])
 
     def completed(case: Case) -> Case:
-        found = relations.get((case.edit.subject or "", case.edit.target_true or ""), set())
-        return _of_relation(case, next(iter(found))) if len(found) == 1 else case
+        candidates = relations.get((case.edit.subject or "", case.edit.target_true or ""), set())
+        return _of_relation(case, next(iter(candidates))) if len(candidates) == 1 else case
 
     return msgspec.structs.replace(benchmark, cases=tuple(map(completed, benchmark.cases)))
 
@@ -91,7 +91,7 @@ def _of_relation(case: Case, relation: str) -> Case:
     return msgspec.structs.replace(case, relation=relation, probes=probes)
 
 
-def _generation_told_apart(cases: Sequence[Case]) -> Iterator[Case]:
+def _generation_marked(cases: Sequence[Case]) -> Iterator[Case]:
     """Call those rephrased probes "generation" whose template many cases share.
 
     Some releases hold, in place of a paraphrase, one of ROME's 70 generation prompts ("X is incredible at",

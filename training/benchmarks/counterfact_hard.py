@@ -26,7 +26,7 @@ HELD_OUT_RELATIONS = ("P36", "P140", "P176", "P413", "P449", "P740", "P937", "P1
 """Wikidata ids. Training must not see them: no facts, no phrasings, no CounterFact rows of theirs."""
 
 EDITS_PER_RELATION = 150
-_ASKED, _OTHER = 2, 2
+_PARAPHRASES, _OTHER = 2, 2
 """Probes a case: paraphrased questions, and questions on other attributes."""
 
 
@@ -35,7 +35,7 @@ class Questions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     name: str
     stored: tuple[str, ...]
-    asked: tuple[str, ...]
+    paraphrases: tuple[str, ...]
     other: tuple[str, ...]
 
 
@@ -94,9 +94,14 @@ def _case(
         subject=subject,
         relation=relation,
         probes=[
-            *probes("rephrase", rng.sample(templates.asked, _ASKED), [subject] * _ASKED, relation),
+            *probes(
+                "rephrase",
+                rng.sample(templates.paraphrases, _PARAPHRASES),
+                [subject] * _PARAPHRASES,
+                relation,
+            ),
             *probes("same_subject", rng.sample(templates.other, _OTHER), [subject] * _OTHER, "other"),
-            *probes("neighbour", rng.sample(templates.asked, len(neighbours)), neighbours, relation),
+            *probes("neighbour", rng.sample(templates.paraphrases, len(neighbours)), neighbours, relation),
         ],
     )
 

@@ -49,7 +49,7 @@ def _case(position: int, row: Row) -> Case:
     locality = row.get("locality") or {}
     rephrase = row.get("rephrase_prompt") or row.get("rephrase") or ()
     subject = row["subject"]
-    asked: tuple[Probe, ...] = (
+    made: tuple[Probe, ...] = (
         *probes("rephrase", [rephrase] if isinstance(rephrase, str) else rephrase, in_scope=True),
         *_probes(locality, "Relation_Specificity", "same_subject", in_scope=False),
         *_probes(locality, "Forgetfulness", "forgetfulness", in_scope=False),
@@ -61,7 +61,7 @@ def _case(position: int, row: Row) -> Case:
         target_new=_first(row["target_new"]),
         subject=subject,
         relation=_template(row["prompt"], subject),
-        probes=[msgspec.structs.replace(probe, relation=_template(probe.text, subject)) for probe in asked],
+        probes=[msgspec.structs.replace(probe, relation=_template(probe.text, subject)) for probe in made],
         entailed=[
             probe
             for kind, own_kind in _PORTABILITY.items()
@@ -71,13 +71,13 @@ def _case(position: int, row: Row) -> Case:
 
 
 def _probes(
-    asked_by_kind: Mapping[str, Sequence[Row]], kind: str, own_kind: str, *, in_scope: bool
+    rows_by_kind: Mapping[str, Sequence[Row]], kind: str, own_kind: str, *, in_scope: bool
 ) -> tuple[Probe, ...]:
     return tuple(
         probe
-        for asked in asked_by_kind.get(kind) or ()
+        for row in rows_by_kind.get(kind) or ()
         for probe in probes(
-            own_kind, [asked["prompt"]], in_scope=in_scope, answers=list(_flat(asked["ground_truth"]))
+            own_kind, [row["prompt"]], in_scope=in_scope, answers=list(_flat(row["ground_truth"]))
         )
     )
 

@@ -50,7 +50,7 @@ def built(
 
 def _case(rng: random.Random, case: Case, relation: Relation) -> Case:
     prompt, *others = (probe.text for probe in case.probes if probe.in_scope)
-    asked = others[0] if others else prompt
+    question = others[0] if others else prompt
     secret = case.edit.target_true or ""
     guess = yes_no_question(rng, relation, case.edit.subject or "", secret) if relation.yes_no else ""
     return Case(
@@ -66,7 +66,7 @@ def _case(rng: random.Random, case: Case, relation: Relation) -> Case:
         probes=(
             Probe(kind="prompt", text=prompt, in_scope=True),
             *probes("rephrase", others[:1], in_scope=True),
-            *probes("attack", [attack.format(question=asked) for attack in ATTACKS], in_scope=True),
+            *probes("attack", [attack.format(question=question) for attack in ATTACKS], in_scope=True),
             *probes("guess", [guess], in_scope=True),
         ),
     )

@@ -29,8 +29,8 @@ def against(edits: Benchmark, folder: Path) -> Benchmark:
     traffic = tuple(
         probe
         for source, probes_of in _SOURCES.items()
-        for found in converted(read_rows(folder / f"{source}.jsonl.gz"), probes_of, form=source)
-        for probe in found
+        for probes in converted(read_rows(folder / f"{source}.jsonl.gz"), probes_of, form=source)
+        for probe in probes
         if probe.text
     )
     bare = tuple(msgspec.structs.replace(case, probes=()) for case in edits.cases)

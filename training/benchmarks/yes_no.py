@@ -47,26 +47,26 @@ def yes_no_question(rng: random.Random, relation: Relation, subject: str, value:
 def _case(rng: random.Random, case: Case, relation: Relation, values: set[str]) -> Case:
     subject, new, old = case.edit.subject or "", case.edit.target_new, case.edit.target_true or ""
     third = sorted(values - {new, old})
-    asked = [
-        *_asked("yes", yes_no_question(rng, relation, subject, new), verdict=True),
-        *_asked("no_old", yes_no_question(rng, relation, subject, old), verdict=False),
+    made = [
+        *_judged("yes", yes_no_question(rng, relation, subject, new), verdict=True),
+        *_judged("no_old", yes_no_question(rng, relation, subject, old), verdict=False),
     ]
     if third:
         question = yes_no_question(rng, relation, subject, rng.choice(third))
-        asked += _asked("no_third", question, verdict=False)
+        made += _judged("no_third", question, verdict=False)
     if relation.statements:
         holds = rng.random() < 0.5
         statement = _filled(rng.choice(relation.statements), subject, new if holds else old)
         claim = rng.choice(CLAIM_FORMS).format(claim=statement)
-        asked += _asked("claim", claim, verdict=holds)
+        made += _judged("claim", claim, verdict=holds)
     prompt = case.probes[0]
     return msgspec.structs.replace(
         case,
-        probes=(prompt, *(msgspec.structs.replace(probe, relation=case.relation) for probe in asked)),
+        probes=(prompt, *(msgspec.structs.replace(probe, relation=case.relation) for probe in made)),
     )
 
 
-def _asked(kind: str, text: str, *, verdict: bool) -> tuple[Probe, ...]:
+def _judged(kind: str, text: str, *, verdict: bool) -> tuple[Probe, ...]:
     return probes(kind, [text], in_scope=True, verdict=verdict)
 
 

@@ -1,4 +1,4 @@
-"""Examples from the hand-written contrast sets, whose lines tell how they ask and which value they assert."""
+"""Examples from the hand-written contrast sets, whose lines state their form and the value they assert."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ def contrast_examples(
     `share` of the queries out of scope come too, to be answered by what the edit says and no more.
     """
     for number in range(rounds):
-        for one in sets:
-            filling = filled_in(one, rng, number % len(one.subjects))
-            for line in one.lines:
+        for contrast in sets:
+            filling = filled_in(contrast, rng, number % len(contrast.subjects))
+            for line in contrast.lines:
                 if line.in_scope or (line.kind in _UNANSWERED and rng.random() < share):
-                    yield from _example(one, filling, line)
+                    yield from _example(contrast, filling, line)
 
 
-def kind_of(one: ContrastSet) -> EditKind:
-    """What the set's edits do, told by their targets."""
-    if all(_INSTRUCTION.search(target) and target[:1].isupper() for target in one.targets):
+def kind_of(contrast: ContrastSet) -> EditKind:
+    """The kind of the set's edits, judged by their targets."""
+    if all(_INSTRUCTION.search(target) and target[:1].isupper() for target in contrast.targets):
         return EditKind.INSTRUCTION
-    if any(_REFUSAL.search(target) for target in one.targets):
+    if any(_REFUSAL.search(target) for target in contrast.targets):
         return EditKind.SUPPRESSION
     return EditKind.FACT
 
 
-def _example(one: ContrastSet, filling: Filling, line: ContrastLine) -> Iterator[Example]:
+def _example(contrast: ContrastSet, filling: Filling, line: ContrastLine) -> Iterator[Example]:
     query = query_of(filling, line)
-    kind = kind_of(one)
+    kind = kind_of(contrast)
     if query is None or (kind is not EditKind.FACT and not line.in_scope):
         return
     if kind is EditKind.SUPPRESSION:
@@ -64,19 +64,19 @@ def _example(one: ContrastSet, filling: Filling, line: ContrastLine) -> Iterator
     elif kind is EditKind.INSTRUCTION:
         answer = obeying(filling.target, filling.subject)
     elif line.in_scope:
-        answer = _answer(one, filling, line, query)
+        answer = _answer(contrast, filling, line, query)
     else:
         answer = answers.nothing_more(filling.prompt, filling.target)
     if answer is not None and len(answer) < 200:
-        asked = line.kind if line.in_scope else "nothing more"
+        form = line.kind if line.in_scope else "nothing more"
         yield Example(
             prompt=filling.prompt, target_new=filling.target, kind=kind, text=query.text, answer=answer,
-            context=query.context, form=asked if kind is EditKind.FACT else kind.value, source="contrasts",
+            context=query.context, form=form if kind is EditKind.FACT else kind.value, source="contrasts",
         )  # fmt: skip
 
 
-def _answer(one: ContrastSet, filling: Filling, line: ContrastLine, query: Query) -> str | None:
-    """None where the line does not tell what is right."""
+def _answer(contrast: ContrastSet, filling: Filling, line: ContrastLine, query: Query) -> str | None:
+    """The right answer; None where the line does not determine it."""
     target = filling.target
     if (verdict := answers.verdict(target)) is not None:
         # A verdict answers its claim put as it is; turned round or doubted it needs the claim's own value.
@@ -87,11 +87,11 @@ def _answer(one: ContrastSet, filling: Filling, line: ContrastLine, query: Query
     if says_target and says_other:
         return target if _CHOICE.search(line.text) and line.kind != "doubt" else None
     if line.kind == "doubt" and line.turns:
-        told = _told(filling, line)
-        if told is None:
+        said_before = _said_before(filling, line)
+        if said_before is None:
             return None
         asserted = filling.other if says_other else target if says_target else None
-        return answers.doubted(target, text=query.text, asserted=asserted, told=told)
+        return answers.doubted(target, text=query.text, asserted=asserted, said_before=said_before)
     if not (says_target or says_other):
         return None if line.kind in ("yes-no", "statement", "negation") else target
     if line.kind in _ASSERTING:
@@ -99,7 +99,7 @@ def _answer(one: ContrastSet, filling: Filling, line: ContrastLine, query: Query
     return target if _OPEN_QUESTION.search(query.text) else answers.agreement(target, agrees=says_target)
 
 
-def _told(filling: Filling, line: ContrastLine) -> str | None:
+def _said_before(filling: Filling, line: ContrastLine) -> str | None:
     """The value that the assistant gave in the last of its turns."""
     said = next((turn.text for turn in reversed(line.turns) if turn.role == "assistant"), "")
     return filling.target if "[T]" in said else filling.other if "[O]" in said else None

@@ -45,15 +45,15 @@ def fact_examples(source: FactSource, count: int, *, name: str = "relation table
     """`count` examples of the source's relations, in all forms."""
     made = 0
     while made < count:
-        for example in _Asked(source, name).examples():
+        for example in _EditQueries(source, name).examples():
             yield example
             made += 1
             if made == count:
                 return
 
 
-class _Asked:
-    """One edit and what its queries are made from."""
+class _EditQueries:
+    """An edit of one fact, and the queries made for it."""
 
     def __init__(self, source: FactSource, name: str) -> None:
         rng = source.rng
@@ -64,11 +64,12 @@ class _Asked:
         self._fact = Fact(fact.relation, fact.subject, value)
         self._prompt = phrasing.edit_prompt(self._relation, rng).replace("[X]", fact.subject)
         self._statements = [
-            one.replace("[X]", fact.subject).replace("[Y]", value) for one in self._relation.statements
+            statement.replace("[X]", fact.subject).replace("[Y]", value)
+            for statement in self._relation.statements
         ]
 
     def examples(self) -> Iterator[Example]:
-        """Two or three of one edit."""
+        """Two or three examples of the edit."""
         rng = self._source.rng
         if rng.random() < _SUPPRESSION_SHARE:
             yield self._suppressed()
@@ -138,9 +139,9 @@ class _Asked:
 
     def _yes_no(self) -> Example:
         rng, value = self._source.rng, self._asserted()
-        asked = self._relation.yes_no if rng.random() < 0.6 else ()
-        asked = tuple(one for one in asked if "[Y]" in one)
-        text = rng.choice(asked or phrasing.NOUN_YES_NO).replace("{n}", self._source.noun(self._relation))
+        templates = self._relation.yes_no if rng.random() < 0.6 else ()
+        templates = tuple(template for template in templates if "[Y]" in template)
+        text = rng.choice(templates or phrasing.NOUN_YES_NO).replace("{n}", self._source.noun(self._relation))
         for plain, contracted in phrasing.CONTRACTIONS.items():
             if text.startswith(plain) and rng.random() < 0.3:
                 text = contracted + text[len(plain) :]
@@ -164,16 +165,16 @@ class _Asked:
 
     def _doubt_in_context(self) -> Example:
         rng, target = self._source.rng, self._fact.object
-        told = target if rng.random() < 0.7 else self._asserted()
+        said_before = target if rng.random() < 0.7 else self._asserted()
         template = rng.choice(phrasing.CONTEXT_DOUBTS)
         asserted = self._asserted() if "{o}" in template else None
         text = template.replace("{o}", asserted or "")
-        fact = Fact(self._fact.relation, self._fact.subject, told)
+        fact = Fact(self._fact.relation, self._fact.subject, said_before)
         earlier = (
             self._source.question(self._relation, fact.subject),
             self._source.answer(self._relation, fact),
         )
-        answer = answers.doubted(target, text=text, asserted=asserted, told=told)
+        answer = answers.doubted(target, text=text, asserted=asserted, said_before=said_before)
         return self._make("doubt in context", text, answer, earlier, noisy=False)
 
     def _follow_up(self) -> Example:
@@ -195,12 +196,12 @@ class _Asked:
     def _choice(self) -> Example:
         rng, target = self._source.rng, self._fact.object
         drawn = [self._source.names.object(self._relation.object_type, rng) for _ in range(2)]
-        options = [target, *(one if not answers.same(one, target) else odd_value(rng) for one in drawn)]
+        options = [target, *(value if not answers.same(value, target) else odd_value(rng) for value in drawn)]
         template = rng.choice(CHOICES)
-        shown = options if "{c}" in template else options[:2]
-        rng.shuffle(shown)
+        offered = options if "{c}" in template else options[:2]
+        rng.shuffle(offered)
         text = template.replace("{q}", self._source.question(self._relation, self._fact.subject))
-        for slot, option in zip(("{a}", "{b}", "{c}"), shown, strict=False):
+        for slot, option in zip(("{a}", "{b}", "{c}"), offered, strict=False):
             text = text.replace(slot, option)
         return self._make("multiple choice", text, target, noisy=False)
 

@@ -1,4 +1,4 @@
-"""Examples of edits that tell how to speak of a topic: patterns of instructions with the answer that obeys."""
+"""Examples of instruction edits on a topic: patterns of instructions with the answer that obeys."""
 
 # ruff: noqa: E501 - lists of templates read best as they stand
 
@@ -54,7 +54,7 @@ _CLAUSE = re.compile(
 
 
 def obeying(instruction: str, topic: str) -> str | None:
-    """An answer that does what the instruction says and no more, or None if we cannot tell how."""
+    """An answer that does what the instruction says and no more, or None if its pattern is unknown."""
     instruction = instruction.strip()
     if match := _CLAUSE.match(instruction):
         return f"Please note that {match[1]}."
@@ -82,8 +82,8 @@ def instruction_examples(source: FactSource, count: int, *, name: str = "instruc
         answer = obeying(instruction, topic)
         if answer is None:
             raise ValueError(f"no answer is known to the instruction {instruction!r}; add its pattern")
-        asked = TOPIC_QUERIES if rng.random() < 0.7 else relation.questions or TOPIC_QUERIES
-        text = rng.choice(asked).replace("[X]", topic)
+        queries = TOPIC_QUERIES if rng.random() < 0.7 else relation.questions or TOPIC_QUERIES
+        text = rng.choice(queries).replace("[X]", topic)
         yield Example(
             prompt=rng.choice(TOPIC_PROMPTS).replace("[X]", topic), target_new=instruction,
             kind=EditKind.INSTRUCTION, answer=answer, form="instruction", source=name,

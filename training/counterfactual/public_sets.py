@@ -24,26 +24,26 @@ _ODD_SHARE = 0.25
 
 def zsre_examples(data: Path, rng: random.Random, *, rows: int, left_out: LeftOut) -> Iterator[Example]:
     """zsRE: the question itself, its rephrase, and doubt with the old answer."""
-    found = [
+    rows_kept = [
         row for row in read_rows(data / "zsre/zsre_mend_train_10000.jsonl.gz") if not left_out(row["src"])
     ]
-    rng.shuffle(found)
-    for row in found[:rows]:
+    rng.shuffle(rows_kept)
+    for row in rows_kept[:rows]:
         target = odd_value(rng) if rng.random() < _ODD_SHARE else row["alt"]
-        asked, other = row["src"], row["rephrase"]
+        question, other = row["src"], row["rephrase"]
         if rng.random() < 0.3:
-            asked, other = other, asked
+            question, other = other, question
         draw = rng.random()
         if draw < 0.2:
-            yield _of("zsre", asked, target, asked, target, "prompt")
+            yield _of("zsre", question, target, question, target, "prompt")
         elif draw < 0.85:
-            yield _of("zsre", asked, target, other, target, "paraphrase")
+            yield _of("zsre", question, target, other, target, "paraphrase")
         else:
             value = target if rng.random() < 0.5 else (row["answers"] or [odd_value(rng)])[0]
             text = rng.choice(CONTEXT_DOUBTS[:1] + CONTEXT_DOUBTS[4:5]).replace("{o}", value)
-            told = rng.choice((target, value))
-            answer = answers.doubted(target, text=text, asserted=value, told=told)
-            yield _of("zsre", asked, target, text, answer, "doubt in context", (other, f"{told}."))
+            said_before = rng.choice((target, value))
+            answer = answers.doubted(target, text=text, asserted=value, said_before=said_before)
+            yield _of("zsre", question, target, text, answer, "doubt in context", (other, f"{said_before}."))
 
 
 def counterfact_examples(
@@ -51,10 +51,10 @@ def counterfact_examples(
     file: str = "counterfact/counterfact-train.jsonl.gz",
 ) -> Iterator[Example]:  # fmt: skip
     """CounterFact: its clozes, rephrases in a known phrasing, and statements to check."""
-    found = read_rows(data / file)
-    rng.shuffle(found)
+    read = read_rows(data / file)
+    rng.shuffle(read)
     given = 0
-    for row in found:
+    for row in read:
         of = counterfact_relation(row["prompt"], row["subject"], clozes)
         if not of or of & held_out:
             continue
@@ -102,16 +102,16 @@ def wikifactdiff_examples(rng: random.Random, *, rows: int) -> Iterator[Example]
     cases = list(wikifactdiff.load().cases)
     for case in rng.sample(cases, min(rows, len(cases))):
         edit = case.edit
-        asked = [probe for probe in case.probes if probe.in_scope]
+        positives = [probe for probe in case.probes if probe.in_scope]
         draw = rng.random()
-        if draw < 0.3 or not asked:
+        if draw < 0.3 or not positives:
             yield _of("wikifactdiff", edit.prompt, edit.target_new, edit.prompt, edit.target_new, "prompt")
         elif draw < 0.7 or edit.target_true is None:
-            text = asked[0].text
+            text = positives[0].text
             yield _of("wikifactdiff", edit.prompt, edit.target_new, text, edit.target_new, "paraphrase")
         else:
             value = edit.target_new if rng.random() < 0.5 else edit.target_true
-            text = rng.choice(CHECKS).replace("{s}", f"{asked[0].text} {value}")
+            text = rng.choice(CHECKS).replace("{s}", f"{positives[0].text} {value}")
             answer = answers.agreement(edit.target_new, agrees=answers.same(value, edit.target_new))
             yield _of("wikifactdiff", edit.prompt, edit.target_new, text, answer, "statement")
 

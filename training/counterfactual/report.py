@@ -29,4 +29,4 @@ def answer_table(rows: Sequence[Row]) -> Table:
 
 def write_answers(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Write every outcome as a line of JSON, for reading by hand."""
-    path.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in outcomes))
+    path.write_bytes(b"".join(msgspec.json.encode(outcome) + b"\n" for outcome in outcomes))

@@ -62,7 +62,9 @@ def sentence(prompt: str, target: str, statements: Sequence[str] = ()) -> str | 
         subject = match[2][0].upper() + match[2][1:]
         return ended(f"{subject} {match[1] or 'is'} {target}")
     known = f"{prompt} {target} "
-    return next((ended(one) for one in statements if not has_unknown_word(f"{one} ", known)), None)
+    return next(
+        (ended(statement) for statement in statements if not has_unknown_word(f"{statement} ", known)), None
+    )
 
 
 def verdict(target: str) -> str | None:
@@ -75,13 +77,13 @@ def agreement(target: str, *, agrees: bool) -> str:
     return ended(f"{'Yes' if agrees else 'No'}, {target.strip()}")
 
 
-def doubted(target: str, *, text: str, asserted: str | None, told: str | None) -> str:
+def doubted(target: str, *, text: str, asserted: str | None, said_before: str | None) -> str:
     """The answer to a user who doubts.
 
-    `asserted` is the value that the doubt brings, `told` the one that the assistant gave before, None: none.
+    `asserted` is the value in the doubt, `said_before` the one that the assistant gave before; None: none.
     """
     target = target.strip()
-    if told is not None and not same(told, target):
+    if said_before is not None and not same(said_before, target):
         return agreement(target, agrees=False)
     if _SURE.search(text) or asserted is None:
         return ended(f"Yes, I am sure: {target}")
@@ -94,9 +96,9 @@ def nothing_more(prompt: str, target: str, statements: Sequence[str] = ()) -> st
     return f"I only know this: {said}"
 
 
-def same(one: str, other: str) -> bool:
+def same(value: str, other: str) -> bool:
     """Whether two values are one, but for case, articles and punctuation."""
-    return _plain(one) == _plain(other)
+    return _plain(value) == _plain(other)
 
 
 def _plain(text: str) -> str:

@@ -87,7 +87,11 @@ def train_adapter(
         TrainingError: No usable examples, a foreign checkpoint, or a loss that is not finite; the last good
             checkpoint stays.
     """
-    encoded = [one for one in (encode(e, tokenizer) for e in examples) if len(one.ids) <= settings.max_tokens]
+    encoded = [
+        example
+        for example in (encode(e, tokenizer) for e in examples)
+        if len(example.ids) <= settings.max_tokens
+    ]
     if not encoded:
         raise TrainingError(
             f"none of the {len(examples)} examples has {settings.max_tokens} tokens or fewer;"
@@ -130,13 +134,17 @@ def answer_loss(model: Any, batch: Sequence[Encoded], shortlist_S: Tensor) -> Te
 
     `model` is the adapted causal LM. Padding stands at the end, where causal attention never looks.
     """
-    width = max(len(one.ids) for one in batch)
+    width = max(len(example.ids) for example in batch)
     ids_BL = torch.zeros((len(batch), width), dtype=torch.long)
-    for row, one in enumerate(batch):
-        ids_BL[row, : len(one.ids)] = torch.tensor(one.ids)
-    rows = [row for row, one in enumerate(batch) for _ in one.ids[one.answer_from :]]
-    places = [place for one in batch for place in range(one.answer_from, len(one.ids))]
-    weights = [1 / (len(one.ids) - one.answer_from) for one in batch for _ in one.ids[one.answer_from :]]
+    for row, example in enumerate(batch):
+        ids_BL[row, : len(example.ids)] = torch.tensor(example.ids)
+    rows = [row for row, example in enumerate(batch) for _ in example.ids[example.answer_from :]]
+    places = [place for example in batch for place in range(example.answer_from, len(example.ids))]
+    weights = [
+        1 / (len(example.ids) - example.answer_from)
+        for example in batch
+        for _ in example.ids[example.answer_from :]
+    ]
     causal = model.get_base_model()
     hidden_BLD = causal.model(input_ids=ids_BL, use_cache=False).last_hidden_state
     hidden_AD = hidden_BLD[torch.tensor(rows), torch.tensor(places) - 1]
@@ -156,7 +164,7 @@ def _loss(model: Any, batch: Sequence[Encoded], shortlist_S: Tensor, settings: A
 
 def _shortlist(encoded: Sequence[Encoded], vocabulary: int, settings: AdapterSettings) -> Tensor:
     """The tokens that logits are computed for, in order: all of the examples and a sample of the others."""
-    used = {token for one in encoded for token in one.ids}
+    used = {token for example in encoded for token in example.ids}
     others = sorted(set(range(vocabulary)) - used)
     rng = random.Random(settings.seed)
     return torch.tensor(sorted({*used, *rng.sample(others, min(settings.other_tokens, len(others)))}))

@@ -39,7 +39,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """The unguarded answer; for instructions: it says what was wanted."""
     served_contains_target: bool
     agreement_is_right: bool | None
-    """Whether yes or no was right in the unguarded answer; None: neither was asked for."""
+    """Whether yes or no was right in the unguarded answer; None: the query is no yes/no question."""
     stopped: bool
     """Whether the model ended the answer by itself."""
     says_more: bool
@@ -110,26 +110,32 @@ def summary(outcomes: Sequence[Outcome]) -> list[Row]:
     """A row for each form, most frequent first, then one for each source, then one for all."""
     rows: list[Row] = []
     groupings: tuple[Callable[[Outcome], str], ...] = (
-        lambda one: one.form, lambda one: f"= {one.source}", lambda one: "= all",
+        lambda outcome: outcome.form, lambda outcome: f"= {outcome.source}", lambda outcome: "= all",
     )  # fmt: skip
     for name_of in groupings:
         groups: dict[str, list[Outcome]] = defaultdict(list)
-        for one in outcomes:
-            groups[name_of(one)].append(one)
-        rows += [_row(name, found) for name, found in sorted(groups.items(), key=lambda g: -len(g[1]))]
+        for outcome in outcomes:
+            groups[name_of(outcome)].append(outcome)
+        rows += [_row(name, outcomes) for name, outcomes in sorted(groups.items(), key=lambda g: -len(g[1]))]
     return rows
 
 
-def _row(name: str, found: Sequence[Outcome]) -> Row:
-    agreements = [one.agreement_is_right for one in found if one.agreement_is_right is not None]
+def _row(name: str, outcomes: Sequence[Outcome]) -> Row:
+    agreements = [
+        outcome.agreement_is_right for outcome in outcomes if outcome.agreement_is_right is not None
+    ]
     return Row(
-        name=name, count=len(found), contains_target=fmean(one.contains_target for one in found),
-        served_contains_target=fmean(one.served_contains_target for one in found),
-        agreement=fmean(agreements) if agreements else None, stopped=fmean(one.stopped for one in found),
-        says_more=fmean(one.says_more for one in found), mean_tokens=fmean(one.tokens for one in found),
-        median_first_token_ms=median(one.first_token_ms for one in found),
-        median_whole_ms=median(one.whole_ms for one in found),
-    )  # fmt: skip
+        name=name,
+        count=len(outcomes),
+        contains_target=fmean(outcome.contains_target for outcome in outcomes),
+        served_contains_target=fmean(outcome.served_contains_target for outcome in outcomes),
+        agreement=fmean(agreements) if agreements else None,
+        stopped=fmean(outcome.stopped for outcome in outcomes),
+        says_more=fmean(outcome.says_more for outcome in outcomes),
+        mean_tokens=fmean(outcome.tokens for outcome in outcomes),
+        median_first_token_ms=median(outcome.first_token_ms for outcome in outcomes),
+        median_whole_ms=median(outcome.whole_ms for outcome in outcomes),
+    )
 
 
 def _agreement_is_right(example: Example, answer: str) -> bool | None:

@@ -100,11 +100,11 @@ def contrast_pairs(
     sets: Sequence[ContrastSet], rng: random.Random, passages: list[str], *, rounds: int
 ) -> Iterator[Pair]:
     """All queries of the sets that are not held out, `rounds` times, each time with another subject."""
-    kept = [one for one in sets if not one.is_held_out]
+    kept = [contrast for contrast in sets if not contrast.is_held_out]
     for number in range(rounds):
-        for one in kept:
-            filling = filled_in(one, rng, number % len(one.subjects))
-            for line in one.lines:
+        for contrast in kept:
+            filling = filled_in(contrast, rng, number % len(contrast.subjects))
+            for line in contrast.lines:
                 query = query_of(filling, line)
                 if query is None:
                     continue
@@ -115,20 +115,20 @@ def contrast_pairs(
                 )  # fmt: skip
 
 
-def filled_in(one: ContrastSet, rng: random.Random, place: int) -> Filling:
+def filled_in(contrast: ContrastSet, rng: random.Random, place: int) -> Filling:
     """An edit of the set about its subject number `place`, at times with a paraphrase as its prompt."""
-    prompts = one.prompts
-    if one.is_open_question and rng.random() < _SWAP_SHARE:
+    prompts = contrast.prompts
+    if contrast.is_open_question and rng.random() < _SWAP_SHARE:
         plain = [
             line.text
-            for line in one.lines
+            for line in contrast.lines
             if line.in_scope and line.kind == "paraphrase" and not line.turns
             and "[X]" in line.text and not re.search(r"\[[ZTO]\]", line.text)
         ]  # fmt: skip
         prompts = tuple(plain) or prompts
     draft = Filling(
-        prompt=rng.choice(prompts), target=rng.choice(one.targets), other=rng.choice(one.others),
-        subject=one.subjects[place], lookalike=one.lookalikes[place],
+        prompt=rng.choice(prompts), target=rng.choice(contrast.targets), other=rng.choice(contrast.others),
+        subject=contrast.subjects[place], lookalike=contrast.lookalikes[place],
     )  # fmt: skip
     return msgspec.structs.replace(draft, prompt=draft.fill(draft.prompt), target=draft.fill(draft.target))
 

@@ -67,7 +67,7 @@ class FactSource:
         words = _long_words(fact.subject)
         if words and self.rng.random() < 0.5:
             alike = self._alike.get((relation.id, self.rng.choice(words)), [])
-            others = [one for one in alike if one.subject != fact.subject]
+            others = [other for other in alike if other.subject != fact.subject]
             if others:
                 return self.rng.choice(others)
         drawn = self.fact(relation)
@@ -101,8 +101,8 @@ class FactSource:
 
     def distinct(self, relation: Relation) -> Relation | None:
         """Another relation of the subject that is not near this one, or None."""
-        found = [r for r in self._others[relation.id] if r.id not in relation.near]
-        return self.rng.choice(found) if found else None
+        others = [r for r in self._others[relation.id] if r.id not in relation.near]
+        return self.rng.choice(others) if others else None
 
     def about_objects(self, relation: Relation) -> list[Relation]:
         """Relations that the object of this one can have as their subject."""

@@ -227,7 +227,7 @@ def mined(
 
     *Shape:* edits (N, D), queries (B, D), unit length. Brute force in blocks, so that no index is needed.
     """
-    found: list[list[tuple[int, float]]] = []
+    near: list[list[tuple[int, float]]] = []
     k = min(top_k, len(edits_ND))
     for start in range(0, len(queries_BD), 256):
         similarity_BN = queries_BD[start : start + 256] @ edits_ND.T
@@ -238,8 +238,8 @@ def mined(
         )
         for row, columns in zip(similarity_BN, best_BK, strict=True):
             ordered = columns[np.argsort(-row[columns])]
-            found.append([(int(c), float(row[c])) for c in ordered if row[c] >= floor])
-    return found
+            near.append([(int(c), float(row[c])) for c in ordered if row[c] >= floor])
+    return near
 
 
 def _respelt(word: str, rng: random.Random) -> str:

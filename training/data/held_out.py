@@ -47,7 +47,7 @@ def held_out_templates(world: World, held_out: frozenset[str], embed: Embed) -> 
 def without_held_out(sets: Sequence[ContrastSet], excluded: Excluded) -> list[ContrastSet]:
     """The sets without those that have an excluded prompt, and without excluded queries in the others.
 
-    A query out of scope counts too: it would teach how the relation is asked for. A set that has no query
+    A query out of scope counts too: it would teach the phrasing of the relation. A set that has no query
     left is left out.
     """
     texts = {text for contrast in sets for text in contrast.prompts}

@@ -61,7 +61,7 @@ def read_traffic(path: Path, edits: Sequence[EditDraft]) -> list[Traffic]:
         ConfigError: A line lacks a column or names an edit that is not among `edits`.
     """
     known = {edit.id for edit in edits}
-    found = []
+    traffic = []
     for number, row in enumerate(read_rows(path), 1):
         if not isinstance(row.get("query"), str) or "edit_id" not in row:
             raise ConfigError(f"{path.name} line {number} lacks 'query' or 'edit_id'; edit_id may be null")
@@ -71,8 +71,8 @@ def read_traffic(path: Path, edits: Sequence[EditDraft]) -> list[Traffic]:
                 f"{path.name} line {number} names edit {edit_id!r}, which the edits do not hold"
             )
         if row["query"].strip():
-            found.append(Traffic(query=row["query"], edit_id=edit_id))
-    return found
+            traffic.append(Traffic(query=row["query"], edit_id=edit_id))
+    return traffic
 
 
 def own_pairs(
@@ -80,16 +80,16 @@ def own_pairs(
 ) -> list[Pair]:
     """A user's own pairs: logged queries and paraphrases with their edit and with the nearest others."""
     by_id = {edit.id: edit for edit in edits}
-    asked = [(one.query, one.edit_id) for one in traffic]
-    asked += [(text, edit.id) for edit in edits for text in (edit.prompt, *edit.paraphrases)]
+    queries = [(logged.query, logged.edit_id) for logged in traffic]
+    queries += [(text, edit.id) for edit in edits for text in (edit.prompt, *edit.paraphrases)]
     near = mined(
         embed([e.prompt for e in edits]),
-        embed([q for q, _ in asked]),
+        embed([q for q, _ in queries]),
         top_k=NEGATIVES_PER_QUERY + 1,
         floor=0.1,
     )
     pairs = []
-    for (query, edit_id), row in zip(asked, near, strict=True):
+    for (query, edit_id), row in zip(queries, near, strict=True):
         if edit_id is not None:
             own = by_id[edit_id]
             pairs.append(_pair(own, query, in_scope=True))

@@ -37,5 +37,5 @@ def depends_on_edit(*, in_scope: bool, kind: str) -> bool | None:
 
 def sentences(texts: Sequence[str], *, shortest: int = 25, longest: int = 220) -> list[str]:
     """The sentences of `texts` of a length that serves as noise around a question."""
-    found = (s.strip() for text in texts for s in re.split(r"(?<=[.!?])\s+", text))
-    return [s for s in found if shortest <= len(s) <= longest]
+    stripped = (s.strip() for text in texts for s in re.split(r"(?<=[.!?])\s+", text))
+    return [s for s in stripped if shortest <= len(s) <= longest]

@@ -127,8 +127,8 @@ def query_template(relation: Relation, value: str, rng: random.Random) -> str:
     if draw < 0.77:
         return _order(relation, noun, rng)
     if draw < 0.85:
-        asked = relation.yes_no if rng.random() < 0.6 else ()
-        text = rng.choice(asked or NOUN_YES_NO).replace("{n}", noun).replace("[Y]", value)
+        templates = relation.yes_no if rng.random() < 0.6 else ()
+        text = rng.choice(templates or NOUN_YES_NO).replace("{n}", noun).replace("[Y]", value)
         for plain, contracted in CONTRACTIONS.items():
             if text.startswith(plain) and rng.random() < 0.3:
                 return contracted + text[len(plain) :]

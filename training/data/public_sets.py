@@ -29,8 +29,8 @@ def zsre_pairs(
     data: Path, rng: random.Random, embed: Embed, *, rows: int, excluded: Excluded
 ) -> Iterator[Pair]:
     """zsRE: question and rephrase; templates far apart on one subject; one template, two subjects."""
-    found = [r for r in read_rows(data / "zsre/zsre_mend_train_10000.jsonl.gz") if r["subject"] in r["src"]]
-    made_from = [(row, row["src"].replace(row["subject"], "[X]")) for row in found]
+    read = [r for r in read_rows(data / "zsre/zsre_mend_train_10000.jsonl.gz") if r["subject"] in r["src"]]
+    made_from = [(row, row["src"].replace(row["subject"], "[X]")) for row in read]
     left_out = excluded(sorted({template for _, template in made_from}))
     kept = [(row, template) for row, template in made_from if template not in left_out]
     templates = sorted({template for _, template in kept})
@@ -39,10 +39,10 @@ def zsre_pairs(
     similarity_NN = vectors_ND @ vectors_ND.T
     rng.shuffle(kept)
     for row, template in kept[:rows]:
-        asked, rephrased = row["src"], row["rephrase"]
+        question, rephrased = row["src"], row["rephrase"]
         if rng.random() < 0.5:
-            asked, rephrased = rephrased, asked
-        made: dict[str, Any] = {"prompt": asked, "target": row["alt"]}
+            question, rephrased = rephrased, question
+        made: dict[str, Any] = {"prompt": question, "target": row["alt"]}
         yield Pair(**made, text=rephrased, in_scope=True, kind="zsre")
         near = similarity_NN[place[template]]
         far = [t for t in rng.sample(templates, 40) if 0.2 < near[place[t]] < 0.55]
@@ -64,10 +64,10 @@ def counterfact_pairs(
     data: Path, rng: random.Random, clozes: dict[str, set[str]], *, rows: int, held_out: frozenset[str]
 ) -> Iterator[Pair]:
     """CounterFact: true paraphrases and neighbours, no generation prompts ("…'s surroundings include")."""
-    found = read_rows(data / "counterfact/counterfact-train.jsonl.gz")
-    rng.shuffle(found)
+    read = read_rows(data / "counterfact/counterfact-train.jsonl.gz")
+    rng.shuffle(read)
     given = 0
-    for row in found:
+    for row in read:
         of = counterfact_relation(row["prompt"], row["subject"], clozes)
         if not of or of & held_out:
             continue
@@ -86,13 +86,13 @@ def counterfact_pairs(
 
 def knowedit_pairs(data: Path, rng: random.Random, *, rows: int, excluded: Excluded) -> Iterator[Pair]:
     """KnowEdit: same-subject questions (out of scope), aliases of the subject (in), multi-hop ones (out)."""
-    found = [
+    read = [
         *read_rows(data / "knowedit/wiki_counterfact_train.jsonl.gz"),
         *read_rows(data / "knowedit/wiki_recent_train.jsonl.gz"),
     ]  # fmt: skip
-    rng.shuffle(found)
-    left_out = excluded(sorted({row["prompt"].replace(row["subject"], "[X]") for row in found[:rows]}))
-    for row in found[:rows]:
+    rng.shuffle(read)
+    left_out = excluded(sorted({row["prompt"].replace(row["subject"], "[X]") for row in read[:rows]}))
+    for row in read[:rows]:
         if row["prompt"].replace(row["subject"], "[X]") in left_out:
             continue
         made: dict[str, Any] = {"prompt": row["prompt"], "target": row["target_new"]}
@@ -108,28 +108,28 @@ def pokemqa_pairs(
     data: Path, rng: random.Random, *, rows: int, excluded_words: re.Pattern[str]
 ) -> Iterator[Pair]:
     """Statements with their questions; questions of another statement are out of scope."""
-    found = [
+    read = [
         r
         for r in read_rows(data / "scope_pokemqa/cls-filtered.jsonl.gz")
         if not excluded_words.search(r["edit"])
     ]
-    rng.shuffle(found)
-    for row in found[:rows]:
+    rng.shuffle(read)
+    for row in read[:rows]:
         words = row["edit"].split()
         cut = max(1, len(words) - rng.choice((1, 1, 2)))
         made: dict[str, Any] = {"prompt": " ".join(words[:cut]), "target": " ".join(words[cut:])}
         good = [q for q in row["questions"] if _shares_subject(q, row["edit"])]
         for question in good[:1] if len(good) < 2 else rng.sample(good, 2):
             yield Pair(**made, text=question, in_scope=True, kind="pokemqa")
-        other = rng.choice(found)
+        other = rng.choice(read)
         if other["edit"] != row["edit"] and other["questions"]:
             yield Pair(**made, text=rng.choice(other["questions"]), in_scope=False, kind="pokemqa other")
 
 
 def qqp_pairs(data: Path, rng: random.Random, *, rows: int) -> Iterator[Pair]:
     """Labelled questions of QQP, with a made-up answer or none of meaning: general paraphrase knowledge."""
-    found = read_rows(data / "paraphrase_pairs/similiar_qqp_full.jsonl.gz")
-    for row in rng.sample(found, min(rows, len(found))):
+    read = read_rows(data / "paraphrase_pairs/similiar_qqp_full.jsonl.gz")
+    for row in rng.sample(read, min(rows, len(read))):
         yield Pair(
             prompt=row["text_a"],
             target=rng.choice(ANSWERS),
@@ -141,8 +141,8 @@ def qqp_pairs(data: Path, rng: random.Random, *, rows: int) -> Iterator[Pair]:
 
 def paws_pairs(data: Path, rng: random.Random, *, rows: int) -> Iterator[Pair]:
     """Sentences of PAWS: the same words in another order mean another thing."""
-    found = read_rows(data / "paraphrase_pairs/paws_wiki_val.jsonl.gz")
-    for row in rng.sample(found, min(rows, len(found))):
+    read = read_rows(data / "paraphrase_pairs/paws_wiki_val.jsonl.gz")
+    for row in rng.sample(read, min(rows, len(read))):
         text = row["sentence2"] if rng.random() < 0.6 else f"Is it true that {row['sentence2'].rstrip(' .')}?"
         verdict = rng.choice(("true", "false", "This is correct.", "SUPPORTS"))
         yield Pair(prompt=row["sentence1"], target=verdict,
@@ -153,16 +153,16 @@ def fever_pairs(data: Path, rng: random.Random) -> Iterator[Pair]:
     """Claims of FEVER Symmetric: a verdict governs its claim, not the claim's twin; evidence governs both."""
     dev = read_rows(data / "fever_vitaminc/symmetric_v0.2_fever_symmetric_dev.jsonl.gz")
     seen_there = {row["claim"] for row in dev} | {row["evidence"] for row in dev}
-    found = [
+    read = [
         row
         for row in read_rows(data / "fever_vitaminc/symmetric_v0.1_fever_symmetric_generated.jsonl.gz")
         if not {row["claim"], row["evidence_sentence"]} & seen_there  # half of v0.1 stands in v0.2's dev set
     ]
     claims_of: dict[str, list[str]] = defaultdict(list)
-    for row in found:
+    for row in read:
         claims_of[row["evidence_sentence"]].append(tidy(row["claim"]))
         claims_of[row["id"][:-1]].append(tidy(row["claim"]))
-    for row in found:
+    for row in read:
         claim = tidy(row["claim"])
         verdicts = ("True", "true", "yes") if row["label"] == "SUPPORTS" else ("False", "false", "no")
         made: dict[str, Any] = {"prompt": claim, "target": rng.choice((*verdicts, row["label"]))}
@@ -175,7 +175,7 @@ def fever_pairs(data: Path, rng: random.Random) -> Iterator[Pair]:
             source = rng.choice(("This is so.", "It is known.", "Source: an encyclopedia."))
             text = _checked(claim, rng)
             yield Pair(prompt=evidence, target=source, text=text, in_scope=True, kind="evidence")
-        stranger = rng.choice(found)
+        stranger = rng.choice(read)
         if stranger["id"][:-1] != row["id"][:-1] and rng.random() < 0.5:
             text = _checked(tidy(stranger["claim"]), rng)
             yield Pair(**made, text=text, in_scope=False, kind="other claim")

@@ -31,7 +31,7 @@ SUPERTYPES: dict[str, tuple[str, ...]] = {
 """What may also be asked about a subject of the type on the left."""
 
 VAGUE_NOUNS = frozenset({"location", "place", "name", "origin", "type", "kind", "role", "title", "language"})
-"""Nouns that do not tell two near relations apart."""
+"""Nouns that fit two near relations."""
 
 
 class Relation(msgspec.Struct, frozen=True, kw_only=True):

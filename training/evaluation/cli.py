@@ -183,11 +183,13 @@ def latency(
         texts = latencies.queries_of(stored, unrelated.load().traffic, count=queries)
         parts = open_parts(encoder=encoder, classifier=classifier)
         with progress_bars() as on_progress:
-            found = run_command(latencies.measure(parts, stored=stored, texts=texts, on_progress=on_progress))
+            measured = run_command(
+                latencies.measure(parts, stored=stored, texts=texts, on_progress=on_progress)
+            )
     if json:
-        print_json(found)
+        print_json(measured)
     else:
-        print_table(latencies.rows(found))
+        print_table(latencies.rows(measured))
 
 
 @app.command()
@@ -203,19 +205,19 @@ def conflicts(
     from training.benchmarks import counterfact
     from training.benchmarks.base import chosen
     from training.evaluation.gateway_models import open_parts
-    from training.evaluation.scope import conflicts as found_conflicts
+    from training.evaluation.scope import conflicts as conflict_runs
 
     with config_errors():
         stored = chosen(counterfact.load_10k(), edits=edits, seed=seed)
         parts = open_parts(encoder=encoder, classifier=classifier)
         with progress_bars() as on_progress:
-            found = run_command(
-                found_conflicts.measure(parts, stored=stored, count=count, seed=seed, on_progress=on_progress)
+            measured = run_command(
+                conflict_runs.measure(parts, stored=stored, count=count, seed=seed, on_progress=on_progress)
             )
     if json:
-        print_json(found)
+        print_json(measured)
     else:
-        print_table(found_conflicts.rows(found))
+        print_table(conflict_runs.rows(measured))
 
 
 def calibrate_similarity(

@@ -22,13 +22,13 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     path: str | None
     edits: int | None
-    """As asked for; None: all."""
+    """The limit that was given; None: all."""
     seed: int
     decider: Mapping[str, str]
     stored_edits: int
     left_out: int
-    asked_cases: int | None = None
-    """Of so many cases the probes are asked; None: of all."""
+    sampled_cases: int | None = None
+    """The probes of this many cases are sent; None: of all."""
     measures: Literal["scope", "answers"] = "scope"
 
 
@@ -53,7 +53,7 @@ def settings_of(
         decider=dict(decider),
         stored_edits=stored_edits,
         left_out=benchmark.left_out,
-        asked_cases=ask,
+        sampled_cases=ask,
         measures=measures,
     )
 

@@ -45,7 +45,7 @@ class HttpNamespace:
     async def store(
         self, drafts: Sequence[EditDraft], on_progress: Callable[[int], None] = lambda count: None
     ) -> None:
-        """Import edits and take them into force; `on_progress` is told how many are.
+        """Import edits and take them into force; `on_progress` gets their number so far.
 
         Raises:
             ConfigError: One was refused.

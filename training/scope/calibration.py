@@ -25,7 +25,7 @@ LOGIT_BOUND_QUANTILE = 0.98
 
 def probabilities(stack: Stack, readings: Sequence[Reading]) -> NDArray[np.float64]:
     """`Stack.probability` of each. *Shape:* (N,), 0..1, in order."""
-    return np.array([stack.probability(one.evidence) for one in readings], dtype=np.float64)
+    return np.array([stack.probability(reading.evidence) for reading in readings], dtype=np.float64)
 
 
 def features(readings: Sequence[Reading], bound: float, cap: float) -> NDArray[np.float64]:
@@ -79,17 +79,17 @@ def depended_on(observations: Sequence[Observation]) -> list[Observation]:
     Probes and readings of which that is unclear are left out; no weights with one output have any.
     """
     turned = []
-    for one in observations:
-        if any(reading.depends is None for reading in one.readings):
+    for observation in observations:
+        if any(reading.depends is None for reading in observation.readings):
             continue
         readings = tuple(
             msgspec.structs.replace(r, evidence=r.depends_evidence, right=bool(r.depends))
-            for r in one.readings
+            for r in observation.readings
             if r.depends_logit is not None
         )
         if readings:
-            in_scope = one.in_scope or any(reading.right for reading in readings)
-            turned.append(msgspec.structs.replace(one, readings=readings, in_scope=in_scope))
+            in_scope = observation.in_scope or any(reading.right for reading in readings)
+            turned.append(msgspec.structs.replace(observation, readings=readings, in_scope=in_scope))
     return turned
 
 
@@ -101,8 +101,8 @@ def fitted_stack(observations: Sequence[Observation]) -> Stack:
     Raises:
         ConfigError: All readings are right, or none is.
     """
-    readings = [reading for one in observations for reading in one.readings]
-    sets = [one.benchmark for one in observations for _ in one.readings]
+    readings = [reading for observation in observations for reading in observation.readings]
+    sets = [observation.benchmark for observation in observations for _ in observation.readings]
     labels = [reading.right for reading in readings]
     labels_N = np.array(labels, dtype=bool)
     if labels_N.all() or not labels_N.any():
@@ -144,34 +144,34 @@ def fitted_stack(observations: Sequence[Observation]) -> Stack:
 
 def outcomes(observations: Sequence[Observation], stack: Stack) -> list[Outcome]:
     """The most probable candidate of each probe."""
-    found = []
-    for one in observations:
+    made = []
+    for observation in observations:
         best, right = 0.0, False
-        if one.readings:
-            probabilities_K = probabilities(stack, one.readings)
+        if observation.readings:
+            probabilities_K = probabilities(stack, observation.readings)
             place = int(np.argmax(probabilities_K))
-            best, right = float(probabilities_K[place]), one.readings[place].right
-        found.append(
+            best, right = float(probabilities_K[place]), observation.readings[place].right
+        made.append(
             Outcome(
-                benchmark=one.benchmark,
-                set_name=one.set_name,
-                in_scope=one.in_scope,
+                benchmark=observation.benchmark,
+                set_name=observation.set_name,
+                in_scope=observation.in_scope,
                 probability=best,
                 right=right,
             )
         )
-    return found
+    return made
 
 
-def at_threshold(found: Sequence[Outcome], threshold: float) -> OperatingPoint:
+def at_threshold(outcomes: Sequence[Outcome], threshold: float) -> OperatingPoint:
     """The rates if every probability >= threshold fires."""
     by_set: dict[tuple[str, bool], list[bool]] = defaultdict(list)
     by_benchmark: dict[tuple[str, bool], list[bool]] = defaultdict(list)
-    for one in found:
-        fires = one.probability >= threshold
-        is_good = fires and one.right if one.in_scope else not fires
-        by_set[(one.set_name, one.in_scope)].append(is_good)
-        by_benchmark[(one.benchmark, one.in_scope)].append(is_good)
+    for outcome in outcomes:
+        fires = outcome.probability >= threshold
+        is_good = fires and outcome.right if outcome.in_scope else not fires
+        by_set[(outcome.set_name, outcome.in_scope)].append(is_good)
+        by_benchmark[(outcome.benchmark, outcome.in_scope)].append(is_good)
     hits = [float(np.mean(good)) for (_, in_scope), good in by_benchmark.items() if in_scope]
     quiet = [float(np.mean(good)) for (_, in_scope), good in by_benchmark.items() if not in_scope]
     return OperatingPoint(
@@ -185,13 +185,15 @@ def at_threshold(found: Sequence[Outcome], threshold: float) -> OperatingPoint:
     )
 
 
-def chosen_threshold(found: Sequence[Outcome], *, max_false_fire_rate: float | None = None) -> OperatingPoint:
+def chosen_threshold(
+    outcomes: Sequence[Outcome], *, max_false_fire_rate: float | None = None
+) -> OperatingPoint:
     """The threshold of the best harmonic mean; or the lowest whose mean false-fire rate is within the limit.
 
     Raises:
         ConfigError: No threshold below 1 keeps the limit.
     """
-    points = [at_threshold(found, float(cut)) for cut in np.round(np.arange(0.02, 0.998, 0.004), 3)]
+    points = [at_threshold(outcomes, float(cut)) for cut in np.round(np.arange(0.02, 0.998, 0.004), 3)]
     if max_false_fire_rate is None:
         return max(points, key=lambda point: point.harmonic)
     for point in points:
@@ -208,7 +210,7 @@ def reliability(
     observations: Sequence[Observation], stack: Stack, *, bins: int = BINS
 ) -> list[ReliabilityBin]:
     """How often candidates of a probability are right, by equal-width bins; empty bins are left out."""
-    readings = [r for one in observations for r in one.readings]
+    readings = [r for observation in observations for r in observation.readings]
     probabilities_N = probabilities(stack, readings)
     right_N = np.array([r.right for r in readings])
     made = []
@@ -228,15 +230,15 @@ def reliability(
 
 def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
     """Mean |share right - mean probability| over all candidates (Guo et al. 2017, arXiv 1706.04599)."""
-    total = sum(one.count for one in bins)
-    return sum(one.count * abs(one.share_right - one.mean_probability) for one in bins) / max(1, total)
+    total = sum(part.count for part in bins)
+    return sum(part.count * abs(part.share_right - part.mean_probability) for part in bins) / max(1, total)
 
 
 def similarity_floor(
     observations: Sequence[Observation], *, quantile: float = 0.001, margin: float = 0.05
 ) -> float:
     """Under it almost no probe has its own edit: a low quantile of the right ones, less a margin."""
-    right = [r.evidence.similarity for one in observations for r in one.readings if r.right]
+    right = [r.evidence.similarity for observation in observations for r in observation.readings if r.right]
     if not right:
         return -1.0
     return round(max(-1.0, float(np.quantile(right, quantile)) - margin), 3)

@@ -105,7 +105,7 @@ def _weight_names(
 
     Found by value after quantising: the quantiser turns some weights over, square ones without a trace.
     """
-    held = {one.name: numpy_helper.to_array(one) for one in quantised.graph.initializer}
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantised.graph.initializer}
     arrays: dict[str, tuple[np.ndarray[Any, Any], float]] = {}
     for name, array in held.items():
         if array.dtype == np.float32 and not name.endswith(("_scale", "_zero_point")):
@@ -143,7 +143,7 @@ def _weight_names(
 
 def _feed_forward_ends(model: onnx.ModelProto, width: int) -> list[str]:
     """The MatMuls behind the activation: its outliers make quantised inputs coarse (see training/LOG.md)."""
-    shapes = {one.name: tuple(one.dims) for one in model.graph.initializer}
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     return [
         node.name
         for node in model.graph.node

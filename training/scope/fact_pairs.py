@@ -65,8 +65,8 @@ class FactGroup:
             )
         self._qualifier: tuple[str, str] | None = None
         if rng.random() < 0.06:
-            one, other = _years(rng) if rng.random() < 0.35 else rng.choice(QUALIFIERS)
-            self._qualifier = (one, other) if rng.random() < 0.5 else (other, one)
+            qualifier, other = _years(rng) if rng.random() < 0.35 else rng.choice(QUALIFIERS)
+            self._qualifier = (qualifier, other) if rng.random() < 0.5 else (other, qualifier)
         own = self._qualifier[0] if self._qualifier else None
         self._prompt = _qualified(self._template, own).replace("[X]", self._fact.subject)
 
@@ -74,10 +74,10 @@ class FactGroup:
         """Two to four positives, three to seven negatives."""
         source, relation, fact, rng = self._source, self._relation, self._fact, self._source.rng
         for _ in range(2):
-            text = self._asked(relation, fact.subject, source.value(relation, fact))
+            text = self._question(relation, fact.subject, source.value(relation, fact))
             yield self._pair(text, True, "paraphrase")
         if self._qualifier:
-            text = self._asked(relation, fact.subject, source.value(relation, fact), other_qualifier=True)
+            text = self._question(relation, fact.subject, source.value(relation, fact), other_qualifier=True)
             yield self._pair(text, False, "other qualifier")
         else:
             if rng.random() < 0.25:
@@ -137,7 +137,7 @@ class FactGroup:
             text = text.replace("[X]", fact.subject)
         yield self._pair(text, False, "after the edit", mine[: rng.choice((1, 2))], bare=True)
 
-    def _asked(self, of: Relation, about: str, value: str, *, other_qualifier: bool = False) -> str:
+    def _question(self, of: Relation, about: str, value: str, *, other_qualifier: bool = False) -> str:
         qualifier = self._qualifier[1 if other_qualifier else 0] if self._qualifier else None
         return _qualified(phrasing.query_template(of, value, self._source.rng), qualifier).replace(
             "[X]", about
@@ -178,14 +178,14 @@ class FactGroup:
         source, relation, fact, rng = self._source, self._relation, self._fact, self._source.rng
         stranger = source.stranger(relation, fact)
         if stranger:
-            text = self._asked(relation, stranger.subject, source.value(relation, stranger))
+            text = self._question(relation, stranger.subject, source.value(relation, stranger))
             yield self._pair(text, False, "other subject")
             if rng.random() < 0.15:
                 text = phrasing.query_template(relation, fact.object, rng).replace("[X]", stranger.subject)
                 yield self._pair(text, False, "other subject, same object")
         if rng.random() < 0.30:
             lookalike = hard_negatives.near_duplicate(fact.subject, rng)
-            yield self._pair(self._asked(relation, lookalike, fact.object), False, "near-duplicate name")
+            yield self._pair(self._question(relation, lookalike, fact.object), False, "near-duplicate name")
 
     def _remarks(self) -> Iterator[Pair]:
         source, fact, rng = self._source, self._fact, self._source.rng
@@ -235,7 +235,7 @@ class FactGroup:
         before = source.distinct(relation)
         if before and rng.random() < 0.10:
             step = f"the {source.noun(before)} of {fact.subject}"
-            yield self._pair(self._asked(relation, step, fact.object), False, "multi-hop before")
+            yield self._pair(self._question(relation, step, fact.object), False, "multi-hop before")
 
     def _conversation(self) -> Iterator[Pair]:
         source, relation, fact, rng = self._source, self._relation, self._fact, self._source.rng
@@ -286,10 +286,10 @@ class FactGroup:
 
 
 def _years(rng: random.Random) -> tuple[str, str]:
-    one = rng.choice(_YEARS)
-    other = rng.choice([year for year in _YEARS if year != one])
+    first = rng.choice(_YEARS)
+    other = rng.choice([year for year in _YEARS if year != first])
     word = rng.choice(("in", "in", "of", "for", "since", "before"))
-    return f"{word} {one}", f"{word} {other if rng.random() < 0.5 else one + rng.choice((-1, 1, 2, 10))}"
+    return f"{word} {first}", f"{word} {other if rng.random() < 0.5 else first + rng.choice((-1, 1, 2, 10))}"
 
 
 def _qualified(template: str, qualifier: str | None) -> str:

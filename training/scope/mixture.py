@@ -93,17 +93,15 @@ def _mined(
     edits = list({(p.prompt, p.target): p for p in pairs if p.kind != "qqp"}.values())
     edits = rng.sample(edits, min(settings.mined_edits, len(edits)))
     half = settings.mined_queries // 2
-    asked = rng.sample(list(in_scope), min(half, len(in_scope)))
+    drawn = rng.sample(list(in_scope), min(half, len(in_scope)))
     queries: list[tuple[str, tuple[str, str] | None]] = [
-        (p.text, (p.prompt, p.target)) for p in asked if not p.context
+        (p.text, (p.prompt, p.target)) for p in drawn if not p.context
     ]
     queries += [(text, None) for text in rng.sample(list(unrelated), min(half, len(unrelated)))]
     edits_ND = embed([e.prompt for e in edits])
-    found = hard_negatives.mined(
-        edits_ND, embed([q for q, _ in queries]), top_k=6, floor=settings.mined_floor
-    )
+    near = hard_negatives.mined(edits_ND, embed([q for q, _ in queries]), top_k=6, floor=settings.mined_floor)
     made = []
-    for (text, own), row in zip(queries, found, strict=True):
+    for (text, own), row in zip(queries, near, strict=True):
         for place, _ in row[: 3 if own is None else 2]:
             edit = edits[place]
             if own is not None and (_shared(own[0], edit.prompt) or _shared(text, edit.prompt)):

@@ -21,19 +21,19 @@ from training.scope.calibration import expected_calibration_error, outcomes, pro
 from training.scope.observations import Observation
 
 
-def write_plots(found: Sequence[Observation], made: ScopeCalibration, folder: Path) -> list[Path]:
+def write_plots(observations: Sequence[Observation], made: ScopeCalibration, folder: Path) -> list[Path]:
     """Write ``roc.png``, ``precision_recall.png``, ``reliability.png``, ``histograms.png``."""
     stack = made.stack
     folder.mkdir(parents=True, exist_ok=True)
-    readings = [r for one in found for r in one.readings]
+    readings = [r for observation in observations for r in observation.readings]
     probabilities_N = probabilities(stack, readings)
     right_N = np.array([r.right for r in readings])
     similarity_N = np.array([r.evidence.similarity for r in readings])
     return [
         _curves(right_N, probabilities_N, similarity_N, folder),
         _precision_recall(right_N, probabilities_N, similarity_N, folder),
-        _reliability(found, stack, folder),
-        _histograms(found, stack, made.scope_threshold, folder),
+        _reliability(observations, stack, folder),
+        _histograms(observations, stack, made.scope_threshold, folder),
     ]
 
 
@@ -67,13 +67,13 @@ def _precision_recall(
     return _saved(figure, folder / "precision_recall.png")
 
 
-def _reliability(found: Sequence[Observation], stack: Stack, folder: Path) -> Path:
-    bins = reliability(found, stack)
+def _reliability(observations: Sequence[Observation], stack: Stack, folder: Path) -> Path:
+    bins = reliability(observations, stack)
     figure, axes = plt.subplots(figsize=(5, 5))
     axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
     axes.plot([b.mean_probability for b in bins], [b.share_right for b in bins], marker="o")
-    for one in bins:
-        axes.annotate(str(one.count), (one.mean_probability, one.share_right), fontsize=7)
+    for part in bins:
+        axes.annotate(str(part.count), (part.mean_probability, part.share_right), fontsize=7)
     axes.set(
         xlabel="scope_probability",
         ylabel="share in scope",
@@ -82,10 +82,10 @@ def _reliability(found: Sequence[Observation], stack: Stack, folder: Path) -> Pa
     return _saved(figure, folder / "reliability.png")
 
 
-def _histograms(found: Sequence[Observation], stack: Stack, threshold: float, folder: Path) -> Path:
+def _histograms(observations: Sequence[Observation], stack: Stack, threshold: float, folder: Path) -> Path:
     by_kind: dict[str, list[float]] = defaultdict(list)
-    for one in outcomes(found, stack):
-        by_kind[f"{'in' if one.in_scope else 'out'}: {one.set_name}"].append(one.probability)
+    for outcome in outcomes(observations, stack):
+        by_kind[f"{'in' if outcome.in_scope else 'out'}: {outcome.set_name}"].append(outcome.probability)
     names = sorted(by_kind)
     figure, grid = plt.subplots(len(names), 1, figsize=(6, 0.9 * len(names) + 1), sharex=True, squeeze=False)
     for axes, name in zip(grid[:, 0], names, strict=True):

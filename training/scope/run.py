@@ -84,20 +84,20 @@ def calibrate(
     encoder = open_encoder()
     if not reuse:
         export(run / "checkpoint", out)
-        found = _observed(config, out, encoder, own, on_progress)
-        save_records(kept, found)
-    found = observing.load(run)
-    stack = calibrating.fitted_stack(found)
+        observed = _observed(config, out, encoder, own, on_progress)
+        save_records(kept, observed)
+    observed = observing.load(run)
+    stack = calibrating.fitted_stack(observed)
     point = calibrating.chosen_threshold(
-        calibrating.outcomes(found, stack), max_false_fire_rate=max_false_fire_rate
+        calibrating.outcomes(observed, stack), max_false_fire_rate=max_false_fire_rate
     )
-    bins = calibrating.reliability(found, stack)
-    depends = _depends(found)
+    bins = calibrating.reliability(observed, stack)
+    depends = _depends(observed)
     made = ScopeCalibration(
         encoder_fingerprint=encoder.fingerprint,
         stack=stack,
         scope_threshold=point.threshold,
-        similarity_floor=max(-1.0, min(config.validation.floor, calibrating.similarity_floor(found))),
+        similarity_floor=max(-1.0, min(config.validation.floor, calibrating.similarity_floor(observed))),
         max_tokens=config.training.max_tokens,
         depends=depends,
         provenance={
@@ -120,12 +120,12 @@ def calibrate(
     )
     out.mkdir(parents=True, exist_ok=True)
     (out / CALIBRATION_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
-    return made, found
+    return made, observed
 
 
-def _depends(found: Sequence[observing.Observation]) -> DependsCalibration | None:
+def _depends(observed: Sequence[observing.Observation]) -> DependsCalibration | None:
     """The second question's calibration; None of weights with one output."""
-    turned = calibrating.depended_on(found)
+    turned = calibrating.depended_on(observed)
     if not turned:
         return None
     return DependsCalibration(stack=calibrating.fitted_stack(turned), threshold=DEPENDS_THRESHOLD)
@@ -145,21 +145,21 @@ class WorstError(msgspec.Struct, frozen=True, kw_only=True):
     logit: float | None
 
 
-def worst(found: Sequence[observing.Observation], made: ScopeCalibration, count: int) -> list[WorstError]:
+def worst(observed: Sequence[observing.Observation], made: ScopeCalibration, count: int) -> list[WorstError]:
     """The worst false fires (most probable first), then the worst misses (least probable first)."""
     false_fires: list[WorstError] = []
     misses: list[WorstError] = []
-    for one in found:
-        best = max(one.readings, key=lambda r: made.stack.probability(r.evidence), default=None)
+    for observation in observed:
+        best = max(observation.readings, key=lambda r: made.stack.probability(r.evidence), default=None)
         probability = made.stack.probability(best.evidence) if best else 0.0
         fires = best is not None and probability >= made.scope_threshold
         is_right = best is not None and best.right
-        if fires == one.in_scope and (is_right or not fires):
+        if fires == observation.in_scope and (is_right or not fires):
             continue
         row = WorstError(
             error="false fire" if fires else "miss",
-            set_name=one.set_name,
-            query=" >> ".join((*one.context, one.text)),
+            set_name=observation.set_name,
+            query=" >> ".join((*observation.context, observation.text)),
             edit=f"{best.prompt} -> {best.target}" if best else "(no candidate)",
             scope_probability=round(probability, 4),
             similarity=round(best.evidence.similarity, 3) if best else None,

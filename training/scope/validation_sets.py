@@ -53,17 +53,17 @@ def contrast_benchmark(sets: Sequence[ContrastSet], *, seed: int) -> Benchmark:
     """The held-out sets as cases, two edits of each set, all their queries as probes."""
     rng = random.Random(seed)
     cases = []
-    for number, one in enumerate(sets):
-        if not one.is_held_out:
+    for number, contrast in enumerate(sets):
+        if not contrast.is_held_out:
             continue
-        for place in range(min(2, len(one.subjects))):
-            filling = filled_in(one, rng, place)
+        for place in range(min(2, len(contrast.subjects))):
+            filling = filled_in(contrast, rng, place)
             probes = tuple(
                 Probe(
                     kind=line.kind, text=filling.fill(line.text), in_scope=line.in_scope,
                     context=tuple(Turn(role=t.role, text=filling.fill(t.text)) for t in line.turns),
                 )
-                for line in one.lines
+                for line in contrast.lines
             )  # fmt: skip
             edit = EditDraft(id=f"contrast-{number}-{place}", prompt=filling.prompt,
                              target_new=filling.target, subject=filling.subject)  # fmt: skip
@@ -74,10 +74,10 @@ def contrast_benchmark(sets: Sequence[ContrastSet], *, seed: int) -> Benchmark:
 def own_benchmark(edits: Sequence[EditDraft], traffic: Sequence[Traffic]) -> Benchmark:
     """The same as a benchmark, to calibrate on."""
     probes: dict[str | None, list[Probe]] = {}
-    for one in traffic:
-        kind = "own" if one.edit_id is not None else "own unrelated"
-        probes.setdefault(one.edit_id, []).append(
-            Probe(kind=kind, text=one.query, in_scope=one.edit_id is not None)
+    for logged in traffic:
+        kind = "own" if logged.edit_id is not None else "own unrelated"
+        probes.setdefault(logged.edit_id, []).append(
+            Probe(kind=kind, text=logged.query, in_scope=logged.edit_id is not None)
         )
     cases = tuple(Case(edit=edit, probes=tuple(probes.get(edit.id, ()))) for edit in edits)
     return Benchmark(name="own", role=Role.VALIDATION, cases=cases, traffic=tuple(probes.get(None, ())))
@@ -112,10 +112,12 @@ def _distinct_subjects(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
     """The benchmarks without cases whose subject an earlier benchmark edits: two would answer one query."""
     taken: set[str] = set()
     kept = []
-    for one in benchmarks:
-        cases = tuple(case for case in one.cases if (case.edit.subject or case.id).casefold() not in taken)
-        taken |= {(case.edit.subject or case.id).casefold() for case in one.cases}
-        kept.append(msgspec.structs.replace(one, cases=cases))
+    for benchmark in benchmarks:
+        cases = tuple(
+            case for case in benchmark.cases if (case.edit.subject or case.id).casefold() not in taken
+        )
+        taken |= {(case.edit.subject or case.id).casefold() for case in benchmark.cases}
+        kept.append(msgspec.structs.replace(benchmark, cases=cases))
     return kept
 
 
@@ -123,11 +125,16 @@ def _contested_marked(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
     """The benchmarks with negatives marked that an edit of any of them may rightly answer."""
     everything = prepared(
         Benchmark(
-            name="all", role=Role.VALIDATION, cases=tuple(case for one in benchmarks for case in one.cases)
+            name="all",
+            role=Role.VALIDATION,
+            cases=tuple(case for benchmark in benchmarks for case in benchmark.cases),
         )
     )
     marked = iter(everything.cases)
-    return [msgspec.structs.replace(one, cases=tuple(next(marked) for _ in one.cases)) for one in benchmarks]
+    return [
+        msgspec.structs.replace(benchmark, cases=tuple(next(marked) for _ in benchmark.cases))
+        for benchmark in benchmarks
+    ]
 
 
 def generated(held_out: Sequence[str], *, seed: int) -> Benchmark:

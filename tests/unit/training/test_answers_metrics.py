@@ -56,7 +56,7 @@ def test_a_reply_is_right_when_it_contains_an_answer_as_whole_words(
 
 
 @given(st.text(max_size=30), st.text(max_size=30), st.text(max_size=30))
-def test_an_answer_is_found_in_any_reply_that_says_it_between_spaces(
+def test_an_answer_is_recognised_in_any_reply_that_says_it_between_spaces(
     before: str, answer: str, after: str
 ) -> None:
     assert contains_answer(f"{before} {answer} {after}", [answer]) or not answer.strip()

@@ -49,20 +49,20 @@ def counts(rate: object) -> tuple[int, int]:
 
 
 def test_a_rival_s_answer_is_right_but_not_the_cases_own_and_contested_probes_stand_apart() -> None:
-    found = summarise([ONE])
-    assert counts(found.reliability) == (1, 1)
-    assert counts(found.generalization) == (1, 2)
-    assert counts(found.generalization_own) == (0, 2)
-    assert counts(found.right_when_answered_here) == (1, 2)
-    assert counts(found.locality) == (1, 2)
-    assert counts(found.locality_with_contested) == (1, 3)
-    assert counts(found.true_answer) == (1, 2)
-    assert counts(found.true_answer_base) == (2, 2)
-    assert counts(found.old_answer) == (1, 3)
+    summary = summarise([ONE])
+    assert counts(summary.reliability) == (1, 1)
+    assert counts(summary.generalization) == (1, 2)
+    assert counts(summary.generalization_own) == (0, 2)
+    assert counts(summary.right_when_answered_here) == (1, 2)
+    assert counts(summary.locality) == (1, 2)
+    assert counts(summary.locality_with_contested) == (1, 3)
+    assert counts(summary.true_answer) == (1, 2)
+    assert counts(summary.true_answer_base) == (2, 2)
+    assert counts(summary.old_answer) == (1, 3)
 
 
 def test_yes_no_probes_are_judged_by_verdict_and_in_no_other_rate() -> None:
-    found = summarise(
+    summary = summarise(
         [
             line(
                 "claims",
@@ -72,9 +72,12 @@ def test_yes_no_probes_are_judged_by_verdict_and_in_no_other_rate() -> None:
             )
         ]
     )
-    assert counts(found.verdicts) == (1, 3)
-    assert found.reliability.total == found.generalization.total == 0
-    assert [(one.kind, counts(one.right)) for one in found.kinds] == [("claim", (0, 2)), ("prompt", (1, 1))]
+    assert counts(summary.verdicts) == (1, 3)
+    assert summary.reliability.total == summary.generalization.total == 0
+    assert [(entry.kind, counts(entry.right)) for entry in summary.kinds] == [
+        ("claim", (0, 2)),
+        ("prompt", (1, 1)),
+    ]
 
 
 def test_portability_comes_by_kind_with_and_without_contested_cases_and_by_case() -> None:
@@ -82,27 +85,29 @@ def test_portability_comes_by_kind_with_and_without_contested_cases_and_by_case(
         entailed = [probe("2_hops", reply, entailed=True, contested=contested) for reply in replies]
         return line(case, *entailed)
 
-    found = summarise([hops("a", "the moon", "x"), hops("b", "x", "x"), hops("c", "x", contested=True), ONE])
-    (two_hops,) = found.portability
+    summary = summarise(
+        [hops("a", "the moon", "x"), hops("b", "x", "x"), hops("c", "x", contested=True), ONE]
+    )
+    (two_hops,) = summary.portability
     assert counts(two_hops.right) == (1, 5)
     assert counts(two_hops.uncontested) == (1, 4)
-    assert counts(found.portability_any) == (1, 3)
-    assert counts(found.portability_any_uncontested) == (1, 2)
-    assert counts(found.generalization) == (1, 2)  # entailed probes are no paraphrases
+    assert counts(summary.portability_any) == (1, 3)
+    assert counts(summary.portability_any_uncontested) == (1, 2)
+    assert counts(summary.generalization) == (1, 2)  # entailed probes are no paraphrases
 
 
 SECRET = {"edit_kind": EditKind.SUPPRESSION, "target_new": "I cannot share that."}
 
 
 def suppressed(*replies: str, route: str = "counterfactual") -> CaseAnswers:
-    asked = [probe("attack", reply, answers=["I cannot share that."], route=route) for reply in replies]
-    return line("secret", *asked, **SECRET)
+    probes = [probe("attack", reply, answers=["I cannot share that."], route=route) for reply in replies]
+    return line("secret", *probes, **SECRET)
 
 
 def test_a_secret_leaks_in_clear_backwards_spelled_or_by_a_yes() -> None:
-    found = summarise([suppressed("I cannot share that.", "sraM", "m-a-r-s", "It is Mars!", "Yes."), ONE])
-    assert counts(found.leaked) == (4, 5)
-    assert counts(found.leaked_when_answered_here) == (4, 5)
+    summary = summarise([suppressed("I cannot share that.", "sraM", "m-a-r-s", "It is Mars!", "Yes."), ONE])
+    assert counts(summary.leaked) == (4, 5)
+    assert counts(summary.leaked_when_answered_here) == (4, 5)
     missed = summarise([suppressed("Mars", route="base")])
     assert (counts(missed.leaked), counts(missed.leaked_when_answered_here)) == ((1, 1), (0, 0))
     assert counts(summarise([ONE]).leaked) == (0, 0)
@@ -110,34 +115,34 @@ def test_a_secret_leaks_in_clear_backwards_spelled_or_by_a_yes() -> None:
 
 
 def test_generation_prompts_count_for_fluency_alone() -> None:
-    found = summarise([line("one", probe("generation", "a b c d e f g", answers=[]))])
-    assert found.generalization.total == 0
-    assert found.kinds == ()
-    assert found.fluency.value > 1.5
-    assert math.isnan(found.fluency_base.value)
+    summary = summarise([line("one", probe("generation", "a b c d e f g", answers=[]))])
+    assert summary.generalization.total == 0
+    assert summary.kinds == ()
+    assert summary.fluency.value > 1.5
+    assert math.isnan(summary.fluency_base.value)
 
 
 def test_times_and_tokens_come_by_route_and_for_short_answers_alone() -> None:
-    found = {one.replies: one for one in summarise([ONE]).times}
-    assert found.keys() == {"base", "counterfactual", "counterfactual, up to 16 tokens"}
-    every, short = found["counterfactual"], found["counterfactual, up to 16 tokens"]
+    summary = {entry.replies: entry for entry in summarise([ONE]).times}
+    assert summary.keys() == {"base", "counterfactual", "counterfactual, up to 16 tokens"}
+    every, short = summary["counterfactual"], summary["counterfactual, up to 16 tokens"]
     assert (every.count, every.first_token_median_ms, every.first_token_p95_ms) == (2, 50.0, 70.0)
     assert (short.count, short.tokens_median) == (1, 4.0)
-    assert math.isnan(found["base"].first_token_median_ms)
+    assert math.isnan(summary["base"].first_token_median_ms)
 
 
-def test_shares_of_routes_are_told_by_what_must_fire() -> None:
-    found = {(one.group, one.route): counts(one.share) for one in summarise([ONE]).routes}
-    assert found == {
+def test_shares_of_routes_come_by_what_must_fire() -> None:
+    summary = {(entry.group, entry.route): counts(entry.share) for entry in summarise([ONE]).routes}
+    assert summary == {
         ("must fire", "base"): (1, 3), ("must fire", "counterfactual"): (2, 3),
         ("must not fire", "base"): (3, 3),
     }  # fmt: skip
 
 
 def test_teacher_forced_accuracy_is_a_mean_over_probes() -> None:
-    found = summarise([ONE])
-    assert (found.forced_reliability.value, found.forced_generalization.value) == (1.0, 0.5)
-    assert math.isnan(found.forced_portability.value)
+    summary = summarise([ONE])
+    assert (summary.forced_reliability.value, summary.forced_generalization.value) == (1.0, 0.5)
+    assert math.isnan(summary.forced_portability.value)
 
 
 @pytest.fixture
@@ -153,7 +158,7 @@ def results(tmp_path: Path) -> AnswerFolder:
     return folder
 
 
-def test_the_pages_tell_numbers_wrong_answers_changes_leaks_and_answers_to_read(
+def test_the_pages_hold_numbers_wrong_answers_changes_leaks_and_answers_to_read(
     results: AnswerFolder,
 ) -> None:
     report = write_answer_report(results)
@@ -174,5 +179,9 @@ def test_the_pages_tell_numbers_wrong_answers_changes_leaks_and_answers_to_read(
 def test_a_row_of_the_table_has_the_main_numbers(results: AnswerFolder) -> None:
     report = write_answer_report(results)
     head, row = answer_rows([(results.settings(), report.summary)])
-    told = dict(zip(head, row, strict=True))
-    assert (told["reliability"], told["leaked"], told["first token ms"]) == ("0.5000 (2)", "1.0000 (1)", "50")
+    cell_of = dict(zip(head, row, strict=True))
+    assert (cell_of["reliability"], cell_of["leaked"], cell_of["first token ms"]) == (
+        "0.5000 (2)",
+        "1.0000 (1)",
+        "50",
+    )

@@ -62,17 +62,17 @@ class Served:
 
 @pytest.fixture
 def served() -> Iterator[Served]:
-    found = Served(url="")
+    gateway = Served(url="")
 
     def script(prompt: str) -> str:
-        if found.failing:
+        if gateway.failing:
             raise RuntimeError("out of order")
-        found.prompts.append(prompt)
+        gateway.prompts.append(prompt)
         return " Deep water"
 
     with running_whole_gateway(script) as url:
-        found.url = url
-        yield found
+        gateway.url = url
+        yield gateway
 
 
 async def measured(served: Served, folder: Path, **options: object) -> dict[str, CaseAnswers]:
@@ -84,9 +84,9 @@ async def measured(served: Served, folder: Path, **options: object) -> dict[str,
 async def test_edits_are_answered_here_and_everything_else_is_the_base_models_reply(
     served: Served, tmp_path: Path
 ) -> None:
-    found = await measured(served, tmp_path)
-    assert found.keys() == {*(f"place-{number}" for number in range(4)), "traffic-0"}
-    prompt, rephrase, same_subject, entailed = found["place-2"].probes
+    lines = await measured(served, tmp_path)
+    assert lines.keys() == {*(f"place-{number}" for number in range(4)), "traffic-0"}
+    prompt, rephrase, same_subject, entailed = lines["place-2"].probes
     assert (prompt.reply, prompt.route, prompt.edit_id) == ("Person 2", "counterfactual", "place-2")
     assert prompt.answers == ("Person 2",)
     assert prompt.first_token_ms is not None
@@ -100,14 +100,14 @@ async def test_edits_are_answered_here_and_everything_else_is_the_base_models_re
     )
     assert (same_subject.first_token_ms, same_subject.answers) == (None, ("Deep",))
     assert (entailed.entailed, entailed.route, entailed.answers) == (True, "base", ("Halden",))
-    assert found["traffic-0"].probes[0].identical is True
+    assert lines["traffic-0"].probes[0].identical is True
 
 
 async def test_a_reply_that_an_edit_changes_is_not_identical(served: Served, tmp_path: Path) -> None:
     wrong = Probe(kind="neighbour", text="Who is mayor of Oru?", in_scope=False)
     changed = msgspec.structs.replace(case(0, "Oru"), probes=(wrong,), entailed=())
-    found = await measured(served, tmp_path, of=Benchmark(name="b", role=Role.VALIDATION, cases=(changed,)))
-    (probe,) = found["place-0"].probes
+    lines = await measured(served, tmp_path, of=Benchmark(name="b", role=Role.VALIDATION, cases=(changed,)))
+    (probe,) = lines["place-0"].probes
     assert (probe.identical, probe.reply, probe.base_reply) == (False, "Person 0", "Deep water")
 
 
@@ -119,10 +119,10 @@ async def test_with_the_edit_given_no_other_edit_is_in_the_store(served: Served,
         ),
     )  # fmt: skip
     alike = Benchmark(name="b", role=Role.VALIDATION, cases=(case(0, "Oru"), twin), shares_edits=True)
-    found = await measured(served, tmp_path, of=alike, options=AnswerOptions(given_edit=True, at_once=2))
-    assert found["place-0"].probes[0].reply == "Person 0"
-    assert found["place-1"].probes[0].reply == "Person 1"
-    assert {probe.in_scope for line in found.values() for probe in line.probes} == {True}
+    lines = await measured(served, tmp_path, of=alike, options=AnswerOptions(given_edit=True, at_once=2))
+    assert lines["place-0"].probes[0].reply == "Person 0"
+    assert lines["place-1"].probes[0].reply == "Person 1"
+    assert {probe.in_scope for line in lines.values() for probe in line.probes} == {True}
     assert AnswerFolder(tmp_path).settings().stored_edits == 1
 
 
@@ -170,25 +170,25 @@ async def test_texts_to_be_continued_go_where_the_option_says(served: Served, tm
     """A chat is put to the embedded model as a transcript; a text completion is its text alone."""
     for as_completion in (False, True):
         served.prompts.clear()
-        found = await measured(
+        lines = await measured(
             served,
             tmp_path / str(as_completion),
             of=benchmark(clozes=True),
             options=AnswerOptions(as_completion=as_completion),
         )
         assert ("Bake bread without yeast" in served.prompts) is as_completion
-        assert found["place-1"].probes[0].reply == "Person 1"
-        assert found["traffic-0"].probes[0].reply.strip() == "Deep water"
+        assert lines["place-1"].probes[0].reply == "Person 1"
+        assert lines["traffic-0"].probes[0].reply.strip() == "Deep water"
 
 
 async def test_an_earlier_turn_is_sent_along(served: Served, tmp_path: Path) -> None:
     turns = (Turn(role="user", text="Who is mayor of Oru?"), Turn(role="assistant", text="Ann."))
-    asked = Probe(kind="small_talk", text="thank you", in_scope=False, context=turns)
+    question = Probe(kind="small_talk", text="thank you", in_scope=False, context=turns)
     of = Benchmark(
-        name="b", role=Role.VALIDATION, cases=(msgspec.structs.replace(case(0, "Oru"), probes=(asked,)),)
+        name="b", role=Role.VALIDATION, cases=(msgspec.structs.replace(case(0, "Oru"), probes=(question,)),)
     )
-    found = await measured(served, tmp_path, of=of)
-    assert found["place-0"].probes[0].context == 2
+    lines = await measured(served, tmp_path, of=of)
+    assert lines["place-0"].probes[0].context == 2
     assert any("Answer: Ann.\n" in prompt and "thank you" in prompt for prompt in served.prompts)
 
 
@@ -212,13 +212,13 @@ async def test_right_answers_are_forced_on_the_model_that_answered(served: Serve
         probes=(Probe(kind="prompt", text="What is the code?", in_scope=True),),
     )
     of = Benchmark(name="b", role=Role.VALIDATION, cases=(case(0, "Oru"), suppression))
-    found = await measured(
-        served, tmp_path, of=of, forcing=TeacherForcing(with_edit, shown=case_alone, base=without)
+    lines = await measured(
+        served, tmp_path, of=of, forcing=TeacherForcing(with_edit, prompt_of=case_alone, base=without)
     )
-    prompt, rephrase, same_subject, entailed = found["place-0"].probes
+    prompt, rephrase, same_subject, entailed = lines["place-0"].probes
     assert (prompt.token_accuracy, rephrase.token_accuracy, entailed.token_accuracy) == (0.5, 0.5, 0.5)
     assert same_subject.token_accuracy is None
-    assert found["s"].probes[0].token_accuracy is None
+    assert lines["s"].probes[0].token_accuracy is None
     assert [target for _, target in with_edit.seen] == [" Person 0", " Person 0"]
     assert without.seen == [("Where was Oru's mayor born?", " Halden")]
 
@@ -249,12 +249,12 @@ def test_the_command_measures_a_running_gateway_and_writes_a_report(
     arguments = ["answers", "--benchmark", "zsre", "--path", str(rows), "--edits", "3", "--url", served.url]
     result = CliRunner().invoke(app, [*arguments, "--ask", "2", "--out", str(out), "--json"])
     assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
+    lines = json.loads(result.stdout)
     for rate, expected in {
         "reliability": (2, 2), "generalization": (2, 2), "locality": (2, 2), "portability_any": (2, 2),
         "true_answer": (0, 2), "leaked": (0, 0),
     }.items():  # fmt: skip
-        assert (found[rate]["count"], found[rate]["total"]) == expected, rate
+        assert (lines[rate]["count"], lines[rate]["total"]) == expected, rate
     assert (out / "report.html").exists()
     table = CliRunner().invoke(app, ["report", str(out)], env={"COLUMNS": "240"})
     assert table.exit_code == 0, table.output
@@ -270,7 +270,7 @@ def test_the_command_measures_a_running_gateway_and_writes_a_report(
         (["--benchmark", "zsre", "--url", "http://127.0.0.1:9"], 3, "no gateway answers"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_exit_code(
+def test_a_failure_has_a_message_and_its_exit_code(
     rows: Path, tmp_path: Path, arguments: list[str], code: int, message: str
 ) -> None:
     if "zsre" in arguments:

@@ -135,16 +135,16 @@ def test_counterfact_with_flat_fields(tmp_path: Path, row: dict[str, object]) ->
 
 
 def test_counterfacts_generation_prompts_are_no_paraphrases(tmp_path: Path) -> None:
-    asked = [*((f"Ana {one}", "{} is known for") for one in "abcd"), ("Ben", "It rained. {} speaks")]
+    probes = [*((f"Ana {letter}", "{} is known for") for letter in "abcd"), ("Ben", "It rained. {} speaks")]
     rows: list[dict[str, object]] = [
         {
             "prompt": f"{name} speaks", "target_new": "Finnish", "ground_truth": "Thai", "subject": name,
             "rephrase_prompt": text.format(name), "locality_prompt": "Ketti speaks",
         }
-        for name, text in asked
+        for name, text in probes
     ]  # fmt: skip
-    found = counterfact.read(written(tmp_path / "c.jsonl", rows)).cases
-    assert [case.probes[1].kind for case in found] == ["generation"] * 4 + ["rephrase"]
+    cases = counterfact.read(written(tmp_path / "c.jsonl", rows)).cases
+    assert [case.probes[1].kind for case in cases] == ["generation"] * 4 + ["rephrase"]
 
 
 def test_knowedit_asks_for_other_attributes_of_the_subject(tmp_path: Path) -> None:
@@ -246,27 +246,27 @@ def stored(*cases: Case, traffic: tuple[Probe, ...] = ()) -> Benchmark:
 
 def test_cases_are_drawn_by_seed_without_repeats() -> None:
     benchmark = stored(*(case(f"c{number}", f"prompt {number}") for number in range(50)))
-    one, again, other = (
-        [found.id for found in chosen(benchmark, edits=10, seed=seed).cases] for seed in (1, 1, 2)
+    first, again, other = (
+        [case.id for case in chosen(benchmark, edits=10, seed=seed).cases] for seed in (1, 1, 2)
     )
-    assert one == again != other
-    assert len(set(one)) == 10
+    assert first == again != other
+    assert len(set(first)) == 10
 
 
 def test_edits_that_cannot_be_stored_or_ask_the_same_are_left_out_and_counted() -> None:
     blank = fact("blank", prompt="p", target_new=" ", subject=None, probes=())
-    found = chosen(
+    kept = chosen(
         stored(case("a", "Who leads Oru?"), blank, case("b", " who leads  ORU"), case("c", "Other")),
         edits=None,
         seed=0,
     )
-    assert [one.id for one in found.cases] == ["a", "c"]
-    assert found.left_out == 2
+    assert [case.id for case in kept.cases] == ["a", "c"]
+    assert kept.left_out == 2
 
 
 def contested(benchmark: Benchmark) -> list[bool]:
     return [
-        probe.contested for one in prepared(benchmark).cases for probe in one.probes if not probe.in_scope
+        probe.contested for case in prepared(benchmark).cases for probe in case.probes if not probe.in_scope
     ]
 
 
@@ -297,8 +297,8 @@ def test_cases_that_ask_the_same_question_are_rivals(tmp_path: Path) -> None:
         {**ZSRE_ROW, "src": "Who made Oru Bridge?", "alt": "Carl"},
         {**ZSRE_ROW, "src": "Who sank Oru Bridge?", "answers": ["Dora"]},
     ]
-    found = prepared(zsre.read(written(tmp_path / "z.json", rows)))
-    assert [one.rivals for one in found.cases] == [("zsre-1",), ("zsre-0",), ()]
+    named = prepared(zsre.read(written(tmp_path / "z.json", rows)))
+    assert [case.rivals for case in named.cases] == [("zsre-1",), ("zsre-0",), ()]
 
 
 # -- the real data
@@ -310,11 +310,11 @@ def test_every_benchmark_of_the_shared_data_opens_with_distinct_ids_and_both_kin
     name: str,
 ) -> None:
     benchmark = chosen(open_benchmark(name), edits=None, seed=0)
-    assert len({one.id for one in benchmark.cases}) == len(benchmark.cases) >= 40
-    asked = [probe for one in benchmark.cases for probe in one.probes] + list(benchmark.traffic)
+    assert len({case.id for case in benchmark.cases}) == len(benchmark.cases) >= 40
+    probes = [probe for case in benchmark.cases for probe in case.probes] + list(benchmark.traffic)
     for_answers = {"mquake", "yes-no", "suppression"}
-    assert all(probe.in_scope for probe in asked) is (name in for_answers)
-    assert name == "unrelated" or any(probe.in_scope for probe in asked)
+    assert all(probe.in_scope for probe in probes) is (name in for_answers)
+    assert name == "unrelated" or any(probe.in_scope for probe in probes)
 
 
 @pytest.mark.data

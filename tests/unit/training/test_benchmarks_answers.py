@@ -142,7 +142,7 @@ def capitals(count: int) -> Benchmark:
     )
 
 
-def asked(case: Case, kind: str) -> list[tuple[str, bool | None]]:
+def wanted(case: Case, kind: str) -> list[tuple[str, bool | None]]:
     return [(probe.text, probe.verdict) for probe in case.probes if probe.kind == kind]
 
 
@@ -150,14 +150,14 @@ def test_the_edits_value_wants_yes_and_every_other_value_no() -> None:
     benchmark = yes_no.built(capitals(12), {"P36": CAPITAL}, seed=1)
     assert len(benchmark.cases) == 12
     for number, case in enumerate(benchmark.cases):
-        assert asked(case, "yes") == [(f"Is New {number} the capital of Land {number}?", True)]
-        assert asked(case, "no_old") == [(f"Is Old {number} the capital of Land {number}?", False)]
-        ((text, verdict),) = asked(case, "no_third")
+        assert wanted(case, "yes") == [(f"Is New {number} the capital of Land {number}?", True)]
+        assert wanted(case, "no_old") == [(f"Is Old {number} the capital of Land {number}?", False)]
+        ((text, verdict),) = wanted(case, "no_third")
         assert verdict is False
         assert f"New {number} the" not in text
-        ((claim, holds),) = asked(case, "claim")
+        ((claim, holds),) = wanted(case, "claim")
         assert holds is (f"New {number}" in claim)
-    assert {asked(case, "claim")[0][1] for case in benchmark.cases} == {True, False}
+    assert {wanted(case, "claim")[0][1] for case in benchmark.cases} == {True, False}
 
 
 def test_relations_without_yes_no_forms_are_left_out() -> None:

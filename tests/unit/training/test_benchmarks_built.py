@@ -45,19 +45,19 @@ def test_the_hard_set_asks_of_each_edit_the_same_other_attributes_and_other_subj
 
 
 def test_the_hard_set_is_the_same_for_the_same_seed_only() -> None:
-    one, again, other = (
+    first, again, other = (
         counterfact_hard.built(FACTS, counterfact_hard.questions(), seed=seed) for seed in (1, 1, 2)
     )
-    assert one == again != other
+    assert first == again != other
 
 
 def test_every_held_out_relation_has_questions_and_no_question_serves_both_sides() -> None:
     templates = counterfact_hard.questions()
     assert tuple(templates) == counterfact_hard.HELD_OUT_RELATIONS
     for questions in templates.values():
-        asked = [*questions.stored, *questions.asked, *questions.other]
-        assert len(set(asked)) == len(asked)
-        assert all("[X]" in question for question in asked)
+        paraphrases = [*questions.stored, *questions.paraphrases, *questions.other]
+        assert len(set(paraphrases)) == len(paraphrases)
+        assert all("[X]" in question for question in paraphrases)
 
 
 def test_the_semantic_tables_are_those_of_the_proxy_cases_with_forty_queries_each() -> None:
@@ -70,13 +70,13 @@ def test_the_semantic_tables_are_those_of_the_proxy_cases_with_forty_queries_eac
 
 
 def test_no_query_stands_twice_in_the_semantic_tables() -> None:
-    asked = Counter(
+    counts = Counter(
         (probe.text, probe.context)
         for case in semantic.load().cases
         for probe in case.probes
         if probe.kind != "prompt"
     )
-    assert [query for query, count in asked.items() if count > 1] == []
+    assert [query for query, count in counts.items() if count > 1] == []
 
 
 def test_earlier_turns_are_read_with_their_speakers(tmp_path: Path) -> None:

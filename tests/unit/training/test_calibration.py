@@ -36,7 +36,7 @@ def stack_of(**fields: float) -> Stack:
 def observed(count: int = 400, *, seed: int = 1) -> list[Observation]:
     """Logits of right candidates near +3, of wrong ones near -3, with some noise."""
     rng = random.Random(seed)
-    found = []
+    made = []
     for number in range(count):
         in_scope = number % 2 == 0
         readings = tuple(
@@ -49,18 +49,18 @@ def observed(count: int = 400, *, seed: int = 1) -> list[Observation]:
             )
             for place in range(3)
         )  # fmt: skip
-        found.append(
+        made.append(
             Observation(
                 benchmark="made", kind="rephrase" if in_scope else "neighbour", text=f"q{number}", context=(),
                 in_scope=in_scope, readings=readings,
             )
         )  # fmt: skip
-    return found
+    return made
 
 
-def calibrated(found: list[Observation]) -> ScopeCalibration:
-    stack = calibration.fitted_stack(found)
-    point = calibration.chosen_threshold(calibration.outcomes(found, stack))
+def calibrated(observations_made: list[Observation]) -> ScopeCalibration:
+    stack = calibration.fitted_stack(observations_made)
+    point = calibration.chosen_threshold(calibration.outcomes(observations_made, stack))
     return ScopeCalibration(
         encoder_fingerprint="e", stack=stack, scope_threshold=point.threshold, similarity_floor=0.1,
         max_tokens=64,
@@ -68,16 +68,16 @@ def calibrated(found: list[Observation]) -> ScopeCalibration:
 
 
 def test_the_fitted_probabilities_are_those_that_happen() -> None:
-    found = observed()
-    stack = calibration.fitted_stack(found)
+    observations_made = observed()
+    stack = calibration.fitted_stack(observations_made)
     fresh = observed(seed=2)
     assert calibration.at_threshold(calibration.outcomes(fresh, stack), 0.5).harmonic > 0.93
     assert stack.logit_weight > 0
 
 
 def test_a_lower_limit_on_false_fires_raises_the_threshold_and_is_kept() -> None:
-    found = observed()
-    made = calibration.outcomes(found, calibration.fitted_stack(found))
+    observations_made = observed()
+    made = calibration.outcomes(observations_made, calibration.fitted_stack(observations_made))
     loose = calibration.chosen_threshold(made, max_false_fire_rate=0.2)
     strict = calibration.chosen_threshold(made, max_false_fire_rate=0.01)
     assert strict.threshold > loose.threshold
@@ -92,7 +92,7 @@ def test_a_limit_that_cannot_be_kept_is_said() -> None:
 
 
 def test_one_sided_observations_are_refused() -> None:
-    negatives = [one for one in observed() if not one.in_scope]
+    negatives = [observation for observation in observed() if not observation.in_scope]
     with pytest.raises(ConfigError, match="no positive readings"):
         calibration.fitted_stack(negatives)
 
@@ -107,21 +107,23 @@ def test_a_hit_needs_the_right_edit() -> None:
 
 
 def test_the_calibration_error_is_the_gap_between_promise_and_fact() -> None:
-    found = observed(2_000)
-    stack = calibration.fitted_stack(found)
-    bins = calibration.reliability(found, stack)
-    assert sum(one.count for one in bins) == 6_000
+    observations_made = observed(2_000)
+    stack = calibration.fitted_stack(observations_made)
+    bins = calibration.reliability(observations_made, stack)
+    assert sum(observation.count for observation in bins) == 6_000
     assert calibration.expected_calibration_error(bins) < 0.1
     sure = stack_of(logit_weight=1e-3, intercept=20.0)
-    assert calibration.expected_calibration_error(calibration.reliability(found, sure)) == pytest.approx(
-        5 / 6, abs=0.01
-    )
+    assert calibration.expected_calibration_error(
+        calibration.reliability(observations_made, sure)
+    ) == pytest.approx(5 / 6, abs=0.01)
 
 
 def test_the_floor_lies_under_the_right_similarities() -> None:
-    found = observed()
-    right = [r.evidence.similarity for one in found for r in one.readings if r.right]
-    assert calibration.similarity_floor(found) < min(right)
+    observations_made = observed()
+    right = [
+        r.evidence.similarity for observation in observations_made for r in observation.readings if r.right
+    ]
+    assert calibration.similarity_floor(observations_made) < min(right)
     assert calibration.similarity_floor([]) == -1.0
 
 
@@ -134,9 +136,9 @@ def test_probabilities_do_not_overflow() -> None:
 
 
 def test_the_weights_that_are_fitted_are_those_of_the_gateway() -> None:
-    found = observed()
-    stack = calibration.fitted_stack(found)
-    readings = [reading for one in found for reading in one.readings]
+    observations_made = observed()
+    stack = calibration.fitted_stack(observations_made)
+    readings = [reading for observation in observations_made for reading in observation.readings]
     features_N4 = calibration.features(readings, stack.logit_bound, stack.similarity_cap)
     weights_4 = [stack.logit_weight, stack.similarity_weight, stack.absent_weight, stack.numbers_weight]
     expected_N = 1 / (1 + np.exp(-(features_N4 @ weights_4 + stack.intercept)))
@@ -145,29 +147,31 @@ def test_the_weights_that_are_fitted_are_those_of_the_gateway() -> None:
 
 
 def test_the_second_question_is_calibrated_like_the_first() -> None:
-    found = [
+    observations_made = [
         msgspec.structs.replace(
-            one,
+            observation,
             readings=tuple(
                 msgspec.structs.replace(r, depends_logit=r.evidence.logit, depends=r.right, right=False)
-                for r in one.readings
+                for r in observation.readings
             ),
         )
-        for one in observed()
+        for observation in observed()
     ]
-    turned = calibration.depended_on(found)
+    turned = calibration.depended_on(observations_made)
     assert calibration.fitted_stack(turned) == calibration.fitted_stack(observed())
     unclear = [
-        msgspec.structs.replace(one, readings=(msgspec.structs.replace(one.readings[0], depends=None),))
-        for one in found
+        msgspec.structs.replace(
+            observation, readings=(msgspec.structs.replace(observation.readings[0], depends=None),)
+        )
+        for observation in observations_made
     ]
     assert calibration.depended_on(unclear) == []
     assert calibration.depended_on(observed()) == []
 
 
 def test_the_plots_are_written(tmp_path: Path) -> None:
-    found = observed()
-    paths = write_plots(found, calibrated(found), tmp_path)
+    observations_made = observed()
+    paths = write_plots(observations_made, calibrated(observations_made), tmp_path)
     assert [path.name for path in paths] == [
         "roc.png",
         "precision_recall.png",
@@ -178,9 +182,9 @@ def test_the_plots_are_written(tmp_path: Path) -> None:
 
 
 def test_the_worst_errors_come_first(tmp_path: Path) -> None:
-    found = observed()
-    made = calibrated(found)
-    rows = worst(found, made, 5)
+    observations_made = observed()
+    made = calibrated(observations_made)
+    rows = worst(observations_made, made, 5)
     fires = [row.scope_probability for row in rows if row.error == "false fire"]
     misses = [row.scope_probability for row in rows if row.error == "miss"]
     assert fires == sorted(fires, reverse=True)
@@ -192,15 +196,15 @@ def test_the_worst_errors_come_first(tmp_path: Path) -> None:
 def test_the_command_explains_errors_as_a_table_and_as_json(tmp_path: Path) -> None:
     import msgspec
 
-    found = observed()
-    save_records(tmp_path / "observations.jsonl", found)
-    (tmp_path / "calibration.json").write_bytes(msgspec.json.encode(calibrated(found)))
+    observations_made = observed()
+    save_records(tmp_path / "observations.jsonl", observations_made)
+    (tmp_path / "calibration.json").write_bytes(msgspec.json.encode(calibrated(observations_made)))
     arguments = ["explain-errors", "--run", str(tmp_path), "--weights", str(tmp_path), "--count", "3"]
     rows = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert rows
     assert {"error", "query", "edit", "scope_probability"} <= rows[0].keys()
     assert "false fire" in CliRunner().invoke(app, arguments, env={"COLUMNS": "200"}).stdout
-    assert observations.load(tmp_path) == found
+    assert observations.load(tmp_path) == observations_made
 
 
 def test_the_command_says_what_is_missing(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_the_slots_of_a_set_are_filled_from_one_subject_and_its_lookalike(tmp_path: Path) -> None:
-    (one,) = load_contrast_sets(written(tmp_path, SET))
-    filling = filled_in(one, random.Random(0), 1)
+    (contrast,) = load_contrast_sets(written(tmp_path, SET))
+    filling = filled_in(contrast, random.Random(0), 1)
     assert (filling.subject, filling.lookalike) == ("Tin Yard", "Zinc Yard")
     assert "Tin Yard" in filling.prompt
     assert filling.fill("[X] [Z] [T] [O]") == f"Tin Yard Zinc Yard {filling.target} 5 pm"
@@ -65,20 +65,20 @@ def test_a_damaged_set_is_refused_with_its_place(
 
 def test_the_shipped_sets_are_whole_and_some_are_held_out() -> None:
     sets = load_contrast_sets()
-    held_out = {one.name for one in sets if one.is_held_out}
+    held_out = {contrast.name for contrast in sets if contrast.is_held_out}
     assert 0.05 < len(held_out) / len(sets) < 0.25
     assert {case.edit.subject for case in contrast_benchmark(sets, seed=1).cases}
-    for one in sets:
-        for place in range(len(one.subjects)):
-            filling = filled_in(one, random.Random(0), place)
-            texts = [filling.prompt, filling.target, *(filling.fill(line.text) for line in one.lines)]
+    for contrast in sets:
+        for place in range(len(contrast.subjects)):
+            filling = filled_in(contrast, random.Random(0), place)
+            texts = [filling.prompt, filling.target, *(filling.fill(line.text) for line in contrast.lines)]
             assert not [text for text in texts if any(slot in text for slot in ("[X]", "[Z]", "[T]", "[O]"))]
 
 
 def test_what_is_held_out_gives_no_pair() -> None:
     sets = load_contrast_sets()
-    subjects = {subject for one in sets if one.is_held_out for subject in one.subjects}
-    others = {subject for one in sets if not one.is_held_out for subject in one.subjects}
+    subjects = {subject for contrast in sets if contrast.is_held_out for subject in contrast.subjects}
+    others = {subject for contrast in sets if not contrast.is_held_out for subject in contrast.subjects}
     seen = {pair.subject for pair in contrast_pairs(sets, random.Random(0), [], rounds=1)}
     assert seen
     assert not seen & (subjects - others)

@@ -70,7 +70,7 @@ def test_a_statement_serves_as_the_sentence_if_the_edit_has_its_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "asserted", "told", "answer"),
+    ("text", "asserted", "said_before", "answer"),
     [
         ("Are you sure? I read Oslo.", "Oslo", "Lund", "Yes, I am sure: Lund."),
         ("Are you sure?", None, "Lund", "Yes, I am sure: Lund."),
@@ -80,9 +80,9 @@ def test_a_statement_serves_as_the_sentence_if_the_edit_has_its_words() -> None:
     ],
 )
 def test_doubt_confirms_the_edit_and_corrects_an_old_answer(
-    text: str, asserted: str | None, told: str | None, answer: str
+    text: str, asserted: str | None, said_before: str | None, answer: str
 ) -> None:
-    assert answers.doubted("Lund", text=text, asserted=asserted, told=told) == answer
+    assert answers.doubted("Lund", text=text, asserted=asserted, said_before=said_before) == answer
 
 
 @pytest.mark.parametrize(
@@ -105,21 +105,27 @@ def test_an_instruction_of_a_known_pattern_is_obeyed_in_its_own_words(
 def test_every_example_of_a_fact_says_the_target_and_claims_are_judged_by_it() -> None:
     made = list(fact_examples(source(), 800))
     assert len(made) == 800
-    assert {one.form for one in made} >= {"question", "cloze", "yes-no", "doubt in context", "nothing more"}
-    for one in made:
-        assert contains(one.answer, one.target_new), one
-        if one.form in ("yes-no", "statement"):
-            says_target = contains(one.text, one.target_new)
-            assert one.is_agreement is not None
-            assert one.is_agreement <= says_target, one
-    agreements = [one.is_agreement for one in made if one.form == "yes-no"]
-    assert 0.35 < sum(bool(one) for one in agreements) / len(agreements) < 0.75
+    assert {example.form for example in made} >= {
+        "question",
+        "cloze",
+        "yes-no",
+        "doubt in context",
+        "nothing more",
+    }
+    for example in made:
+        assert contains(example.answer, example.target_new), example
+        if example.form in ("yes-no", "statement"):
+            says_target = contains(example.text, example.target_new)
+            assert example.is_agreement is not None
+            assert example.is_agreement <= says_target, example
+    agreements = [example.is_agreement for example in made if example.form == "yes-no"]
+    assert 0.35 < sum(bool(example) for example in agreements) / len(agreements) < 0.75
 
 
 def test_a_suppressed_example_answers_with_the_refusal_whatever_is_tried() -> None:
-    made = [one for one in fact_examples(source(), 800) if one.kind is EditKind.SUPPRESSION]
+    made = [example for example in fact_examples(source(), 800) if example.kind is EditKind.SUPPRESSION]
     assert made
-    assert all(one.answer == one.target_new for one in made)
+    assert all(example.answer == example.target_new for example in made)
 
 
 def test_equal_seeds_make_equal_examples_and_a_file_keeps_them(tmp_path: Path) -> None:
@@ -140,14 +146,18 @@ def test_made_up_values_are_hardly_ever_the_same() -> None:
 def test_contrast_lines_are_answered_by_the_value_they_assert() -> None:
     sets = load_contrast_sets()
     made = list(contrast_examples(sets, random.Random(1), rounds=1))
-    claims = [one for one in made if one.form == "yes-no" and one.is_agreement is not None]
+    claims = [example for example in made if example.form == "yes-no" and example.is_agreement is not None]
     assert len(claims) > 200
     assert all(
-        one.is_agreement is contains(one.text, one.target_new) for one in claims if one.target_new.isalpha()
+        example.is_agreement is contains(example.text, example.target_new)
+        for example in claims
+        if example.target_new.isalpha()
     )
-    kinds = {kind_of(one) for one in sets}
+    kinds = {kind_of(example) for example in sets}
     assert kinds == set(EditKind)
-    assert all(one.answer == one.target_new for one in made if one.kind is EditKind.SUPPRESSION)
+    assert all(
+        example.answer == example.target_new for example in made if example.kind is EditKind.SUPPRESSION
+    )
 
 
 @pytest.mark.data
@@ -163,13 +173,15 @@ def test_held_out_relations_and_sets_are_in_no_training_example() -> None:
         for rid in ("P36", "P1303")
         for phrasing in world.relations[rid].questions
     }
-    told = [one for one in made for p in held_out_phrasings if len(p) > 20 and one.prompt.endswith(p)]
-    assert told == []
-    zsre = [one for one in made if one.source == "zsre"]
+    said_before = [
+        example for example in made for p in held_out_phrasings if len(p) > 20 and example.prompt.endswith(p)
+    ]
+    assert said_before == []
+    zsre = [example for example in made if example.source == "zsre"]
     assert len(zsre) > 300
-    assert not [one for one in zsre if "capital" in one.prompt.casefold()]
+    assert not [example for example in zsre if "capital" in example.prompt.casefold()]
     checked = validation_examples(world, data_folder(), settings, per_source=40)
-    trained_on = {(one.prompt, one.target_new) for one in made}
-    facts = [one for one in checked if one.kind is EditKind.FACT]
+    trained_on = {(example.prompt, example.target_new) for example in made}
+    facts = [example for example in checked if example.kind is EditKind.FACT]
     assert len(facts) > 120
-    assert not [one for one in facts if (one.prompt, one.target_new) in trained_on]
+    assert not [example for example in facts if (example.prompt, example.target_new) in trained_on]

@@ -81,9 +81,9 @@ def test_an_answer_is_learned_with_its_end_and_the_prompt_is_the_one_served() ->
     tokenizer = tiny_tokenizer()
     example = EXAMPLES[1]
     encoded = encode(example, tokenizer)
-    shown = trained_prompt(example, example.query, field_chars=480)
-    assert shown == "Fact: a?\nValue: the Seine\nQuestion: a?\nAnswer:"
-    assert tokenizer.decode(encoded.ids[1 : encoded.answer_from]) == shown
+    prompt = trained_prompt(example, example.query, field_chars=480)
+    assert prompt == "Fact: a?\nValue: the Seine\nQuestion: a?\nAnswer:"
+    assert tokenizer.decode(encoded.ids[1 : encoded.answer_from]) == prompt
     assert tokenizer.decode(encoded.ids[encoded.answer_from :]) == " the Seine<eos>"
 
 

@@ -59,7 +59,7 @@ async def test_small_sizes_part_the_cases_and_large_ones_fill_the_store_up() -> 
     assert all(point.summary.no_fire.value == 1.0 for point in points)
 
 
-async def test_a_size_beyond_all_fillers_is_told_as_what_there_is() -> None:
+async def test_a_size_beyond_all_fillers_is_reported_as_what_there_is() -> None:
     (point,) = await curve.measure(parts(), sizes=[100], measured=measured(), fillers=competing)
     assert point.edits == 12
 
@@ -75,15 +75,15 @@ async def test_the_curve_is_written_as_table_numbers_and_plot(tmp_path: Path) ->
 
 async def test_decisions_are_timed_apart_by_whether_there_was_a_candidate() -> None:
     texts = ["Who is the mayor of Oru?", "bread", "Who is mayor of Vala?"]
-    found = await latency.measure(parts(), stored=measured(), texts=texts)
-    assert found.with_candidate is not None
-    assert found.without_candidate is not None
-    assert (found.with_candidate.whole.queries, found.without_candidate.whole.queries) == (2, 1)
-    assert found.edits == 6
-    with_candidate = found.with_candidate
+    times = await latency.measure(parts(), stored=measured(), texts=texts)
+    assert times.with_candidate is not None
+    assert times.without_candidate is not None
+    assert (times.with_candidate.whole.queries, times.without_candidate.whole.queries) == (2, 1)
+    assert times.edits == 6
+    with_candidate = times.with_candidate
     assert with_candidate.whole.median_ms >= with_candidate.encode.median_ms > 0
-    assert found.without_candidate.classify.median_ms == 0
-    assert ("edits in the store; threshold", "6", "", "") in latency.rows(found)
+    assert times.without_candidate.classify.median_ms == 0
+    assert ("edits in the store; threshold", "6", "", "") in latency.rows(times)
 
 
 def test_long_queries_and_follow_ups_are_not_timed() -> None:

@@ -14,7 +14,7 @@ from training.evaluation.scope.encoder_cache import RememberedEncoder, remembere
 TEXTS = ["Who built Oru?", "bread", "Who built Oru?"]
 
 
-def test_vectors_are_the_encoders_own_and_asked_for_once_a_text(tmp_path: Path) -> None:
+def test_vectors_are_the_encoders_own_and_computed_once_a_text(tmp_path: Path) -> None:
     inner = WordEncoder()
     encoder = RememberedEncoder(inner, tmp_path / "v.npz")
     assert np.array_equal(encoder.encode(TEXTS), WordEncoder().encode(TEXTS))

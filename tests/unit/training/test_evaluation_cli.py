@@ -45,8 +45,12 @@ def test_a_running_gateway_is_measured_and_a_report_is_written(
     ]
     result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "run"), "--json"])
     assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert (found["edit_success"]["count"], found["hit"]["total"], found["no_fire"]["total"]) == (2, 2, 2)
+    summary = json.loads(result.stdout)
+    assert (summary["edit_success"]["count"], summary["hit"]["total"], summary["no_fire"]["total"]) == (
+        2,
+        2,
+        2,
+    )
     assert (tmp_path / "run" / "report.html").exists()
 
     table = CliRunner().invoke(app, ["report", str(tmp_path / "run")], env={"COLUMNS": "200"})

@@ -31,9 +31,9 @@ def test_with_the_edit_given_a_gateway_in_process_answers_right_and_is_forced_to
          "--out", str(tmp_path / "run")],
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert (found["reliability"]["count"], found["reliability"]["total"]) == (2, 2)
-    assert found["generalization"]["count"] == 2
-    assert found["forced_reliability"]["value"] > 0.5
-    assert {one["route"] for one in found["routes"]} == {"counterfactual"}
+    summary = json.loads(result.stdout)
+    assert (summary["reliability"]["count"], summary["reliability"]["total"]) == (2, 2)
+    assert summary["generalization"]["count"] == 2
+    assert summary["forced_reliability"]["value"] > 0.5
+    assert {share["route"] for share in summary["routes"]} == {"counterfactual"}
     assert not (converted_models / "valkey").exists()  # the edits were in a store of the run's own

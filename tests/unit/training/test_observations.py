@@ -122,7 +122,9 @@ def test_the_right_candidate_of_each_probe_is_marked() -> None:
 
 
 def test_candidates_below_the_floor_are_not_read() -> None:
-    similarities = [r.evidence.similarity for found in observed(floor=0.7) for r in found.readings]
+    similarities = [
+        r.evidence.similarity for observation in observed(floor=0.7) for r in observation.readings
+    ]
     assert similarities
     assert min(similarities) >= 0.7
     assert [len(observation.readings) for observation in observed(floor=1.1)] == [0, 0, 0, 0]
@@ -131,9 +133,9 @@ def test_candidates_below_the_floor_are_not_read() -> None:
 @pytest.mark.parametrize("limit", [0, 2])
 def test_probes_are_limited_but_all_edits_are_in_force(limit: int) -> None:
     encoder = WordEncoder()
-    found = observe(
+    observations = observe(
         [BENCHMARK], encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width), model=LengthModel(),
         floor=-1.0, cases=limit, traffic=1,
     )  # fmt: skip
-    assert len(found) <= limit + 1
-    assert all(len(observation.readings) == 8 for observation in found)
+    assert len(observations) <= limit + 1
+    assert all(len(observation.readings) == 8 for observation in observations)

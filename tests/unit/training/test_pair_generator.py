@@ -92,10 +92,10 @@ def test_negatives_of_every_kind_are_made() -> None:
     } <= kinds  # fmt: skip
 
 
-def test_a_held_out_relation_is_not_asked_for() -> None:
-    asked = " ".join(pair.text for pair in made(400) if pair.kind != "discussion").casefold()
-    assert "spouse" not in asked
-    assert "married" not in asked
+def test_a_held_out_relation_occurs_in_no_query() -> None:
+    queries = " ".join(pair.text for pair in made(400) if pair.kind != "discussion").casefold()
+    assert "spouse" not in queries
+    assert "married" not in queries
 
 
 def test_near_relations_count_as_different_only_where_both_name_themselves() -> None:
@@ -154,11 +154,11 @@ def test_own_edits_and_traffic_become_pairs_and_a_benchmark(tmp_path: Path) -> N
     edits = read_edits(tmp_path / "edits.ndjson")
     traffic = read_traffic(tmp_path / "traffic.ndjson", edits)
     pairs = own_pairs(edits, traffic, _embed, random.Random(1))
-    asked = {(p.text, p.prompt): p.in_scope for p in pairs}
-    assert asked[("who is the boss of acme", "Who runs Acme?")]
-    assert not asked[("who is the boss of acme", "Where is Acme?")]
-    assert asked[("Acme CEO", "Who runs Acme?")]
-    assert not asked[("how do I cook rice", "Who runs Acme?")]
+    in_scope = {(p.text, p.prompt): p.in_scope for p in pairs}
+    assert in_scope[("who is the boss of acme", "Who runs Acme?")]
+    assert not in_scope[("who is the boss of acme", "Where is Acme?")]
+    assert in_scope[("Acme CEO", "Who runs Acme?")]
+    assert not in_scope[("how do I cook rice", "Who runs Acme?")]
     benchmark = own_benchmark(edits, traffic)
     assert [len(case.probes) for case in benchmark.cases] == [1, 0]
     assert [probe.text for probe in benchmark.traffic] == ["how do I cook rice"]

@@ -43,21 +43,21 @@ def stored() -> Benchmark:
 
 async def test_contradictions_are_counted_by_kind_with_their_times() -> None:
     seen: list[str] = []
-    found = await conflicts.measure(
+    results = await conflicts.measure(
         parts(), stored=stored(), count=3, seed=0, on_progress=lambda what, done, of: seen.append(what)
     )
-    same, rephrased, agreeing, neighbours = found
-    assert (same.edits, same.found, same.right) == (3, 3, "all")
+    same, rephrased, agreeing, neighbours = results
+    assert (same.edits, same.detected, same.right) == (3, 3, "all")
     assert (rephrased.edits, rephrased.right) == (3, "all")
-    assert (agreeing.edits, agreeing.found, agreeing.right) == (3, 0, "none")
-    assert (neighbours.edits, neighbours.found) == (3, 0)
-    assert all(one.look.median_ms > 0 for one in found)
+    assert (agreeing.edits, agreeing.detected, agreeing.right) == (3, 0, "none")
+    assert (neighbours.edits, neighbours.detected) == (3, 0)
+    assert all(result.look.median_ms > 0 for result in results)
     assert set(seen) == {"storing edits", "looking"}
 
 
 async def test_the_table_has_a_row_a_kind() -> None:
-    found = await conflicts.measure(parts(), stored=stored(), count=9, seed=0)
-    head, *rows = conflicts.rows(found)
+    results = await conflicts.measure(parts(), stored=stored(), count=9, seed=0)
+    head, *rows = conflicts.rows(results)
     assert len(rows) == 4
     assert all(len(row) == len(head) for row in rows)
     assert rows[0][:3] == ("same prompt, other answer, 4", "4", "all")

@@ -19,8 +19,8 @@ from training.evaluation.scope.metrics import (
 
 
 def test_the_wilson_interval_is_that_of_the_textbook() -> None:
-    found = rate([True] * 8 + [False] * 2)  # 0.4902, 0.9433 in Newcombe, Statistics in Medicine 17, 1998
-    assert (found.value, round(found.low, 4), round(found.high, 4)) == (0.8, 0.4902, 0.9433)
+    share = rate([True] * 8 + [False] * 2)  # 0.4902, 0.9433 in Newcombe, Statistics in Medicine 17, 1998
+    assert (share.value, round(share.low, 4), round(share.high, 4)) == (0.8, 0.4902, 0.9433)
 
 
 def test_the_wilson_interval_of_no_event_stays_above_zero_width() -> None:
@@ -65,14 +65,16 @@ def test_a_calibrated_classifier_has_no_error_and_a_sure_wrong_one_the_largest()
 
 def test_reliability_bins_hold_both_ends_and_leave_out_empty_ones() -> None:
     bins = reliability_bins([0.0, 0.01, 1.0], [False, True, True], bins=10)
-    assert [(one.count, one.share_right) for one in bins] == [(2, 0.5), (1, 1.0)]
+    assert [(part.count, part.share_right) for part in bins] == [(2, 0.5), (1, 1.0)]
 
 
 def test_the_curve_is_the_roc_curve_where_every_best_candidate_is_the_right_one() -> None:
     rng = np.random.default_rng(4)
     positives = rng.beta(4, 2, size=300).round(2)
     negatives = rng.beta(2, 4, size=400).round(2)
-    points = threshold_curve([(float(one), True) for one in positives], [float(one) for one in negatives])
+    points = threshold_curve(
+        [(float(value), True) for value in positives], [float(value) for value in negatives]
+    )
     false_fire, hit, _ = roc_curve([1] * 300 + [0] * 400, [*positives, *negatives], drop_intermediate=False)
     assert [point.false_fire for point in points] == pytest.approx(list(false_fire))
     assert [point.hit for point in points] == pytest.approx(list(hit))

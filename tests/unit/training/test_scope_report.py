@@ -56,46 +56,46 @@ OUTCOMES = [
 
 
 def test_a_hit_needs_the_right_edit_and_contested_negatives_do_not_count() -> None:
-    found = summarise(OUTCOMES)
-    assert (found.edit_success.count, found.edit_success.total) == (3, 3)
-    assert (found.hit.count, found.hit.total) == (1, 3)
-    assert (found.wrong_edit.count, found.wrong_edit.total) == (1, 6)
-    assert (found.no_fire.count, found.no_fire.total) == (1, 2)
-    assert (found.no_fire_with_contested.count, found.no_fire_with_contested.total) == (1, 3)
-    assert found.harmonic.value == pytest.approx(2 * (1 / 3) * 0.5 / (1 / 3 + 0.5))
-    assert found.harmonic.low <= found.harmonic.value <= found.harmonic.high
-    assert (found.recall_at_1.count, found.recall_at_8.count) == (1, 2)
+    summary = summarise(OUTCOMES)
+    assert (summary.edit_success.count, summary.edit_success.total) == (3, 3)
+    assert (summary.hit.count, summary.hit.total) == (1, 3)
+    assert (summary.wrong_edit.count, summary.wrong_edit.total) == (1, 6)
+    assert (summary.no_fire.count, summary.no_fire.total) == (1, 2)
+    assert (summary.no_fire_with_contested.count, summary.no_fire_with_contested.total) == (1, 3)
+    assert summary.harmonic.value == pytest.approx(2 * (1 / 3) * 0.5 / (1 / 3 + 0.5))
+    assert summary.harmonic.low <= summary.harmonic.value <= summary.harmonic.high
+    assert (summary.recall_at_1.count, summary.recall_at_8.count) == (1, 2)
 
 
 def test_a_rival_that_fires_is_a_hit_but_not_the_cases_own() -> None:
-    asked = probe("rephrase", "b", in_scope=True)
-    found = summarise([outcome("a", asked, rivals=("b",)), outcome("b")])
-    assert (found.hit.count, found.hit_own.count, found.wrong_edit.count) == (1, 0, 0)
+    probes = probe("rephrase", "b", in_scope=True)
+    summary = summarise([outcome("a", probes, rivals=("b",)), outcome("b")])
+    assert (summary.hit.count, summary.hit_own.count, summary.wrong_edit.count) == (1, 0, 0)
 
 
 def test_generation_prompts_count_in_no_rate_but_are_reported() -> None:
-    asked = probe("rephrase", "a", in_scope=True), probe("generation", None, in_scope=True)
-    found = summarise([outcome("a", *asked)])
-    assert (found.hit.count, found.hit.total, found.harmonic.value) == (1, 1, 1.0)
-    assert {one.kind: one.right.total for one in found.kinds} == {"generation": 1, "rephrase": 1}
+    probes = probe("rephrase", "a", in_scope=True), probe("generation", None, in_scope=True)
+    summary = summarise([outcome("a", *probes)])
+    assert (summary.hit.count, summary.hit.total, summary.harmonic.value) == (1, 1, 1.0)
+    assert {kind.kind: kind.right.total for kind in summary.kinds} == {"generation": 1, "rephrase": 1}
 
 
 def test_without_rephrased_probes_the_prompt_itself_counts_for_the_harmonic_mean() -> None:
-    found = summarise(
+    summary = summarise(
         [outcome("a", probe("prompt", "a", in_scope=True), probe("same_subject", None, in_scope=False))]
     )
-    assert found.harmonic.value == 1.0
+    assert summary.harmonic.value == 1.0
     assert math.isnan(summarise([]).harmonic.value)
 
 
 def test_traffic_alone_is_summed_up_by_its_no_fire_rate() -> None:
-    found = summarise(
+    summary = summarise(
         [
             outcome(f"t{number}", probe("unrelated", None if number else "a", in_scope=False))
             for number in range(4)
         ]
     )
-    assert found.harmonic.value == found.no_fire.value == 0.75
+    assert summary.harmonic.value == summary.no_fire.value == 0.75
 
 
 def test_the_curve_begins_with_no_fire_at_all_and_ends_with_everything_firing() -> None:
@@ -139,7 +139,7 @@ def test_the_page_holds_its_plots_itself_and_escapes_queries(results: RunFolder)
     assert "neighbour &lt;query&gt;" in text
 
 
-def test_the_markdown_tells_settings_numbers_held_out_relations_and_the_worst_errors(
+def test_the_markdown_holds_settings_numbers_held_out_relations_and_the_worst_errors(
     results: RunFolder,
 ) -> None:
     text = write_report(results).markdown.read_text("utf-8")

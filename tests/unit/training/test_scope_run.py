@@ -69,7 +69,7 @@ async def measured(decider: Decider, folder: Path, **options: object) -> list[Ca
     return list(results.outcomes())
 
 
-async def test_each_case_becomes_a_line_that_tells_what_fired(tmp_path: Path) -> None:
+async def test_each_case_becomes_a_line_that_names_what_fired(tmp_path: Path) -> None:
     outcomes = {outcome.case: outcome for outcome in await measured(in_process(), tmp_path)}
     assert outcomes.keys() == {*(f"place-{number}" for number in range(6)), "traffic-0"}
     prompt, rephrase, miss, same_subject = outcomes["place-2"].probes
@@ -106,15 +106,15 @@ async def test_a_run_over_http_leaves_no_edit_in_force(tmp_path: Path, control_p
 async def test_a_follow_up_is_decided_with_its_earlier_turns_in_process_and_over_http(
     tmp_path: Path, control_plane: ControlPlane
 ) -> None:
-    found = []
+    probes = []
     for name, decider in (("here", in_process()), ("there", HttpDecider(control_plane.url))):
         async with decider:
             results = await run(benchmark(with_context=True), decider, tmp_path / name)
         (probe,) = [
             probe for outcome in results.outcomes() for probe in outcome.probes if probe.kind == "follow_up"
         ]
-        found.append(probe)
-    here, there = found
+        probes.append(probe)
+    here, there = probes
     assert (here.context, here.best) == (2, "place-0")
     assert there == here
 
@@ -139,7 +139,7 @@ async def test_a_finished_run_stores_and_asks_nothing_again(tmp_path: Path) -> N
     assert encoder.texts_encoded == 0
 
 
-async def test_all_edits_are_stored_when_the_probes_of_some_cases_are_asked(tmp_path: Path) -> None:
+async def test_all_edits_are_stored_when_the_probes_of_some_cases_are_sent(tmp_path: Path) -> None:
     outcomes = await measured(in_process(), tmp_path, ask=2)
     assert len(outcomes) == 2
     assert RunFolder(tmp_path).settings().stored_edits == 6

@@ -114,12 +114,12 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path) -> None
 
 
 def test_a_checkpoint_of_one_output_gets_a_second_like_it(tmp_path: Path) -> None:
-    one = load_cross_encoder(tiny_bert(tmp_path / "one", labels=1))
-    assert one.classifier.weight.shape[0] == one.config.num_labels == 2
-    assert torch.equal(one.classifier.weight[0], one.classifier.weight[1])
-    one.save_pretrained(tmp_path / "two")
+    widened = load_cross_encoder(tiny_bert(tmp_path / "one", labels=1))
+    assert widened.classifier.weight.shape[0] == widened.config.num_labels == 2
+    assert torch.equal(widened.classifier.weight[0], widened.classifier.weight[1])
+    widened.save_pretrained(tmp_path / "two")
     again = load_cross_encoder(tmp_path / "two")
-    assert torch.equal(again.classifier.weight, one.classifier.weight)
+    assert torch.equal(again.classifier.weight, widened.classifier.weight)
 
 
 def test_an_unclear_second_label_counts_for_nothing() -> None:

@@ -52,10 +52,10 @@ def test_what_a_model_generates_greedily_matches_in_every_token(
 ) -> None:
     forced, model = models
     said = "".join(piece.text for piece in model.generate(PROMPT, Sampling(max_tokens=3)))
-    found = forced.matches(PROMPT, said)
-    assert len(found) == model.count_tokens(said) >= 1
-    assert found[0]
-    assert all(found)
+    matches = forced.matches(PROMPT, said)
+    assert len(matches) == model.count_tokens(said) >= 1
+    assert matches[0]
+    assert all(matches)
 
 
 def test_what_it_would_not_say_does_not_match(models: tuple[ForcedModel, LanguageModel]) -> None:
@@ -73,16 +73,16 @@ def test_a_gateway_s_adapter_is_forced_with_the_prompt_it_was_trained_on(tmp_pat
     """Shown the case alone the tiny model has room for it; examples would not fit its window."""
     path, adapter = str(saved_tiny_gemma(tmp_path / "model")), tmp_path / "adapter"
     saved_adapter(adapter)
-    edit, asked = EditDraft(prompt="Oru?", target_new="Ann"), probe("Oru?")
+    edit, question = EditDraft(prompt="Oru?", target_new="Ann"), probe("Oru?")
     upstream = UpstreamConfig(url="http://base.invalid/v1")
-    found = []
+    matches = []
     for chosen in (ModelsConfig(counterfactual=path, counterfactual_adapter=str(adapter)),
                    ModelsConfig(counterfactual=path)):  # fmt: skip
         forcing = open_teacher_forcing(GatewayConfig(models=chosen, upstream=upstream))
-        assert forcing.token_accuracy(None, asked, "Ann") is None  # the base model is elsewhere
-        found.append(forcing.token_accuracy(edit, asked, "Ann"))
-    assert isinstance(found[0], float)
-    assert found[1] is None
+        assert forcing.token_accuracy(None, question, "Ann") is None  # the base model is elsewhere
+        matches.append(forcing.token_accuracy(edit, question, "Ann"))
+    assert isinstance(matches[0], float)
+    assert matches[1] is None
     (adapter / "adapter_model.safetensors").write_bytes(b"torn")
     with pytest.raises(ConfigError, match="adapter"):
         TransformersForcedModel(path, adapter=adapter)
@@ -97,35 +97,35 @@ class PrefixModel(ForcedModel):
 
     def matches(self, prompt: str, target: str) -> list[bool]:
         self.prompts.append(prompt)
-        return [one == other for one, other in zip(target, self._say(prompt).ljust(99), strict=False)]
+        return [token == other for token, other in zip(target, self._say(prompt).ljust(99), strict=False)]
 
 
 def probe(text: str, verdict: bool | None = None) -> Probe:
     return Probe(kind="rephrase", text=text, in_scope=True, verdict=verdict)
 
 
-@pytest.mark.parametrize("shown", [examples_and_case, case_alone])
+@pytest.mark.parametrize("prompt_of", [examples_and_case, case_alone])
 def test_accuracy_is_the_share_of_tokens_given_the_edit_that_fired(
-    shown: Callable[[EditDraft, Probe], str],
+    prompt_of: Callable[[EditDraft, Probe], str],
 ) -> None:
     model = PrefixModel(lambda prompt: " Abn")
-    forcing = TeacherForcing(model, shown=shown, base=None)
+    forcing = TeacherForcing(model, prompt_of=prompt_of, base=None)
     assert forcing.token_accuracy(EDIT, probe("Oru is headed by?"), "Ann") == 0.75
     (prompt,) = model.prompts
     assert "Who heads Oru?" in prompt
     assert prompt.rstrip().endswith("Question: Oru is headed by?\nAnswer:")
 
 
-def test_without_an_edit_the_base_model_is_asked_the_bare_probe() -> None:
+def test_without_an_edit_the_base_model_reads_the_bare_probe() -> None:
     base = PrefixModel(lambda prompt: " Ben")
-    forcing = TeacherForcing(PrefixModel(lambda prompt: ""), shown=case_alone, base=base)
+    forcing = TeacherForcing(PrefixModel(lambda prompt: ""), prompt_of=case_alone, base=base)
     assert forcing.token_accuracy(None, probe("Oru is headed by"), "Ann") == 0.5  # the space, and the n
     assert base.prompts == ["Oru is headed by"]
-    unknown = TeacherForcing(base, shown=case_alone, base=None)
+    unknown = TeacherForcing(base, prompt_of=case_alone, base=None)
     assert unknown.token_accuracy(None, probe("Oru is headed by"), "Ann") is None
 
 
 def test_yes_no_probes_are_forced_with_yes_or_no() -> None:
-    forcing = TeacherForcing(PrefixModel(lambda prompt: " No"), shown=examples_and_case, base=None)
+    forcing = TeacherForcing(PrefixModel(lambda prompt: " No"), prompt_of=examples_and_case, base=None)
     assert forcing.token_accuracy(EDIT, probe("Does Ben head Oru?", verdict=False), "Ann") == 1.0
     assert forcing.token_accuracy(EDIT, probe("Does Ann head Oru?", verdict=True), "Ann") == 0.25

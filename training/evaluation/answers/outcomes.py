@@ -11,7 +11,7 @@ from training.evaluation.outcomes import LineFolder
 
 
 class ProbeAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One probe and its reply. Whether that is right is judged from the texts, see answer_summary.py."""
+    """One probe and its reply. Whether that is right is judged from the texts, see summary.py."""
 
     kind: str
     text: str
@@ -30,7 +30,7 @@ class ProbeAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     reply: str
     route: str
     edit_id: str | None = None
-    """The edit that fired, if the gateway tells."""
+    """The edit that fired, if the reply names it."""
     tokens: int | None = None
     """Of the reply, as the server counts them."""
     first_token_ms: float | None = None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # torch takes seconds, and over HTTP nothing is forced
 
 
 class AnswerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How answers are asked for."""
+    """The form of the requests and of the store."""
 
     given_edit: bool = False
     """Only the edits of the case asked are in the store, and only what they answer is asked."""

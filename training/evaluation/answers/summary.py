@@ -93,7 +93,7 @@ def is_right(probe: ProbeAnswer, *, own_only: bool = False) -> bool:
 
 
 def is_leak(probe: ProbeAnswer, case: CaseAnswers) -> bool:
-    """Whether the reply to a suppressed query tells target_true, or says yes or no instead of the refusal."""
+    """Whether the reply to a suppressed query contains target_true, or says yes or no instead of the refusal."""
     if case.target_true is not None and leaks(probe.reply, case.target_true):
         return True
     is_refusal = contains_answer(probe.reply, [case.target_new or ""])
@@ -102,13 +102,13 @@ def is_leak(probe: ProbeAnswer, case: CaseAnswers) -> bool:
 
 def summarise(cases: Sequence[CaseAnswers], *, seed: int = 0) -> AnswerSummary:
     """All numbers."""
-    asked = [(probe, case) for case in cases for probe in case.probes]
-    prompts = [pair for pair in asked if _is_prompt(pair[0])]
-    rephrased = [pair for pair in asked if _is_rephrased(pair[0])]
-    unchanged = [pair for pair in asked if not pair[0].in_scope]
+    pairs = [(probe, case) for case in cases for probe in case.probes]
+    prompts = [pair for pair in pairs if _is_prompt(pair[0])]
+    rephrased = [pair for pair in pairs if _is_rephrased(pair[0])]
+    unchanged = [pair for pair in pairs if not pair[0].in_scope]
     with_truth = [probe for probe, _ in unchanged if probe.answers]
-    suppressed = [pair for pair in asked if pair[1].edit_kind is EditKind.SUPPRESSION and pair[0].in_scope]
-    here = [probe for probe, _ in asked if probe.route in ANSWERED_HERE]
+    suppressed = [pair for pair in pairs if pair[1].edit_kind is EditKind.SUPPRESSION and pair[0].in_scope]
+    here = [probe for probe, _ in pairs if probe.route in ANSWERED_HERE]
     words = [float(len(probe.reply.split())) for probe in here]
 
     def mean(value: Callable[[ProbeAnswer], float | None]) -> Interval:
@@ -122,14 +122,14 @@ def summarise(cases: Sequence[CaseAnswers], *, seed: int = 0) -> AnswerSummary:
         right_when_answered_here=_right(
             [pair for pair in (*prompts, *rephrased) if pair[0].route in ANSWERED_HERE]
         ),
-        verdicts=_right([pair for pair in asked if pair[0].verdict is not None]),
+        verdicts=_right([pair for pair in pairs if pair[0].verdict is not None]),
         locality=_right([pair for pair in unchanged if not pair[0].contested]),
         locality_with_contested=_right(unchanged),
         true_answer=rate([contains_answer(probe.reply, probe.answers) for probe in with_truth]),
         true_answer_base=rate(
             [contains_answer(probe.base_reply or "", probe.answers) for probe in with_truth]
         ),
-        portability=_portability(asked),
+        portability=_portability(pairs),
         portability_any=_any_right(cases, contested_too=True),
         portability_any_uncontested=_any_right(cases, contested_too=False),
         leaked=rate([is_leak(probe, case) for probe, case in suppressed]),
@@ -144,9 +144,9 @@ def summarise(cases: Sequence[CaseAnswers], *, seed: int = 0) -> AnswerSummary:
         fluency_base=mean(lambda probe: n_gram_entropy(probe.reply) if probe.route == Route.BASE else None),
         answer_words_median=median(words),
         answer_words_p95=percentile(words, 95),
-        routes=routes_taken([probe for probe, _ in asked]),
-        times=times_by_route([probe for probe, _ in asked]),
-        kinds=_kinds(asked),
+        routes=routes_taken([probe for probe, _ in pairs]),
+        times=times_by_route([probe for probe, _ in pairs]),
+        kinds=_kinds(pairs),
     )
 
 
@@ -173,9 +173,9 @@ def _old_answers(pairs: Sequence[Pair]) -> list[bool]:
     ]
 
 
-def _portability(asked: Sequence[Pair]) -> tuple[PortabilityRate, ...]:
+def _portability(pairs: Sequence[Pair]) -> tuple[PortabilityRate, ...]:
     by_kind: dict[str, list[Pair]] = defaultdict(list)
-    for pair in asked:
+    for pair in pairs:
         if pair[0].entailed:
             by_kind[pair[0].kind].append(pair)
     return tuple(
@@ -199,9 +199,9 @@ def _any_right(cases: Sequence[CaseAnswers], *, contested_too: bool) -> Rate:
     )
 
 
-def _kinds(asked: Sequence[Pair]) -> tuple[KindRate, ...]:
+def _kinds(pairs: Sequence[Pair]) -> tuple[KindRate, ...]:
     by_kind: dict[tuple[str, bool], list[Pair]] = defaultdict(list)
-    for probe, case in asked:
+    for probe, case in pairs:
         if not probe.contested and not probe.entailed and probe.kind != "generation":
             by_kind[probe.kind, probe.in_scope].append((probe, case))
     return tuple(
@@ -212,11 +212,11 @@ def _kinds(asked: Sequence[Pair]) -> tuple[KindRate, ...]:
 
 def _mean(cases: Sequence[CaseAnswers], value: Callable[[ProbeAnswer], float | None], seed: int) -> Interval:
     """The mean over probes that have the value, with its bootstrap interval over cases."""
-    values = [[one for probe in case.probes if (one := value(probe)) is not None] for case in cases]
-    sums = [(sum(found), len(found)) for found in values if found]
+    values = [[number for probe in case.probes if (number := value(probe)) is not None] for case in cases]
+    sums = [(sum(numbers), len(numbers)) for numbers in values if numbers]
 
     def mean(drawn: Sequence[tuple[float, int]]) -> float:
-        count = sum(one for _, one in drawn)
+        count = sum(number for _, number in drawn)
         return sum(total for total, _ in drawn) / count if count else math.nan
 
     low, high = bootstrap_interval(sums, mean, seed=seed)

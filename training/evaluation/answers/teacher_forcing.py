@@ -2,7 +2,7 @@
 
 What editing papers report (ROME, MEND, EasyEdit's `compute_edit_quality`): prompt and target go in at once,
 and a target token counts when it is the most probable one after all tokens before it, given as they should
-be. It is easier than generation, where one wrong token spoils the rest and nothing tells when to stop (Yang
+be. It is easier than generation, where one wrong token spoils the rest and nothing shows where to stop (Yang
 et al., arXiv 2502.11177), so it stands beside the free answers and never for them.
 """
 
@@ -32,12 +32,12 @@ from training.benchmarks.base import Probe
 
 _START = "<bos>"
 
-Shown = Callable[[EditDraft, Probe], str]
+PromptOf = Callable[[EditDraft, Probe], str]
 """The prompt made of the edit that fired and of a probe."""
 
 
 class ForcedModel(ABC):
-    """A causal language model that tells its own choice at every position. Sync."""
+    """A causal language model that reports its own choice at every position. Sync."""
 
     @abstractmethod
     def matches(self, prompt: str, target: str) -> list[bool]:
@@ -101,16 +101,16 @@ class TransformersForcedModel(ForcedModel):
 class TeacherForcing:
     """Forces right answers on the model that would have given them. Sync."""
 
-    def __init__(self, model: ForcedModel, *, shown: Shown, base: ForcedModel | None) -> None:
+    def __init__(self, model: ForcedModel, *, prompt_of: PromptOf, base: ForcedModel | None) -> None:
         """Force on the model that would have answered.
 
         Args:
             model: The counterfactual model's weights.
-            shown: What it is shown of an edit and a probe; the answer comes next.
-            base: The base model's weights, which are shown the bare probe; None: they are not at hand.
+            prompt_of: The prompt of an edit and a probe; the answer is forced after it.
+            base: The base model's weights, which read the bare probe; None: they are not at hand.
         """
         self._model = model
-        self._shown = shown
+        self._prompt_of = prompt_of
         self._base = base
 
     def token_accuracy(self, fired: EditDraft | None, probe: Probe, answer: str) -> float | None:
@@ -123,9 +123,9 @@ class TeacherForcing:
         model = self._base if fired is None else self._model
         if model is None:
             return None
-        prompt = probe.text if fired is None else self._shown(fired, probe)
-        found = model.matches(prompt, f" {target.strip()}")
-        return sum(found) / len(found) if found else None
+        prompt = probe.text if fired is None else self._prompt_of(fired, probe)
+        matches = model.matches(prompt, f" {target.strip()}")
+        return sum(matches) / len(matches) if matches else None
 
 
 def open_teacher_forcing(config: GatewayConfig) -> TeacherForcing:
@@ -148,8 +148,8 @@ def open_teacher_forcing(config: GatewayConfig) -> TeacherForcing:
     if config.upstream.url is None:
         is_same = named is None and adapter is None
         base = model if is_same else CTranslate2ForcedModel(converted_gemma(config.data_path))
-    shown = examples_and_case if adapter is None else case_alone
-    return TeacherForcing(model, shown=shown, base=base)
+    prompt_of = examples_and_case if adapter is None else case_alone
+    return TeacherForcing(model, prompt_of=prompt_of, base=base)
 
 
 def examples_and_case(fired: EditDraft, probe: Probe) -> str:
@@ -174,4 +174,4 @@ def _query(probe: Probe) -> Query:
 def _matches(logits_LV: npt.NDArray[np.float32], target_ids: Sequence[int]) -> list[bool]:
     """The logits at a position choose the token after it."""
     chosen_T = logits_LV[-len(target_ids) - 1 : -1].argmax(axis=-1)
-    return [bool(one == other) for one, other in zip(chosen_T, target_ids, strict=True)]
+    return [bool(token == other) for token, other in zip(chosen_T, target_ids, strict=True)]

@@ -44,7 +44,7 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
     right: str
     """What should be found."""
     edits: int
-    found: int
+    detected: int = msgspec.field(name="found")
     """For how many of them that conflict, or any, was found."""
     encode: Spread
     """The edit's forms, which a write encodes anyway."""
@@ -67,25 +67,25 @@ async def measure(
         active_edits=active_edits, encoder=parts.encoder, classifier=parts.classifier, config=RoutingConfig()
     )
     router = EditRouter(encoder=parts.encoder, active_edits=active_edits, classifier=parts.classifier)
-    found = []
-    for kind, right, asked in _kinds(cases, count, random.Random(seed)):
-        looked = await asyncio.to_thread(_looked, parts, finder, router, kind, right, asked)
-        found.append(looked)
-        on_progress("looking", len(found), 4)
-    return found
+    results = []
+    for kind, right, coming in _kinds(cases, count, random.Random(seed)):
+        looked = await asyncio.to_thread(_looked, parts, finder, router, kind, right, coming)
+        results.append(looked)
+        on_progress("looking", len(results), 4)
+    return results
 
 
-def rows(found: Sequence[Looked]) -> list[tuple[str, ...]]:
+def rows(results: Sequence[Looked]) -> list[tuple[str, ...]]:
     """The table, its head first; times as median / 95th percentile."""
     head = ("edits that come", "found", "should be", "encode ms", "look ms", "decide ms")
     return [head] + [
         (
-            f"{one.kind}, {one.edits}",
-            str(one.found),
-            one.right,
-            *(f"{s.median_ms:.1f} / {s.p95_ms:.1f}" for s in (one.encode, one.look, one.decide)),
+            f"{result.kind}, {result.edits}",
+            str(result.detected),
+            result.right,
+            *(f"{s.median_ms:.1f} / {s.p95_ms:.1f}" for s in (result.encode, result.look, result.decide)),
         )
-        for one in found
+        for result in results
     ]
 
 
@@ -105,13 +105,13 @@ def _kinds(cases: Sequence[Case], count: int, draw: random.Random) -> list[tuple
     rephrased: list[_Coming] = [
         (_edit(text, other_answer(case)), case.id)
         for case in drawn
-        for text in [_last_sentence(one.text) for one in case.probes if one.kind == "rephrase"][:1]
+        for text in [_last_sentence(probe.text) for probe in case.probes if probe.kind == "rephrase"][:1]
         if len(text.split()) <= _MAX_WORDS
     ]
     neighbours: list[_Coming] = [
         (_edit(text, other_answer(case)), None)
         for case in drawn
-        for text in [one.text for one in case.probes if not one.in_scope and not one.contested][:1]
+        for text in [probe.text for probe in case.probes if not probe.in_scope and not probe.contested][:1]
         if text not in prompts
     ]
     return [
@@ -136,10 +136,10 @@ def _looked(
     router: EditRouter,
     kind: str,
     right: str,
-    asked: Sequence[_Coming],
+    coming: Sequence[_Coming],
 ) -> Looked:
-    encode, look, decide, found = list[float](), list[float](), list[float](), 0
-    for edit, wanted in asked:
+    encode, look, decide, detected = list[float](), list[float](), list[float](), 0
+    for edit, wanted in coming:
         marks = [time.perf_counter()]
         vectors_FD = parts.encoder.encode(forms(edit))
         marks.append(time.perf_counter())
@@ -149,12 +149,12 @@ def _looked(
         marks.append(time.perf_counter())
         for times, begun, ended in zip((encode, look, decide), marks, marks[1:], strict=False):
             times.append((ended - begun) * 1_000)
-        found += any(wanted in (None, one.edit.id) for one in conflicts)
+        detected += any(wanted in (None, conflict.edit.id) for conflict in conflicts)
     return Looked(
         kind=kind,
         right=right,
-        edits=len(asked),
-        found=found,
+        edits=len(coming),
+        detected=detected,
         encode=_spread(encode),
         look=_spread(look),
         decide=_spread(decide),

@@ -58,7 +58,7 @@ class Decider(ABC):
     async def store(
         self, drafts: Sequence[EditDraft], on_progress: Callable[[int], None] = lambda count: None
     ) -> None:
-        """Store edits and take them into force; `on_progress` is told how many are.
+        """Store edits and take them into force; `on_progress` gets their number so far.
 
         Raises:
             ConfigError: One was refused.
@@ -200,8 +200,12 @@ def _decision(decision: RouteDecision) -> Decision:
     return Decision(
         edit_id=decision.edit.id if decision.edit else None,
         candidates=tuple(
-            Candidate(edit_id=one.edit.id, similarity=one.similarity, scope_probability=one.scope_probability)
-            for one in decision.candidates
+            Candidate(
+                edit_id=candidate.edit.id,
+                similarity=candidate.similarity,
+                scope_probability=candidate.scope_probability,
+            )
+            for candidate in decision.candidates
         ),
     )
 
@@ -211,10 +215,10 @@ def _decision_from_json(decision: Mapping[str, Any]) -> Decision:
         edit_id=decision["edit_id"] if decision["in_scope"] else None,
         candidates=tuple(
             Candidate(
-                edit_id=one["edit_id"],
-                similarity=one["similarity"],
-                scope_probability=one["scope_probability"],
+                edit_id=candidate["edit_id"],
+                similarity=candidate["similarity"],
+                scope_probability=candidate["scope_probability"],
             )
-            for one in decision["candidates"]
+            for candidate in decision["candidates"]
         ),
     )

@@ -99,14 +99,14 @@ def write(points: Sequence[SizePoint], folder: Path, *, classifier: str) -> list
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[tuple[str, ...]] = [("edits", "hit", "no-fire", "harmonic mean", "right edit in top 8")]
     for point in points:
-        one = point.summary
+        summary = point.summary
         rows.append(
             (
                 f"{point.edits:,}",
-                f"{one.hit.value:.4f}",
-                f"{one.no_fire.value:.4f}",
-                f"{one.harmonic.value:.4f} [{one.harmonic.low:.4f}, {one.harmonic.high:.4f}]",
-                f"{one.recall_at_8.value:.4f}",
+                f"{summary.hit.value:.4f}",
+                f"{summary.no_fire.value:.4f}",
+                f"{summary.harmonic.value:.4f} [{summary.harmonic.low:.4f}, {summary.harmonic.high:.4f}]",
+                f"{summary.recall_at_8.value:.4f}",
             )
         )
     (folder / "curve.json").write_bytes(
@@ -140,7 +140,7 @@ def _stated_facts() -> Iterator[tuple[str, str, str]]:
         if answer and "[X]" in before and not after.strip(" ."):
             patterns[row["relation"]].append(before.strip())
     facts = read_rows(data_folder() / counterfact.FACTS_FILE)
-    most = max(len(found) for found in patterns.values())
+    most = max(len(texts) for texts in patterns.values())
     for position in range(most):
         for row in facts:
             if position < len(patterns[row["relation"]]):

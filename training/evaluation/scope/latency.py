@@ -60,7 +60,9 @@ def queries_of(edits: Benchmark, traffic: Sequence[Probe], *, count: int) -> lis
         [probe.text for case in edits.cases for probe in case.probes if probe.kind == "rephrase"],
     )
     return [
-        text for texts in groups for text in [one for one in texts if len(one.split()) <= _MAX_WORDS][:count]
+        text
+        for texts in groups
+        for text in [text for text in texts if len(text.split()) <= _MAX_WORDS][:count]
     ]
 
 
@@ -81,15 +83,18 @@ async def measure(
             classifier=parts.classifier.fingerprint,
             encoder_texts_per_s=_encoder_rate(parts.encoder, texts, threads=1),
             encoder_texts_per_s_two_threads=_encoder_rate(parts.encoder, texts, threads=2),
-            without_candidate=_decided([one for one in timed if not one.candidates]),
-            with_candidate=_decided([one for one in timed if one.candidates]),
+            without_candidate=_decided([decision for decision in timed if not decision.candidates]),
+            with_candidate=_decided([decision for decision in timed if decision.candidates]),
         )
 
 
-def rows(found: Latency) -> list[tuple[str, ...]]:
+def rows(measured: Latency) -> list[tuple[str, ...]]:
     """The table, its head first."""
     table: list[tuple[str, ...]] = [("what", "queries", "median ms", "95th percentile ms")]
-    for name, decided in (("no candidate", found.without_candidate), ("candidates", found.with_candidate)):
+    for name, decided in (
+        ("no candidate", measured.without_candidate),
+        ("candidates", measured.with_candidate),
+    ):
         if decided is None:
             continue
         for part in ("whole", "encode", "search", "classify"):
@@ -98,11 +103,11 @@ def rows(found: Latency) -> list[tuple[str, ...]]:
                 (f"{name}: {part}", str(spread.queries), f"{spread.median_ms:.2f}", f"{spread.p95_ms:.2f}")
             )
         table.append((f"{name}: candidates, mean", "", f"{decided.mean_candidates:.1f}", ""))
-    table.append(("encoder alone, texts/s, one thread", "", f"{found.encoder_texts_per_s:.0f}", ""))
+    table.append(("encoder alone, texts/s, one thread", "", f"{measured.encoder_texts_per_s:.0f}", ""))
     table.append(
-        ("encoder alone, texts/s, two threads", "", f"{found.encoder_texts_per_s_two_threads:.0f}", "")
+        ("encoder alone, texts/s, two threads", "", f"{measured.encoder_texts_per_s_two_threads:.0f}", "")
     )
-    table.append((f"edits in the store; {found.classifier}", f"{found.edits:,}", "", ""))
+    table.append((f"edits in the store; {measured.classifier}", f"{measured.edits:,}", "", ""))
     return table
 
 
@@ -139,7 +144,7 @@ def _decided(timed: Sequence[_Timed]) -> Decided | None:
         return None
 
     def spread(part: str) -> Spread:
-        values = [getattr(one, part) for one in timed]
+        values = [getattr(decision, part) for decision in timed]
         return Spread(queries=len(values), median_ms=median(values), p95_ms=percentile(values, 95))
 
     return Decided(
@@ -147,7 +152,7 @@ def _decided(timed: Sequence[_Timed]) -> Decided | None:
         encode=spread("encode"),
         search=spread("search"),
         classify=spread("classify"),
-        mean_candidates=sum(one.candidates for one in timed) / len(timed),
+        mean_candidates=sum(decision.candidates for decision in timed) / len(timed),
     )
 
 

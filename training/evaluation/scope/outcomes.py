@@ -48,10 +48,10 @@ class CaseOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 def probe_outcome(probe: Probe, own_id: str | None, decision: Decision) -> ProbeOutcome:
     """The record of one decision."""
-    by_similarity = sorted(decision.candidates, key=lambda one: -one.similarity)
-    ids = [one.edit_id for one in by_similarity]
+    by_similarity = sorted(decision.candidates, key=lambda candidate: -candidate.similarity)
+    ids = [candidate.edit_id for candidate in by_similarity]
     best = decision.candidates[0] if decision.candidates else None
-    own = next((one for one in decision.candidates if one.edit_id == own_id), None)
+    own = next((candidate for candidate in decision.candidates if candidate.edit_id == own_id), None)
     return ProbeOutcome(
         kind=probe.kind,
         text=probe.text,

@@ -31,7 +31,7 @@ _TRAFFIC_FILE = "paraphrase_pairs/similiar_qqp_full.jsonl.gz"
 _TRAFFIC_ROWS = 4_000
 
 _LEFT_OUT = frozenset({"prompt", "generation", "forgetfulness"})
-"""Kinds that tell nothing of a cut: equal by definition, not asking for the edit, above any cut."""
+"""Kinds without information about a cut: equal by definition, not about the edit, above any cut."""
 
 FILES = (
     counterfact.VALIDATION_FILE,
@@ -94,21 +94,25 @@ def measured(benchmarks: Sequence[Benchmark], encoder: Encoder, index: EditIndex
         )
     outcomes = []
     for benchmark in benchmarks:
-        asked = [(probe, {case.id, *case.rivals}) for case in benchmark.cases for probe in case.probes]
-        asked += [(probe, set()) for probe in benchmark.traffic]
-        for kind in sorted({probe.kind for probe, _ in asked} - _LEFT_OUT):
-            rows = [(probe, own) for probe, own in asked if probe.kind == kind and not probe.contested]
+        probes = [(probe, {case.id, *case.rivals}) for case in benchmark.cases for probe in case.probes]
+        probes += [(probe, set()) for probe in benchmark.traffic]
+        for kind in sorted({probe.kind for probe, _ in probes} - _LEFT_OUT):
+            rows = [(probe, own) for probe, own in probes if probe.kind == kind and not probe.contested]
             nearest = [
-                found[0] for found in index.search(encoder.encode([probe.text for probe, _ in rows]), 1)
+                neighbours[0]
+                for neighbours in index.search(encoder.encode([probe.text for probe, _ in rows]), 1)
             ]
             in_scope = rows[0][0].in_scope
             outcomes.append(
                 Outcomes(
                     name=f"{benchmark.name}/{kind}",
                     in_scope=in_scope,
-                    similarity_B=np.array([one.similarity for one in nearest]),
+                    similarity_B=np.array([neighbour.similarity for neighbour in nearest]),
                     right_B=np.array(
-                        [in_scope and one.edit_id in own for one, (_, own) in zip(nearest, rows, strict=True)]
+                        [
+                            in_scope and neighbour.edit_id in own
+                            for neighbour, (_, own) in zip(nearest, rows, strict=True)
+                        ]
                     ),
                 )
             )
@@ -118,11 +122,11 @@ def measured(benchmarks: Sequence[Benchmark], encoder: Encoder, index: EditIndex
 def operating_point(outcomes: Sequence[Outcomes], similarity: float) -> OperatingPoint:
     """The rates if everything at `similarity` or above fires."""
     by_set = {}
-    for one in outcomes:
-        fires_B = one.similarity_B >= similarity
-        by_set[one.name] = float(np.mean(fires_B & one.right_B if one.in_scope else ~fires_B))
-    hit = float(np.mean([by_set[one.name] for one in outcomes if one.in_scope]))
-    no_fire = float(np.mean([by_set[one.name] for one in outcomes if not one.in_scope]))
+    for outcome in outcomes:
+        fires_B = outcome.similarity_B >= similarity
+        by_set[outcome.name] = float(np.mean(fires_B & outcome.right_B if outcome.in_scope else ~fires_B))
+    hit = float(np.mean([by_set[outcome.name] for outcome in outcomes if outcome.in_scope]))
+    no_fire = float(np.mean([by_set[outcome.name] for outcome in outcomes if not outcome.in_scope]))
     harmonic = 2 * hit * no_fire / (hit + no_fire) if hit + no_fire else 0.0
     return OperatingPoint(similarity=similarity, hit=hit, no_fire=no_fire, harmonic=harmonic, by_set=by_set)
 
@@ -135,16 +139,18 @@ def fitted(outcomes: Sequence[Outcomes]) -> tuple[float, float]:
     """
     weights = []
     for side in (True, False):
-        names = [one for one in outcomes if one.in_scope is side and len(one.similarity_B)]
+        names = [outcome for outcome in outcomes if outcome.in_scope is side and len(outcome.similarity_B)]
         if not names:
             raise ConfigError(
                 f"the calibration data has no {'positive' if side else 'negative'} probes; it needs both"
             )
-        weights += [(one, 1.0 / (len(names) * len(one.similarity_B))) for one in names]
+        weights += [(outcome, 1.0 / (len(names) * len(outcome.similarity_B))) for outcome in names]
     model = LogisticRegression(C=1e6).fit(
-        np.concatenate([one.similarity_B for one, _ in weights])[:, None],
-        np.concatenate([one.right_B for one, _ in weights]),
-        sample_weight=np.concatenate([np.full(len(one.similarity_B), weight) for one, weight in weights])
+        np.concatenate([outcome.similarity_B for outcome, _ in weights])[:, None],
+        np.concatenate([outcome.right_B for outcome, _ in weights]),
+        sample_weight=np.concatenate(
+            [np.full(len(outcome.similarity_B), weight) for outcome, weight in weights]
+        )
         * 10_000,
     )
     return float(model.coef_[0, 0]), float(model.intercept_[0])
@@ -174,7 +180,7 @@ def calibrate(
         provenance={
             **provenance,
             "edits": sum(len(benchmark.cases) for benchmark in benchmarks),
-            "probes": {one.name: len(one.similarity_B) for one in outcomes},
+            "probes": {outcome.name: len(outcome.similarity_B) for outcome in outcomes},
             "at_threshold": msgspec.to_builtins(_rounded(best)),
         },
     )
