@@ -58,8 +58,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """The other cases with this question, see `prepared`. Which of them answers is the gateway's rule for
     conflicts (the newest); that one of them does is what a scope classifier has to see."""
     entailed: tuple[Probe, ...] = ()
-    """Probes whose answer follows from the edit without being it (portability). The text does not show whether
-    they must fire, so only answers are measured on them."""
+    """Probes whose answer follows from the edit without being it (portability). Their text does not show
+    whether they must fire, so only answers are measured on them."""
     companions: tuple[EditDraft, ...] = ()
     """Further edits that the entailed probes need."""
     edited_facts: tuple[tuple[str, str], ...] = ()

@@ -14,43 +14,45 @@ from rich.console import Console
 from serac_gateway.cli.terminal import print_json
 from serac_gateway.cli.terminal import run as run_command
 from training.evaluation.answers.cli import answers
+from training.evaluation.options import (
+    RUNS,
+    AskOption,
+    BenchmarkOption,
+    ClassifierOption,
+    EditsOption,
+    EncoderOption,
+    JsonOption,
+    OutOption,
+    PathOption,
+    SeedOption,
+    StoredOption,
+)
 from training.evaluation.scope.outcomes import RunFolder
 from training.evaluation.terminal import config_errors, print_table, progress_bars
 
 app = typer.Typer(no_args_is_help=True, help="Measure the scope classifier and the answers.")
 app.command()(answers)
 
-RUNS = Path("runs/evaluation")
 VECTORS = RUNS / "vectors"
 """What encoders gave in earlier runs."""
-
-Encoder = Annotated[
-    str | None, typer.Option(help="A sentence-transformers id or folder; default: the embedded encoder.")
-]
-Classifier = Annotated[
-    str | None, typer.Option(help="A folder that training wrote; default: the shipped one.")
-]
-Seed = Annotated[int, typer.Option(help="Draws the edits.")]
 
 
 @app.command()
 def scope(
-    benchmark: Annotated[str, typer.Option(help="zsre, counterfact, …; a wrong name lists them.")],
-    path: Annotated[Path | None, typer.Option(help="The published file; default: the shared data.")] = None,
-    edits: Annotated[int | None, typer.Option(min=1, help="Store only so many edits; default: all.")] = None,
-    ask: Annotated[
-        int | None, typer.Option(min=1, help="Ask the probes of so many cases only; default: of all.")
-    ] = None,
-    seed: Seed = 0,
+    benchmark: BenchmarkOption,
+    path: PathOption = None,
+    edits: EditsOption = None,
+    ask: AskOption = None,
+    seed: SeedOption = 0,
     url: Annotated[str | None, typer.Option(help="Ask a running gateway instead of in this process.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder; an unfinished run goes on.")] = None,
-    encoder: Encoder = None,
-    classifier: Classifier = None,
+    out: OutOption = None,
+    encoder: EncoderOption = None,
+    classifier: ClassifierOption = None,
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Default: the one calibrated with the classifier.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Decisions side by side.")] = 1,
-    json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Which queries fire with which edit: hits, false fires, and a report."""
     from training.benchmarks.catalogue import open_benchmark
@@ -136,10 +138,10 @@ def curve(
     cases: Annotated[
         int, typer.Option(min=1, help="Cases measured, a fourth from each of four sets.")
     ] = 1_000,
-    seed: Seed = 0,
+    seed: SeedOption = 0,
     out: Annotated[Path, typer.Option(help="Gets curve.json, curve.md and curve.png.")] = RUNS / "curve",
-    encoder: Encoder = None,
-    classifier: Classifier = None,
+    encoder: EncoderOption = None,
+    classifier: ClassifierOption = None,
 ) -> None:
     """The same probes at growing numbers of edits in the store."""
     from training.evaluation.gateway_models import open_parts
@@ -165,12 +167,12 @@ def curve(
 
 @app.command()
 def latency(
-    edits: Annotated[int, typer.Option(min=1, help="Edits in the store.")] = 10_000,
+    edits: StoredOption = 10_000,
     queries: Annotated[int, typer.Option(min=1, help="Queries timed, of each of two kinds.")] = 500,
-    seed: Seed = 0,
-    encoder: Encoder = None,
-    classifier: Classifier = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+    seed: SeedOption = 0,
+    encoder: EncoderOption = None,
+    classifier: ClassifierOption = None,
+    json: JsonOption = False,
 ) -> None:
     """How long decisions take: encoder alone, without and with candidates."""
     from training.benchmarks import counterfact, unrelated
@@ -194,12 +196,12 @@ def latency(
 
 @app.command()
 def conflicts(
-    edits: Annotated[int, typer.Option(min=1, help="Edits in the store.")] = 10_000,
+    edits: StoredOption = 10_000,
     count: Annotated[int, typer.Option(min=1, help="Edits that come, of each of four kinds.")] = 300,
-    seed: Seed = 0,
-    encoder: Encoder = None,
-    classifier: Classifier = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+    seed: SeedOption = 0,
+    encoder: EncoderOption = None,
+    classifier: ClassifierOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Which contradictions are found when an edit comes, which are not there, and how long that takes."""
     from training.benchmarks import counterfact
@@ -224,7 +226,7 @@ def calibrate_similarity(
     out: Annotated[Path, typer.Option(help="Folder that gets calibration.json.")] = Path(
         "serac_gateway/models/weights/similarity-minilm"
     ),
-    encoder: Encoder = None,
+    encoder: EncoderOption = None,
 ) -> None:
     """Calibrate the similarity classifier on the validation rows of the public data."""
     from serac_gateway.edit_index.opening import index_maker

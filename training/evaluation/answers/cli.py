@@ -15,13 +15,20 @@ from serac_gateway.cli.terminal import print_json
 from serac_gateway.cli.terminal import run as run_command
 from training.benchmarks.base import Benchmark
 from training.evaluation.answers.run import AnswerOptions, run_answers
+from training.evaluation.options import (
+    RUNS,
+    AskOption,
+    BenchmarkOption,
+    EditsOption,
+    JsonOption,
+    OutOption,
+    PathOption,
+)
 from training.evaluation.terminal import OnProgress, config_errors, print_table, progress_bars
 
 if TYPE_CHECKING:
     from training.evaluation.answers.outcomes import AnswerFolder
     from training.evaluation.answers.teacher_forcing import TeacherForcing
-
-RUNS = Path("runs/evaluation")
 
 
 class ClozesAs(StrEnum):
@@ -32,12 +39,10 @@ class ClozesAs(StrEnum):
 
 
 def answers(
-    benchmark: Annotated[str, typer.Option(help="zsre, counterfact, …; a wrong name lists them.")],
-    path: Annotated[Path | None, typer.Option(help="The published file; default: the shared data.")] = None,
-    edits: Annotated[int | None, typer.Option(min=1, help="Store only so many edits; default: all.")] = None,
-    ask: Annotated[
-        int | None, typer.Option(min=1, help="Ask the probes of so many cases only; default: of all.")
-    ] = None,
+    benchmark: BenchmarkOption,
+    path: PathOption = None,
+    edits: EditsOption = None,
+    ask: AskOption = None,
     seed: Annotated[int, typer.Option(help="Draws edits and cases.")] = 0,
     url: Annotated[
         str | None, typer.Option(help="A running gateway; default: one started in this process.")
@@ -57,8 +62,8 @@ def answers(
     max_tokens: Annotated[int, typer.Option(min=1, help="Of a reply.")] = 48,
     at_once: Annotated[int, typer.Option(min=1, help="Cases asked side by side; 1 for honest times.")] = 1,
     forced: Annotated[bool, typer.Option(help="Teacher-forced accuracy too, in process only.")] = True,
-    out: Annotated[Path | None, typer.Option(help="The run's folder; an unfinished run goes on.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+    out: OutOption = None,
+    json: JsonOption = False,
 ) -> None:
     """What users are answered, by real requests to a gateway: right, unchanged, quick; and a report."""
     from training.benchmarks.catalogue import open_benchmark

@@ -93,7 +93,7 @@ def is_right(probe: ProbeAnswer, *, own_only: bool = False) -> bool:
 
 
 def is_leak(probe: ProbeAnswer, case: CaseAnswers) -> bool:
-    """Whether the reply to a suppressed query contains target_true, or says yes or no instead of the refusal."""
+    """Whether the reply to a suppressed query contains target_true, or yes or no instead of the refusal."""
     if case.target_true is not None and leaks(probe.reply, case.target_true):
         return True
     is_refusal = contains_answer(probe.reply, [case.target_new or ""])
