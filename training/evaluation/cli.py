@@ -56,9 +56,9 @@ def scope(
 ) -> None:
     """Which queries fire with which edit: hits, false fires, and a report."""
     from training.benchmarks.catalogue import open_benchmark
-    from training.evaluation.gateway_models import open_parts
+    from training.evaluation.gateway_models import open_gateway_models
     from training.evaluation.scope.deciders import Decider, HttpDecider, InProcessDecider
-    from training.evaluation.scope.encoder_cache import remembered
+    from training.evaluation.scope.encoder_cache import cached
     from training.evaluation.scope.report import result_rows, write_report
     from training.evaluation.scope.run import run
 
@@ -69,11 +69,11 @@ def scope(
         if url is not None:
             decider = HttpDecider(url)
         else:
-            parts = open_parts(encoder=encoder, classifier=classifier)
+            models = open_gateway_models(encoder=encoder, classifier=classifier)
             decider = InProcessDecider(
-                encoder=stack.enter_context(remembered(parts.encoder, VECTORS)),
-                classifier=parts.classifier,
-                make_index=parts.make_index,
+                encoder=stack.enter_context(cached(models.encoder, VECTORS)),
+                classifier=models.classifier,
+                make_index=models.make_index,
                 scope_threshold=threshold,
                 threads=threads,
             )
@@ -144,24 +144,24 @@ def curve(
     classifier: ClassifierOption = None,
 ) -> None:
     """The same probes at growing numbers of edits in the store."""
-    from training.evaluation.gateway_models import open_parts
+    from training.evaluation.gateway_models import open_gateway_models
     from training.evaluation.scope import edit_count_curve as curves
-    from training.evaluation.scope.encoder_cache import remembered
+    from training.evaluation.scope.encoder_cache import cached
 
     with config_errors():
-        parts = open_parts(encoder=encoder, classifier=classifier)
-        with progress_bars() as on_progress, remembered(parts.encoder, out / "vectors") as known:
-            parts = msgspec.structs.replace(parts, encoder=known)
+        models = open_gateway_models(encoder=encoder, classifier=classifier)
+        with progress_bars() as on_progress, cached(models.encoder, out / "vectors") as known:
+            models = msgspec.structs.replace(models, encoder=known)
             points = run_command(
                 curves.measure(
-                    parts,
+                    models,
                     sizes=[int(size) for size in sizes.split(",")],
                     measured=curves.measured_cases(cases, seed=seed),
                     fillers=curves.fillers,
                     on_progress=on_progress,
                 )
             )
-        rows = curves.write(points, out, classifier=parts.classifier.fingerprint)
+        rows = curves.write(points, out, classifier=models.classifier.fingerprint)
     print_table(rows)
 
 
@@ -177,16 +177,16 @@ def latency(
     """How long decisions take: encoder alone, without and with candidates."""
     from training.benchmarks import counterfact, unrelated
     from training.benchmarks.base import chosen
-    from training.evaluation.gateway_models import open_parts
+    from training.evaluation.gateway_models import open_gateway_models
     from training.evaluation.scope import latency as latencies
 
     with config_errors():
         stored = chosen(counterfact.load_10k(), edits=edits, seed=seed)
         texts = latencies.queries_of(stored, unrelated.load().traffic, count=queries)
-        parts = open_parts(encoder=encoder, classifier=classifier)
+        models = open_gateway_models(encoder=encoder, classifier=classifier)
         with progress_bars() as on_progress:
             measured = run_command(
-                latencies.measure(parts, stored=stored, texts=texts, on_progress=on_progress)
+                latencies.measure(models, stored=stored, texts=texts, on_progress=on_progress)
             )
     if json:
         print_json(measured)
@@ -206,15 +206,15 @@ def conflicts(
     """Which contradictions are found when an edit comes, which are not there, and how long that takes."""
     from training.benchmarks import counterfact
     from training.benchmarks.base import chosen
-    from training.evaluation.gateway_models import open_parts
+    from training.evaluation.gateway_models import open_gateway_models
     from training.evaluation.scope import conflicts as conflict_runs
 
     with config_errors():
         stored = chosen(counterfact.load_10k(), edits=edits, seed=seed)
-        parts = open_parts(encoder=encoder, classifier=classifier)
+        models = open_gateway_models(encoder=encoder, classifier=classifier)
         with progress_bars() as on_progress:
             measured = run_command(
-                conflict_runs.measure(parts, stored=stored, count=count, seed=seed, on_progress=on_progress)
+                conflict_runs.measure(models, stored=stored, count=count, seed=seed, on_progress=on_progress)
             )
     if json:
         print_json(measured)

@@ -1,4 +1,4 @@
-"""The gateway's own parts for measuring in process, chosen as its configuration would."""
+"""The gateway's own models for measuring in process, chosen as its configuration would."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from serac_gateway.models.encoders.sentence_transformer import (
 from serac_gateway.models.loading import open_decision_models
 
 
-class GatewayParts(msgspec.Struct, frozen=True, kw_only=True):
+class GatewayModels(msgspec.Struct, frozen=True, kw_only=True):
     """What a decision needs."""
 
     encoder: Encoder
@@ -28,8 +28,8 @@ class GatewayParts(msgspec.Struct, frozen=True, kw_only=True):
     make_index: Callable[[], EditIndex]
 
 
-def open_parts(*, encoder: str | None = None, classifier: str | None = None) -> GatewayParts:
-    """The parts of `models.encoder` and `models.scope_classifier`; None: what the gateway ships.
+def open_gateway_models(*, encoder: str | None = None, classifier: str | None = None) -> GatewayModels:
+    """The models of `models.encoder` and `models.scope_classifier`; None: what the gateway ships.
 
     Raises:
         ConfigError: They cannot be loaded, or do not fit together.
@@ -40,7 +40,7 @@ def open_parts(*, encoder: str | None = None, classifier: str | None = None) -> 
         }
     )
     opened, decides = open_decision_models(config)
-    return GatewayParts(encoder=opened, classifier=decides, make_index=index_maker(opened.width))
+    return GatewayModels(encoder=opened, classifier=decides, make_index=index_maker(opened.width))
 
 
 def open_encoder(id_or_path: str | None = None) -> Encoder:

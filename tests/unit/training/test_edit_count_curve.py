@@ -10,16 +10,16 @@ from serac_gateway.domain.edits import EditDraft
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.testing import ThresholdClassifier, WordEncoder
 from training.benchmarks.base import Benchmark, Probe, Role, fact, probes
-from training.evaluation.gateway_models import GatewayParts
+from training.evaluation.gateway_models import GatewayModels
 from training.evaluation.scope import edit_count_curve as curve
 from training.evaluation.scope import latency
 
 PLACES = ("Oru", "Ketti", "Moss", "Vala", "Brin", "Dorn")
 
 
-def parts() -> GatewayParts:
+def models() -> GatewayModels:
     encoder = WordEncoder(width=1_024)  # wide: words that differ are hardly similar
-    return GatewayParts(
+    return GatewayModels(
         encoder=encoder, classifier=ThresholdClassifier(), make_index=lambda: FaissFlatIndex(encoder.width)
     )
 
@@ -51,7 +51,7 @@ def competing(benchmark: Benchmark) -> Iterator[EditDraft]:
 
 
 async def test_small_sizes_part_the_cases_and_large_ones_fill_the_store_up() -> None:
-    points = await curve.measure(parts(), sizes=[9, 1, 4], measured=measured(), fillers=competing)
+    points = await curve.measure(models(), sizes=[9, 1, 4], measured=measured(), fillers=competing)
     assert [(point.edits, point.stores) for point in points] == [(1, 6), (4, 2), (9, 1)]
     assert [point.summary.hit.total for point in points] == [6, 6, 6]
     assert [point.summary.hit.count for point in points[:2]] == [6, 6]
@@ -60,12 +60,12 @@ async def test_small_sizes_part_the_cases_and_large_ones_fill_the_store_up() -> 
 
 
 async def test_a_size_beyond_all_fillers_is_reported_as_what_there_is() -> None:
-    (point,) = await curve.measure(parts(), sizes=[100], measured=measured(), fillers=competing)
+    (point,) = await curve.measure(models(), sizes=[100], measured=measured(), fillers=competing)
     assert point.edits == 12
 
 
 async def test_the_curve_is_written_as_table_numbers_and_plot(tmp_path: Path) -> None:
-    points = await curve.measure(parts(), sizes=[2, 6], measured=measured(), fillers=competing)
+    points = await curve.measure(models(), sizes=[2, 6], measured=measured(), fillers=competing)
     head, *rows = curve.write(points, tmp_path, classifier="fake")
     assert [row[0] for row in rows] == ["2", "6"]
     assert (tmp_path / "curve.md").read_text().splitlines()[0] == f"| {' | '.join(head)} |"
@@ -75,7 +75,7 @@ async def test_the_curve_is_written_as_table_numbers_and_plot(tmp_path: Path) ->
 
 async def test_decisions_are_timed_apart_by_whether_there_was_a_candidate() -> None:
     texts = ["Who is the mayor of Oru?", "bread", "Who is mayor of Vala?"]
-    times = await latency.measure(parts(), stored=measured(), texts=texts)
+    times = await latency.measure(models(), stored=measured(), texts=texts)
     assert times.with_candidate is not None
     assert times.without_candidate is not None
     assert (times.with_candidate.whole.queries, times.without_candidate.whole.queries) == (2, 1)

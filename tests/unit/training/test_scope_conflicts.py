@@ -5,15 +5,15 @@ from __future__ import annotations
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.testing import ThresholdClassifier, WordEncoder
 from training.benchmarks.base import Benchmark, Role, fact, probes
-from training.evaluation.gateway_models import GatewayParts
+from training.evaluation.gateway_models import GatewayModels
 from training.evaluation.scope import conflicts
 
 PLACES = ("Oru", "Ketti", "Moss", "Vala")
 
 
-def parts() -> GatewayParts:
+def models() -> GatewayModels:
     encoder = WordEncoder(width=1_024)
-    return GatewayParts(
+    return GatewayModels(
         encoder=encoder,
         classifier=ThresholdClassifier(0.9),
         make_index=lambda: FaissFlatIndex(encoder.width),
@@ -44,7 +44,7 @@ def stored() -> Benchmark:
 async def test_contradictions_are_counted_by_kind_with_their_times() -> None:
     seen: list[str] = []
     results = await conflicts.measure(
-        parts(), stored=stored(), count=3, seed=0, on_progress=lambda what, done, of: seen.append(what)
+        models(), stored=stored(), count=3, seed=0, on_progress=lambda what, done, of: seen.append(what)
     )
     same, rephrased, agreeing, neighbours = results
     assert (same.edits, same.detected, same.right) == (3, 3, "all")
@@ -56,7 +56,7 @@ async def test_contradictions_are_counted_by_kind_with_their_times() -> None:
 
 
 async def test_the_table_has_a_row_a_kind() -> None:
-    results = await conflicts.measure(parts(), stored=stored(), count=9, seed=0)
+    results = await conflicts.measure(models(), stored=stored(), count=9, seed=0)
     head, *rows = conflicts.rows(results)
     assert len(rows) == 4
     assert all(len(row) == len(head) for row in rows)

@@ -20,7 +20,7 @@ from serac_gateway.routing.router import EditRouter
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import FormVectors, StoredEdit
 from training.benchmarks.base import Benchmark, Case
-from training.evaluation.gateway_models import GatewayParts
+from training.evaluation.gateway_models import GatewayModels
 from training.evaluation.rates import median, percentile
 from training.evaluation.scope.latency import Spread
 from training.evaluation.terminal import OnProgress, silent
@@ -54,22 +54,27 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def measure(
-    parts: GatewayParts, *, stored: Benchmark, count: int, seed: int, on_progress: OnProgress = silent
+    models: GatewayModels, *, stored: Benchmark, count: int, seed: int, on_progress: OnProgress = silent
 ) -> list[Looked]:
     """Store the edits of `stored` and look for conflicts of `count` more of each kind."""
-    active_edits = ActiveEdits(store=InMemoryEditStore(), encoder=parts.encoder, make_index=parts.make_index)
+    active_edits = ActiveEdits(
+        store=InMemoryEditStore(), encoder=models.encoder, make_index=models.make_index
+    )
     cases = stored.cases
     for start in range(0, len(cases), _BATCH):
-        batch = [_stored(parts, case) for case in cases[start : start + _BATCH]]
+        batch = [_stored(models, case) for case in cases[start : start + _BATCH]]
         await active_edits.apply(DEFAULT_NAMESPACE, batch)
         on_progress("storing edits", min(start + _BATCH, len(cases)), len(cases))
     finder = ConflictFinder(
-        active_edits=active_edits, encoder=parts.encoder, classifier=parts.classifier, config=RoutingConfig()
+        active_edits=active_edits,
+        encoder=models.encoder,
+        classifier=models.classifier,
+        config=RoutingConfig(),
     )
-    router = EditRouter(encoder=parts.encoder, active_edits=active_edits, classifier=parts.classifier)
+    router = EditRouter(encoder=models.encoder, active_edits=active_edits, classifier=models.classifier)
     results = []
     for kind, right, coming in _kinds(cases, count, random.Random(seed)):
-        looked = await asyncio.to_thread(_looked, parts, finder, router, kind, right, coming)
+        looked = await asyncio.to_thread(_looked, models, finder, router, kind, right, coming)
         results.append(looked)
         on_progress("looking", len(results), 4)
     return results
@@ -131,7 +136,7 @@ def _kinds(cases: Sequence[Case], count: int, draw: random.Random) -> list[tuple
 
 
 def _looked(
-    parts: GatewayParts,
+    models: GatewayModels,
     finder: ConflictFinder,
     router: EditRouter,
     kind: str,
@@ -141,7 +146,7 @@ def _looked(
     encode, look, decide, detected = list[float](), list[float](), list[float](), 0
     for edit, wanted in coming:
         marks = [time.perf_counter()]
-        vectors_FD = parts.encoder.encode(forms(edit))
+        vectors_FD = models.encoder.encode(forms(edit))
         marks.append(time.perf_counter())
         conflicts = finder.find(edit, vectors_FD)
         marks.append(time.perf_counter())
@@ -174,8 +179,8 @@ def _edit(prompt: str, target_new: str) -> Edit:
     return first_version(EditDraft(prompt=prompt, target_new=target_new), namespace=DEFAULT_NAMESPACE)
 
 
-def _stored(parts: GatewayParts, case: Case) -> StoredEdit:
+def _stored(models: GatewayModels, case: Case) -> StoredEdit:
     edit = first_version(case.edit, namespace=DEFAULT_NAMESPACE)
-    vectors_FD = parts.encoder.encode(forms(edit))
-    vectors = FormVectors(fingerprint=parts.encoder.fingerprint, vectors_FD=vectors_FD)
+    vectors_FD = models.encoder.encode(forms(edit))
+    vectors = FormVectors(fingerprint=models.encoder.fingerprint, vectors_FD=vectors_FD)
     return StoredEdit(edit=edit, vectors=vectors)

@@ -1,4 +1,4 @@
-"""Who decides about probes: the gateway's own parts in this process, or a running gateway over HTTP."""
+"""Who decides about probes: the gateway's own models in this process, or a running gateway over HTTP."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class InProcessDecider(Decider):
         queries = [query for query in query_of_probe if query is not None]
         share = max(1, -(-len(queries) // self._threads))
         loop = asyncio.get_running_loop()
-        parts = await asyncio.gather(
+        batches = await asyncio.gather(
             *(
                 loop.run_in_executor(
                     self._pool, self.router.decide, self._namespace, queries[start : start + share]
@@ -151,7 +151,7 @@ class InProcessDecider(Decider):
                 for start in range(0, len(queries), share)
             )
         )
-        decided = iter([decision for part in parts for decision in part])
+        decided = iter([decision for batch in batches for decision in batch])
         return [Decision() if query is None else _decision(next(decided)) for query in query_of_probe]
 
 

@@ -19,7 +19,7 @@ from serac_gateway.domain.edits import EditDraft
 from training.benchmarks import counterfact, counterfact_hard, wikifactdiff, zsre
 from training.benchmarks.base import Benchmark, Case, Role, chosen, prepared
 from training.data.files import data_folder, read_rows
-from training.evaluation.gateway_models import GatewayParts
+from training.evaluation.gateway_models import GatewayModels
 from training.evaluation.scope.deciders import InProcessDecider
 from training.evaluation.scope.outcomes import CaseOutcome
 from training.evaluation.scope.run import outcomes_of
@@ -61,7 +61,7 @@ def fillers(measured: Benchmark) -> Iterator[EditDraft]:
 
 
 async def measure(
-    parts: GatewayParts,
+    models: GatewayModels,
     *,
     sizes: Sequence[int],
     measured: Benchmark,
@@ -75,12 +75,12 @@ async def measure(
         outcomes: list[CaseOutcome] = []
         groups = [measured.cases[start : start + size] for start in range(0, count, size)]
         for done, group in enumerate(groups):
-            async with _decider(parts) as decider:
+            async with _decider(models) as decider:
                 await decider.store([case.edit for case in group])
                 outcomes += await outcomes_of(msgspec.structs.replace(measured, cases=group), decider)
             on_progress(f"{size:,} edits", done + 1, len(groups))
         points.append(SizePoint(edits=size, stores=len(groups), summary=summarise(outcomes)))
-    async with _decider(parts) as decider:
+    async with _decider(models) as decider:
         await decider.store([case.edit for case in measured.cases])
         stored = count
         more = fillers(measured)
@@ -126,9 +126,9 @@ def write(points: Sequence[SizePoint], folder: Path, *, classifier: str) -> list
     return rows
 
 
-def _decider(parts: GatewayParts) -> InProcessDecider:
+def _decider(models: GatewayModels) -> InProcessDecider:
     return InProcessDecider(
-        encoder=parts.encoder, classifier=parts.classifier, make_index=parts.make_index, threads=2
+        encoder=models.encoder, classifier=models.classifier, make_index=models.make_index, threads=2
     )
 
 

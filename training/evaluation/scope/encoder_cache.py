@@ -17,7 +17,7 @@ from serac_gateway.models.encoders.base import Encoder
 _DIGEST_BYTES = 16
 
 
-class RememberedEncoder(Encoder):
+class CachedEncoder(Encoder):
     """Gives the vectors of another encoder, and asks it once a text. Not for timings."""
 
     def __init__(self, encoder: Encoder, file: Path) -> None:
@@ -77,9 +77,9 @@ class RememberedEncoder(Encoder):
 
 
 @contextmanager
-def remembered(encoder: Encoder, folder: Path) -> Iterator[RememberedEncoder]:
+def cached(encoder: Encoder, folder: Path) -> Iterator[CachedEncoder]:
     """`encoder` with the memory in `folder`, which is saved at the end, also of an interrupted run."""
-    remembering = RememberedEncoder(encoder, folder / f"{encoder.fingerprint.replace('/', '_')}.npz")
+    remembering = CachedEncoder(encoder, folder / f"{encoder.fingerprint.replace('/', '_')}.npz")
     try:
         yield remembering
     finally:

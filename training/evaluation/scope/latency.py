@@ -12,7 +12,7 @@ from serac_gateway.domain.queries import Query
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.routing.router import EditRouter
 from training.benchmarks.base import Benchmark, Probe
-from training.evaluation.gateway_models import GatewayParts
+from training.evaluation.gateway_models import GatewayModels
 from training.evaluation.rates import median, percentile
 from training.evaluation.scope.deciders import NAMESPACE, InProcessDecider
 from training.evaluation.terminal import OnProgress, silent
@@ -67,11 +67,11 @@ def queries_of(edits: Benchmark, traffic: Sequence[Probe], *, count: int) -> lis
 
 
 async def measure(
-    parts: GatewayParts, *, stored: Benchmark, texts: Sequence[str], on_progress: OnProgress = silent
+    models: GatewayModels, *, stored: Benchmark, texts: Sequence[str], on_progress: OnProgress = silent
 ) -> Latency:
     """Store the edits of `stored` and time a decision about each text."""
     async with InProcessDecider(
-        encoder=parts.encoder, classifier=parts.classifier, make_index=parts.make_index
+        encoder=models.encoder, classifier=models.classifier, make_index=models.make_index
     ) as decider:
         await decider.store(
             [case.edit for case in stored.cases],
@@ -80,9 +80,9 @@ async def measure(
         timed = _timed(decider.router, texts, on_progress)
         return Latency(
             edits=len(stored.cases),
-            classifier=parts.classifier.fingerprint,
-            encoder_texts_per_s=_encoder_rate(parts.encoder, texts, threads=1),
-            encoder_texts_per_s_two_threads=_encoder_rate(parts.encoder, texts, threads=2),
+            classifier=models.classifier.fingerprint,
+            encoder_texts_per_s=_encoder_rate(models.encoder, texts, threads=1),
+            encoder_texts_per_s_two_threads=_encoder_rate(models.encoder, texts, threads=2),
             without_candidate=_decided([decision for decision in timed if not decision.candidates]),
             with_candidate=_decided([decision for decision in timed if decision.candidates]),
         )
