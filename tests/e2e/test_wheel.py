@@ -73,6 +73,19 @@ def test_the_wheel_holds_one_package_with_all_its_files_but_the_docs(wheel: Path
         assert f"{weights}{folder}/activations.safetensors" in inside
 
 
+def test_the_wheel_carries_its_licences_and_the_gemma_terms(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        inside = {name.split(".dist-info/", 1)[1] for name in archive.namelist() if ".dist-info/" in name}
+        [metadata] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        lines = archive.read(metadata).decode().splitlines()
+    assert "License-Expression: Apache-2.0 AND LicenseRef-Gemma" in lines
+    weights = "licenses/serac_gateway/models/weights"
+    for name in ("NOTICE", "GEMMA_TERMS.txt"):
+        assert f"{weights}/counterfactual-adapter/{name}" in inside
+        assert f"{weights}/gemma-activations/{name}" in inside
+    assert {"licenses/LICENSE", "licenses/NOTICE"} <= inside
+
+
 def in_the_checkout(folder: str) -> set[str]:
     """The files below a folder, as paths from the checkout's root."""
     files = (path for path in (ROOT / folder).rglob("*") if path.is_file())
