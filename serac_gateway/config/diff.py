@@ -23,6 +23,7 @@ NEEDS_RESTART = (
     "server.trusted_proxies",
     "server.max_control_body_bytes",
     "server.max_head_bytes",
+    "server.max_connections",
     "server.head_timeout_s",
     "server.body_gap_timeout_s",
     "server.drain_timeout_s",

@@ -77,6 +77,9 @@ class ServerConfig(_Section, frozen=True, kw_only=True):
     """From a request's first byte to the end of its headers; a slower request is refused with 408."""
     body_gap_timeout_s: PositiveFloat = 60.0
     """The longest gap between two reads of a request's body; a slower request is refused with 408."""
+    max_connections: PositiveInt | None = None
+    """Open connections of one process; beyond it idle ones are closed. None: as many as its limit on open
+    files allows."""
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     """Addresses and networks (10.0.0.0/8) of proxies in front of the gateway, whose X-Forwarded-For and
     X-Forwarded-Proto are taken for the client's address and scheme; other senders' are ignored."""

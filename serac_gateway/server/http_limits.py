@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from email.utils import formatdate
-from typing import Any
+from http import HTTPStatus
+from typing import Any, cast
 
 import httptools
 import msgspec
@@ -18,6 +19,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from serac_gateway.config.model import ServerConfig
+from serac_gateway.errors import RETRY_AFTER_S
+from serac_gateway.server.connections import ConnectionLimit, connection_limit
 
 _HEADER_EXTRA_BYTES = 4
 """": " and the end of the line."""
@@ -31,6 +34,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     """One connection. A request over a limit is answered with 408 or 431, and the connection is closed."""
 
     limits = ServerConfig()
+    connection_limit: ConnectionLimit | None = None
+    """None: any number of connections."""
 
     def __init__(
         self,
@@ -51,11 +56,45 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._is_refused = False
         """Whether what follows on the connection is not read any more; the refusal may still be due."""
         self._refusal = (400, "bad_request", "the request is not valid HTTP/1.1")
+        self.since_s = time.monotonic()
+        """When the connection was made, by the monotonic clock."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Allow as much time for the first byte as for a head."""
         super().connection_made(transport)
         self._start_timer(self.limits.head_timeout_s)
+        if self.connection_limit is not None:
+            self.connection_limit.admit(self, cast("set[LimitedHttpProtocol]", self.connections))
+
+    def idleness(self) -> int | None:
+        """How little is lost if the connection is closed: see `LimitedConnection`.
+
+        0: no request has come whole in its head; 1: the next one has not; 2: a body has not arrived.
+        """
+        cycle = self.cycle
+        if cycle is None:
+            return 0
+        if cycle.response_complete:
+            return 1
+        return 2 if self._in_body and not cycle.response_started else None
+
+    def close_to_make_room(self) -> None:
+        """Close the connection; a request whose body has not arrived is answered with 503."""
+        if self.idleness() != 2:
+            self._cancel_timer()
+            self.transport.close()
+            return
+        self._refusal = (
+            503,
+            "too_many_connections",
+            "the gateway has too many connections, and this request's body had not arrived; try again",
+        )
+        self.send_400_response("")
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self._cancel_timer()
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the timer."""
@@ -194,14 +233,22 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Send the noted refusal, an error of OpenAI's shape, and close."""
         self._unset_keepalive_if_required()
         status, code, message = self._refusal
-        error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+        is_ours = status == HTTPStatus.SERVICE_UNAVAILABLE
+        kind = "server_error" if is_ours else "invalid_request_error"
+        error = {"message": message, "type": kind, "param": None, "code": code}
         body = msgspec.json.encode({"error": error})
         head = (
             b"date: %s\r\n"
             b"server: serac\r\n"
             b"content-type: application/json\r\n"
             b"connection: close\r\n"
-            b"content-length: %d\r\n\r\n" % (formatdate(time.time(), usegmt=True).encode(), len(body))
+            b"%s"
+            b"content-length: %d\r\n\r\n"
+            % (
+                formatdate(time.time(), usegmt=True).encode(),
+                b"retry-after: %d\r\n" % RETRY_AFTER_S if is_ours else b"",
+                len(body),
+            )
         )
         self.transport.write(STATUS_LINE[status] + head + body)
         self.transport.close()
@@ -261,5 +308,6 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
 
 def limited_http_protocol(limits: ServerConfig) -> type[LimitedHttpProtocol]:
-    """The protocol with the limits of `limits`, for `uvicorn.Config(http=…)`."""
-    return type("LimitedHttp", (LimitedHttpProtocol,), {"limits": limits})
+    """The protocol with the limits of `limits`, for `uvicorn.Config(http=…)`; one for each server."""
+    limit = connection_limit(limits.max_connections)
+    return type("LimitedHttp", (LimitedHttpProtocol,), {"limits": limits, "connection_limit": limit})

@@ -20,6 +20,7 @@ from litestar.types import Receive, Scope, Send
 
 from serac_gateway.config.model import ServerConfig
 from serac_gateway.errors import ConfigError
+from serac_gateway.server.connections import raise_file_limit
 from serac_gateway.server.http_limits import LimitedHttpProtocol, limited_http_protocol
 from serac_gateway.server.memory import freeze_gc
 from serac_gateway.server.signals import SighupHandler
@@ -84,6 +85,7 @@ def serve_until_stopped(
     """
     import uvloop
 
+    raise_file_limit()  # before child processes are started
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(open_gateway, config, when_ready, on_ready, on_sighup, open_frontend))
 
