@@ -78,8 +78,8 @@ def _nothing_at(path: str) -> str:
     shown = _abbreviated(path)
     if _INFERENCE_PATH.match(path):
         return (
-            f"there is nothing at {shown!r}; the OpenAI-compatible API is below /v1: end the client's base URL"
-            f" with /v1, as in {_abbreviated('/v1' + path)!r}"
+            f"there is nothing at {shown!r}; the OpenAI-compatible API is below /v1: end the client's base"
+            f" URL with /v1, as in {_abbreviated('/v1' + path)!r}"
         )
     return f"there is nothing at {shown!r}; /serac/schema lists what there is, and /v1 goes to the chat model"
 

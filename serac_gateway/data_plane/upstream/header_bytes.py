@@ -1,8 +1,8 @@
 """Header values that are not UTF-8, which aiohttp cannot send as they are.
 
 aiohttp takes header values as text and writes them as UTF-8. A client's value in another encoding, mostly
-Latin-1, would reach the upstream in other bytes. So its place is held by a token, and the token is replaced in
-the first write of the request, which has the whole head.
+Latin-1, would reach the upstream in other bytes. So its place is held by a token, and the token is replaced
+in the first write of the request, which has the whole head.
 """
 
 from __future__ import annotations

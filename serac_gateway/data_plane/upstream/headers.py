@@ -33,8 +33,8 @@ _NEVER_OF_ONE_CONNECTION = frozenset(
         b"via",
     }
 )
-"""Connection may not name these (RFC 9110, section 7.6.1): without them the upstream would read another request
-than the gateway."""
+"""Connection may not name these (RFC 9110, section 7.6.1): without them the upstream would read another
+request than the gateway."""
 _FORWARDING = b"x-forwarded-"
 
 
