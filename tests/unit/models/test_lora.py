@@ -166,7 +166,8 @@ def test_the_embedded_gemma_is_converted_once_for_each_adapter_and_the_raw_one_s
     config.save_pretrained(str(tmp_path / "adapter"))
     merged = converted_gemma(tmp_path, adapter=tmp_path / "adapter")
     assert merged != raw == converted_gemma(tmp_path)
-    assert (merged / "NOTICE.md").is_file()
+    assert "Gemma Terms of Use" in (merged / "NOTICE").read_text("utf-8")
+    assert (merged / "GEMMA_TERMS.txt").is_file()
     steps: list[Step] = []
     again = converted_gemma(tmp_path, steps.append, adapter=tmp_path / "adapter")
     assert (again, steps) == (merged, [])
