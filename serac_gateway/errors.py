@@ -6,6 +6,9 @@
     ├── InvalidRequestError         400
     ├── AuthenticationError         401
     ├── PermissionDeniedError       403
+    │   ├── ForeignHostError        403
+    │   └── ForeignOriginError      403
+    ├── UnsupportedMediaTypeError   415
     ├── RateLimitedError            429
     ├── ApiKeyNotFoundError         404
     ├── RequestNotFoundError        404
@@ -106,6 +109,29 @@ class PermissionDeniedError(GatewayError):
     code = "permission_denied"
     openai_type = "permission_error"
     title = "The API key does not allow this"
+
+
+class ForeignHostError(PermissionDeniedError):
+    """The request is for a host name that is not this gateway's, as a rebound one."""
+
+    code = "foreign_host"
+    title = "The host is not this gateway"
+
+
+class ForeignOriginError(PermissionDeniedError):
+    """The request comes from a web page that may not call the gateway."""
+
+    code = "foreign_origin"
+    title = "The web page may not call this gateway"
+
+
+class UnsupportedMediaTypeError(GatewayError):
+    """The body's content type is not one that the call takes."""
+
+    status = 415
+    code = "unsupported_media_type"
+    openai_type = "invalid_request_error"
+    title = "The content type is not taken"
 
 
 class RateLimitedError(GatewayError):

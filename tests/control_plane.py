@@ -12,7 +12,14 @@ from litestar import Litestar
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway.auth.authenticator import Authenticator
-from serac_gateway.config.model import GatewayConfig, RoutingConfig, TrafficConfig, UpstreamConfig
+from serac_gateway.config.model import (
+    AccessConfig,
+    GatewayConfig,
+    RoutingConfig,
+    ServerConfig,
+    TrafficConfig,
+    UpstreamConfig,
+)
 from serac_gateway.control_plane.conflicts import ConflictFinder
 from serac_gateway.control_plane.http.api import control_plane_app
 from serac_gateway.control_plane.http.colon_paths import ColonPaths
@@ -32,6 +39,7 @@ from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaHeartbeat
+from serac_gateway.errors import GatewayError
 from serac_gateway.observability.counts import EngineCounts, RequestCounter, RouteCounts
 from serac_gateway.observability.gauges import Gauges, Sources
 from serac_gateway.observability.metrics import Instruments
@@ -54,6 +62,7 @@ from serac_gateway.testing import (
 MAX_BODY_BYTES = 3_000_000
 ROUTING = RoutingConfig()
 NO_TRAFFIC = TrafficConfig()
+SERVER = ServerConfig()
 
 
 @dataclass
@@ -87,6 +96,7 @@ def fake_gateway(
     keys_required: bool = False,
     routing: RoutingConfig = ROUTING,
     traffic: TrafficConfig = NO_TRAFFIC,
+    server: ServerConfig = SERVER,
     counterfactual: ScriptedCounterfactualModel | None = None,
     max_staleness_s: float = 10.0,
 ) -> FakeGateway:
@@ -94,7 +104,12 @@ def fake_gateway(
     active_edits = ActiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
     classifier = ThresholdClassifier()
     router = EditRouter(encoder=encoder, active_edits=active_edits, classifier=classifier, config=routing)
-    config = GatewayConfig(upstream=UpstreamConfig(url=upstream_url), traffic=traffic)
+    config = GatewayConfig(
+        upstream=UpstreamConfig(url=upstream_url),
+        traffic=traffic,
+        access=AccessConfig(required=keys_required),
+        server=server,
+    )
     recorded = TrafficRecorder(store.traffic(), config.traffic)
     counts, engine_counts = RouteCounts(), EngineCounts()
     authenticator = Authenticator(store.api_keys(), required=keys_required)
@@ -206,9 +221,11 @@ def fake_gateway(
         await follower.close()
         await heartbeat.close()
 
-    async def serve_data_plane(scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve_data_plane(
+        scope: Scope, receive: Receive, send: Send, refusal: GatewayError | None
+    ) -> None:
         assert plane is not None
-        await plane(scope, receive, send)
+        await plane(scope, receive, send, refusal)
 
     async def close() -> None:
         pass
@@ -246,7 +263,9 @@ def running_control_plane(
         gateway = fake_gateway(store, encoder, pool, routing=routing, counterfactual=counterfactual)
         with (
             serving(gateway.app) as url,
-            httpx.Client(base_url=f"{url}/serac/v1", timeout=30) as client,
+            httpx.Client(
+                base_url=f"{url}/serac/v1", timeout=30, headers={"content-type": "application/json"}
+            ) as client,
         ):
             yield ControlPlane(url=url, client=client, gateway=gateway, store=store, encoder=encoder)
 

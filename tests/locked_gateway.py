@@ -28,6 +28,8 @@ class Locked:
 
     def call(self, key: str | None, method: str, path: str, **more: object) -> httpx.Response:
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        if "content" in more:
+            headers["content-type"] = "application/json"
         headers |= more.pop("headers", {})  # type: ignore[arg-type, operator]
         return httpx.request(method, self.url + path, headers=headers, timeout=30, **more)  # type: ignore[arg-type]
 

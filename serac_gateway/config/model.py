@@ -20,6 +20,9 @@ KEY_PEPPER_VARIABLE = "SERAC_KEY_PEPPER"
 API_KEY_VARIABLE = "SERAC_API_KEY"
 """The API key that the CLI sends to the gateway."""
 
+EVERY_ORIGIN = "*"
+_ORIGIN = r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/\s,]+)$"
+
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
 
@@ -83,6 +86,12 @@ class ServerConfig(_Section, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     """Addresses and networks (10.0.0.0/8) of proxies in front of the gateway, whose X-Forwarded-For and
     X-Forwarded-Proto are taken for the client's address and scheme; other senders' are ignored."""
+    cors_origins: tuple[Annotated[str, msgspec.Meta(pattern=_ORIGIN)], ...] = ()
+    """Origins of web pages (https://chat.example.org) that may call the gateway and read its replies; "*":
+    every one, on /v1 alone. Where any is listed, the gateway's CORS headers replace the upstream's."""
+    allowed_hosts: tuple[Annotated[str, msgspec.Meta(min_length=1)], ...] = ()
+    """Further names of the gateway in Host headers, without port; "*.example.org": all below it; "*": any.
+    Without any, names are checked only on loopback without API keys."""
     ping_interval_s: PositiveFloat | None = None
     """Interval of comments in an event stream that the upstream has begun, until its first event; None: no
     comments, streams stay byte for byte."""

@@ -95,8 +95,10 @@ class DataPlane:
         self._loop_guard = loop_guard or LoopGuard()
         self._observers = tuple(observers)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI application: mount it at /v1."""
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send, refusal: GatewayError | None = None
+    ) -> None:
+        """The ASGI application: mount it at /v1. With `refusal`, the request is refused with that error."""
         if scope["type"] != ScopeType.HTTP:
             await send({"type": "websocket.close", "code": 1008, "reason": "no websockets here"})
             return
@@ -105,15 +107,19 @@ class DataPlane:
         self._counts.in_flight += 1
         try:
             async with exchange:
-                await self._respond(exchange, state, trace)
+                await self._respond(exchange, state, trace, refusal)
         finally:
             self._counts.in_flight -= 1
             request = finished_request(exchange, state)
             self.observe(request)
             trace.end(request)
 
-    async def _respond(self, exchange: Exchange, state: RequestState, trace: RequestTrace) -> None:
+    async def _respond(
+        self, exchange: Exchange, state: RequestState, trace: RequestTrace, refusal: GatewayError | None
+    ) -> None:
         try:
+            if refusal is not None:
+                raise refusal
             refuse_websocket(exchange)
             loop_header = self._loop_guard.header_for(exchange)
             principal = await self.engine.authenticate(exchange.headers)

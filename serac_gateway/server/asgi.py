@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 from litestar.types import (
@@ -15,8 +16,8 @@ from litestar.types import (
 
 from serac_gateway.control_plane.http.colon_paths import ColonPaths
 from serac_gateway.control_plane.http.dependencies import serving_with
-from serac_gateway.data_plane.paths import is_data_plane_path
-from serac_gateway.server.runtime import Runtimes
+from serac_gateway.errors import GatewayError
+from serac_gateway.server.runtime import Runtime, Runtimes
 
 
 class GatewayApp:
@@ -41,8 +42,25 @@ class GatewayApp:
             await self._control_plane(scope, receive, send)
             return
         with self._runtimes.lease() as runtime:
-            if is_data_plane_path(scope["path"]):
-                await runtime.data_plane(scope, cast("Receive", receive), cast("Send", send))
-                return
-            with serving_with(runtime.control_plane):
-                await self._control_plane(scope, receive, send)
+            await runtime.browser_guard.serve(
+                scope,
+                cast("Receive", receive),
+                cast("Send", send),
+                data=partial(_serve_data, runtime),
+                control=partial(self._serve_control, runtime),
+            )
+
+    async def serve_for_worker(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request of the control plane that a worker relays: it has checked the host and the page."""
+        with self._runtimes.lease() as runtime:
+            await self._serve_control(runtime, scope, receive, send)
+
+    async def _serve_control(self, runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
+        with serving_with(runtime.control_plane):
+            await self._control_plane(scope, receive, send)
+
+
+async def _serve_data(
+    runtime: Runtime, scope: Scope, receive: Receive, send: Send, refusal: GatewayError | None
+) -> None:
+    await runtime.data_plane(scope, receive, send, refusal)

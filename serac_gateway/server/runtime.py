@@ -13,10 +13,12 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
+from serac_gateway.auth.origins import OriginPolicy
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.models.memory import trim_malloc
+from serac_gateway.server.browsers import BrowserGuard
 from serac_gateway.server.memory import freeze_gc
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class Runtime:
         """How many leases of it there are: requests that it serves, and its workers."""
         self.close = close
         """Closes the resources that no other runtime uses. Idempotent."""
+        self.browser_guard = BrowserGuard(OriginPolicy.of(config))
 
 
 class Runtimes:

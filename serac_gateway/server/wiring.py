@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from serac_gateway.config.model import GatewayConfig
+from serac_gateway.config.model import EVERY_ORIGIN, GatewayConfig
 from serac_gateway.control_plane.conflicts import ConflictFinder
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.control_plane.model_threads import ModelThreads
@@ -44,6 +45,8 @@ from serac_gateway.server.runtime import Runtime
 from serac_gateway.server.tracing import open_tracing
 from serac_gateway.server.upstreams import OpenUpstream, open_upstream
 from serac_gateway.stores.traffic_recorder import TrafficRecorder
+
+log = logging.getLogger(__name__)
 
 
 async def open_runtime(
@@ -101,6 +104,12 @@ def _build_runtime(
         counts=process.engine_counts,
         traffic=resources.traffic,
     )
+    if EVERY_ORIGIN in config.server.cors_origins:
+        log.warning(
+            "server.cors_origins has %r: any web page may use /v1%s",
+            EVERY_ORIGIN,
+            " with an API key" if config.demands_keys else ", as no API keys are demanded",
+        )
     return Runtime(
         number=number,
         config=config,

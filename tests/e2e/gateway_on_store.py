@@ -26,6 +26,8 @@ EDITED_QUESTION = "Who is the mayor of Springfield?"
 NEW_ANSWER = "Lisa Simpson is the mayor of Springfield."
 NS = "default"
 
+JSON = {"content-type": "application/json"}
+
 
 class GatewayOnStore:
     """What a test asks of it."""
@@ -116,7 +118,7 @@ async def gateway_on(
             )
             async with (
                 _served(fake.app, port) as base_url,
-                httpx.AsyncClient(base_url=base_url, timeout=60) as client,
+                httpx.AsyncClient(base_url=base_url, timeout=60, headers=JSON) as client,
             ):
                 gateway = GatewayOnStore(client, fake, store)
                 await gateway.until_ready()

@@ -115,6 +115,9 @@ async def running_gateway(
     through_worker: bool = False,
 ) -> AsyncIterator[Gateway]:
     config = config or GatewayConfig()
+    if keys_required:
+        access = msgspec.structs.replace(config.access, required=True)
+        config = msgspec.structs.replace(config, access=access)
     encoder, classifier = WordEncoder(), ThresholdClassifier(depends_threshold=depends_threshold)
     counterfactual = counterfactual or ScriptedCounterfactualModel()
     store = InMemoryEditStore()

@@ -123,7 +123,11 @@ async def test_an_outcome_comes_while_the_upload_still_runs(control_plane: Contr
 
     async with (
         aiohttp.ClientSession() as session,
-        session.post(f"{control_plane.url}/serac/v1/edits:import", data=upload()) as response,
+        session.post(
+            f"{control_plane.url}/serac/v1/edits:import",
+            data=upload(),
+            headers={"content-type": "application/x-ndjson"},
+        ) as response,
     ):
         assert json.loads(await response.content.readline())["id"] == "first"
         answered.set()
@@ -134,6 +138,7 @@ def test_whole_lines_of_a_client_that_breaks_off_are_imported(control_plane: Con
     host = control_plane.url.removeprefix("http://")
     connection = http.client.HTTPConnection(host, timeout=10)
     connection.putrequest("POST", "/serac/v1/edits:import")
+    connection.putheader("content-type", "application/x-ndjson")
     connection.putheader("content-length", "1000000")
     connection.endheaders(_lines({**DRAFT, "id": "whole"}) + b'{"prompt": "half')
     response = connection.getresponse()

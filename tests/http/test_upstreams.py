@@ -215,7 +215,10 @@ FROM_A_PROXY = (
 async def test_an_upstream_is_told_for_whom_it_is_asked_if_it_shall_be(
     style: str, seen: dict[str, str], mode: Mode
 ) -> None:
-    config = GatewayConfig(upstream=UpstreamConfig(forwarded=ForwardedStyle(style)))
+    config = GatewayConfig(
+        server=ServerConfig(allowed_hosts=("chat.example.org",)),
+        upstream=UpstreamConfig(forwarded=ForwardedStyle(style)),
+    )
     async with mode.gateway(config) as gateway:
         await gateway.post(chat(OTHER_QUESTION), *FROM_A_PROXY)
         (request,) = gateway.upstream.requests
@@ -240,7 +243,7 @@ async def test_no_client_can_strip_what_the_gateway_adds(style: str, mode: Mode)
 
 async def test_who_is_no_trusted_proxy_is_not_believed() -> None:
     config = GatewayConfig(
-        server=ServerConfig(trusted_proxies=("10.0.0.0/8",)),
+        server=ServerConfig(trusted_proxies=("10.0.0.0/8",), allowed_hosts=("chat.example.org",)),
         upstream=UpstreamConfig(forwarded=ForwardedStyle.FORWARDED),
     )
     async with running_gateway(config=config) as gateway:

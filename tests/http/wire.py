@@ -65,7 +65,12 @@ async def fetch(
     *headers: tuple[str, str],
     method: str = "POST",
 ) -> WireResponse:
-    """Send a request over a connection of its own and read the response to its end."""
+    """Send a request over a connection of its own and read the response to its end.
+
+    A body for the control plane, which demands a type, is JSON if `headers` do not say otherwise.
+    """
+    if body and target.startswith("/serac/") and all(name.lower() != "content-type" for name, _ in headers):
+        headers = (("content-type", "application/json"), *headers)
     async with connected(url) as (reader, writer):
         writer.write(request_bytes(url, method, target, list(headers), body))
         response = await read_head(reader)

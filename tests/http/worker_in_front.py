@@ -15,7 +15,7 @@ from serac_gateway.config.model import UPSTREAM_API_KEY_VARIABLE, GatewayConfig
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.observability.counts import RouteCounts
-from serac_gateway.server.listener import Asgi
+from serac_gateway.server.asgi import GatewayApp
 from serac_gateway.server.workers.namespace_bitmap import NamespaceBitmap, NamespaceBitmapWriter
 from serac_gateway.server.workers.rpc_messages import RequestReport, WorkerSettings
 from serac_gateway.server.workers.rpc_server import RpcServer
@@ -25,7 +25,7 @@ from tests.http.listening import listening
 
 @asynccontextmanager
 async def worker_in_front(
-    app: Asgi,
+    app: GatewayApp,
     plane: DataPlane,
     *,
     active_edits: ActiveEdits,
@@ -49,7 +49,10 @@ async def worker_in_front(
         models = stack.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)))
         models.bind(str(folder / "models.sock"))
         calls = RpcServer(
-            app, token="the token", lease=lambda: nullcontext(plane.engine), on_report=take_report
+            app.serve_for_worker,
+            token="the token",
+            lease=lambda: nullcontext(plane.engine),
+            on_report=take_report,
         )
         await stack.enter_async_context(listening(calls, models, config.server))
         access = msgspec.structs.replace(config.access, required=keys_required)

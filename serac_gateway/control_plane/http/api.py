@@ -24,7 +24,12 @@ from serac_gateway.control_plane.http.edit_history import EditHistoryController
 from serac_gateway.control_plane.http.edit_streams import EditStreamsController
 from serac_gateway.control_plane.http.edits import EditsController
 from serac_gateway.control_plane.http.feedback import FeedbackController
-from serac_gateway.control_plane.http.guards import provide_principal, require_key, require_metrics_key
+from serac_gateway.control_plane.http.guards import (
+    provide_principal,
+    require_key,
+    require_media_type,
+    require_metrics_key,
+)
 from serac_gateway.control_plane.http.health import HealthController
 from serac_gateway.control_plane.http.metrics import MetricsController
 from serac_gateway.control_plane.http.parameters import provide_namespace
@@ -103,7 +108,7 @@ def _control_router(
             ConfigController,
             FeedbackController,
         ],
-        guards=[require_key(authenticator)],
+        guards=[require_key(authenticator), require_media_type],
         security=[{"apiKey": []}, {}],
         dependencies={
             "context": Provide(loaded_context(readiness), sync_to_thread=False),

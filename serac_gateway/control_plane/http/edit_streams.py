@@ -12,7 +12,7 @@ from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import HTTPResponseBodyEvent, Receive, Send
 
 from serac_gateway.control_plane.http.dependencies import Context
-from serac_gateway.control_plane.http.guards import Sender
+from serac_gateway.control_plane.http.guards import NDJSON_TYPES, TAKEN_TYPES, Sender
 from serac_gateway.control_plane.http.ndjson import import_edits
 from serac_gateway.control_plane.http.parameters import Namespace, problems
 from serac_gateway.control_plane.http.wait import Wait, Waiting
@@ -45,6 +45,7 @@ class EditStreamsController(Controller):
         " them. With `x-serac-wait: all` the reply ends when all of it is applied in every live gateway, or"
         " after `store.wait_timeout_s`.",
         responses=problems(400, 503),
+        opt={TAKEN_TYPES: NDJSON_TYPES},
     )
     async def import_lines(
         self,

@@ -8,13 +8,14 @@ from typing import Any, cast
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency
+from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler
 from litestar.params import SkipValidation
 
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.principals import EVERY_NAMESPACE, Principal, Role
 from serac_gateway.domain.headers import Headers
-from serac_gateway.errors import PermissionDeniedError
+from serac_gateway.errors import PermissionDeniedError, UnsupportedMediaTypeError
 from serac_gateway.observability.metrics import Instruments
 
 NEEDED_ROLE = "role"
@@ -37,6 +38,43 @@ def require_key(authenticator: Authenticator) -> AsyncGuard:
         connection.scope["user"] = principal
 
     return guard
+
+
+JSON_TYPE = "application/json"
+NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", JSON_TYPE)
+TAKEN_TYPES = "media_types"
+"""The handlers' `opt` that names the content types they take; without it, JSON alone."""
+
+
+async def require_media_type(connection: _Connection, handler: BaseRouteHandler) -> None:
+    """A Litestar guard: a body must have a content type that the handler takes.
+
+    A web page can send other types, or none, to any host without asking.
+
+    Raises:
+        UnsupportedMediaTypeError: It has another one, or none.
+    """
+    scope = connection.scope
+    if scope["type"] != ScopeType.HTTP or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        return
+    headers = cast("Headers", scope["headers"])
+    types = [value.decode("latin-1") for name, value in headers if name == b"content-type"]
+    has_body = any(
+        (name == b"content-length" and value != b"0") or name == b"transfer-encoding"
+        for name, value in headers
+    )
+    taken = tuple(handler.opt.get(TAKEN_TYPES, (JSON_TYPE,)))
+    essences = [value.partition(";")[0].strip().lower() for value in types]
+    if (not types and not has_body) or (len(types) == 1 and essences[0] in taken):
+        return
+    shown = ", ".join(types)[:100]
+    raise UnsupportedMediaTypeError(
+        f"the body's content type is {shown!r}; send the header 'content-type: {taken[0]}'"
+        if types
+        else f"the body has no content type; send the header 'content-type: {taken[0]}'",
+        field="content-type",
+        details={"value": shown},
+    )
 
 
 def require_metrics_key(authenticator: Authenticator, instruments: Instruments) -> AsyncGuard:

@@ -73,13 +73,15 @@ def edit_response(
 _DESCRIPTIONS = {
     400: "Something in the request is not valid; the problem names field, value and limit",
     401: "An API key is demanded, or the one sent is not valid",
-    403: "The API key's role or namespaces do not allow this",
+    403: "The API key's role or namespaces do not allow this, or the request comes from a web page that may"
+    " not call the gateway, or is for a host that is not the gateway's",
     404: "There is nothing of this id",
     409: "An edit of this id exists, the edit's state does not allow this, the namespace refuses what it"
     " contradicts, or the changed configuration cannot be used",
     410: "The edit was purged",
     412: "If-Match names a version that is not current, or others wrote meanwhile",
     413: "The body is too large",
+    415: "The body's content type is not the one that the call takes",
     422: "The Idempotency-Key was used with another body",
     428: "If-Match is missing",
     429: "The API key's requests of this minute are spent",
@@ -87,7 +89,7 @@ _DESCRIPTIONS = {
 }
 
 
-_ANYWHERE = (401, 403, 429)
+_ANYWHERE = (401, 403, 415, 429)
 """Every call is behind the same gate (see authentication.py)."""
 
 

@@ -14,7 +14,7 @@ from serac_gateway.auth.principals import Role
 from serac_gateway.control_plane.backup import MAX_LINE_BYTES, Restored, backup, restore
 from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneContext
 from serac_gateway.control_plane.http.edit_streams import NDJSON
-from serac_gateway.control_plane.http.guards import NEEDED_ROLE
+from serac_gateway.control_plane.http.guards import NDJSON_TYPES, NEEDED_ROLE, TAKEN_TYPES
 from serac_gateway.control_plane.http.ndjson import split_lines
 from serac_gateway.control_plane.http.parameters import Namespace, problems
 from serac_gateway.control_plane.http.problems import problem
@@ -84,7 +84,7 @@ class StoreController(Controller):
         " whole."
         " The edits are in force before the reply.",
         responses=problems(400, 409, 503),
-        opt={NEEDED_ROLE: Role.ADMIN},
+        opt={NEEDED_ROLE: Role.ADMIN, TAKEN_TYPES: NDJSON_TYPES},
     )
     async def restore(
         self, request: Request[object, object, State], namespace: Namespace, context: Context

@@ -112,7 +112,9 @@ async def workers_frontend(gateway: Gateway, listener: socket.socket, count: int
 
         stack.push_async_callback(drain)
         yield Frontend(
-            app=RpcServer(gateway.app, token=host.token, lease=leased, on_report=host.take_report),
+            app=RpcServer(
+                gateway.app.serve_for_worker, token=host.token, lease=leased, on_report=host.take_report
+            ),
             listener=models,
             ready=starting,
             drain=drain,

@@ -20,12 +20,14 @@ from pathlib import Path
 import msgspec
 import uvicorn
 
+from serac_gateway.auth.origins import OriginPolicy
 from serac_gateway.config.model import UpstreamConfig
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.data_plane.request_head import LoopGuard
 from serac_gateway.data_plane.upstream.http import HttpUpstream
 from serac_gateway.observability.counts import RouteCounts
 from serac_gateway.observability.logging import configure_logging
+from serac_gateway.server.browsers import BrowserGuard
 from serac_gateway.server.listener import Asgi, Server, uvicorn_config
 from serac_gateway.server.memory import freeze_gc
 from serac_gateway.server.resources import SharedResources
@@ -76,7 +78,7 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Asgi]:
         )
         control_plane = HttpUpstream(_RELAYED, socket_path=settings.socket_path)
         stack.push_async_callback(control_plane.close)
-        yield WorkerApp(data_plane, control_plane)
+        yield WorkerApp(data_plane, control_plane, BrowserGuard(OriginPolicy.of(config)))
 
 
 async def _serve(settings: WorkerSettings, listener: socket.socket) -> None:

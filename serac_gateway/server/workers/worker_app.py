@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import logging
 
-import msgspec
 from litestar.enums import ScopeType
-from litestar.types import HTTPScope, Receive, Scope, Send
+from litestar.types import Receive, Scope, Send
 
-from serac_gateway.control_plane.http.problems import PROBLEM_MEDIA_TYPE, problem
 from serac_gateway.data_plane.exchange import Exchange
-from serac_gateway.data_plane.paths import is_data_plane_path
+from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.data_plane.relay import relay
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest
 from serac_gateway.data_plane.upstream.headers import end_to_end
-from serac_gateway.errors import GatewayError, ModelUnavailableError, UpstreamError, error_headers
-from serac_gateway.server.listener import Asgi
+from serac_gateway.errors import ModelUnavailableError, UpstreamError
+from serac_gateway.server.browsers import BrowserGuard, send_problem
 from serac_gateway.server.workers.rpc_messages import TOKEN_HEADER
 
 log = logging.getLogger(__name__)
@@ -28,20 +26,17 @@ _WHOLE_BODY_BYTES = 0
 class WorkerApp:
     """The application. Lifespan events are not for it: run uvicorn with `lifespan="off"`."""
 
-    def __init__(self, data_plane: Asgi, control_plane: Upstream) -> None:
+    def __init__(self, data_plane: DataPlane, control_plane: Upstream, browser_guard: BrowserGuard) -> None:
         self._data_plane = data_plane
         self._control_plane = control_plane
+        self._browser_guard = browser_guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if is_data_plane_path(scope["path"]):
-            await self._data_plane(scope, receive, send)
-        elif scope["type"] == ScopeType.HTTP:
-            await self._relay(scope, receive, send)
-        else:
-            await send({"type": "websocket.close", "code": 1008, "reason": "no websockets here"})
+        await self._browser_guard.serve(scope, receive, send, data=self._data_plane, control=self._relay)
 
-    async def _relay(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+    async def _relay(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == ScopeType.HTTP
         query: bytes = scope["query_string"]
         exchange = Exchange(scope, receive, send)
         async with exchange:
@@ -57,15 +52,5 @@ class WorkerApp:
                     await relay(response, exchange, own)
             except UpstreamError as error:
                 log.warning("%s was not relayed: %s", scope["path"], error.message)
-                await _refuse(exchange, ModelUnavailableError("the model process does not answer; try again"))
-
-
-async def _refuse(exchange: Exchange, error: GatewayError) -> None:
-    if exchange.status is not None:
-        return  # too late for an error response: the server closes the connection
-    status, body = problem(error)
-    headers = [
-        (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
-        *((name.encode(), value.encode()) for name, value in error_headers(status, error.details).items()),
-    ]
-    await exchange.respond(status, headers, msgspec.json.encode(body))
+                unavailable = ModelUnavailableError("the model process does not answer; try again")
+                await send_problem(exchange, unavailable)

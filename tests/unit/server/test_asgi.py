@@ -26,7 +26,7 @@ class Planes:
         async def close() -> None:
             self.closed.append(number)
 
-        async def data_plane(scope: dict[str, str], receive: object, send: object) -> None:
+        async def data_plane(scope: dict[str, str], receive: object, send: object, refusal: object) -> None:
             await self.go_on.wait()
             self.served.append(("data plane", number))
 
@@ -47,8 +47,8 @@ class Planes:
         self.served.append(("control plane", current_context()))
 
 
-def request(path: str) -> dict[str, str]:
-    return {"type": "http", "path": path}
+def request(path: str) -> dict[str, object]:
+    return {"type": "http", "method": "GET", "path": path, "headers": []}
 
 
 @pytest.mark.parametrize(
