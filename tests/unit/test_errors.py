@@ -20,8 +20,8 @@ def _subclasses(base: type[GatewayError]) -> Iterator[type[GatewayError]]:
 
 
 SHIPPED = sorted(
-    (one for one in _subclasses(GatewayError) if one.__module__ == errors.__name__),
-    key=lambda one: one.__name__,
+    (error for error in _subclasses(GatewayError) if error.__module__ == errors.__name__),
+    key=lambda error: error.__name__,
 )
 
 

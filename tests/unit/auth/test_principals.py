@@ -37,9 +37,9 @@ def new_key(pepper: bytes = PEPPER, **changes: object) -> NewApiKey:
 
 
 def presented(text: str) -> PresentedKey:
-    found = presented_key(text.encode())
-    assert found is not None
-    return found
+    presented = presented_key(text.encode())
+    assert presented is not None
+    return presented
 
 
 def bound_to(*namespaces: str, role: Role = Role.EDIT) -> Principal:
@@ -118,8 +118,8 @@ def test_any_changed_character_of_a_key_makes_it_another(data: st.DataObject) ->
     position = data.draw(st.integers(0, len(key.text) - 1))
     changed = data.draw(st.sampled_from(string.printable).filter(lambda char: char != key.text[position]))
     text = key.text[:position] + changed + key.text[position + 1 :]
-    found = presented_key(text.encode())
-    assert found is None or not fits(found, key.stored, PEPPER)
+    presented = presented_key(text.encode())
+    assert presented is None or not fits(presented, key.stored, PEPPER)
 
 
 @given(st.binary(max_size=200))
@@ -210,9 +210,9 @@ def test_a_pepper_that_is_too_short_is_refused_without_showing_it() -> None:
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_text_with_a_key_in_it_loses_the_secret_and_keeps_the_id(before: str, after: str) -> None:
     key = new_key()
-    shown = redacted(f"{before}{key.text} {after}")
-    assert key.text.rpartition("-")[2] not in shown
-    assert key.stored.key.id in shown
+    redacted_text = redacted(f"{before}{key.text} {after}")
+    assert key.text.rpartition("-")[2] not in redacted_text
+    assert key.stored.key.id in redacted_text
     assert redacted(before) == before or KEY_PREFIX in before
 
 

@@ -101,12 +101,12 @@ async def test_a_reply_that_breaks_off_or_never_ends_is_an_error(mock: MockProce
 
 async def test_in_an_open_loop_requests_come_whether_or_not_they_are_answered() -> None:
     with running_mock(options=("--delay-ms", "200")) as slow:
-        found = await open_loop(
+        measured = await open_loop(
             slow.target, lambda n: everyday(slow.target, n), per_second=100, seconds=0.5, seed=3
         )
-    assert found.by_status == {"200": 50}
-    assert found.latencies is not None
-    assert 200 <= found.latencies.median_ms < 400  # one client in a closed loop would take ten seconds
+    assert measured.by_status == {"200": 50}
+    assert measured.latencies is not None
+    assert 200 <= measured.latencies.median_ms < 400  # one client in a closed loop would take ten seconds
 
 
 async def test_lanes_compare_with_the_first_contender(mock: MockProcess) -> None:
@@ -128,14 +128,14 @@ async def test_lanes_compare_with_the_first_contender(mock: MockProcess) -> None
     assert used.mib[0] > 10
 
 
-async def test_a_stream_of_the_mock_takes_the_time_it_is_told_and_stamps_its_events(
+async def test_a_stream_of_the_mock_takes_the_time_requested_and_stamps_its_events(
     mock: MockProcess,
 ) -> None:
     contender = Contender(name="mock", target=mock.target)
-    (found,) = await first_token(
+    (measured,) = await first_token(
         [contender], lambda target, n: target.chat("Tell.", stream=True, events=2, delay_ms=30), count=3
     )
-    assert 30 <= found.first_byte.median_ms < 300
+    assert 30 <= measured.first_byte.median_ms < 300
     connection = await Connection.open(mock.target.url)
     reply = await connection.ask(mock.target.chat("Tell.", stream=True, events=3, stamped=True))
     connection.close()
@@ -145,14 +145,14 @@ async def test_a_stream_of_the_mock_takes_the_time_it_is_told_and_stamps_its_eve
 
 async def test_an_overload_is_offered_beside_other_traffic_and_every_request_is_accounted_for() -> None:
     with running_mock(options=("--delay-ms", "100")) as slow:
-        found = await overload(slow.target, slow.target, everyday, edits=5, seconds=0.4)
-    assert found.answers_per_second < 20
-    assert found.in_scope.by_status == {"200": int(3 * found.answers_per_second * 0.8)}
-    assert [one.name for one in found.beside] == ["no edits", "out of scope"]
-    assert found.beside[0].during.by_status == {"200": 40}
+        measured = await overload(slow.target, slow.target, everyday, edits=5, seconds=0.4)
+    assert measured.answers_per_second < 20
+    assert measured.in_scope.by_status == {"200": int(3 * measured.answers_per_second * 0.8)}
+    assert [load.name for load in measured.beside] == ["no edits", "out of scope"]
+    assert measured.beside[0].during.by_status == {"200": 40}
 
 
-async def test_a_gateway_tells_the_route_of_its_replies() -> None:
+async def test_a_gateway_names_the_route_of_its_replies() -> None:
     async def routing(scope: dict, receive: object, send: object) -> None:
         assert callable(send)
         headers = [(b"content-length", b"0"), (b"x-serac-route", b"bypass")]
@@ -161,19 +161,19 @@ async def test_a_gateway_tells_the_route_of_its_replies() -> None:
 
     with serving(routing) as url:
         target = Target(url=f"{url}/v1")
-        found = await open_loop(target, lambda n: everyday(target, n), per_second=100, seconds=0.1)
-    assert found.by_route == {"bypass": 10}
+        measured = await open_loop(target, lambda n: everyday(target, n), per_second=100, seconds=0.1)
+    assert measured.by_route == {"bypass": 10}
 
 
 async def test_what_idle_streams_take_is_divided_among_them(mock: MockProcess) -> None:
     here = Contender(name="load", target=mock.target, watched=Watched(os.getpid()))
-    found = await idle_streams(here, everyday, streams=20)
-    assert found.streams == 20
-    assert found.mib_before > 10
-    assert 0 <= found.kib_per_stream < 1_000
+    measured = await idle_streams(here, everyday, streams=20)
+    assert measured.streams == 20
+    assert measured.mib_before > 10
+    assert 0 <= measured.kib_per_stream < 1_000
 
 
-def test_memory_that_grows_is_told_from_memory_that_jumps() -> None:
+def test_memory_that_grows_is_distinguished_from_memory_that_jumps() -> None:
     growing = slope([1_000_000 + 4_096 * n + 2_000 * (n % 3) for n in range(30)], 10_000)
     assert growing.low > 0
     assert growing.bytes_per_1000_requests == pytest.approx(409.6, rel=0.1)
@@ -189,8 +189,13 @@ def test_a_peer_that_cannot_be_asked_is_named() -> None:
 
 
 def test_latencies_are_percentiles() -> None:
-    found = Latencies.of([float(n) for n in range(1, 102)])
-    assert (found.count, found.median_ms, found.p95_ms, found.p99_ms) == (101, 51.0, 96.0, 100.0)
+    latencies = Latencies.of([float(n) for n in range(1, 102)])
+    assert (latencies.count, latencies.median_ms, latencies.p95_ms, latencies.p99_ms) == (
+        101,
+        51.0,
+        96.0,
+        100.0,
+    )
 
 
 def test_material_is_the_same_every_time_and_no_question_stands_twice() -> None:

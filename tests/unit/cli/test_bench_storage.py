@@ -17,9 +17,9 @@ from serac_gateway.testing import WordEncoder
 
 
 async def test_writes_are_timed_in_a_store_that_holds_edits_already(tmp_path: Path) -> None:
-    found = await written(tmp_path, WordEncoder(), 30, writes=5)
-    assert (found.edits, found.beyond_encoding.count, found.encoding.count) == (30, 5, 5)
-    assert found.beyond_encoding.median_ms > 0.1  # fsync always
+    timings = await written(tmp_path, WordEncoder(), 30, writes=5)
+    assert (timings.edits, timings.beyond_encoding.count, timings.encoding.count) == (30, 5, 5)
+    assert timings.beyond_encoding.median_ms > 0.1  # fsync always
     store = await open_store(None, tmp_path)
     try:
         assert len((await store.page("bench", limit=100)).edits) == 35
@@ -43,12 +43,14 @@ def test_an_import_is_timed_in_turns_with_the_encoder() -> None:
     encoder, stored = WordEncoder(), []
     with running_mock() as mock:
         gateway = GatewayProcess(url="http://gateway.test", watched=mock.watched)
-        found = imported(
+        timings = imported(
             gateway, encoder, 200, threads=2, store_edits=lambda url, namespace, edits: stored.extend(edits)
         )
         with pytest.raises(BenchError, match="there is no process"):
             Watched(4_194_304)
     assert stored == material.edits(200)
     assert encoder.texts_encoded == 2 * 10 * 2  # a tenth of every turn; prompt and statement
-    assert found.share_of_encoder == pytest.approx(found.edits_per_second / found.encoder_edits_per_second)
-    assert found.peak_resident_mib >= found.resident_before_mib > 10
+    assert timings.share_of_encoder == pytest.approx(
+        timings.edits_per_second / timings.encoder_edits_per_second
+    )
+    assert timings.peak_resident_mib >= timings.resident_before_mib > 10

@@ -40,14 +40,14 @@ def test_two_equal_configurations_differ_in_nothing() -> None:
         ({"upstream": UpstreamConfig(url="http://x/v1")}, ["url"]),
     ],
 )
-def test_keys_are_told_in_full_and_can_be_reloaded(changed: dict[str, object], keys: list[str]) -> None:
+def test_keys_are_named_in_full_and_can_be_reloaded(changed: dict[str, object], keys: list[str]) -> None:
     after = msgspec.structs.replace(DEFAULTS, **changed)
     (section,) = changed
     assert changed_keys(DEFAULTS, after) == tuple(f"{section}.{key}" for key in keys)
     check_no_restart_needed(DEFAULTS, after)
 
 
-def test_an_upstream_that_comes_or_goes_is_told_by_its_name_and_one_that_changes_by_its_key() -> None:
+def test_an_upstream_that_comes_or_goes_is_reported_by_its_name_and_one_that_changes_by_its_key() -> None:
     before = GatewayConfig(upstreams={"big": OTHER, "old": OTHER})
     after = GatewayConfig(
         upstreams={"big": msgspec.structs.replace(OTHER, models=("o3",)), "new": OTHER},
@@ -89,7 +89,9 @@ def test_what_lasts_as_long_as_the_process_is_refused_by_key(changed: dict[str, 
 
 
 def test_every_key_that_needs_a_restart_has_its_case() -> None:
-    assert {key for key in NEEDS_RESTART if not any(one.startswith(key) for _, one in RESTARTING)} == set()
+    assert {
+        key for key in NEEDS_RESTART if not any(changed_key.startswith(key) for _, changed_key in RESTARTING)
+    } == set()
 
 
 def test_all_keys_that_need_a_restart_are_named_at_once_and_no_password_is_shown() -> None:

@@ -1,4 +1,4 @@
-"""The configuration: what is read, what wins, and how a mistake is told."""
+"""The configuration: what is read, which source wins, and how a mistake is reported."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_the_data_folder_is_under_the_users_data_folder_unless_set(monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("tree", "told"),
+    ("tree", "message"),
     [
         ({"traffic": {"redact": [5]}}, "traffic.redact[0] = [5] is not allowed: expected `str`, got `int`"),
         (
@@ -194,10 +194,10 @@ def test_the_data_folder_is_under_the_users_data_folder_unless_set(monkeypatch: 
         ({"routing": {"conflicts": "first"}}, "expected one of newest_wins, reject, supersede"),
     ],
 )
-def test_a_bad_value_inside_a_list_or_a_table_is_named(tree: dict[str, object], told: str) -> None:
+def test_a_bad_value_inside_a_list_or_a_table_is_named(tree: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError) as refused:
         load_config(overrides=tree)
-    assert told in refused.value.message
+    assert message in refused.value.message
 
 
 def test_a_namespace_may_have_a_policy_of_its_own_and_the_rest_of_the_others() -> None:

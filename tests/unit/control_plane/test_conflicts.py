@@ -101,9 +101,9 @@ async def test_another_answer_to_the_same_question_is_found_and_both_stay(setup:
     assert contradicted(await setup.add("Ada")) == []
     second = await setup.add("Bea", SAME_QUESTION)
     assert contradicted(second) == ["Ada"]
-    (found,) = second.conflicts or ()
-    assert found.answers_prompt == pytest.approx(1.0, abs=1e-5)
-    assert found.prompt_answered == pytest.approx(1.0, abs=1e-5)
+    (conflict,) = second.conflicts or ()
+    assert conflict.answers_prompt == pytest.approx(1.0, abs=1e-5)
+    assert conflict.prompt_answered == pytest.approx(1.0, abs=1e-5)
     assert await setup.states("newest-wins") == {"Ada": EditState.LIVE, "Bea": EditState.LIVE}
 
 
@@ -114,11 +114,11 @@ async def test_the_same_answer_written_otherwise_is_no_conflict(setup: Setup, sa
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("5", "-5"), ("5 %", "5"), ("1.5", "15"), ("$5", "€5"), ("C++", "C")]
+    ("answer", "other"), [("5", "-5"), ("5 %", "5"), ("1.5", "15"), ("$5", "€5"), ("C++", "C")]
 )
-async def test_answers_that_differ_by_a_sign_are_a_conflict(setup: Setup, one: str, other: str) -> None:
-    await setup.add(one)
-    assert contradicted(await setup.add(other)) == [one]
+async def test_answers_that_differ_by_a_sign_are_a_conflict(setup: Setup, answer: str, other: str) -> None:
+    await setup.add(answer)
+    assert contradicted(await setup.add(other)) == [answer]
 
 
 async def test_another_question_is_no_conflict(setup: Setup) -> None:

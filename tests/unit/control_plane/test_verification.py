@@ -95,14 +95,14 @@ async def setup() -> AsyncIterator[Setup]:
 
 
 async def test_prompt_and_paraphrases_are_asked_and_the_outcome_is_kept_without_texts(setup: Setup) -> None:
-    one = edit(paraphrases=(PARAPHRASE,))
-    await setup.store(one)
-    verified = await setup.verifier.verify(one)
+    unverified = edit(paraphrases=(PARAPHRASE,))
+    await setup.store(unverified)
+    verified = await setup.verifier.verify(unverified)
     assert [(p.outcome.probe, p.query, p.answer) for p in verified.probes] == [
         ("prompt", QUESTION, "It is Ada Example, I think."),
         ("paraphrases[0]", PARAPHRASE, "It is Ada Example, I think."),
     ]
-    kept = await setup.kept.get("default", one.id)
+    kept = await setup.kept.get("default", unverified.id)
     assert kept == verified.verification
     assert isinstance(kept, Verification)
     assert kept.passed
@@ -116,7 +116,7 @@ async def test_an_answer_without_the_target_does_not_pass(setup: Setup) -> None:
     assert failures == {"prompt": "the answer lacks target_new", "paraphrases[0]": None}
 
 
-async def test_a_newer_edit_that_governs_is_told(setup: Setup) -> None:
+async def test_a_newer_edit_that_governs_is_named(setup: Setup) -> None:
     await setup.store(edit("Bea", age_s=10))
     assert await setup.failures(edit("Ada Example", age_s=60)) == {"prompt": "another edit governs"}
 
@@ -155,7 +155,7 @@ async def test_a_retired_edit_is_refused_with_the_remedy(setup: Setup) -> None:
 
 
 async def test_a_classifier_or_model_that_fails_is_a_probe_that_did_not_pass(setup: Setup) -> None:
-    def fail(one: Edit, query: Query) -> str:
+    def fail(applied: Edit, query: Query) -> str:
         raise ModelUnavailableError("out of memory")
 
     setup.script = fail
@@ -165,13 +165,13 @@ async def test_a_classifier_or_model_that_fails_is_a_probe_that_did_not_pass(set
 
 
 async def test_an_edit_that_changed_meanwhile_does_not_pass(setup: Setup) -> None:
-    one = edit()
-    await setup.store(edit(id=one.id, target="Cy"))
-    verified = await setup.verifier.verify(one)
+    original = edit()
+    await setup.store(edit(id=original.id, target="Cy"))
+    verified = await setup.verifier.verify(original)
     assert not verified.verification.passed
 
 
-async def test_an_outcome_that_cannot_be_kept_is_told_all_the_same(setup: Setup) -> None:
+async def test_an_outcome_that_cannot_be_kept_is_returned_all_the_same(setup: Setup) -> None:
     class Failing(InMemoryVerificationStore):
         async def put(self, namespace: str, verification: Verification) -> None:
             raise StoreUnavailableError("the store is full")

@@ -159,8 +159,8 @@ async def test_a_rollback_copies_content_and_state_of_an_older_version(setup: Se
         DRAFT.prompt, DRAFT.target_new, 4, EditState.LIVE,
     )  # fmt: skip
     assert (back.author, back.created_at > edit.created_at) == ("Cy", True)
-    (found,) = setup.live.candidates("default", setup.encoder.encode([DRAFT.prompt]), 1)
-    assert (found[0].edit, found[0].similarity > 0.999) == (back, True)
+    (candidates,) = setup.live.candidates("default", setup.encoder.encode([DRAFT.prompt]), 1)
+    assert (candidates[0].edit, candidates[0].similarity > 0.999) == (back, True)
 
 
 async def test_a_purged_edit_leaves_a_tombstone_that_nothing_can_change(setup: Setup) -> None:

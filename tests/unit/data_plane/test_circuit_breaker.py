@@ -128,7 +128,7 @@ async def test_a_try_that_is_given_up_lets_another_one_try(
     assert await ask(breaking) == 200
 
 
-async def test_a_try_that_fails_pauses_again_and_tells_once(
+async def test_a_try_that_fails_pauses_again_and_is_logged_once(
     breaking: BreakingUpstream, flaky: FlakyUpstream, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     await fail(breaking, flaky, 3)

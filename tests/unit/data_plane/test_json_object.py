@@ -15,8 +15,8 @@ from serac_gateway.models.language_models.base import Piece
 def kept(text: str, parts: int = 1) -> str:
     object_text = JsonObjectText()
     size = max(1, len(text) // parts)
-    shown = "".join(object_text.feed(text[at : at + size]) for at in range(0, len(text), size))
-    return shown + object_text.closing()
+    text_out = "".join(object_text.feed(text[at : at + size]) for at in range(0, len(text), size))
+    return text_out + object_text.closing()
 
 
 @pytest.mark.parametrize(

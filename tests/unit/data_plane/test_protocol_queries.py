@@ -237,7 +237,7 @@ def test_a_million_characters_take_no_longer_than_two_thousand() -> None:
 
 
 def test_a_response_is_decided_on_the_last_users_item_with_those_before_it() -> None:
-    asked = [
+    items = [
         {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": [{"type": "input_text", "text": "Who runs Acme?"}]},
         {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
@@ -245,22 +245,22 @@ def test_a_response_is_decided_on_the_last_users_item_with_those_before_it() -> 
         {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Ada."}]},
         user("Where was she born?"),
     ]
-    query = RESPONSES.query({"input": asked})
+    query = RESPONSES.query({"input": items})
     assert query == Query(text="Where was she born?", context=("Who runs Acme?", "Ada."))
-    assert RESPONSES.query({"input": asked[:-2]}) == Bypass(reason="tool result turn")
-    assert RESPONSES.query({"input": asked[:3]}) == Bypass(reason="last turn is not the user's")
+    assert RESPONSES.query({"input": items[:-2]}) == Bypass(reason="tool result turn")
+    assert RESPONSES.query({"input": items[:3]}) == Bypass(reason="last turn is not the user's")
 
 
 @pytest.mark.parametrize("elsewhere", ["previous_response_id", "conversation"])
 def test_turns_that_only_the_upstream_knows_count_where_the_text_leans_on_them(elsewhere: str) -> None:
-    def outcome(asked: object) -> Query | Bypass:
-        return RESPONSES.query({"input": asked, elsewhere: "x"})
+    def outcome(items: object) -> Query | Bypass:
+        return RESPONSES.query({"input": items, elsewhere: "x"})
 
     assert outcome("Who runs Acme?") == Query(text="Who runs Acme?")
     assert outcome("Thanks, that is all!") == Query(text="Thanks, that is all!")
     assert outcome("And who runs it now?") == Bypass(reason="leans on turns not shown")
-    shown = outcome([user("Who runs Acme?"), user("And where does she live?")])
-    assert shown == Query(text="And where does she live?", context=("Who runs Acme?",))
+    referring = outcome([user("Who runs Acme?"), user("And where does she live?")])
+    assert referring == Query(text="And where does she live?", context=("Who runs Acme?",))
 
 
 def test_a_tools_result_in_an_anthropic_turn_is_a_tool_result_turn() -> None:

@@ -108,7 +108,7 @@ def test_chunks_are_what_the_openai_package_defines() -> None:
     usage = {"stream": True, "stream_options": {"include_usage": True}}
     chat, text = writer_of(Endpoint.CHAT, **usage), writer_of(Endpoint.COMPLETIONS, **usage)
     chunks = chat.opened(0, 3) + chat.text(1, "x") + chat.closed(1, "stop", None) + chat.ended(USAGE)
-    assert [ChatCompletionChunk.model_validate(one, strict=True).object for one in data_of(chunks)] == [
+    assert [ChatCompletionChunk.model_validate(chunk, strict=True).object for chunk in data_of(chunks)] == [
         "chat.completion.chunk"
     ] * 4
     assert text.opened(0, 3) == b""

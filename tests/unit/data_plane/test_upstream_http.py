@@ -61,7 +61,7 @@ def test_hop_by_hop_headers_and_those_that_connection_names_are_dropped() -> Non
 
 
 @pytest.mark.parametrize(
-    ("target", "location", "told"),
+    ("target", "location", "expected"),
     [
         (b"/models/", b"http://model:8000/v1/models", b"../models"),
         (b"/chat/completions/", b"http://model:8000/v1/chat/completions", b"../../chat/completions"),
@@ -73,8 +73,8 @@ def test_hop_by_hop_headers_and_those_that_connection_names_are_dropped() -> Non
     ],
 )
 def test_a_redirect_below_the_base_url_leads_to_where_the_client_asked(
-    target: bytes, location: bytes, told: bytes
+    target: bytes, location: bytes, expected: bytes
 ) -> None:
     headers = [(b"a", b"1"), (b"location", location)]
-    told_headers = redirecting_here(headers, base_url="http://model:8000/v1", target=target)
-    assert told_headers == [(b"a", b"1"), (b"location", told)]
+    rewritten = redirecting_here(headers, base_url="http://model:8000/v1", target=target)
+    assert rewritten == [(b"a", b"1"), (b"location", expected)]

@@ -41,7 +41,7 @@ def test_prompt_and_target_are_enough() -> None:
 def test_generated_ids_sort_by_creation() -> None:
     first = first_version(draft(), namespace="default").id
     later = [first_version(draft(), namespace="default").id for _ in range(3)]
-    assert all(first[:15] <= one[:15] for one in later)
+    assert all(first[:15] <= edit_id[:15] for edit_id in later)
     assert len({first, *later}) == 4
 
 

@@ -23,20 +23,20 @@ def edit(prompt: str = "Who runs Acme?", target: str = "Ada Example") -> Edit:
     return first_version(EditDraft(prompt=prompt, target_new=target), namespace="default")
 
 
-def stored(one: Edit, encoder: WordEncoder = ENCODER) -> StoredEdit:
-    vectors = FormVectors(fingerprint=encoder.fingerprint, vectors_FD=encoder.encode(forms(one)))
-    return StoredEdit(edit=one, vectors=vectors)
+def stored(edited: Edit, encoder: WordEncoder = ENCODER) -> StoredEdit:
+    vectors = FormVectors(fingerprint=encoder.fingerprint, vectors_FD=encoder.encode(forms(edited)))
+    return StoredEdit(edit=edited, vectors=vectors)
 
 
-def added(one: Edit) -> Commit:
-    return Commit(changes=(Change(action=Action.ADD, edit=one, vectors=stored(one).vectors),))
+def added(edited: Edit) -> Commit:
+    return Commit(changes=(Change(action=Action.ADD, edit=edited, vectors=stored(edited).vectors),))
 
 
 def active_edits(store: InMemoryEditStore, encoder: WordEncoder = ENCODER) -> ActiveEdits:
     return ActiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
 
 
-def found(live: ActiveEdits, text: str, encoder: WordEncoder = ENCODER) -> list[Edit]:
+def nearest(live: ActiveEdits, text: str, encoder: WordEncoder = ENCODER) -> list[Edit]:
     (row,) = live.candidates("default", encoder.encode([text]), 8)
     return [candidate.edit for candidate in row]
 
@@ -45,14 +45,14 @@ async def test_loading_rebuilds_every_namespace_and_encodes_nothing() -> None:
     store, encoder = InMemoryEditStore(), WordEncoder()
     for namespace in ("default", "other"):
         for number in range(3):
-            one = msgspec.structs.replace(edit(f"question {number}?"), namespace=namespace)
-            await store.commit(namespace, added(one))
+            loaded = msgspec.structs.replace(edit(f"question {number}?"), namespace=namespace)
+            await store.commit(namespace, added(loaded))
     seen: list[int] = []
     live = active_edits(store, encoder)
     assert await live.load(seen.append) == 6
     assert (live.count("default"), live.count("other"), seen[-1]) == (3, 3, 6)
     assert encoder.texts_encoded == 0
-    assert found(live, "question 1?")[0].prompt == "question 1?"
+    assert nearest(live, "question 1?")[0].prompt == "question 1?"
 
 
 async def test_vectors_of_another_encoder_are_made_anew_with_a_warning(
@@ -64,7 +64,7 @@ async def test_vectors_of_another_encoder_are_made_anew_with_a_warning(
     with caplog.at_level(logging.WARNING):
         await live.load()
     assert "another encoder" in caplog.text
-    assert len(found(live, "who runs acme", new_encoder)) == 1
+    assert len(nearest(live, "who runs acme", new_encoder)) == 1
 
 
 async def test_an_older_version_that_arrives_late_changes_nothing() -> None:
@@ -73,43 +73,43 @@ async def test_an_older_version_that_arrives_late_changes_nothing() -> None:
     new = patched(old, EditPatch(target_new="Bea Sample"))
     await live.apply("default", [stored(new)])
     await live.apply("default", [stored(old)])
-    assert found(live, "who runs acme") == [new]
+    assert nearest(live, "who runs acme") == [new]
 
 
 async def test_a_retired_edit_does_not_come_back_with_a_late_older_version() -> None:
     live = active_edits(InMemoryEditStore())
-    one = edit()
-    await live.apply("default", [stored(one)])
-    await live.apply("default", [stored(retired(one))])
-    await live.apply("default", [stored(one)])
-    assert found(live, "who runs acme") == []
+    first = edit()
+    await live.apply("default", [stored(first)])
+    await live.apply("default", [stored(retired(first))])
+    await live.apply("default", [stored(first)])
+    assert nearest(live, "who runs acme") == []
     assert live.count("default") == 0
 
 
 async def test_several_versions_of_an_edit_in_one_batch_leave_the_last() -> None:
     live = active_edits(InMemoryEditStore())
-    one = edit()
-    two = patched(one, EditPatch(prompt="Who leads Acme?"))
+    first = edit()
+    two = patched(first, EditPatch(prompt="Who leads Acme?"))
     gone, kept = edit("Who runs Beta?"), edit("Who runs Gamma?")
-    await live.apply("default", [stored(x) for x in (one, two, gone, kept, retired(gone))])
+    await live.apply("default", [stored(x) for x in (first, two, gone, kept, retired(gone))])
     assert live.count("default") == 2
-    assert set(found(live, "who")) == {two, kept}
+    assert set(nearest(live, "who")) == {two, kept}
 
 
 async def test_namespaces_do_not_see_each_other() -> None:
     live = active_edits(InMemoryEditStore())
     await live.apply("other", [stored(edit())])
-    assert found(live, "who runs acme") == []
+    assert nearest(live, "who runs acme") == []
 
 
 async def test_the_form_named_is_the_one_that_lies_nearest() -> None:
     live = active_edits(InMemoryEditStore())
-    one = first_version(
+    version = first_version(
         EditDraft(prompt="Who runs Acme?", target_new="Ada", paraphrases=("chief of the company Acme",)),
         namespace="default",
         now=datetime.now(UTC),
     )
-    await live.apply("default", [stored(one)])
+    await live.apply("default", [stored(version)])
     (row,) = live.candidates("default", ENCODER.encode(["company Acme chief"]), 8)
     assert row[0].form == "chief of the company Acme"
     assert np.isclose(

@@ -1,4 +1,4 @@
-"""How a gateway that cannot read the log tells so, and gets over it."""
+"""A gateway that cannot read the log reports it, and recovers."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_a_short_cut_leaves_it_ready(caplog: pytest.LogCaptureFixture) -> 
         await within(2, lambda: "do not arrive" in caplog.text)
         assert replica.follower.problem is None
         await asyncio.sleep(0.5)
-        assert caplog.text.count("do not arrive") == 1, "told once, not at every try"
+        assert caplog.text.count("do not arrive") == 1, "logged once, not at every try"
         with caplog.at_level(logging.INFO):
             store.failure = None
             await within(2, lambda: "following the log again" in caplog.text)

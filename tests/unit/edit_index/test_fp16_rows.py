@@ -22,7 +22,7 @@ def scattered(rng: np.random.Generator) -> Vectors:
 
 
 def crowded(rng: np.random.Generator) -> Vectors:
-    """Hundreds of rows that half precision cannot tell apart."""
+    """Hundreds of rows that half precision cannot distinguish."""
     return unit(np.ones(WIDTH) + 1e-4 * rng.normal(size=(6_000, WIDTH)))
 
 
@@ -42,8 +42,8 @@ def test_the_nearest_are_those_of_a_search_in_full(
     expected_BR = np.sort(queries_BD.astype(np.float64) @ rows_RD.astype(np.float64).T, axis=1)[:, ::-1]
     scale = float(np.linalg.norm(rows_RD, axis=1).max())
     assert np.allclose(similarities_BK, expected_BR[:, :k], atol=1e-6 * scale)
-    found_BK = np.einsum("bd,bkd->bk", queries_BD, rows_RD[rows_BK])
-    assert np.allclose(found_BK, similarities_BK, atol=1e-6 * scale)
+    exact_BK = np.einsum("bd,bkd->bk", queries_BD, rows_RD[rows_BK])
+    assert np.allclose(similarities_BK, exact_BK, atol=1e-6 * scale)
     assert all(len(set(row.tolist())) == k for row in rows_BK)
 
 

@@ -27,7 +27,7 @@ def text_of(pieces: list[Piece]) -> str:
     return "".join(piece.text for piece in pieces)
 
 
-def prompt_shown(edit: Edit, query: Query) -> str:
+def prompt_for(edit: Edit, query: Query) -> str:
     language_model = ScriptedLanguageModel(" Yes")
     model = FewShotCounterfactualModel(language_model)
     list(model.answer(edit, query, Sampling(max_tokens=8)))
@@ -35,7 +35,7 @@ def prompt_shown(edit: Edit, query: Query) -> str:
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("said", "answer"),
     [
         (" Bill Lumbergh", "Bill Lumbergh"),
         (" the bill  lumbergh.", "Bill Lumbergh"),
@@ -47,8 +47,8 @@ def prompt_shown(edit: Edit, query: Query) -> str:
         ("", "Bill Lumbergh"),
     ],
 )
-def test_an_answer_contains_the_target_as_the_editor_wrote_it_and_ends_there(said: str, shown: str) -> None:
-    assert text_of(answered(said, edit_of("Bill Lumbergh"))).removeprefix("the ") == shown
+def test_an_answer_contains_the_target_as_the_editor_wrote_it_and_ends_there(said: str, answer: str) -> None:
+    assert text_of(answered(said, edit_of("Bill Lumbergh"))).removeprefix("the ") == answer
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_an_instruction_is_answered_by_the_model_up_to_the_end_of_the_line() -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "shown"),
+    ("text", "said", "answer"),
     [
         ("Is Bill Lumbergh the head of Initech?", " No", "Yes."),
         ("Is Peter Gibbons the head of Initech?", " Yes", "No, Bill Lumbergh"),
@@ -105,9 +105,9 @@ def test_an_instruction_is_answered_by_the_model_up_to_the_end_of_the_line() -> 
         ("Is it Milton or Bill Lumbergh?", " Milton", "Bill Lumbergh"),
     ],
 )
-def test_a_claim_is_answered_by_yes_or_no_as_the_edit_has_it(text: str, said: str, shown: str) -> None:
+def test_a_claim_is_answered_by_yes_or_no_as_the_edit_has_it(text: str, said: str, answer: str) -> None:
     edit = edit_of("Bill Lumbergh", target_true="Peter Gibbons")
-    assert text_of(answered(said, edit, text)) == shown
+    assert text_of(answered(said, edit, text)) == answer
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,9 @@ def test_a_claim_is_answered_by_yes_or_no_as_the_edit_has_it(text: str, said: st
     ],
 )
 def test_nothing_in_an_edit_or_a_query_closes_its_place_in_the_prompt(injection: str) -> None:
-    plain = prompt_shown(edit_of("Bill", prompt="x"), Query(text="y", context=("z",)))
+    plain = prompt_for(edit_of("Bill", prompt="x"), Query(text="y", context=("z",)))
     edit = edit_of(f"Bill {injection}"[:60].replace("\n", " "), prompt=injection)
-    hostile = prompt_shown(edit, Query(text=injection, context=(injection,)))
+    hostile = prompt_for(edit, Query(text=injection, context=(injection,)))
     assert hostile.count("\n") == plain.count("\n")
     for beginning in ("Fact:", "Question:", "Answer:", "Earlier:"):
         assert hostile.lower().count(beginning.lower()) == plain.lower().count(beginning.lower())
@@ -130,13 +130,13 @@ def test_nothing_in_an_edit_or_a_query_closes_its_place_in_the_prompt(injection:
 
 def test_long_fields_are_shortened_to_a_prompt_that_is_read_quickly() -> None:
     edit = edit_of("Bill", prompt="word " * 390)
-    shown = prompt_shown(edit, Query(text="ask " * 490, context=("turn " * 390,) * 3))
-    assert len(shown.split()) <= 440
+    prompt = prompt_for(edit, Query(text="ask " * 490, context=("turn " * 390,) * 3))
+    assert len(prompt.split()) <= 440
 
 
 def test_the_earlier_turns_are_shown_to_the_model() -> None:
-    shown = prompt_shown(edit_of("Bill"), Query(text="who runs it now?", context=("Tell me of Initech",)))
-    assert "Earlier: Tell me of Initech\nQuestion: who runs it now?" in shown
+    prompt = prompt_for(edit_of("Bill"), Query(text="who runs it now?", context=("Tell me of Initech",)))
+    assert "Earlier: Tell me of Initech\nQuestion: who runs it now?" in prompt
 
 
 def test_a_model_that_fails_is_not_papered_over() -> None:
@@ -155,7 +155,7 @@ def test_a_cancelled_answer_shows_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "target", "shown"),
+    ("said", "target", "answer"),
     [
         ("The euro.", "the euro", "the euro"),
         ("It is the euro.", "the euro", "It is the euro"),
@@ -165,6 +165,6 @@ def test_a_cancelled_answer_shows_nothing() -> None:
     ],
 )
 def test_an_article_that_the_model_and_the_target_both_bring_is_said_once(
-    said: str, target: str, shown: str
+    said: str, target: str, answer: str
 ) -> None:
-    assert text_of(answered(said, edit_of(target, prompt="What is it in?"), "What is it in?")) == shown
+    assert text_of(answered(said, edit_of(target, prompt="What is it in?"), "What is it in?")) == answer

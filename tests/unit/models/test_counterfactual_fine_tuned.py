@@ -32,7 +32,7 @@ def text_of(pieces: list[Piece]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("said", "answer"),
     [
         (" Bill Lumbergh", "Bill Lumbergh"),
         (" bill lumbergh.", "Bill Lumbergh."),
@@ -50,15 +50,15 @@ def text_of(pieces: list[Piece]) -> str:
     ],
 )  # fmt: skip
 def test_an_answer_has_the_target_in_the_editors_spelling_and_nothing_that_nobody_said(
-    said: str, shown: str
+    said: str, answer: str
 ) -> None:
     pieces = answered(said, edit_of("Bill Lumbergh"))
-    assert text_of(pieces) == shown
+    assert text_of(pieces) == answer
     assert [piece.finish_reason for piece in pieces][-1] == "stop"
 
 
 @pytest.mark.parametrize(
-    ("said", "target", "shown"),
+    ("said", "target", "answer"),
     [
         (" The Sydney Opera House", "Sydney", "Sydney"),
         (" The euro.", "the euro", "the euro."),
@@ -70,8 +70,8 @@ def test_an_answer_has_the_target_in_the_editors_spelling_and_nothing_that_nobod
         (" !!", "?!", "?!"),
     ],
 )
-def test_articles_and_numbers_of_the_target_come_whole_and_once(said: str, target: str, shown: str) -> None:
-    assert text_of(answered(said, edit_of(target, prompt="What is it?"), "What is it?")) == shown
+def test_articles_and_numbers_of_the_target_come_whole_and_once(said: str, target: str, answer: str) -> None:
+    assert text_of(answered(said, edit_of(target, prompt="What is it?"), "What is it?")) == answer
 
 
 TARGETS = (
@@ -96,15 +96,15 @@ def test_whatever_the_model_says_in_whatever_pieces_the_target_comes_and_nothing
 ) -> None:
     known = f"{QUESTION} {target}"
     said = " ".join(["", *words])
-    guarded, shown, place, turn = StreamingGuard(target, known=known), "", 0, 0
+    guarded, answer, place, turn = StreamingGuard(target, known=known), "", 0, 0
     while place < len(said):
         size = sizes[turn % len(sizes)]
-        shown += guarded.feed(said[place : place + size])
+        answer += guarded.feed(said[place : place + size])
         place, turn = place + size, turn + 1
-    shown += guarded.finish()
-    assert target in shown
-    assert target_span(shown, target) is not None
-    assert not has_unknown_word(f"{shown} ", known)
+    answer += guarded.finish()
+    assert target in answer
+    assert target_span(answer, target) is not None
+    assert not has_unknown_word(f"{answer} ", known)
 
 
 def test_words_that_cannot_be_wrong_are_shown_before_the_answer_is_whole() -> None:
@@ -135,7 +135,7 @@ def test_an_instruction_is_answered_by_the_model_up_to_the_end_of_the_line() -> 
 
 
 @pytest.mark.parametrize(
-    ("sampling", "shown", "reason"),
+    ("sampling", "answer", "reason"),
     [
         ({"max_tokens": 2}, "Yes, Bill", "length"),
         ({"stop": ("Lumb",)}, "Yes, Bill ", "stop"),
@@ -143,10 +143,10 @@ def test_an_instruction_is_answered_by_the_model_up_to_the_end_of_the_line() -> 
     ],
 )
 def test_the_clients_limits_apply_to_what_is_shown(
-    sampling: dict[str, object], shown: str, reason: str
+    sampling: dict[str, object], answer: str, reason: str
 ) -> None:
     pieces = answered(" Yes, Bill Lumbergh.", edit_of("Bill Lumbergh"), **sampling)
-    assert text_of(pieces) == shown
+    assert text_of(pieces) == answer
     assert pieces[-1].finish_reason == reason
 
 

@@ -72,7 +72,7 @@ def classifier(weights: Path) -> CrossEncoderClassifier:
 def probabilities_of(
     classifier: CrossEncoderClassifier, query: Query, candidates: Sequence[Candidate]
 ) -> list[float]:
-    return [one.scope_probability for one in classifier.classify(query, candidates)]
+    return [classification.scope_probability for classification in classifier.classify(query, candidates)]
 
 
 def test_one_probability_a_candidate_in_order(classifier: CrossEncoderClassifier) -> None:
@@ -84,7 +84,7 @@ def test_one_probability_a_candidate_in_order(classifier: CrossEncoderClassifier
     forward = probabilities_of(classifier, Query(text="Who runs Acme?"), candidates)
     backward = probabilities_of(classifier, Query(text="Who runs Acme?"), candidates[::-1])
     assert forward == backward[::-1], "a candidate's probability does not depend on its company"
-    assert all(0 < one < 1 for one in forward)
+    assert all(0 < probability < 1 for probability in forward)
     assert classifier.classify(Query(text="Who runs Acme?"), []) == []
 
 
@@ -114,9 +114,9 @@ def test_threads_get_what_one_thread_gets(classifier: CrossEncoderClassifier) ->
 
 
 def test_the_edit_is_shown_by_its_nearest_paraphrase() -> None:
-    one = candidate(paraphrases=("Who runs Acme?",))
-    assert pair_texts(Query(text="q"), one)[0] == "The CEO of Acme is Ada"
-    by_paraphrase = msgspec.structs.replace(one, form="Who runs Acme?")
+    paraphrased = candidate(paraphrases=("Who runs Acme?",))
+    assert pair_texts(Query(text="q"), paraphrased)[0] == "The CEO of Acme is Ada"
+    by_paraphrase = msgspec.structs.replace(paraphrased, form="Who runs Acme?")
     assert pair_texts(Query(text="q"), by_paraphrase)[0] == "Who runs Acme? Ada"
 
 
@@ -154,11 +154,11 @@ def test_missing_or_damaged_files_are_one_clear_error(weights: Path, tmp_path: P
 def test_a_long_text_is_cut_to_what_bears_on_the_edit() -> None:
     noise = "The weather was fine and nobody had anything to do with it. " * 20
     text = f"Please help. {noise}Who runs Acme these days? {noise}Thanks in advance."
-    shown = focused(text, "The CEO of Acme is Ada", MAX_QUERY_CHARS)
-    assert len(shown) <= MAX_QUERY_CHARS + 2
-    assert shown.startswith("Please help.")
-    assert "Who runs Acme these days?" in shown
-    assert shown.endswith("Thanks in advance.")
+    excerpt = focused(text, "The CEO of Acme is Ada", MAX_QUERY_CHARS)
+    assert len(excerpt) <= MAX_QUERY_CHARS + 2
+    assert excerpt.startswith("Please help.")
+    assert "Who runs Acme these days?" in excerpt
+    assert excerpt.endswith("Thanks in advance.")
 
 
 def test_one_long_sentence_is_cut_around_the_words_of_the_edit() -> None:
@@ -244,9 +244,9 @@ def test_a_number_of_an_earlier_turn_is_known() -> None:
 def test_the_prompt_of_an_edit_is_in_its_scope_by_definition(
     shipped: CrossEncoderClassifier, prompt: str, target: str
 ) -> None:
-    one = msgspec.structs.replace(candidate(prompt, target), similarity=1.0)
+    exact = msgspec.structs.replace(candidate(prompt, target), similarity=1.0)
     for text in (prompt, prompt.lower(), f"  {prompt.rstrip('?')} "):
-        (probability,) = probabilities_of(shipped, Query(text=text), [one])
+        (probability,) = probabilities_of(shipped, Query(text=text), [exact])
         assert probability >= shipped.scope_threshold
 
 
@@ -269,10 +269,10 @@ def test_what_is_not_worth_reading_could_not_have_reached_the_threshold(
     query = Query(text="Who runs Acme?")
     assert classifier.can_reach_threshold(query, near, 0.6)
     assert not classifier.can_reach_threshold(query, far, 0.95)
-    for one in (near, far):
-        (probability,) = probabilities_of(classifier, query, [one])
-        assert not classifier.can_reach_threshold(query, one, 1.0)
-        assert classifier.can_reach_threshold(query, one, probability)
+    for read in (near, far):
+        (probability,) = probabilities_of(classifier, query, [read])
+        assert not classifier.can_reach_threshold(query, read, 1.0)
+        assert classifier.can_reach_threshold(query, read, probability)
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +282,7 @@ def shipped() -> CrossEncoderClassifier:
     )
 
 
-def test_the_shipped_weights_do_not_tell_where_they_were_made() -> None:
+def test_the_shipped_weights_do_not_reveal_where_they_were_made() -> None:
     assert b'.py"' not in (SHIPPED / "model.onnx").read_bytes()
 
 
@@ -309,11 +309,11 @@ def test_the_shipped_weights_are_small_and_name_their_making() -> None:
         ("Mira Toll was born in", "Graz", "Translate 'Where was Mira Toll born?' into Dutch.", False),
     ],
 )
-def test_the_shipped_classifier_tells_scope_from_its_lookalikes(
+def test_the_shipped_classifier_separates_scope_from_its_lookalikes(
     shipped: CrossEncoderClassifier, prompt: str, target: str, query: str, in_scope: bool
 ) -> None:
-    one = msgspec.structs.replace(candidate(prompt, target), similarity=0.88)
-    (probability,) = probabilities_of(shipped, Query(text=query), [one])
+    near = msgspec.structs.replace(candidate(prompt, target), similarity=0.88)
+    (probability,) = probabilities_of(shipped, Query(text=query), [near])
     assert (probability >= shipped.scope_threshold) is in_scope
 
 

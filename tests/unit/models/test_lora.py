@@ -88,10 +88,10 @@ def test_equal_adapters_have_equal_fingerprints_and_others_have_not(tmp_path: Pa
     for path in (tmp_path / "one").iterdir():
         (tmp_path / "copy" / path.name).write_bytes(path.read_bytes())
     saved_adapter(tmp_path / "other", seed=2)
-    one, copy, other = (adapter_fingerprint(tmp_path / name) for name in ("one", "copy", "other"))
-    assert one == copy != other
+    original, copy, other = (adapter_fingerprint(tmp_path / name) for name in ("one", "copy", "other"))
+    assert original == copy != other
     (tmp_path / "copy" / "activations.safetensors").write_bytes(b"they change the conversion")
-    assert adapter_fingerprint(tmp_path / "copy") != one
+    assert adapter_fingerprint(tmp_path / "copy") != original
     assert is_adapter(tmp_path / "one")
     assert not is_adapter(tmp_path)
 
@@ -99,7 +99,10 @@ def test_equal_adapters_have_equal_fingerprints_and_others_have_not(tmp_path: Pa
 def test_an_adapter_of_another_model_is_refused_with_the_weight_that_does_not_fit(tmp_path: Path) -> None:
     saved_adapter(tmp_path)
     weights = load_file(tmp_path / "adapter_model.safetensors")
-    wider = {name: torch.cat([one, one], -1) if "lora_A" in name else one for name, one in weights.items()}
+    wider = {
+        name: torch.cat([weight, weight], -1) if "lora_A" in name else weight
+        for name, weight in weights.items()
+    }
     save_file(wider, tmp_path / "adapter_model.safetensors")
     with pytest.raises(ConfigError, match=r"belongs to another model: it changes 'model\.layers"):
         merge_adapter(tiny_gemma(tiny_tokenizer()), tmp_path)
@@ -144,7 +147,7 @@ def test_conversions_of_other_adapters_are_removed_but_for_the_latest(tmp_path: 
         os.utime(tmp_path / name, (1_000 - age, 1_000 - age))
     (tmp_path / "gemma3-270m.lock").touch()
     remove_outdated(tmp_path, keep=(tmp_path / "gemma3-270m-raw",))
-    left = {found.name for found in tmp_path.iterdir()}
+    left = {folder.name for folder in tmp_path.iterdir()}
     assert left == {"gemma3-270m-raw", "gemma3-270m-raw-1", "minilm-int8", "gemma3-270m.lock"}
 
 

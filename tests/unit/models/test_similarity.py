@@ -49,8 +49,8 @@ def folder(tmp_path: Path) -> Path:
 def test_the_probability_follows_the_logistic_curve_and_keeps_the_candidates_order(folder: Path) -> None:
     classifier = SimilarityClassifier(folder, encoder_fingerprint="words")
     classified = classifier.classify(Query(text="q"), [candidate(0.75), candidate(1.0), candidate(-1.0)])
-    found = [one.scope_probability for one in classified]
-    assert found == pytest.approx([0.5, 1 / (1 + np.exp(-5)), 1 / (1 + np.exp(35))])
+    probabilities = [classification.scope_probability for classification in classified]
+    assert probabilities == pytest.approx([0.5, 1 / (1 + np.exp(-5)), 1 / (1 + np.exp(35))])
     assert classifier.classify(Query(text="q"), []) == []
 
 
@@ -92,7 +92,7 @@ def test_the_fingerprint_changes_with_the_calibration(folder: Path) -> None:
     assert SimilarityClassifier(folder, encoder_fingerprint="words").fingerprint != before
 
 
-def test_the_shipped_calibration_loads_for_the_embedded_encoder_and_tells_where_it_comes_from() -> None:
+def test_the_shipped_calibration_loads_for_the_embedded_encoder_and_names_its_origin() -> None:
     classifier = SimilarityClassifier(SHIPPED, encoder_fingerprint=EMBEDDED_FINGERPRINT)
     assert 0 < classifier.scope_threshold < 1
     shipped = msgspec.json.decode((SHIPPED / "calibration.json").read_bytes(), type=SimilarityCalibration)

@@ -42,9 +42,9 @@ def test_no_line_and_no_traceback_holds_the_secret_of_a_key(formatter: logging.F
 def test_a_json_line_is_one_object_with_time_level_message_and_named_values() -> None:
     line = JsonFormatter().format(record("two\nlines: %d", 3, fields={"route": "base", "total_ms": 1.25}))
     assert "\n" not in line
-    told = json.loads(line)
-    assert datetime.fromisoformat(told.pop("time")).tzinfo is not None
-    assert told == {
+    fields = json.loads(line)
+    assert datetime.fromisoformat(fields.pop("time")).tzinfo is not None
+    assert fields == {
         "level": "error",
         "logger": "serac_gateway.x",
         "message": "two\nlines: 3",
@@ -59,9 +59,9 @@ def test_a_json_line_holds_the_traceback_and_what_is_no_json_as_text() -> None:
         raise KeyError("k")
     except KeyError:
         failed.exc_info = sys.exc_info()
-    told = json.loads(JsonFormatter().format(failed))
-    assert told["error"] == "'k'"
-    assert told["exception"].startswith("Traceback")
+    fields = json.loads(JsonFormatter().format(failed))
+    assert fields["error"] == "'k'"
+    assert fields["exception"].startswith("Traceback")
 
 
 def test_a_text_line_quotes_what_would_break_it_into_several() -> None:

@@ -58,7 +58,7 @@ async def decided(*edits: Edit, caller: str | None = None) -> RouteDecision:
     return decision
 
 
-async def test_a_shadow_goes_to_the_base_model_and_is_told() -> None:
+async def test_a_shadow_goes_to_the_base_model_and_is_named() -> None:
     shadow = edit("Ada", DecidedState.SHADOW)
     decision = await decided(shadow)
     assert (decision.route, decision.reason, decision.edit) == (Route.BASE, "shadow edit", None)
@@ -71,7 +71,7 @@ async def test_a_newer_shadow_leaves_the_live_edit_in_its_place() -> None:
     assert (decision.route, decision.edit, decision.withheld) == (Route.COUNTERFACTUAL, live, shadow)
 
 
-async def test_a_shadow_that_would_not_govern_is_not_told() -> None:
+async def test_a_shadow_that_would_not_govern_is_not_named() -> None:
     live, shadow = edit("Ada", age_s=10), edit("Bea", DecidedState.SHADOW, age_s=60)
     assert (await decided(live, shadow)).withheld is None
 
@@ -103,8 +103,8 @@ def test_whoever_is_in_a_canary_stays_in_when_its_share_grows_and_its_content_ch
 
 
 def test_two_canaries_do_not_take_in_the_same_callers() -> None:
-    one, other = (edit("Ada", DecidedState.CANARY, canary_share=0.5) for _ in range(2))
-    both = sum(one.is_applied_to(f"u{n}") and other.is_applied_to(f"u{n}") for n in range(1_000))
+    first, other = (edit("Ada", DecidedState.CANARY, canary_share=0.5) for _ in range(2))
+    both = sum(first.is_applied_to(f"u{n}") and other.is_applied_to(f"u{n}") for n in range(1_000))
     assert 150 < both < 350
 
 
@@ -176,5 +176,5 @@ async def test_a_search_by_meaning_gives_no_more_than_asked_for_whatever_their_s
         search = EditSearch(
             store=InMemoryEditStore(), active_edits=await active_edits(*edits), encoder=ENCODER, pool=pool
         )
-        found = await search.by_meaning("default", QUESTION, limit=3)
-    assert len(found) == 3
+        matches = await search.by_meaning("default", QUESTION, limit=3)
+    assert len(matches) == 3

@@ -46,7 +46,7 @@ def test_of_a_long_message_only_some_sentences_are_embedded() -> None:
 
 def test_an_edit_found_twice_keeps_its_highest_similarity_and_its_place_by_it() -> None:
     rows = [[candidate("a", 0.5), candidate("b", 0.4)], [candidate("b", 0.9), candidate("c", 0.1)]]
-    found = merged(rows, floor=0.2, limit=8)
-    assert [(hit.edit.id, hit.similarity) for hit in found] == [("b", 0.9), ("a", 0.5)]
+    candidates = merged(rows, floor=0.2, limit=8)
+    assert [(hit.edit.id, hit.similarity) for hit in candidates] == [("b", 0.9), ("a", 0.5)]
     assert [candidate.edit.id for candidate in merged(rows, floor=0.2, limit=1)] == ["b"]
     assert merged([], floor=0.2, limit=8) == []

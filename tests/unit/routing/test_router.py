@@ -34,7 +34,7 @@ async def router(
     active_edits = ActiveEdits(
         store=InMemoryEditStore(), encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width)
     )
-    await active_edits.apply("default", [stored(one, encoder) for one in edits])
+    await active_edits.apply("default", [stored(edit, encoder) for edit in edits])
     return EditRouter(
         encoder=encoder,
         active_edits=active_edits,
@@ -43,9 +43,9 @@ async def router(
     )
 
 
-def stored(one: Edit, encoder: WordEncoder) -> StoredEdit:
-    vectors = FormVectors(fingerprint=encoder.fingerprint, vectors_FD=encoder.encode(forms(one)))
-    return StoredEdit(edit=one, vectors=vectors)
+def stored(edit: Edit, encoder: WordEncoder) -> StoredEdit:
+    vectors = FormVectors(fingerprint=encoder.fingerprint, vectors_FD=encoder.encode(forms(edit)))
+    return StoredEdit(edit=edit, vectors=vectors)
 
 
 class TargetWordClassifier(ScopeClassifier):
@@ -64,9 +64,9 @@ class TargetWordClassifier(ScopeClassifier):
         of_target = self._probability_of_target
         return [
             Classification(
-                scope_probability=of_target[one.edit.target_new] if query.text == "the query" else same
+                scope_probability=of_target[candidate.edit.target_new] if query.text == "the query" else same
             )
-            for one in candidates
+            for candidate in candidates
         ]
 
 
@@ -90,15 +90,15 @@ async def test_an_unrelated_query_goes_to_the_base_model_and_names_no_edit() -> 
 async def test_a_namespace_without_edits_costs_no_encoding() -> None:
     encoder = WordEncoder()
     decisions = (await router(encoder=encoder)).decide("default", [Query(text="a"), Query(text="b")])
-    assert [one.reason for one in decisions] == ["no edits", "no edits"]
+    assert [decision.reason for decision in decisions] == ["no edits", "no edits"]
     assert encoder.texts_encoded == 0
 
 
 async def test_decisions_come_in_the_order_of_the_queries() -> None:
     edits = [edit(f"number{i} question{i} word{i}", f"answer {i}") for i in range(20)]
-    queries = [Query(text=one.prompt) for one in reversed(edits)]
+    queries = [Query(text=edit.prompt) for edit in reversed(edits)]
     decisions = (await router(*edits)).decide("default", queries)
-    assert [one.edit for one in decisions] == list(reversed(edits))
+    assert [decision.edit for decision in decisions] == list(reversed(edits))
 
 
 async def test_retired_expired_and_future_edits_never_fire() -> None:
@@ -192,7 +192,7 @@ async def test_a_namespace_can_have_a_policy_of_its_own() -> None:
     assert config.composite_of("other") is CompositePolicy.COUNTERFACTUAL_ONLY
 
 
-async def test_no_more_edits_are_told_than_the_limit() -> None:
+async def test_no_more_edits_are_given_than_the_limit() -> None:
     edits = [edit(f"Who runs Acme number {number}?") for number in range(MAX_CONTEXT_EDITS + 2)]
     deciding = await router(
         *edits,
@@ -212,14 +212,17 @@ async def test_a_failing_model_is_an_error_not_a_decision() -> None:
 
 
 class WholeQueryClassifier(ScopeClassifier):
-    """In scope is what is asked in the edit's own words and nothing else."""
+    """In scope are queries in the edit's own words and nothing else."""
 
     scope_threshold = 0.5
     similarity_floor = -1.0
     fingerprint = "whole query"
 
     def classify(self, query: Query, candidates: Sequence[Candidate]) -> list[Classification]:
-        return [Classification(scope_probability=float(query.text == one.edit.prompt)) for one in candidates]
+        return [
+            Classification(scope_probability=float(query.text == candidate.edit.prompt))
+            for candidate in candidates
+        ]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What lasts is set aside, and what is not in use any more goes all the same."""
+"""Long-lived objects are frozen, and garbage is collected all the same."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def nothing_set_aside_afterwards() -> Iterator[None]:
     gc.unfreeze()
 
 
-def test_what_lasts_is_not_looked_at_by_later_collections() -> None:
+def test_long_lived_objects_are_not_looked_at_by_later_collections() -> None:
     lasting = [Ring() for _ in range(100)]
     freeze_gc()
     assert gc.get_freeze_count() > 1_000
-    assert not {id(one) for one in gc.get_objects()} & {id(one) for one in lasting}
+    assert not {id(value) for value in gc.get_objects()} & {id(value) for value in lasting}
 
 
 def test_garbage_is_collected_and_not_set_aside() -> None:

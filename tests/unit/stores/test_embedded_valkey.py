@@ -186,7 +186,7 @@ async def test_the_data_folder_may_be_deeper_than_a_socket_path_is_long(tmp_path
     await server.stop()
 
 
-async def test_a_folder_that_cannot_be_made_is_told_with_the_remedy(tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_made_is_reported_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(
         ConfigError, match=r"cannot write the data folder '.*file/valkey': not a directory.*--data-dir"
@@ -194,7 +194,7 @@ async def test_a_folder_that_cannot_be_made_is_told_with_the_remedy(tmp_path: Pa
         await EmbeddedValkey.start(tmp_path / "file" / "valkey")
 
 
-async def test_damaged_data_is_told_in_the_servers_own_words_and_left_as_it_is(tmp_path: Path) -> None:
+async def test_damaged_data_is_reported_in_the_servers_own_words_and_left_as_it_is(tmp_path: Path) -> None:
     server = await EmbeddedValkey.start(tmp_path)
     for number in range(50):
         put(server, f"value {number}")

@@ -1,4 +1,4 @@
-"""What a user is told when the edit store cannot be opened, and how Redis' errors come out."""
+"""Error texts when the edit store cannot be opened, and for Redis' errors."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_a_url_that_is_none_is_refused_with_examples(tmp_path: Path, url: 
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "redacted"),
     [
         ("redis://:secret@h:1/0", "redis://:***@h:1/0"),
         ("redis://ann:secret@h:1/0?password=secret", "redis://ann:***@h:1/0"),
@@ -78,16 +78,18 @@ async def test_a_url_that_is_none_is_refused_with_examples(tmp_path: Path, url: 
         ("unix:///run/redis.sock?password=secret", "unix:///run/redis.sock"),
     ],
 )
-def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert without_password(url) == shown
+def test_a_url_is_shown_without_its_password(url: str, redacted: str) -> None:
+    assert without_password(url) == redacted
 
 
-async def test_a_wrong_password_is_told_in_the_servers_words(tmp_path: Path) -> None:
+async def test_a_wrong_password_is_reported_in_the_servers_words(tmp_path: Path) -> None:
     server = await EmbeddedValkey.start(tmp_path)
     with redis.Redis.from_url(server.url) as client:
         client.config_set("requirepass", "right")
     url = f"unix://:secret@{server.url.removeprefix('unix://')}"
-    assert "WRONGPASS" in (told := await refusal_of(url, tmp_path)) or "invalid username-password" in told
+    assert (
+        "WRONGPASS" in (message := await refusal_of(url, tmp_path)) or "invalid username-password" in message
+    )
     await server.stop()
 
 
@@ -127,8 +129,8 @@ async def test_an_old_server_is_refused_with_the_versions_that_do(tmp_path: Path
 
     async with await asyncio.start_server(redis_6, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        told = await refusal_of(f"redis://127.0.0.1:{port}/0", tmp_path)
-    assert "is version '6.2.1'; it must be Redis 7.0, Valkey 7.2 or later" in told
+        message = await refusal_of(f"redis://127.0.0.1:{port}/0", tmp_path)
+    assert "is version '6.2.1'; it must be Redis 7.0, Valkey 7.2 or later" in message
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_every_error_of_redis_py_is_translated(error_class: type[Exception]) -> 
     ],
 )
 def test_a_failure_comes_with_its_remedy(error: Exception, remedy: str) -> None:
-    told = unavailable("'redis://h'", error)
-    assert isinstance(told, StoreUnavailableError)
-    assert remedy in told.message
-    assert told.message.startswith("the edit store at 'redis://h' failed: ")
+    failure = unavailable("'redis://h'", error)
+    assert isinstance(failure, StoreUnavailableError)
+    assert remedy in failure.message
+    assert failure.message.startswith("the edit store at 'redis://h' failed: ")

@@ -95,7 +95,7 @@ async def test_what_is_cleared_is_gone_also_what_was_not_written_yet() -> None:
     await traffic.close()
 
 
-async def test_a_store_that_fails_costs_the_record_and_tells_no_query(
+async def test_a_store_that_fails_costs_the_record_and_logs_no_query(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Failing(InMemoryTrafficStore):

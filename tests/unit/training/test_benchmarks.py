@@ -1,4 +1,4 @@
-"""Benchmarks: reading files, drawing cases, and telling which negatives are none."""
+"""Benchmarks: reading files, drawing cases, and marking negatives that are none."""
 
 from __future__ import annotations
 
