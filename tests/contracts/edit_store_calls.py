@@ -45,9 +45,9 @@ async def update(store: EditStore, edit: Edit, **more: object) -> Receipt:
 
 
 async def snapshot(store: EditStore, namespace: str = NS) -> dict[str, StoredEdit]:
-    found = [stored async for stored in store.snapshot(namespace)]
-    by_id = {stored.edit.id: stored for stored in found}
-    assert len(by_id) == len(found)
+    snapshot_edits = [stored async for stored in store.snapshot(namespace)]
+    by_id = {stored.edit.id: stored for stored in snapshot_edits}
+    assert len(by_id) == len(snapshot_edits)
     return by_id
 
 

@@ -94,7 +94,7 @@ async def assert_equals_brute_force(live: ActiveEdits, store: EditStore, namespa
             for edit_id, item in stored.items()
             if item.edit.is_in_force(now)
         }
-        found = {candidate.edit.id: candidate.similarity for candidate in row}
-        assert found.keys() == expected.keys()
+        similarities = {candidate.edit.id: candidate.similarity for candidate in row}
+        assert similarities.keys() == expected.keys()
         for edit_id, similarity in expected.items():
-            assert abs(found[edit_id] - similarity) < 1e-4
+            assert abs(similarities[edit_id] - similarity) < 1e-4

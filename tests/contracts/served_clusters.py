@@ -69,8 +69,8 @@ class ClusterServers:
 
     def _is_whole(self, client: redis.Redis) -> bool:
         info = client.execute_command("CLUSTER INFO")
-        told = info if isinstance(info, dict) else dict(line.split(":") for line in info.decode().split())
-        return told["cluster_state"] == "ok" and int(told["cluster_known_nodes"]) == 3
+        fields = info if isinstance(info, dict) else dict(line.split(":") for line in info.decode().split())
+        return fields["cluster_state"] == "ok" and int(fields["cluster_known_nodes"]) == 3
 
 
 class SentinelServers:

@@ -81,7 +81,7 @@ async def test_a_namespace_that_was_used_is_left_as_it_is(edit_store: EditStore)
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda lines: lines[:-1], "ends before its head"),
         (lambda lines: lines[1:], "line 1 .* wrong place"),
@@ -97,11 +97,11 @@ async def test_a_namespace_that_was_used_is_left_as_it_is(edit_store: EditStore)
     ],
 )
 async def test_of_a_backup_that_is_not_whole_nothing_stays(
-    edit_store: EditStore, damage: object, told: str
+    edit_store: EditStore, damage: object, message: str
 ) -> None:
     lines = await made()
     assert callable(damage)
-    with pytest.raises(InvalidRequestError, match=told):
+    with pytest.raises(InvalidRequestError, match=message):
         await restore(edit_store.restorer(NS), NS, each(damage(lines)))
     assert await edit_store.namespaces() == []
     assert (await edit_store.page(NS)).edits == []

@@ -49,11 +49,11 @@ def brute_force(held: dict[str, Vectors], query_D: Vectors, k: int) -> list[tupl
 
 def assert_equals_brute_force(index: EditIndex, held: dict[str, Vectors], k: int, seed: int) -> None:
     queries_BD = unit_vectors(3, seed)
-    for query_D, found in zip(queries_BD, index.search(queries_BD, k), strict=True):
+    for query_D, row in zip(queries_BD, index.search(queries_BD, k), strict=True):
         expected = brute_force(held, query_D, k)
-        assert [hit.edit_id for hit in found] == [edit_id for edit_id, _ in expected]
-        assert np.allclose([hit.similarity for hit in found], [s for _, s in expected], atol=1e-5)
-        for hit in found:
+        assert [hit.edit_id for hit in row] == [edit_id for edit_id, _ in expected]
+        assert np.allclose([hit.similarity for hit in row], [s for _, s in expected], atol=1e-5)
+        for hit in row:
             assert np.isclose(held[hit.edit_id][hit.form] @ query_D, hit.similarity, atol=1e-5)
 
 
@@ -184,9 +184,11 @@ def test_searches_during_writes_see_whole_writes_only(make_index: MakeIndex) -> 
 
     def search() -> None:
         while not stop.is_set():
-            found = index.search(query, 2)[0]
-            if len(found) == 1 or (len(found) == 2 and abs(found[0].similarity - found[1].similarity) > 1e-6):
-                torn.append(found)
+            candidates = index.search(query, 2)[0]
+            if len(candidates) == 1 or (
+                len(candidates) == 2 and abs(candidates[0].similarity - candidates[1].similarity) > 1e-6
+            ):
+                torn.append(candidates)
 
     threads = [threading.Thread(target=search) for _ in range(2)]
     for thread in threads:

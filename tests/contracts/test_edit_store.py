@@ -76,11 +76,11 @@ async def test_vectors_come_back_bit_for_bit(edit_store: EditStore) -> None:
     odd = np.array([[0.1, -0.0, 1e-45, np.inf, 3.4e38], [np.nan, 1, 2, 3, 4]], dtype=np.float32)
     vectors = FormVectors(fingerprint="MiniLM ünit", vectors_FD=odd)
     await edit_store.commit(NS, Commit(changes=(Change(action=Action.ADD, edit=new("a"), vectors=vectors),)))
-    for found in (await edit_store.stored(NS, "a"), (await snapshot(edit_store))["a"]):
-        assert found.vectors.fingerprint == "MiniLM ünit"
-        assert found.vectors.vectors_FD.dtype == np.float32
-        assert found.vectors.vectors_FD.shape == odd.shape
-        assert found.vectors.vectors_FD.tobytes() == odd.tobytes()
+    for stored in (await edit_store.stored(NS, "a"), (await snapshot(edit_store))["a"]):
+        assert stored.vectors.fingerprint == "MiniLM ünit"
+        assert stored.vectors.vectors_FD.dtype == np.float32
+        assert stored.vectors.vectors_FD.shape == odd.shape
+        assert stored.vectors.vectors_FD.tobytes() == odd.tobytes()
 
 
 async def test_vectors_are_those_of_the_current_version(edit_store: EditStore) -> None:
@@ -95,8 +95,8 @@ async def test_the_snapshot_is_every_live_edit_and_no_retired_one(edit_store: Ed
     await asyncio.gather(*(add(edit_store, edit) for edit in edits))
     gone = edits[5]
     await edit_store.commit(NS, commit_of(Action.RETIRE, retired(gone)))
-    found = await snapshot(edit_store)
-    assert {edit_id: stored.edit for edit_id, stored in found.items()} == {
+    in_snapshot = await snapshot(edit_store)
+    assert {edit_id: stored.edit for edit_id, stored in in_snapshot.items()} == {
         edit.id: edit for edit in edits if edit is not gone
     }
 
@@ -242,8 +242,8 @@ async def test_the_same_request_again_changes_nothing_and_gets_the_first_receipt
 async def test_what_a_key_led_to_can_be_looked_up(edit_store: EditStore) -> None:
     assert await edit_store.receipt(NS, Idempotency(key="k", fingerprint="body")) is None
     first = await add(edit_store, new("a"), key="k", fingerprint="body")
-    found = await edit_store.receipt(NS, Idempotency(key="k", fingerprint="body"))
-    assert found == msgspec.structs.replace(first, replayed=True)
+    receipt = await edit_store.receipt(NS, Idempotency(key="k", fingerprint="body"))
+    assert receipt == msgspec.structs.replace(first, replayed=True)
     with pytest.raises(IdempotencyKeyReusedError, match="idempotency key 'k'"):
         await edit_store.receipt(NS, Idempotency(key="k", fingerprint="another body"))
     assert await edit_store.receipt("elsewhere", Idempotency(key="k", fingerprint="body")) is None

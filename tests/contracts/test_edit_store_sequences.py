@@ -156,8 +156,8 @@ async def test_of_concurrent_changes_exactly_one_wins_each_version(edit_store: E
 
 async def test_more_calls_than_connections_wait_their_turn(edit_store: EditStore) -> None:
     await asyncio.gather(*(add(edit_store, new(f"e{number}")) for number in range(200)))
-    found = await asyncio.gather(*(edit_store.get(NS, f"e{number}") for number in range(200)))
-    assert [edit.id for edit in found] == [f"e{number}" for number in range(200)]
+    edits = await asyncio.gather(*(edit_store.get(NS, f"e{number}") for number in range(200)))
+    assert [edit.id for edit in edits] == [f"e{number}" for number in range(200)]
 
 
 async def test_a_cancelled_commit_is_made_or_not_and_never_in_part(edit_store: EditStore) -> None:
@@ -287,7 +287,7 @@ async def test_any_sequence_of_commits_gives_what_a_simple_model_gives(
     for edit_id, versions in model.versions.items():
         assert await edit_store.versions(namespace, edit_id) == versions
     assert {edit.id: edit for edit in await walk(edit_store, limit=1, namespace=namespace)} == current
-    assert {edit_id: found.edit for edit_id, found in (await snapshot(edit_store, namespace)).items()} == {
+    assert {edit_id: stored.edit for edit_id, stored in (await snapshot(edit_store, namespace)).items()} == {
         edit_id: edit for edit_id, edit in current.items() if edit.state is EditState.LIVE
     }
     entries = await edit_store.log(namespace)

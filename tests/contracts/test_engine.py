@@ -52,7 +52,7 @@ CONFIG = ModelsConfig(answer_threads=1, max_queued_answers=1, decision_threads=2
 DECISION_TIMEOUT_S = 0.5
 
 
-async def not_found(scope: object, receive: object, send: object) -> None:
+async def answer_404(scope: object, receive: object, send: object) -> None:
     raise AssertionError("only calls with the token come here")
 
 
@@ -140,7 +140,7 @@ async def remote(local: LocalEngine, active_edits: ActiveEdits, folder: Path) ->
     bitmap = NamespaceBitmap.create(folder / "namespaces")
     NamespaceBitmapWriter(bitmap, active_edits, lambda: ())
     server = RpcServer(
-        not_found, token="the token", lease=lambda: nullcontext(local), on_report=lambda report: None
+        answer_404, token="the token", lease=lambda: nullcontext(local), on_report=lambda report: None
     )
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listener:
         listener.bind(str(folder / "models.sock"))

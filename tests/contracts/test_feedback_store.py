@@ -64,7 +64,7 @@ async def test_a_namespace_that_breaks_the_rules_reaches_no_key(edit_store: Edit
         await edit_store.feedback().add("../x", report(1), max_reports=9)
 
 
-async def test_a_server_that_is_gone_is_told_as_such(served: ServedStore) -> None:
+async def test_a_server_that_is_gone_is_reported_as_such(served: ServedStore) -> None:
     served.kill()
     with pytest.raises(StoreUnavailableError):
         await served.store.feedback().add("default", report(1), max_reports=9)

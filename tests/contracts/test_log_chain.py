@@ -38,7 +38,7 @@ async def fill(store: EditStore, namespace: str = NS) -> None:
     await store.commit(namespace, commit_of(Action.PURGE, purged(c)))
 
 
-async def test_a_log_that_nobody_touched_is_verified_and_its_head_is_told(edit_store: EditStore) -> None:
+async def test_a_log_that_nobody_touched_is_verified_and_its_head_is_reported(edit_store: EditStore) -> None:
     assert (await verify_log(edit_store, NS)).length == 0
     await fill(edit_store)
     head = await verify_log(edit_store, NS)
@@ -90,8 +90,8 @@ async def test_a_log_is_verified_while_others_write(edit_store: EditStore) -> No
 
 
 def entries_of(admin: redis.Redis, keys: NamespaceKeys) -> Entries:
-    found: Entries = admin.xrange(keys.log)
-    return found
+    entries: Entries = admin.xrange(keys.log)
+    return entries
 
 
 def write(admin: redis.Redis, keys: NamespaceKeys, entries: Entries) -> None:
@@ -213,9 +213,9 @@ async def test_whatever_is_changed_in_redis_is_found(
     await fill(served.store, namespace)
     await verify_log(served.store, namespace)
     TAMPERINGS[tampering](admin, NamespaceKeys(namespace), position)
-    with pytest.raises(BrokenLogError) as found:
+    with pytest.raises(BrokenLogError) as error:
         await verify_log(served.store, namespace)
-    assert re.search(r"(entry|number|edit) \S+", str(found.value)), "it says where"
+    assert re.search(r"(entry|number|edit) \S+", str(error.value)), "it says where"
 
 
 @ONE_SERVER

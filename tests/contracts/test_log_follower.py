@@ -156,7 +156,7 @@ async def test_a_log_whose_first_entries_were_cut_off_is_bridged_by_a_reload(
     await replica.follower.close()
 
 
-async def test_a_log_with_foreign_entries_is_told_once_and_keeps_no_one_busy(
+async def test_a_log_with_foreign_entries_is_reported_once_and_keeps_no_one_busy(
     served: ServedStore, admin: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     await put(served.store, Action.ADD, new("a"))

@@ -21,25 +21,25 @@ SECRETS = ["Zaphod", "Beeblebrox", "Betelgeuse", "Trillian", "gossip", "tabloid"
 
 def everything(admin: redis.Redis) -> bytes:
     """Every key and every value, in whatever structure it lies."""
-    found = []
+    contents = []
     for key in admin.scan_iter("*"):
         match admin.type(key):
             case b"string":
-                found += [key, admin.get(key)]
+                contents += [key, admin.get(key)]
             case b"hash":
-                found += [key, *itertools.chain(*admin.hgetall(key).items())]
+                contents += [key, *itertools.chain(*admin.hgetall(key).items())]
             case b"list":
-                found += [key, *admin.lrange(key, 0, -1)]
+                contents += [key, *admin.lrange(key, 0, -1)]
             case b"set":
-                found += [key, *admin.smembers(key)]
+                contents += [key, *admin.smembers(key)]
             case b"zset":
-                found += [key, *admin.zrange(key, 0, -1)]
+                contents += [key, *admin.zrange(key, 0, -1)]
             case b"stream":
                 for log_id, fields in admin.xrange(key):
-                    found += [key, log_id, *itertools.chain(*fields.items())]
+                    contents += [key, log_id, *itertools.chain(*fields.items())]
             case other:
                 raise AssertionError(f"the test does not know {other!r}")
-    return b"\n".join(found)
+    return b"\n".join(contents)
 
 
 async def test_no_value_in_redis_holds_the_content_its_vectors_or_what_would_confirm_a_guess(
@@ -81,7 +81,7 @@ async def test_no_value_in_redis_holds_the_content_its_vectors_or_what_would_con
 async def test_the_append_only_file_is_free_of_it_after_it_was_rewritten(
     served: ServedStore, admin: redis.Redis
 ) -> None:
-    """Our own server is told to by the purge; others when their operator says so."""
+    """The purge has our own server rewrite its file; on others their operator does."""
     admin.config_set("aof-use-rdb-preamble", "no")  # plain text, so that the test can look for it
     first = new("a", prompt="Who is Zaphod?")
     await add(served.store, first)

@@ -1,7 +1,7 @@
 """Eight writers on four gateways that share a store, in random operations, against a model.
 
 Every edit must look as if its versions had been made one after the other, each by one acknowledged call (or
-one whose outcome nobody knows), in an order that no caller can tell from the order of the calls; and all
+one whose outcome nobody knows), in an order consistent with what each caller can observe; and all
 gateways must end up with what is stored.
 """
 
@@ -54,7 +54,7 @@ REPLICAS, WRITERS = 4, 8
 
 @dataclass
 class Call:
-    """What a writer asked for, and what it was told."""
+    """A writer's request and the reply it got."""
 
     action: str
     edit_id: str
@@ -88,7 +88,7 @@ class Gateway:
         self.is_cut = False
 
     async def call(self, namespace: str, action: str, edit_id: str, target: str, behind: int) -> Call | None:
-        """Do it, and tell what came of it; None if not even the current version could be read."""
+        """Send it, and return its outcome; None if not even the current version could be read."""
         try:
             current = (await self.store.get(namespace, edit_id)).version
         except EditNotFoundError:

@@ -64,7 +64,7 @@ async def test_gateways_are_in_no_namespaces_way(edit_store: EditStore) -> None:
     assert await edit_store.namespaces() == [NS]
 
 
-async def test_an_announcer_tells_news_at_once_and_withdraws_at_the_end(edit_store: EditStore) -> None:
+async def test_an_announcer_publishes_changes_at_once_and_withdraws_at_the_end(edit_store: EditStore) -> None:
     positions = {NS: head(1)}
     registry = edit_store.replicas()
     heartbeat = ReplicaHeartbeat(registry, lambda: positions)
@@ -81,7 +81,7 @@ async def test_an_announcer_tells_news_at_once_and_withdraws_at_the_end(edit_sto
     assert await registry.live() == {}
 
 
-async def test_an_announcer_whose_store_forgot_it_tells_everything_again(
+async def test_an_announcer_whose_store_forgot_it_publishes_everything_again(
     served: ServedStore, admin: redis.Redis
 ) -> None:
     registry = served.store.replicas()

@@ -48,7 +48,7 @@ class TestTraffic:
         await traffic.forget("default", ttl_s=1)
         assert await traffic.recent("default", max_queries=9, ttl_s=60) == []
 
-    async def test_clearing_deletes_all_and_tells_how_many(self, edit_store: EditStore) -> None:
+    async def test_clearing_deletes_all_and_returns_how_many(self, edit_store: EditStore) -> None:
         traffic = edit_store.traffic()
         await traffic.add("default", QUERIES, max_queries=9, ttl_s=60)
         assert await traffic.clear("default") == 5
@@ -88,7 +88,7 @@ async def test_the_whole_record_expires_by_itself_when_nothing_is_added(
     assert 0 < admin.ttl("serac:{default}:traffic") <= 60
 
 
-async def test_a_server_that_is_gone_is_told_as_such(served: ServedStore) -> None:
+async def test_a_server_that_is_gone_is_reported_as_such(served: ServedStore) -> None:
     served.kill()
     with pytest.raises(StoreUnavailableError):
         await served.store.traffic().recent("default", max_queries=9, ttl_s=60)

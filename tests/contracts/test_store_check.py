@@ -104,7 +104,7 @@ def log_without_its_end(admin: redis.Redis) -> None:
 
 @pytest.mark.parametrize("served", ["redis_server"], indirect=True)
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (other_record, "edit 'd': its current record is not that of version 1"),
         (no_vectors, "edit 'd': it has 2 forms and 0 vectors"),
@@ -114,11 +114,11 @@ def log_without_its_end(admin: redis.Redis) -> None:
         (log_without_its_end, "log: the log ends with entry"),
     ],
 )
-async def test_damage_in_redis_is_told_with_its_place(
-    served: ServedStore, admin: redis.Redis, damage: Callable[[redis.Redis], None], told: str
+async def test_damage_in_redis_is_reported_with_its_place(
+    served: ServedStore, admin: redis.Redis, damage: Callable[[redis.Redis], None], message: str
 ) -> None:
     live = await filled(served.store)
     damage(admin)
     report = await report_of(served.store, live)
     assert not report.sound
-    assert any(problem.startswith(told) for problem in report.problems), report.problems
+    assert any(problem.startswith(message) for problem in report.problems), report.problems

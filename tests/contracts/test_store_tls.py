@@ -119,16 +119,16 @@ async def test_a_server_of_another_name_is_refused(server: TlsServer, certificat
 
 
 @pytest.mark.parametrize(
-    ("store", "told"),
+    ("store", "message"),
     [
         ({"url": "redis://127.0.0.1:1/0"}, "is for TLS, which the store's URL does not use"),
         ({"ca_file": "/no/such.pem"}, "'/no/such.pem' is no file"),
     ],
 )
 async def test_half_a_tls_setting_is_refused_by_name(
-    server: TlsServer, certificates: Certificates, store: dict[str, str], told: str
+    server: TlsServer, certificates: Certificates, store: dict[str, str], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         await open_configured_store(config(server, certificates, **store))
 
 
