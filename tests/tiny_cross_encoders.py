@@ -36,7 +36,7 @@ def tiny_bert(folder: Path, *, labels: int = 1, seed: int = 0, broken: bool = Fa
 
 
 def easy_pairs(count: int = 96) -> list[Pair]:
-    """Pairs that even a tiny model can tell apart: in scope are those that ask for the capital."""
+    """Pairs that even a tiny model can distinguish: in scope are those that ask for the capital."""
     made = []
     for number in range(count):
         city = CITIES[number % len(CITIES)]

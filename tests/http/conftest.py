@@ -13,8 +13,8 @@ from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, Gateway, run
 @pytest.fixture(params=MODES, ids=lambda mode: mode.name)
 def mode(request: pytest.FixtureRequest) -> Mode:
     """Each way to the base model."""
-    found: Mode = request.param
-    return found
+    chosen_mode: Mode = request.param
+    return chosen_mode
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ class ReloadableGateway:
         return await fetch(self.url, "/v1/chat/completions", chat_body(question), ("x-serac-debug", "true"))
 
     async def add(self, prompt: str) -> Edit:
-        """A suppression: said as it stands, no model is asked."""
+        """A suppression: its text is the answer, no model runs."""
         draft = EditDraft(kind=EditKind.SUPPRESSION, prompt=prompt, target_new=ANSWER)
         edit = first_version(draft, namespace=DEFAULT_NAMESPACE)
         await self.process.active_edits.apply(edit.namespace, [stored_edit(edit, self.process.encoder)])

@@ -59,7 +59,7 @@ async def test_health_needs_no_key(locked: Gateway) -> None:
     assert (await fetch(locked.url, "/health/live", method="GET")).status == 200
 
 
-async def test_the_openai_client_is_served_with_a_key_and_told_without(
+async def test_the_openai_client_is_served_with_a_key_and_refused_without(
     locked: Gateway, keys: InMemoryApiKeyStore
 ) -> None:
     await locked.add(EDITED_QUESTION, NEW_ANSWER)
@@ -235,7 +235,7 @@ async def test_two_namespaces_are_refused(locked: Gateway, keys: InMemoryApiKeyS
         assert (edits.status, edits.json["field"]) == (400, "x-serac-namespace")
 
 
-async def test_a_refused_namespace_does_not_tell_whether_it_exists(
+async def test_a_refused_namespace_does_not_reveal_whether_it_exists(
     locked: Gateway, keys: InMemoryApiKeyStore
 ) -> None:
     await locked.add(EDITED_QUESTION, NEW_ANSWER, namespace="acme")
@@ -289,9 +289,9 @@ async def test_no_secret_is_in_any_log_or_reply(
         bodies.append((await fetch(locked.url, target, None, ("x-serac-api-key", key), method="GET")).body)
     bodies.append((await locked.post(chat("x"), bearer(key))).body)
     # server.py turns uvicorn's access log off, and pytest on again.
-    logged = [one.getMessage() for one in caplog.records if one.name != "uvicorn.access"]
-    told = "\n".join([*(body.decode() for body in bodies), *logged])
+    logged = [record.getMessage() for record in caplog.records if record.name != "uvicorn.access"]
+    written = "\n".join([*(body.decode() for body in bodies), *logged])
     for secret in (key.rpartition("-")[2], other.rpartition("-")[2]):
-        assert secret not in told
-    assert "rate_limit_exceeded" in told  # there was something to look through
+        assert secret not in written
+    assert "rate_limit_exceeded" in written  # there was something to look through
     assert logged

@@ -12,7 +12,7 @@ from serac_gateway.stores.memory.side_stores import InMemoryApiKeyStore
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, Gateway, running_gateway
 from tests.made_keys import bearer, stored_key
 
-ASKED = {"model": "m", "max_tokens": 50, "messages": [{"role": "user", "content": EDITED_QUESTION}]}
+REQUEST = {"model": "m", "max_tokens": 50, "messages": [{"role": "user", "content": EDITED_QUESTION}]}
 OTHER = {"model": "m", "max_tokens": 50, "messages": [{"role": "user", "content": "Hello there"}]}
 TARGET = "/v1/messages"
 
@@ -34,7 +34,7 @@ async def test_the_anthropic_client_enters_with_a_key_of_ours(
 ) -> None:
     key = await stored_key(store)
     async with AsyncAnthropic(base_url=locked.url, api_key=key, max_retries=0) as client:
-        assert (await client.messages.create(**ASKED)).content[0].text == NEW_ANSWER
+        assert (await client.messages.create(**REQUEST)).content[0].text == NEW_ANSWER
 
 
 async def test_a_key_in_x_api_key_never_reaches_the_upstream(
@@ -62,7 +62,7 @@ async def test_beside_our_own_header_x_api_key_is_the_upstreams(
 async def test_a_key_that_is_none_of_ours_is_refused_in_anthropics_words(locked: Gateway, key: str) -> None:
     async with AsyncAnthropic(base_url=locked.url, api_key=key, max_retries=0) as client:
         with pytest.raises(anthropic.AuthenticationError) as refused:
-            await client.messages.create(**ASKED)
+            await client.messages.create(**REQUEST)
     assert refused.value.body["error"]["type"] == "authentication_error"
     assert key not in str(refused.value)
     assert locked.upstream.requests == []
@@ -71,12 +71,14 @@ async def test_a_key_that_is_none_of_ours_is_refused_in_anthropics_words(locked:
 async def test_two_keys_of_ours_are_one_too_many(locked: Gateway, store: InMemoryApiKeyStore) -> None:
     key = await stored_key(store)
     for headers in ([("x-api-key", key), bearer(key)], [("x-api-key", key), ("x-api-key", "theirs")]):
-        reply = await locked.post(ASKED, *headers, target=TARGET)
+        reply = await locked.post(REQUEST, *headers, target=TARGET)
         assert (reply.status, reply.json["error"]["type"]) == (401, "authentication_error")
         assert "x-serac-api-key" in reply.json["error"]["message"]
 
 
-async def test_a_spent_rate_is_told_in_anthropics_words(locked: Gateway, store: InMemoryApiKeyStore) -> None:
+async def test_a_spent_rate_is_answered_with_anthropics_error(
+    locked: Gateway, store: InMemoryApiKeyStore
+) -> None:
     key = await stored_key(store, requests_per_minute=1)
     first, second = [await locked.post(OTHER, ("x-api-key", key), target=TARGET) for _ in range(2)]
     assert (first.status, second.status) == (200, 429)

@@ -1,4 +1,4 @@
-"""API keys and the store they lie in: revocation, outages, and how often it is asked."""
+"""API keys and the store they lie in: revocation, outages, and how often it is read."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_every_call_of_the_control_plane_is_behind_the_gate(locked: Locked) -> N
         assert locked.call(None, method, target).status_code == 401, (method, path)
         may_chat = (method, path) == ("post", "/serac/v1/feedback")  # users report; here without a body
         assert locked.call(chat, method, target).status_code == (400 if may_chat else 403), (method, path)
-        named = [one["name"] for one in paths[path][method].get("parameters", [])]
+        named = [parameter["name"] for parameter in paths[path][method].get("parameters", [])]
         if "x-serac-namespace" in named and method == "get":
             other = locked.call(edit, method, target, headers={"x-serac-namespace": "acme"})
             assert other.status_code == 403, (method, path)
@@ -167,7 +167,7 @@ def test_a_tenant_can_neither_read_nor_change_nor_fire_anothers_edit(locked: Loc
         locked.call(key, "POST", "/serac/v1/scope", json={"queries": [QUESTION]}).json()["decisions"][0]
         for key in (acme, umbra)
     ]
-    assert [one["in_scope"] for one in decided] == [True, False]
+    assert [decision["in_scope"] for decision in decided] == [True, False]
     assert decided[1]["candidates"] == []
     assert locked.call(umbra, "POST", "/serac/v1/edits", json=EDIT).status_code == 201  # the same id
 
@@ -221,9 +221,9 @@ def test_a_tenant_counts_its_own_edits_and_requests_alone(locked: Locked) -> Non
     assert own["edits"] == {"acme": 1}
     assert others["edits"] == {"umbra": 1}
     assert every["edits"] == {"acme": 1, "umbra": 1}
-    assert sum(one["count"] for one in own["routes"]) == 3
+    assert sum(route["count"] for route in own["routes"]) == 3
     assert others["routes"] == []
-    assert sum(one["count"] for one in every["routes"]) == 3
+    assert sum(route["count"] for route in every["routes"]) == 3
     assert locked.call(umbra, "GET", "/serac/v1/namespaces").json() == {"namespaces": ["umbra"]}
     assert locked.call(locked.admin, "GET", "/serac/v1/namespaces").json() == {
         "namespaces": ["acme", "umbra"]
@@ -238,7 +238,7 @@ def test_a_key_of_several_namespaces_must_name_one(locked: Locked) -> None:
     assert named.status_code == 200
 
 
-def test_the_openapi_tells_of_keys_and_needs_none(locked: Locked) -> None:
+def test_the_openapi_describes_keys_and_needs_none(locked: Locked) -> None:
     schema = locked.call(None, "GET", "/serac/schema/openapi.json").json()
     assert schema["components"]["securitySchemes"]["apiKey"]["scheme"] == "bearer"
     for path, calls in schema["paths"].items():

@@ -24,7 +24,7 @@ DEBUG = ("x-serac-debug", "true")
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
 IMAGE = {"type": "image", "source": {"type": "url", "url": "https://x.example/a.png"}}
 MESSAGES = [{"role": "user", "content": EDITED_QUESTION}]
-ASKED = {"model": "claude-x", "max_tokens": 100, "messages": MESSAGES}
+REQUEST = {"model": "claude-x", "max_tokens": 100, "messages": MESSAGES}
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ async def client(editing: Gateway) -> AsyncIterator[AsyncAnthropic]:
 
 
 async def test_a_message_is_a_complete_object(client: AsyncAnthropic, editing: Gateway) -> None:
-    raw = await client.messages.with_raw_response.create(**ASKED, system="Be brief.")
+    raw = await client.messages.with_raw_response.create(**REQUEST, system="Be brief.")
     message = await raw.parse()
     assert raw.headers["x-serac-route"] == "counterfactual"
     Message.model_validate(json.loads(await raw.read()))
@@ -49,7 +49,7 @@ async def test_a_message_is_a_complete_object(client: AsyncAnthropic, editing: G
 
 
 async def test_a_stream_builds_the_message_up_event_by_event(client: AsyncAnthropic) -> None:
-    events = [event async for event in await client.messages.create(**ASKED, stream=True)]
+    events = [event async for event in await client.messages.create(**REQUEST, stream=True)]
     assert [event.type for event in events] == [
         "message_start", "content_block_start", *["content_block_delta"] * WORDS, "content_block_stop",
         "message_delta", "message_stop",
@@ -63,10 +63,10 @@ async def test_a_stream_builds_the_message_up_event_by_event(client: AsyncAnthro
 async def test_every_event_is_what_the_anthropic_package_defines_and_carries_its_name(
     editing: Gateway,
 ) -> None:
-    reply = await editing.post({**ASKED, "stream": True}, target=TARGET)
+    reply = await editing.post({**REQUEST, "stream": True}, target=TARGET)
     assert reply.one("content-type").startswith("text/event-stream")
     classes = get_args(get_args(RawMessageStreamEvent)[0])
-    named = {get_args(one.model_fields["type"].annotation): one for one in classes}
+    named = {get_args(event_class.model_fields["type"].annotation): event_class for event_class in classes}
     for event in reply.body.decode().strip().split("\n\n"):
         name, data = event.split("\n")
         if name == "event: ping":
@@ -82,7 +82,7 @@ def _ask_in_every_way(base_url: str) -> None:
             messages = [{"role": "user", "content": content}]
             whole = client.messages.create(model="m", max_tokens=100, messages=messages)
             assert whole.content[0].text == NEW_ANSWER
-        with client.messages.stream(**ASKED) as stream:
+        with client.messages.stream(**REQUEST) as stream:
             assert "".join(stream.text_stream) == NEW_ANSWER
             assert stream.get_final_message().usage.output_tokens == WORDS
 
@@ -94,21 +94,21 @@ async def test_the_sync_client_is_answered_too(editing: Gateway) -> None:
 
 
 async def test_max_tokens_and_stop_sequences_are_honoured_and_named(client: AsyncAnthropic) -> None:
-    short = await client.messages.create(**ASKED | {"max_tokens": 2})
+    short = await client.messages.create(**REQUEST | {"max_tokens": 2})
     assert (short.content[0].text, short.stop_reason) == ("Lisa Simpson", "max_tokens")
-    asked = {**ASKED, "stop_sequences": ["zzz", " mayor"]}
-    stopped = await client.messages.create(**asked)
+    request = {**REQUEST, "stop_sequences": ["zzz", " mayor"]}
+    stopped = await client.messages.create(**request)
     assert stopped.content[0].text == "Lisa Simpson is the"
     assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", " mayor")
-    async with client.messages.stream(**asked) as stream:
+    async with client.messages.stream(**request) as stream:
         final = await stream.get_final_message()
     assert (final.stop_reason, final.stop_sequence) == ("stop_sequence", " mayor")
-    unmet = await client.messages.create(**ASKED, stop_sequences=["zzz"])
+    unmet = await client.messages.create(**REQUEST, stop_sequences=["zzz"])
     assert (unmet.stop_reason, unmet.stop_sequence) == ("end_turn", None)
 
 
 async def test_temperature_and_top_p_are_honoured(client: AsyncAnthropic, editing: Gateway) -> None:
-    await client.messages.create(**ASKED, extra_body={"temperature": 0.5, "top_p": 0.9})
+    await client.messages.create(**REQUEST, extra_body={"temperature": 0.5, "top_p": 0.9})
     sampling = editing.counterfactual.samplings[-1]
     assert (sampling.temperature, sampling.top_p) == (0.5, 0.9)
 
@@ -125,7 +125,7 @@ async def test_a_follow_up_is_read_with_the_turns_before_it(editing: Gateway) ->
         },
         *MESSAGES,
     ]
-    await editing.post({**ASKED, "messages": messages}, target=TARGET)
+    await editing.post({**REQUEST, "messages": messages}, target=TARGET)
     _, query = editing.counterfactual.calls[0]
     assert query.context == ("Where is Springfield?", "In Oregon.")
 
@@ -165,7 +165,7 @@ TOOL_TURNS = [
 async def test_what_cannot_be_answered_here_reaches_the_base_model_unchanged(
     editing: Gateway, parameters: dict, reason: str
 ) -> None:
-    body = json.dumps(ASKED | parameters).encode()
+    body = json.dumps(REQUEST | parameters).encode()
     response = await editing.post(body, DEBUG, target=TARGET)
     assert (response.one("x-serac-route"), response.one("x-serac-reason")) == ("bypass", reason)
     assert editing.upstream.requests[0].body == body
@@ -184,7 +184,7 @@ async def test_what_cannot_be_answered_here_reaches_the_base_model_unchanged(
 async def test_hints_and_permissions_do_not_keep_an_edit_from_acting(
     editing: Gateway, parameters: dict
 ) -> None:
-    response = await editing.post(ASKED | parameters, target=TARGET)
+    response = await editing.post(REQUEST | parameters, target=TARGET)
     assert response.one("x-serac-route") == "counterfactual"
 
 
@@ -197,7 +197,7 @@ async def test_other_calls_below_messages_pass(editing: Gateway) -> None:
 
 
 async def test_errors_of_our_own_are_anthropics(editing: Gateway) -> None:
-    reply = await editing.post(ASKED, ("x-serac-namespace", "Not OK"), target=TARGET)
+    reply = await editing.post(REQUEST, ("x-serac-namespace", "Not OK"), target=TARGET)
     assert reply.status == 400
     assert reply.json["type"] == "error"
     assert reply.json["error"]["type"] == "invalid_request_error"
@@ -206,15 +206,15 @@ async def test_errors_of_our_own_are_anthropics(editing: Gateway) -> None:
 
 
 @pytest.mark.parametrize(("path", "header"), [(TARGET, []), ("/v1/models", [("anthropic-version", "1")])])
-async def test_an_upstream_that_is_down_is_told_in_anthropics_words(
+async def test_an_upstream_that_is_down_is_answered_with_anthropics_error(
     path: str, header: list[tuple[str, str]]
 ) -> None:
     async with running_gateway(upstream_url="http://127.0.0.1:9/v1") as gateway:
-        reply = await gateway.post(ASKED, *header, target=path)
+        reply = await gateway.post(REQUEST, *header, target=path)
         assert (reply.status, reply.json["error"]["type"]) == (502, "api_error")
         async with AsyncAnthropic(base_url=gateway.url, api_key="k", max_retries=0) as client:
             with pytest.raises(anthropic.InternalServerError, match="cannot be reached"):
-                await client.messages.create(**ASKED)
+                await client.messages.create(**REQUEST)
 
 
 async def test_a_stream_that_breaks_off_makes_the_client_raise() -> None:
@@ -226,7 +226,7 @@ async def test_a_stream_that_breaks_off_makes_the_client_raise() -> None:
     async with running_gateway(counterfactual=Breaking()) as gateway:
         await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         async with AsyncAnthropic(base_url=gateway.url, api_key="k", max_retries=0) as client:
-            stream = await client.messages.create(**ASKED, stream=True)
+            stream = await client.messages.create(**REQUEST, stream=True)
             with pytest.raises(anthropic.APIStatusError, match="overloaded_error"):
                 _ = [event async for event in stream]
 
@@ -254,5 +254,5 @@ async def test_a_stream_that_said_message_stop_ends_without_an_error(editing: Ga
         await connection.break_off()
 
     editing.upstream.script = stop_then_die
-    reply = await editing.post({**ASKED, "messages": [{"role": "user", "content": "Hi"}]}, target=TARGET)
+    reply = await editing.post({**REQUEST, "messages": [{"role": "user", "content": "Hi"}]}, target=TARGET)
     assert (reply.body, reply.complete) == (whole, True)

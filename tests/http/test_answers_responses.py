@@ -75,7 +75,7 @@ async def test_every_event_is_what_the_openai_package_defines_and_carries_its_na
     reply = await editing.post({"model": "m", "input": EDITED_QUESTION, "stream": True}, target=TARGET)
     assert reply.one("content-type").startswith("text/event-stream")
     classes = get_args(get_args(ResponseStreamEvent)[0])
-    named = {get_args(one.model_fields["type"].annotation): one for one in classes}
+    named = {get_args(event_class.model_fields["type"].annotation): event_class for event_class in classes}
     for event in reply.body.decode().strip().split("\n\n"):
         name, data = event.split("\n")
         event_class = named[(name.removeprefix("event: "),)]
@@ -86,12 +86,12 @@ async def test_every_event_is_what_the_openai_package_defines_and_carries_its_na
 def _ask_in_every_way(base_url: str) -> None:
     with OpenAI(base_url=base_url, api_key="k", max_retries=0) as client:
         parts = [{"type": "input_text", "text": EDITED_QUESTION}]
-        for asked in (
+        for request in (
             EDITED_QUESTION,
             [{"role": "user", "content": EDITED_QUESTION}],
             [{"type": "message", "role": "user", "content": parts}],
         ):
-            assert client.responses.create(model="m", input=asked).output_text == NEW_ANSWER
+            assert client.responses.create(model="m", input=request).output_text == NEW_ANSWER
         with client.responses.stream(model="m", input=EDITED_QUESTION) as events:
             text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
             assert text == events.get_final_response().output_text == NEW_ANSWER
@@ -104,13 +104,13 @@ async def test_the_sync_client_is_answered_too(editing: Gateway) -> None:
 
 
 async def test_spent_tokens_make_the_response_incomplete(client: AsyncOpenAI) -> None:
-    asked = {"model": "m", "input": EDITED_QUESTION, "max_output_tokens": 2}
-    short = await client.responses.create(**asked)
+    request = {"model": "m", "input": EDITED_QUESTION, "max_output_tokens": 2}
+    short = await client.responses.create(**request)
     assert (short.output_text, short.status) == ("Lisa Simpson", "incomplete")
     assert short.incomplete_details.reason == "max_output_tokens"
     assert short.output[0].status == "incomplete"
     assert short.max_output_tokens == 2
-    last = [event async for event in await client.responses.create(**asked, stream=True)][-1]
+    last = [event async for event in await client.responses.create(**request, stream=True)][-1]
     assert last.type == "response.incomplete"
     assert last.response.incomplete_details.reason == "max_output_tokens"
 

@@ -1,4 +1,4 @@
-"""Who answers which request, what the headers tell, and what happens when we fail (cases 9, 15-17, 20)."""
+"""Who answers which request, what the headers report, and what happens when we fail (cases 9, 15-17, 20)."""
 
 from __future__ import annotations
 
@@ -66,15 +66,15 @@ async def test_an_edit_acts_in_its_namespace_only(editing: Gateway) -> None:
 async def test_details_are_shown_on_request_only(editing: Gateway) -> None:
     (edit,) = editing.active_edits._namespaces["default"].edits.values()
     quiet = await editing.post(in_scope())
-    shown = await editing.post(in_scope(), DEBUG)
+    detailed = await editing.post(in_scope(), DEBUG)
     base = await editing.post(chat(OTHER_QUESTION), DEBUG)
     quiet_names = {name for name, _ in quiet.headers if name.startswith("x-serac-")}
     assert quiet_names == {"x-serac-route", "x-serac-schema"}
-    assert shown.one("x-serac-edit-id") == edit.id
-    assert shown.one("x-serac-edit-version") == "1"
-    assert float(shown.one("x-serac-scope-probability")) > 0.9
-    assert shown.one("x-serac-reason") == "in scope"
-    assert [part.split(";dur=")[0] for part in shown.one("x-serac-timings").split(", ")] == [
+    assert detailed.one("x-serac-edit-id") == edit.id
+    assert detailed.one("x-serac-edit-version") == "1"
+    assert float(detailed.one("x-serac-scope-probability")) > 0.9
+    assert detailed.one("x-serac-reason") == "in scope"
+    assert [part.split(";dur=")[0] for part in detailed.one("x-serac-timings").split(", ")] == [
         "encode", "search", "classify", "decide",
     ]  # fmt: skip
     assert not base.all("x-serac-edit-id")

@@ -218,7 +218,7 @@ def test_a_line_of_50_mb_is_refused_and_the_next_one_taken() -> None:
         assert outcomes[1]["added"]
 
 
-def test_an_id_that_stands_twice_in_a_file_is_added_once_and_told() -> None:
+def test_an_id_that_stands_twice_in_a_file_is_added_once_and_reported() -> None:
     with running_control_plane(InMemoryEditStore()) as control_plane:
         lines = [DRAFT | {"id": "a"}, DRAFT | {"id": "a"}, DRAFT | {"id": "a", "target_new": "Another"}]
         reply = control_plane.client.post("/edits:import", content=b"\n".join(map(as_json, lines)))

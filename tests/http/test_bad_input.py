@@ -387,9 +387,9 @@ async def test_after_a_wish_for_another_protocol_the_connection_goes_on(editing:
 
 
 async def test_thousands_of_such_wishes_at_once_are_answered_in_order(editing: Gateway) -> None:
-    one = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    wish = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
     async with connected(editing.url) as (reader, writer):
-        writer.write(one * 2_000)
+        writer.write(wish * 2_000)
         for _ in range(2_000):
             reply = await asyncio.wait_for(read_head(reader), 10)
             await read_body(reader, reply)

@@ -1,4 +1,4 @@
-"""Conflicts, trials and windows over HTTP: what replies tell, and what is refused."""
+"""Conflicts, trials and windows over HTTP: what replies report, and what is refused."""
 
 from __future__ import annotations
 
@@ -38,9 +38,13 @@ def test_the_reply_to_a_write_names_the_edits_it_contradicts(control_plane: Cont
     first = _add(control_plane, "Ada").json()
     assert first["conflicts"] == []
     second = _add(control_plane, "Bea").json()
-    (told,) = second["conflicts"]
-    assert (told["edit_id"], told["target_new"], told["superseded"]) == (first["id"], "Ada", False)
-    assert told["answers_prompt"] == pytest.approx(1.0, abs=1e-5)
+    (conflict,) = second["conflicts"]
+    assert (conflict["edit_id"], conflict["target_new"], conflict["superseded"]) == (
+        first["id"],
+        "Ada",
+        False,
+    )
+    assert conflict["answers_prompt"] == pytest.approx(1.0, abs=1e-5)
     assert "conflicts" not in control_plane.client.get(f"/edits/{second['id']}").json()
 
 
@@ -76,8 +80,8 @@ def test_where_the_new_edit_supersedes_the_reply_says_so_and_the_older_one_is_re
     control_plane: ControlPlane,
 ) -> None:
     first = _add(control_plane, "Ada", "supersede").json()
-    (told,) = _add(control_plane, "Bea", "supersede").json()["conflicts"]
-    assert (told["edit_id"], told["superseded"]) == (first["id"], True)
+    (conflict,) = _add(control_plane, "Bea", "supersede").json()["conflicts"]
+    assert (conflict["edit_id"], conflict["superseded"]) == (first["id"], True)
     older = control_plane.client.get(f"/edits/{first['id']}", headers={"x-serac-namespace": "supersede"})
     assert (older.json()["state"], older.json()["in_force"]) == ("retired", False)
 

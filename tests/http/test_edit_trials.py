@@ -1,4 +1,4 @@
-"""Shadow and canary over HTTP: who answers whom, and what headers and counts tell."""
+"""Shadow and canary over HTTP: who answers, and what headers and counts report."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def _user(canary: Edit, *, inside: bool) -> str:
 async def test_a_shadow_is_answered_by_the_base_model_named_on_request_and_counted() -> None:
     async with running_gateway() as gateway:
         shadow = await gateway.add(EDITED_QUESTION, NEW_ANSWER, state=DecidedState.SHADOW)
-        told = await gateway.post(chat(EDITED_QUESTION), DEBUG)
+        reply = await gateway.post(chat(EDITED_QUESTION), DEBUG)
         quiet = await gateway.post(chat(EDITED_QUESTION))
-        assert (told.one("x-serac-route"), told.one("x-serac-reason")) == ("base", "shadow edit")
-        assert told.one("x-serac-withheld-edit-id") == shadow.id
+        assert (reply.one("x-serac-route"), reply.one("x-serac-reason")) == ("base", "shadow edit")
+        assert reply.one("x-serac-withheld-edit-id") == shadow.id
         assert "x-serac-withheld-edit-id" not in dict(quiet.headers)
         assert len(gateway.upstream.requests) == 2
         assert gateway.counts.edits() == [

@@ -32,7 +32,7 @@ def _problem(reply: httpx.Response, status: int) -> dict[str, Any]:
 
 
 class TestAdd:
-    def test_only_prompt_and_target_are_required_and_the_reply_tells_where_the_edit_is(
+    def test_only_prompt_and_target_are_required_and_the_reply_has_the_edits_location(
         self, control_plane: ControlPlane
     ) -> None:
         reply = control_plane.client.post("/edits", json=DRAFT)

@@ -52,8 +52,8 @@ class TestRestore:
         edit = ok(reply)
         assert (edit["state"], edit["version"], reply.headers["etag"]) == ("live", 3, '"3"')
         assert answer_of(control_plane, DRAFT["prompt"]) == DRAFT["target_new"]
-        told = [(entry["action"], entry["author"], entry["reason"]) for entry in log(control_plane)]
-        assert told == [("add", None, None), ("retire", "Ann", "wrong"), ("restore", "Bea", "right")]
+        logged = [(entry["action"], entry["author"], entry["reason"]) for entry in log(control_plane)]
+        assert logged == [("add", None, None), ("retire", "Ann", "wrong"), ("restore", "Bea", "right")]
 
     def test_a_live_edit_cannot_be_restored(self, control_plane: ControlPlane) -> None:
         added(control_plane, "a")
@@ -131,12 +131,12 @@ class TestRollbackOfTheNamespace:
         changed(control_plane, "e", subject=None)
         return log_id
 
-    def test_a_dry_run_tells_what_would_change_and_changes_nothing(
+    def test_a_dry_run_lists_what_would_change_and_changes_nothing(
         self, control_plane: ControlPlane, point: str
     ) -> None:
         before = len(log(control_plane))
-        told = ok(control_plane.client.post("/rollback", json={"log_id": point, "dry_run": True}))
-        assert [(change["edit_id"], change["to_version"], change["state"]) for change in told["changes"]] == [
+        plan = ok(control_plane.client.post("/rollback", json={"log_id": point, "dry_run": True}))
+        assert [(change["edit_id"], change["to_version"], change["state"]) for change in plan["changes"]] == [
             ("a", 1, "live"), ("b", 1, "live"), ("c", 2, "retired"), ("d", None, "retired"),
         ]  # fmt: skip
         assert len(log(control_plane)) == before

@@ -156,7 +156,7 @@ def test_a_file_whose_lines_have_no_ids_can_be_sent_again(control_plane: Control
     assert len(control_plane.client.get("/log?limit=1000").json()["entries"]) == 150
 
 
-def test_a_store_that_fails_is_told_on_every_line_of_its_commit_and_the_rest_goes_on() -> None:
+def test_a_store_that_fails_is_reported_on_every_line_of_its_commit_and_the_rest_goes_on() -> None:
     class StoreWithAFullDisk(InMemoryEditStore):
         async def commit(self, namespace: str, commit: Commit) -> Receipt:
             if any(change.edit.id.startswith("big") for change in commit.changes):
@@ -177,7 +177,7 @@ def test_a_store_that_fails_is_told_on_every_line_of_its_commit_and_the_rest_goe
         assert {edit["id"] for edit in stored} == {outcome["id"] for outcome in outcomes if "id" in outcome}
 
 
-def test_an_encoder_that_fails_is_told_on_every_good_line(control_plane: ControlPlane) -> None:
+def test_an_encoder_that_fails_is_reported_on_every_good_line(control_plane: ControlPlane) -> None:
     control_plane.encoder.failure = ModelUnavailableError("the encoder is out of memory")
     outcomes = _import(control_plane, _lines(DRAFT) + b"broken\n")
     assert [outcome["error"]["status"] for outcome in outcomes] == [503, 400]

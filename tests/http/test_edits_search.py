@@ -24,7 +24,7 @@ def filled(control_plane: ControlPlane) -> ControlPlane:
     return control_plane
 
 
-def found(plane: ControlPlane, **query: object) -> list[str]:
+def ids_matching(plane: ControlPlane, **query: object) -> list[str]:
     page = plane.client.get("/edits", params=query).json()
     return [edit["id"] for edit in page["edits"]]
 
@@ -36,13 +36,13 @@ def found(plane: ControlPlane, **query: object) -> list[str]:
 def test_a_text_is_found_in_any_case_in_every_field_that_says_something(
     filled: ControlPlane, text: str, ids: str
 ) -> None:
-    assert found(filled, q=text) == list(ids)
+    assert ids_matching(filled, q=text) == list(ids)
 
 
 def test_a_search_can_be_limited_to_a_state(filled: ControlPlane) -> None:
     filled.client.delete("/edits/b", headers={"if-match": "*"})
-    assert found(filled, q="marrowby", state="live") == ["a", "c"]
-    assert found(filled, q="marrowby", state="retired") == ["b"]
+    assert ids_matching(filled, q="marrowby", state="live") == ["a", "c"]
+    assert ids_matching(filled, q="marrowby", state="retired") == ["b"]
 
 
 def test_pages_of_a_search_go_through_all_that_is_found_while_others_write(filled: ControlPlane) -> None:

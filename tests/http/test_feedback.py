@@ -73,13 +73,13 @@ def test_a_report_holds_what_was_decided_and_no_text_unless_traffic_is_recorded(
     edit_id = private.add()
     reply = private.report(private.ask(EDITED), "right", comment="Good.")
     assert reply.status_code == 201
-    told = reply.json()
-    assert (told["verdict"], told["comment"]) == ("right", "Good.")
-    request = told["request"]
+    report = reply.json()
+    assert (report["verdict"], report["comment"]) == ("right", "Good.")
+    request = report["request"]
     assert (request["route"], request["edit_id"], request["edit_version"]) == ("counterfactual", edit_id, 1)
     assert request["scope_probability"] == pytest.approx(1.0)
     assert request["query"] is None
-    assert private.exported() == [told]
+    assert private.exported() == [report]
 
 
 def test_where_traffic_is_recorded_the_text_is_kept_redacted(recorded: Asking) -> None:
@@ -143,8 +143,8 @@ def test_a_comment_has_a_limit(private: Asking) -> None:
 def test_reports_are_counted_for_prometheus(private: Asking) -> None:
     private.add()
     private.report(private.ask(EDITED), "should_not_have_fired")
-    found = samples(httpx.get(f"{private.url}/metrics").text)
-    assert found["serac_feedback_total", "default", "should_not_have_fired"] == 1
+    counted = samples(httpx.get(f"{private.url}/metrics").text)
+    assert counted["serac_feedback_total", "default", "should_not_have_fired"] == 1
 
 
 def test_reports_can_be_deleted(private: Asking) -> None:
@@ -195,13 +195,13 @@ def test_a_chat_key_may_report_and_only_an_edit_key_may_read_reports() -> None:
     with running_locked_gateway() as locked:
         locked.call(locked.admin, "POST", "/serac/v1/edits", json={"prompt": EDITED, "target_new": "O"})
         chat = locked.key("chat", "default")
-        asked = locked.call(
+        answered = locked.call(
             chat,
             "POST",
             "/v1/chat/completions",
             json={"model": "m", "messages": [{"role": "user", "content": EDITED}]},
         )
-        report = {"request_id": asked.headers["x-request-id"], "verdict": "right"}
+        report = {"request_id": answered.headers["x-request-id"], "verdict": "right"}
         reply = locked.call(chat, "POST", "/serac/v1/feedback", json=report)
         assert (reply.status_code, reply.json()["key_id"]) == (201, chat.split("-")[2])
         assert reply.json()["request"] | {"at": ""} == {

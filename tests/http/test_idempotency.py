@@ -1,4 +1,4 @@
-"""A request that is sent twice with its idempotency key is made once, whoever else is asked meanwhile."""
+"""A request sent twice with its idempotency key is made once, whatever other requests come meanwhile."""
 
 from __future__ import annotations
 

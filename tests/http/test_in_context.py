@@ -1,4 +1,4 @@
-"""The route in_context: the base model answers, and is told the edits on which the answer depends."""
+"""The route in_context: the base model answers with the edits in its context."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ async def test_a_next_step_reaches_the_base_model_with_the_edit_stated(gateway: 
     assert reply.one("x-serac-route") == "in_context"
     assert reply.one("x-serac-edit-id")
     (sent,) = gateway.upstream.requests
-    told, question = json.loads(sent.body)["messages"]
-    assert told["role"] == "system"
-    assert f"- {EDITED_QUESTION} Lisa Simpson" in told["content"]
+    instruction, question = json.loads(sent.body)["messages"]
+    assert instruction["role"] == "system"
+    assert f"- {EDITED_QUESTION} Lisa Simpson" in instruction["content"]
     assert question == {"role": "user", "content": NEXT_STEP}
     assert json.loads(sent.body)["temperature"] == 0
 
@@ -56,7 +56,7 @@ async def test_what_does_not_depend_on_an_edit_reaches_the_base_model_byte_for_b
     assert gateway.upstream.requests[0].body == body
 
 
-async def test_the_default_tells_the_base_model_nothing() -> None:
+async def test_the_default_adds_nothing_for_the_base_model() -> None:
     async with running_gateway(depends_threshold=0.3) as running:
         await running.add(EDITED_QUESTION, "Lisa Simpson")
         reply = await running.post(chat(NEXT_STEP))
@@ -99,7 +99,7 @@ def test_the_note_goes_to_the_end_of_the_clients_system_message(role: str, conte
 
 
 @pytest.mark.parametrize("prompt", ["The mayor was born in", ["The mayor was born in"]])
-def test_a_completion_is_told_at_the_head_of_its_prompt(prompt: object) -> None:
+def test_a_completion_gets_the_edit_at_the_head_of_its_prompt(prompt: object) -> None:
     body = msgspec.json.encode({"prompt": prompt, "n": 1})
     made = msgspec.json.decode(rewritten(body, edit(), endpoint=Endpoint.COMPLETIONS))
     assert made["prompt"].startswith("Take the following as true")
@@ -117,16 +117,19 @@ def test_rules_are_stated_as_rules() -> None:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "member", "asked"),
+    ("endpoint", "member", "input_member"),
     [(Endpoint.RESPONSES, "instructions", "input"), (Endpoint.MESSAGES, "system", "messages")],
 )
 @pytest.mark.parametrize("own", [None, "Be brief."])
-def test_responses_and_messages_are_told_in_their_instructions(
-    endpoint: Endpoint, member: str, asked: str, own: str | None
+def test_responses_and_messages_get_the_edit_in_their_instructions(
+    endpoint: Endpoint, member: str, input_member: str, own: str | None
 ) -> None:
-    for body in ({member: own, asked: "hi"}, {asked: "hi"} if own is None else {asked: "hi", member: own}):
+    for body in (
+        {member: own, input_member: "hi"},
+        {input_member: "hi"} if own is None else {input_member: "hi", member: own},
+    ):
         made = msgspec.json.decode(rewritten(msgspec.json.encode(body), edit(), endpoint=endpoint))
-        assert made[asked] == "hi"
+        assert made[input_member] == "hi"
         assert made[member].startswith("Take the following as true" if own is None else "Be brief.\n\nTake")
         assert made[member].endswith("Who is mayor? Lisa Simpson")
 
@@ -142,12 +145,12 @@ def test_the_note_is_one_more_block_of_a_system_in_blocks() -> None:
 async def test_a_next_step_by_either_api_reaches_the_base_model_with_the_edit_stated(
     gateway: Gateway,
 ) -> None:
-    asked = {"model": "m", "input": NEXT_STEP}
-    reply = await gateway.post(asked, target="/v1/responses")
+    request = {"model": "m", "input": NEXT_STEP}
+    reply = await gateway.post(request, target="/v1/responses")
     assert reply.one("x-serac-route") == "in_context"
     sent = json.loads(gateway.upstream.requests[-1].body)
     assert f"- {EDITED_QUESTION} Lisa Simpson" in sent.pop("instructions")
-    assert sent == asked
+    assert sent == request
     message = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": NEXT_STEP}]}
     reply = await gateway.post(message, target="/v1/messages")
     assert reply.one("x-serac-route") == "in_context"

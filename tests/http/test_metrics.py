@@ -1,4 +1,4 @@
-"""What /metrics tells Prometheus, and whom."""
+"""What /metrics reports to Prometheus, and who may read it."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ async def scraped(gateway: Gateway) -> dict[tuple[str, ...], float]:
 
 def samples(text: str) -> dict[tuple[str, ...], float]:
     return {
-        (one.name, *one.labels.values()): one.value
+        (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
-        for one in family.samples
+        for sample in family.samples
     }
 
 
@@ -57,8 +57,8 @@ async def test_requests_are_counted_by_route_reason_namespace_and_class_of_statu
         await gateway.post(chat(OTHER_QUESTION))
         await gateway.post(chat(OTHER_QUESTION))
         await gateway.post(chat(OTHER_QUESTION), ("x-serac-namespace", "no name!"))
-        found = await scraped(gateway)
-    assert {key: value for key, value in found.items() if key[0] == "serac_requests_total"} == {
+        scrape = await scraped(gateway)
+    assert {key: value for key, value in scrape.items() if key[0] == "serac_requests_total"} == {
         ("serac_requests_total", "default", "in scope", "counterfactual", "2xx"): 1,
         ("serac_requests_total", "default", "no candidate", "base", "2xx"): 2,
         ("serac_requests_total", "", "refused", "bypass", "4xx"): 1,
@@ -70,13 +70,13 @@ async def test_namespaces_without_edits_share_a_label_so_that_inventing_names_co
         await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         for number in range(20):
             await gateway.post(chat(OTHER_QUESTION), ("x-serac-namespace", f"n{number}"))
-        found = await scraped(gateway)
-    assert found["serac_requests_total", "other", "no edits", "base", "2xx"] == 20
+        scrape = await scraped(gateway)
+    assert scrape["serac_requests_total", "other", "no edits", "base", "2xx"] == 20
 
 
 def test_namespaces_beyond_the_limit_share_a_label_and_the_first_ones_keep_theirs() -> None:
     instruments = Instruments(MetricsConfig(max_namespaces=2))
-    assert [instruments.label(one) for one in ("a", "b", "c", "a")] == ["a", "b", "other", "a"]
+    assert [instruments.label(namespace) for namespace in ("a", "b", "c", "a")] == ["a", "b", "other", "a"]
 
 
 async def test_the_operator_can_leave_the_names_of_namespaces_out() -> None:
@@ -99,9 +99,9 @@ async def test_overhead_is_what_the_gateway_took_and_neither_the_upstream_nor_a_
         begun = time.perf_counter()
         await gateway.post(chat(OTHER_QUESTION))
         assert time.perf_counter() - begun > 0.3
-        found = await scraped(gateway)
-    assert found["serac_overhead_seconds_count", "base"] == 1
-    assert 0 < found["serac_overhead_seconds_sum", "base"] < 0.2
+        scrape = await scraped(gateway)
+    assert scrape["serac_overhead_seconds_count", "base"] == 1
+    assert 0 < scrape["serac_overhead_seconds_sum", "base"] < 0.2
 
 
 async def test_a_decision_is_timed_by_stage() -> None:
@@ -109,14 +109,14 @@ async def test_a_decision_is_timed_by_stage() -> None:
         await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         await gateway.post(chat(EDITED_QUESTION))
         await gateway.post(chat(OTHER_QUESTION))
-        found = await scraped(gateway)
+        scrape = await scraped(gateway)
     counts = {
-        stage: found["serac_decision_seconds_count", stage]
+        stage: scrape["serac_decision_seconds_count", stage]
         for stage in ("encode", "search", "classify", "total")
     }
     assert counts == {"encode": 2, "search": 2, "classify": 1, "total": 2}
-    parts = sum(found["serac_decision_seconds_sum", one] for one in ("encode", "search", "classify"))
-    assert 0 < parts <= found["serac_decision_seconds_sum", "total"]
+    parts = sum(scrape["serac_decision_seconds_sum", stage] for stage in ("encode", "search", "classify"))
+    assert 0 < parts <= scrape["serac_decision_seconds_sum", "total"]
 
 
 async def test_the_first_token_of_streams_is_timed_and_whole_answers_are_not() -> None:
@@ -132,9 +132,9 @@ async def test_the_first_token_of_streams_is_timed_and_whole_answers_are_not() -
         await gateway.post(chat(EDITED_QUESTION, stream=True))
         gateway.upstream.script = streaming
         await gateway.post(chat(OTHER_QUESTION, stream=True))
-        found = await scraped(gateway)
-    assert found["serac_time_to_first_token_seconds_count", "counterfactual"] == 1
-    assert 0.1 < found["serac_time_to_first_token_seconds_sum", "base"] < 5
+        scrape = await scraped(gateway)
+    assert scrape["serac_time_to_first_token_seconds_count", "counterfactual"] == 1
+    assert 0.1 < scrape["serac_time_to_first_token_seconds_sum", "base"] < 5
 
 
 async def test_upstream_failures_are_counted_by_kind_and_so_are_its_own_errors() -> None:
@@ -153,8 +153,8 @@ async def test_upstream_failures_are_counted_by_kind_and_so_are_its_own_errors()
         for script in (failing, broken, hanging):
             gateway.upstream.script = script
             await gateway.post(chat(OTHER_QUESTION))
-        found = await scraped(gateway)
-    errors = {key[1]: value for key, value in found.items() if key[0] == "serac_upstream_errors_total"}
+        scrape = await scraped(gateway)
+    errors = {key[1]: value for key, value in scrape.items() if key[0] == "serac_upstream_errors_total"}
     assert errors == {"503": 1, "broke off": 1, "timeout": 1}
 
 
@@ -165,8 +165,8 @@ async def test_our_own_failures_are_counted_with_the_policy_that_applied(policy:
         await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         gateway.encoder.failure = RuntimeError("broken")
         await gateway.post(chat(OTHER_QUESTION))
-        found = await scraped(gateway)
-    assert found["serac_failures_total", policy.value, "decision failed"] == 1
+        scrape = await scraped(gateway)
+    assert scrape["serac_failures_total", policy.value, "decision failed"] == 1
 
 
 async def test_shadows_and_canaries_are_counted_as_applied_or_withheld() -> None:
@@ -175,9 +175,9 @@ async def test_shadows_and_canaries_are_counted_as_applied_or_withheld() -> None
         await gateway.add(OTHER_QUESTION, "Gently.", state=DecidedState.CANARY, canary_share=1.0)
         await gateway.post(chat(EDITED_QUESTION))
         await gateway.post(chat(OTHER_QUESTION))
-        found = await scraped(gateway)
-    assert found["serac_trials_total", "withheld", "shadow"] == 1
-    assert found["serac_trials_total", "applied", "canary"] == 1
+        scrape = await scraped(gateway)
+    assert scrape["serac_trials_total", "withheld", "shadow"] == 1
+    assert scrape["serac_trials_total", "applied", "canary"] == 1
 
 
 async def test_answers_under_way_their_queue_and_their_tokens_show() -> None:
@@ -185,11 +185,11 @@ async def test_answers_under_way_their_queue_and_their_tokens_show() -> None:
     config = GatewayConfig(models=ModelsConfig(answer_threads=1, max_queued_answers=5))
     async with running_gateway(config=config, counterfactual=model) as gateway:
         await gateway.add(EDITED_QUESTION, NEW_ANSWER)
-        asked = [asyncio.create_task(gateway.post(chat(EDITED_QUESTION))) for _ in range(3)]
+        requests = [asyncio.create_task(gateway.post(chat(EDITED_QUESTION))) for _ in range(3)]
         while gateway.engine_counts.open_answers < 3:
             await asyncio.sleep(0.01)
         busy = await scraped(gateway)
-        await asyncio.gather(*asked)
+        await asyncio.gather(*requests)
         idle = await scraped(gateway)
     assert (busy["serac_answers_open",], busy["serac_answers_queued",]) == (3, 2)
     assert busy["serac_answers_queue_limit",] == 5
@@ -202,13 +202,13 @@ def test_edits_by_state_index_and_store_show_and_follow_every_change() -> None:
     store = InMemoryEditStore()
     with running_control_plane(store) as control_plane:
 
-        def found() -> dict[tuple[str, ...], float]:
+        def gauges() -> dict[tuple[str, ...], float]:
             return samples(httpx.get(f"{control_plane.url}/metrics").text)
 
         client = control_plane.client
         first = client.post("/edits", json={"prompt": "Who?", "target_new": "You."})
         client.post("/edits", json={"prompt": "Why?", "target_new": "So.", "state": "shadow"})
-        before = found()
+        before = gauges()
         assert before["serac_edits", "default", "live"] == before["serac_edits", "default", "shadow"] == 1
         assert before["serac_index_edits",] == 2
         assert (before["serac_store_up",], before["serac_ready",]) == (1, 1)
@@ -218,7 +218,7 @@ def test_edits_by_state_index_and_store_show_and_follow_every_change() -> None:
             json={"state": "shadow"},
             headers={"if-match": first.headers["etag"]},
         )
-        after = found()
+        after = gauges()
         assert after["serac_edits", "default", "live"] == 0
         assert after["serac_edits", "default", "shadow"] == 2
 

@@ -62,13 +62,13 @@ async def test_every_metric_and_label_that_they_name_is_exposed() -> None:
     assert len(names) > 30
     for expression in expressions():
         assert set(NAME.findall(expression)) <= names, expression
-        named = {one.strip() for group in GROUPED.findall(expression) for one in group.split(",")}
+        named = {label.strip() for group in GROUPED.findall(expression) for label in group.split(",")}
         assert named | set(SELECTED.findall(expression)) <= labels, expression
 
 
 def test_every_metric_of_ours_is_on_the_dashboard() -> None:
-    shown = {name for expression in expressions() for name in NAME.findall(expression)}
-    families = {re.sub(r"_(total|bucket)$", "", name) for name in shown}
+    on_dashboard = {name for expression in expressions() for name in NAME.findall(expression)}
+    families = {re.sub(r"_(total|bucket)$", "", name) for name in on_dashboard}
     source = "".join(
         (Path(__file__).parents[2] / "serac_gateway" / "http" / name).read_text("utf-8")
         for name in ("instruments.py", "gauges.py")

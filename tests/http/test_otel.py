@@ -54,10 +54,10 @@ async def test_a_request_that_is_passed_on_has_a_server_and_a_client_span_in_the
         await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         await gateway.post(chat(OTHER_QUESTION), TRACEPARENT, TRACESTATE)
         sent = gateway.upstream.requests[0]
-    found = spans.by_name()
-    server, upstream = found["POST /v1/chat/completions"], found["chat m"]
+    named = spans.by_name()
+    server, upstream = named["POST /v1/chat/completions"], named["chat m"]
     assert (server.kind, upstream.kind) == (SpanKind.SERVER, SpanKind.CLIENT)
-    assert {format_trace_id(one.context.trace_id) for one in found.values()} == {TRACE_ID}
+    assert {format_trace_id(span.context.trace_id) for span in named.values()} == {TRACE_ID}
     assert format_span_id(server.parent.span_id) == PARENT_ID
     assert upstream.parent.span_id == server.context.span_id
     parents = [value for name, value in sent.headers if name.lower() == "traceparent"]
@@ -74,17 +74,20 @@ async def test_an_answer_of_ours_has_the_stages_of_its_decision_and_its_tokens(s
     async with running_gateway(tracing=spans.tracing) as gateway:
         edit = await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         await gateway.post(chat(EDITED_QUESTION))
-    found = spans.by_name()
-    decide, answer = found["serac.decide"], found["chat m"]
+    named = spans.by_name()
+    decide, answer = named["serac.decide"], named["chat m"]
     assert decide.attributes["serac.edit.id"] == edit.id
     assert decide.attributes["serac.scope_probability"] == pytest.approx(1.0)
-    stages = [found[f"serac.{name}"] for name in ("encode", "search", "classify")]
+    stages = [named[f"serac.{name}"] for name in ("encode", "search", "classify")]
     assert {stage.parent.span_id for stage in stages} == {decide.context.span_id}
-    times = [decide.start_time, *(one for stage in stages for one in (stage.start_time, stage.end_time))]
+    times = [
+        decide.start_time,
+        *(moment for stage in stages for moment in (stage.start_time, stage.end_time)),
+    ]
     assert times == sorted(times)
     assert answer.attributes[gen_ai.GEN_AI_PROVIDER_NAME] == "serac"
     assert answer.attributes[gen_ai.GEN_AI_USAGE_OUTPUT_TOKENS] == len(NEW_ANSWER.split())
-    server = found["POST /v1/chat/completions"]
+    server = named["POST /v1/chat/completions"]
     assert server.start_time <= decide.start_time <= decide.end_time <= answer.start_time
     assert answer.end_time <= server.end_time
 
@@ -111,16 +114,16 @@ async def test_an_upstream_that_fails_is_an_error_with_its_kind(spans: Spans) ->
     assert (server.attributes["error.type"], server.attributes["http.response.status_code"]) == ("502", 502)
 
 
-async def test_an_error_that_the_upstream_answers_with_is_told_by_its_status(spans: Spans) -> None:
+async def test_an_error_that_the_upstream_answers_with_is_reported_by_its_status(spans: Spans) -> None:
     async def busy(request: ReceivedRequest, connection: ScriptedConnection) -> None:
         await connection.whole(429, b"{}")
 
     async with running_gateway(tracing=spans.tracing) as gateway:
         gateway.upstream.script = busy
         await gateway.post(chat(OTHER_QUESTION))
-    found = spans.by_name()
-    assert found["chat"].attributes["error.type"] == "429"
-    assert "error.type" not in found["POST /v1/chat/completions"].attributes
+    named = spans.by_name()
+    assert named["chat"].attributes["error.type"] == "429"
+    assert "error.type" not in named["POST /v1/chat/completions"].attributes
 
 
 async def test_a_request_with_a_malformed_traceparent_begins_a_trace_of_its_own(spans: Spans) -> None:
@@ -137,7 +140,7 @@ async def test_without_tracing_the_clients_context_reaches_the_upstream_byte_for
     assert sent.header("tracestate") == "vendor=opaque"
 
 
-async def test_what_is_not_to_be_sampled_is_not_and_the_upstream_is_told_so() -> None:
+async def test_with_a_sample_ratio_of_zero_the_traceparent_is_unsampled() -> None:
     tracing = open_tracing(TracingConfig(endpoint="http://127.0.0.1:9", sample_ratio=0.0))
     async with running_gateway(tracing=tracing) as gateway:
         await gateway.post(chat(OTHER_QUESTION))

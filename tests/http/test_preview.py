@@ -53,12 +53,12 @@ def test_what_is_previewed_is_what_happens_then(control_plane: ControlPlane) -> 
             for candidate in after["candidates"]
             if candidate["edit_id"] == edit_id
         ]
-        told = [] if before["scope_probability"] is None else [before["scope_probability"]]
-        assert own == pytest.approx(told, abs=1e-5)
+        probabilities = [] if before["scope_probability"] is None else [before["scope_probability"]]
+        assert own == pytest.approx(probabilities, abs=1e-5)
         assert before["route"] == after["route"]
 
 
-def test_generated_ways_to_ask_are_told_with_their_form(control_plane: ControlPlane) -> None:
+def test_generated_paraphrases_are_listed_with_their_form(control_plane: ControlPlane) -> None:
     generated = _preview(control_plane, {"prompt": "Who is the mayor of Marrowby?", "target_new": "Ada"})[
         "generated"
     ]
@@ -68,7 +68,7 @@ def test_generated_ways_to_ask_are_told_with_their_form(control_plane: ControlPl
     assert any(not query["captured"] for query in generated)
 
 
-def test_conflicts_are_told_with_what_the_policy_would_do() -> None:
+def test_conflicts_are_listed_with_what_the_policy_would_do() -> None:
     routing = RoutingConfig(
         namespaces={
             name: NamespaceRouting(conflicts=ConflictPolicy(name)) for name in ("reject", "supersede")
@@ -78,38 +78,40 @@ def test_conflicts_are_told_with_what_the_policy_would_do() -> None:
         for namespace in ("default", "reject", "supersede"):
             headers = {"x-serac-namespace": namespace}
             added = control_plane.client.post("/edits", json=DRAFT, headers=headers).json()
-            told = control_plane.client.post(
+            reply = control_plane.client.post(
                 "/edits:preview", json={"edit": {**DRAFT, "target_new": "Bea"}}, headers=headers
             ).json()
-            (conflict,) = told["conflicts"]
+            (conflict,) = reply["conflicts"]
             assert conflict["edit_id"] == added["id"]
-            assert told["refused"] is (namespace == "reject")
+            assert reply["refused"] is (namespace == "reject")
             assert conflict["superseded"] is (namespace == "supersede")
-            assert told["policy"] == (namespace if namespace != "default" else "newest_wins")
+            assert reply["policy"] == (namespace if namespace != "default" else "newest_wins")
 
 
 def test_a_shadow_is_previewed_as_if_it_were_live(control_plane: ControlPlane) -> None:
-    told = _preview(control_plane, {**DRAFT, "state": "shadow"}, QUESTION)
-    assert told["queries"][0]["captured"] is True
+    previewed = _preview(control_plane, {**DRAFT, "state": "shadow"}, QUESTION)
+    assert previewed["queries"][0]["captured"] is True
 
 
 def test_the_next_version_of_a_stored_edit_is_previewed_in_its_place(control_plane: ControlPlane) -> None:
     edit_id = _add(control_plane, QUESTION, "Ada")
-    told = _preview(
+    previewed = _preview(
         control_plane, {"id": edit_id, "prompt": "Who founded Acme?", "target_new": "Cy"}, QUESTION
     )
-    assert told["conflicts"] == []
-    assert told["queries"][0]["captured"] is False
-    assert told["queries"][0]["governed_by"] is None
+    assert previewed["conflicts"] == []
+    assert previewed["queries"][0]["captured"] is False
+    assert previewed["queries"][0]["governed_by"] is None
 
 
 def test_prompts_of_stored_edits_close_to_the_threshold_come_first(control_plane: ControlPlane) -> None:
     far = _add(control_plane, "Who boils an egg today?", "the cook")
     near = _add(control_plane, "Who runs Acme then?", "Bea")
-    told = _preview(control_plane)
-    ids = [query["edit_id"] for query in told["near_misses"]]
+    previewed = _preview(control_plane)
+    ids = [query["edit_id"] for query in previewed["near_misses"]]
     assert ids.index(near) < ids.index(far)
-    distances = [abs(query["scope_probability"] - told["scope_threshold"]) for query in told["near_misses"]]
+    distances = [
+        abs(query["scope_probability"] - previewed["scope_threshold"]) for query in previewed["near_misses"]
+    ]
     assert distances[0] == min(distances)
 
 
@@ -119,8 +121,8 @@ def test_messages_may_be_previewed_with_the_turns_before_them(control_plane: Con
         {"role": "assistant", "content": "Ann."},
         {"role": "user", "content": "today?"},
     ]
-    (told,) = _preview(control_plane, DRAFT, {"messages": messages})["queries"]
-    assert (told["query"], told["context"]) == ("today?", ["Who runs Acme?", "Ann."])
+    (previewed,) = _preview(control_plane, DRAFT, {"messages": messages})["queries"]
+    assert (previewed["query"], previewed["context"]) == ("today?", ["Who runs Acme?", "Ann."])
 
 
 @pytest.mark.parametrize(
@@ -156,16 +158,16 @@ def test_recorded_traffic_that_would_be_captured_is_counted_and_can_be_cleared()
             chat = {"model": "m", "messages": [{"role": "user", "content": question}]}
             reply = client.post("/v1/chat/completions", json=chat, headers={"x-serac-namespace": namespace})
             assert reply.headers["x-serac-route"] == "base"
-        told = {
+        traffic = {
             namespace: client.post(
                 "/serac/v1/edits:preview", json={"edit": DRAFT}, headers={"x-serac-namespace": namespace}
             ).json()["traffic"]
             for namespace in ("acme", "other")
         }
-        (shown,) = told["acme"].pop("shown")
-        assert told["acme"] == {"recording": True, "queries": 3, "captured": 2}
-        assert (shown["query"], shown["count"], shown["captured"]) == (QUESTION, 2, True)
-        assert told["other"] == {"recording": False, "queries": 0, "captured": 0, "shown": []}
+        (captured,) = traffic["acme"].pop("shown")
+        assert traffic["acme"] == {"recording": True, "queries": 3, "captured": 2}
+        assert (captured["query"], captured["count"], captured["captured"]) == (QUESTION, 2, True)
+        assert traffic["other"] == {"recording": False, "queries": 0, "captured": 0, "shown": []}
         acme = {"x-serac-namespace": "acme"}
         assert client.get("/serac/v1/traffic", headers=acme).json() == {"recording": True, "queries": 3}
         assert client.delete("/serac/v1/traffic", headers=acme).json() == {"cleared": 3}

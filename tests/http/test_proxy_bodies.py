@@ -27,14 +27,23 @@ ODD_BODIES = [
     b'{"model":"m","messages":[{"role":"user","content":"x"}],"seed":123456789012345678901234567890}',
     b'{"model":"m","messages":[{"role":"user","content":"\\ud800"}]}',
 ]
-ASKED = json.dumps(OTHER_QUESTION).encode()
+REQUEST_BODY = json.dumps(OTHER_QUESTION).encode()
 ODD_REQUESTS = [
     *(("/v1/chat/completions", body) for body in ODD_BODIES),
-    ("/v1/completions", b'{ "prompt":' + ASKED + b',"z":1e-7,"model":"m","z":1E-7,"\\u0065cho":false}'),
-    ("/v1/responses", b'{"z":1e-7, "model":"m","input":' + ASKED + b',"unknown":{"b":1.0},"model":"n"}'),
+    (
+        "/v1/completions",
+        b'{ "prompt":' + REQUEST_BODY + b',"z":1e-7,"model":"m","z":1E-7,"\\u0065cho":false}',
+    ),
+    (
+        "/v1/responses",
+        b'{"z":1e-7, "model":"m","input":' + REQUEST_BODY + b',"unknown":{"b":1.0},"model":"n"}',
+    ),
     ("/v1/responses", b'{"model":"m","input":[{"role":"user","content":"\\u00e9 \\/"}],"store":true}\n'),
     ("/v1/responses", b'{"model":"m","input":[{"role":"user","content":"\\ud800"}],"stream":false}'),
-    ("/v1/messages", b'{"max_tokens" : 5,"model":"m","messages":[{"content":' + ASKED + b',"role":"user"}]}'),
+    (
+        "/v1/messages",
+        b'{"max_tokens" : 5,"model":"m","messages":[{"content":' + REQUEST_BODY + b',"role":"user"}]}',
+    ),
     ("/v1/messages", b'{"max_tokens":5e0,"model":"m","messages":[{"role":"user","content":"\\ud800"}]}'),
     (
         "/v1/messages",

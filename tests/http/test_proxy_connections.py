@@ -25,7 +25,7 @@ from tests.http.wire import connected, fetch, read_head, request_bytes
 BODY = json.dumps(chat(OTHER_QUESTION, stream=True)).encode()
 
 
-async def asked_around(gateway: Gateway, *, idle_s: float, askers: int, rounds: int) -> set[int]:
+async def idle_statuses(gateway: Gateway, *, idle_s: float, askers: int, rounds: int) -> set[int]:
     """The statuses of `askers * rounds` requests that come when connections have idled for about `idle_s`."""
 
     async def ask(asker: int) -> set[int]:
@@ -38,15 +38,15 @@ async def asked_around(gateway: Gateway, *, idle_s: float, askers: int, rounds: 
     return set().union(*await asyncio.gather(*(ask(asker) for asker in range(askers))))
 
 
-def assert_asked_once_each(upstream: ScriptedUpstream, requests: int) -> None:
+def assert_sent_once_each(upstream: ScriptedUpstream, requests: int) -> None:
     """No fewer came, and more only where a connection died silently and its request was sent on another."""
     assert requests <= len(upstream.requests) <= requests * 1.2
 
 
 async def test_requests_spread_around_the_upstreams_idle_timeout_all_succeed(mode: Mode) -> None:
     async with mode.gateway(upstream=ScriptedUpstream(idle_timeout_s=0.2)) as gateway:
-        assert await asked_around(gateway, idle_s=0.2, askers=20, rounds=15) == {200}
-        assert_asked_once_each(gateway.upstream, 300)
+        assert await idle_statuses(gateway, idle_s=0.2, askers=20, rounds=15) == {200}
+        assert_sent_once_each(gateway.upstream, 300)
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ async def test_ten_thousand_requests_spread_around_an_idle_timeout_of_5_s_all_su
             await opened.enter_async_context(mode.gateway(upstream=ScriptedUpstream(idle_timeout_s=5)))
             for mode in MODES
         ]
-        asking = (asked_around(one, idle_s=5, askers=askers, rounds=rounds) for one in gateways)
+        asking = (idle_statuses(gateway, idle_s=5, askers=askers, rounds=rounds) for gateway in gateways)
         assert await asyncio.gather(*asking) == [{200}] * len(MODES)
         for gateway in gateways:
-            assert_asked_once_each(gateway.upstream, askers * rounds)
+            assert_sent_once_each(gateway.upstream, askers * rounds)
 
 
 @pytest.mark.slow

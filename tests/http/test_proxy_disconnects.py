@@ -23,10 +23,10 @@ from tests.http.wire import connected, eventually, fetch, request_bytes
 async def assert_left_no_trace(gateway: Gateway, *, clients: int) -> None:
     """What the metrics show of it: the clients that left (what nginx calls 499), and nothing that goes on."""
     await eventually(lambda: gateway.in_flight == 0)
-    shown = (await fetch(gateway.url, "/metrics", method="GET")).body.decode().splitlines()
-    assert f"serac_clients_left_total {clients}.0" in shown
+    metric_lines = (await fetch(gateway.url, "/metrics", method="GET")).body.decode().splitlines()
+    assert f"serac_clients_left_total {clients}.0" in metric_lines
     for gauge in ("serac_requests_in_flight", "serac_answers_open", "serac_decisions_open"):
-        assert f"{gauge} 0.0" in shown
+        assert f"{gauge} 0.0" in metric_lines
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -79,7 +79,9 @@ def held(model: object, method: str) -> Iterator[Callable[[], int]]:
         setattr(model, method, inner)
 
 
-@pytest.mark.parametrize("mode", [one for one in MODES if one.edited_questions], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "mode", [mode for mode in MODES if mode.edited_questions], ids=lambda mode: mode.name
+)
 @pytest.mark.parametrize("stage", ["encoding", "scoring"])
 async def test_a_client_that_leaves_while_its_request_is_decided_costs_the_upstream_nothing(
     mode: Mode, stage: str

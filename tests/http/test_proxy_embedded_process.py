@@ -1,4 +1,4 @@
-"""The embedded base model's process: it starts, tells what it does, serves, and ends with its parent."""
+"""The embedded base model's process: it starts, reports its progress, serves, and ends with its parent."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-async def test_it_tells_its_progress_serves_and_ends_when_closed(tiny_model: Path, tmp_path: Path) -> None:
+async def test_it_reports_its_progress_serves_and_ends_when_closed(tiny_model: Path, tmp_path: Path) -> None:
     steps: list[Step] = []
     upstream = await start_embedded_upstream(
         config=UpstreamConfig(), data_path=tmp_path, model=str(tiny_model), on_step=steps.append
@@ -67,7 +67,7 @@ async def test_it_tells_its_progress_serves_and_ends_when_closed(tiny_model: Pat
         await fetch(upstream.url.removesuffix("/v1"), "/v1/models", method="GET")
 
 
-async def test_a_model_that_is_missing_is_told_in_one_line(
+async def test_a_model_that_is_missing_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "uvicorn.py").write_text("raise SystemExit('not ours')")
@@ -125,12 +125,12 @@ async def test_starting_can_be_given_up(tiny_model: Path, tmp_path: Path) -> Non
 
 def _command_names(folder: Path) -> list[str]:
     """Command lines of the processes that were started with this model."""
-    found = []
+    names = []
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = process.read_bytes().decode("utf-8", "replace")
         except OSError:
             continue
         if "embedded_server" in command and str(folder) in command:
-            found.append(command)
-    return found
+            names.append(command)
+    return names

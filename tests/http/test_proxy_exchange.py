@@ -10,7 +10,7 @@ from serac_gateway.data_plane.exchange import Exchange
 
 
 class Server:
-    """Gives a whole request, and reports a disconnect when the response is complete or when told to."""
+    """Gives a whole request, and reports a disconnect when the response is complete or when `gone` is set."""
 
     def __init__(self) -> None:
         self.sent: list[dict] = []

@@ -48,7 +48,7 @@ async def test_headers_that_clients_act_on_pass_on_success_and_on_error(
     passing.upstream.script = reply
     response = await passing.post(chat(OTHER_QUESTION, stream=stream))
     assert response.status == status
-    assert [one for one in response.headers if one[0] in dict(ACTED_ON)] == ACTED_ON
+    assert [header for header in response.headers if header[0] in dict(ACTED_ON)] == ACTED_ON
 
 
 async def test_the_request_id_is_the_clients_or_a_new_one(passing: Gateway) -> None:
@@ -89,15 +89,15 @@ async def test_compressed_replies_stay_compressed(
     passing: Gateway, accept: str | None, encoding: str, chunked: bool
 ) -> None:
     packed = PACKED[encoding]
-    told = [("content-encoding", encoding), ("vary", "accept-encoding")]
+    expected = [("content-encoding", encoding), ("vary", "accept-encoding")]
 
     async def compressed(request: ReceivedRequest, connection: ScriptedConnection) -> None:
         if chunked:
-            await connection.head(200, *told, ("transfer-encoding", "chunked"))
+            await connection.head(200, *expected, ("transfer-encoding", "chunked"))
             await connection.chunk(packed)
             await connection.end()
         else:
-            await connection.whole(200, packed, *told)
+            await connection.whole(200, packed, *expected)
 
     passing.upstream.script = compressed
     headers = [] if accept is None else [("accept-encoding", accept)]
@@ -180,7 +180,7 @@ async def test_header_bytes_pass_unchanged(passing: Gateway, size: int) -> None:
     await passing.post(chat(OTHER_QUESTION))
     await passing.post(body, *sent)
     request = passing.upstream.requests[-1]
-    assert [one for one in request.headers if one[0] in ("x-title", "x-b")] == sent
+    assert [header for header in request.headers if header[0] in ("x-title", "x-b")] == sent
     assert request.body == body
     await passing.post(chat(OTHER_QUESTION))
     assert json.loads(passing.upstream.requests[-1].body) == chat(OTHER_QUESTION)
@@ -196,7 +196,7 @@ async def test_response_headers_keep_order_and_duplicates_less_the_hop_by_hop_on
 
     passing.upstream.script = many
     response = await passing.post(chat(OTHER_QUESTION))
-    kept = [one for one in response.headers if one[0].lower() in ("set-cookie", "x-a")]
+    kept = [header for header in response.headers if header[0].lower() in ("set-cookie", "x-a")]
     assert [(name.lower(), value) for name, value in kept] == [
         ("set-cookie", "a=1"), ("x-a", "1"), ("set-cookie", "b=2")
     ]  # fmt: skip
@@ -229,7 +229,7 @@ async def test_an_error_of_our_own_has_one_date_and_one_server(mode: Mode) -> No
 async def test_without_a_key_of_the_gateways_the_clients_credentials_pass(passing: Gateway) -> None:
     sent = [("authorization", "Bearer client"), ("x-api-key", "k1"), ("api-key", "k2")]
     await passing.post(chat(OTHER_QUESTION), *sent)
-    assert [one for one in passing.upstream.requests[0].headers if one[0] in dict(sent)] == sent
+    assert [header for header in passing.upstream.requests[0].headers if header[0] in dict(sent)] == sent
 
 
 async def test_with_a_key_of_the_gateways_the_clients_credentials_stay_behind(mode: Mode) -> None:
@@ -250,7 +250,7 @@ async def test_neither_key_appears_in_an_error_body_or_in_the_log(
     async with mode.gateway(api_key="g4teway", upstream_url="http://127.0.0.1:9/v1") as gateway:
         response = await gateway.post(chat(OTHER_QUESTION), ("authorization", "Bearer s3cret"))
     assert response.status == 502
-    shown = caplog.text + response.body.decode() + str(response.headers)
-    assert "ClientConnectorError" in shown  # there was something to look through
-    assert "g4teway" not in shown
-    assert "s3cret" not in shown
+    visible = caplog.text + response.body.decode() + str(response.headers)
+    assert "ClientConnectorError" in visible  # there was something to look through
+    assert "g4teway" not in visible
+    assert "s3cret" not in visible

@@ -57,7 +57,7 @@ TOOL_STREAM = (
 )
 async def test_a_stream_cut_at_any_byte_arrives_the_same(passing: Gateway, target: str, whole: bytes) -> None:
     cut = 0
-    asked = {"input": OTHER_QUESTION, "max_tokens": 5, **chat(OTHER_QUESTION, stream=True)}
+    request = {"input": OTHER_QUESTION, "max_tokens": 5, **chat(OTHER_QUESTION, stream=True)}
 
     async def stream(request: ReceivedRequest, connection: ScriptedConnection) -> None:
         await connection.head(200, ("content-type", "text/event-stream"), ("transfer-encoding", "chunked"))
@@ -68,7 +68,7 @@ async def test_a_stream_cut_at_any_byte_arrives_the_same(passing: Gateway, targe
 
     passing.upstream.script = stream
     for cut in range(len(whole)):  # noqa: B007 - the script reads it
-        response = await passing.post(asked, target=target)
+        response = await passing.post(request, target=target)
         assert response.complete
         assert response.body == whole
 
@@ -144,10 +144,10 @@ async def test_each_chunk_arrives_within_20_ms(passing: Gateway, content_type: s
 def _connected_sockets() -> Iterator[socket.socket]:
     """Duplicates of this process' connected TCP sockets."""
     for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as found:
-            found.getpeername()
-            if found.family == socket.AF_INET:
-                yield found
+        with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as duplicate:
+            duplicate.getpeername()
+            if duplicate.family == socket.AF_INET:
+                yield duplicate
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="finds its own sockets in Linux' /proc")
@@ -166,8 +166,8 @@ def test_neither_leg_waits_to_fill_a_packet(mode: Mode) -> None:
                 writer.write(request_bytes(gateway.url, "POST", ENDPOINTS[0], [], BODY))
                 await reader.readuntil(b"data: 1\n\n")
                 ends = [
-                    (one.getsockname()[1], one.getpeername()[1], _no_delay(one))
-                    for one in _connected_sockets()
+                    (end.getsockname()[1], end.getpeername()[1], _no_delay(end))
+                    for end in _connected_sockets()
                 ]
             to_client = [no_delay for own, _, no_delay in ends if own == ports[0]]
             to_upstream = [no_delay for _, peer, no_delay in ends if peer == ports[1]]
@@ -245,10 +245,10 @@ async def test_the_base_models_usage_comes_as_it_sent_it(passing: Gateway, inclu
             stream=True,
             stream_options={"include_usage": include_usage},
         )
-        chunks = [one async for one in stream]
+        chunks = [chunk async for chunk in stream]
     assert chunks[0].choices[0].delta.content == "Boil."
-    told = [one.usage.total_tokens for one in chunks if one.usage is not None]
-    assert told == ([4] if include_usage else [])
+    total_tokens = [chunk.usage.total_tokens for chunk in chunks if chunk.usage is not None]
+    assert total_tokens == ([4] if include_usage else [])
     assert len(chunks) == 1 + include_usage
     assert chunks[-1].choices == ([] if include_usage else chunks[0].choices)
 
@@ -298,7 +298,7 @@ async def test_comments_are_no_events_to_clients(mode: Mode) -> None:
         assert body.count(b"\n\n") == 1
         async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="k", max_retries=0) as client:
             stream = await client.chat.completions.create(model="m", messages=messages, stream=True)
-            assert [one.id async for one in stream] == ["c"]
+            assert [chunk.id async for chunk in stream] == ["c"]
         async with AsyncAnthropic(base_url=gateway.url, api_key="k", max_retries=0) as anthropic:
             events = await anthropic.messages.create(model="m", max_tokens=5, messages=messages, stream=True)
             assert [event.type async for event in events] == ["message_stop"]

@@ -1,4 +1,4 @@
-"""What becomes of connections when the server is told to end."""
+"""How connections end when the server shuts down."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def refuses(url: str) -> bool:
         return True
 
 
-async def test_a_request_that_was_on_its_way_is_answered_and_told_to_be_the_last(
+async def test_a_request_that_was_on_its_way_is_answered_with_connection_close(
     server: tuple[Server, str],
 ) -> None:
     running, url = server

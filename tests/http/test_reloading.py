@@ -127,7 +127,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-async def test_a_configuration_that_cannot_be_used_changes_nothing_and_is_told(
+async def test_a_configuration_that_cannot_be_used_changes_nothing_and_is_reported(
     gateway: ReloadableGateway, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     text, reason = BROKEN[name]
@@ -234,7 +234,7 @@ async def test_two_hundred_requests_and_streams_during_reloads_all_end_byte_for_
             await asyncio.sleep(0.02)
         await connection.end()
 
-    async def one(number: int) -> None:
+    async def send_request(number: int) -> None:
         await asyncio.sleep(number * 0.005)
         body = chat_body(f"question {number}", stream=number % 2 == 0)
         reply = await fetch(gateway.url, CHAT, body)
@@ -245,7 +245,7 @@ async def test_two_hundred_requests_and_streams_during_reloads_all_end_byte_for_
 
     gateway.upstream.script = in_pieces
     async with ScriptedUpstream(in_pieces) as other:
-        asking = asyncio.gather(*(one(number) for number in range(200)))
+        asking = asyncio.gather(*(send_request(number) for number in range(200)))
         reloads = 0
         while not asking.done():
             write_calibration(gateway.classifier, scope_threshold=0.9 + 0.01 * (reloads % 2))

@@ -1,4 +1,4 @@
-"""The line that a request leaves in the log: what it tells, and what it never does (case 14)."""
+"""The line that a request leaves in the log: its fields, and what is never in them (case 14)."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def _all_levels(caplog: pytest.LogCaptureFixture) -> None:
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
     """What the request log wrote, as JSON has it."""
-    written = [one for one in caplog.records if one.name == "serac_gateway.requests"]
-    return [json.loads(JsonFormatter().format(one)) for one in written]
+    written = [record for record in caplog.records if record.name == "serac_gateway.requests"]
+    return [json.loads(JsonFormatter().format(record)) for record in written]
 
 
 def everything(caplog: pytest.LogCaptureFixture) -> str:
-    return "\n".join(JsonFormatter().format(one) for one in caplog.records)
+    return "\n".join(JsonFormatter().format(record) for record in caplog.records)
 
 
 async def some_key(store: InMemoryApiKeyStore) -> NewApiKey:
@@ -53,7 +53,7 @@ async def some_key(store: InMemoryApiKeyStore) -> NewApiKey:
     return made
 
 
-async def test_an_answered_request_tells_route_edit_probability_times_sizes_and_key(
+async def test_an_answered_request_logs_route_edit_probability_times_sizes_and_key(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     keys = InMemoryApiKeyStore()
@@ -80,7 +80,7 @@ async def test_an_answered_request_tells_route_edit_probability_times_sizes_and_
     assert "upstream_ms" not in line
 
 
-async def test_a_request_that_is_passed_on_tells_its_times_and_a_query_string_is_no_part_of_its_path(
+async def test_a_request_that_is_passed_on_logs_its_times_and_a_query_string_is_no_part_of_its_path(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with running_gateway() as gateway:
@@ -135,7 +135,7 @@ async def test_a_refused_request_leaves_a_line_too(caplog: pytest.LogCaptureFixt
     assert not {"namespace", "key"} & line.keys()
 
 
-async def test_a_client_that_leaves_is_told_of_with_the_status_that_it_was_sent(
+async def test_a_client_that_leaves_is_logged_with_the_status_that_it_was_sent(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with running_gateway() as gateway:

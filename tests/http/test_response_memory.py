@@ -17,13 +17,13 @@ OTHER_QUESTION = (
     " nobody owns a clock or a watch?"
 )
 """Long enough to be read without the turns before."""
-ASKED = {"role": "user", "content": EDITED_QUESTION}
+TURN = {"role": "user", "content": EDITED_QUESTION}
 SAID = {"role": "assistant", "content": NEW_ANSWER}
 NEXT = {"role": "user", "content": OTHER_QUESTION}
 
 
-async def respond(gateway: Gateway, asked: object, *headers: tuple[str, str], **more: object) -> str:
-    reply = await gateway.post({"model": "m", "input": asked, **more}, *headers, target=TARGET)
+async def respond(gateway: Gateway, question: object, *headers: tuple[str, str], **more: object) -> str:
+    reply = await gateway.post({"model": "m", "input": question, **more}, *headers, target=TARGET)
     assert reply.one("x-serac-route") == "counterfactual"
     return reply.json["id"]
 
@@ -32,30 +32,34 @@ def last_body(gateway: Gateway) -> dict:
     return json.loads(gateway.upstream.requests[-1].body)
 
 
-@pytest.mark.parametrize("asked", [EDITED_QUESTION, [ASKED]])
-async def test_the_upstream_gets_the_turns_that_it_does_not_know(editing: Gateway, asked: object) -> None:
-    first = await respond(editing, asked)
+@pytest.mark.parametrize("question", [EDITED_QUESTION, [TURN]])
+async def test_the_upstream_gets_the_turns_that_it_does_not_know(editing: Gateway, question: object) -> None:
+    first = await respond(editing, question)
     body = b'{"model":"m","previous_response_id":"%s","input":"%s","x" : 1e-7}'
     await editing.post(body % (first.encode(), OTHER_QUESTION.encode()), target=TARGET)
-    assert last_body(editing) == {"model": "m", "input": [ASKED, SAID, NEXT], "x": 1e-7}
+    assert last_body(editing) == {"model": "m", "input": [TURN, SAID, NEXT], "x": 1e-7}
     assert editing.upstream.requests[-1].body.endswith(b',"x":1e-7}')
 
 
 async def test_a_chain_goes_on_from_the_upstreams_own_response(editing: Gateway) -> None:
     first = await respond(editing, EDITED_QUESTION, previous_response_id="resp_upstream")
-    second = await respond(editing, [ASKED], previous_response_id=first)
+    second = await respond(editing, [TURN], previous_response_id=first)
     await editing.post({"model": "m", "previous_response_id": second, "input": [NEXT]}, target=TARGET)
     assert last_body(editing) == {
         "model": "m",
         "previous_response_id": "resp_upstream",
-        "input": [ASKED, SAID, ASKED, SAID, NEXT],
+        "input": [TURN, SAID, TURN, SAID, NEXT],
     }
 
 
 async def test_a_follow_up_is_decided_with_the_turns_that_were_answered_here(editing: Gateway) -> None:
     first = await respond(editing, EDITED_QUESTION)
-    asked = {"model": "m", "previous_response_id": first, "input": "And who is the mayor of Springfield now?"}
-    reply = await editing.post(asked, ("x-serac-debug", "true"), target=TARGET)
+    request = {
+        "model": "m",
+        "previous_response_id": first,
+        "input": "And who is the mayor of Springfield now?",
+    }
+    reply = await editing.post(request, ("x-serac-debug", "true"), target=TARGET)
     assert reply.one("x-serac-reason") != "leans on turns not shown"
     assert reply.one("x-serac-route") == "counterfactual"
     assert editing.counterfactual.calls[-1][1].context == (EDITED_QUESTION, NEW_ANSWER)
@@ -66,7 +70,7 @@ async def test_the_openai_client_goes_on_from_a_streamed_response(editing: Gatew
         async with client.responses.stream(model="m", input=EDITED_QUESTION) as stream:
             first = await stream.get_final_response()
         await client.responses.create(model="m", input=OTHER_QUESTION, previous_response_id=first.id)
-    assert last_body(editing) == {"model": "m", "input": [ASKED, SAID, NEXT]}
+    assert last_body(editing) == {"model": "m", "input": [TURN, SAID, NEXT]}
 
 
 async def test_it_goes_on_too_when_the_edit_is_gone(editing: Gateway) -> None:
@@ -74,7 +78,7 @@ async def test_it_goes_on_too_when_the_edit_is_gone(editing: Gateway) -> None:
     (edit,) = editing.active_edits.all("default")
     await editing.retire(edit)
     await editing.post({"model": "m", "previous_response_id": first, "input": OTHER_QUESTION}, target=TARGET)
-    assert last_body(editing) == {"model": "m", "input": [ASKED, SAID, NEXT]}
+    assert last_body(editing) == {"model": "m", "input": [TURN, SAID, NEXT]}
 
 
 async def test_what_is_not_remembered_passes_byte_for_byte(editing: Gateway) -> None:

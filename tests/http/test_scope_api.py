@@ -40,7 +40,7 @@ class TestScope:
         ]
         assert [decision["in_scope"] for decision in decisions[:3]] == [True, False, True]
 
-    def test_a_decision_tells_its_candidates_most_probable_first(self, control_plane: ControlPlane) -> None:
+    def test_a_decision_lists_its_candidates_most_probable_first(self, control_plane: ControlPlane) -> None:
         _add(control_plane, prompt="Who runs the harbour?")
         best = _add(control_plane)
         (decision,) = _decisions(control_plane, PROMPT)
@@ -98,7 +98,7 @@ class TestScope:
 
 
 class TestLogAndStats:
-    def test_the_log_tells_every_change_in_order_and_can_be_read_on(
+    def test_the_log_lists_every_change_in_order_and_can_be_read_on(
         self, control_plane: ControlPlane
     ) -> None:
         edit_id = _add(control_plane, author="jo", reason="because")
@@ -122,7 +122,7 @@ class TestLogAndStats:
         reply = control_plane.client.get("/log", params={"after": after})
         assert (reply.status_code, reply.json()["field"], reply.json()["value"]) == (400, "after", after)
 
-    def test_the_stats_count_edits_by_namespace_and_tell_the_upstream(
+    def test_the_stats_count_edits_by_namespace_and_name_the_upstream(
         self, control_plane: ControlPlane
     ) -> None:
         _add(control_plane)
@@ -150,7 +150,7 @@ class TestHealth:
         control_plane.gateway.readiness.done("edits")
         assert httpx.get(f"{control_plane.url}/health/ready").status_code == 200
 
-    def test_a_store_that_fails_later_is_told_but_leaves_the_gateway_ready(self) -> None:
+    def test_a_store_that_fails_later_is_reported_but_leaves_the_gateway_ready(self) -> None:
         class StoreThatWent(InMemoryEditStore):
             async def ping(self) -> None:
                 raise StoreUnavailableError("the store does not answer")

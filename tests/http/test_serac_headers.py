@@ -10,10 +10,10 @@ from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, OTHER_QUESTI
 ROOT = Path(__file__).parents[2]
 
 
-async def test_every_response_tells_the_version_of_its_headers() -> None:
+async def test_every_response_has_the_version_of_its_headers() -> None:
     async with running_gateway() as gateway:
         await gateway.add(EDITED_QUESTION, NEW_ANSWER)
-        replies = [await gateway.post(chat(one)) for one in (EDITED_QUESTION, OTHER_QUESTION)]
+        replies = [await gateway.post(chat(question)) for question in (EDITED_QUESTION, OTHER_QUESTION)]
         replies.append(await gateway.post(b"{}", target="/v1/embeddings"))
         replies.append(await gateway.post(chat(EDITED_QUESTION), ("x-serac-namespace", "No Name")))
     assert [reply.one("x-serac-schema") for reply in replies] == ["1", "1", "1", "1"]

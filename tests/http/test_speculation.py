@@ -1,4 +1,4 @@
-"""The upstream is asked while the decision is made; what an edit answers is called off."""
+"""The request goes upstream while the decision is made, and is cancelled where an edit answers."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def outcomes(gateway: Gateway) -> dict[str, float]:
 
 
 def overhead_s(gateway: Gateway) -> float:
-    samples = (one for metric in gateway.instruments.registry.collect() for one in metric.samples)
-    return sum(one.value for one in samples if one.name == "serac_overhead_seconds_sum")
+    samples = (sample for metric in gateway.instruments.registry.collect() for sample in metric.samples)
+    return sum(sample.value for sample in samples if sample.name == "serac_overhead_seconds_sum")
 
 
 def asking_of(gateway: Gateway, question: str) -> bytes:
@@ -210,14 +210,16 @@ async def test_a_client_that_leaves_a_reply_closes_the_upstreams_connection(
     await eventually(lambda: outcomes(gateway) == {"used": 1})
 
 
-async def test_a_request_that_is_told_an_edit_reaches_the_upstream_so_and_only_once() -> None:
+async def test_a_request_with_an_edit_in_context_reaches_the_upstream_only_once() -> None:
     routing = RoutingConfig(speculate=True, composite=CompositePolicy.IN_CONTEXT)
     async with running_gateway(config=GatewayConfig(routing=routing)) as gateway:
         await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         reply = await gateway.post(chat(f"{EDITED_QUESTION} {OTHER_QUESTION}"))
         assert reply.one("x-serac-route") == "in_context"
-        told = [request.body for request in gateway.upstream.requests if NEW_ANSWER.encode() in request.body]
-        assert told == [reply.body]
+        with_edit = [
+            request.body for request in gateway.upstream.requests if NEW_ANSWER.encode() in request.body
+        ]
+        assert with_edit == [reply.body]
         assert outcomes(gateway) == {"called off": 1}
 
 

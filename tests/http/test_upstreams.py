@@ -212,7 +212,7 @@ FROM_A_PROXY = (
         ),
     ],
 )
-async def test_an_upstream_is_told_for_whom_it_is_asked_if_it_shall_be(
+async def test_forwarded_headers_name_the_client_where_they_are_configured(
     style: str, seen: dict[str, str], mode: Mode
 ) -> None:
     config = GatewayConfig(

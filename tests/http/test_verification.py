@@ -1,4 +1,4 @@
-"""Verification over HTTP: on writing, on demand, and as an edit's reply tells it later."""
+"""Verification over HTTP: on writing, on demand, and as an edit's reply reports it later."""
 
 from __future__ import annotations
 
