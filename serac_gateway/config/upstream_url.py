@@ -36,15 +36,15 @@ def parse_upstream_url(url: str | None, *, key: str = "upstream.url") -> Upstrea
             " http://127.0.0.1:8000/v1",
             field=key,
         )
-    shown = without_secrets(url or "")
+    safe_url = without_secrets(url or "")
     if "@" in parsed.netloc:
         raise ConfigError(
-            f"{key} {shown!r} has a user or password before the host; give the key in the environment, as"
+            f"{key} {safe_url!r} has a user or password before the host; give the key in the environment, as"
             " SERAC_UPSTREAM_API_KEY (upstream.key_header says in which header it is sent)",
             field=key,
         )
     if parsed.fragment or (url or "").endswith("#"):
-        raise ConfigError(f"{key} {shown!r} has a fragment (#…), which no server gets; drop it", field=key)
+        raise ConfigError(f"{key} {safe_url!r} has a fragment (#…), which no server gets; drop it", field=key)
     return UpstreamUrl(base=f"{parsed.scheme}://{parsed.netloc}{parsed.path.rstrip('/')}", query=parsed.query)
 
 

@@ -167,15 +167,15 @@ def make_targets() -> frozenset[str]:
 
 def problems(page: Path) -> list[str]:
     text = page.read_text("utf-8")
-    found = [link_problem(page, link) for link in links(text)]
+    problem_texts = [link_problem(page, link) for link in links(text)]
     for code in inline_code(text):
-        found.append(path_problem(code, page))
+        problem_texts.append(path_problem(code, page))
         if code.split()[0] in {*COMMANDS, "make"} and not re.search("[<…|]", code):
-            found.append(command_problem(shlex.split(code), whole=False))
+            problem_texts.append(command_problem(shlex.split(code), whole=False))
     for words in command_lines(text):
-        found.append(command_problem(words, whole=True))
-        found += [path_problem(word, page) for word in words if word.startswith(ROOTS)]
-    return [problem for problem in found if problem is not None]
+        problem_texts.append(command_problem(words, whole=True))
+        problem_texts += [path_problem(word, page) for word in words if word.startswith(ROOTS)]
+    return [problem for problem in problem_texts if problem is not None]
 
 
 # -- the pages
@@ -302,8 +302,8 @@ def test_a_right_path_and_what_is_no_path_are_not(path: str) -> None:
     ],
 )
 def test_a_wrong_command_is_caught(line: str) -> None:
-    found = [command_problem(words, whole=True) for words in command_lines(f"```sh\n{line}\n```\n")]
-    assert [problem for problem in found if problem is not None] != []
+    problem_texts = [command_problem(words, whole=True) for words in command_lines(f"```sh\n{line}\n```\n")]
+    assert [problem for problem in problem_texts if problem is not None] != []
 
 
 @pytest.mark.parametrize(
@@ -316,6 +316,6 @@ def test_a_wrong_command_is_caught(line: str) -> None:
     ],
 )
 def test_a_right_command_and_one_of_others_are_not(line: str) -> None:
-    found = [command_problem(words, whole=True) for words in command_lines(f"```sh\n{line}\n```\n")]
-    assert found == [None] * len(found)
-    assert found != []
+    problem_texts = [command_problem(words, whole=True) for words in command_lines(f"```sh\n{line}\n```\n")]
+    assert problem_texts == [None] * len(problem_texts)
+    assert problem_texts != []

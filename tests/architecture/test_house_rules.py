@@ -42,6 +42,14 @@ NOT_IN_GLOSSARY = {
     "cachehit": "in scope",
 }
 
+NAMES_NOTHING = {"tell", "tells", "telling", "told", "untold", "found", "asked", "shown"}
+"""Words that say where a value comes from instead of what it holds."""
+SAYS_WHAT_IT_HOLDS = {
+    "serac_gateway/control_plane/http/preview.py": {"asked_as", "shown"},
+    "serac_gateway/errors.py": {"ApiKeyNotFoundError", "EditNotFoundError", "RequestNotFoundError"},
+}
+"""Names with such a word that are fields of the REST API, or the meaning of a 404."""
+
 
 def words(name: str) -> set[str]:
     """The lower-case words of a snake_case or CamelCase name, and each pair of neighbours joined."""
@@ -59,6 +67,30 @@ def defined_names(tree: ast.AST) -> Iterator[str]:
             yield node.id
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             yield node.attr
+
+
+def variables(tree: ast.AST) -> Iterator[str]:
+    """Arguments, assigned names and loop variables; no functions, classes or attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            yield node.name
+
+
+def names_of_nothing(tree: ast.AST) -> set[str]:
+    """Defined names with a word of `NAMES_NOTHING`, and variables named `one`.
+
+    A test's name is a sentence and may say that something is found or shown.
+    """
+    flagged = {name for name in variables(tree) if name == "one"}
+    for name in {*defined_names(tree), *variables(tree)}:
+        in_sentence = {"found", "asked", "shown"} if name.startswith("test_") else set()
+        if words(name) & (NAMES_NOTHING - in_sentence):
+            flagged.add(name)
+    return flagged
 
 
 def class_names(tree: ast.AST) -> Iterator[str]:
@@ -103,8 +135,40 @@ def test_names_are_the_glossarys() -> None:
 
 def test_the_glossary_check_sees_fields_arguments_and_camel_case() -> None:
     tree = ast.parse("class HttpBackend:\n  score: float\n  def f(self, cache_hit): self.embedder = 1")
-    found = {word for name in defined_names(tree) for word in words(name) & NOT_IN_GLOSSARY.keys()}
-    assert found == {"backend", "score", "cachehit", "embedder"}
+    flagged = {word for name in defined_names(tree) for word in words(name) & NOT_IN_GLOSSARY.keys()}
+    assert flagged == {"backend", "score", "cachehit", "embedder"}
+
+
+def test_names_say_what_they_hold() -> None:
+    for path in [*OURS_AT_RUN_TIME, *TESTS]:
+        allowed = SAYS_WHAT_IT_HOLDS.get(path.relative_to(ROOT).as_posix(), set())
+        assert names_of_nothing(ast.parse(path.read_text("utf-8"))) - allowed == set(), path
+
+
+def test_every_allowed_name_is_still_there() -> None:
+    for path, allowed in SAYS_WHAT_IT_HOLDS.items():
+        assert names_of_nothing(ast.parse((ROOT / path).read_text("utf-8"))) == allowed, path
+
+
+def test_the_check_of_names_sees_fields_arguments_attributes_and_loop_variables() -> None:
+    source = """
+class Telling:
+    asked_cases: int
+    def shown(self, told_by):
+        self.found = [one for one in told_by]
+        try: pass
+        except KeyError as told: pass
+async def f(one):
+    for founder, untold in one.foundations(found=1): pass
+def test_it_is_shown_and_found(): pass
+def test_it_tells(): pass
+"""
+    assert names_of_nothing(ast.parse(source)) == {
+        *("Telling", "asked_cases", "shown", "told_by", "found", "told", "untold", "one", "test_it_tells"),
+    }
+    assert names_of_nothing(ast.parse("def one(self): return self.one")) == set()
+    for loop in ("for one in x: pass", "{one: 1 for one in x}", "f = lambda one: 1", "(one := 1)"):
+        assert names_of_nothing(ast.parse(loop)) == {"one"}
 
 
 def test_tests_use_fakes_and_no_mocks() -> None:
@@ -144,9 +208,9 @@ def declared(*extras: str) -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     wanted = [
         *project["dependencies"],
-        *(one for extra in extras for one in project["optional-dependencies"][extra]),
+        *itertools.chain.from_iterable(project["optional-dependencies"][extra] for extra in extras),
     ]
-    return {canonicalize_name(Requirement(one).name) for one in wanted}
+    return {canonicalize_name(Requirement(requirement).name) for requirement in wanted}
 
 
 def test_whatever_is_imported_is_declared_where_it_is_needed() -> None:

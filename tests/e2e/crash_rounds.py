@@ -153,7 +153,7 @@ class Rounds:
 
 
 async def crash_rounds(folder: Path, *, rounds: int, seed: int, embedded_too: bool = True) -> list[str]:
-    """Run them, telling how it goes, and return the problems."""
+    """Run them, print their progress, and return the problems."""
     problems: list[str] = []
     totals: Counter[str] = Counter()
     acknowledged = entries = 0

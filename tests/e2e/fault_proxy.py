@@ -10,7 +10,7 @@ _CHUNK = 65_536
 
 
 class FaultProxy:
-    """Used as ``async with``. Passes everything on until told otherwise."""
+    """Used as ``async with``. Passes everything on until a fault is set."""
 
     def __init__(self, port: int) -> None:
         self._target = port

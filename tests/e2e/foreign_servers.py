@@ -2,7 +2,7 @@
 
 `transformers serve` comes with the tools that test (extra `dev`) and runs everywhere. The others take minutes
 to install or to compile: make a virtual environment with one, name its Python in the variable that
-`Server.python_variable` tells, and the same tests run against it.
+`Server.python_variable` names, and the same tests run against it.
 """
 
 from __future__ import annotations

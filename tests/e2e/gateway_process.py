@@ -74,7 +74,7 @@ class GatewayProcess:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.errors.append(line)
-            if found := re.search(r"serving on (http://\S+)/v1", line):
-                self.url = found[1]
+            if match := re.search(r"serving on (http://\S+)/v1", line):
+                self.url = match[1]
                 self._ready.set()
         self._ready.set()

@@ -1,6 +1,6 @@
 """What bad input costs a gateway in a process of its own: bounded memory, bounded time, and it lives on.
 
-tests/http/test_bad_input.py tells which status each kind of it gets.
+tests/http/test_bad_input.py lists which status each kind of it gets.
 """
 
 from __future__ import annotations

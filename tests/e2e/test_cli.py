@@ -60,10 +60,10 @@ class TestEdits:
         edit = json.loads(added.stdout)
         assert (edit["paraphrases"], edit["author"]) == (["Who heads it?"], "jo")
 
-        shown = serac("edits", "show", edit["id"])
-        assert ANSWER in shown.stdout
-        assert "Who heads it?" in shown.stdout
-        assert [one["id"] for one in json.loads(serac("edits", "list", "--json").stdout)] == [edit["id"]]
+        result = serac("edits", "show", edit["id"])
+        assert ANSWER in result.stdout
+        assert "Who heads it?" in result.stdout
+        assert [row["id"] for row in json.loads(serac("edits", "list", "--json").stdout)] == [edit["id"]]
         assert PROMPT in serac("edits", "list").stdout
 
         removed = serac("edits", "remove", edit["id"])
@@ -71,7 +71,7 @@ class TestEdits:
         assert json.loads(serac("edits", "list", "--json").stdout) == []
         assert json.loads(serac("edits", "list", "--all", "--json").stdout)[0]["state"] == "retired"
         versions = json.loads(serac("edits", "show", edit["id"], "--versions", "--json").stdout)
-        assert [one["version"] for one in versions] == [1, 2]
+        assert [version["version"] for version in versions] == [1, 2]
 
     def test_a_refusal_is_one_line_on_stderr_and_exit_code_1(self, serac: Serac) -> None:
         result = serac("edits", "add", "x" * 3_000, ANSWER)
@@ -150,7 +150,7 @@ class TestHistory:
         assert serac("edits", "restore", "e").exit_code == 1
         assert serac("edits", "rollback", "e", "2").stdout == "e version 4 is version 2 again (retired)\n"
         entries = json.loads(serac("log", "list", "--json").stdout)["entries"]
-        assert [one["action"] for one in entries] == ["add", "retire", "restore", "rollback"]
+        assert [entry["action"] for entry in entries] == ["add", "retire", "restore", "rollback"]
         assert (entries[1]["author"], entries[1]["reason"]) == ("Ann", "wrong")
         assert "rollback" in serac("log", "list").stdout
 
@@ -158,23 +158,23 @@ class TestHistory:
         serac("edits", "add", PROMPT, ANSWER, "--id", "e")
         point = json.loads(serac("log", "list", "--json").stdout)["entries"][-1]["log_id"]
         serac("edits", "add", "Who?", "Jo", "--id", "later")
-        shown = serac("rollback", point, "--dry-run")
-        assert "because it is newer" in shown.stdout
-        assert "1 edits would change" in shown.stderr
+        dry_run = serac("rollback", point, "--dry-run")
+        assert "because it is newer" in dry_run.stdout
+        assert "1 edits would change" in dry_run.stderr
         assert serac("rollback", point).exit_code == 2, "nobody can be asked"
         done = json.loads(serac("rollback", point, "--yes", "--json").stdout)
-        assert [one["edit_id"] for one in done["changes"]] == ["later"]
-        assert [one["id"] for one in json.loads(serac("edits", "list", "--json").stdout)] == ["e"]
+        assert [change["edit_id"] for change in done["changes"]] == ["later"]
+        assert [row["id"] for row in json.loads(serac("edits", "list", "--json").stdout)] == ["e"]
 
     def test_a_purge_needs_a_yes_and_leaves_nothing_to_show(self, serac: Serac) -> None:
         serac("edits", "add", PROMPT, ANSWER, "--id", "e")
         assert serac("edits", "purge", "e", "--reason", "asked").exit_code == 2
         assert serac("edits", "show", "e").exit_code == 0
-        result = serac("edits", "purge", "e", "--reason", "asked", "--yes")
-        assert (result.exit_code, result.stdout) == (0, "purged e: a tombstone is left\n")
-        shown = serac("edits", "show", "e")
-        assert shown.exit_code == 1
-        assert "was purged" in shown.stderr
+        purge = serac("edits", "purge", "e", "--reason", "asked", "--yes")
+        assert (purge.exit_code, purge.stdout) == (0, "purged e: a tombstone is left\n")
+        result = serac("edits", "show", "e")
+        assert result.exit_code == 1
+        assert "was purged" in result.stderr
         assert serac("log", "verify").exit_code == 0
 
 
@@ -190,18 +190,18 @@ class TestLog:
         refused = serac("log", "verify", "--expect", "0" * 64)
         assert refused.exit_code == 1
         assert "no entry has the expected digest" in refused.stderr
-        told = json.loads(serac("log", "verify", "--expect", "0" * 64, "--json").stdout)
-        assert told["valid"] is False
+        report = json.loads(serac("log", "verify", "--expect", "0" * 64, "--json").stdout)
+        assert report["valid"] is False
         exported = tmp_path / "log.ndjson"
         assert serac("log", "export", "--evidence", "-o", str(exported)).exit_code == 0
         kinds = [json.loads(line)["kind"] for line in exported.read_text().splitlines()]
         assert kinds == ["entry", "entry", "edit", "head"]
         plain = [json.loads(line) for line in serac("log", "export").stdout.splitlines()]
-        assert [one["previous_digest"] for one in plain[1:]] == [one["digest"] for one in plain[:-1]]
+        assert [entry["previous_digest"] for entry in plain[1:]] == [entry["digest"] for entry in plain[:-1]]
 
 
 class TestStore:
-    def test_a_sound_store_is_told_and_a_damaged_one_makes_exit_code_1(
+    def test_a_sound_store_is_reported_and_a_damaged_one_makes_exit_code_1(
         self, serac: Serac, control_plane: ControlPlane
     ) -> None:
         serac("edits", "add", PROMPT, ANSWER, "--id", "e")
@@ -230,7 +230,7 @@ class TestStore:
         assert json.loads(serac("explain", PROMPT, "--json").stdout)["edit_id"] == "e"
         assert serac("store", "restore", "nowhere").exit_code == 2
 
-    def test_what_another_encoder_made_is_encoded_anew_and_one_that_breaks_off_is_told(
+    def test_what_another_encoder_made_is_encoded_anew_and_one_that_breaks_off_is_reported(
         self, serac: Serac, control_plane: ControlPlane
     ) -> None:
         serac("edits", "add", PROMPT, ANSWER, "--id", "e")
@@ -252,7 +252,7 @@ class TestSearch:
     def test_by_text_and_by_meaning(self, serac: Serac) -> None:
         serac("edits", "add", PROMPT, ANSWER, "--id", "harbour")
         serac("edits", "add", "What is the time?", "Noon", "--id", "time")
-        assert [one["id"] for one in json.loads(serac("edits", "search", "TIME", "--json").stdout)] == [
+        assert [row["id"] for row in json.loads(serac("edits", "search", "TIME", "--json").stdout)] == [
             "time"
         ]
         assert "harbour" in serac("edits", "search", "office", "--limit", "1").stdout
@@ -266,25 +266,25 @@ class TestAskAndExplain:
         self, gateway_url: str
     ) -> None:
         _run("edits", "add", PROMPT, ANSWER)
-        asked = _run("ask", PROMPT)
-        assert asked.exit_code == 0, asked.output
-        assert asked.stdout == f"{ANSWER}\n"
-        assert "route counterfactual" in asked.stderr
-        told = json.loads(_run("ask", PROMPT, "--json").stdout)
-        assert (told["answer"], told["route"]) == (ANSWER, "counterfactual")
-        assert told["edit_id"].startswith("ed_")
+        result = _run("ask", PROMPT)
+        assert result.exit_code == 0, result.output
+        assert result.stdout == f"{ANSWER}\n"
+        assert "route counterfactual" in result.stderr
+        reply = json.loads(_run("ask", PROMPT, "--json").stdout)
+        assert (reply["answer"], reply["route"]) == (ANSWER, "counterfactual")
+        assert reply["edit_id"].startswith("ed_")
 
     def test_another_question_is_answered_by_the_base_model(self, gateway_url: str) -> None:
         _run("edits", "add", PROMPT, ANSWER)
-        told = json.loads(_run("ask", "How do I boil an egg?", "--json").stdout)
-        assert (told["answer"], told["route"]) == ("I do not know about boil an egg?", "base")
+        reply = json.loads(_run("ask", "How do I boil an egg?", "--json").stdout)
+        assert (reply["answer"], reply["route"]) == ("I do not know about boil an egg?", "base")
 
     def test_a_decision_is_explained_as_a_table_and_as_json(self, gateway_url: str) -> None:
         assert "no edit lies near" in _run("explain", PROMPT).stdout
         _run("edits", "add", PROMPT, ANSWER, "--id", "harbour")
-        shown = _run("explain", PROMPT).stdout
-        assert "in scope" in shown
-        assert "harbour v1" in shown.replace("\n", " ")
+        output = _run("explain", PROMPT).stdout
+        assert "in scope" in output
+        assert "harbour v1" in output.replace("\n", " ")
         decision = json.loads(_run("explain", PROMPT, "--json").stdout)
         assert decision["edit_id"] == "harbour"
         assert decision["candidates"][0]["scope_probability"] > 0.99
@@ -296,11 +296,11 @@ class TestDemo:
     ) -> None:
         for _ in range(2):
             result = _run("demo", "--once", "--url", gateway_url, "--json")
-            told = json.loads(result.stdout)
-            lines = told["lines"]
-            asked = [line["asked"] for line in lines]
+            report = json.loads(result.stdout)
+            lines = report["lines"]
+            questions = [line["asked"] for line in lines]
             probes = ["question", "paraphrase", "same subject", "neighbour"]
-            assert asked == probes * (len(lines) // 4) + ["unrelated"]
+            assert questions == probes * (len(lines) // 4) + ["unrelated"]
             assert len(lines) >= 41
             assert [line["problem"] for line in lines if line["asked"] == "question"] == [None] * 10
             assert lines[-1]["problem"] is None
@@ -310,11 +310,11 @@ class TestDemo:
         self, gateway_url: str
     ) -> None:
         # The words of a paraphrase differ, and words are all that the fake encoder knows.
-        told = json.loads(_run("demo", "--once", "--url", gateway_url, "--json").stdout)
-        assert told["lines"][1]["problem"] == "route base, not counterfactual"
+        report = json.loads(_run("demo", "--once", "--url", gateway_url, "--json").stdout)
+        assert report["lines"][1]["problem"] == "route base, not counterfactual"
         result = _run("demo", "--once", "--url", gateway_url)
         assert result.exit_code == 1
-        assert f"{told['wrong']} lines are not as they should be" in result.stdout
+        assert f"{report['wrong']} lines are not as they should be" in result.stdout
 
     def test_it_leaves_other_namespaces_alone(self, gateway_url: str) -> None:
         _run("edits", "add", PROMPT, ANSWER)
@@ -333,7 +333,7 @@ class TestExitCodes:
                 f"error: no gateway answers at {url}; start one with `serac serve`"
             ]
 
-    def test_what_is_no_gateway_is_told_by_its_status(self, gateway_url: str) -> None:
+    def test_what_is_no_gateway_is_reported_by_its_status(self, gateway_url: str) -> None:
         result = _run("edits", "list", "--url", f"{gateway_url}/v1")
         assert result.exit_code == 1
         assert "404" in result.stderr

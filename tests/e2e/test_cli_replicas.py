@@ -61,7 +61,7 @@ def test_what_waits_for_all_is_in_force_in_the_other_gateway(gateways: list[Cont
     assert gateways[1].client.get("/stats").json()["edits"] == {"default": 0}
 
 
-def test_a_gateway_that_did_not_apply_it_in_time_is_told_of(store: InMemoryEditStore) -> None:
+def test_a_gateway_that_did_not_apply_it_in_time_is_named(store: InMemoryEditStore) -> None:
     cut_off_replica(store)
     added = serac("edits", "add", PROMPT, ANSWER, "--wait", "all", "--json")
     assert added.exit_code == 0
@@ -73,7 +73,7 @@ def test_gateways_are_listed(store: InMemoryEditStore) -> None:
     serac("edits", "add", PROMPT, ANSWER)
     cut_off_replica(store)
     listed = json.loads(serac("replicas", "--json").stdout)
-    assert [one["name"] for one in listed][2] == "gone:1"
+    assert [row["name"] for row in listed][2] == "gone:1"
     assert listed[2]["behind"] == {"default": 1}
     table = serac("replicas")
     assert table.exit_code == 0

@@ -1,4 +1,4 @@
-"""A few of the crash rounds; crash_rounds.py tells what they are and how to run many."""
+"""A few of the crash rounds; crash_rounds.py describes them and how to run many."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_crashes_under_concurrent_writers_lose_nothing(tmp_path: Path, emb
         await rounds.stop()
 
 
-async def test_rounds_are_counted_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_rounds_are_counted_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert await crash_rounds(tmp_path, rounds=1, seed=3) == []
     assert "1 rounds:" in capsys.readouterr().out
 

@@ -34,12 +34,12 @@ def _run(*arguments: str) -> Result:
 
 
 def test_a_report_says_what_was_decided_and_is_exported_both_ways(request_id: str, tmp_path: Path) -> None:
-    told = _run("feedback", request_id, "should_not_have_fired", "--query", PROMPT)
-    assert told.exit_code == 0, told.output
-    assert "reported: route counterfactual, edit ed_" in told.stdout
+    result = _run("feedback", request_id, "should_not_have_fired", "--query", PROMPT)
+    assert result.exit_code == 0, result.output
+    assert "reported: route counterfactual, edit ed_" in result.stdout
     assert _run("feedback", request_id, "right", "--query", PROMPT, "--json").exit_code == 0
     exported = [json.loads(line) for line in _run("feedback", "export").stdout.splitlines()]
-    assert [one["verdict"] for one in exported] == ["should_not_have_fired", "right"]
+    assert [report["verdict"] for report in exported] == ["should_not_have_fired", "right"]
     file = tmp_path / "traffic.jsonl"
     assert _run("feedback", "export", "--training", "--output", str(file)).exit_code == 0
     assert json.loads(file.read_text("utf-8"))["query"] == PROMPT

@@ -150,8 +150,10 @@ def test_what_is_out_of_scope_is_byte_identical_with_and_without_the_gateway(
     gateway: GatewayProcess, path: str, stream: bool
 ) -> None:
     upstream_url = httpx.get(f"{gateway.url}/serac/v1/stats").json()["upstream_url"]
-    asked = {"input": UNRELATED} if path == "/responses" else {"messages": user(UNRELATED), "max_tokens": 16}
-    body = {"model": MODEL, "stream": stream, **asked}
+    request = (
+        {"input": UNRELATED} if path == "/responses" else {"messages": user(UNRELATED), "max_tokens": 16}
+    )
+    body = {"model": MODEL, "stream": stream, **request}
     through = httpx.post(f"{gateway.url}/v1{path}", json=body, timeout=60)
     direct = httpx.post(f"{upstream_url}{path}", json=body, timeout=60)
     assert through.headers["x-serac-route"] == "base"

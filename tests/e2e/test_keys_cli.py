@@ -59,7 +59,7 @@ def test_a_key_is_made_used_listed_and_revoked_through_a_gateway(
 
     monkeypatch.setenv("SERAC_API_KEY", locked.admin)
     listed = json.loads(serac("keys", "list", "--json").stdout)
-    assert [one["name"] for one in listed] == ["Root", "CI"]
+    assert [row["name"] for row in listed] == ["Root", "CI"]
     assert listed[1]["requests_per_minute"] == 60
     expires_in = datetime.fromisoformat(listed[1]["expires_at"]) - datetime.now(UTC)
     assert timedelta(days=89) < expires_in < timedelta(days=91)
@@ -117,7 +117,7 @@ def test_the_store_itself_gets_keys_while_no_gateway_runs(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("option", ["--offline", "--data-dir"])
-def test_a_store_that_cannot_be_opened_is_told_in_one_line(tmp_path: Path, option: str) -> None:
+def test_a_store_that_cannot_be_opened_is_reported_in_one_line(tmp_path: Path, option: str) -> None:
     (tmp_path / "file").write_text("")
     where = ("--data-dir", str(tmp_path / "file")) if option == "--data-dir" else (
         "--offline", "--redis", "redis://:secret@127.0.0.1:1/0")  # fmt: skip

@@ -71,13 +71,13 @@ def test_a_request_shows_in_log_metrics_and_trace_without_its_content_and_can_be
         )
         assert TARGET in reply.json()["choices"][0]["message"]["content"]
         metrics = httpx.get(f"{gateway.url}/metrics").text
-        told = CliRunner().invoke(app, ["feedback", "r-1", "right"])
+        result = CliRunner().invoke(app, ["feedback", "r-1", "right"])
         assert gateway.terminate() == 0
     labels = 'namespace="default",reason="in scope",route="counterfactual",status="2xx"'
     assert f"serac_requests_total{{{labels}}} 1.0" in metrics
-    assert told.exit_code == 0, told.output
+    assert result.exit_code == 0, result.output
     lines = [json.loads(line) for line in gateway.errors if line.startswith("{")]
-    (line,) = [one for one in lines if one.get("request") == "r-1"]
+    (line,) = [line for line in lines if line.get("request") == "r-1"]
     assert (line["route"], line["status"], line["level"]) == ("counterfactual", 200, "info")
     paths, bodies = zip(*collector.received, strict=True)
     assert set(paths) == {"/v1/traces"}

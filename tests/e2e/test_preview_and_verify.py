@@ -28,11 +28,13 @@ def client(tmp_path_factory: pytest.TempPathFactory, converted_models: Path) -> 
         yield made
 
 
-def test_a_preview_tells_the_same_question_from_one_about_the_same_subject(client: httpx.Client) -> None:
+def test_a_preview_distinguishes_the_same_question_from_one_about_the_same_subject(
+    client: httpx.Client,
+) -> None:
     queries = ["Who runs the town hall of Marrowby?", "How many people live in Marrowby?"]
-    told = client.post("/edits:preview", json={"edit": DRAFT, "queries": queries}).json()
-    assert [one["captured"] for one in told["queries"]] == [True, False]
-    generated = {one["query"]: one["captured"] for one in told["generated"]}
+    reply = client.post("/edits:preview", json={"edit": DRAFT, "queries": queries}).json()
+    assert [query["captured"] for query in reply["queries"]] == [True, False]
+    generated = {query["query"]: query["captured"] for query in reply["generated"]}
     assert generated["The mayor of Marrowby is"]
     assert sum(generated.values()) >= len(generated) - 1
 
@@ -40,7 +42,7 @@ def test_a_preview_tells_the_same_question_from_one_about_the_same_subject(clien
 def test_an_edit_is_verified_while_it_is_written(client: httpx.Client) -> None:
     verified = client.post("/edits?verify=true", json=DRAFT).json()["verified"]
     assert verified["passed"], verified
-    assert all(TARGET in one["answer"] for one in verified["probes"])
+    assert all(TARGET in probe["answer"] for probe in verified["probes"])
 
 
 def test_another_answer_to_the_question_in_other_words_is_refused_and_its_neighbours_are_not(

@@ -58,7 +58,7 @@ class TestPreview:
         for part in (other["id"], "Ann", query, "yes", "Closest to the threshold", "no traffic is recorded"):
             assert part in result.stdout
         listed = json.loads(_run("edits", "list", "--json").stdout)
-        assert [one["target_new"] for one in listed] == ["Ann"]
+        assert [row["target_new"] for row in listed] == ["Ann"]
 
     @pytest.mark.parametrize("source", ["file", "stdin"])
     def test_an_edit_is_read_from_a_file_or_stdin(self, source: str, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ class TestVerify:
         ):
             assert part in result.stdout
         outcomes = [json.loads(line) for line in _run("edits", "verify", "--json").stdout.splitlines()]
-        assert sorted(one["passed"] for one in outcomes) == [False, True]
+        assert sorted(outcome["passed"] for outcome in outcomes) == [False, True]
         assert "failed" in _run("edits", "show", "wrong").stdout
 
     def test_only_the_edits_named_are_verified(self, lying_gateway: ControlPlane) -> None:
@@ -134,7 +134,7 @@ def test_an_edit_goes_on_trial_and_live_again() -> None:
 
 
 @pytest.mark.usefixtures("gateway")
-def test_a_contradiction_is_told_when_an_edit_is_added() -> None:
+def test_a_contradiction_is_reported_when_an_edit_is_added() -> None:
     first = _added(PROMPT, "Ann")
     result = _run("edits", "add", PROMPT, ANSWER)
     assert result.exit_code == 0

@@ -1,6 +1,6 @@
 """Servers that others wrote, asked directly and through a gateway with the embedded models: nobody notices.
 
-Every request is asked twice directly and once through the gateway, and all three replies must be the same but
+Every request is sent twice directly and once through the gateway, and all three replies must be the same but
 for what the server itself says differently each time (`tests.e2e.sameness`).
 """
 
@@ -107,12 +107,12 @@ async def assert_unnoticed(
     server: RunningServer, gateway: GatewayProcess, way: str, method: str, target: str, body: bytes | None
 ) -> WireResponse:
     """The reply through the gateway, after comparing it with two that were asked for directly."""
-    one = await ask(server.url, method, target, body)
+    direct = await ask(server.url, method, target, body)
     through = await ask(gateway.url, method, target, body, *WAYS[way])
     other = await ask(server.url, method, target, body)
     joined = server.server.joins_tokens
-    assert compared(one, joined=joined) == compared(other, joined=joined), "the server varies by itself"
-    assert compared(through, joined=joined) == compared(one, joined=joined)
+    assert compared(direct, joined=joined) == compared(other, joined=joined), "the server varies by itself"
+    assert compared(through, joined=joined) == compared(direct, joined=joined)
     assert through.complete
     assert through.all(REQUEST_ID[0]) == [REQUEST_ID[1]]
     return through
@@ -212,12 +212,12 @@ def test_a_question_in_scope_is_the_edit_s_and_the_next_one_the_server_s(
         openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0) as direct,
     ):
         for stream in (False, True):
-            asked = {"model": server.model, "max_tokens": 24, "temperature": 0, "stream": stream}
-            edited = said(through, messages=user(PROMPT), **asked)
+            request = {"model": server.model, "max_tokens": 24, "temperature": 0, "stream": stream}
+            edited = said(through, messages=user(PROMPT), **request)
             assert TARGET in edited
-            assert TARGET not in said(direct, messages=user(PROMPT), **asked)
-            other = said(through, messages=user(UNRELATED), **asked)
-            assert other == said(direct, messages=user(UNRELATED), **asked)
+            assert TARGET not in said(direct, messages=user(PROMPT), **request)
+            other = said(through, messages=user(UNRELATED), **request)
+            assert other == said(direct, messages=user(UNRELATED), **request)
             assert TARGET not in other
 
 
@@ -235,10 +235,10 @@ def test_openai_s_client_sees_one_server(server: RunningServer, gateway: Gateway
 
 def seen_by_openai(url: str, server: RunningServer) -> list[object]:
     """What the official client makes of each call: what was said, or its exception."""
-    asked = {"model": server.model, "temperature": 0}
+    request = {"model": server.model, "temperature": 0}
 
     def completion(client: openai.OpenAI) -> object:
-        reply = client.completions.create(prompt=UNRELATED, max_tokens=9, **asked)
+        reply = client.completions.create(prompt=UNRELATED, max_tokens=9, **request)
         return reply.choices[0].text, reply.usage
 
     def whole(client: openai.OpenAI) -> object:
@@ -246,11 +246,11 @@ def seen_by_openai(url: str, server: RunningServer) -> list[object]:
         return reply.choices, reply.usage, reply.model, reply.system_fingerprint
 
     def response(client: openai.OpenAI) -> object:
-        reply = client.responses.create(input=UNRELATED, max_output_tokens=9, stream=False, **asked)
+        reply = client.responses.create(input=UNRELATED, max_output_tokens=9, stream=False, **request)
         return reply.output_text, reply.usage
 
     calls: list[Callable[[openai.OpenAI], object]] = [
-        lambda client: [one.id for one in client.models.list()],
+        lambda client: [model.id for model in client.models.list()],
         completion,
         whole,
         response,
@@ -287,13 +287,13 @@ def test_anthropic_s_client_sees_one_server(server: RunningServer, gateway: Gate
 
     through = seen(gateway.url)
     assert through == seen(server.url)
-    assert all(isinstance(one, str) for one in through) == (MESSAGES in server.server.speaks)
+    assert all(isinstance(reply, str) for reply in through) == (MESSAGES in server.server.speaks)
 
 
 async def test_a_server_that_hangs_up_after_an_error_costs_the_next_request_nothing(
     server: RunningServer, gateway: GatewayProcess
 ) -> None:
-    """Uvicorn closes a connection after an exception, without telling: the next use of it is a race."""
+    """Uvicorn closes a connection after an exception without a header for it: the next use is a race."""
     failing = json.dumps({"model": server.model, **chat(temperature="hot")}).encode()
     short = json.dumps({"model": server.model, **chat(max_tokens=1)}).encode()
     for _ in range(20):
@@ -302,7 +302,7 @@ async def test_a_server_that_hangs_up_after_an_error_costs_the_next_request_noth
 
 
 async def test_a_redirect_leads_back_to_the_gateway(server: RunningServer, gateway: GatewayProcess) -> None:
-    """Followed round the gateway, a request would miss the edits, and the upstream's address be told."""
+    """Followed round the gateway, a request would miss the edits, and the upstream's address be revealed."""
     body = json.dumps({"model": server.model, **chat()}).encode()
     direct = await ask(server.url, "POST", f"{CHAT}/", body)
     through = await ask(gateway.url, "POST", f"{CHAT}/", body)

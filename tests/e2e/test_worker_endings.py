@@ -21,21 +21,21 @@ from tests.http.wire import connected, eventually, read_head, request_bytes
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[ScriptedUpstream]:
-    async with ScriptedUpstream() as one:
-        yield one
+    async with ScriptedUpstream() as server:
+        yield server
 
 
-@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signal_sent", [signal.SIGTERM, signal.SIGINT])
 async def test_what_ends_while_its_workers_start_ends_quietly(
-    tmp_path: Path, upstream: ScriptedUpstream, told: signal.Signals
+    tmp_path: Path, upstream: ScriptedUpstream, signal_sent: signal.Signals
 ) -> None:
     async with starting(tmp_path, upstream) as gateway:
         await eventually(lambda: len(gateway.workers) == WORKERS)
         workers = gateway.workers
-        os.killpg(gateway.process.pid, told)  # as a terminal sends it, to all
-        assert await gateway.told() == "ended"
+        os.killpg(gateway.process.pid, signal_sent)  # as a terminal sends it, to all
+        assert await gateway.next_line() == "ended"
         assert await asyncio.wait_for(gateway.process.wait(), 20) == 0
-        assert not any(one.is_running() for one in workers)
+        assert not any(worker.is_running() for worker in workers)
 
 
 async def test_workers_that_a_reload_prepares_end_with_the_gateway(
@@ -48,7 +48,7 @@ async def test_workers_that_a_reload_prepares_end_with_the_gateway(
         workers = gateway.workers
         gateway.process.terminate()
         assert await asyncio.wait_for(gateway.process.wait(), 20) == 0
-        assert not any(one.is_running() for one in workers)
+        assert not any(worker.is_running() for worker in workers)
 
 
 async def test_only_a_second_interrupt_breaks_streams_off(tmp_path: Path, upstream: ScriptedUpstream) -> None:
@@ -61,8 +61,8 @@ async def test_only_a_second_interrupt_breaks_streams_off(tmp_path: Path, upstre
     async with running(tmp_path, upstream) as gateway, connected(gateway.url) as (reader, writer):
         writer.write(request_bytes(gateway.url, "POST", CHAT, [gateway.admin], chat_body("x", stream=True)))
         await read_head(reader)
-        for told in (signal.SIGINT, signal.SIGTERM):
-            os.killpg(gateway.process.pid, told)
+        for signal_sent in (signal.SIGINT, signal.SIGTERM):
+            os.killpg(gateway.process.pid, signal_sent)
             await eventually(lambda: len(gateway.workers) == 1)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(gateway.process.wait(), 1)
@@ -74,18 +74,18 @@ async def test_files_that_change_alone_reach_the_workers_too(
     tmp_path: Path, upstream: ScriptedUpstream
 ) -> None:
     async with running(tmp_path, upstream) as gateway:
-        before = {one.pid for one in gateway.workers}
+        before = {worker.pid for worker in gateway.workers}
         assert (await gateway.control("/serac/v1/config:reload")).json["outcome"] == "unchanged"
-        assert {one.pid for one in gateway.workers} == before
+        assert {worker.pid for worker in gateway.workers} == before
         for file in (tmp_path / "classifier").iterdir():
             os.utime(file, (1, 1))
         reply = await gateway.control("/serac/v1/config:reload")
         assert (reply.json["outcome"], reply.json["changed"]) == ("reloaded", [])
         await eventually(lambda: len(gateway.workers) == WORKERS, 20)
-        assert not before & {one.pid for one in gateway.workers}
+        assert not before & {worker.pid for worker in gateway.workers}
 
 
-async def test_a_folder_too_deep_for_a_socket_is_told(
+async def test_a_folder_too_deep_for_a_socket_is_reported(
     tmp_path: Path,
     upstream: ScriptedUpstream,
     monkeypatch: pytest.MonkeyPatch,

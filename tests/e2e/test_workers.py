@@ -52,7 +52,7 @@ class Gateway:
         classifier = self.file.parent / "classifier"
         self.file.write_text(config_text(upstream_url, str(classifier)) + self.settings + text, "utf-8")
 
-    async def told(self) -> str:
+    async def next_line(self) -> str:
         """The next line that it writes; "" at its end."""
         assert self.process.stdout is not None
         return (await asyncio.wait_for(self.process.stdout.readline(), 90)).decode().strip()
@@ -61,7 +61,7 @@ class Gateway:
         return await fetch(self.url, CHAT, chat_body(question, **parameters), *(headers or (self.admin,)))
 
     async def add(self, prompt: str) -> WireResponse:
-        """A suppression: said as it stands, no model is asked."""
+        """A suppression: its text is the answer, no model runs."""
         edit = {"kind": "suppression", "prompt": prompt, "target_new": ANSWER}
         return await self.control("/serac/v1/edits", edit)
 
@@ -73,19 +73,19 @@ class Gateway:
 
     @property
     def workers(self) -> list[psutil.Process]:
-        found = []
+        processes = []
         for child in psutil.Process(self.process.pid).children():
             with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one, too
-                found += [child] if "serac_gateway.server.workers.worker" in child.cmdline() else []
-        return found
+                processes += [child] if "serac_gateway.server.workers.worker" in child.cmdline() else []
+        return processes
 
     async def count_of_routes(self) -> Counter[str]:
         stats = (await self.control("/serac/v1/stats", method="GET")).json
-        return Counter({one["route"]: one["count"] for one in stats["routes"]})
+        return Counter({route["route"]: route["count"] for route in stats["routes"]})
 
     async def in_flight(self) -> float:
         metrics = (await self.control("/metrics", method="GET")).body.decode()
-        (line,) = (one for one in metrics.splitlines() if one.startswith("serac_requests_in_flight "))
+        (line,) = (line for line in metrics.splitlines() if line.startswith("serac_requests_in_flight "))
         return float(line.split()[1])
 
 
@@ -104,7 +104,7 @@ async def starting(folder: Path, upstream: ScriptedUpstream, settings: str = "")
         start_new_session=True,
     )
     try:
-        gateway.admin, gateway.chat_key = bearer(await gateway.told()), bearer(await gateway.told())
+        gateway.admin, gateway.chat_key = bearer(await gateway.next_line()), bearer(await gateway.told())
         yield gateway
     finally:
         if process.returncode is None:
@@ -115,14 +115,14 @@ async def starting(folder: Path, upstream: ScriptedUpstream, settings: str = "")
 @asynccontextmanager
 async def running(folder: Path, upstream: ScriptedUpstream, settings: str = "") -> AsyncIterator[Gateway]:
     async with starting(folder, upstream, settings) as gateway:
-        gateway.url = await gateway.told()
+        gateway.url = await gateway.next_line()
         yield gateway
 
 
 @pytest.fixture
 async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with ScriptedUpstream() as upstream, running(tmp_path, upstream) as one:
-        yield one
+    async with ScriptedUpstream() as upstream, running(tmp_path, upstream) as started:
+        yield started
 
 
 async def test_an_edit_holds_in_every_worker_when_it_is_acknowledged(gateway: Gateway) -> None:
@@ -131,9 +131,9 @@ async def test_an_edit_holds_in_every_worker_when_it_is_acknowledged(gateway: Ga
         before = await asyncio.gather(*(gateway.ask(question) for _ in range(6)))
         reply = await gateway.add(question)
         after = await asyncio.gather(*(gateway.ask(question) for _ in range(6)))
-        assert {one.one("x-serac-route") for one in after} == {"counterfactual"}
-        assert {one.json["choices"][0]["message"]["content"] for one in after} == {ANSWER}
-        assert {one.one("x-serac-route") for one in before} == {"base"}
+        assert {reply.one("x-serac-route") for reply in after} == {"counterfactual"}
+        assert {reply.json["choices"][0]["message"]["content"] for reply in after} == {ANSWER}
+        assert {reply.one("x-serac-route") for reply in before} == {"base"}
         target = f"/serac/v1/edits/{reply.json['id']}"
         gone = await fetch(
             gateway.url, target, b"", gateway.admin, ("if-match", reply.one("etag")), method="DELETE"
@@ -145,7 +145,7 @@ async def test_an_edit_holds_in_every_worker_when_it_is_acknowledged(gateway: Ga
 async def test_what_workers_did_is_counted_once_and_together(gateway: Gateway) -> None:
     await gateway.add("Who is the mayor of Springfield?")
     questions = ["Who is the mayor of Springfield?", "How do I boil an egg?"] * 30
-    assert {one.status for one in await asyncio.gather(*map(gateway.ask, questions))} == {200}
+    assert {reply.status for reply in await asyncio.gather(*map(gateway.ask, questions))} == {200}
     async with asyncio.timeout(5):
         while (await gateway.count_of_routes()) != {"counterfactual": 30, "base": 30}:
             await asyncio.sleep(0.02)
@@ -159,13 +159,13 @@ async def test_what_workers_did_is_counted_once_and_together(gateway: Gateway) -
 
 async def test_a_rate_is_that_of_all_workers(gateway: Gateway) -> None:
     replies = await asyncio.gather(*(gateway.ask("Hello?", gateway.chat_key) for _ in range(12)))
-    assert Counter(one.status for one in replies) == {200: 5, 429: 7}
+    assert Counter(reply.status for reply in replies) == {200: 5, 429: 7}
 
 
 async def test_any_worker_goes_on_from_a_response_that_another_answered(gateway: Gateway) -> None:
     await gateway.add("Who is the mayor of Springfield?")
-    asked = {"model": "m", "input": "Who is the mayor of Springfield?"}
-    first = await gateway.control("/v1/responses", asked)
+    request = {"model": "m", "input": "Who is the mayor of Springfield?"}
+    first = await gateway.control("/v1/responses", request)
     assert first.one("x-serac-route") == "counterfactual"
     for _ in range(2 * WORKERS):
         further = {"model": "m", "input": "How do I boil an egg?", "previous_response_id": first.json["id"]}
@@ -187,13 +187,13 @@ async def test_a_worker_that_is_killed_takes_its_own_requests_along_and_no_other
     await eventually(lambda: len(gateway.workers) == WORKERS and before[0] not in gateway.workers, 20)
     gateway.upstream.script = answering
     assert {(await gateway.ask("Hello?")).status for _ in range(20)} == {200}
-    lost = [one for one in hanging if one.done()]
+    lost = [request for request in hanging if request.done()]
     assert len(lost) < len(hanging)
     async with asyncio.timeout(10):
         while await gateway.in_flight() != len(hanging) - len(lost):
             await asyncio.sleep(0.1)
-    for one in hanging:
-        one.cancel()
+    for request in hanging:
+        request.cancel()
     await asyncio.gather(*hanging, return_exceptions=True)
 
 
@@ -202,10 +202,10 @@ async def test_workers_end_with_the_model_process_even_when_that_is_killed(gatew
     assert len(workers) == WORKERS
     gateway.process.kill()
     await gateway.process.wait()
-    await eventually(lambda: not any(one.is_running() for one in workers), 20)
+    await eventually(lambda: not any(worker.is_running() for worker in workers), 20)
 
 
-async def test_a_stream_is_finished_when_the_gateway_is_told_to_end(gateway: Gateway) -> None:
+async def test_a_stream_is_finished_when_the_gateway_gets_sigterm(gateway: Gateway) -> None:
     go_on = asyncio.Event()
 
     async def slowly(request: ReceivedRequest, connection: ScriptedConnection) -> None:
@@ -232,7 +232,7 @@ async def test_a_stream_is_finished_when_the_gateway_is_told_to_end(gateway: Gat
         await read_body(reader, response)
     assert response.body == b"data: 1\n\ndata: 2\n\n"
     assert await asyncio.wait_for(gateway.process.wait(), 20) == 0
-    assert not any(one.is_running() for one in workers)
+    assert not any(worker.is_running() for worker in workers)
 
 
 async def test_a_reload_replaces_the_workers_and_no_request_notices(gateway: Gateway) -> None:
@@ -247,7 +247,7 @@ async def test_a_reload_replaces_the_workers_and_no_request_notices(gateway: Gat
         await connection.end()
 
     gateway.upstream.script = slowly
-    before = {one.pid for one in gateway.workers}
+    before = {worker.pid for worker in gateway.workers}
     async with ScriptedUpstream() as other, connected(gateway.url) as (reader, writer):
         writer.write(request_bytes(gateway.url, "POST", CHAT, [gateway.admin], chat_body("x", stream=True)))
         stream = await read_head(reader)
@@ -259,7 +259,7 @@ async def test_a_reload_replaces_the_workers_and_no_request_notices(gateway: Gat
         assert await asyncio.wait_for(asking, 30) == {200}
         await read_body(reader, stream)
         assert stream.body == b"data: old\n\ndata: still old\n\n"
-        await eventually(lambda: not before & {one.pid for one in gateway.workers}, 20)
+        await eventually(lambda: not before & {worker.pid for worker in gateway.workers}, 20)
         assert len(gateway.workers) == WORKERS
 
 
@@ -270,7 +270,7 @@ async def statuses_until(gateway: Gateway, done: Callable[[], bool]) -> set[int]
     return statuses
 
 
-async def test_an_import_tells_of_each_line_before_the_next_is_sent(
+async def test_an_import_reports_each_line_before_the_next_is_sent(
     gateway: Gateway,
 ) -> None:
     def chunk(number: int) -> bytes:
@@ -284,8 +284,8 @@ async def test_an_import_tells_of_each_line_before_the_next_is_sent(
         writer.write((head + "".join(f"{name}: {value}\r\n" for name, value in headers) + "\r\n").encode())
         for number in range(3):
             writer.write(chunk(number))
-            told = await asyncio.wait_for(reader.readuntil(b'"added":true}'), 5)
-            assert f'"line":{number + 1},'.encode() in told
+            received = await asyncio.wait_for(reader.readuntil(b'"added":true}'), 5)
+            assert f'"line":{number + 1},'.encode() in received
     assert (await gateway.ask("Who is mayor 2?")).one("x-serac-route") == "counterfactual"
 
 

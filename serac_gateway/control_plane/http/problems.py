@@ -75,13 +75,13 @@ def _on_http_exception(request: _AnyRequest, exc: HTTPException) -> Response[dic
 
 
 def _nothing_at(path: str) -> str:
-    shown = _abbreviated(path)
+    short = _abbreviated(path)
     if _INFERENCE_PATH.match(path):
         return (
-            f"there is nothing at {shown!r}; the OpenAI-compatible API is below /v1: end the client's base"
+            f"there is nothing at {short!r}; the OpenAI-compatible API is below /v1: end the client's base"
             f" URL with /v1, as in {_abbreviated('/v1' + path)!r}"
         )
-    return f"there is nothing at {shown!r}; /serac/schema lists what there is, and /v1 goes to the chat model"
+    return f"there is nothing at {short!r}; /serac/schema lists what there is, and /v1 goes to the chat model"
 
 
 def _on_unexpected(request: _AnyRequest, exc: Exception) -> Response[dict[str, object]]:

@@ -34,8 +34,8 @@ class ByModelUpstream(Upstream):
         """Take over all of them."""
         self._default = default
         self._others = [
-            (re.compile("|".join(translate(pattern) for pattern in one.models)), one.upstream)
-            for one in others
+            (re.compile("|".join(translate(pattern) for pattern in upstream.models)), upstream.upstream)
+            for upstream in others
         ]
 
     @override

@@ -233,8 +233,8 @@ def _take_over_stdout() -> Callable[[Report], None]:
     reports = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
-    def report(one: Report) -> None:
-        reports.write(msgspec.json.encode(one) + b"\n")
+    def report(update: Report) -> None:
+        reports.write(msgspec.json.encode(update) + b"\n")
 
     return report
 

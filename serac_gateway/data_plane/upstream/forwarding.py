@@ -34,16 +34,16 @@ def _element(request: UpstreamRequest) -> bytes:
 
 
 def _x_forwarded(headers: list[tuple[bytes, bytes]], request: UpstreamRequest) -> list[tuple[bytes, bytes]]:
-    told = [value for name, value in headers if name == _FOR]
+    received = [value for name, value in headers if name == _FOR]
     client = (request.client or "unknown").encode()
-    if not told or told[-1].rpartition(b",")[2].strip() != client:  # a trusted proxy has told it already
-        told.append(client)
-    headers = [one for one in headers if one[0] != _FOR]
+    if not received or received[-1].rpartition(b",")[2].strip() != client:  # else a trusted proxy added it
+        received.append(client)
+    headers = [header for header in headers if header[0] != _FOR]
     present = {name for name, _ in headers}
-    added = [(_FOR, b", ".join(told)), (_PROTO, request.scheme.encode())]
+    added = [(_FOR, b", ".join(received)), (_PROTO, request.scheme.encode())]
     if (host := _host(request)) is not None:
         added.append((_HOST, host))
-    return [*headers, *(one for one in added if one[0] not in present)]
+    return [*headers, *(header for header in added if header[0] not in present)]
 
 
 def _host(request: UpstreamRequest) -> bytes | None:

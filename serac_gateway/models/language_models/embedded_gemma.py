@@ -106,10 +106,10 @@ def _folder_name(adapter: Path | None) -> str:
 
 def remove_outdated(models: Path, *, keep: Sequence[Path]) -> None:
     """Remove conversions of other adapters and other recipes but for the latest one, to go back to."""
-    others = [found for found in models.glob(f"{_NAME}-*") if found.is_dir() and found not in keep]
-    others.sort(key=lambda found: found.stat().st_mtime)
-    for found in others[:-1]:
-        shutil.rmtree(found)
+    others = [folder for folder in models.glob(f"{_NAME}-*") if folder.is_dir() and folder not in keep]
+    others.sort(key=lambda folder: folder.stat().st_mtime)
+    for folder in others[:-1]:
+        shutil.rmtree(folder)
 
 
 def _package() -> ModuleType:
