@@ -25,14 +25,14 @@ class FlakyUpstream(Upstream):
     def __init__(self) -> None:
         self.error: UpstreamError | None = None
         self.status = 200
-        self.asked = 0
+        self.requests_received = 0
         self.closed = False
         self.held: asyncio.Event | None = None
         """Answers wait for it."""
 
     @asynccontextmanager
     async def send(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
-        self.asked += 1
+        self.requests_received += 1
         if self.held is not None:
             await self.held.wait()
         if self.error is not None:
@@ -85,7 +85,7 @@ async def test_after_failures_in_a_row_it_is_not_asked(
         await ask(breaking)
     assert refused.value.details == {"kind": "circuit open", "retry_after_s": 5}
     assert error_headers(502, refused.value.details) == {"retry-after": "5"}
-    assert (flaky.asked, breaking.is_open) == (3, True)
+    assert (flaky.requests_received, breaking.is_open) == (3, True)
 
 
 async def test_an_answer_between_failures_starts_the_count_anew(
