@@ -1,4 +1,4 @@
-"""Which web pages may call the gateway, and what their browsers are told about its replies. Pure.
+"""Which web pages may call the gateway, and which headers allow them to read its replies. Pure.
 
 Without API keys the gateway trusts whoever reaches it, and a browser on the same machine reaches it for any
 page that it shows. So where no key is demanded, a request from another origin is refused unless the
@@ -40,7 +40,7 @@ class Surface(Enum):
     CONTROL = auto()
     """/serac/v1 and /metrics: pages of other origins need an API key in any case."""
     OPEN = auto()
-    """/health and /serac/schema: they tell nothing about edits or traffic."""
+    """/health and /serac/schema: they contain nothing about edits or traffic."""
 
 
 class OriginPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,29 +84,29 @@ class OriginPolicy(msgspec.Struct, frozen=True, kw_only=True):
             and surface is not Surface.OPEN
             and not _is_named(host, self.hosts)
         ):
-            shown = host[:200].decode("latin-1")
+            named_host = host[:200].decode("latin-1")
             raise ForeignHostError(
-                f"host {shown!r} is no name of this gateway, which demands no API keys; use localhost or"
+                f"host {named_host!r} is no name of this gateway, which demands no API keys; use localhost or"
                 " 127.0.0.1, add the name to server.allowed_hosts, or demand keys (access.required)",
                 field="host",
-                details={"value": shown, "reason": "foreign host"},
+                details={"value": named_host, "reason": "foreign host"},
             )
         if self.keys_demanded or surface is Surface.OPEN or not is_from_other_origin(headers):
             return
         origin = _first(headers, b"origin")
         if key_headers(headers) or (surface is Surface.DATA and self.allows(origin, surface)):
             return
-        shown = (origin or b"unknown")[:200].decode("latin-1")
+        named_origin = (origin or b"unknown")[:200].decode("latin-1")
         remedy = (
             "add it to server.cors_origins, or demand keys (access.required)"
             if surface is Surface.DATA
             else "send an API key of this gateway"
         )
         raise ForeignOriginError(
-            f"the request comes from a web page of another origin ({shown}), and this gateway demands no API"
+            f"the request comes from a web page of another origin ({named_origin}), and this gateway demands no API"
             f" keys; {remedy}",
             field="origin",
-            details={"value": shown, "reason": "foreign origin"},
+            details={"value": named_origin, "reason": "foreign origin"},
         )
 
     def allows(self, origin: bytes | None, surface: Surface) -> bool:
@@ -138,11 +138,11 @@ class OriginPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """
         origin = _first(request, b"origin")
         if origin is None or not self.allows(origin, surface):
-            shown = (origin or b"")[:200].decode("latin-1")
+            named_origin = (origin or b"")[:200].decode("latin-1")
             raise ForeignOriginError(
-                f"pages of {shown!r} may not call this gateway; add the origin to server.cors_origins",
+                f"pages of {named_origin!r} may not call this gateway; add the origin to server.cors_origins",
                 field="origin",
-                details={"value": shown, "reason": "foreign origin"},
+                details={"value": named_origin, "reason": "foreign origin"},
             )
         headers = [
             (b"access-control-allow-origin", origin),

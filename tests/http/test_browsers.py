@@ -192,8 +192,8 @@ async def test_a_listed_page_reads_every_reply_alike(mode: Mode, theirs: str | N
                 answer = await gateway.post(chat(question, **parameters), *PAGE)
                 assert_readable(answer)
                 assert not answer.all("access-control-max-age")
-        not_found = await fetch(gateway.url, "/serac/v1/nothing", None, ("origin", APP), method="GET")
-        assert not_found.status == 403  # the control plane needs a key
+        refused = await fetch(gateway.url, "/serac/v1/nothing", None, ("origin", APP), method="GET")
+        assert refused.status == 403  # the control plane needs a key
 
 
 async def test_a_listed_page_reads_refusals_and_asks_without_a_key() -> None:

@@ -67,13 +67,13 @@ async def require_media_type(connection: _Connection, handler: BaseRouteHandler)
     essences = [value.partition(";")[0].strip().lower() for value in types]
     if (not types and not has_body) or (len(types) == 1 and essences[0] in taken):
         return
-    shown = ", ".join(types)[:100]
+    sent_types = ", ".join(types)[:100]
     raise UnsupportedMediaTypeError(
-        f"the body's content type is {shown!r}; send the header 'content-type: {taken[0]}'"
+        f"the body's content type is {sent_types!r}; send the header 'content-type: {taken[0]}'"
         if types
         else f"the body has no content type; send the header 'content-type: {taken[0]}'",
         field="content-type",
-        details={"value": shown},
+        details={"value": sent_types},
     )
 
 

@@ -84,7 +84,7 @@ class ScopeDecision(msgspec.Struct, frozen=True, kw_only=True):
     withheld_edit_id: str | None
     """The edit on trial that would govern if it were live: a shadow, or a canary not for this user."""
     context_edit_ids: list[str]
-    """The edits that the base model would be told, on the route in_context."""
+    """The edits that the base model would get in its context, on the route in_context."""
     scope_probability: float | None
     """Of the edit chosen, else of the most probable candidate; null if there is none."""
     scope_threshold: float | None

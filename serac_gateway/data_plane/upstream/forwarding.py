@@ -11,8 +11,8 @@ _FOR, _HOST, _PROTO = b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-pro
 def forwarding_headers(request: UpstreamRequest, style: ForwardedStyle) -> list[tuple[bytes, bytes]]:
     """The request's headers, and in what `style` names its client, host and scheme.
 
-    What proxies before us said stays: the client's address comes after it, and the host and scheme that they
-    told are nearer to the user's than ours.
+    Values of earlier proxies stay: the client's address is appended to theirs, and their host and scheme are
+    kept, for those are nearer to what the user sent.
     """
     headers = list(request.headers)
     match style:
