@@ -16,6 +16,7 @@
     │   └── EditPurgedError         410
     ├── EditConflictError           409
     │   ├── ContradictionError      409
+    │   ├── DamagedRecordError      409
     │   └── IdempotencyKeyReusedError 422
     ├── PreconditionFailedError     412
     ├── PreconditionRequiredError   428
@@ -24,6 +25,7 @@
     ├── LoopDetectedError           508
     ├── WebSocketRefusedError       426
     ├── StoreUnavailableError       503
+    ├── NamespaceQuarantinedError   503
     └── ModelUnavailableError       503
 
 A message names the bad value, what is allowed and what to do. Each class carries its HTTP status, code and
@@ -203,6 +205,13 @@ class IdempotencyKeyReusedError(EditConflictError):
     title = "The idempotency key was used before"
 
 
+class DamagedRecordError(EditConflictError):
+    """What is stored cannot be read, or says that it belongs elsewhere; `serac store repair` mends it."""
+
+    code = "edit_damaged"
+    title = "What is stored is damaged"
+
+
 class PreconditionFailedError(GatewayError):
     """If-Match names a version that is no longer current."""
 
@@ -269,6 +278,14 @@ class ModelUnavailableError(GatewayError):
     status = 503
     code = "model_unavailable"
     title = "A model is unavailable"
+
+
+class NamespaceQuarantinedError(GatewayError):
+    """A suppression of the namespace may be unreadable, so that no request may pass to the base model."""
+
+    status = 503
+    code = "namespace_quarantined"
+    title = "The namespace is quarantined"
 
 
 def error_headers(status: int, details: Mapping[str, object]) -> dict[str, str]:

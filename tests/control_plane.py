@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 from litestar import Litestar
@@ -174,6 +176,8 @@ def fake_gateway(
         model_threads=model_threads,
         upstream_url=upstream_url,
         route_counts=counts,
+        data_path=Path(tempfile.gettempdir()),
+        backup_key=None,
     )
 
     instruments.registry.register(

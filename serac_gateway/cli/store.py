@@ -78,14 +78,21 @@ def backup(
 def restore(
     file: Annotated[Path, typer.Argument(help="A backup.")],
     url: UrlOption = None,
+    accept_unsealed: Annotated[
+        bool,
+        typer.Option(
+            "--accept-unsealed",
+            help="Vouch for a backup from elsewhere; needs an admin key for every namespace.",
+        ),
+    ] = False,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a backup into a store where its namespace was never used; the log is verified on the way."""
+    """Write a backup into a store where its namespace was never used, once all of it is checked."""
     if not file.is_file():
         fail(f"there is no file {str(file)!r}", EXIT_USAGE)
     with stderr().status("restoring"):
-        done = run(send_backup(chosen_url(url), chosen_namespace(namespace), file))
+        done = run(send_backup(chosen_url(url), chosen_namespace(namespace), file, accept_unsealed))
     if as_json:
         print_json(done)
     else:
@@ -149,9 +156,11 @@ async def write_backup(url: str, namespace: str, file: Path) -> dict[str, Any]:
     return head
 
 
-async def send_backup(url: str, namespace: str, file: Path) -> dict[str, Any]:
+async def send_backup(url: str, namespace: str, file: Path, accept_unsealed: bool = False) -> dict[str, Any]:
     """Send the backup, and return the gateway's summary."""
     from serac_gateway.cli.client import GatewayClient
+
+    path = "/serac/v1/store:restore" + ("?accept_unsealed=true" if accept_unsealed else "")
 
     async def chunks() -> AsyncIterator[bytes]:
         with file.open("rb") as source:
@@ -160,7 +169,7 @@ async def send_backup(url: str, namespace: str, file: Path) -> dict[str, Any]:
 
     async with (
         GatewayClient(url, namespace=namespace) as client,
-        client.stream("POST", "/serac/v1/store:restore", content=chunks()) as response,
+        client.stream("POST", path, content=chunks()) as response,
     ):
         done: dict[str, Any] = msgspec.json.decode(await response.read())
         return done

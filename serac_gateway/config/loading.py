@@ -16,6 +16,7 @@ import msgspec
 
 from serac_gateway.config.model import (
     API_KEY_VARIABLE,
+    BACKUP_KEY_VARIABLE,
     COUNTERFACTUAL_API_KEY_VARIABLE,
     KEY_PEPPER_VARIABLE,
     UPSTREAM_API_KEY_VARIABLE,
@@ -27,7 +28,13 @@ from serac_gateway.errors import ConfigError
 ENVIRONMENT_PREFIX = "SERAC_"
 
 _SECRET_VARIABLES = frozenset(
-    {UPSTREAM_API_KEY_VARIABLE, COUNTERFACTUAL_API_KEY_VARIABLE, KEY_PEPPER_VARIABLE, API_KEY_VARIABLE}
+    {
+        UPSTREAM_API_KEY_VARIABLE,
+        COUNTERFACTUAL_API_KEY_VARIABLE,
+        KEY_PEPPER_VARIABLE,
+        BACKUP_KEY_VARIABLE,
+        API_KEY_VARIABLE,
+    }
 )
 _OTHER_VARIABLES = frozenset({"SERAC_DATA", "SERAC_URL", "SERAC_NAMESPACE"})
 """Read by other modules: the folder of the public data, the CLI's server and namespace."""

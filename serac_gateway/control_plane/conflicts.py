@@ -64,21 +64,21 @@ class ConflictFinder:
         """The policy of the namespace on conflicts."""
         return self._config.conflicts_of(namespace)
 
-    def find(self, edit: Edit, vectors_FD: Vectors | None = None) -> list[Conflict]:
-        """The edits that contradict `edit`, most probable first; at most as many as a request has candidates.
+    def find(self, namespace: str, edit: Edit, vectors_FD: Vectors | None = None) -> list[Conflict]:
+        """The edits of the namespace that contradict `edit`, most probable first.
 
-        Edits on trial and those whose window is yet to begin count. `vectors_FD`: the vectors of the edit's
-        forms, if they are at hand. *Shape:* (F, D).
+        They are at most as many as a request has candidates. Edits on trial and those whose window is yet to
+        begin count. `vectors_FD`: the vectors of the edit's forms, if they are at hand. *Shape:* (F, D).
 
         Raises:
             ModelUnavailableError: Encoder or classifier failed.
         """
-        if edit.state not in ACTIVE_STATES or self._active_edits.count(edit.namespace) == 0:
+        if edit.state not in ACTIVE_STATES or self._active_edits.count(namespace) == 0:
             return []
         texts = forms(edit)
         if vectors_FD is None:
             vectors_FD = self._encoder.encode(texts)
-        answering = self._answering(edit, vectors_FD)
+        answering = self._answering(namespace, edit, vectors_FD)
         if not answering:
             return []
         prompts_KD = self._encoder.encode([other.edit.prompt for other, _ in answering])
@@ -94,12 +94,12 @@ class ConflictFinder:
                 )
         return sorted(conflicts, key=lambda conflict: -min(conflict.answers_prompt, conflict.prompt_answered))
 
-    def _answering(self, edit: Edit, vectors_FD: Vectors) -> list[tuple[Candidate, float]]:
+    def _answering(self, namespace: str, edit: Edit, vectors_FD: Vectors) -> list[tuple[Candidate, float]]:
         """The other edits that answer the prompt of `edit` differently, with their probabilities."""
         now = self._clock()
         query = Query(text=edit.prompt)
         (row,) = self._active_edits.candidates(
-            edit.namespace,
+            namespace,
             vectors_FD[:1],  # the first form is the prompt
             self._config.candidates,
             floor=self._classifier.similarity_floor,

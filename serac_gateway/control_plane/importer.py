@@ -121,7 +121,7 @@ class EditImport:
 
     async def _committed_alone(self, edit: Edit) -> Outcome:
         try:
-            await self._writer.write(NextVersion(action=Action.ADD, edit=edit))
+            await self._writer.write(self._namespace, NextVersion(action=Action.ADD, edit=edit))
         except ContradictionError as error:
             return error
         except EditConflictError as conflict:

@@ -6,19 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
-import numpy as np
 
-from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditState, forms
+from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditState
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.errors import GatewayError
 from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.checked_records import DamagedRecord, vectors_fault
 from serac_gateway.stores.log_chain import LogHead
 from serac_gateway.stores.log_verification import BrokenLogError, verify_log
 from serac_gateway.stores.records import StoredEdit
 
 _PAGE = 200
 _MOST_PROBLEMS = 100
-_NORM_TOLERANCE = 1e-3
 
 
 class StoreReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +63,8 @@ class StoreCheck:
         states = dict.fromkeys(EditState, 0)
         encoders: dict[str, int] = {}
         decided: dict[str, int] = {}
-        async for page in self._pages(namespace, state=None):
+        damaged: dict[str, DamagedRecord] = {}
+        async for page in self._pages(namespace, state=None, damaged=damaged):
             checked = await asyncio.gather(*(self._check_edit(namespace, edit, problems) for edit in page))
             for edit, stored in zip(page, checked, strict=True):
                 states[edit.state] += 1
@@ -73,11 +73,12 @@ class StoreCheck:
                     encoders[fingerprint] = encoders.get(fingerprint, 0) + 1
                 if edit.state in ACTIVE_STATES:
                     decided[edit.id] = edit.version
+        problems += [f"edit {edit_id!r}: cannot be read: {damaged[edit_id].fault}" for edit_id in damaged]
         await self._check_states(namespace, states, problems)
         self._check_active_edits(namespace, decided, problems)
         return StoreReport(
             sound=not problems,
-            problems=tuple(problems[:_MOST_PROBLEMS]),
+            problems=tuple(dict.fromkeys(problems))[:_MOST_PROBLEMS],
             log_entries=head.length,
             log_digest=head.digest,
             edits=states,
@@ -92,21 +93,25 @@ class StoreCheck:
             return await self._store.log_head(namespace)
 
     async def _check_edit(self, namespace: str, edit: Edit, problems: list[str]) -> StoredEdit | None:
+        faults: list[DamagedRecord] = []
         try:
             if await self._store.get(namespace, edit.id, version=edit.version) != edit:
                 problems.append(f"edit {edit.id!r}: its current record is not that of version {edit.version}")
-            stored = await self._store.stored(namespace, edit.id)
-        except (GatewayError, ValueError) as error:
+            stored = await self._store.stored_many(namespace, [edit.id], on_damaged=faults.append)
+        except GatewayError as error:
             problems.append(f"edit {edit.id!r}: cannot be read: {error}")
             return None
-        if edit.state is not EditState.PURGED and (wrong := _wrong_vectors(stored)):
-            problems.append(f"edit {edit.id!r}: {wrong}")
-        return stored
+        problems += [f"edit {edit.id!r}: cannot be read: {record.fault}" for record in faults]
+        if not stored:
+            return None
+        if not faults and (fault := vectors_fault(stored[0].vectors, stored[0].edit)):
+            problems.append(f"edit {edit.id!r}: {fault}")
+        return stored[0]
 
     async def _check_states(self, namespace: str, states: dict[EditState, int], problems: list[str]) -> None:
         for state, expected in states.items():
             listed = 0
-            async for page in self._pages(namespace, state=state):
+            async for page in self._pages(namespace, state=state, damaged={}):
                 listed += len(page)
             if listed != expected:
                 problems.append(f"{expected:,} edits are {state.value}, and {listed:,} are listed as such")
@@ -120,22 +125,18 @@ class StoreCheck:
                     f" {here.get(edit_id)} is in force in this process"
                 )
 
-    async def _pages(self, namespace: str, state: EditState | None) -> AsyncIterator[list[Edit]]:
+    async def _pages(
+        self, namespace: str, state: EditState | None, damaged: dict[str, DamagedRecord]
+    ) -> AsyncIterator[list[Edit]]:
+        """All edits that can be read, a page at a time; adds to `damaged` what is damaged, by id."""
+
+        def note(record: DamagedRecord) -> None:
+            damaged[record.edit_id] = record
+
         cursor = None
         while True:
-            page = await self._store.page(namespace, cursor=cursor, limit=_PAGE, state=state)
+            page = await self._store.page(namespace, cursor=cursor, limit=_PAGE, state=state, on_damaged=note)
             yield list(page.edits)
             cursor = page.next_cursor
             if cursor is None:
                 return
-
-
-def _wrong_vectors(stored: StoredEdit) -> str | None:
-    vectors_FD = stored.vectors.vectors_FD
-    expected = len(forms(stored.edit))
-    if len(vectors_FD) != expected:
-        return f"it has {expected} forms and {len(vectors_FD)} vectors"
-    norms = np.linalg.norm(vectors_FD, axis=1)
-    if not np.all(np.abs(norms - 1) < _NORM_TOLERANCE):
-        return "a vector is not of unit length"
-    return None

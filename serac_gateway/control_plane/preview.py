@@ -125,7 +125,7 @@ class Previewer:
         edit = as_if_live(written)
         vectors_FD = await self._threads.run(lambda: self._encoder.encode(forms(edit)))
         going_live = msgspec.structs.replace(written, state=EditState.LIVE)
-        conflicts = await self._threads.run(lambda: self._conflicts.find(going_live, vectors_FD))
+        conflicts = await self._threads.run(lambda: self._conflicts.find(namespace, going_live, vectors_FD))
         policy = self._conflicts.policy(namespace)
         superseded, refused = _superseded_or_refused(policy, going_live, conflicts)
 

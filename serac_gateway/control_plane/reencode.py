@@ -16,6 +16,7 @@ import msgspec
 from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.domain.edits import Edit, EditState
 from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.checked_records import DamagedRecord
 from serac_gateway.stores.records import StoredEdit
 
 _PAGE = 200
@@ -48,7 +49,7 @@ async def reencode(writer: EditWriter, store: EditStore, namespace: str) -> Asyn
     read = made = 0
     cursor: str | None = None
     while True:
-        page = await store.page(namespace, cursor=cursor, limit=_PAGE)
+        page = await store.page(namespace, cursor=cursor, limit=_PAGE, on_damaged=_leave)
         foreign = await _foreign(writer, store, namespace, page.edits)
         for start in range(0, len(foreign), _GROUP):
             begun_s = time.monotonic()
@@ -68,7 +69,7 @@ async def _foreign(writer: EditWriter, store: EditStore, namespace: str, edits: 
     ids = [edit.id for edit in edits if edit.state is not EditState.PURGED]
     return [
         stored.edit
-        for stored in await store.stored_many(namespace, ids)
+        for stored in await store.stored_many(namespace, ids, on_damaged=_leave)
         if stored.edit.state is not EditState.PURGED
         and stored.vectors.fingerprint != writer.encoder_fingerprint
     ]
@@ -81,3 +82,7 @@ async def _replace_vectors(writer: EditWriter, store: EditStore, namespace: str,
         namespace,
         [StoredEdit(edit=edit, vectors=made) for edit, made in zip(edits, vectors, strict=True)],
     )
+
+
+def _leave(record: DamagedRecord) -> None:
+    """A damaged record is left to `serac store repair`; torn vectors are made anew here as well."""

@@ -11,6 +11,7 @@ from serac_gateway.domain.edits import Edit, EditState
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.checked_records import OnDamaged
 from serac_gateway.stores.records import Page
 
 _READ_AT_A_TIME = 500
@@ -47,17 +48,20 @@ class EditSearch:
         cursor: str | None = None,
         limit: int = 100,
         state: EditState | None = None,
+        on_damaged: OnDamaged | None = None,
     ) -> Page:
         """Stored edits in which `text` stands, in any case: in prompt, answers, subject or a paraphrase.
 
         By id, as `EditStore.page`: a page may be short, or empty, and yet not the last. What others write
-        meanwhile moves no cursor.
+        meanwhile moves no cursor. `on_damaged` as there.
         """
         wanted = text.casefold()
         edits: list[Edit] = []
         looked_at = 0
         while True:
-            page = await self._store.page(namespace, cursor=cursor, limit=_READ_AT_A_TIME, state=state)
+            page = await self._store.page(
+                namespace, cursor=cursor, limit=_READ_AT_A_TIME, state=state, on_damaged=on_damaged
+            )
             for edit in page.edits:
                 if _mentions(edit, wanted):
                     edits.append(edit)

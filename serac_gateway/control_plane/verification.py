@@ -59,8 +59,8 @@ class Verifier:
         self._store = store
         self._pool = pool
 
-    async def verify(self, edit: Edit) -> Verified:
-        """Probe the prompt and the paraphrases of the current version `edit`, and store the outcome.
+    async def verify(self, namespace: str, edit: Edit) -> Verified:
+        """Probe prompt and paraphrases of `edit`, the current version in `namespace`, and store the outcome.
 
         An edit on trial, or whose window is not open, is probed as if it were live. A failure of the
         counterfactual model or of the classifier is reported as a probe that did not pass.
@@ -78,7 +78,7 @@ class Verifier:
         questions = {"prompt": edit.prompt} | {
             f"paraphrases[{place}]": text for place, text in enumerate(edit.paraphrases)
         }
-        probes = [await self._probed(edit, probe, text) for probe, text in questions.items()]
+        probes = [await self._probed(namespace, edit, probe, text) for probe, text in questions.items()]
         verification = Verification(
             edit_id=edit.id,
             edit_version=edit.version,
@@ -87,16 +87,16 @@ class Verifier:
             probes=[probe.outcome for probe in probes],
         )
         try:
-            await self._store.put(edit.namespace, verification)
+            await self._store.put(namespace, verification)
         except StoreUnavailableError as error:  # the result is returned all the same
             log.warning("the verification of edit %s was not kept: %s", edit.id, error.message)
         return Verified(verification=verification, probes=probes)
 
-    async def _probed(self, edit: Edit, probe: str, text: str) -> AnsweredProbe:
+    async def _probed(self, namespace: str, edit: Edit, probe: str, text: str) -> AnsweredProbe:
         query = Query(text=text)
         try:
             decision = await asyncio.get_running_loop().run_in_executor(
-                self._pool, lambda: self._router_for(edit).decide(edit.namespace, [query])[0]
+                self._pool, lambda: self._router_for(edit).decide(namespace, [query])[0]
             )
         except ModelUnavailableError as error:
             return _failed(probe, text, Route.BYPASS, f"not decided: {error.message}")

@@ -25,6 +25,7 @@ from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.errors import GatewayError, PreconditionFailedError
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.checked_records import damaged
 from serac_gateway.stores.records import (
     NO_VECTORS,
     Change,
@@ -84,6 +85,11 @@ class EditWriter:
         """Of the encoder that makes all vectors here."""
         return self._encoder.fingerprint
 
+    @property
+    def encoder_width(self) -> int:
+        """The width of its vectors."""
+        return self._encoder.width
+
     def checks_conflicts_first(self, namespace: str) -> bool:
         """Whether conflicts decide what is committed to the namespace: then write one edit at a time."""
         return (
@@ -91,42 +97,46 @@ class EditWriter:
             and self._conflicts.policy(namespace) is not ConflictPolicy.NEWEST_WINS
         )
 
-    async def write(self, version: NextVersion, *, idempotency: Idempotency | None = None) -> Written:
-        """Commit one version, and treat its conflicts as the policy of its namespace says.
+    async def write(
+        self, namespace: str, version: NextVersion, *, idempotency: Idempotency | None = None
+    ) -> Written:
+        """Commit one version to `namespace`, and treat its conflicts as the policy of the namespace says.
 
         Where the newest edit wins, the search for conflicts runs beside the commit, and only reports. With
         any other policy the writes of this process to a namespace come one after the other; what other
         replicas write counts as soon as it is in force here.
 
         Raises:
+            DamagedRecordError: The version is of another namespace.
             ContradictionError: It contradicts edits in force, and the namespace refuses that.
             ModelUnavailableError: The encoder failed, or with such a policy the classifier.
             Others as for `EditStore.commit`.
         """
         edit = version.edit
+        _check_namespace_of(namespace, [version])
         if self._conflicts is None or not _may_conflict(version):
-            receipt = await self.commit(edit.namespace, [version], idempotency=idempotency)
-            return await self._written(edit, receipt)
-        checks_first = self.checks_conflicts_first(edit.namespace)
+            receipt = await self.commit(namespace, [version], idempotency=idempotency)
+            return await self._written(namespace, edit, receipt)
+        checks_first = self.checks_conflicts_first(namespace)
         if idempotency is not None and checks_first:
             # The outcome of the first such request stands, whatever has come to contradict it.
-            replayed = await self._store.receipt(edit.namespace, idempotency)
+            replayed = await self._store.receipt(namespace, idempotency)
             if replayed is not None:
-                return await self._written(edit, replayed)
+                return await self._written(namespace, edit, replayed)
         (vectors,) = await self._vectors([version])
         encoded = msgspec.structs.replace(version, vectors=vectors)
         if checks_first:
             # Shielded as a commit is: the next search must not begin before this write has taken effect.
             return await asyncio.shield(
-                asyncio.ensure_future(self._write_in_turn(encoded, self._conflicts, idempotency))
+                asyncio.ensure_future(self._write_in_turn(namespace, encoded, self._conflicts, idempotency))
             )
-        searching = asyncio.ensure_future(self._conflicts_or_none(encoded, self._conflicts))
+        searching = asyncio.ensure_future(self._conflicts_or_none(namespace, encoded, self._conflicts))
         try:
-            receipt = await self.commit(edit.namespace, [encoded], idempotency=idempotency)
+            receipt = await self.commit(namespace, [encoded], idempotency=idempotency)
         except BaseException:
             searching.cancel()
             raise
-        return await self._written(edit, receipt, conflicts=await searching)
+        return await self._written(namespace, edit, receipt, conflicts=await searching)
 
     async def commit(
         self,
@@ -141,9 +151,11 @@ class EditWriter:
         At most `records.MAX_CHANGES` versions, no edit twice.
 
         Raises:
+            DamagedRecordError: A version is of another namespace.
             ModelUnavailableError: The encoder failed; nothing was stored.
             Others as for `EditStore.commit`.
         """
+        _check_namespace_of(namespace, versions)
         vectors = await self._vectors(versions)
         commit = Commit(
             changes=tuple(
@@ -196,28 +208,29 @@ class EditWriter:
         return np.concatenate([made[start] for start in sorted(made)])
 
     async def _write_in_turn(
-        self, version: NextVersion, finder: ConflictFinder, idempotency: Idempotency | None
+        self, namespace: str, version: NextVersion, finder: ConflictFinder, idempotency: Idempotency | None
     ) -> Written:
-        async with self._turns.setdefault(version.edit.namespace, asyncio.Lock()):
-            return await self._write_by_policy(version, finder, idempotency)
+        async with self._turns.setdefault(namespace, asyncio.Lock()):
+            return await self._write_by_policy(namespace, version, finder, idempotency)
 
     async def _write_by_policy(
-        self, version: NextVersion, finder: ConflictFinder, idempotency: Idempotency | None
+        self, namespace: str, version: NextVersion, finder: ConflictFinder, idempotency: Idempotency | None
     ) -> Written:
         edit = version.edit
         attribution = Attribution(author=edit.author, reason=f"superseded by {edit.id}")
         for attempt in itertools.count(1):
-            conflicts = await self._search(version, finder)
-            superseded = to_supersede(finder.policy(edit.namespace), edit, conflicts)
+            conflicts = await self._search(namespace, version, finder)
+            superseded = to_supersede(finder.policy(namespace), edit, conflicts)
             retiring = [NextVersion.retired(other, attribution) for other in superseded]
             try:
-                receipt = await self.commit(edit.namespace, [version, *retiring], idempotency=idempotency)
+                receipt = await self.commit(namespace, [version, *retiring], idempotency=idempotency)
             except PreconditionFailedError:
                 if not superseded or attempt == _TRIES:
                     raise
                 await asyncio.sleep(_PAUSE_S)  # another replica changed one of them: let that arrive
                 continue
             return await self._written(
+                namespace,
                 edit,
                 receipt,
                 conflicts=tuple(conflicts),
@@ -226,22 +239,23 @@ class EditWriter:
         raise AssertionError("itertools.count ended")
 
     async def _conflicts_or_none(
-        self, version: NextVersion, finder: ConflictFinder
+        self, namespace: str, version: NextVersion, finder: ConflictFinder
     ) -> tuple[Conflict, ...] | None:
         try:
-            return tuple(await self._search(version, finder))
+            return tuple(await self._search(namespace, version, finder))
         except GatewayError as error:  # the edit is stored all the same
             log.warning("the search for conflicts of edit %s failed: %s", version.edit.id, error.message)
             return None
 
-    async def _search(self, version: NextVersion, finder: ConflictFinder) -> list[Conflict]:
+    async def _search(self, namespace: str, version: NextVersion, finder: ConflictFinder) -> list[Conflict]:
         vectors_FD = None if version.vectors is None else version.vectors.vectors_FD
         return await asyncio.get_running_loop().run_in_executor(
-            self._pool, finder.find, version.edit, vectors_FD
+            self._pool, finder.find, namespace, version.edit, vectors_FD
         )
 
     async def _written(
         self,
+        namespace: str,
         edit: Edit,
         receipt: Receipt,
         *,
@@ -250,7 +264,7 @@ class EditWriter:
     ) -> Written:
         if receipt.replayed:
             first = receipt.changes[0]
-            edit = await self._store.get(edit.namespace, first.edit_id, version=first.version)
+            edit = await self._store.get(namespace, first.edit_id, version=first.version)
             superseded = ()
         return Written(edit=edit, conflicts=conflicts, superseded=superseded)
 
@@ -260,15 +274,22 @@ class EditWriter:
             # The process that made that commit may have died before it took effect: make sure of it now.
             applied = [await self._store.stored(namespace, change.edit_id) for change in receipt.changes]
         else:
-            applied = [await self._stored(change) for change in commit.changes]
+            applied = [await self._stored(namespace, change) for change in commit.changes]
         await self._active_edits.apply(namespace, applied)
         return receipt
 
-    async def _stored(self, change: Change) -> StoredEdit:
+    async def _stored(self, namespace: str, change: Change) -> StoredEdit:
         edit, vectors = change.edit, change.vectors
         if vectors is None and edit.state in ACTIVE_STATES:
-            return await self._store.stored(edit.namespace, edit.id)
+            return await self._store.stored(namespace, edit.id)
         return StoredEdit(edit=edit, vectors=vectors or NO_VECTORS)
+
+
+def _check_namespace_of(namespace: str, versions: Sequence[NextVersion]) -> None:
+    """Return if all of `versions` are of the namespace that the caller may write to."""
+    for version in versions:
+        if version.edit.namespace != namespace:
+            raise damaged(namespace, version.edit.id, f"it is of namespace {version.edit.namespace[:80]!r}")
 
 
 def _may_conflict(version: NextVersion) -> bool:

@@ -188,7 +188,7 @@ def first_version(draft: EditDraft, *, namespace: str, now: datetime | None = No
         created_at=now or datetime.now(UTC),
         **{name: _as_stored(getattr(draft, name)) for name in EditPatch.__struct_fields__},
     )
-    return _checked(edit)
+    return check_edit(edit)
 
 
 def patched(edit: Edit, patch: EditPatch, *, now: datetime | None = None) -> Edit:
@@ -218,7 +218,7 @@ def patched(edit: Edit, patch: EditPatch, *, now: datetime | None = None) -> Edi
         raise InvalidRequestError(
             f"the change is empty; give at least one of {', '.join(EditPatch.__struct_fields__)}"
         )
-    return _checked(_next_version(edit, NO_ATTRIBUTION, now=now, **changes))
+    return check_edit(_next_version(edit, NO_ATTRIBUTION, now=now, **changes))
 
 
 def retired(edit: Edit, attribution: Attribution = NO_ATTRIBUTION, *, now: datetime | None = None) -> Edit:
@@ -382,7 +382,12 @@ def _checked_note(field: str, text: str | None) -> str | None:
     return text
 
 
-def _checked(edit: Edit) -> Edit:
+def check_edit(edit: Edit) -> Edit:
+    """`edit` itself, if it is no tombstone and keeps every rule: of its id, its texts, its window.
+
+    Raises:
+        InvalidRequestError: A field breaks a rule; the error names field, value and limit.
+    """
     check_edit_id(edit.id)
     _check_text("prompt", edit.prompt, MAX_PROMPT_CHARS)
     _check_text("target_new", edit.target_new, MAX_TARGET_CHARS)

@@ -12,7 +12,8 @@ import msgspec
 from serac_gateway.auth.api_keys import checked_pepper
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.key_store import ApiKeyStore
-from serac_gateway.config.model import KEY_PEPPER_VARIABLE, GatewayConfig
+from serac_gateway.config.model import BACKUP_KEY_VARIABLE, KEY_PEPPER_VARIABLE, GatewayConfig
+from serac_gateway.control_plane.backup_seal import configured_backup_key
 from serac_gateway.data_plane.request_head import LoopGuard
 from serac_gateway.data_plane.response_memory import ResponseMemory
 from serac_gateway.edit_index.active_edits import ActiveEdits
@@ -49,6 +50,8 @@ class ProcessResources(msgspec.Struct, frozen=True, kw_only=True):
     recent_requests: RecentRequests
     loop_guard: LoopGuard
     responses: ResponseMemory
+    backup_key: bytes | None
+    """The configured key of backups' seals; None: the store's own."""
     shared: SharedResources
     """The resources that runtimes take from each other."""
 
@@ -62,9 +65,11 @@ async def open_process_resources(
         ConfigError: One cannot be opened as configured.
     """
     config.data_path.mkdir(parents=True, exist_ok=True)
+    pepper = checked_pepper(os.environ.get(KEY_PEPPER_VARIABLE))
+    backup_key = configured_backup_key(os.environ.get(BACKUP_KEY_VARIABLE), pepper=pepper)
     store = await open_configured_store(config)
     stack.push_async_callback(store.close)
-    authenticator = await _open_authenticator(config, store.api_keys())
+    authenticator = await _open_authenticator(config, store.api_keys(), pepper)
     stack.push_async_callback(authenticator.close)
     encoder = await asyncio.to_thread(open_encoder, config, on_progress)
     active_edits = ActiveEdits(store=store, encoder=encoder, make_index=index_maker(encoder.width))
@@ -91,15 +96,16 @@ async def open_process_resources(
         recent_requests=RecentRequests(limit=config.feedback.remembered_requests),
         loop_guard=LoopGuard(),
         responses=ResponseMemory(),
+        backup_key=backup_key,
         shared=SharedResources(),
     )
 
 
-async def _open_authenticator(config: GatewayConfig, keys: ApiKeyStore) -> Authenticator:
+async def _open_authenticator(config: GatewayConfig, keys: ApiKeyStore, pepper: bytes) -> Authenticator:
     authenticator = Authenticator(
         keys,
         required=config.demands_keys,
-        pepper=checked_pepper(os.environ.get(KEY_PEPPER_VARIABLE)),
+        pepper=pepper,
         outage_grace_s=config.access.outage_grace_s,
     )
     if config.demands_keys:

@@ -193,6 +193,8 @@ def _build_control_plane(
         model_threads=model_threads,
         upstream_url=resources.upstream.url,
         route_counts=process.counts,
+        data_path=config.data_path,
+        backup_key=process.backup_key,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.domain.edits import Edit, EditState
+from serac_gateway.stores.checked_records import OnDamaged
 from serac_gateway.stores.log_chain import LogEvidence, LogHead, VersionCount, log_entry
 from serac_gateway.stores.ports import (
     FeedbackStore,
@@ -30,6 +31,9 @@ class EditStore(ABC):
     it with an idempotency key). A commit is never cut in half: if its caller is cancelled, it still runs to
     its end. Every method raises InvalidRequestError for a namespace, edit id, cursor or
     log id that breaks the rules of domain/edits.py, before the server is reached.
+
+    No method trusts what is stored: an edit that is read is of the namespace, the id and the version that it
+    was read under and keeps the rules of domain/edits.py, or the method raises DamagedRecordError.
     """
 
     @abstractmethod
@@ -76,20 +80,30 @@ class EditStore(ABC):
 
     @abstractmethod
     async def page(
-        self, namespace: str, *, cursor: str | None = None, limit: int = 100, state: EditState | None = None
+        self,
+        namespace: str,
+        *,
+        cursor: str | None = None,
+        limit: int = 100,
+        state: EditState | None = None,
+        on_damaged: OnDamaged | None = None,
     ) -> Page:
         """At most `limit` (1 or more) current edits by their ids: for generated ones, in order of creation.
 
         With `state`, only those in it; a page may then be short, or empty, and yet not the last.
-        An edit that exists for the whole walk is listed once, whatever others write meanwhile.
+        An edit that exists for the whole walk is listed once, whatever others write meanwhile. Damaged
+        records are left out of the page and given to `on_damaged`; without it, the first one ends the call.
+
+        Raises:
+            DamagedRecordError: A record is damaged, and there is no `on_damaged`.
         """
 
     @abstractmethod
-    def snapshot(self, namespace: str) -> AsyncIterator[StoredEdit]:
+    def snapshot(self, namespace: str, *, on_damaged: OnDamaged | None = None) -> AsyncIterator[StoredEdit]:
         """Every current edit in one of `ACTIVE_STATES`, with its vectors, in no order.
 
         For the rebuild of an index. Not a point in time: read `log_end` before, then follow the log from
-        there. An edit whose state changes meanwhile may come twice.
+        there. An edit whose state changes meanwhile may come twice. `on_damaged` as for `page`.
         """
 
     @abstractmethod
@@ -101,8 +115,13 @@ class EditStore(ABC):
         """
 
     @abstractmethod
-    async def stored_many(self, namespace: str, edit_ids: Sequence[str]) -> list[StoredEdit]:
-        """As `stored`, for several ids in one exchange; those of which there is no edit are left out."""
+    async def stored_many(
+        self, namespace: str, edit_ids: Sequence[str], *, on_damaged: OnDamaged | None = None
+    ) -> list[StoredEdit]:
+        """As `stored`, for several ids in one exchange; those of which there is no edit are left out.
+
+        `on_damaged` as for `page`.
+        """
 
     @abstractmethod
     async def replace_vectors(self, namespace: str, replacements: Sequence[StoredEdit]) -> int:
@@ -174,6 +193,10 @@ class EditStore(ABC):
     @abstractmethod
     def verifications(self) -> VerificationStore:
         """The last verification of each edit. Usable for as long as this store is."""
+
+    @abstractmethod
+    async def backup_secret(self) -> bytes:
+        """A random secret of the store, the same for every gateway on it; made when it is first read."""
 
     @abstractmethod
     async def ping(self) -> None:

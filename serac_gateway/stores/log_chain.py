@@ -11,16 +11,20 @@ hold line breaks. Digests are hashed as their 32 bytes and written as hexadecima
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
+from datetime import UTC, datetime
 
 import msgspec
 
 from serac_gateway.domain.edits import Edit
 from serac_gateway.errors import StoreUnavailableError
-from serac_gateway.stores.records import LOG_START, Action, LogEntry
+from serac_gateway.stores.records import LOG_START, Action, LogEntry, log_id_order
 
 _SALT_BYTES = 16
+_LATEST_MS = 253_402_300_799_000
+"""The last second that a `datetime` can hold."""
 
 
 class VersionRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,15 +101,17 @@ def chained(previous_digest: str, fields: bytes, log_id: str) -> str:
 
 
 def log_entry(evidence: LogEvidence) -> LogEntry:
-    """The entry with time and reason from its record.
+    """The entry with time and reason from its record; of a damaged record, with the time of the log id.
 
     Raises:
-        StoreUnavailableError: The entry is damaged, or has no record.
+        StoreUnavailableError: The entry itself is damaged.
     """
+    at, reason = log_time(evidence.log_id), None
+    if evidence.stored is not None:
+        with contextlib.suppress(ValueError):
+            edit = msgspec.json.decode(evidence.stored.record, type=Edit)
+            at, reason = edit.created_at, edit.reason
     try:
-        if evidence.stored is None:
-            raise ValueError("its version record is missing")
-        edit = msgspec.json.decode(evidence.stored.record, type=Edit)
         action = Action(evidence.action)
     except ValueError as exc:
         raise StoreUnavailableError(
@@ -117,13 +123,19 @@ def log_entry(evidence: LogEvidence) -> LogEntry:
         action=action,
         edit_id=evidence.edit_id,
         version=evidence.version,
-        at=edit.created_at,
+        at=at,
         author=evidence.author,
-        reason=edit.reason,
+        reason=reason,
         content_digest=evidence.content_digest,
         previous_digest=evidence.previous_digest,
         digest=evidence.digest,
     )
+
+
+def log_time(log_id: str) -> datetime:
+    """When the store appended the entry, by its own clock."""
+    milliseconds, _ = log_id_order(log_id)
+    return datetime.fromtimestamp(min(milliseconds, _LATEST_MS) / 1_000, UTC)
 
 
 def _sha256(data: bytes) -> str:

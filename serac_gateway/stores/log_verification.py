@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from serac_gateway.domain.edits import Edit, tombstone
+from serac_gateway.domain.edits import Edit, EditState, tombstone
 from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.checked_records import checked_edit
 from serac_gateway.stores.log_chain import (
     LogEvidence,
     LogHead,
@@ -46,6 +47,7 @@ class LogVerifier:
         """`expected` is a digest from an earlier verification, which the log must still contain."""
         self.head = empty_head(namespace)
         """Where the log verified so far ends."""
+        self._namespace = namespace
         self._expected = expected
         self._expected_seen = expected in (None, self.head.digest)
         self._versions: dict[str, int] = {}
@@ -115,13 +117,28 @@ class LogVerifier:
             raise BrokenLogError(
                 entry.log_id, f"the record of {_describe(entry)}, logged by entry {entry.log_id}, is missing"
             )
-        if entry.stored.salt is None and _is_tombstone(entry.stored, entry):
+        if entry.stored.salt is None and _is_tombstone(entry.stored, self._namespace, entry):
             self._unsealed.setdefault(entry.edit_id, entry.log_id)
         elif entry.stored.content_digest != entry.content_digest:
             raise BrokenLogError(
                 entry.log_id,
                 f"the record of {_describe(entry)} was changed: entry {entry.log_id} logged another one",
             )
+        else:
+            self._check_place(entry, entry.stored)
+
+    def _check_place(self, entry: LogEvidence, stored: VersionRecord) -> None:
+        """The digest shows only that the record is the logged one, not that it was ever a commit's."""
+        try:
+            edit = checked_edit(
+                stored.record, namespace=self._namespace, edit_id=entry.edit_id, version=entry.version
+            )
+            if (Action(entry.action) is Action.PURGE) != (edit.state is EditState.PURGED):
+                raise ValueError(f"it is in state {edit.state.value}")
+        except ValueError as exc:
+            raise BrokenLogError(
+                entry.log_id, f"the record of {_describe(entry)} cannot be what was logged: {exc}"
+            ) from exc
 
     def _end(self, head: LogHead) -> None:
         if head != self.head:
@@ -190,7 +207,7 @@ def _describe(entry: LogEvidence) -> str:
     return f"{entry.action} of edit {entry.edit_id!r} version {entry.version}"
 
 
-def _is_tombstone(stored: VersionRecord, entry: LogEvidence) -> bool:
+def _is_tombstone(stored: VersionRecord, namespace: str, entry: LogEvidence) -> bool:
     """Whether it is what a purge leaves of that version, to the letter, in whatever release."""
     try:
         fields = msgspec.json.decode(stored.record, type=dict[str, object])
@@ -200,5 +217,5 @@ def _is_tombstone(stored: VersionRecord, entry: LogEvidence) -> bool:
     return (
         msgspec.json.encode(fields).decode() == stored.record
         and edit == tombstone(edit)
-        and (edit.id, edit.version) == (entry.edit_id, entry.version)
+        and (edit.namespace, edit.id, edit.version) == (namespace, entry.edit_id, entry.version)
     )

@@ -110,8 +110,17 @@ class ReplicaRegistry(ABC):
 class NamespaceRestorer(ABC):
     """Fills one namespace. For one task; call `begin`, then the others in the order of the log, then `end`.
 
-    Every method raises StoreUnavailableError when the server cannot be reached or refuses: begin again.
+    It checks little of what it is given: see control_plane/restore.py. Every method raises
+    StoreUnavailableError when the server cannot be reached or refuses: begin again.
     """
+
+    @abstractmethod
+    async def check_unused(self) -> None:
+        """Return if the namespace has no edits and never had any. Changes nothing.
+
+        Raises:
+            EditConflictError: It has.
+        """
 
     @abstractmethod
     async def begin(self) -> None:

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 
 from serac_gateway.domain.edits import Edit, EditDraft, EditState, first_version
+from serac_gateway.domain.vectors import Vectors
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Action, Change, Commit, FormVectors, Idempotency, Receipt, StoredEdit
 
@@ -21,10 +22,17 @@ def next_of(edit: Edit, **fields: object) -> Edit:
     return msgspec.structs.replace(edit, version=edit.version + 1, **fields)
 
 
+def unit_vectors(seed: int) -> Vectors:
+    """Of an edit with two forms."""
+    vectors_FD = np.random.default_rng(seed).standard_normal((2, 5), dtype=np.float32)
+    unit_FD: Vectors = vectors_FD / np.linalg.norm(vectors_FD, axis=1, keepdims=True)
+    return unit_FD
+
+
 def commit_of(
     action: Action, edit: Edit, *, key: str | None = None, fingerprint: str = "", seed: int = 0
 ) -> Commit:
-    vectors_FD = np.random.default_rng(seed).standard_normal((2, 5), dtype=np.float32)
+    vectors_FD = unit_vectors(seed)
     vectors = FormVectors(fingerprint=f"encoder {seed}", vectors_FD=vectors_FD)
     change = Change(action=action, edit=edit, vectors=None if action is Action.PURGE else vectors)
     idempotency = None if key is None else Idempotency(key=key, fingerprint=fingerprint)

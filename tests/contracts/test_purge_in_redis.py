@@ -6,14 +6,13 @@ import hashlib
 import itertools
 import time
 
-import numpy as np
 import redis
 
 from serac_gateway.domain.edits import Attribution, purged
 from serac_gateway.domain.vectors import vectors_to_bytes
 from serac_gateway.stores.log_verification import verify_log
 from serac_gateway.stores.records import Action
-from tests.contracts.edit_store_calls import NS, add, commit_of, new, next_of, update
+from tests.contracts.edit_store_calls import NS, add, commit_of, new, next_of, unit_vectors, update
 from tests.contracts.served_stores import RedisServed, ServedStore
 
 SECRETS = ["Zaphod", "Beeblebrox", "Betelgeuse", "Trillian", "gossip", "tabloid"]
@@ -59,7 +58,7 @@ async def test_no_value_in_redis_holds_the_content_its_vectors_or_what_would_con
     fingerprint = hashlib.sha256(b"the body with Zaphod").hexdigest()
     await add(served.store, first, key="k", fingerprint=fingerprint)
     await update(served.store, next_of(first, target_new="Beeblebrox again"), seed=1)
-    vectors = vectors_to_bytes(np.random.default_rng(1).standard_normal((2, 5), dtype=np.float32))
+    vectors = vectors_to_bytes(unit_vectors(seed=1))
     before = everything(admin)
     assert all(secret.encode() in before for secret in SECRETS)
     assert vectors in before

@@ -38,7 +38,7 @@ class Gateway:
     async def filled(self, count: int) -> None:
         for number in range(count):
             draft = EditDraft(id=f"e{number:03}", prompt=f"Who runs place {number}?", target_new="Ann")
-            await self.writer.write(NextVersion.added(NS, draft))
+            await self.writer.write(NS, NextVersion.added(NS, draft))
 
     async def reencoded(self) -> list[ReencodeProgress]:
         return [progress async for progress in reencode(self.writer, self.store, NS)]
@@ -63,9 +63,9 @@ async def test_every_edit_gets_vectors_of_the_new_encoder_and_the_log_stays(
     old, new_one = gateway(edit_store, OLD), gateway(edit_store, NEW)
     await old.filled(6)
     first, second, third = [await edit_store.get(NS, f"e00{number}") for number in range(3)]
-    await old.writer.write(NextVersion.retired(first))
-    await old.writer.write(NextVersion.purged(second, Attribution(reason="a request")))
-    await new_one.writer.write(NextVersion.changed(third, EditPatch(prompt="Who was here?")))
+    await old.writer.write(NS, NextVersion.retired(first))
+    await old.writer.write(NS, NextVersion.purged(second, Attribution(reason="a request")))
+    await new_one.writer.write(NS, NextVersion.changed(third, EditPatch(prompt="Who was here?")))
     head = await edit_store.log_head(NS)
 
     (progress,) = await new_one.reencoded()
@@ -105,7 +105,7 @@ async def test_only_the_version_that_was_encoded_gets_the_vectors(
     await add(edit_store, second)
     writer = gateway(edit_store, NEW).writer
     vectors = FormVectors(fingerprint="mine", vectors_FD=WordEncoder().encode(["x", "y"]))
-    await writer.write(NextVersion.changed(second, EditPatch(target_new="Bob")))
+    await writer.write(NS, NextVersion.changed(second, EditPatch(target_new="Bob")))
     count = await edit_store.replace_vectors(
         NS, [StoredEdit(edit=edit, vectors=vectors) for edit in (first, second, gone)]
     )

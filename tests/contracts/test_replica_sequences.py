@@ -112,7 +112,7 @@ class Gateway:
         edit_id = call.edit_id
         if call.action == "add":
             draft = EditDraft(id=edit_id, prompt=f"Who runs {edit_id}?", target_new=call.target)
-            return (await self.writer.write(NextVersion.added(namespace, draft))).edit
+            return (await self.writer.write(namespace, NextVersion.added(namespace, draft))).edit
         current = await self.store.get(namespace, edit_id, version=expected)
         if call.action == "change":
             version = NextVersion.changed(current, EditPatch(target_new=call.target))
@@ -122,7 +122,7 @@ class Gateway:
             version = NextVersion.restored(current)
         else:
             version = NextVersion.purged(current)
-        return (await self.writer.write(version)).edit
+        return (await self.writer.write(version.edit.namespace, version)).edit
 
 
 class ReplicaMachine(RuleBasedStateMachine):

@@ -165,6 +165,7 @@ def fake_process(config: GatewayConfig) -> ProcessResources:
         recent_requests=RecentRequests(limit=100),
         loop_guard=LoopGuard(),
         responses=ResponseMemory(),
+        backup_key=None,
         shared=SharedResources(),
     )
 

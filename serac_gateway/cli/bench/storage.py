@@ -144,7 +144,8 @@ async def written(folder: Path, encoder: Encoder, edits: int, *, writes: int) ->
             writer = EditWriter(store=store, encoder=timed, active_edits=active_edits, pool=pool)
             for draft in workload.edits(edits + writes)[edits:]:
                 timed.seconds, begun_s = 0.0, time.perf_counter()
-                await writer.write(NextVersion.added(_NAMESPACE, msgspec.convert(draft, EditDraft)))
+                version = NextVersion.added(_NAMESPACE, msgspec.convert(draft, EditDraft))
+                await writer.write(_NAMESPACE, version)
                 beyond_ms.append((time.perf_counter() - begun_s - timed.seconds) * 1_000)
                 encoding_ms.append(timed.seconds * 1_000)
                 ((nearest,),) = active_edits.candidates(_NAMESPACE, encoder.encode([draft["prompt"]]), 1)

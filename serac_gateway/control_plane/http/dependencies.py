@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 
 import msgspec
 from litestar.di import NamedDependency
@@ -56,6 +57,10 @@ class ControlPlaneContext(msgspec.Struct, frozen=True, kw_only=True):
     upstream_url: str
     """Base URL of the upstream up to and with /v1, also of the embedded one."""
     route_counts: RouteCounts
+    data_path: Path
+    """The data folder, where a backup waits until it is checked."""
+    backup_key: bytes | None
+    """The key of backups' seals; None: the store's own."""
 
 
 _current: ContextVar[ControlPlaneContext] = ContextVar("control_plane_context")

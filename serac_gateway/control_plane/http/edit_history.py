@@ -66,7 +66,7 @@ class EditHistoryController(Controller):
         """Store the next version of a retired edit, live."""
         current = await matched_edit(context.store, namespace, edit_id, if_match)
         attribution = attribution_of(principal, data.author, data.reason)
-        written = await context.writer.write(NextVersion.restored(current, attribution))
+        written = await context.writer.write(namespace, NextVersion.restored(current, attribution))
         return await waiting.replied(edit_response(written.edit, written))
 
     @post(
@@ -91,7 +91,7 @@ class EditHistoryController(Controller):
         current = await matched_edit(context.store, namespace, edit_id, if_match)
         attribution = attribution_of(principal, data.author, data.reason)
         older = await context.store.get(namespace, edit_id, version=data.version)
-        written = await context.writer.write(NextVersion.rolled_back(current, older, attribution))
+        written = await context.writer.write(namespace, NextVersion.rolled_back(current, older, attribution))
         return await waiting.replied(edit_response(written.edit, written))
 
     @post(
@@ -121,7 +121,7 @@ class EditHistoryController(Controller):
         """Delete an edit's content from all its versions; the reply is its tombstone."""
         current = await matched_edit(context.store, namespace, edit_id, if_match)
         attribution = attribution_of(principal, data.author, data.reason)
-        written = await context.writer.write(NextVersion.purged(current, attribution))
+        written = await context.writer.write(namespace, NextVersion.purged(current, attribution))
         return await waiting.replied(edit_response(written.edit))
 
     @post(

@@ -47,6 +47,7 @@ from serac_gateway.domain.edits import (
     check_not_purged,
 )
 from serac_gateway.errors import InvalidRequestError
+from serac_gateway.stores.checked_records import DamagedRecord
 from serac_gateway.stores.records import Idempotency
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -121,8 +122,10 @@ class EditsController(Controller):
         idempotency = None
         if idempotency_key is not None:
             idempotency = Idempotency(key=idempotency_key, fingerprint=fingerprint)
-        written = await context.writer.write(NextVersion.added(namespace, data), idempotency=idempotency)
-        verified = await _verified(context, written.edit) if verify else None
+        written = await context.writer.write(
+            namespace, NextVersion.added(namespace, data), idempotency=idempotency
+        )
+        verified = await _verified(context, namespace, written.edit) if verify else None
         return await waiting.replied(
             edit_response(written.edit, written, verified=verified, status=201, location=True)
         )
@@ -157,11 +160,17 @@ class EditsController(Controller):
         """One page of current edits; an edit that exists for the whole walk is listed once."""
         if mode is SearchMode.MEANING:
             return await _nearest(context, namespace, q, limit, other={"cursor": cursor, "state": edit_state})
+        damaged: list[DamagedRecord] = []
         if q is None:
-            page = await context.store.page(namespace, cursor=cursor, limit=limit, state=edit_state)
+            page = await context.store.page(
+                namespace, cursor=cursor, limit=limit, state=edit_state, on_damaged=damaged.append
+            )
         else:
-            page = await context.search.by_text(namespace, q, cursor=cursor, limit=limit, state=edit_state)
-        return EditPage(edits=page.edits, next_cursor=page.next_cursor)
+            page = await context.search.by_text(
+                namespace, q, cursor=cursor, limit=limit, state=edit_state, on_damaged=damaged.append
+            )
+        unreadable = [record.edit_id for record in damaged if not record.usable]
+        return EditPage(edits=page.edits, next_cursor=page.next_cursor, damaged=unreadable or msgspec.UNSET)
 
     @get(
         "/edits/{edit_id:str}",
@@ -209,8 +218,8 @@ class EditsController(Controller):
         current = await matched_edit(context.store, namespace, edit_id, if_match)
         if principal.author is not None and data != EditPatch():
             data = msgspec.structs.replace(data, author=principal.author)
-        written = await context.writer.write(NextVersion.changed(current, data))
-        verified = await _verified(context, written.edit) if verify else None
+        written = await context.writer.write(namespace, NextVersion.changed(current, data))
+        verified = await _verified(context, namespace, written.edit) if verify else None
         return await waiting.replied(edit_response(written.edit, written, verified=verified))
 
     @delete(
@@ -240,13 +249,13 @@ class EditsController(Controller):
         if current.state is EditState.RETIRED:
             return await waiting.replied(edit_response(current))
         attribution = attribution_of(principal, author, reason)
-        written = await context.writer.write(NextVersion.retired(current, attribution))
+        written = await context.writer.write(namespace, NextVersion.retired(current, attribution))
         return await waiting.replied(edit_response(written.edit))
 
 
-async def _verified(context: ControlPlaneContext, edit: Edit) -> Verified | None:
+async def _verified(context: ControlPlaneContext, namespace: str, edit: Edit) -> Verified | None:
     """None: a retired edit answers nothing, so there is nothing to verify."""
-    return await context.verifier.verify(edit) if edit.state in ACTIVE_STATES else None
+    return await context.verifier.verify(namespace, edit) if edit.state in ACTIVE_STATES else None
 
 
 async def _nearest(

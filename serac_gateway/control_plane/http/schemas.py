@@ -91,6 +91,8 @@ class EditPage(msgspec.Struct, frozen=True, kw_only=True):
     """Pass it to get the following page; null: this was the last."""
     similarities: Sequence[float] | None = None
     """Of a search by meaning, for each edit the cosine of its nearest form, -1..1."""
+    damaged: Sequence[str] | msgspec.UnsetType = msgspec.UNSET
+    """Ids of edits that belong to this page and cannot be read; `serac store repair` mends them."""
 
 
 class WhoAndWhy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
+from typing import Annotated
 
 import msgspec
 from litestar import Controller, Request, get, post
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
+from litestar.params import QueryParameter
 from litestar.response import Stream
 
-from serac_gateway.auth.principals import Role
-from serac_gateway.control_plane.backup import MAX_LINE_BYTES, Restored, backup, restore
+from serac_gateway.auth.principals import EVERY_NAMESPACE, Principal, Role
+from serac_gateway.control_plane.backup import MAX_LINE_BYTES, backup
 from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneContext
 from serac_gateway.control_plane.http.edit_streams import NDJSON
-from serac_gateway.control_plane.http.guards import NDJSON_TYPES, NEEDED_ROLE, TAKEN_TYPES
+from serac_gateway.control_plane.http.guards import NDJSON_TYPES, NEEDED_ROLE, TAKEN_TYPES, Sender
 from serac_gateway.control_plane.http.ndjson import split_lines
 from serac_gateway.control_plane.http.parameters import Namespace, problems
 from serac_gateway.control_plane.http.problems import problem
 from serac_gateway.control_plane.integrity import StoreCheck, StoreReport
 from serac_gateway.control_plane.reencode import reencode
-from serac_gateway.errors import GatewayError, InvalidRequestError
+from serac_gateway.control_plane.restore import Restored, restore
+from serac_gateway.errors import GatewayError, InvalidRequestError, PermissionDeniedError
 from serac_gateway.stores.base import EditStore
+
+log = logging.getLogger(__name__)
 
 
 class StoreController(Controller):
@@ -65,14 +71,16 @@ class StoreController(Controller):
         media_type=NDJSON,
         summary="Back a namespace up as NDJSON",
         description="All versions, log entries and vectors; no API keys. What others write meanwhile is in"
-        " it, whole, or comes after its head. A reply that does not end with its head is incomplete.",
+        " it, whole, or comes after its head. A reply that does not end with its head is incomplete. The head"
+        " holds a seal over all lines, under a key that no client has.",
         responses=problems(400, 503),
         opt={NEEDED_ROLE: Role.ADMIN},
     )
     async def back_up(self, namespace: Namespace, context: Context) -> Stream:
         """Everything of a namespace."""
         await context.store.ping()  # so that a store that fails gets a status, not a broken stream
-        return Stream(_backup_lines(context.store, namespace), media_type=NDJSON)
+        key = await _backup_key(context)
+        return Stream(_backup_lines(context.store, namespace, key), media_type=NDJSON)
 
     @post(
         "/store:restore",
@@ -80,21 +88,43 @@ class StoreController(Controller):
         request_max_body_size=None,
         summary="Restore a namespace from a backup",
         description="Into a namespace that was never used, under the name that the backup was made of: its"
-        " log is bound to that. The log is verified on the way, and nothing stays of a backup that is not"
-        " whole."
+        " log is bound to that. The whole backup is checked before anything is written: its seal, its log,"
+        " every record and every vector. With `accept_unsealed`, which needs a key for every namespace, also"
+        " one that this gateway's key has not sealed: from another store, or of an earlier release."
         " The edits are in force before the reply.",
         responses=problems(400, 409, 503),
         opt={NEEDED_ROLE: Role.ADMIN, TAKEN_TYPES: NDJSON_TYPES},
     )
     async def restore(
-        self, request: Request[object, object, State], namespace: Namespace, context: Context
+        self,
+        request: Request[object, object, State],
+        namespace: Namespace,
+        context: Context,
+        principal: Sender,
+        accept_unsealed: Annotated[
+            bool, QueryParameter(description="Vouch for a backup whose seal cannot be checked, or is missing")
+        ] = False,
     ) -> Restored:
         """Write a backup into the store."""
+        if accept_unsealed:
+            _check_may_vouch(principal)
         lines = split_lines(request.stream(), MAX_LINE_BYTES)
         try:
-            restored = await restore(context.store.restorer(namespace), namespace, lines)
+            restored = await restore(
+                context.store.restorer(namespace),
+                namespace,
+                lines,
+                key=await _backup_key(context),
+                folder=context.data_path,
+                accept_unsealed=accept_unsealed,
+                widths={context.writer.encoder_fingerprint: context.writer.encoder_width},
+            )
         except HTTPException as exc:  # Litestar's way to say that the client broke off
             raise InvalidRequestError("the upload broke off; nothing was restored", field="body") from exc
+        if not restored.sealed:
+            log.warning(
+                "namespace %s: %s vouched for an unsealed backup", namespace, principal.author or "a client"
+            )
         await context.active_edits.reload(namespace)
         return restored
 
@@ -107,6 +137,19 @@ async def _reencoding_lines(context: ControlPlaneContext, namespace: str) -> Asy
         yield msgspec.json.encode({"error": problem(error)[1]}) + b"\n"
 
 
-async def _backup_lines(store: EditStore, namespace: str) -> AsyncIterator[bytes]:
-    async for piece in backup(store, namespace):
-        yield msgspec.json.encode(piece) + b"\n"
+async def _backup_lines(store: EditStore, namespace: str, key: bytes) -> AsyncIterator[bytes]:
+    async for line in backup(store, namespace, key):
+        yield line + b"\n"
+
+
+async def _backup_key(context: ControlPlaneContext) -> bytes:
+    return context.backup_key or await context.store.backup_secret()
+
+
+def _check_may_vouch(principal: Principal) -> None:
+    if not principal.may_use(EVERY_NAMESPACE):
+        raise PermissionDeniedError(
+            "accept_unsealed needs an admin key for every namespace: such a backup may be made up; restore"
+            " one that is sealed with this store's key, or ask such an admin",
+            field="accept_unsealed",
+        )

@@ -27,4 +27,4 @@ class VerificationController(Controller):
     async def verify(self, edit_id: EditId, namespace: Namespace, context: Context) -> VerificationReply:
         """Verify an edit."""
         edit = check_not_purged(await context.store.get(namespace, check_edit_id(edit_id)))
-        return verification_reply(await context.verifier.verify(edit))
+        return verification_reply(await context.verifier.verify(namespace, edit))

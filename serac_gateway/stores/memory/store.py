@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from serac_gateway.domain.edits import (
 )
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
+from serac_gateway.stores.checked_records import OnDamaged
 from serac_gateway.stores.errors import (
     check_commit,
     check_replacements,
@@ -108,6 +110,7 @@ class InMemoryEditStore(EditStore):
         self._verifications = InMemoryVerificationStore()
         self._replicas = InMemoryReplicaRegistry()
         self._readers: set[_InMemoryLogReader] = set()
+        self._backup_secret = secrets.token_bytes(32)
 
     @override
     async def commit(self, namespace: str, commit: Commit) -> Receipt:
@@ -161,7 +164,13 @@ class InMemoryEditStore(EditStore):
 
     @override
     async def page(
-        self, namespace: str, *, cursor: str | None = None, limit: int = 100, state: EditState | None = None
+        self,
+        namespace: str,
+        *,
+        cursor: str | None = None,
+        limit: int = 100,
+        state: EditState | None = None,
+        on_damaged: OnDamaged | None = None,
     ) -> Page:
         after = "" if cursor is None else check_edit_id(cursor)
         edits = [
@@ -172,7 +181,9 @@ class InMemoryEditStore(EditStore):
         return Page(edits=edits[:limit], next_cursor=edits[limit - 1].id if len(edits) > limit else None)
 
     @override
-    async def snapshot(self, namespace: str) -> AsyncIterator[StoredEdit]:
+    async def snapshot(
+        self, namespace: str, *, on_damaged: OnDamaged | None = None
+    ) -> AsyncIterator[StoredEdit]:
         for stored in list(self._held(namespace).current.values()):
             if stored.edit.state in ACTIVE_STATES:
                 yield stored
@@ -185,7 +196,9 @@ class InMemoryEditStore(EditStore):
         return stored
 
     @override
-    async def stored_many(self, namespace: str, edit_ids: Sequence[str]) -> list[StoredEdit]:
+    async def stored_many(
+        self, namespace: str, edit_ids: Sequence[str], *, on_damaged: OnDamaged | None = None
+    ) -> list[StoredEdit]:
         current = self._held(namespace).current
         return [current[edit_id] for edit_id in map(check_edit_id, edit_ids) if edit_id in current]
 
@@ -269,6 +282,10 @@ class InMemoryEditStore(EditStore):
         return _InMemoryRestorer(self._namespaces, check_namespace(namespace))
 
     @override
+    async def backup_secret(self) -> bytes:
+        return self._backup_secret
+
+    @override
     async def ping(self) -> None:
         return
 
@@ -336,9 +353,13 @@ class _InMemoryRestorer(NamespaceRestorer):
         self._new = _Namespace()
 
     @override
-    async def begin(self) -> None:
+    async def check_unused(self) -> None:
         if self._namespace in self._namespaces:
             raise not_empty(self._namespace)
+
+    @override
+    async def begin(self) -> None:
+        await self.check_unused()
 
     @override
     async def entries(self, entries: Sequence[LogEvidence]) -> None:

@@ -15,6 +15,9 @@ SCHEMA_VERSION = 2
 MIGRATING = "serac:migrating"
 """String with a time to live: which gateway brings the layout up to date."""
 
+BACKUP_SECRET = "serac:backup-secret"
+"""String: 32 random bytes, the key of backups' seals where none is configured."""
+
 NAMESPACES = "serac:namespaces"
 """Set: every namespace that ever tried a commit, entered before its first one."""
 

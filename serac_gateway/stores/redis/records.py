@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from serac_gateway.domain.edits import Edit, EditState, tombstone
+from serac_gateway.domain.edits import Edit, EditState
 from serac_gateway.domain.vectors import vectors_from_bytes, vectors_to_bytes
+from serac_gateway.errors import DamagedRecordError
 from serac_gateway.stores.log_chain import (
     LogEvidence,
     LogHead,
@@ -26,6 +27,9 @@ from serac_gateway.stores.redis.keys import NamespaceKeys
 
 _SALT_CHARS = 32
 _VERSION = re.compile("[0-9]{1,9}")
+_LOG_ID = re.compile(rb"[0-9]{1,18}-[0-9]{1,18}")
+_DIGEST = re.compile(rb"[0-9a-f]{64}")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
 _STATES = tuple(EditState)
 
 
@@ -48,8 +52,13 @@ def version_record(element: bytes) -> VersionRecord:
     return VersionRecord(salt=text[:_SALT_CHARS], record=text[_SALT_CHARS:])
 
 
+def record_bytes(element: bytes) -> bytes:
+    """The record of an element of `NamespaceKeys.versions`, to the byte."""
+    return element if element.startswith(b"{") else element[_SALT_CHARS:]
+
+
 def edit_in(record: bytes | str) -> Edit:
-    """The edit whose JSON this is."""
+    """The edit whose JSON this is, unchecked: for records that this process wrote or has checked."""
     return msgspec.json.decode(record, type=Edit)
 
 
@@ -65,7 +74,11 @@ def packed_vectors(vectors: FormVectors) -> bytes:
 
 
 def form_vectors(packed: bytes | None) -> FormVectors:
-    """The inverse of `packed_vectors`; a purged edit has none."""
+    """The inverse of `packed_vectors`; a purged edit has none.
+
+    Raises:
+        ValueError: They are torn.
+    """
     if packed is None:
         return NO_VECTORS
     stored = msgspec.msgpack.decode(packed, type=_StoredVectors)
@@ -94,10 +107,20 @@ def log_evidence(log_id: bytes, fields: Mapping[bytes, bytes]) -> LogEvidence:
 
 
 def log_head(namespace: str, stored: list[bytes | None]) -> LogHead:
-    """The head out of its fields log_id, digest and length."""
+    """The head out of its fields log_id, digest and length.
+
+    Raises:
+        DamagedRecordError: One of them is not what a commit writes.
+    """
     log_id, digest, length = stored
     if log_id is None or digest is None or length is None:
         return empty_head(namespace)
+    if not (_LOG_ID.fullmatch(log_id) and _DIGEST.fullmatch(digest) and _LENGTH.fullmatch(length)):
+        raise DamagedRecordError(
+            f"the head of the log of namespace {namespace!r} is damaged; `serac store repair` mends it",
+            field="namespace",
+            details={"value": namespace},
+        )
     return LogHead(log_id=log_id.decode(), digest=digest.decode(), length=int(length))
 
 
@@ -118,7 +141,7 @@ def commit_keys(keys: NamespaceKeys, commit: Commit) -> list[str]:
 def commit_arguments(
     namespace: str, commit: Commit, *, ttl_s: int, older: Mapping[str, list[Edit]]
 ) -> list[Word]:
-    """The ARGV of commit.lua but for the last. `older` has the versions of every edit that is purged."""
+    """The ARGV of commit.lua but for the last. `older` has the tombstones for each purged edit's versions."""
     arguments: list[Word] = [
         len(_STATES),
         0 if commit.idempotency is None else ttl_s,
@@ -161,7 +184,7 @@ def _change_arguments(change: Change, older: list[Edit]) -> list[Word]:
         version.content_digest,
         fields,
         len(older),
-        *(msgspec.json.encode(tombstone(edit)) for edit in older),
+        *(msgspec.json.encode(edit) for edit in older),
     ]
 
 

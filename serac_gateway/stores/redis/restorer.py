@@ -42,12 +42,19 @@ class RedisNamespaceRestorer(NamespaceRestorer):
         self._new_log = f"{self._keys.log}:restored"
 
     @override
-    async def begin(self) -> None:
-        begun = await self._connection.read("HEXISTS", self._keys.head, _RESTORING)
-        if begun:
-            await self.abandon()
-        if await self._connection.read("EXISTS", self._keys.log, self._keys.head, self._keys.ids):
+    async def check_unused(self) -> None:
+        keys = self._keys
+        begun, exists = await self._connection.read_all(
+            [("HEXISTS", keys.head, _RESTORING), ("EXISTS", keys.log, keys.head, keys.ids)]
+        )
+        if exists and not begun:
             raise not_empty(self._namespace)
+
+    @override
+    async def begin(self) -> None:
+        await self.check_unused()
+        if await self._connection.read("HEXISTS", self._keys.head, _RESTORING):
+            await self.abandon()
         await self._write([("HSET", self._keys.head, _RESTORING, 1)])
 
     @override

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -12,9 +13,16 @@ import msgspec
 from typing_extensions import override
 
 from serac_gateway.auth.key_store import ApiKeyStore
-from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditState, check_edit_id, is_edit_id
+from serac_gateway.domain.edits import (
+    ACTIVE_STATES,
+    Edit,
+    EditState,
+    check_edit_id,
+    is_edit_id,
+)
 from serac_gateway.errors import ConfigError, StoreUnavailableError
 from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
+from serac_gateway.stores.checked_records import OnDamaged, refuse_damaged
 from serac_gateway.stores.errors import (
     check_commit,
     check_replacements,
@@ -24,7 +32,6 @@ from serac_gateway.stores.errors import (
     key_reused,
     log_went_on,
     no_such_edit,
-    no_such_version,
     stale_version,
 )
 from serac_gateway.stores.log_chain import LogEvidence, LogHead, VersionCount
@@ -49,17 +56,16 @@ from serac_gateway.stores.records import (
 from serac_gateway.stores.redis.api_keys import RedisApiKeyStore
 from serac_gateway.stores.redis.clients import NO_TLS_FILES, TlsFiles
 from serac_gateway.stores.redis.connection import RedisConnection, Word
+from serac_gateway.stores.redis.edit_reader import EditReader
 from serac_gateway.stores.redis.embedded_valkey import EmbeddedValkey
 from serac_gateway.stores.redis.feedback import RedisFeedbackStore
-from serac_gateway.stores.redis.keys import NAMESPACES, SCHEMA, NamespaceKeys
+from serac_gateway.stores.redis.keys import BACKUP_SECRET, NAMESPACES, SCHEMA, NamespaceKeys
 from serac_gateway.stores.redis.log_reader import RedisLogReader
 from serac_gateway.stores.redis.migration import prepare_schema
 from serac_gateway.stores.redis.records import (
     commit_arguments,
     commit_keys,
     committed,
-    edit_in,
-    form_vectors,
     log_evidence,
     log_head,
     packed_vectors,
@@ -75,7 +81,6 @@ log = logging.getLogger(__name__)
 
 _SNAPSHOT_BATCH = 256
 """About 1 MB with three forms of 384 dimensions an edit: a millisecond of the server's time."""
-_MAX_VERSION = 2**31
 
 
 class RedisStore(EditStore):
@@ -146,7 +151,7 @@ class RedisStore(EditStore):
         check_commit(namespace, commit)
         keys = NamespaceKeys(namespace)
         older = {
-            change.edit.id: await self._versions(keys, change.edit.id)
+            change.edit.id: await EditReader(self._connection, namespace).tombstones(change.edit)
             for change in commit.changes
             if change.action is Action.PURGE
         }
@@ -186,71 +191,66 @@ class RedisStore(EditStore):
 
     @override
     async def get(self, namespace: str, edit_id: str, *, version: int | None = None) -> Edit:
-        keys = NamespaceKeys(namespace)
+        reader = EditReader(self._connection, namespace)
         check_edit_id(edit_id)
-        if version is None:
-            record = await self._connection.read("HGET", keys.current, edit_id)
-            if record is None:
-                raise no_such_edit(namespace, edit_id)
-        else:
-            # LINDEX counts negative positions from the end.
-            known = 1 <= version <= _MAX_VERSION
-            record = (
-                await self._connection.read("LINDEX", keys.versions(edit_id), version - 1) if known else None
-            )
-            if record is None:
-                raise no_such_version(edit_id, version)
-            record = version_record(record).record
-        return edit_in(record)
+        return await (reader.current(edit_id) if version is None else reader.version(edit_id, version))
 
     @override
     async def versions(self, namespace: str, edit_id: str) -> list[Edit]:
-        versions = await self._versions(NamespaceKeys(namespace), edit_id)
+        versions = await EditReader(self._connection, namespace).versions(edit_id)
         if not versions:
             raise no_such_edit(namespace, edit_id)
         return versions
 
     @override
     async def page(
-        self, namespace: str, *, cursor: str | None = None, limit: int = 100, state: EditState | None = None
+        self,
+        namespace: str,
+        *,
+        cursor: str | None = None,
+        limit: int = 100,
+        state: EditState | None = None,
+        on_damaged: OnDamaged | None = None,
     ) -> Page:
-        keys = NamespaceKeys(namespace)
-        matching = await self._ids(
+        keys, reader = NamespaceKeys(namespace), EditReader(self._connection, namespace)
+        matching = await reader.ids(
             keys.ids if state is None else keys.ids_in(state),
             after=None if cursor is None else check_edit_id(cursor),
             limit=limit + 1,
         )
         ids = matching[:limit]
-        records = await self._connection.read("HMGET", keys.current, *ids) if ids else []
-        edits = [edit_in(record) for record in records]
-        return Page(
-            # Again by state: it may have changed since the ids were read.
-            edits=[edit for edit in edits if state in (None, edit.state)],
-            next_cursor=ids[-1].decode() if len(matching) > limit else None,
-        )
+        edits = await reader.page(ids, state=state, on_damaged=on_damaged or refuse_damaged(namespace))
+        return Page(edits=edits, next_cursor=ids[-1].decode() if len(matching) > limit else None)
 
     @override
-    async def snapshot(self, namespace: str) -> AsyncIterator[StoredEdit]:
-        keys = NamespaceKeys(namespace)
+    async def snapshot(
+        self, namespace: str, *, on_damaged: OnDamaged | None = None
+    ) -> AsyncIterator[StoredEdit]:
+        keys, reader = NamespaceKeys(namespace), EditReader(self._connection, namespace)
+        on_damaged = on_damaged or refuse_damaged(namespace)
         for state in ACTIVE_STATES:
             after: str | None = None
-            while ids := await self._ids(keys.ids_in(state), after=after, limit=_SNAPSHOT_BATCH):
-                for stored in await self._stored(keys, ids):
+            while ids := await reader.ids(keys.ids_in(state), after=after, limit=_SNAPSHOT_BATCH):
+                for stored in await reader.stored(ids, on_damaged=on_damaged):
                     if stored is not None and stored.edit.state is state:
                         yield stored
                 after = ids[-1].decode()
 
     @override
     async def stored(self, namespace: str, edit_id: str) -> StoredEdit:
-        [stored] = await self._stored(NamespaceKeys(namespace), [check_edit_id(edit_id).encode()])
+        reader, raw_id = EditReader(self._connection, namespace), check_edit_id(edit_id).encode()
+        [stored] = await reader.stored([raw_id], on_damaged=refuse_damaged(namespace))
         if stored is None:
             raise no_such_edit(namespace, edit_id)
         return stored
 
     @override
-    async def stored_many(self, namespace: str, edit_ids: Sequence[str]) -> list[StoredEdit]:
+    async def stored_many(
+        self, namespace: str, edit_ids: Sequence[str], *, on_damaged: OnDamaged | None = None
+    ) -> list[StoredEdit]:
         ids = [check_edit_id(edit_id).encode() for edit_id in edit_ids]
-        edits = await self._stored(NamespaceKeys(namespace), ids) if ids else []
+        reader = EditReader(self._connection, namespace)
+        edits = await reader.stored(ids, on_damaged=on_damaged or refuse_damaged(namespace)) if ids else []
         return [stored for stored in edits if stored is not None]
 
     @override
@@ -301,10 +301,10 @@ class RedisStore(EditStore):
 
     @override
     async def version_counts(self, namespace: str) -> AsyncIterator[VersionCount]:
-        keys = NamespaceKeys(namespace)
+        keys, reader = NamespaceKeys(namespace), EditReader(self._connection, namespace)
         after: str | None = None
         while ids := [
-            edit_id.decode() for edit_id in await self._ids(keys.ids, after=after, limit=_SNAPSHOT_BATCH)
+            edit_id.decode() for edit_id in await reader.ids(keys.ids, after=after, limit=_SNAPSHOT_BATCH)
         ]:
             counts = await self._connection.read_all(("LLEN", keys.versions(edit_id)) for edit_id in ids)
             for edit_id, count in zip(ids, counts, strict=True):
@@ -347,6 +347,12 @@ class RedisStore(EditStore):
         return RedisNamespaceRestorer(self._connection, namespace)
 
     @override
+    async def backup_secret(self) -> bytes:
+        await self._connection.write("SET", BACKUP_SECRET, secrets.token_bytes(32), "NX", repeatable=True)
+        secret: bytes = await self._connection.read("GET", BACKUP_SECRET)
+        return secret
+
+    @override
     async def ping(self) -> None:
         await self._connection.read("EXISTS", SCHEMA)  # a PING goes to all of a cluster
 
@@ -375,25 +381,6 @@ class RedisStore(EditStore):
                 await self._connection.write("BGREWRITEAOF", repeatable=False)
             except StoreUnavailableError as error:
                 log.warning("what was purged stays on disk until the next rewrite: %s", error.message)
-
-    async def _versions(self, keys: NamespaceKeys, edit_id: str) -> list[Edit]:
-        elements = await self._connection.read("LRANGE", keys.versions(edit_id), 0, -1)
-        return [edit_in(version_record(element).record) for element in elements]
-
-    async def _ids(self, key: str, *, after: str | None, limit: int) -> list[bytes]:
-        start = "-" if after is None else f"({after}"
-        ids: list[bytes] = await self._connection.read("ZRANGE", key, start, "+", "BYLEX", "LIMIT", 0, limit)
-        return ids
-
-    async def _stored(self, keys: NamespaceKeys, ids: Sequence[bytes]) -> list[StoredEdit | None]:
-        # A transaction, so that no record comes with another version's vectors.
-        records, vectors = await self._connection.read_all(
-            [("HMGET", keys.current, *ids), ("HMGET", keys.vectors, *ids)], transaction=True
-        )
-        return [
-            None if record is None else StoredEdit(edit=edit_in(record), vectors=form_vectors(packed))
-            for record, packed in zip(records, vectors, strict=True)
-        ]
 
 
 def _script_text(name: str) -> str:

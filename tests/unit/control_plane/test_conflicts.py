@@ -68,7 +68,7 @@ class Setup:
         )
 
     async def write(self, version: NextVersion) -> Written:
-        return await self.writer.write(version)
+        return await self.writer.write(version.edit.namespace, version)
 
     async def states(self, namespace: str) -> dict[str, EditState]:
         return {edit.target_new: edit.state for edit in (await self.store.page(namespace)).edits}
@@ -284,8 +284,8 @@ class TestSupersede:
         await setup.add("Ada", namespace="supersede")
         draft = EditDraft(prompt=QUESTION, target_new="Bea")
         key = Idempotency(key="k", fingerprint="f")
-        first = await setup.writer.write(NextVersion.added("supersede", draft), idempotency=key)
-        again = await setup.writer.write(NextVersion.added("supersede", draft), idempotency=key)
+        first = await setup.writer.write("supersede", NextVersion.added("supersede", draft), idempotency=key)
+        again = await setup.writer.write("supersede", NextVersion.added("supersede", draft), idempotency=key)
         assert again.edit == first.edit
         assert again.superseded == ()
         assert len(await setup.store.log("supersede")) == 3

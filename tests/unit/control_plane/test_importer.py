@@ -108,7 +108,7 @@ async def test_a_draft_without_id_that_says_the_same_as_one_before_is_added_once
 async def test_a_draft_without_id_is_added_again_after_the_same_one_was_retired(setup: Setup) -> None:
     (first,) = await setup.add(draft("One?"))
     assert isinstance(first, Imported)
-    await setup.writer.write(NextVersion.retired(first.edit))
+    await setup.writer.write(first.edit.namespace, NextVersion.retired(first.edit))
     assert added(await setup.add(draft("One?"))) == [True]
 
 
@@ -116,8 +116,8 @@ async def test_an_id_that_was_retired_or_purged_is_refused(setup: Setup) -> None
     first, second = await setup.add(draft("One?", "retired"), draft("Two?", "purged"))
     assert isinstance(first, Imported)
     assert isinstance(second, Imported)
-    await setup.writer.write(NextVersion.retired(first.edit))
-    await setup.writer.write(NextVersion.purged(second.edit))
+    await setup.writer.write(first.edit.namespace, NextVersion.retired(first.edit))
+    await setup.writer.write(second.edit.namespace, NextVersion.purged(second.edit))
     retired, purged, other = await setup.add(
         draft("One?", "retired"), draft("Two?", "purged"), draft("Three?", "other")
     )

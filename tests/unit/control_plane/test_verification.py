@@ -49,7 +49,7 @@ class Setup:
 
     async def failures(self, probed: Edit) -> dict[str, str | None]:
         await self.store(probed)
-        verified = await self.verifier.verify(probed)
+        verified = await self.verifier.verify(probed.namespace, probed)
         assert verified.verification.passed is all(p.passed for p in verified.verification.probes)
         return {probe.probe: probe.failure for probe in verified.verification.probes}
 
@@ -97,7 +97,7 @@ async def setup() -> AsyncIterator[Setup]:
 async def test_prompt_and_paraphrases_are_asked_and_the_outcome_is_kept_without_texts(setup: Setup) -> None:
     unverified = edit(paraphrases=(PARAPHRASE,))
     await setup.store(unverified)
-    verified = await setup.verifier.verify(unverified)
+    verified = await setup.verifier.verify(unverified.namespace, unverified)
     assert [(p.outcome.probe, p.query, p.answer) for p in verified.probes] == [
         ("prompt", QUESTION, "It is Ada Example, I think."),
         ("paraphrases[0]", PARAPHRASE, "It is Ada Example, I think."),
@@ -151,7 +151,7 @@ async def test_an_edit_that_is_not_applied_yet_is_asked_as_if_it_were(
 
 async def test_a_retired_edit_is_refused_with_the_remedy(setup: Setup) -> None:
     with pytest.raises(EditConflictError, match="restore it first"):
-        await setup.verifier.verify(retired(edit()))
+        await setup.verifier.verify("default", retired(edit()))
 
 
 async def test_a_classifier_or_model_that_fails_is_a_probe_that_did_not_pass(setup: Setup) -> None:
@@ -167,7 +167,7 @@ async def test_a_classifier_or_model_that_fails_is_a_probe_that_did_not_pass(set
 async def test_an_edit_that_changed_meanwhile_does_not_pass(setup: Setup) -> None:
     original = edit()
     await setup.store(edit(id=original.id, target="Cy"))
-    verified = await setup.verifier.verify(original)
+    verified = await setup.verifier.verify(original.namespace, original)
     assert not verified.verification.passed
 
 

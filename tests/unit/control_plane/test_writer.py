@@ -25,6 +25,7 @@ from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import (
+    DamagedRecordError,
     EditConflictError,
     EditPurgedError,
     InvalidRequestError,
@@ -64,11 +65,13 @@ class Setup:
         self.writer = EditWriter(store=self.store, encoder=self.encoder, active_edits=self.live, pool=pool)
 
     async def add(self, draft: EditDraft = DRAFT, *, idempotency: Idempotency | None = None) -> Edit:
-        written = await self.writer.write(NextVersion.added("default", draft), idempotency=idempotency)
+        written = await self.writer.write(
+            "default", NextVersion.added("default", draft), idempotency=idempotency
+        )
         return written.edit
 
     async def write(self, version: NextVersion) -> Edit:
-        return (await self.writer.write(version)).edit
+        return (await self.writer.write("default", version)).edit
 
 
 @pytest.fixture
@@ -218,3 +221,17 @@ async def test_many_edits_are_encoded_in_slices_on_the_threads_there_are() -> No
     for edit in edits:
         stored = await store.stored("default", edit.id)
         assert (stored.vectors.vectors_FD == WordEncoder().encode(forms(edit))).all()
+
+
+async def test_a_version_of_another_namespace_is_refused_and_nothing_is_encoded(setup: Setup) -> None:
+    """The namespace is the caller's: that of a record may be a stranger's word."""
+    edit = await setup.add()
+    encoded = setup.encoder.texts_encoded
+    foreign = NextVersion.changed(edit, EditPatch(prompt="Who runs Umbra?"))
+    with pytest.raises(DamagedRecordError, match="it is of namespace 'default'"):
+        await setup.writer.write("umbra", foreign)
+    with pytest.raises(DamagedRecordError):
+        await setup.writer.commit("umbra", [foreign])
+    assert setup.encoder.texts_encoded == encoded
+    assert await setup.store.get("default", edit.id) == edit
+    assert setup.live.count("umbra") == 0

@@ -148,7 +148,7 @@ def _looked(
         marks = [time.perf_counter()]
         vectors_FD = models.encoder.encode(forms(edit))
         marks.append(time.perf_counter())
-        conflicts = finder.find(edit, vectors_FD)
+        conflicts = finder.find(edit.namespace, edit, vectors_FD)
         marks.append(time.perf_counter())
         router.decide(edit.namespace, [Query(text=edit.prompt)])
         marks.append(time.perf_counter())
