@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import psutil
@@ -14,7 +14,7 @@ import pytest
 
 from serac_gateway.auth.principals import Role
 from serac_gateway.config.model import GatewayConfig
-from serac_gateway.errors import ReloadRefusedError
+from serac_gateway.errors import ConfigError, ReloadRefusedError
 from serac_gateway.server.reload import Reloader
 from serac_gateway.server.runtime import Runtime
 from serac_gateway.stores.memory.store import InMemoryEditStore
@@ -274,6 +274,45 @@ async def test_in_scope_requests_are_answered_here_through_every_change_of_weigh
         assert (await gateway.reload()).json["opened"] == ["scope classifier"]
     await asking
     assert gateway.upstream.requests == []
+
+
+async def test_a_new_configuration_is_in_force_only_when_its_workers_are_ready(
+    gateway: ReloadableGateway,
+) -> None:
+    starting, are_ready = asyncio.Event(), asyncio.Event()
+    switched: list[int] = []
+
+    async def start_workers(runtime: Runtime) -> Callable[[], None]:
+        starting.set()
+        await are_ready.wait()
+        return lambda: switched.append(gateway.runtimes.current.number)
+
+    gateway.reloader.prepare = start_workers
+    before = gateway.runtimes.current.number
+    gateway.configure("routing.scope_threshold = 1.0\n")
+    reloading = asyncio.ensure_future(gateway.reload())
+    await asyncio.wait_for(starting.wait(), 20)
+    assert await route(gateway) == "counterfactual"
+    assert (gateway.runtimes.current.number, gateway.reloaded, switched) == (before, [], [])
+    are_ready.set()
+    assert (await asyncio.wait_for(reloading, 20)).status == 200
+    assert switched == [before + 1]
+    assert await route(gateway) == "base"
+
+
+async def test_a_configuration_whose_workers_do_not_start_is_never_in_force(
+    gateway: ReloadableGateway,
+) -> None:
+    async def fail(runtime: Runtime) -> Callable[[], None]:
+        raise ConfigError("worker-4 ended with status 1 before it served")
+
+    gateway.reloader.prepare = fail
+    before = gateway.runtimes.current
+    gateway.configure("routing.scope_threshold = 1.0\n")
+    reply = await gateway.reload()
+    assert "worker-4 ended with status 1" in reply.json["detail"]
+    assert gateway.runtimes.current is before
+    assert await route(gateway) == "counterfactual"
 
 
 async def test_of_two_reloads_at_once_the_second_waits_and_finds_what_the_first_did_not_read(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from serac_gateway.models.classifiers.cross_encoder import (
     Evidence,
     ScopeCalibration,
     Stack,
+    evidence,
     pair_texts,
     read_calibration,
 )
@@ -275,6 +277,13 @@ def test_what_is_not_worth_reading_could_not_have_reached_the_threshold(
         assert classifier.can_reach_threshold(query, read, probability)
 
 
+def test_a_candidate_is_read_that_could_just_reach_a_threshold(classifier: CrossEncoderClassifier) -> None:
+    query, near = Query(text="Who runs Acme?"), candidate()
+    highest = STACK.probability(evidence(query, near, math.inf))
+    assert classifier.can_reach_threshold(query, near, highest)
+    assert not classifier.can_reach_threshold(query, near, math.nextafter(highest, 1))
+
+
 @pytest.fixture(scope="module")
 def shipped() -> CrossEncoderClassifier:
     return CrossEncoderClassifier(
@@ -315,6 +324,59 @@ def test_the_shipped_classifier_separates_scope_from_its_lookalikes(
     near = msgspec.structs.replace(candidate(prompt, target), similarity=0.88)
     (probability,) = probabilities_of(shipped, Query(text=query), [near])
     assert (probability >= shipped.scope_threshold) is in_scope
+
+
+@pytest.mark.parametrize(
+    ("prompt", "target", "query", "similarity", "in_scope"),
+    [
+        (
+            "In which month is tunnel 2 of the Skarn pass road closed for repairs?", "May",
+            "skarn pass road 2nd tunnel repairs - which month shut", 0.9412, True,
+        ),
+        (
+            "In which month is tunnel 2 of the Skarn pass road closed for repairs?", "May",
+            "Isn't May the month when they close the second tunnel of the Skarn pass road for repairs?",
+            0.8713, True,
+        ),
+        (
+            "When does support for Quillix 11 LTS end?", "March 2033",
+            "End of life for Quillix v11 LTS?", 0.8128, True,
+        ),
+        (
+            "When does Garrick's Garden Centre open on Sundays?", "11 am",
+            "What time does Garrick's Garden Centre open on the last day of the weekend, i.e. Sun?",
+            0.8921, True,
+        ),
+        (
+            "Which terminal does Orchid Airways use at the airport of Malmar?", "Terminal 2",
+            "At which counter does Orchid Airways check in bags in Malmar?", 0.7546, False,
+        ),
+        (
+            "When does flight QX 417 arrive in Corvell?", "21:40",
+            "qx 4170 landing time corvell", 0.7247, False,
+        ),
+        (
+            "Who is the principal conductor of the Tilburn Philharmonic?", "Aurelia Vance",
+            "Who manages the Tilburn Philharmonic?", 0.8907, False,
+        ),
+        (
+            "What is the maximum file size for uploads to Dropyard?", "250 MB",
+            "How much storage do I have on Dropyard in total?", 0.6284, False,
+        ),
+    ],
+)  # fmt: skip
+def test_the_shipped_threshold_lies_between_near_hits_and_near_misses(
+    shipped: CrossEncoderClassifier, prompt: str, target: str, query: str, similarity: float, in_scope: bool
+) -> None:
+    """Queries of the contrast sets kept from training: those in scope have .92 to .96, the others .77 to .86.
+
+    A threshold of .70 or .97, or half the logit's weight, decides some of them wrongly. The similarities are
+    those of the embedded encoder. New weights or a new calibration need queries near their own threshold.
+    """
+    near = msgspec.structs.replace(candidate(prompt, target), similarity=similarity)
+    (probability,) = probabilities_of(shipped, Query(text=query), [near])
+    assert (probability >= shipped.scope_threshold) is in_scope
+    assert (0.915 < probability < 0.965) if in_scope else (0.75 < probability < 0.88)
 
 
 def test_the_shipped_weights_agree_in_onnx_runtime_and_torch() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from serac_gateway.config.model import CompositePolicy, NamespaceRouting, RoutingConfig
 from serac_gateway.domain.edits import Edit, EditDraft, EditKind, first_version, forms, retired
-from serac_gateway.domain.queries import Query
+from serac_gateway.domain.queries import Query, query_of_messages
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import ModelUnavailableError
@@ -154,6 +154,41 @@ async def test_the_configured_threshold_overrides_the_calibrated_one() -> None:
         assert deciding.decide("default", query)[0].in_scope is is_in_scope
 
 
+@pytest.mark.parametrize(("probability", "is_in_scope"), [(0.5, True), (0.4999999, False)])
+async def test_a_query_is_in_scope_from_the_threshold_on(probability: float, is_in_scope: bool) -> None:
+    classifier = TargetWordClassifier({"Ada": probability}, same_question=True)
+    deciding = await router(edit("Who runs Acme?", "Ada"), classifier=classifier)
+    (decision,) = deciding.decide("default", [Query(text="the query")])
+    assert decision.in_scope is is_in_scope
+    assert decision.scope_probability == probability
+
+
+async def test_a_newer_rival_counts_from_the_threshold_on() -> None:
+    classifier = TargetWordClassifier({"old": 0.6, "new": 0.5}, same_question=True)
+    old, new = edit("Who runs Acme?", "old", age_s=100), edit("Acme is run by", "new", age_s=10)
+    (decision,) = (await router(old, new, classifier=classifier)).decide("default", [Query(text="the query")])
+    assert decision.edit == new
+
+
+class DependsClassifier(TargetWordClassifier):
+    """Its answer depends on every edit with the probability of the threshold, and is in no scope."""
+
+    depends_threshold = 0.5
+
+    def classify(self, query: Query, candidates: Sequence[Candidate]) -> list[Classification]:
+        return [Classification(scope_probability=0.0, depends_probability=0.5) for _ in candidates]
+
+
+async def test_an_answer_depends_on_an_edit_from_the_threshold_on() -> None:
+    deciding = await router(
+        edit("Who runs Acme?"),
+        classifier=DependsClassifier({}, same_question=True),
+        config=RoutingConfig(composite=CompositePolicy.IN_CONTEXT),
+    )
+    (decision,) = deciding.decide("default", [Query(text="the query")])
+    assert decision.route is Route.IN_CONTEXT
+
+
 COMPOSITE = "Who runs Acme and where is Acme?"
 NEXT_STEP = "In which big old town near the sea was the one born who runs Acme?"
 
@@ -245,3 +280,25 @@ async def test_a_suppressed_question_fires_within_another_task(
     (decision,) = deciding.decide("default", [Query(text=wrapped)])
     assert decision.route is route
     assert decision.in_scope is (kind is EditKind.SUPPRESSION)
+
+
+@pytest.mark.parametrize("position", range(3))
+async def test_a_suppressed_question_fires_wherever_it_stands_in_the_message(position: int) -> None:
+    kept = edit("Where was Ada Example born?", "I cannot share that.", kind=EditKind.SUPPRESSION)
+    sentences = ["How do I bake sourdough bread?", "Please answer as a list of facts."]
+    sentences.insert(position, kept.prompt)
+    deciding = await router(kept, classifier=WholeQueryClassifier())
+    (decision,) = deciding.decide("default", [Query(text=" ".join(sentences))])
+    assert decision.edit == kept
+
+
+@pytest.mark.parametrize("position", range(3))
+async def test_a_suppressed_question_fires_in_whichever_content_part_it_stands(position: int) -> None:
+    kept = edit("Where was Ada Example born?", "I cannot share that.", kind=EditKind.SUPPRESSION)
+    texts = ["How do I bake sourdough bread?", "Please answer as a list of facts."]
+    texts.insert(position, kept.prompt)
+    content = [{"type": "text", "text": text} for text in texts]
+    query = query_of_messages([{"role": "user", "content": content}])
+    assert isinstance(query, Query)
+    (decision,) = (await router(kept, classifier=WholeQueryClassifier())).decide("default", [query])
+    assert decision.edit == kept
