@@ -84,29 +84,29 @@ class OriginPolicy(msgspec.Struct, frozen=True, kw_only=True):
             and surface is not Surface.OPEN
             and not _is_named(host, self.hosts)
         ):
-            named_host = host[:200].decode("latin-1")
+            host_text = host[:200].decode("latin-1")
             raise ForeignHostError(
-                f"host {named_host!r} is no name of this gateway, which demands no API keys; use localhost or"
+                f"host {host_text!r} is no name of this gateway, which demands no API keys; use localhost or"
                 " 127.0.0.1, add the name to server.allowed_hosts, or demand keys (access.required)",
                 field="host",
-                details={"value": named_host, "reason": "foreign host"},
+                details={"value": host_text, "reason": "foreign host"},
             )
         if self.keys_demanded or surface is Surface.OPEN or not is_from_other_origin(headers):
             return
         origin = _first(headers, b"origin")
         if key_headers(headers) or (surface is Surface.DATA and self.allows(origin, surface)):
             return
-        named_origin = (origin or b"unknown")[:200].decode("latin-1")
+        origin_text = (origin or b"unknown")[:200].decode("latin-1")
         remedy = (
             "add it to server.cors_origins, or demand keys (access.required)"
             if surface is Surface.DATA
             else "send an API key of this gateway"
         )
         raise ForeignOriginError(
-            f"the request comes from a web page of another origin ({named_origin}), and this gateway demands no API"
-            f" keys; {remedy}",
+            f"the request comes from a web page of another origin ({origin_text}), and this gateway demands no"
+            f" API keys; {remedy}",
             field="origin",
-            details={"value": named_origin, "reason": "foreign origin"},
+            details={"value": origin_text, "reason": "foreign origin"},
         )
 
     def allows(self, origin: bytes | None, surface: Surface) -> bool:
@@ -138,11 +138,11 @@ class OriginPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """
         origin = _first(request, b"origin")
         if origin is None or not self.allows(origin, surface):
-            named_origin = (origin or b"")[:200].decode("latin-1")
+            origin_text = (origin or b"")[:200].decode("latin-1")
             raise ForeignOriginError(
-                f"pages of {named_origin!r} may not call this gateway; add the origin to server.cors_origins",
+                f"pages of {origin_text!r} may not call this gateway; add the origin to server.cors_origins",
                 field="origin",
-                details={"value": named_origin, "reason": "foreign origin"},
+                details={"value": origin_text, "reason": "foreign origin"},
             )
         headers = [
             (b"access-control-allow-origin", origin),

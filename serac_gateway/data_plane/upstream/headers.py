@@ -60,7 +60,7 @@ def end_to_end(headers: Headers, *, without: Collection[bytes] = ()) -> list[tup
 
 
 def redirecting_here(headers: Headers, *, base_url: str, target: bytes) -> Headers:
-    """`headers`, with a Location below `base_url` made relative to `target`, the path that the client requested.
+    """`headers`, with a Location below `base_url` relative to `target`, which the client requested.
 
     Servers redirect `/models/` to `http://their-host/v1/models`: followed, a request would go round the
     edits, or nowhere. The scheme may differ, for a server behind a TLS proxy does not know its own.
