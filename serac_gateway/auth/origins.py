@@ -96,17 +96,17 @@ class OriginPolicy(msgspec.Struct, frozen=True, kw_only=True):
         origin = _first(headers, b"origin")
         if key_headers(headers) or (surface is Surface.DATA and self.allows(origin, surface)):
             return
-        origin_text = (origin or b"unknown")[:200].decode("latin-1")
+        page = (origin or b"unknown")[:200].decode("latin-1")
         remedy = (
             "add it to server.cors_origins, or demand keys (access.required)"
             if surface is Surface.DATA
             else "send an API key of this gateway"
         )
         raise ForeignOriginError(
-            f"the request comes from a web page of another origin ({origin_text}), and this gateway demands no"
+            f"the request comes from a web page of another origin ({page}), and this gateway demands no"
             f" API keys; {remedy}",
             field="origin",
-            details={"value": origin_text, "reason": "foreign origin"},
+            details={"value": page, "reason": "foreign origin"},
         )
 
     def allows(self, origin: bytes | None, surface: Surface) -> bool:
@@ -138,11 +138,11 @@ class OriginPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """
         origin = _first(request, b"origin")
         if origin is None or not self.allows(origin, surface):
-            origin_text = (origin or b"")[:200].decode("latin-1")
+            page = (origin or b"")[:200].decode("latin-1")
             raise ForeignOriginError(
-                f"pages of {origin_text!r} may not call this gateway; add the origin to server.cors_origins",
+                f"pages of {page!r} may not call this gateway; add the origin to server.cors_origins",
                 field="origin",
-                details={"value": origin_text, "reason": "foreign origin"},
+                details={"value": page, "reason": "foreign origin"},
             )
         headers = [
             (b"access-control-allow-origin", origin),
