@@ -225,7 +225,7 @@ class TestStore:
         assert "has edits" in refused.stderr
         control_plane.store._namespaces.clear()
         done = json.loads(serac("store", "restore", str(file), "--json").stdout)
-        assert done == {"namespace": "default", **made}
+        assert done == {"namespace": "default", "sealed": True, **made}
         assert serac("log", "verify", "--expect", made["log_digest"]).exit_code == 0
         assert json.loads(serac("explain", PROMPT, "--json").stdout)["edit_id"] == "e"
         assert serac("store", "restore", "nowhere").exit_code == 2

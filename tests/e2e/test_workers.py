@@ -104,7 +104,7 @@ async def starting(folder: Path, upstream: ScriptedUpstream, settings: str = "")
         start_new_session=True,
     )
     try:
-        gateway.admin, gateway.chat_key = bearer(await gateway.next_line()), bearer(await gateway.told())
+        gateway.admin, gateway.chat_key = bearer(await gateway.next_line()), bearer(await gateway.next_line())
         yield gateway
     finally:
         if process.returncode is None:
