@@ -24,6 +24,7 @@ API_KEY_VARIABLE = "SERAC_API_KEY"
 EVERY_ORIGIN = "*"
 _ORIGIN = r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/\s,]+)$"
 
+AllowedPath = Annotated[str, msgspec.Meta(pattern=r"^([A-Z]+|\*) /\S*$")]
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
 
@@ -177,6 +178,18 @@ class ForwardedStyle(StrEnum):
     """X-Forwarded-For, -Host and -Proto."""
 
 
+class AllowedPaths(_Section, frozen=True, kw_only=True):
+    """What may be sent with our key of the upstream besides inference, by the role of the client's API key.
+
+    "POST /files", below /v1: `*` stands for a method or a segment of the path, `**` for any rest of it. A
+    role may send what those before it may.
+    """
+
+    chat: tuple[AllowedPath, ...] = ()
+    edit: tuple[AllowedPath, ...] = ()
+    admin: tuple[AllowedPath, ...] = ()
+
+
 class UpstreamConfig(_Section, frozen=True, kw_only=True):
     """The base model's server."""
 
@@ -191,6 +204,7 @@ class UpstreamConfig(_Section, frozen=True, kw_only=True):
     max_connections: PositiveInt = 1_000
     key_header: KeyHeader = KeyHeader.AUTHORIZATION
     """The header of the key that the gateway sends in the client's place."""
+    allowed_paths: AllowedPaths = AllowedPaths()
     forwarded: ForwardedStyle = ForwardedStyle.NONE
     """How the client's address, and the host and scheme of its request, are sent along."""
     proxy: Annotated[str, msgspec.Meta(pattern="^https?://.")] | None = None

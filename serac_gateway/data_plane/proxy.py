@@ -139,6 +139,7 @@ class DataPlane:
                     body=body.data if isinstance(body, RequestBody) else body,
                     client=client_of(exchange),
                     scheme=exchange.scope["scheme"],
+                    sender=principal,
                 )
 
             def speculate(body: RequestBody) -> SpeculativeRequest:

@@ -19,7 +19,29 @@ MAX_HOPS = 8
 
 _PREFIXES = tuple(prefix.encode() for prefix in PREFIXES)
 _READERS = 4
-_DOT_SEGMENT = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+_ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
+_NEVER_IN_A_PATH = re.compile(rb"[\x00-\x1f\x7f\\]")
+_BEFORE_A_MODEL = frozenset({b"models", b"deployments", b"engines"})
+"""Names of models have slashes, which clients escape."""
+
+
+def _oddity(path: bytes) -> str | None:
+    """What servers read in different ways in a path that is still percent-encoded; None: nothing."""
+    before = b""
+    for written in path.split(b"/"):
+        segment = unquote_to_bytes(written)
+        if _ESCAPE.search(segment):
+            return "an escape within an escape"
+        if _NEVER_IN_A_PATH.search(segment):
+            return "a backslash or a control character"
+        if b"/" in segment and before.lower() not in _BEFORE_A_MODEL:
+            return "an escaped slash"
+        for name in segment.split(b"/"):
+            base = name.partition(b";")[0].strip()
+            if base and not base.strip(b"."):
+                return "a segment . or .."
+        before = segment
+    return None
 
 
 def _unquoted(text: bytes) -> bytes:
@@ -91,9 +113,9 @@ def target_of(exchange: Exchange) -> bytes:
         raise InvalidRequestError(
             f"path {path[:200].decode('latin-1')!r} is not on /v1; write it as /v1/…", field="path"
         )
-    if _DOT_SEGMENT.search(below):  # it could reach another path of the upstream with the gateway's own key
+    if (oddity := _oddity(below)) is not None:  # it could reach another path of the upstream
         raise InvalidRequestError(
-            f"path {path[:200].decode('latin-1')!r} has a segment . or ..; write it out", field="path"
+            f"path {path[:200].decode('latin-1')!r} has {oddity}; write it out", field="path"
         )
     query: bytes = exchange.scope["query_string"]
     target = below + b"?" + query if query else below

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from serac_gateway.config.model import GatewayConfig, UpstreamConfig, upstream_api_key_variable
+from serac_gateway.data_plane.upstream.allowed_requests import AllowedRequests
 from serac_gateway.data_plane.upstream.base import Upstream
 from serac_gateway.data_plane.upstream.by_model import ByModelUpstream, Served
 from serac_gateway.data_plane.upstream.circuit_breaker import BreakingUpstream
@@ -49,12 +50,16 @@ async def open_upstream(
 
 async def _http_upstream(config: UpstreamConfig, name: str | None, lease: ResourceLease) -> Upstream:
     async def open_it() -> Upstream:
-        return BreakingUpstream(
-            HttpUpstream(config, api_key=os.environ.get(upstream_api_key_variable(name)) or None),
+        api_key = os.environ.get(upstream_api_key_variable(name)) or None
+        upstream = BreakingUpstream(
+            HttpUpstream(config, api_key=api_key),
             name=name or "upstream",
             failures=config.breaker_failures,
             pause_s=config.breaker_pause_s,
         )
+        if api_key is None:
+            return upstream
+        return AllowedRequests(upstream, config.allowed_paths, key=f"{resource}.allowed_paths")
 
     resource = "upstream" if name is None else f"upstreams.{name}"
     key = (config, file_stamps(config.ca_file))

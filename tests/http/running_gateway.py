@@ -20,6 +20,8 @@ from serac_gateway.data_plane.local_engine import LocalEngine
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.data_plane.request_id import add_request_id
 from serac_gateway.data_plane.response_memory import ResponseMemory
+from serac_gateway.data_plane.upstream.allowed_requests import AllowedRequests
+from serac_gateway.data_plane.upstream.base import Upstream
 from serac_gateway.data_plane.upstream.http import HttpUpstream
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, first_version, retired
 from serac_gateway.edit_index.active_edits import ActiveEdits
@@ -137,7 +139,11 @@ async def running_gateway(
     ):
         async with upstream or ScriptedUpstream() as scripted:
             settings = msgspec.structs.replace(config.upstream, url=upstream_url or scripted.url)
-            http_upstream = HttpUpstream(settings, api_key=api_key)
+            http_upstream: Upstream = HttpUpstream(settings, api_key=api_key)
+            if api_key is not None:
+                http_upstream = AllowedRequests(
+                    http_upstream, settings.allowed_paths, key="upstream.allowed_paths"
+                )
             router = EditRouter(
                 encoder=encoder, active_edits=active_edits, classifier=classifier, config=config.routing
             )

@@ -12,6 +12,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from serac_gateway.auth.principals import Role
+from serac_gateway.config.model import AllowedPaths, GatewayConfig, UpstreamConfig
 from serac_gateway.stores.memory.side_stores import InMemoryApiKeyStore
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection
 from tests.http.running_gateway import (
@@ -295,3 +296,38 @@ async def test_no_secret_is_in_any_log_or_reply(
         assert secret not in written
     assert "rate_limit_exceeded" in written  # there was something to look through
     assert logged
+
+
+async def test_with_the_gateways_upstream_key_a_tenant_reaches_inference_and_nobody_elses_things(
+    keys: InMemoryApiKeyStore,
+) -> None:
+    """The upstream's account is all tenants' together."""
+    allowed = GatewayConfig(upstream=UpstreamConfig(allowed_paths=AllowedPaths(admin=("GET /files",))))
+    async with running_gateway(
+        keys_required=True, key_store=keys, api_key="upstream-secret", config=allowed
+    ) as gateway:
+        chat_key, admin_key = [
+            await stored_key(keys, role=role, namespaces=("acme",)) for role in (Role.CHAT, Role.ADMIN)
+        ]
+        for method, target in (
+            ("GET", "/v1/files"),
+            ("DELETE", "/v1/files/file-of-bolt"),
+            ("GET", "/v1/responses/resp_of_bolt"),
+            ("POST", "/v1/fine_tuning/jobs"),
+            ("GET", "/v1/organization/api_keys"),
+            ("GET", "/openai/deployments"),
+        ):
+            reply = await fetch(gateway.url, target, None, bearer(chat_key), method=method)
+            assert_refused(reply, 403, "permission_denied", gateway)
+            assert "upstream.allowed_paths.chat" in reply.json["error"]["message"]
+        continued = {"model": "m", "input": "And then?", "previous_response_id": "resp_of_bolt"}
+        reply = await gateway.post(continued, bearer(chat_key), target="/v1/responses")
+        assert_refused(reply, 403, "permission_denied", gateway)
+        assert (await gateway.post(chat(OTHER_QUESTION), bearer(chat_key))).status == 200
+        for target in ("/v1/models", "/v1/models/org%2Fname"):
+            assert (await fetch(gateway.url, target, None, bearer(chat_key), method="GET")).status == 200
+        assert (await fetch(gateway.url, "/v1/files", None, bearer(admin_key), method="GET")).status == 200
+        assert gateway.upstream.requests[-1].header("authorization") == "Bearer upstream-secret"
+    async with running_gateway(keys_required=True, key_store=keys) as gateway:
+        own = (("x-serac-api-key", chat_key), ("authorization", "Bearer the-clients-own"))
+        assert (await fetch(gateway.url, "/v1/files", None, *own, method="GET")).status == 200

@@ -174,7 +174,16 @@ async def test_a_chunked_upload_arrives_whole(passing: Gateway) -> None:
     assert passing.upstream.requests[0].body == b"".join(parts)
 
 
-@pytest.mark.parametrize("target", ["/v1/../admin", "/v1/%2e%2E/admin", "/v1/models/.", "/v1/a/../../b"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v1/../admin", "/v1/%2e%2E/admin", "/v1/models/.", "/v1/a/../../b", "/v1/..", "/openai/../v1/files",
+        "/v1/..%2fadmin", "/v1/x/..%2f..%2fadmin", "/v1/models/..%2Fadmin", "/v1/models/a%2f..%2F..%2Fadmin",
+        "/v1/..%5cadmin", "/v1/..\\admin", "/v1/models/a%5Cb", "/v1/..;/admin", "/v1/.;x=y/admin",
+        "/v1/%252e%252e/admin", "/v1/%2525", "/v1/chat%2fcompletions", "/v1/chat%252Fcompletions",
+        "/v1/models/a%00b", "/v1/models%0d%0ax:y", "/v1/%2e%2e;/admin", "/v1/.../admin", "/v1/..%20/admin",
+    ],
+)  # fmt: skip
 async def test_a_path_that_could_leave_the_base_path_is_refused(passing: Gateway, target: str) -> None:
     response = await fetch(passing.url, target, method="GET")
     assert response.status == 400

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
+from serac_gateway.auth.principals import Principal
 from serac_gateway.domain.headers import Headers
 
 
@@ -25,6 +26,8 @@ class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The client's address, if it is known."""
     scheme: str = "http"
     """With which the client asked."""
+    sender: Principal | None = None
+    """On whose behalf it is sent; None: the gateway's own."""
 
 
 class UpstreamResponse(msgspec.Struct, frozen=True, kw_only=True):
