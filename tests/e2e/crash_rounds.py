@@ -2,7 +2,8 @@
 
     python -m tests.e2e.crash_rounds --rounds 200
 
-A round is sound if no acknowledged version is lost, no commit is there in half, the log's chain is valid, and
+A round is sound if no acknowledged version is lost, no acknowledged purge leaves content to be read, the last
+acknowledged rollback is in force, no commit is there in half, the log's chain is valid, and
 what the gateway has in force is what is stored, its index equal to brute force. Models are fakes; HTTP,
 editing, store and following are real. Processes and data are new every few rounds.
 """
@@ -51,6 +52,8 @@ class Rounds:
     def __init__(self, folder: Path, dice: random.Random, server: RedisServer | None) -> None:
         self.outcomes: Counter[str] = Counter()
         self.acknowledged = 0
+        self.purges = 0
+        self.rollbacks = 0
         self.entries = 0
         self._folder = folder
         self._dice = dice
@@ -77,13 +80,15 @@ class Rounds:
         await self._until_ready()
         await asyncio.sleep(0.1)
         await writers.stop()
-        problems = [*await writers.lost(), *await writers.halves()]
+        problems = [*await writers.lost(), *await writers.halves(), *await writers.unpurged()]
         for namespace in (writers.namespace, writers.together):
             verdict = await self._checked(namespace)
             self.entries += verdict.entries
             problems += [verdict.problem] if verdict.problem else []
         self.outcomes += writers.outcomes
         self.acknowledged += sum(map(len, writers.acknowledged.values()))
+        self.purges += len(writers.purges_acknowledged)
+        self.rollbacks += writers.rollbacks_acknowledged
         return [f"round {number} ({victim}): {problem}" for problem in problems]
 
     async def stop(self) -> None:
@@ -156,7 +161,7 @@ async def crash_rounds(folder: Path, *, rounds: int, seed: int, embedded_too: bo
     """Run them, print their progress, and return the problems."""
     problems: list[str] = []
     totals: Counter[str] = Counter()
-    acknowledged = entries = 0
+    acknowledged = purges = rollbacks = entries = 0
     for first in range(0, rounds, _ROUNDS_A_STORE):
         own = folder / str(first)
         own.mkdir()
@@ -170,9 +175,12 @@ async def crash_rounds(folder: Path, *, rounds: int, seed: int, embedded_too: bo
             await series.stop()
         totals += series.outcomes
         acknowledged += series.acknowledged
+        purges += series.purges
+        rollbacks += series.rollbacks
         entries += series.entries
         print(
-            f"{number + 1} rounds: {acknowledged:,} versions acknowledged, {entries:,} log entries verified,"
+            f"{number + 1} rounds: {acknowledged:,} versions, {purges:,} purges and"
+            f" {rollbacks:,} rollbacks acknowledged, {entries:,} log entries verified,"
             f" {len(problems)} problems; replies {dict(totals.most_common())}",
             flush=True,
         )

@@ -25,6 +25,11 @@ class Writers:
         """Edit id and version to answer and state."""
         self.purged: set[str] = set()
         """Perhaps: also where no reply came."""
+        self.purges_acknowledged: set[str] = set()
+        self.rollbacks_acknowledged = 0
+        self._together_state: str | None = None
+        """The state in which the last rollback left the edits; None: none was acknowledged, or the last
+        one got no reply, so that nobody knows what became of it."""
         self.outcomes: Counter[str] = Counter()
         self._url = f"{url}/serac/v1"
         self._dice = dice
@@ -53,7 +58,20 @@ class Writers:
         seen = {(edit["version"], edit["state"]) for edit in edits}
         if len(seen) > 1 or len(edits) not in (0, _TOGETHER):
             return [f"{len(edits)} edits committed together are in {sorted(seen)}"]
+        expected = self._together_state
+        if expected is not None and {state for _, state in seen} != {expected}:
+            return [f"a rollback to {expected!r} was acknowledged, but the edits are in {sorted(seen)}"]
         return []
+
+    async def unpurged(self) -> list[str]:
+        """Edits whose purge was acknowledged and whose content can still be read."""
+        async with self._client(self.namespace) as client:
+            return [
+                f"the purge of {edit_id} was acknowledged, but {path} is answered with {reply.status_code}"
+                for edit_id in sorted(self.purges_acknowledged)
+                for path in (f"/edits/{edit_id}", f"/edits/{edit_id}/versions")
+                if (reply := await client.get(path)).status_code != 410
+            ]
 
     async def _lost_of(self, client: httpx.AsyncClient, edit_id: str) -> list[str]:
         reply = await client.get(f"/edits/{edit_id}/versions")
@@ -76,7 +94,7 @@ class Writers:
             while not self._stopped.is_set():
                 turn += 1
                 target = f"answer {writer}.{turn}"
-                action = dice.choices(["add", "change", "hot", "retire", "purge"], [40, 30, 20, 8, 2])[0]
+                action = dice.choices(["add", "change", "hot", "retire", "purge"], [40, 24, 18, 8, 10])[0]
                 if action == "add" or not own:
                     edit_id = f"w{writer}-{turn}"
                     own.append(edit_id)
@@ -112,8 +130,11 @@ class Writers:
                         _TOGETHER - 1
                     ]["log_id"]
             while not self._stopped.is_set():
-                await self._send(client, "POST", "/rollback", {"log_id": "0-0"})
-                await self._send(client, "POST", "/rollback", {"log_id": here})
+                for log_id, state in (("0-0", "retired"), (here, "live")):
+                    self._together_state = None
+                    if await self._send(client, "POST", "/rollback", {"log_id": log_id}):
+                        self._together_state = state
+                        self.rollbacks_acknowledged += 1
 
     def _discount_unfinished(self) -> None:
         self.together = f"{self.together}-unfinished"  # nothing was committed together yet: an empty one
@@ -141,12 +162,18 @@ class Writers:
             await asyncio.sleep(0.01)
             return False
         assert reply.status_code in (200, 201, 404, 409, 410, 412), reply.text
-        if reply.status_code in (200, 201) and path != "/rollback":
+        if path == "/rollback":
+            return reply.status_code == 200
+        if reply.status_code in (200, 201):
             self._note(reply.json())
         return True
 
     def _note(self, edit: dict[str, Any]) -> None:
-        if edit["namespace"] == self.namespace and edit["state"] != "purged":
+        if edit["namespace"] != self.namespace:
+            return
+        if edit["state"] == "purged":
+            self.purges_acknowledged.add(edit["id"])
+        else:
             self.acknowledged[edit["id"]][edit["version"]] = edit["target_new"], edit["state"]
 
     def _client(self, namespace: str) -> httpx.AsyncClient:

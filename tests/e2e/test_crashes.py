@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 
@@ -13,6 +13,7 @@ from tests.contracts.served_stores import RedisServer
 from tests.e2e.crash_rounds import Rounds, crash_rounds
 from tests.e2e.crash_writers import Writers
 from tests.e2e.gateway_on_store import gateway_on
+from tests.http.wire import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +27,7 @@ async def test_crashes_under_concurrent_writers_lose_nothing(tmp_path: Path, emb
             assert await rounds.round(number) == []
         assert rounds.acknowledged > 20
         assert rounds.entries >= rounds.acknowledged
+        assert rounds.purges > 0
     finally:
         await rounds.stop()
 
@@ -43,12 +45,13 @@ async def test_what_is_lost_or_halved_is_noticed(tmp_path: Path) -> None:
         async with gateway_on(server.url, tmp_path) as gateway:
             writers = Writers(str(gateway.client.base_url).rstrip("/"), "round-0", random.Random(1))
             writers.start()
-            await asyncio.sleep(2)
+            await eventually(lambda: writers.rollbacks_acknowledged > 1 and writers.purges_acknowledged, 60)
             await writers.stop()
-            assert (await writers.lost(), await writers.halves()) == ([], [])
+            assert (await writers.lost(), await writers.halves(), await writers.unpurged()) == ([], [], [])
             edit_id = next(edit_id for edit_id in writers.acknowledged if edit_id not in writers.purged)
             with redis.Redis.from_url(server.url) as admin:
                 admin.delete(f"serac:{{round-0}}:versions:{edit_id}")
+                await assert_a_lost_rollback_is_noticed(gateway.client, writers)
                 record = admin.hget("serac:{round-0-together}:current", "t3")
                 assert record is not None
                 admin.hset(
@@ -56,5 +59,24 @@ async def test_what_is_lost_or_halved_is_noticed(tmp_path: Path) -> None:
                 )
             assert any(edit_id in problem for problem in await writers.lost())
             assert len(await writers.halves()) == 1
+            writers.purges_acknowledged.add(
+                next(iter(writers.acknowledged.keys() - writers.purged - {edit_id}))
+            )
+            assert len(await writers.unpurged()) == 2  # its current version, and its history
     finally:
         server.kill()
+
+
+async def assert_a_lost_rollback_is_noticed(client: httpx.AsyncClient, writers: Writers) -> None:
+    log = (await client.get("/serac/v1/log", params={"limit": 1000}, headers=in_namespace(writers))).json()
+    (edit, *_) = (
+        await client.get("/serac/v1/edits", params={"limit": 1}, headers=in_namespace(writers))
+    ).json()["edits"]
+    other = "0-0" if edit["state"] == "live" else log["entries"][11]["log_id"]
+    reply = await client.post("/serac/v1/rollback", json={"log_id": other}, headers=in_namespace(writers))
+    assert reply.status_code == 200, reply.text
+    assert ["a rollback to" in problem for problem in await writers.halves()] == [True]
+
+
+def in_namespace(writers: Writers) -> dict[str, str]:
+    return {"x-serac-namespace": writers.together}
