@@ -279,7 +279,7 @@ async def test_an_import_reports_each_line_before_the_next_is_sent(
         return b"%x\r\n%s\r\n" % (len(line), line)
 
     headers = [gateway.admin, ("content-type", "application/x-ndjson"), ("transfer-encoding", "chunked")]
-    head = "POST /serac/v1/edits:import HTTP/1.1\r\nhost: gateway\r\n"
+    head = "POST /serac/v1/edits:import HTTP/1.1\r\nhost: localhost\r\n"
     async with connected(gateway.url) as (reader, writer):
         writer.write((head + "".join(f"{name}: {value}\r\n" for name, value in headers) + "\r\n").encode())
         for number in range(3):
