@@ -4,6 +4,10 @@
     ├── ConfigError                 exits at start, code 2
     ├── ReloadRefusedError          409
     ├── InvalidRequestError         400
+    │   └── UnreadableError         400
+    │       ├── TooLongToReadError  413
+    │       └── UnsupportedEncodingError 415
+    │           └── UnsupportedCharacterSetError 415
     ├── AuthenticationError         401
     ├── PermissionDeniedError       403
     │   ├── ForeignHostError        403
@@ -94,6 +98,42 @@ class InvalidRequestError(GatewayError):
     code = "invalid_request"
     openai_type = "invalid_request_error"
     title = "The request is not valid"
+
+
+class UnreadableError(InvalidRequestError):
+    """The text of a request cannot be read, so nobody can decide on it; details["reason"] says why.
+
+    `routing.on_unreadable` says whether such a request is refused or passed on.
+    """
+
+    code = "unreadable_request"
+    title = "The request cannot be read"
+    is_avoidable: ClassVar[bool] = False
+    """Whether the same request could be sent in a form that is read, so that it is refused for facts too."""
+
+
+class TooLongToReadError(UnreadableError):
+    """The request is longer than what is read."""
+
+    status = 413
+    code = "request_too_large"
+    title = "The request is too long to be read"
+
+
+class UnsupportedEncodingError(UnreadableError):
+    """The body is in an encoding or a character set that is not read."""
+
+    status = 415
+    code = "unsupported_encoding"
+    title = "The body's encoding is not read"
+
+
+class UnsupportedCharacterSetError(UnsupportedEncodingError):
+    """The body is JSON in another character set than UTF-8."""
+
+    code = "unsupported_character_set"
+    title = "The body's character set is not read"
+    is_avoidable = True
 
 
 class AuthenticationError(GatewayError):

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import msgspec
 
@@ -133,14 +134,27 @@ def _merged(tree: Mapping[str, object], changes: Mapping[str, object]) -> dict[s
     return merged
 
 
+def _allowed_words(section: object, name: str) -> tuple[str, ...]:
+    """The words that the key `name` of a section takes; () if it takes something else."""
+    if not isinstance(section, msgspec.Struct) or name not in section.__struct_fields__:
+        return ()
+    hint = get_type_hints(type(section))[name]
+    for kind in (hint, *get_args(hint)):
+        if isinstance(kind, type) and issubclass(kind, StrEnum):
+            return tuple(kind)
+    return ()
+
+
 def _described(error: msgspec.ValidationError, tree: Mapping[str, object]) -> str:
     """A message for `error`: the key in full, its value, the allowed values."""
     what, _, path = str(error).partition(" - at `$.")
     where = path.rstrip("`")
     default: object = GatewayConfig()
     value: object = tree
+    words: tuple[str, ...] = ()
     for name in where.split(".") if where else ():
         name, _, inside = name.partition("[")
+        words = _allowed_words(default, name)
         default = getattr(default, name, None)
         value = value[name] if isinstance(value, Mapping) and name in value else value
         if inside:  # an element of a list or of a table has no default of its own
@@ -149,5 +163,5 @@ def _described(error: msgspec.ValidationError, tree: Mapping[str, object]) -> st
         key, section = (f"{where}.{unknown[1]}", f"in [{where}] ") if where else (unknown[1], "")
         return f"unknown key {key!r}; allowed {section}are {', '.join(default.__struct_fields__)}"
     printable = without_userinfo(value) if isinstance(value, str) else value
-    allowed = f"expected one of {', '.join(type(default))}" if isinstance(default, StrEnum) else what.lower()
+    allowed = f"expected one of {', '.join(words)}" if words else what.lower()
     return f"{where} = {printable!r} is not allowed: {allowed}"

@@ -42,6 +42,15 @@ class FailurePolicy(StrEnum):
     """It is refused with 503."""
 
 
+class UnreadablePolicy(StrEnum):
+    """What happens to a request whose text the gateway cannot read."""
+
+    PASS = "pass"
+    """It reaches the base model unchanged."""
+    REFUSE = "refuse"
+    """It is refused, with 400, 413 or 415."""
+
+
 class CompositePolicy(StrEnum):
     """What happens to a request that a single edit does not answer completely.
 
@@ -255,6 +264,8 @@ class ModelsConfig(_Section, frozen=True, kw_only=True):
 class NamespaceRouting(_Section, frozen=True, kw_only=True):
     """Settings of a single namespace; None: as for all others."""
 
+    on_failure: FailurePolicy | None = None
+    on_unreadable: UnreadablePolicy | None = None
     composite: CompositePolicy | None = None
     conflicts: ConflictPolicy | None = None
 
@@ -274,12 +285,27 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
     speculate: bool = False
     """Send each request to the upstream while the decision is made, and cancel it if an edit answers:
     requests do not wait for decisions, but the upstream may charge for cancelled ones."""
-    on_failure: FailurePolicy = FailurePolicy.OPEN
+    on_failure: FailurePolicy | None = None
+    """None: closed for a decision that fails in a namespace with suppressions, open otherwise."""
+    on_unreadable: UnreadablePolicy | None = None
+    """None: refuse in a namespace with suppressions, pass in any other."""
+    hold_s: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    """How long a request waits for the stored edits to be loaded before it counts as failed."""
     decision_timeout_s: PositiveFloat = 10.0
     """From the whole request to its decision, waiting included; after it the failure policy applies."""
     composite: CompositePolicy = CompositePolicy.COUNTERFACTUAL_ONLY
     conflicts: ConflictPolicy = ConflictPolicy.NEWEST_WINS
     namespaces: dict[str, NamespaceRouting] = {}
+
+    def on_failure_of(self, namespace: str, *, suppressions: bool) -> FailurePolicy:
+        """The policy of `namespace` for a failure that could let one of its `suppressions` leak."""
+        own = self.namespaces.get(namespace, _LIKE_THE_REST).on_failure or self.on_failure
+        return own or (FailurePolicy.CLOSED if suppressions else FailurePolicy.OPEN)
+
+    def on_unreadable_of(self, namespace: str, *, suppressions: bool) -> UnreadablePolicy:
+        """The policy of `namespace`, with or without `suppressions`, for requests that cannot be read."""
+        own = self.namespaces.get(namespace, _LIKE_THE_REST).on_unreadable or self.on_unreadable
+        return own or (UnreadablePolicy.REFUSE if suppressions else UnreadablePolicy.PASS)
 
     def composite_of(self, namespace: str) -> CompositePolicy:
         """The policy of `namespace` for requests that a single edit does not answer completely."""

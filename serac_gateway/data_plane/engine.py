@@ -20,6 +20,8 @@ class NeedsDecision(Enum):
     NONE = auto()
     """No: the namespace has no edits, and its traffic is not recorded."""
     SOME = auto()
+    SUPPRESSIONS = auto()
+    """Yes, and a suppression is in force: an undecided request could leak what it must not."""
     UNKNOWN = auto()
     """The stored edits are still being loaded."""
 
@@ -52,6 +54,7 @@ class Engine(ABC):
         Canaries go by the user that the body names, else by the `sender`.
 
         Raises:
+            UnreadableError: The request cannot be read, and the policy is to refuse such requests.
             ModelUnavailableError: Encoder or classifier failed, or the model process does not answer.
         """
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import aclosing, suppress
 from functools import partial
 
+import msgspec
 from typing_extensions import override
 
 from serac_gateway.auth.authenticator import Authenticator
@@ -26,11 +28,16 @@ from serac_gateway.domain.queries import Query
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.models.counterfactual.base import CounterfactualModel
-from serac_gateway.models.language_models.base import Sampling
+from serac_gateway.models.language_models.base import Piece, Sampling
 from serac_gateway.models.language_models.threads import ThreadItems
 from serac_gateway.observability.counts import EngineCounts
 from serac_gateway.routing.router import EditRouter
 from serac_gateway.stores.traffic_recorder import TrafficRecorder
+
+MAX_GENERATED_CHOICES = 8
+"""Of one answer; further ones repeat these, for answers to a fact hardly differ and each takes the model."""
+
+log = logging.getLogger(__name__)
 
 
 class LocalEngine(Engine):
@@ -82,6 +89,8 @@ class LocalEngine(Engine):
     def needs_decision(self, namespace: str) -> NeedsDecision:
         if not self._router.is_ready:
             return NeedsDecision.UNKNOWN
+        if self._router.has_suppressions(namespace):
+            return NeedsDecision.SUPPRESSIONS
         recorded = self._traffic is not None and self._traffic.is_on(namespace)
         return NeedsDecision.SOME if recorded or self._router.has_edits(namespace) else NeedsDecision.NONE
 
@@ -90,7 +99,7 @@ class LocalEngine(Engine):
         if self._counts.open_decisions >= self._max_open_decisions:
             limit = self._max_open_decisions
             raise _unavailable("decision queue full", f"{limit} decisions are open already; try again")
-        deciding = self._decision_pool.submit(plan_request, self._router, namespace, endpoint, body, sender)
+        deciding = self._decision_pool.submit(self._plan, namespace, endpoint, body, sender)
         self._counts.open_decisions += 1
         # A decision that has begun cannot be stopped: it counts until its thread is free again.
         deciding.add_done_callback(partial(self._note_decided, asyncio.get_running_loop()))
@@ -103,6 +112,25 @@ class LocalEngine(Engine):
         if self._traffic is not None and plan.query is not None:
             self._traffic.note(namespace, plan.query)
         return plan
+
+    def _plan(self, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str) -> RequestPlan:
+        plan = plan_request(self._router, namespace, endpoint, body, sender)
+        if plan.task is None or plan.task.edit.kind is not EditKind.SUPPRESSION:
+            return plan
+        task = msgspec.structs.replace(
+            plan.task,
+            prompt_tokens=self._count_tokens(*plan.task.query.context, plan.task.query.text),
+            answer_tokens=self._count_tokens(plan.task.edit.target_new),
+        )
+        return msgspec.structs.replace(plan, task=task)
+
+    def _count_tokens(self, *texts: str) -> int:
+        """For the report on a refusal, which needs no model: without its tokenizer words are counted."""
+        try:
+            return sum(self._model.count_tokens(text) for text in texts)
+        except Exception:
+            log.warning("the model's tokenizer failed; words are counted instead", exc_info=True)
+            return sum(len(text.split()) for text in texts)
 
     @override
     async def answer(
@@ -161,10 +189,16 @@ class LocalEngine(Engine):
         if self._active_edits.current(edit.namespace, edit.id) != edit:
             raise _unavailable("edit out of force", f"edit {edit.id!r} was changed while its answer waited")
         prompt_tokens = sum(self._model.count_tokens(text) for text in (*query.context, query.text))
-        for choice in range(request.choices):
+        generated: list[list[Piece]] = []
+        for choice in range(min(request.choices, MAX_GENERATED_CHOICES)):
+            generated.append([])
             for piece in self._model.answer(
                 edit, query, self._sampling(edit, request, choice), cancelled=cancelled
             ):
+                generated[choice].append(piece)
+                yield ChoicePiece(choice=choice, piece=piece, prompt_tokens=prompt_tokens)
+        for choice in range(MAX_GENERATED_CHOICES, request.choices):
+            for piece in generated[choice % MAX_GENERATED_CHOICES]:
                 yield ChoicePiece(choice=choice, piece=piece, prompt_tokens=prompt_tokens)
 
     def _sampling(self, edit: Edit, request: CompletionRequest, choice: int) -> Sampling:

@@ -7,15 +7,24 @@ from collections.abc import Mapping
 import msgspec
 
 from serac_gateway.data_plane.exchange import Exchange
-from serac_gateway.data_plane.protocols.base import CompletionRequest
-from serac_gateway.data_plane.protocols.body import UNDECODABLE, RequestBody
+from serac_gateway.data_plane.protocols.all_text import all_text
+from serac_gateway.data_plane.protocols.base import (
+    STRUCTURED_OUTPUT,
+    AnswerForm,
+    ApiProtocol,
+    CompletionRequest,
+)
+from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.protocols.edits_in_context import with_edits
 from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.domain.queries import MALFORMED, Bypass, Query
+from serac_gateway.domain.queries import MALFORMED, Bypass, Query, without_surrogates
+from serac_gateway.errors import UnreadableError
 from serac_gateway.routing.router import EditRouter, Route, RouteDecision
 
+WANTED = frozenset({"messages", "input", "prompt", "system", "instructions"})
+"""The members of a body that are read at any length."""
 HEADER_SCHEMA = b"1"
 """The version of the meaning of the x-serac-* headers (docs/api.md). Adding a header keeps the version;
 changing or removing one makes the next."""
@@ -27,6 +36,10 @@ class AnswerTask(msgspec.Struct, frozen=True, kw_only=True):
     edit: Edit
     query: Query
     request: CompletionRequest
+    prompt_tokens: int = 0
+    """Of a refusal: tokens that the request is reported with."""
+    answer_tokens: int = 0
+    """Of a refusal: tokens of its text."""
 
 
 class RequestPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,38 +70,100 @@ def plan_request(
 ) -> RequestPlan:
     """The plan for a whole request body. Runs on a worker thread: parsing a long body takes time, too.
 
-    Canaries go by the user that the body names, else by the `sender`.
+    Scope is decided first, and only then whether an answer can be given in the form that the request demands:
+    a suppression in scope refuses whatever the form is. Canaries go by the user that the body names, else by
+    the `sender`.
 
     Raises:
+        UnreadableError: The request cannot be read, and the policy is to refuse such requests.
         ModelUnavailableError: Encoder or classifier failed.
     """
-    try:
-        decoded = body.decode()
-    except UNDECODABLE:
-        return RequestPlan(route=Route.BYPASS, reason=MALFORMED.reason)
+    refuses = router.refuses_unreadable(namespace)
     protocol = PROTOCOLS[endpoint]
+    suppressions = router.has_suppressions(namespace)
+    try:
+        reading = body.read(None if suppressions else WANTED)
+        decoded = reading.value
+        if not isinstance(decoded, Mapping):
+            raise _unreadable(MALFORMED.reason)
+        texts = all_text(decoded, reading.overridden) if suppressions else []
+    except UnreadableError as error:
+        if refuses or (error.is_avoidable and not router.passes_unreadable(namespace)):
+            raise
+        return RequestPlan(route=Route.BYPASS, reason=str(error.details["reason"]))
     query = protocol.query(decoded)
+    caller = _user_or(sender, decoded)
+    decision = None
+    if isinstance(query, Query):
+        (decision,) = router.decide(namespace, [query], caller=caller)
+    if suppressions and not (decision is not None and decision.route is Route.COUNTERFACTUAL):
+        # A fact that is answered here shows the base model nothing.
+        decided = query if isinstance(query, Query) else None
+        refusal = router.decide_suppression(namespace, texts, caller=caller, decided=decided)
+        decision = refusal or decision
     if isinstance(query, Bypass):
-        return RequestPlan(route=Route.BYPASS, reason=query.reason)
-    request = protocol.parse_request(decoded)
-    if isinstance(request, Bypass):
-        return RequestPlan(route=Route.BYPASS, reason=request.reason)
-    (decision,) = router.decide(namespace, [query], caller=_user_or(sender, decoded))
-    task = None
-    if decision.route is Route.COUNTERFACTUAL and decision.edit is not None:
-        task = AnswerTask(edit=decision.edit, query=query, request=request)
-    edited_body = (
-        with_edits(protocol, body.members, decision.context_edits) if decision.context_edits else None
-    )
-    return RequestPlan(
+        if decision is None and query.unreadable and refuses:
+            raise _unreadable(query.reason)
+        if decision is None:
+            return RequestPlan(route=Route.BYPASS, reason=query.reason)
+    assert decision is not None
+    form = protocol.answer_form(decoded, body.form.path_model)
+    return _planned(protocol, body, decoded, query, decision, form)
+
+
+def _planned(
+    protocol: ApiProtocol,
+    body: RequestBody,
+    decoded: Mapping[str, object],
+    query: Query | Bypass,
+    decision: RouteDecision,
+    form: AnswerForm,
+) -> RequestPlan:
+    """The plan that follows from the decision on a request of that form."""
+    if decision.question is not None:
+        query = Query(text=decision.question)
+    assert isinstance(query, Query)
+    plan = RequestPlan(
         route=decision.route,
         reason=decision.reason,
         decision=decision,
-        task=task,
-        body=edited_body,
-        model=request.model,
+        model=form.request.model,
         query=query,
     )
+    if decision.refusal is not None:
+        is_structured = form.unsupported_reason == STRUCTURED_OUTPUT
+        request = msgspec.structs.replace(
+            form.request,
+            choices=form.request.choices * protocol.prompt_count(decoded),
+            marked_refusal=is_structured,
+        )
+        task = AnswerTask(edit=decision.refusal, query=query, request=request)
+        return msgspec.structs.replace(plan, task=task)
+    unsupported = form.unsupported_reason
+    if unsupported is not None and decision.route in (Route.COUNTERFACTUAL, Route.IN_CONTEXT):
+        return msgspec.structs.replace(plan, route=Route.BYPASS, reason=unsupported)
+    if decision.route is Route.COUNTERFACTUAL and decision.edit is not None:
+        task = AnswerTask(edit=decision.edit, query=query, request=form.request)
+        return msgspec.structs.replace(plan, task=task)
+    if decision.context_edits:
+        edited_body = with_edits(protocol, body.strict_members(), decision.context_edits)
+        return msgspec.structs.replace(plan, body=edited_body)
+    return plan
+
+
+def _unreadable(reason: str) -> UnreadableError:
+    remedy = _REMEDIES.get(reason, "send the conversation's text as the API's reference has it")
+    return UnreadableError(
+        f"the gateway cannot read this request ({reason}), and refuses what it cannot read here; {remedy}",
+        details={"reason": reason},
+    )
+
+
+_REMEDIES = {
+    "prompt of token ids": "send the prompt as text",
+    "leans on turns not shown": "send the earlier turns along instead of naming them",
+    "prompt template": "send the template's text as instructions",
+}
 
 
 def _user_or(sender: str, decoded: object) -> str:
@@ -102,7 +177,7 @@ def _user_or(sender: str, decoded: object) -> str:
     user_id = metadata.get("user_id") if isinstance(metadata, Mapping) else None
     for value in (decoded.get("safety_identifier"), decoded.get("user"), user_id):
         if isinstance(value, str) and value:
-            return f"user:{value}"
+            return f"user:{without_surrogates(value)}"
     return sender
 
 

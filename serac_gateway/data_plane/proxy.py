@@ -6,10 +6,11 @@ edit in its context.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -19,14 +20,14 @@ from litestar.types import Receive, Scope, Send
 from serac_gateway import __version__
 from serac_gateway.auth.authenticator import without_keys
 from serac_gateway.auth.principals import Principal, Role, requested_namespace
-from serac_gateway.config.model import FailurePolicy, GatewayConfig
+from serac_gateway.config.model import FailurePolicy, GatewayConfig, UnreadablePolicy
 from serac_gateway.data_plane.engine import Engine, NeedsDecision
 from serac_gateway.data_plane.exchange import ClientLeftError, Exchange
-from serac_gateway.data_plane.paths import classified_path
+from serac_gateway.data_plane.paths import RequestPath, classified_path
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan, serac_headers
-from serac_gateway.data_plane.protocols.answers import whole_answer
+from serac_gateway.data_plane.protocols.answers import ChoicePiece, whole_answer
 from serac_gateway.data_plane.protocols.base import AnswerHead
-from serac_gateway.data_plane.protocols.body import RequestBody
+from serac_gateway.data_plane.protocols.body import BodyForm, RequestBody
 from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.data_plane.protocols.errors import error_event
 from serac_gateway.data_plane.protocols.responses import ResponsesWriter
@@ -37,14 +38,18 @@ from serac_gateway.data_plane.request_state import RequestState, finished_reques
 from serac_gateway.data_plane.speculation import SpeculativeRequest
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 from serac_gateway.data_plane.upstream.headers import end_to_end
+from serac_gateway.domain.edits import EditKind
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import (
     GatewayError,
     ModelUnavailableError,
     StoreUnavailableError,
+    TooLongToReadError,
+    UnreadableError,
     UpstreamError,
 )
+from serac_gateway.models.language_models.base import Piece
 from serac_gateway.observability.counts import RouteCounts
 from serac_gateway.observability.request_record import Failure, FinishedRequest
 from serac_gateway.observability.tracing import RequestTrace, Tracing, Untraced
@@ -57,6 +62,7 @@ SYSTEM_FINGERPRINT = f"fp_serac_{__version__}"
 _WHOLE_BODY_BYTES = 1_048_576
 """A body up to this size is read whole before it is sent on, and can be repeated (upstream/http.py)."""
 _NOT_LOADED = ModelUnavailableError("the stored edits are still being loaded")
+_HOLD_STEP_S = 0.05
 _UNTRACED = Untraced()
 
 AnyBody = RequestBody | bytes | AsyncIterator[bytes]
@@ -88,8 +94,7 @@ class DataPlane:
         self._upstream = upstream
         self._max_classified_bytes = config.server.max_classified_body_bytes
         self._ping_interval_s = config.server.ping_interval_s
-        self._on_failure = config.routing.on_failure
-        self._speculates = config.routing.speculate
+        self._routing = config.routing
         self._counts = counts
         self._tracing = tracing
         self._loop_guard = loop_guard or LoopGuard()
@@ -128,10 +133,13 @@ class DataPlane:
             namespace = principal.namespace(requested_namespace(exchange.headers))
             state.namespace = namespace
             target = target_of(exchange)
-            endpoint = classified_path(exchange.raw_path).endpoint if exchange.method == "POST" else None
+            path = classified_path(exchange.raw_path)
 
-            def upstream_request(body: AnyBody) -> UpstreamRequest:
-                headers = trace.upstream_headers([*_passed_headers(exchange.headers), loop_header])
+            def upstream_request(body: AnyBody, *, rewritten: bool = False) -> UpstreamRequest:
+                passed = _passed_headers(exchange.headers)
+                if rewritten:
+                    passed = _of_plain_json(passed)
+                headers = trace.upstream_headers([*passed, loop_header])
                 return UpstreamRequest(
                     method=exchange.method,
                     target=target,
@@ -146,7 +154,7 @@ class DataPlane:
                 state.speculative = SpeculativeRequest(self._upstream, upstream_request(body))
                 return state.speculative
 
-            body, plan = await self._read_and_plan(exchange, state, namespace, endpoint, principal, speculate)
+            body, plan = await self._read_and_plan(exchange, state, namespace, path, principal, speculate)
             state.plan = plan
             if plan.task is not None or plan.body is not None:
                 await _cancel(state.speculative, trace)
@@ -158,9 +166,12 @@ class DataPlane:
             if speculative is not None and speculative.outcome is None:
                 await self._pass_on_speculative(exchange, plan, speculative)
             else:
-                await self._pass_on(
-                    exchange, plan, upstream_request(body if plan.body is None else plan.body)
+                request = (
+                    upstream_request(body)
+                    if plan.body is None
+                    else upstream_request(plan.body, rewritten=True)
                 )
+                await self._pass_on(exchange, plan, request)
         except ClientLeftError:
             raise
         except GatewayError as error:
@@ -186,16 +197,19 @@ class DataPlane:
         exchange: Exchange,
         state: RequestState,
         namespace: str,
-        endpoint: Endpoint | None,
+        path: RequestPath,
         principal: Principal,
         speculate: Callable[[RequestBody], SpeculativeRequest],
     ) -> tuple[AnyBody, RequestPlan]:
+        endpoint = path.endpoint if exchange.method == "POST" else None
         if endpoint is None:
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
             return body, RequestPlan(route=Route.BYPASS, reason="endpoint not classified")
-        needs_decision = self.engine.needs_decision(namespace)
+        needs_decision = await self._known_need(namespace)
+        may_leak = needs_decision in (NeedsDecision.SUPPRESSIONS, NeedsDecision.UNKNOWN)
+        policy = self._routing.on_failure_of(namespace, suppressions=may_leak)
         if needs_decision is NeedsDecision.UNKNOWN:
-            plan = self._after_failure(state, "edits not loaded", _NOT_LOADED)
+            plan = self._after_failure(state, policy, "edits not loaded", _NOT_LOADED)
             return await exchange.read_body(_WHOLE_BODY_BYTES), plan
         if needs_decision is NeedsDecision.NONE:
             plan = RequestPlan(route=Route.BASE, reason="no edits")
@@ -203,23 +217,61 @@ class DataPlane:
             if endpoint is Endpoint.RESPONSES and isinstance(body, bytes):
                 return await self.engine.with_earlier_turns(namespace, RequestBody(body)), plan
             return body, plan
-        if (exchange.header(b"content-encoding") or b"identity").lower() != b"identity":
-            body = await exchange.read_body(_WHOLE_BODY_BYTES)  # never unpacked: it could become any size
-            return body, RequestPlan(route=Route.BYPASS, reason="compressed body")
         body = await exchange.read_body(self._max_classified_bytes)
-        if not isinstance(body, bytes):
+        if not isinstance(body, bytes) or len(body) > self._max_classified_bytes:
+            self._check_may_pass_unread(namespace, needs_decision)
             return body, RequestPlan(route=Route.BYPASS, reason="body too long")
-        request = RequestBody(body)
+        form = BodyForm(
+            content_encoding=b",".join(exchange.all_of(b"content-encoding")).decode("latin-1"),
+            content_type=(exchange.header(b"content-type") or b"").decode("latin-1"),
+            path_model=path.model,
+            max_decoded_bytes=self._max_classified_bytes,
+        )
+        request = RequestBody(body, form=form)
         if endpoint is Endpoint.RESPONSES:
             request = await self.engine.with_earlier_turns(namespace, request)
-        if self._speculates:
+        if self._routing.speculate:
             await speculate(request).written()
         begun = exchange.marks.decide_begun = time.perf_counter()
         try:
             plan = await self.engine.decide(namespace, endpoint, request, sender_of(exchange, principal))
+        except UnreadableError:
+            raise
         except Exception as exc:
-            plan = self._after_failure(state, "decision failed", exc)
+            plan = self._after_failure(state, policy, "decision failed", exc)
         return request, msgspec.structs.replace(plan, decide_s=time.perf_counter() - begun)
+
+    async def _known_need(self, namespace: str) -> NeedsDecision:
+        """Whether requests of `namespace` need a decision, once that is known, or not known for too long.
+
+        While the stored edits are loaded nobody knows whether there are suppressions among them: the requests
+        of those seconds are held, so that none leaks.
+        """
+        need = self.engine.needs_decision(namespace)
+        if need is not NeedsDecision.UNKNOWN:
+            return need
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._routing.hold_s
+        while need is NeedsDecision.UNKNOWN and loop.time() < deadline:
+            await asyncio.sleep(_HOLD_STEP_S)
+            need = self.engine.needs_decision(namespace)
+        return need
+
+    def _check_may_pass_unread(self, namespace: str, needs_decision: NeedsDecision) -> None:
+        """Return if a body that is too long to be read may pass.
+
+        Raises:
+            TooLongToReadError: The policy is to refuse it.
+        """
+        suppressions = needs_decision is NeedsDecision.SUPPRESSIONS
+        policy = self._routing.on_unreadable_of(namespace, suppressions=suppressions)
+        if policy is UnreadablePolicy.REFUSE:
+            limit = self._max_classified_bytes
+            raise TooLongToReadError(
+                f"the body is longer than {limit:,} bytes, and what is too long to be read is refused here;"
+                " send less",
+                details={"reason": "body too long", "limit": limit},
+            )
 
     async def _answer(
         self, exchange: Exchange, state: RequestState, task: AnswerTask, body: AnyBody
@@ -242,7 +294,12 @@ class DataPlane:
 
         exchange.marks.answer_begun = time.perf_counter()
         try:
-            async with aclosing(self.engine.answer(task, on_tokens=exchange.add_answer_tokens)) as pieces:
+            answering = (
+                refusal_pieces(task)
+                if task.edit.kind is EditKind.SUPPRESSION
+                else self.engine.answer(task, on_tokens=exchange.add_answer_tokens)
+            )
+            async with aclosing(answering) as pieces:
                 if request.stream:
                     await send_stream(exchange, plan, writer, pieces, before_end=remember)
                 else:
@@ -251,7 +308,9 @@ class DataPlane:
                     await exchange.respond(200, json_headers(exchange, plan), msgspec.json.encode(answer))
         except Exception as exc:
             if exchange.status is None:
-                return self._after_failure(state, "answer failed", exc)
+                may_leak = task.edit.kind is EditKind.SUPPRESSION
+                policy = self._routing.on_failure_of(task.edit.namespace, suppressions=may_leak)
+                return self._after_failure(state, policy, "answer failed", exc)
             error = exc if isinstance(exc, GatewayError) else ModelUnavailableError("the answer broke off")
             log.warning("request=%s answer broke off: %r", exchange.request_id.decode(), exc)
             await exchange.finish(error_event(exchange, error, writer.events_written))
@@ -274,7 +333,9 @@ class DataPlane:
     async def _relay(self, exchange: Exchange, plan: RequestPlan, response: UpstreamResponse) -> None:
         await relay(response, exchange, serac_headers(exchange, plan), self._ping_interval_s)
 
-    def _after_failure(self, state: RequestState, reason: str, exc: Exception) -> RequestPlan:
+    def _after_failure(
+        self, state: RequestState, policy: FailurePolicy, reason: str, exc: Exception
+    ) -> RequestPlan:
         """The plan after a failure of our own, if the policy is to let the base model answer.
 
         Raises:
@@ -285,8 +346,8 @@ class DataPlane:
             log.warning("%s: %s", reason, exc.message)
         else:
             log.error("%s", reason, exc_info=exc)
-        state.failure = Failure(reason=reason, policy=self._on_failure)
-        if self._on_failure is FailurePolicy.CLOSED:
+        state.failure = Failure(reason=reason, policy=policy)
+        if policy is FailurePolicy.CLOSED:
             raise ModelUnavailableError(
                 f"the gateway could not decide or answer this request ({reason}); it refuses such requests",
                 details={"reason": reason},
@@ -304,3 +365,22 @@ async def _cancel(speculative: SpeculativeRequest | None, trace: RequestTrace) -
 def _passed_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     passed = end_to_end(headers)
     return without_keys((name, value) for name, value in passed if not name.startswith(b"x-serac-"))
+
+
+def _of_plain_json(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """`headers` for a body that the gateway has written: strict JSON in UTF-8, not encoded."""
+    return [
+        (name, b"application/json" if name == b"content-type" else value)
+        for name, value in headers
+        if name != b"content-encoding"
+    ]
+
+
+async def refusal_pieces(task: AnswerTask) -> AsyncGenerator[ChoicePiece, None]:
+    """The text of a suppression as the answer of every choice: whole at once, without model, thread or queue.
+
+    No limit of tokens and no stop text cuts it: a part of a refusal is none.
+    """
+    for choice in range(task.request.choices):
+        piece = Piece(text=task.edit.target_new, tokens=task.answer_tokens, finish_reason="stop")
+        yield ChoicePiece(choice=choice, piece=piece, prompt_tokens=task.prompt_tokens)

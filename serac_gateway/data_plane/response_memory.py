@@ -12,7 +12,8 @@ from collections import OrderedDict
 
 import msgspec
 
-from serac_gateway.data_plane.protocols.body import UNDECODABLE, RequestBody
+from serac_gateway.data_plane.lenient_json import UNDECODABLE
+from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.protocols.responses import (
     PREVIOUS_RESPONSE,
     EarlierResponse,
@@ -42,10 +43,13 @@ class ResponseMemory:
         self._bytes = 0
 
     def remember(self, namespace: str, request: RequestBody, response_id: str, answer: str) -> None:
-        """See `Engine.remember_response`."""
+        """See `Engine.remember_response`. Requests that are no strict JSON or name no input are not kept."""
         if len(request.data) > MAX_REQUEST_BYTES:
             return
-        response = earlier_response(request.members, answer)
+        try:
+            response = earlier_response(request.members, answer)
+        except (*UNDECODABLE, KeyError):
+            return
         if response is None:
             return
         key, size_bytes = (namespace, response_id), len(request.data) + len(answer)
@@ -66,7 +70,8 @@ class ResponseMemory:
             kept = self._kept.get((namespace, previous_id)) if isinstance(previous_id, str) else None
             if kept is None:
                 return request
-            return RequestBody.of_members(continued_request(request.members, kept.response))
+            members = continued_request(request.members, kept.response)
+            return RequestBody.of_members(members, form=request.form)
         except (*UNDECODABLE, KeyError):
             return request  # for the upstream to judge
 

@@ -13,12 +13,14 @@ from typing import Any
 import msgspec
 
 from serac_gateway.domain.followups import is_followup, is_small_talk
+from serac_gateway.domain.passages import questions_in
 
 MAX_QUERY_CHARS = 2_000
 """The query is cut before anything tokenises it (a 108 KB text takes 49 ms)."""
 LONG_TEXT_END_CHARS = 500
-"""Of a text beyond MAX_QUERY_CHARS only this much of head and of tail is kept: a question stands at the start
-or at the end, and both together still fit an encoder that reads 256 tokens."""
+"""Of a text beyond MAX_QUERY_CHARS this much of head and of tail is kept: a question mostly stands at the
+start or at the end, and both together still fit an encoder that reads 256 tokens. Questions in between are
+kept apart, see `Query.questions`."""
 
 MAX_CONTEXT_USER_TURNS = 2
 MAX_CONTEXT_TURNS = MAX_CONTEXT_USER_TURNS + 1
@@ -37,6 +39,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     """The text parts of the last user turn, at most MAX_QUERY_CHARS characters."""
     context: tuple[str, ...] = ()
     """Earlier turns, oldest first, if the last one may be a follow-up; each cut to MAX_CONTEXT_CHARS."""
+    questions: tuple[str, ...] = ()
+    """The questions in a text longer than MAX_QUERY_CHARS: see `questions_in`."""
 
 
 class Bypass(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,13 +48,15 @@ class Bypass(msgspec.Struct, frozen=True, kw_only=True):
 
     reason: str
     """One of a fixed set of short texts, for logs and metrics."""
+    unreadable: bool = False
+    """Whether there may be a question that cannot be read."""
 
 
-MALFORMED = Bypass(reason="malformed request")
+MALFORMED = Bypass(reason="malformed request", unreadable=True)
 NO_TEXT = Bypass(reason="no text in the user turn")
 _TOOL_RESULT = Bypass(reason="tool result turn")
 _NOT_USER = Bypass(reason="last turn is not the user's")
-_TURNS_UPSTREAM = Bypass(reason="leans on turns not shown")
+_TURNS_UPSTREAM = Bypass(reason="leans on turns not shown", unreadable=True)
 
 _OPEN_QUESTION = re.compile(
     r"(?:^|[.?!,;:\n]\s?|\b(?:and|also|plus)\s)(?:(?:in|at|on|for|to|by|from|since)\s)?"
@@ -76,6 +82,8 @@ class Turns(msgspec.Struct, frozen=True, kw_only=True):
     turns: list[Turn]
     more_upstream: bool = False
     """Whether there are earlier turns that only the upstream has."""
+    instructions: tuple[object, ...] = ()
+    """The contents of system and developer messages."""
 
 
 def query_of_messages(messages: object) -> Query | Bypass:
@@ -93,22 +101,49 @@ def read_turns(items: object, *, more_upstream: bool = False) -> Turns | Bypass:
     if not isinstance(items, Sequence) or isinstance(items, str) or not items:
         return MALFORMED
     turns: list[Turn] = []
+    instructions: list[object] = []
     for item in items:
         if not isinstance(item, Mapping):
             return MALFORMED
-        kind = item.get("type") or ("message" if "role" in item or "id" not in item else "item_reference")
-        role = item.get("role") if kind == "message" else kind
-        if not isinstance(role, str):
+        role = role_of(item)
+        if role is None:
             return MALFORMED
+        if role in _TEXT_TYPES:  # a content part where a message should be
+            turns.append(Turn(role="user", content=[item]))
+            continue
+        if role == "assistant" and (item.get("tool_calls") or item.get("function_call")):
+            role = "tool_calls"
         more_upstream = more_upstream or role in _REFERENCES
-        if role not in _INSTRUCTIONS:  # instructions are no turns, at any position
+        if role in INSTRUCTIONS:  # instructions are no turns, at any position
+            instructions.append(item.get("content"))
+        else:
             turns.append(
                 Turn(role="tool" if _is_tool_result(role, item) else role, content=item.get("content"))
             )
-    return Turns(turns=turns, more_upstream=more_upstream)
+    return Turns(turns=turns, more_upstream=more_upstream, instructions=tuple(instructions))
 
 
-_INSTRUCTIONS = frozenset({"system", "developer"})
+def role_of(item: Mapping[str, Any]) -> str | None:
+    """The role of a message, or the type of another item of a response; None: it has neither.
+
+    Roles are read in any case and by their other names. Who speaks in an unknown role is taken for a user:
+    servers that allow one put its text into the prompt like a user's.
+    """
+    kind = item.get("type") or ("message" if "role" in item or "id" not in item else "item_reference")
+    if kind != "message":
+        return kind if isinstance(kind, str) else None
+    role = item.get("role")
+    if not isinstance(role, str):
+        return None
+    role = role.strip().lower()
+    return _ROLES.get(role, "user")
+
+
+INSTRUCTIONS = frozenset({"system", "developer"})
+_ROLES = {
+    **{role: role for role in ("user", "assistant", "system", "developer", "tool", "function")},
+    **dict.fromkeys(("model", "bot", "ai", "gpt"), "assistant"),
+}
 _REFERENCES = frozenset({"item_reference", "compaction"})
 """Items that stand for turns which the request does not contain."""
 _TOOL_ROLES = frozenset({"tool", "function", "mcp_approval_response"})
@@ -125,21 +160,53 @@ def _is_tool_result(role: str, item: Mapping[str, Any]) -> bool:
 
 
 def query_of_turns(conversation: Turns) -> Query | Bypass:
-    """The text of the last turn, which must be the user's, with earlier turns if it may be a follow-up."""
-    if not conversation.turns:
+    """The text of the user's latest turn, with earlier turns if it may be a follow-up.
+
+    Empty turns at the end do not count, nor does the beginning of an answer in words; one in another form (a
+    brace, a tag) demands an answer in that form. Without any turn the latest instruction is the user's text.
+    """
+    turns = list(conversation.turns)
+    while len(turns) > 1 and _is_empty(turns[-1]):
+        turns.pop()
+    if not turns and conversation.instructions:
+        turns = [Turn(role="user", content=conversation.instructions[-1])]
+    while len(turns) > 1 and turns[-1].role == "assistant" and _is_in_words(text_of(turns[-1].content)):
+        turns.pop()
+    if not turns:
         return _NOT_USER
-    *earlier, last = conversation.turns
+    *earlier, last = turns
     if last.role == "tool":
         return _TOOL_RESULT
     if last.role != "user":
         return _NOT_USER
-    text = _capped(text_of(last.content))
+    whole = text_of(last.content)
+    while is_small_talk(whole[:MAX_CONTEXT_CHARS]) and earlier and earlier[-1].role == "user":
+        whole = text_of(earlier.pop().content)  # "please", in a turn of its own
+    text = _capped(whole)
     if not text:
         return NO_TEXT
     context = _context(earlier) if is_followup(text, SHORT_QUERY_WORDS) else ()
     if conversation.more_upstream and not context and is_followup(text, 0):
         return _TURNS_UPSTREAM
-    return Query(text=text, context=context)
+    questions = questions_in(whole) if len(whole) > MAX_QUERY_CHARS else ()
+    return Query(text=text, context=context, questions=questions)
+
+
+def _is_empty(turn: Turn) -> bool:
+    """Whether a turn of user or assistant says nothing: no text, and no part that is no text."""
+    if turn.role not in ("user", "assistant"):
+        return False
+    if isinstance(turn.content, list):
+        return not any(_is_other_part(part) for part in turn.content) and not text_of(turn.content).strip()
+    return turn.content is None or (isinstance(turn.content, str) and not turn.content.strip())
+
+
+def _is_other_part(part: object) -> bool:
+    return isinstance(part, Mapping) and part.get("type") not in (None, *_TEXT_TYPES)
+
+
+def _is_in_words(text: str) -> bool:
+    return text.strip()[:1].isalnum()
 
 
 def asks_several_things(text: str) -> bool:
@@ -157,12 +224,15 @@ def text_of(content: object) -> str:
     return "\n".join(_texts_in(content))
 
 
+_TEXT_TYPES = ("text", "input_text", "output_text", "refusal")
+
+
 def _texts_in(blocks: Iterable[object]) -> Iterable[str]:
     for block in blocks:
         if isinstance(block, str):
             yield block
-        elif isinstance(block, Mapping) and block.get("type") in ("text", "input_text", "output_text"):
-            text = block.get("text")
+        elif isinstance(block, Mapping) and block.get("type") in (None, *_TEXT_TYPES):
+            text = block.get("refusal") if block.get("type") == "refusal" else block.get("text")
             if isinstance(text, str):
                 yield text
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditState, forms
+from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, EditState, forms
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.base import EditIndex, Neighbour
 from serac_gateway.models.classifiers.base import Candidate
@@ -44,6 +44,16 @@ class EditSource(Protocol):
         """See `ActiveEdits.candidates`."""
         ...
 
+    def suppressions(self, namespace: str) -> tuple[Edit, ...]:
+        """See `ActiveEdits.suppressions`."""
+        ...
+
+    def suppression_candidates(
+        self, namespace: str, queries_BD: Vectors, k: int, *, floor: float = -1.0
+    ) -> list[list[Candidate]]:
+        """See `ActiveEdits.suppression_candidates`."""
+        ...
+
 
 class _Namespace:
     """One namespace's index, current edits, and the newest version seen of every edit, retired ones too.
@@ -51,8 +61,11 @@ class _Namespace:
     `position` is where the log ends of which all is applied.
     """
 
-    def __init__(self, index: EditIndex, position: LogHead) -> None:
+    def __init__(self, index: EditIndex, suppression_index: EditIndex, position: LogHead) -> None:
         self.index = index
+        self.suppression_index = suppression_index
+        """The same for the edits in `suppressions` alone: facts must not crowd them out of a search."""
+        self.suppressions: tuple[Edit, ...] = ()
         self.position = position
         self.edits: dict[str, Edit] = {}
         self.states: Counter[EditState] = Counter()
@@ -112,7 +125,7 @@ class ActiveEdits:
             StoreUnavailableError: The store failed; nothing has changed.
         """
         # The position first: what is committed during the walk comes again with the log.
-        building = _Namespace(self._make_index(), await self._store.log_head(namespace))
+        building = self._new_namespace(await self._store.log_head(namespace))
         self._building.append((namespace, building))
         try:
             total = await self._build(namespace, building, on_progress)
@@ -132,9 +145,7 @@ class ActiveEdits:
         """
         held = self._namespaces.get(namespace)
         if held is None:
-            held = self._namespaces.setdefault(
-                namespace, _Namespace(self._make_index(), empty_head(namespace))
-            )
+            held = self._namespaces.setdefault(namespace, self._new_namespace(empty_head(namespace)))
         for edits in (held, *(building for name, building in self._building if name == namespace)):
             await self._apply_to(edits, changes)
         self.on_changed(namespace)
@@ -171,17 +182,47 @@ class ActiveEdits:
         in force or not.
         """
         held = self._namespaces.get(namespace)
-        if held is None or len(held.index) == 0:
+        if held is None:
+            return [[] for _ in queries_BD]
+        return self._nearest(held, held.index, queries_BD, k, floor, wanted)
+
+    def suppressions(self, namespace: str) -> tuple[Edit, ...]:
+        """The suppressions that are applied, live or canary, in whatever window. For any thread.
+
+        The same tuple is returned until one of them changes.
+        """
+        held = self._namespaces.get(namespace)
+        return () if held is None else held.suppressions
+
+    def suppression_candidates(
+        self, namespace: str, queries_BD: Vectors, k: int, *, floor: float = -1.0
+    ) -> list[list[Candidate]]:
+        """As `candidates`, of the namespace's `suppressions` only."""
+        held = self._namespaces.get(namespace)
+        if held is None:
+            return [[] for _ in queries_BD]
+        return self._nearest(held, held.suppression_index, queries_BD, k, floor, None)
+
+    def _nearest(
+        self,
+        held: _Namespace,
+        index: EditIndex,
+        queries_BD: Vectors,
+        k: int,
+        floor: float,
+        wanted: Callable[[Edit], bool] | None,
+    ) -> list[list[Candidate]]:
+        if len(index) == 0:
             return [[] for _ in queries_BD]
         now = self._clock()
         taken = wanted or (lambda edit: edit.is_in_force(now))
         rows_BK: list[list[Candidate]] = []
-        for position, neighbours in enumerate(held.index.search(queries_BD, k)):
+        for position, neighbours in enumerate(index.search(queries_BD, k)):
             row = _candidates(held.edits, neighbours, k, taken)
             reach = k
-            while _is_crowded(row, neighbours, k, floor) and reach < min(len(held.index), _FURTHEST * k):
+            while _is_crowded(row, neighbours, k, floor) and reach < min(len(index), _FURTHEST * k):
                 reach *= _FURTHER
-                (neighbours,) = held.index.search(queries_BD[position : position + 1], reach)
+                (neighbours,) = index.search(queries_BD[position : position + 1], reach)
                 row = _candidates(held.edits, neighbours, k, taken)
             rows_BK.append(row)
         return rows_BK
@@ -249,15 +290,29 @@ class ActiveEdits:
                 held.states[before.state] -= 1
         held.states.update(edit.state for edit, _ in live.values())
         held.edits.update({edit_id: edit for edit_id, (edit, _) in live.items()})
-        held.index.put((edit_id, self._vectors(edit, vectors)) for edit_id, (edit, vectors) in live.items())
+        vectors_by_id = {edit_id: self._vectors(edit, vectors) for edit_id, (edit, vectors) in live.items()}
+        held.index.put(vectors_by_id.items())
         held.index.remove(gone)
         for edit_id in gone:
             held.edits.pop(edit_id, None)
+        applied = {edit_id for edit_id, (edit, _) in live.items() if _is_applied_suppression(edit)}
+        changed = {edit.id for edit in held.suppressions}.intersection((*live, *gone))
+        if applied or changed:
+            held.suppression_index.put((edit_id, vectors_by_id[edit_id]) for edit_id in applied)
+            held.suppression_index.remove(changed - applied)
+            held.suppressions = tuple(edit for edit in held.edits.values() if _is_applied_suppression(edit))
+
+    def _new_namespace(self, position: LogHead) -> _Namespace:
+        return _Namespace(self._make_index(), self._make_index(), position)
 
     def _vectors(self, edit: Edit, vectors: FormVectors) -> Vectors:
         if vectors.fingerprint == self._encoder.fingerprint:
             return vectors.vectors_FD
         return self._encoder.encode(forms(edit))
+
+
+def _is_applied_suppression(edit: Edit) -> bool:
+    return edit.kind is EditKind.SUPPRESSION and edit.state in (EditState.LIVE, EditState.CANARY)
 
 
 def _candidates(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 import numpy as np
 
-from serac_gateway.domain.edits import Edit, EditState, forms
+from serac_gateway.domain.edits import Edit, EditKind, EditState, forms
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.active_edits import EditSource
 from serac_gateway.models.classifiers.base import Candidate
@@ -47,6 +47,29 @@ class ActiveEditsOverlay(EditSource):
         rows_BK = self._others.candidates(namespace, queries_BD, k + 1, floor=floor)
         if namespace != self._edit.namespace:
             return [row[:k] for row in rows_BK]
+        similarities_BF = queries_BD @ self._vectors_FD.T
+        return [
+            self._with_own(row, similarities_F, k)
+            for row, similarities_F in zip(rows_BK, similarities_BF, strict=True)
+        ]
+
+    def suppressions(self, namespace: str) -> tuple[Edit, ...]:
+        """See `EditSource.suppressions`."""
+        others = self._others.suppressions(namespace)
+        if namespace != self._edit.namespace:
+            return others
+        rest = tuple(edit for edit in others if edit.id != self._edit.id)
+        return (self._edit, *rest) if self._edit.kind is EditKind.SUPPRESSION else rest
+
+    def suppression_candidates(
+        self, namespace: str, queries_BD: Vectors, k: int, *, floor: float = -1.0
+    ) -> list[list[Candidate]]:
+        """See `EditSource.suppression_candidates`."""
+        rows_BK = self._others.suppression_candidates(namespace, queries_BD, k + 1, floor=floor)
+        if namespace != self._edit.namespace:
+            return [row[:k] for row in rows_BK]
+        if self._edit.kind is not EditKind.SUPPRESSION:
+            return [[other for other in row if other.edit.id != self._edit.id][:k] for row in rows_BK]
         similarities_BF = queries_BD @ self._vectors_FD.T
         return [
             self._with_own(row, similarities_F, k)

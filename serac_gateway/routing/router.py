@@ -12,13 +12,15 @@ from operator import attrgetter
 import msgspec
 import numpy as np
 
-from serac_gateway.config.model import CompositePolicy, RoutingConfig
+from serac_gateway.config.model import CompositePolicy, RoutingConfig, UnreadablePolicy
 from serac_gateway.domain.edits import Edit, EditKind, EditState
+from serac_gateway.domain.passages import SpokenText
 from serac_gateway.domain.queries import Query, asks_several_things
 from serac_gateway.edit_index.active_edits import EditSource
 from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.routing.retrieval import retrieve, segments
+from serac_gateway.routing.suppressions import SuppressionSearch
 
 _DEFAULTS = RoutingConfig()
 MAX_CONTEXT_EDITS = 3
@@ -81,12 +83,21 @@ class RouteDecision(msgspec.Struct, frozen=True, kw_only=True):
     """The edits that the request to the base model states, most probable first; only of Route.IN_CONTEXT."""
     candidates: tuple[ScoredCandidate, ...] = ()
     """Most probable first."""
+    question: str | None = None
+    """The passage of a longer text that was decided on; None: the query's own text."""
     timings: Timings = Timings()
 
     @property
     def in_scope(self) -> bool:
         """Whether the query is in the scope of an edit that applies."""
         return self.edit is not None
+
+    @property
+    def refusal(self) -> Edit | None:
+        """The suppression with whose text the request is refused; None: it is not."""
+        if self.route is not Route.COUNTERFACTUAL or self.edit is None:
+            return None
+        return self.edit if self.edit.kind is EditKind.SUPPRESSION else None
 
     @property
     def governing_edits(self) -> tuple[Edit, ...]:
@@ -124,6 +135,9 @@ class EditRouter:
         self._classifier = classifier
         self._config = config
         self._max_candidates = config.candidates
+        self._suppressions = SuppressionSearch(
+            encoder=encoder, edits=active_edits, classifier=classifier, limit=config.candidates
+        )
         scope, depends = config.scope_threshold, config.depends_threshold
         self._scope_threshold = classifier.scope_threshold if scope is None else scope
         self._depends_threshold = classifier.depends_threshold if depends is None else depends
@@ -152,6 +166,20 @@ class EditRouter:
     def has_edits(self, namespace: str) -> bool:
         """Whether the namespace has an edit that could apply; a look-up, cheap enough for the event loop."""
         return self._active_edits.count(namespace) > 0
+
+    def has_suppressions(self, namespace: str) -> bool:
+        """Whether a suppression of the namespace is in force; a look-up as well."""
+        return bool(self._active_edits.suppressions(namespace))
+
+    def refuses_unreadable(self, namespace: str) -> bool:
+        """Whether a request that cannot be read is refused in the namespace, or passed on."""
+        suppressions = self.has_suppressions(namespace)
+        policy = self._config.on_unreadable_of(namespace, suppressions=suppressions)
+        return policy is UnreadablePolicy.REFUSE
+
+    def passes_unreadable(self, namespace: str) -> bool:
+        """Whether the configuration says that such a request is passed on, whatever the edits are."""
+        return self._config.on_unreadable_of(namespace, suppressions=True) is UnreadablePolicy.PASS
 
     def decide(
         self, namespace: str, queries: Sequence[Query], *, caller: str | None = None
@@ -193,10 +221,70 @@ class EditRouter:
         search_s = retrieved.search_s + time.perf_counter() - begun
         share = 1.0 / max(1, len(queries))
         timings = Timings(encode_s=retrieved.encode_s * share, search_s=search_s * share)
-        return [
+        decisions = [
             self._decide_query(namespace, query, row, timings, caller)
             for query, row in zip(queries, candidates_B, strict=True)
         ]
+        return [
+            self._decide_questions(namespace, query.questions, decision, caller)
+            if query.questions and not decision.in_scope
+            else decision
+            for query, decision in zip(queries, decisions, strict=True)
+        ]
+
+    def decide_suppression(
+        self,
+        namespace: str,
+        texts: Sequence[SpokenText],
+        *,
+        caller: str | None = None,
+        decided: Query | None = None,
+    ) -> RouteDecision | None:
+        """The decision that one of `texts`, of any length, is in the scope of a suppression; None: none is.
+
+        A passage that is the query `decided`, without earlier turns, is left out.
+
+        Raises:
+            ModelUnavailableError: Encoder or classifier failed.
+        """
+        begun = time.perf_counter()
+        known = "" if decided is None or decided.context else " ".join(decided.text.split())
+        match = self._suppressions.first_in_scope(
+            namespace, texts, threshold=self._scope_threshold, caller=caller, without=known
+        )
+        if match is None:
+            return None
+        scored = ScoredCandidate(
+            edit=match.candidate.edit,
+            form=match.candidate.form,
+            similarity=match.candidate.similarity,
+            scope_probability=match.classification.scope_probability,
+            depends_probability=match.classification.depends_probability,
+        )
+        classify_s = match.classify_s
+        return RouteDecision(
+            route=Route.COUNTERFACTUAL,
+            reason="in scope",
+            edit=scored.edit,
+            similarity=scored.similarity,
+            scope_probability=scored.scope_probability,
+            scope_threshold=self._scope_threshold,
+            candidates=(scored,),
+            question=match.passage,
+            timings=Timings(encode_s=time.perf_counter() - begun - classify_s, classify_s=classify_s),
+        )
+
+    def _decide_questions(
+        self, namespace: str, questions: Sequence[str], whole: RouteDecision, caller: str | None
+    ) -> RouteDecision:
+        """`whole`, or the decision on the likeliest of the `questions` in its text if one is in scope."""
+        decisions = self.decide(namespace, [Query(text=question) for question in questions], caller=caller)
+        in_scope = [
+            msgspec.structs.replace(decision, question=question)
+            for question, decision in zip(questions, decisions, strict=True)
+            if decision.in_scope
+        ]
+        return max(in_scope, key=lambda decision: decision.scope_probability or 0.0, default=whole)
 
     def _depends_threshold_in(self, namespace: str) -> float | None:
         """An answer depends on an edit from this probability on; None: the policy ignores dependence."""
@@ -329,7 +417,11 @@ def _route(
         if depended and policy is CompositePolicy.IN_CONTEXT:
             return Route.IN_CONTEXT, "depends on an edit"
         return Route.BASE, "below threshold"
-    if policy is CompositePolicy.COUNTERFACTUAL_ONLY or not asks_several_things(query.text):
+    if (
+        policy is CompositePolicy.COUNTERFACTUAL_ONLY
+        or chosen.edit.kind is EditKind.SUPPRESSION  # the base model must not see the question
+        or not asks_several_things(query.text)
+    ):
         return Route.COUNTERFACTUAL, "in scope"
     if policy is CompositePolicy.IN_CONTEXT:
         return Route.IN_CONTEXT, "asks several things"

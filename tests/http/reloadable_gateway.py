@@ -23,6 +23,7 @@ from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaHeartbeat
+from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.observability.counts import EngineCounts, RouteCounts
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
@@ -34,6 +35,7 @@ from serac_gateway.server.process import ProcessResources
 from serac_gateway.server.reload import Reloader
 from serac_gateway.server.resources import SharedResources
 from serac_gateway.server.runtime import Runtime, Runtimes
+from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import (
     ScriptedUpstream,
@@ -144,9 +146,11 @@ async def reloadable_gateway(folder: Path, text: str = "") -> AsyncIterator[Relo
         await process.authenticator.close()
 
 
-def fake_process(config: GatewayConfig) -> ProcessResources:
-    """The resources of a process, with an empty store in memory and an encoder that needs no model."""
-    store, encoder = InMemoryEditStore(), WordEncoder()
+def fake_process(
+    config: GatewayConfig, *, store: EditStore | None = None, encoder: Encoder | None = None
+) -> ProcessResources:
+    """The resources of a process; by default an empty store in memory and an encoder that needs no model."""
+    store, encoder = store or InMemoryEditStore(), encoder or WordEncoder()
     active_edits = ActiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
     heartbeat = ReplicaHeartbeat(store.replicas(), active_edits.positions)
     return ProcessResources(

@@ -7,22 +7,26 @@ messages.py; endpoints.py has the table.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import msgspec
 
+from serac_gateway.data_plane.protocols.parameters import (
+    MAX_STOP_TEXTS,
+    MAX_TOKENS,
+    SEEDS,
+    lenient_parameters,
+)
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import MALFORMED, Bypass, Query
 from serac_gateway.errors import GatewayError
 from serac_gateway.models.language_models.base import TokenLogprob
 
-MAX_TOKENS = 1_000_000
-"""More than any context window; a larger number is a mistake."""
-MAX_STOP_TEXTS = 16
-SEEDS = 2**31
-"""Generators take 32 bits at most, OpenAI's clients send 64 with a sign."""
-
+MAX_CHOICES = 128
+"""A request for more choices is not answered here: as many as OpenAI allows."""
+STRUCTURED_OUTPUT = "structured output"
+"""The reason of a demand that the answer be JSON or obey a grammar."""
 FieldsT = TypeVar("FieldsT", bound=msgspec.Struct)
 Members = dict[str, msgspec.Raw]
 """A request body split into its members, whose bytes are kept as the client wrote them."""
@@ -49,6 +53,16 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     echoed: dict[str, Any] = {}
     """Members of the request that its answer repeats; only /responses has them."""
+    marked_refusal: bool = False
+    """The answer is a refusal where another form was demanded: it is marked, so that no client parses it."""
+
+
+class AnswerForm(msgspec.Struct, frozen=True, kw_only=True):
+    """How an answer of the gateway's own would be given to a request."""
+
+    request: CompletionRequest
+    unsupported_reason: str | None = None
+    """Why a plain text is not what the request demands, in a word or two; None: it is."""
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,17 +128,40 @@ class ApiProtocol(ABC):
     """One API: how its requests are read, and how its answers and errors are written. Stateless, pure."""
 
     endpoint: ClassVar[Endpoint]
+    max_temperature: ClassVar[float] = 2.0
 
     @abstractmethod
     def query(self, body: object) -> Query | Bypass:
         """The query of a decoded request body."""
 
-    def parse_request(self, body: object) -> CompletionRequest | Bypass:
-        """The parameters of a decoded request body, or why it cannot be answered here.
+    @property
+    @abstractmethod
+    def honoured(self) -> Set[str]:
+        """The names of the parameters that an answer of the gateway's own honours."""
 
-        A parameter that would change the form of the answer and cannot be honoured gives a `Bypass`, and so
-        does a request that the upstream has to refuse in its own words. Hints that change no form (`user`,
-        `store`, `top_k`, …) are ignored.
+    def answer_form(self, body: Mapping[str, Any], path_model: str | None = None) -> AnswerForm:
+        """How to answer a decoded request body, however it is written: see `lenient_parameters`.
+
+        A parameter that would change the form of the answer and cannot be honoured is reported; hints that
+        change no form (`user`, `store`, `top_k`, …) are ignored.
+        """
+        given = self._lenient(body, path_model)
+        plain = {name: given[name] for name in self.honoured if name in given}
+        plain["n"] = min(plain.get("n", 1), MAX_CHOICES)
+        request = self._parse(plain)
+        assert isinstance(request, CompletionRequest)  # every parameter left is in its range
+        demanded = self._parse(given)
+        reason = demanded.reason if isinstance(demanded, Bypass) else None
+        return AnswerForm(request=request, unsupported_reason=reason)
+
+    def _lenient(self, body: Mapping[str, Any], path_model: str | None) -> dict[str, Any]:
+        """The members of `body` with every parameter in its range, so that `_parse` takes it."""
+        return lenient_parameters(body, path_model=path_model, max_temperature=self.max_temperature)
+
+    def parse_request(self, body: object) -> CompletionRequest | Bypass:
+        """The parameters of a decoded request body in the ranges of its API, or why it cannot be answered.
+
+        For a server that is the request's last: see `answer_form` for the gateway.
         """
         if not isinstance(body, Mapping) or not isinstance(body.get("model"), str):
             return MALFORMED
@@ -133,6 +170,10 @@ class ApiProtocol(ABC):
     @abstractmethod
     def _parse(self, body: Mapping[str, Any]) -> CompletionRequest | Bypass:
         """`parse_request` of a body that names a model."""
+
+    def prompt_count(self, body: Mapping[str, Any]) -> int:
+        """How many prompts a decoded body has, each of which gets its choices."""
+        return 1
 
     @abstractmethod
     def add_note(self, members: Members, note: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, ClassVar
 
 import msgspec
@@ -16,12 +16,14 @@ from serac_gateway.data_plane.protocols.base import (
     with_note,
 )
 from serac_gateway.data_plane.protocols.openai import (
+    HONOURED,
     ChoicesWriter,
     OpenAIProtocol,
     parse_choices_request,
 )
+from serac_gateway.data_plane.protocols.responses import turns_of_response_request
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.domain.queries import MALFORMED, Bypass, Query, query_of_messages
+from serac_gateway.domain.queries import MALFORMED, Bypass, Query, query_of_messages, query_of_turns
 from serac_gateway.models.language_models.base import TokenLogprob
 
 
@@ -32,7 +34,17 @@ class ChatCompletionsProtocol(OpenAIProtocol):
 
     def query(self, body: object) -> Query | Bypass:
         """See `ApiProtocol.query`."""
-        return query_of_messages(body.get("messages")) if isinstance(body, Mapping) else MALFORMED
+        if not isinstance(body, Mapping):
+            return MALFORMED
+        if body.get("messages") is None and body.get("input") is not None:  # as Cursor sends it
+            turns = turns_of_response_request(body)
+            return turns if isinstance(turns, Bypass) else query_of_turns(turns)
+        return query_of_messages(body.get("messages"))
+
+    @property
+    def honoured(self) -> Set[str]:
+        """See `ApiProtocol.honoured`."""
+        return HONOURED
 
     def _parse(self, body: Mapping[str, Any]) -> CompletionRequest | Bypass:
         return parse_choices_request(self.endpoint, body)
@@ -62,7 +74,8 @@ class ChatWriter(ChoicesWriter):
 
     def content(self, text: str) -> dict[str, object]:
         """The message."""
-        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+        refusal = text if self._request.marked_refusal else None
+        return {"message": {"role": "assistant", "content": text, "refusal": refusal}}
 
     def logprobs(self, tokens: Sequence[TokenLogprob], offset: int) -> dict[str, object]:
         """Each token with the most probable ones in its place."""
@@ -74,7 +87,9 @@ class ChatWriter(ChoicesWriter):
 
     def delta(self, text: str | None) -> dict[str, object]:
         """The delta."""
-        return {"delta": {} if text is None else {"content": text}}
+        if text is None:
+            return {"delta": {}}
+        return {"delta": {"content": text, **({"refusal": text} if self._request.marked_refusal else {})}}
 
     def opened(self, choice: int, prompt_tokens: int) -> bytes:
         """The chunk that opens a choice with its role."""

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, ClassVar
 
 import msgspec
 
 from serac_gateway.data_plane.protocols.base import (
+    MAX_CHOICES,
     AnswerHead,
     AnswerWriter,
     CompletionRequest,
     Members,
     raw,
 )
+from serac_gateway.data_plane.protocols.chat_templates import turns_in_prompt
 from serac_gateway.data_plane.protocols.openai import (
+    HONOURED,
     ChoicesWriter,
     OpenAIProtocol,
     parse_choices_request,
 )
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.followups import is_followup
+from serac_gateway.domain.passages import questions_in
 from serac_gateway.domain.queries import (
+    INSTRUCTIONS,
     MALFORMED,
     MAX_CONTEXT_CHARS,
     MAX_CONTEXT_TURNS,
@@ -31,6 +36,8 @@ from serac_gateway.domain.queries import (
     NO_TEXT,
     Bypass,
     Query,
+    Turns,
+    query_of_turns,
     without_surrogates,
 )
 from serac_gateway.models.language_models.base import TokenLogprob
@@ -39,7 +46,10 @@ SHORT_LINE_WORDS = 3
 """A last line of no more words than this is read with the lines before it. Fewer than SHORT_QUERY_WORDS: the
 lines of a prompt are as often examples as a conversation."""
 
-_TOKEN_PROMPT = Bypass(reason="prompt of token ids")
+_TEMPLATE_CHARS = 16_384
+"""The end of a prompt in which a chat template is looked for."""
+
+_TOKEN_PROMPT = Bypass(reason="prompt of token ids", unreadable=True)
 _SEVERAL_PROMPTS = Bypass(reason="several prompts")
 _ANSWER_CUE = re.compile(r"\s*(?:a|answer|assistant|ai|bot|response|output)\s*:\s*", re.IGNORECASE)
 _QUESTION_LABEL = re.compile(r"^(?:q|question|user|human|query|input|prompt)\s*:\s*", re.IGNORECASE)
@@ -51,8 +61,16 @@ class CompletionsProtocol(OpenAIProtocol):
     endpoint: ClassVar[Endpoint] = Endpoint.COMPLETIONS
 
     def query(self, body: object) -> Query | Bypass:
-        """The last line of the prompt that is no cue to answer; the lines before it may be its context."""
+        """The last line of the prompt that is no cue to answer; the lines before it may be its context.
+
+        In a prompt by a chat template, the user's latest turn.
+        """
         return _query_of_prompt(body.get("prompt")) if isinstance(body, Mapping) else MALFORMED
+
+    @property
+    def honoured(self) -> Set[str]:
+        """See `ApiProtocol.honoured`."""
+        return HONOURED
 
     def _parse(self, body: Mapping[str, Any]) -> CompletionRequest | Bypass:
         if body.get("logprobs") is not None and body["logprobs"] is not False:  # 0: of the chosen tokens
@@ -60,6 +78,12 @@ class CompletionsProtocol(OpenAIProtocol):
         if body.get("best_of") not in (None, body.get("n") or 1):
             return Bypass(reason="too many choices")
         return parse_choices_request(self.endpoint, body)
+
+    def prompt_count(self, body: Mapping[str, Any]) -> int:
+        """See `ApiProtocol.prompt_count`; at most MAX_CHOICES."""
+        prompt = body.get("prompt")
+        texts = [text for text in prompt if isinstance(text, str)] if isinstance(prompt, list) else []
+        return min(max(1, len(texts)), MAX_CHOICES)
 
     def add_note(self, members: Members, note: str) -> None:
         """At the beginning of the prompt."""
@@ -82,13 +106,22 @@ def _query_of_prompt(prompt: object) -> Query | Bypass:
             return _TOKEN_PROMPT if prompt else MALFORMED
     if not isinstance(prompt, str):
         return MALFORMED
+    if turns := turns_in_prompt(prompt[-_TEMPLATE_CHARS:]):
+        instructions = tuple(turn.content for turn in turns if turn.role in INSTRUCTIONS)
+        spoken = [turn for turn in turns if turn.role not in INSTRUCTIONS]
+        return query_of_turns(Turns(turns=spoken, instructions=instructions))
     end = without_surrogates(prompt[-MAX_QUERY_CHARS:])
     lines = [line.strip() for line in end.splitlines() if line.strip() and not _ANSWER_CUE.fullmatch(line)]
     lines = [unlabelled for line in lines if (unlabelled := _QUESTION_LABEL.sub("", line, count=1))]
     if not lines:
         return NO_TEXT
     context = tuple(line[:MAX_CONTEXT_CHARS] for line in lines[-1 - MAX_CONTEXT_TURNS : -1])
-    return Query(text=lines[-1], context=context if is_followup(lines[-1], SHORT_LINE_WORDS) else ())
+    questions = questions_in(prompt) if len(prompt) > MAX_QUERY_CHARS else ()
+    return Query(
+        text=lines[-1],
+        context=context if is_followup(lines[-1], SHORT_LINE_WORDS) else (),
+        questions=questions,
+    )
 
 
 class TextWriter(ChoicesWriter):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 from serac_gateway.auth.api_keys import redacted
 from serac_gateway.data_plane.protocols.base import (
+    STRUCTURED_OUTPUT,
     AnswerHead,
     AnswerWriter,
     ApiProtocol,
@@ -23,6 +24,7 @@ from serac_gateway.data_plane.protocols.base import (
     unsupported_reason,
     with_note,
 )
+from serac_gateway.data_plane.protocols.parameters import MAX_TOKENS
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import MALFORMED, Bypass, Query, query_of_messages
 from serac_gateway.errors import GatewayError
@@ -48,10 +50,24 @@ class MessagesProtocol(ApiProtocol):
     """See `ApiProtocol`."""
 
     endpoint: ClassVar[Endpoint] = Endpoint.MESSAGES
+    max_temperature: ClassVar[float] = 1.0
 
     def query(self, body: object) -> Query | Bypass:
         """See `ApiProtocol.query`."""
         return query_of_messages(body.get("messages")) if isinstance(body, Mapping) else MALFORMED
+
+    @property
+    def honoured(self) -> Set[str]:
+        """See `ApiProtocol.honoured`."""
+        return frozenset({"model", "stream", "max_tokens", "temperature", "top_p", "stop_sequences"})
+
+    def _lenient(self, body: Mapping[str, Any], path_model: str | None) -> dict[str, Any]:
+        """Anthropic demands a limit of tokens; other servers of its API do not."""
+        given = super()._lenient(body, path_model)
+        given.setdefault("max_tokens", MAX_TOKENS)
+        if not _is_system(given.get("system")):
+            del given["system"]
+        return given
 
     def _parse(self, body: Mapping[str, Any]) -> CompletionRequest | Bypass:
         if (unsupported := unsupported_reason(body, _UNSUPPORTED)) is not None:
@@ -137,6 +153,8 @@ class MessagesWriter(AnswerWriter):
         return _event("message_delta", delta=self._stop, usage=_usage_of(usage)) + _event("message_stop")
 
     def _stop_of(self, finish_reason: str, stop_text: str | None) -> dict[str, object]:
+        if self._request.marked_refusal:
+            return {"stop_reason": "refusal", "stop_sequence": None}
         if finish_reason == "length":
             return {"stop_reason": "max_tokens", "stop_sequence": None}
         if stop_text in self._request.stop:
@@ -159,7 +177,7 @@ class MessagesWriter(AnswerWriter):
 
 _UNSUPPORTED: dict[str, tuple[str, ...]] = {
     "container": ("container",),
-    "structured output": ("output_format",),
+    STRUCTURED_OUTPUT: ("output_format",),
 }
 """Reason -> the parameters that are refused with it."""
 
@@ -181,7 +199,7 @@ def _form_reason(body: Mapping[str, Any]) -> str | None:
         return "tools required"
     output = body.get("output_config")  # its effort is a hint
     if isinstance(output, Mapping) and output.get("format"):
-        return "structured output"
+        return STRUCTURED_OUTPUT
     thinking = body.get("thinking")  # adaptive: the model may think, and may not
     if isinstance(thinking, Mapping) and thinking.get("type") == "enabled":
         return "reasoning shown"

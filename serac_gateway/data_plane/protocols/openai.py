@@ -10,6 +10,8 @@ import msgspec
 
 from serac_gateway.auth.api_keys import redacted
 from serac_gateway.data_plane.protocols.base import (
+    MAX_CHOICES,
+    STRUCTURED_OUTPUT,
     AnswerHead,
     AnswerWriter,
     ApiProtocol,
@@ -29,8 +31,7 @@ from serac_gateway.domain.queries import Bypass
 from serac_gateway.errors import GatewayError
 from serac_gateway.models.language_models.base import TokenLogprob
 
-MAX_CHOICES = 8
-"""A request for more choices is not answered here."""
+TOO_MANY_CHOICES = Bypass(reason="too many choices")
 STREAM_END = b"data: [DONE]\n\n"
 
 
@@ -159,7 +160,7 @@ def parse_choices_request(endpoint: Endpoint, body: Mapping[str, Any]) -> Comple
     if isinstance(fields, Bypass):
         return fields
     if fields.n > MAX_CHOICES:
-        return Bypass(reason="too many choices")
+        return TOO_MANY_CHOICES
     stop = (fields.stop,) if isinstance(fields.stop, str) else fields.stop
     return CompletionRequest(
         endpoint=endpoint,
@@ -176,7 +177,7 @@ def parse_choices_request(endpoint: Endpoint, body: Mapping[str, Any]) -> Comple
 
 
 _UNSUPPORTED: dict[str, tuple[str, ...]] = {
-    "structured output": (
+    STRUCTURED_OUTPUT: (
         "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar",
         "json_schema",
     ),
@@ -193,6 +194,13 @@ _UNSUPPORTED: dict[str, tuple[str, ...]] = {
 
 class _StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
+
+
+HONOURED = frozenset({
+    "model", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "temperature", "top_p",
+    "seed", "stop",
+})  # fmt: skip
+"""See `ApiProtocol.honoured`: those of chat and text completions."""
 
 
 class _Fields(msgspec.Struct, frozen=True):
@@ -215,7 +223,7 @@ def _form_reason(body: Mapping[str, Any]) -> str | None:
         return "tools required"
     form = body.get("response_format")
     if form is not None and not (isinstance(form, Mapping) and form.get("type") == "text"):
-        return "structured output"
+        return STRUCTURED_OUTPUT
     if body.get("modalities") not in (None, ["text"]):
         return "audio"
     return None

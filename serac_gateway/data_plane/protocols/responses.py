@@ -6,12 +6,15 @@ data_plane/response_memory.py lets a client continue from it with `previous_resp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from serac_gateway.data_plane.lenient_json import strict_value
 from serac_gateway.data_plane.protocols.base import (
+    STRUCTURED_OUTPUT,
+    AnswerForm,
     AnswerHead,
     AnswerWriter,
     Choice,
@@ -43,6 +46,8 @@ from serac_gateway.errors import GatewayError
 from serac_gateway.models.language_models.base import TokenLogprob
 
 PREVIOUS_RESPONSE = "previous_response_id"
+_PROMPT_TEMPLATE = Bypass(reason="prompt template", unreadable=True)
+"""The text stands with the upstream."""
 
 
 class ResponsesProtocol(OpenAIProtocol):
@@ -52,8 +57,27 @@ class ResponsesProtocol(OpenAIProtocol):
 
     def query(self, body: object) -> Query | Bypass:
         """See `ApiProtocol.query`."""
+        if isinstance(body, Mapping) and body.get("prompt") is not None:
+            return _PROMPT_TEMPLATE
         turns = turns_of_response_request(body)
         return turns if isinstance(turns, Bypass) else query_of_turns(turns)
+
+    @property
+    def honoured(self) -> Set[str]:
+        """See `ApiProtocol.honoured`; and the parameters that an answer repeats."""
+        return _HONOURED
+
+    def answer_form(self, body: Mapping[str, Any], path_model: str | None = None) -> AnswerForm:
+        """See `ApiProtocol.answer_form`."""
+        form = super().answer_form(body, path_model)
+        echoed = {name: strict_value(body[name]) for name in _ECHOED_DEFAULTS if body.get(name) is not None}
+        return msgspec.structs.replace(form, request=msgspec.structs.replace(form.request, echoed=echoed))
+
+    def _lenient(self, body: Mapping[str, Any], path_model: str | None) -> dict[str, Any]:
+        given = super()._lenient(body, path_model)
+        if not isinstance(given.get("instructions"), str):
+            given.pop("instructions", None)
+        return given
 
     def _parse(self, body: Mapping[str, Any]) -> CompletionRequest | Bypass:
         if (unsupported := unsupported_reason(body, _UNSUPPORTED)) is not None:
@@ -186,24 +210,30 @@ class ResponsesWriter(AnswerWriter):
             self._event("response.created", response=self._response("in_progress", []))
             + self._event("response.in_progress", response=self._response("in_progress", []))
             + self._event("response.output_item.added", output_index=0, item=self._message("in_progress"))
-            + self._event("response.content_part.added", **self._place(), part=_output_text(""))
+            + self._event("response.content_part.added", **self._place(), part=self._part(""))
         )
 
     def text(self, choice: int, text: str, logprobs: Sequence[TokenLogprob] = ()) -> bytes:
         """output_text.delta, without log probabilities."""
         self.text_written += text
+        if self._request.marked_refusal:
+            return self._event("response.refusal.delta", **self._place(), delta=text)
         return self._event("response.output_text.delta", **self._place(), delta=text, logprobs=[])
 
     def closed(self, choice: int, finish_reason: str, stop_text: str | None) -> bytes:
         """output_text.done to output_item.done."""
         status = _status(finish_reason)
         self._ending = (status, finish_reason)
+        text = self.text_written
+        done = (
+            self._event("response.refusal.done", **self._place(), refusal=text)
+            if self._request.marked_refusal
+            else self._event("response.output_text.done", **self._place(), text=text, logprobs=[])
+        )
         return (
-            self._event("response.output_text.done", **self._place(), text=self.text_written, logprobs=[])
-            + self._event("response.content_part.done", **self._place(), part=_output_text(self.text_written))
-            + self._event(
-                "response.output_item.done", output_index=0, item=self._message(status, self.text_written)
-            )
+            done
+            + self._event("response.content_part.done", **self._place(), part=self._part(text))
+            + self._event("response.output_item.done", output_index=0, item=self._message(status, text))
         )
 
     def ended(self, usage: Usage) -> bytes:
@@ -224,8 +254,13 @@ class ResponsesWriter(AnswerWriter):
     def _message_id(self) -> str:
         return f"msg_{self._head.token}"
 
+    def _part(self, text: str) -> dict[str, object]:
+        if self._request.marked_refusal:
+            return {"type": "refusal", "refusal": text}
+        return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
     def _message(self, status: str, text: str | None = None) -> dict[str, object]:
-        content = [] if text is None else [_output_text(text)]
+        content = [] if text is None else [self._part(text)]
         return {
             "id": self._message_id,
             "type": "message",
@@ -283,9 +318,12 @@ _UNSUPPORTED: dict[str, tuple[str, ...]] = {
     "prompt template": ("prompt",),
     "log probabilities": ("top_logprobs",),
     "moderation": ("moderation",),
-    "structured output": ("guided_json", "structured_outputs"),
+    STRUCTURED_OUTPUT: ("guided_json", "structured_outputs"),
 }
 """Reason -> the parameters that are refused with it."""
+
+
+_HONOURED = frozenset({"model", "stream", "max_output_tokens", "temperature", "top_p", "seed", "stop"})
 
 
 class _Fields(msgspec.Struct, frozen=True):
@@ -309,7 +347,7 @@ def _form_reason(body: Mapping[str, Any]) -> str | None:
     if text is not None:
         form = text.get("format") if isinstance(text, Mapping) else text
         if form is not None and not (isinstance(form, Mapping) and form.get("type") == "text"):
-            return "structured output"
+            return STRUCTURED_OUTPUT
     included = body.get("include")
     if isinstance(included, Sequence) and "message.output_text.logprobs" in included:
         return "log probabilities"
@@ -321,10 +359,6 @@ def _form_reason(body: Mapping[str, Any]) -> str | None:
 
 def _status(finish_reason: str) -> str:
     return "incomplete" if finish_reason == "length" else "completed"
-
-
-def _output_text(text: str) -> dict[str, object]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
 def _usage_of(usage: Usage) -> dict[str, object]:

@@ -2,8 +2,9 @@
 
 A call to the model process for every request of a namespace without edits would cost more than passing the
 request on. So there is a table of one byte a slot, and a namespace's slot is a hash of its name: 0 says that
-no namespace of the slot needs decisions. The table is written before an edit's reply, so no worker misses an
-acknowledged edit; two namespaces in one slot cost needless calls and nothing else.
+no namespace of the slot needs decisions, and 2 that one of them has suppressions. The table is written before
+an edit's reply, so no worker misses an acknowledged edit. Two namespaces in one slot cost needless calls; and
+beside one with suppressions a request that a worker itself cannot read or have decided is refused.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from serac_gateway.stores.traffic_recorder import EVERY_NAMESPACE
 _SLOTS = 65_536
 _LOADED = _SLOTS
 """The position of the byte that says whether all edits are loaded."""
+_DECIDED, _WITH_SUPPRESSIONS = 1, 2
+_MEANINGS = (NeedsDecision.NONE, NeedsDecision.SOME, NeedsDecision.SUPPRESSIONS)
+"""By the value of a slot."""
 _SIZE = mmap.PAGESIZE * (_SLOTS // mmap.PAGESIZE + 1)
 
 
@@ -47,24 +51,32 @@ class NamespaceBitmap:
             return cls(mmap.mmap(file.fileno(), _SIZE, access=access))
 
     def needs_decision(self, namespace: str) -> NeedsDecision:
-        """See `Engine.needs_decision`. SOME may be wrong, as namespaces share slots; NONE never is."""
+        """See `Engine.needs_decision`. Namespaces share slots: it may say too much, and never too little."""
         if not self._memory[_LOADED]:
             return NeedsDecision.UNKNOWN
-        return NeedsDecision.SOME if self._memory[_slot(namespace)] else NeedsDecision.NONE
+        return _MEANINGS[self._memory[_slot(namespace)]]
 
     def close(self) -> None:
         """Unmap the file. Idempotent."""
         self._memory.close()
 
-    def mark(self, namespace: str) -> None:
-        """The namespace needs decisions."""
-        self._memory[_slot(namespace)] = 1
+    def mark(self, namespace: str, *, suppressions: bool = False) -> None:
+        """The namespace needs decisions; it may have suppressions."""
+        slot = _slot(namespace)
+        self._memory[slot] = max(self._memory[slot], _WITH_SUPPRESSIONS if suppressions else _DECIDED)
 
-    def write(self, namespaces: Iterable[str], *, every: bool = False) -> None:
-        """All edits are loaded; only `namespaces` need decisions, or with `every` all namespaces do."""
-        slots = bytearray(b"\1" * _SLOTS if every else _SLOTS)
+    def write(
+        self, namespaces: Iterable[str], *, suppressed: Iterable[str] = (), every: bool = False
+    ) -> None:
+        """All edits are loaded; only `namespaces` need decisions, or with `every` all namespaces do.
+
+        Those in `suppressed` have suppressions.
+        """
+        slots = bytearray([_DECIDED] * _SLOTS if every else _SLOTS)
         for namespace in namespaces:
-            slots[_slot(namespace)] = 1
+            slots[_slot(namespace)] = _DECIDED
+        for namespace in suppressed:
+            slots[_slot(namespace)] = _WITH_SUPPRESSIONS
         self._memory[:_SLOTS] = bytes(slots)
         self._memory[_LOADED] = 1
 
@@ -87,14 +99,21 @@ class NamespaceBitmapWriter:
         if not self._active_edits.loaded:
             return
         if namespace is not None:
-            if self._active_edits.count(namespace):
-                self._bitmap.mark(namespace)
+            suppressed = bool(self._active_edits.suppressions(namespace))
+            before = self._bitmap.needs_decision(namespace)
+            if self._active_edits.count(namespace) and (
+                suppressed or before is not NeedsDecision.SUPPRESSIONS
+            ):
+                self._bitmap.mark(namespace, suppressions=suppressed)
                 return
-            if self._bitmap.needs_decision(namespace) is NeedsDecision.NONE:
+            if before is NeedsDecision.NONE:
                 return
         recorded = self._recorded()
         edited = [name for name in self._active_edits.positions() if self._active_edits.count(name)]
-        self._bitmap.write([*edited, *recorded], every=EVERY_NAMESPACE in recorded)
+        suppressed_names = [name for name in edited if self._active_edits.suppressions(name)]
+        self._bitmap.write(
+            [*edited, *recorded], suppressed=suppressed_names, every=EVERY_NAMESPACE in recorded
+        )
 
 
 def _slot(namespace: str) -> int:

@@ -54,7 +54,9 @@ class RemoteEngine(Engine):
 
     @override
     async def decide(self, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str) -> RequestPlan:
-        call = DecideCall(namespace=namespace, endpoint=endpoint, body=body.data, sender=sender)
+        call = DecideCall(
+            namespace=namespace, endpoint=endpoint, body=body.data, form=body.form, sender=sender
+        )
         return await self._client.call("/decide", call, RequestPlan)
 
     @override
@@ -85,4 +87,4 @@ class RemoteEngine(Engine):
         except GatewayError as error:  # the upstream may know the response
             log.warning("the response that a request continues from cannot be looked up: %s", error.message)
             return request
-        return request if body == request.data else RequestBody(body)
+        return request if body == request.data else RequestBody(body, form=request.form.rewritten())

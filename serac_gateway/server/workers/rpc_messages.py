@@ -9,6 +9,7 @@ import msgspec
 
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.data_plane.protocols.answers import ChoicePiece
+from serac_gateway.data_plane.protocols.body import BodyForm
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.errors import GatewayError
 from serac_gateway.observability.request_record import FinishedRequest
@@ -50,6 +51,7 @@ class DecideCall(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str
     endpoint: Endpoint
     body: bytes
+    form: BodyForm
     sender: str
 
 

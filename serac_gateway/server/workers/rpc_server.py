@@ -108,7 +108,8 @@ async def _authenticate(engine: Engine, body: bytes) -> Principal:
 
 async def _decide(engine: Engine, body: bytes) -> RequestPlan:
     call = _decoded(body, DecideCall)
-    plan = await engine.decide(call.namespace, call.endpoint, RequestBody(call.body), call.sender)
+    request = RequestBody(call.body, form=call.form)
+    plan = await engine.decide(call.namespace, call.endpoint, request, call.sender)
     decision = plan.decision
     if decision is None or len(decision.candidates) < 2:
         return plan

@@ -6,10 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.data_plane.upstream.embedded_requests import EmbeddedRequest, read_request
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.domain.queries import Bypass
 from serac_gateway.errors import InvalidRequestError
 
 USER = {"role": "user", "content": "Who runs Acme?"}
@@ -88,11 +86,9 @@ ACCEPTED = [
 
 
 @pytest.mark.parametrize("parameters", ACCEPTED)
-def test_what_is_accepted_here_is_what_the_gateway_leaves_to_its_upstream(parameters: dict) -> None:
+def test_more_is_accepted_here_than_the_gateway_answers(parameters: dict) -> None:
     body = {"model": "m", "messages": [USER], **parameters}
     assert isinstance(read_request(Endpoint.CHAT, body), EmbeddedRequest)
-    protocol = PROTOCOLS[Endpoint.CHAT]
-    assert isinstance(protocol.query(body), Bypass) or isinstance(protocol.parse_request(body), Bypass)
 
 
 def test_a_text_holds_no_lines_of_its_own() -> None:

@@ -150,8 +150,9 @@ def test_of_a_long_text_head_and_tail_are_kept() -> None:
         ([{"content": "x"}], "malformed request"),
         ([user("x"), {"role": "tool", "content": "5"}], "tool result turn"),
         ([user("x"), {"role": "function", "content": "5"}], "tool result turn"),
-        ([user("x"), assistant("y")], "last turn is not the user's"),
-        ([{"role": "system", "content": "x"}], "last turn is not the user's"),
+        ([user("x"), assistant("{")], "last turn is not the user's"),
+        ([user("x"), {"role": "assistant", "tool_calls": [{}]}], "last turn is not the user's"),
+        ([{"role": "system", "content": ""}], "no text in the user turn"),
         ([user("  \n ")], "no text in the user turn"),
         ([user(None)], "no text in the user turn"),
         ([user([{"type": "input_audio", "input_audio": {}}])], "no text in the user turn"),
@@ -258,7 +259,7 @@ def test_turns_that_only_the_upstream_knows_count_where_the_text_leans_on_them(e
 
     assert outcome("Who runs Acme?") == Query(text="Who runs Acme?")
     assert outcome("Thanks, that is all!") == Query(text="Thanks, that is all!")
-    assert outcome("And who runs it now?") == Bypass(reason="leans on turns not shown")
+    assert outcome("And who runs it now?") == Bypass(reason="leans on turns not shown", unreadable=True)
     referring = outcome([user("Who runs Acme?"), user("And where does she live?")])
     assert referring == Query(text="And where does she live?", context=("Who runs Acme?",))
 
