@@ -12,7 +12,6 @@
     ├── PermissionDeniedError       403
     │   ├── ForeignHostError        403
     │   └── ForeignOriginError      403
-    ├── PayloadTooLargeError        413
     ├── UnsupportedMediaTypeError   415
     ├── RateLimitedError            429
     ├── ApiKeyNotFoundError         404
@@ -166,15 +165,6 @@ class ForeignOriginError(PermissionDeniedError):
 
     code = "foreign_origin"
     title = "The web page may not call this gateway"
-
-
-class PayloadTooLargeError(GatewayError):
-    """The body is longer than what the gateway holds in memory of such a request."""
-
-    status = 413
-    code = "body_too_long"
-    openai_type = "invalid_request_error"
-    title = "The body is too long"
 
 
 class UnsupportedMediaTypeError(GatewayError):

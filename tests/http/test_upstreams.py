@@ -5,7 +5,9 @@ Case 14 of docs/proxy_cases.md, keys swapped or passed on. No decision is made h
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,11 +27,12 @@ from serac_gateway.config.model import (
 )
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest
 from serac_gateway.data_plane.upstream.forwarding import forwarding_headers
-from serac_gateway.errors import ConfigError, UpstreamError
+from serac_gateway.domain.headers import Headers
+from serac_gateway.errors import ConfigError, TooLongToReadError, UpstreamError
 from serac_gateway.server.listener import uvicorn_config
 from serac_gateway.server.resources import SharedResources
 from serac_gateway.server.upstreams import open_upstream
-from serac_gateway.testing import ScriptedUpstream
+from serac_gateway.testing import ReceivedRequest, Script, ScriptedConnection, ScriptedUpstream
 from tests.http.modes import Mode
 from tests.http.running_gateway import OTHER_QUESTION, chat, running_gateway
 
@@ -53,9 +56,13 @@ def between(default: ScriptedUpstream, other: ScriptedUpstream, **options: objec
 
 
 async def ask(
-    upstream: Upstream, body: bytes | AsyncIterator[bytes], target: bytes = b"/chat/completions"
+    upstream: Upstream,
+    body: bytes | AsyncIterator[bytes],
+    target: bytes = b"/chat/completions",
+    *,
+    headers: Headers = JSON,
 ) -> bytes:
-    request = UpstreamRequest(method="POST", target=target, headers=JSON, body=body)
+    request = UpstreamRequest(method="POST", target=target, headers=headers, body=body)
     async with upstream.send(request) as response:
         return b"".join([chunk async for chunk in response.body])
 
@@ -89,6 +96,123 @@ async def test_a_request_goes_to_the_upstream_of_its_model_byte_for_byte(
     ):
         assert await ask(upstream, in_parts(body) if arriving else body) == body
         assert (len(default.requests), len(other.requests)) == ((0, 1) if goes_to_other else (1, 0))
+
+
+FORM = b"multipart/form-data; boundary=b"
+TRANSCRIPTION = (
+    b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nRIFF\r\n'
+    b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\ngpt-transcribe\r\n--b--\r\n'
+)
+GZIPPED = gzip.compress(b'{"model":"gpt-4"}')
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "headers", "goes_to_other"),
+    [
+        (b"/audio/transcriptions", TRANSCRIPTION, [(b"content-type", FORM)], True),
+        (b"/files", TRANSCRIPTION, [(b"content-type", FORM)], False),
+        (b"/deployments/gpt-4o/audio/transcriptions", b"x", [(b"content-type", FORM)], True),
+        (b"/deployments/m/chat/completions", b'{"model":"gpt-4"}', JSON, False),
+        (b"/chat/completions", GZIPPED, [*JSON, (b"content-encoding", b"gzip")], True),
+        (b"/chat/completions", zlib.compress(b'{"model":"o3"}'), [(b"content-encoding", b"deflate")], True),
+        (b"/chat/completions", b"no gzip", [*JSON, (b"content-encoding", b"gzip")], False),
+        (b"/chat/completions", b'\xef\xbb\xbf{"model":"gpt-4"}', JSON, True),
+        (b"/chat/completions", b'{"x":"\\ud800","y":NaN,"model":"gpt-4"}', JSON, True),
+        (b"/models/gpt-4", b"", (), True),
+        (b"/models/gpt%2D4", b"", (), True),
+        (b"/models/other", b"", (), False),
+    ],
+)
+@pytest.mark.parametrize("arriving", [False, True])
+async def test_the_model_is_found_wherever_a_client_writes_it(
+    target: bytes, body: bytes, headers: Headers, goes_to_other: bool, arriving: bool
+) -> None:
+    async with (
+        ScriptedUpstream() as default,
+        ScriptedUpstream() as other,
+        opened(between(default, other)) as upstream,
+    ):
+        sent = in_parts(body) if arriving else body
+        assert await ask(upstream, sent, target, headers=headers) == body
+        assert (len(default.requests), len(other.requests)) == ((0, 1) if goes_to_other else (1, 0))
+
+
+async def test_a_body_that_does_not_name_its_model_is_not_held_without_end() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield b'{"x":"'
+        for _ in range(65):
+            yield b"y" * 1_000_000
+
+    async with (
+        ScriptedUpstream() as default,
+        ScriptedUpstream() as other,
+        opened(between(default, other)) as upstream,
+    ):
+        with pytest.raises(TooLongToReadError, match="64,000,000"):
+            await ask(upstream, endless())
+        assert default.requests == other.requests == []
+
+
+def listing(*names: str, **members: object) -> Script:
+    body = json.dumps({"object": "list", "data": [{"id": name} for name in names], **members}).encode()
+
+    async def reply(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        await connection.whole(200, body, ("content-type", "application/json"))
+
+    return reply
+
+
+async def failing(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+    await connection.whole(503, b'{"error":"down"}', ("x-why", "down"))
+
+
+async def listed(upstream: Upstream) -> tuple[int, dict[str, object]]:
+    headers = [(b"authorization", b"Bearer client"), (b"accept-encoding", b"gzip")]
+    request = UpstreamRequest(method="GET", target=b"/models?limit=9", headers=headers, body=b"")
+    async with upstream.send(request) as response:
+        body = b"".join([chunk async for chunk in response.body])
+        assert dict(response.headers)[b"content-length"] == str(len(body)).encode()
+        return response.status, json.loads(body)
+
+
+async def test_the_list_of_models_is_that_of_all_upstreams() -> None:
+    async with (
+        ScriptedUpstream(listing("mine", "gpt-4", "o3-mini", has_more=False, first_id="mine")) as default,
+        ScriptedUpstream(listing("gpt-4", "gpt-5", "whisper-1", "o3", has_more=True)) as other,
+        opened(between(default, other)) as upstream,
+    ):
+        status, models = await listed(upstream)
+        assert status == 200
+        assert models == {
+            "object": "list",
+            "data": [{"id": name} for name in ("mine", "o3-mini", "gpt-4", "gpt-5", "o3")],
+            "has_more": True,
+            "first_id": "mine",
+        }
+        assert default.requests[0].target == other.requests[0].target == "/v1/models?limit=9"
+        assert default.requests[0].header("authorization") == "Bearer client"
+        assert (
+            other.requests[0].header("authorization") is None
+        )  # another vendor's key is none of its business
+
+
+async def test_an_upstream_without_a_list_is_left_out_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with ScriptedUpstream(failing) as default, ScriptedUpstream(listing("gpt-5")) as other:
+        async with opened(between(default, other)) as upstream:
+            assert (await listed(upstream))[1]["data"] == [{"id": "gpt-5"}]
+        assert "missing in the list: status 503" in caplog.text
+        other.script = failing
+        async with opened(between(default, other)) as upstream:
+            assert await listed(upstream) == (503, {"error": "down"})
+    async with ScriptedUpstream(listing("mine")) as default, ScriptedUpstream() as gone:
+        config = between(default, gone)
+    async with ScriptedUpstream(listing("mine")) as default:
+        config = GatewayConfig(upstream=UpstreamConfig(url=default.url), upstreams=config.upstreams)
+        async with opened(config) as upstream:
+            assert (await listed(upstream))[1]["data"] == [{"id": "mine"}]
+    async with opened(config) as upstream:
+        with pytest.raises(UpstreamError, match="cannot be reached"):
+            await listed(upstream)
 
 
 async def test_each_upstream_has_its_own_key_or_passes_the_clients_on(

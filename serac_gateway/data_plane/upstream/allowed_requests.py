@@ -14,14 +14,14 @@ import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-import msgspec
 from typing_extensions import override
 
 from serac_gateway.auth.principals import EVERY_NAMESPACE, Principal, Role
 from serac_gateway.config.model import AllowedPaths
 from serac_gateway.data_plane.paths import classified_path, normal_path
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
-from serac_gateway.errors import PayloadTooLargeError, PermissionDeniedError
+from serac_gateway.data_plane.upstream.whole_body import decoded_body, with_whole_body
+from serac_gateway.errors import PermissionDeniedError
 
 _INFERENCE = """
 POST /chat/completions
@@ -52,7 +52,7 @@ GET /models/**
 """What every role may send, below /v1 and below /deployments/MODEL and /engines/MODEL."""
 
 _DEPLOYMENT = re.compile(r"/(?:deployments|engines)/[^/]+(?=/)", re.IGNORECASE)
-_MAX_READ_BYTES = 64_000_000
+_UPLOADS = ("/audio/", "/images/")
 _LONG_BODY_BYTES = 65_536
 """A longer body is searched on another thread."""
 
@@ -95,7 +95,7 @@ class AllowedRequests(Upstream):
 
         Raises:
             PermissionDeniedError: The sender may not send this; see the module.
-            PayloadTooLargeError: The body is too long to be searched for references.
+            UnreadableError: The body is too long to be searched for references, or in no encoding known here.
         """
         role = Role.ADMIN if request.sender is None else request.sender.role
         path = normal_path(request.target.partition(b"?")[0])
@@ -107,9 +107,9 @@ class AllowedRequests(Upstream):
                 field="path",
                 details={"value": path[:200], "reason": "path not allowed"},
             )
-        if _is_bound(request.sender) and request.method == "POST" and not _is_multipart(request):
-            request = await _whole(request)
-            await self._check_references(role, request.body)
+        if _is_bound(request.sender) and request.method == "POST" and not _is_upload(request, path):
+            request, body = await with_whole_body(request)
+            await self._check_references(role, await decoded_body(request, body))
         async with self._upstream.send(request) as response:
             yield response
 
@@ -129,8 +129,7 @@ class AllowedRequests(Upstream):
             for pattern in patterns
         )
 
-    async def _check_references(self, role: Role, body: bytes | AsyncIterator[bytes]) -> None:
-        assert isinstance(body, bytes)
+    async def _check_references(self, role: Role, body: bytes) -> None:
         if len(body) > _LONG_BODY_BYTES:
             reference = await asyncio.to_thread(stored_reference, body)
         else:
@@ -187,33 +186,11 @@ def _is_bound(sender: Principal | None) -> bool:
     return sender is not None and EVERY_NAMESPACE not in sender.namespaces
 
 
-def _is_multipart(request: UpstreamRequest) -> bool:
-    return any(
+def _is_upload(request: UpstreamRequest, path: str) -> bool:
+    """Whether it is a form with a recording or a picture: such a form refers to nothing that is stored."""
+    return path.startswith(_UPLOADS) and any(
         name == b"content-type" and value.lower().startswith(b"multipart/") for name, value in request.headers
     )
-
-
-async def _whole(request: UpstreamRequest) -> UpstreamRequest:
-    """`request` with its body in memory.
-
-    Raises:
-        PayloadTooLargeError: It is longer than _MAX_READ_BYTES.
-    """
-    if isinstance(request.body, bytes):
-        return request
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.body:
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > _MAX_READ_BYTES:
-            raise PayloadTooLargeError(
-                f"the body is longer than {_MAX_READ_BYTES:,} bytes, and with this gateway's own upstream"
-                " key it has to be read; send less",
-                field="body",
-                details={"limit": _MAX_READ_BYTES, "reason": "body too long"},
-            )
-    return msgspec.structs.replace(request, body=b"".join(chunks))
 
 
 def _compiled(lines: Iterable[str]) -> tuple[re.Pattern[str], ...]:
