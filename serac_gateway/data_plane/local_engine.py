@@ -87,7 +87,7 @@ class LocalEngine(Engine):
 
     @override
     def needs_decision(self, namespace: str) -> NeedsDecision:
-        if not self._router.is_ready:
+        if not self._router.is_ready(namespace):
             return NeedsDecision.UNKNOWN
         if self._router.has_suppressions(namespace):
             return NeedsDecision.SUPPRESSIONS

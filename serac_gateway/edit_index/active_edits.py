@@ -29,9 +29,8 @@ _FURTHEST = 64
 class EditSource(Protocol):
     """The edits that requests are decided with. For any thread."""
 
-    @property
-    def loaded(self) -> bool:
-        """Whether all stored edits are loaded: before, a missing edit may yet come."""
+    def is_loaded(self, namespace: str) -> bool:
+        """Whether the stored edits of the namespace are loaded: before, a missing edit may yet come."""
         ...
 
     def count(self, namespace: str) -> int:
@@ -97,6 +96,8 @@ class ActiveEdits:
         self._building: list[tuple[str, _Namespace]] = []
         self.loaded = False
         """Whether `load` has ended: before, a missing edit may yet come."""
+        self._to_load: set[str] | None = None
+        """The namespaces that `load` has yet to load; None: their names are not known."""
         self.on_changed: Callable[[str | None], None] = lambda namespace: None
         """Called with the namespace whose edits have changed, before `apply` or `reload` returns; with None
         when all are loaded. It must not fail."""
@@ -108,11 +109,18 @@ class ActiveEdits:
             StoreUnavailableError: The store failed.
         """
         total = 0
-        for namespace in await self._store.namespaces():
+        namespaces = await self._store.namespaces()
+        self._to_load = set(namespaces)
+        for namespace in namespaces:
             total += await self.reload(namespace, _counting_on(total, on_progress))
+            self._to_load.discard(namespace)
         self.loaded = True
         self.on_changed(None)
         return total
+
+    def is_loaded(self, namespace: str) -> bool:
+        """Whether the stored edits of the namespace are loaded; also if it had none when loading began."""
+        return self.loaded or (self._to_load is not None and namespace not in self._to_load)
 
     async def reload(self, namespace: str, on_progress: Callable[[int], None] = lambda count: None) -> int:
         """Build the namespace anew from the store, put it in the place of what is there, and count its edits.

@@ -30,10 +30,9 @@ class ActiveEditsOverlay(EditSource):
         self._forms = forms(edit)
         self._vectors_FD = vectors_FD
 
-    @property
-    def loaded(self) -> bool:
-        """See `EditSource.loaded`."""
-        return self._others.loaded
+    def is_loaded(self, namespace: str) -> bool:
+        """See `EditSource.is_loaded`."""
+        return self._others.is_loaded(namespace)
 
     def count(self, namespace: str) -> int:
         """At least 1 in the namespace of the edit."""

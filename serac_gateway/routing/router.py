@@ -158,10 +158,9 @@ class EditRouter:
             encoder=self._encoder, active_edits=edits, classifier=self._classifier, config=self._config
         )
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether all stored edits are loaded, so that a namespace without edits is known to have none."""
-        return self._active_edits.loaded
+    def is_ready(self, namespace: str) -> bool:
+        """Whether the namespace's stored edits are loaded, so that without edits it is known to have none."""
+        return self._active_edits.is_loaded(namespace)
 
     def has_edits(self, namespace: str) -> bool:
         """Whether the namespace has an edit that could apply; a look-up, cheap enough for the event loop."""

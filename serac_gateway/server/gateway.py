@@ -16,8 +16,8 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     """An open gateway: the application to serve, and the objects that tests, workers and signals need."""
 
     app: GatewayApp
-    """The ASGI application. It serves while stored edits are still being loaded: /v1 passes every request on,
-    and /serac/v1 answers 503."""
+    """The ASGI application. It serves while stored edits are still being loaded: /v1 holds the requests that
+    need them, and /serac/v1 answers 503."""
     process: ProcessResources
     """Store, authenticator, encoder, edit index, readiness, counts: open from start to end."""
     runtimes: Runtimes

@@ -1,4 +1,4 @@
-"""What is fuzzed, and what must hold whatever comes in: streams that are cut, and bodies that are read.
+"""What is fuzzed, and what must hold whatever comes in: streams that are cut, paths and bodies.
 
 `python -m tests.fuzz.run` feeds these from atheris, guided by coverage; the corpus that it found is replayed
 by test_corpus.py on every run of the tests.
@@ -6,23 +6,34 @@ by test_corpus.py on every run of the tests.
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+
 import msgspec
 
+from serac_gateway.data_plane.lenient_json import as_strict_json
+from serac_gateway.data_plane.paths import classified_path, normal_path
+from serac_gateway.data_plane.protocols.all_text import all_text
 from serac_gateway.data_plane.protocols.base import CompletionRequest
+from serac_gateway.data_plane.protocols.body import BodyForm, RequestBody
 from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.data_plane.sse import MAX_HELD_BYTES, EventBoundaries
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import MAX_QUERY_CHARS, Bypass, Query, asks_several_things
+from serac_gateway.errors import UnreadableError
 from serac_gateway.routing.retrieval import retrieval_texts, segments
 
 _ENDPOINTS = tuple(Endpoint)
+_CODINGS = ("", "gzip", "deflate", "br, zstd")
 
 
 def check(data: bytes) -> None:
     """The first byte picks the target, the rest is its input."""
     if not data:
         return
-    if data[0] % 2:
+    if data[0] % 8 == 7:
+        check_path(data[1:])
+    elif data[0] % 2:
         check_stream(data[1:])
     else:
         check_body(data[1:])
@@ -43,23 +54,75 @@ def check_stream(data: bytes) -> None:
     assert boundaries.next_number >= 0
 
 
+def check_path(data: bytes) -> None:
+    """The normal form of a path is its own, and names the same endpoint."""
+    path = normal_path(data)
+    assert normal_path(path.encode("latin-1")) == path
+    assert classified_path(data).endpoint == classified_path(path.encode("latin-1")).endpoint
+
+
 def check_body(data: bytes) -> None:
-    """Any body gives a query of bounded length or a reason why not, and a request or a reason why not."""
+    """A body is read as Python's and a second parser read it, and gives a query and an answer's form."""
     if not data:
         return
     endpoint = _ENDPOINTS[data[0] % len(_ENDPOINTS)]
+    coding = _CODINGS[data[0] // 64]
+    body = RequestBody(data[1:], form=BodyForm(content_encoding=coding, max_decoded_bytes=1_000_000))
     try:
-        body = msgspec.json.decode(data[1:])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        reading = body.read()
+    except UnreadableError:
+        assert coding or not _is_read_by_both_parsers(body.data)
         return
+    assert body.data == data[1:]
+    if not coding:
+        check_reading(body, reading.value)
+    if isinstance(reading.value, dict):
+        check_request(endpoint, reading.value, reading.overridden)
+
+
+def check_reading(body: RequestBody, value: object) -> None:
+    """The parsers that take the body at all take it for the same value."""
+    strict = as_strict_json(value)
+    assert as_strict_json(msgspec.json.decode(strict)) == strict == as_strict_json(json.loads(strict))
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        assert as_strict_json(msgspec.json.decode(body.data)) == strict
+    with suppress(ValueError, RecursionError):
+        assert as_strict_json(json.loads(body.data)) == strict
+    assert (
+        as_strict_json(body.read(frozenset(value) if isinstance(value, dict) else frozenset()).value)
+        == strict
+    )
+
+
+def check_request(endpoint: Endpoint, body: dict[str, object], overridden: tuple[object, ...]) -> None:
+    """Any object gives a query of bounded length or a reason why not, texts, and the form of an answer."""
+    for spoken in all_text(body, overridden):
+        assert spoken.text.encode() or not spoken.text
+    form = PROTOCOLS[endpoint].answer_form(body)
+    assert form.unsupported_reason != "malformed request"
+    assert form.request.choices >= 1
+    assert isinstance(PROTOCOLS[endpoint].parse_request(body), (CompletionRequest, Bypass))
     query = PROTOCOLS[endpoint].query(body)
-    request = PROTOCOLS[endpoint].parse_request(body)
-    assert isinstance(request, (CompletionRequest, Bypass))
     if isinstance(query, Bypass):
         assert query.reason
         return
     assert isinstance(query, Query)
     assert 0 < len(query.text) <= MAX_QUERY_CHARS
-    for text in (query.text, *query.context, *retrieval_texts(query), *segments(query.text)):
+    for text in (
+        query.text,
+        *query.context,
+        *query.questions,
+        *retrieval_texts(query),
+        *segments(query.text),
+    ):
         assert text.encode()
     assert asks_several_things(query.text) in (True, False)
+
+
+def _is_read_by_both_parsers(data: bytes) -> bool:
+    try:
+        msgspec.json.decode(data)
+        json.loads(data)
+    except (ValueError, msgspec.DecodeError, RecursionError):
+        return False
+    return True

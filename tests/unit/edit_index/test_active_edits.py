@@ -9,7 +9,17 @@ import msgspec
 import numpy as np
 import pytest
 
-from serac_gateway.domain.edits import Edit, EditDraft, EditPatch, first_version, forms, patched, retired
+from serac_gateway.domain.edits import (
+    DecidedState,
+    Edit,
+    EditDraft,
+    EditKind,
+    EditPatch,
+    first_version,
+    forms,
+    patched,
+    retired,
+)
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.stores.memory.store import InMemoryEditStore
@@ -94,6 +104,41 @@ async def test_several_versions_of_an_edit_in_one_batch_leave_the_last() -> None
     await live.apply("default", [stored(x) for x in (first, two, gone, kept, retired(gone))])
     assert live.count("default") == 2
     assert set(nearest(live, "who")) == {two, kept}
+
+
+async def test_suppressions_have_an_index_of_their_own_in_which_no_fact_crowds_them_out() -> None:
+    live = active_edits(InMemoryEditStore())
+    hidden = msgspec.structs.replace(edit("What is hidden in Acme?", "No."), kind=EditKind.SUPPRESSION)
+    facts = [stored(edit(f"What is hidden in Acme, box {number}?")) for number in range(50)]
+    await live.apply("default", [*facts, stored(hidden)])
+    vectors_BD = ENCODER.encode(["What is hidden in Acme, box 7?"])
+    assert live.suppressions("default") == (hidden,)
+    assert live.suppressions("default") is live.suppressions("default")
+    assert [[row.edit for row in rows] for rows in live.suppression_candidates("default", vectors_BD, 8)] == [
+        [hidden]
+    ]
+    assert live.suppression_candidates("other", vectors_BD, 8) == [[]]
+    shadow = patched(hidden, EditPatch(state=DecidedState.SHADOW))
+    await live.apply("default", [stored(shadow)])
+    assert live.suppressions("default") == ()
+    assert live.suppression_candidates("default", vectors_BD, 8) == [[]]
+    restored_fact = patched(shadow, EditPatch(state=DecidedState.LIVE, kind=EditKind.FACT))
+    await live.apply("default", [stored(restored_fact)])
+    assert live.suppressions("default") == ()
+
+
+async def test_a_namespace_is_loaded_once_its_own_edits_are() -> None:
+    store = InMemoryEditStore()
+    for namespace in ("a", "b"):
+        await store.commit(namespace, added(msgspec.structs.replace(edit(), namespace=namespace)))
+    live = active_edits(store)
+    assert not live.is_loaded("none")
+    seen: list[tuple[bool, ...]] = []
+    live.on_changed = lambda _: seen.append(
+        (live.is_loaded("a"), live.is_loaded("b"), live.is_loaded("none"))
+    )
+    await live.load()
+    assert seen == [(False, False, True), (True, False, True), (True, True, True)]
 
 
 async def test_namespaces_do_not_see_each_other() -> None:

@@ -12,7 +12,15 @@ import pytest
 from serac_gateway import errors
 from serac_gateway.data_plane.engine import NeedsDecision
 from serac_gateway.data_plane.protocols.answers import ChoicePiece
-from serac_gateway.domain.edits import EditDraft, first_version, retired
+from serac_gateway.domain.edits import (
+    DecidedState,
+    EditDraft,
+    EditKind,
+    EditPatch,
+    first_version,
+    patched,
+    retired,
+)
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import GatewayError, RateLimitedError
@@ -107,3 +115,24 @@ async def test_the_table_is_true_to_the_edits_in_force(path: Path) -> None:
     recorded.append("recorded")
     writer.note(None)
     assert table.needs_decision("recorded") is NeedsDecision.SOME
+
+
+async def test_the_table_marks_the_namespaces_with_suppressions_in_force(path: Path) -> None:
+    table, encoder = NamespaceBitmap.create(path), WordEncoder()
+    active_edits = ActiveEdits(
+        store=InMemoryEditStore(), encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width)
+    )
+    NamespaceBitmapWriter(table, active_edits, tuple)
+    await active_edits.load()
+    fact = first_version(EditDraft(prompt="Who?", target_new="Lisa"), namespace="edited")
+    hidden = first_version(
+        EditDraft(prompt="What is hidden?", target_new="No.", kind=EditKind.SUPPRESSION), namespace="edited"
+    )
+    for edit, need in (
+        (fact, NeedsDecision.SOME),
+        (hidden, NeedsDecision.SUPPRESSIONS),
+        (retired(fact, now=datetime.now(UTC)), NeedsDecision.SUPPRESSIONS),
+        (patched(hidden, EditPatch(state=DecidedState.SHADOW)), NeedsDecision.SOME),
+    ):
+        await active_edits.apply("edited", [stored_edit(edit, encoder)])
+        assert table.needs_decision("edited") is need
