@@ -156,10 +156,6 @@ async def test_a_follow_up_is_read_with_the_turns_before_it(editing: Gateway) ->
         ({"background": True}, "background"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt template"),
         ({"moderation": {"model": "m"}}, "moderation"),
-        ({"temperature": 5}, "malformed request"),
-        ({"max_output_tokens": 0}, "malformed request"),
-        ({"instructions": 5}, "malformed request"),
-        ({"model": None}, "malformed request"),
         ({"input": []}, "malformed request"),
         ({"input": 5}, "malformed request"),
         ({"input": ["text"]}, "malformed request"),
@@ -201,6 +197,7 @@ async def test_what_cannot_be_answered_here_reaches_the_base_model_unchanged(
 @pytest.mark.parametrize(
     "parameters",
     [
+        {"temperature": 5, "max_output_tokens": 0, "instructions": 5, "model": None},
         {"tools": [TOOL], "tool_choice": "auto"},
         {"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": []}},
         {"text": {"format": {"type": "text"}, "verbosity": "low"}},

@@ -70,7 +70,8 @@ class ResponsesProtocol(OpenAIProtocol):
     def answer_form(self, body: Mapping[str, Any], path_model: str | None = None) -> AnswerForm:
         """See `ApiProtocol.answer_form`."""
         form = super().answer_form(body, path_model)
-        echoed = {name: strict_value(body[name]) for name in _ECHOED_DEFAULTS if body.get(name) is not None}
+        given = self._lenient(body, path_model)
+        echoed = {name: strict_value(given[name]) for name in _ECHOED_DEFAULTS if name in given}
         return msgspec.structs.replace(form, request=msgspec.structs.replace(form.request, echoed=echoed))
 
     def _lenient(self, body: Mapping[str, Any], path_model: str | None) -> dict[str, Any]:
