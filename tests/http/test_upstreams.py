@@ -103,7 +103,7 @@ TRANSCRIPTION = (
     b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nRIFF\r\n'
     b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\ngpt-transcribe\r\n--b--\r\n'
 )
-GZIPPED = gzip.compress(b'{"model":"gpt-4"}')
+GZIPPED = gzip.compress(b'{"model":"gpt-4"}', mtime=0)
 
 
 @pytest.mark.parametrize(
