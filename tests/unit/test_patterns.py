@@ -42,6 +42,7 @@ NOT_COMPILED_AT_IMPORT = {
     ("control_plane/http/problems.py", "sub"): "a route's own format",
     ("control_plane/paraphrases.py", "sub"): "anchored literal",
     ("cli/bench/processes.py", "findall"): "the kernel's text",
+    ("data_plane/upstream/allowed_requests.py", "split"): "the operator's own paths, read once",
     ("domain/followups.py", "findall"): "runs of one class",
     ("domain/followups.py", "search"): "the first of one class",
     ("models/counterfactual/matching.py", "sub"): "literals",
@@ -53,6 +54,7 @@ NOT_COMPILED_AT_IMPORT = {
 """Patterns that are written where they are used, each with the reason why it cannot be slow."""
 COMPILED_LATER = {
     "stores/traffic_recorder.py": "the operator's own patterns; a text has at most 2,000 characters",
+    "data_plane/upstream/allowed_requests.py": "the operator's own paths with asterisks",
     "data_plane/upstream/by_model.py": "the operator's model names with asterisks",
 }
 
