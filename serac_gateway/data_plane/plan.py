@@ -96,8 +96,8 @@ def plan_request(
     decision = None
     if isinstance(query, Query):
         (decision,) = router.decide(namespace, [query], caller=caller)
-    if suppressions and not (decision is not None and decision.route is Route.COUNTERFACTUAL):
-        # A fact that is answered here shows the base model nothing.
+    if suppressions and (decision is None or decision.refusal is None):
+        # Also beside a fact in scope: its answer may fail or be impossible, and the base model is asked then.
         decided = query if isinstance(query, Query) else None
         refusal = router.decide_suppression(namespace, texts, caller=caller, decided=decided)
         decision = refusal or decision

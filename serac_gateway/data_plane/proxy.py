@@ -205,18 +205,20 @@ class DataPlane:
         if endpoint is None:
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
             return body, RequestPlan(route=Route.BYPASS, reason="endpoint not classified")
-        needs_decision = await self._known_need(namespace)
-        may_leak = needs_decision in (NeedsDecision.SUPPRESSIONS, NeedsDecision.UNKNOWN)
-        policy = self._routing.on_failure_of(namespace, suppressions=may_leak)
+        needs_decision = self.engine.needs_decision(namespace)
         if needs_decision is NeedsDecision.UNKNOWN:
-            plan = self._after_failure(state, policy, "edits not loaded", _NOT_LOADED)
-            return await exchange.read_body(_WHOLE_BODY_BYTES), plan
+            needs_decision = await self._need_once_known(namespace)
         if needs_decision is NeedsDecision.NONE:
             plan = RequestPlan(route=Route.BASE, reason="no edits")
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
             if endpoint is Endpoint.RESPONSES and isinstance(body, bytes):
                 return await self.engine.with_earlier_turns(namespace, RequestBody(body)), plan
             return body, plan
+        may_leak = needs_decision in (NeedsDecision.SUPPRESSIONS, NeedsDecision.UNKNOWN)
+        policy = self._routing.on_failure_of(namespace, suppressions=may_leak)
+        if needs_decision is NeedsDecision.UNKNOWN:
+            plan = self._after_failure(state, policy, "edits not loaded", _NOT_LOADED)
+            return await exchange.read_body(_WHOLE_BODY_BYTES), plan
         body = await exchange.read_body(self._max_classified_bytes)
         if not isinstance(body, bytes) or len(body) > self._max_classified_bytes:
             self._check_may_pass_unread(namespace, needs_decision)
@@ -241,20 +243,18 @@ class DataPlane:
             plan = self._after_failure(state, policy, "decision failed", exc)
         return request, msgspec.structs.replace(plan, decide_s=time.perf_counter() - begun)
 
-    async def _known_need(self, namespace: str) -> NeedsDecision:
-        """Whether requests of `namespace` need a decision, once that is known, or not known for too long.
+    async def _need_once_known(self, namespace: str) -> NeedsDecision:
+        """Whether requests of `namespace` need a decision; UNKNOWN if that is not known in time.
 
         While the stored edits are loaded nobody knows whether there are suppressions among them: the requests
         of those seconds are held, so that none leaks.
         """
-        need = self.engine.needs_decision(namespace)
-        if need is not NeedsDecision.UNKNOWN:
-            return need
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._routing.hold_s
-        while need is NeedsDecision.UNKNOWN and loop.time() < deadline:
+        while (need := self.engine.needs_decision(namespace)) is NeedsDecision.UNKNOWN:
+            if loop.time() >= deadline:
+                break
             await asyncio.sleep(_HOLD_STEP_S)
-            need = self.engine.needs_decision(namespace)
         return need
 
     def _check_may_pass_unread(self, namespace: str, needs_decision: NeedsDecision) -> None:

@@ -124,6 +124,15 @@ async def test_a_refused_question_does_not_end_the_conversation(gateway: Gateway
     )
 
 
+async def test_a_fact_in_scope_does_not_hide_a_suppressed_question(gateway: Gateway) -> None:
+    """Its answer could fail, or be impossible in the form demanded: then the base model would be asked."""
+    conversation = [said("system", SUPPRESSED), said("user", EDITED_QUESTION)]
+    for parameters in ({}, {"response_format": {"type": "json_object"}}):
+        reply = await gateway.post({"model": "m", "messages": conversation, **parameters})
+        assert reply.json["choices"][0]["message"]["content"] == REFUSAL
+    assert gateway.upstream.requests == []
+
+
 async def test_what_cannot_be_read_is_counted_by_its_reason(gateway: Gateway) -> None:
     for body, status, reason in (
         (b"{", 400, "malformed request"),
