@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -19,6 +19,7 @@ from serac_gateway.data_plane.protocols.edits_in_context import with_edits
 from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.passages import SpokenText
 from serac_gateway.domain.queries import MALFORMED, Bypass, Query, without_surrogates
 from serac_gateway.errors import UnreadableError
 from serac_gateway.routing.router import EditRouter, Route, RouteDecision
@@ -42,6 +43,19 @@ class AnswerTask(msgspec.Struct, frozen=True, kw_only=True):
     """Of a refusal: tokens of its text."""
 
 
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """The answers to a request of several prompts, some of which an edit governs."""
+
+    tasks: tuple[AnswerTask | None, ...]
+    """The answer to each prompt; None: the base model's."""
+    rest: bytes | None
+    """The request to the base model with the other prompts alone; None: there are none."""
+    request: CompletionRequest
+    """Of all prompts together."""
+    choices_each: int
+    """Of each prompt."""
+
+
 class RequestPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The route of a request, why it takes it, and what the gateway does with it."""
 
@@ -51,6 +65,8 @@ class RequestPlan(msgspec.Struct, frozen=True, kw_only=True):
     """None: the router was not needed, or failed."""
     task: AnswerTask | None = None
     """Set if, and only if, the request is to be answered here."""
+    batch: Batch | None = None
+    """Set if, and only if, some of several prompts are to be answered here."""
     body: bytes | None = None
     """The body for the upstream instead of the client's; None: the client's, byte for byte."""
     model: str | None = None
@@ -91,8 +107,10 @@ def plan_request(
         if refuses or (error.is_avoidable and not router.passes_unreadable(namespace)):
             raise
         return RequestPlan(route=Route.BYPASS, reason=str(error.details["reason"]))
-    query = protocol.query(decoded)
     caller = _user_or(sender, decoded)
+    if prompts := protocol.prompt_queries(decoded):
+        return _planned_batch(router, namespace, protocol, body, decoded, prompts, texts, caller)
+    query = protocol.query(decoded)
     decision = None
     if isinstance(query, Query):
         (decision,) = router.decide(namespace, [query], caller=caller)
@@ -142,13 +160,62 @@ def _planned(
     unsupported = form.unsupported_reason
     if unsupported is not None and decision.route in (Route.COUNTERFACTUAL, Route.IN_CONTEXT):
         return msgspec.structs.replace(plan, route=Route.BYPASS, reason=unsupported)
-    if decision.route is Route.COUNTERFACTUAL and decision.edit is not None:
-        task = AnswerTask(edit=decision.edit, query=query, request=form.request)
-        return msgspec.structs.replace(plan, task=task)
+    if (answer := _task_of(query, decision, form.request)) is not None:
+        return msgspec.structs.replace(plan, task=answer)
     if decision.context_edits:
         edited_body = with_edits(protocol, body.strict_members(), decision.context_edits)
         return msgspec.structs.replace(plan, body=edited_body)
     return plan
+
+
+def _planned_batch(
+    router: EditRouter,
+    namespace: str,
+    protocol: ApiProtocol,
+    body: RequestBody,
+    decoded: Mapping[str, object],
+    prompts: Sequence[Query | Bypass],
+    texts: Sequence[SpokenText],
+    caller: str,
+) -> RequestPlan:
+    """The plan for a request of several prompts: each is decided, and a suppression in scope refuses all."""
+    queries = [prompt for prompt in prompts if isinstance(prompt, Query)]
+    decisions = router.decide(namespace, queries, caller=caller) if queries else []
+    form = protocol.answer_form(decoded, body.form.path_model)
+    for query, decision in zip(queries, decisions, strict=True):
+        if decision.refusal is not None:
+            return _planned(protocol, body, decoded, query, decision, form)
+    if (refusal := router.decide_suppression(namespace, texts, caller=caller)) is not None:
+        return _planned(protocol, body, decoded, Query(text=refusal.question or ""), refusal, form)
+    by_query = iter(zip(queries, decisions, strict=True))
+    tasks = tuple(
+        _task_of(*next(by_query), form.request) if isinstance(prompt, Query) else None for prompt in prompts
+    )
+    governing = next((decision for decision in decisions if decision.route is Route.COUNTERFACTUAL), None)
+    if governing is None:
+        first = decisions[0] if decisions else RouteDecision(route=Route.BASE, reason="no candidate")
+        return RequestPlan(route=Route.BASE, reason=first.reason, decision=first, model=form.request.model)
+    plan = RequestPlan(
+        route=Route.COUNTERFACTUAL, reason="in scope", decision=governing, model=form.request.model
+    )
+    if form.unsupported_reason is not None:
+        return msgspec.structs.replace(plan, route=Route.BYPASS, reason=form.unsupported_reason)
+    others = [place for place, task in enumerate(tasks) if task is None]
+    batch = Batch(
+        tasks=tasks,
+        rest=protocol.with_prompts(body.strict_members(), others) if others else None,
+        request=msgspec.structs.replace(form.request, choices=form.request.choices * len(tasks)),
+        choices_each=form.request.choices,
+    )
+    return msgspec.structs.replace(plan, batch=batch)
+
+
+def _task_of(query: Query, decision: RouteDecision, request: CompletionRequest) -> AnswerTask | None:
+    """The answer to a query that an edit governs."""
+    if decision.route is not Route.COUNTERFACTUAL or decision.edit is None:
+        return None
+    decided = query if decision.question is None else Query(text=decision.question)
+    return AnswerTask(edit=decision.edit, query=decided, request=request)
 
 
 def _unreadable(reason: str) -> UnreadableError:

@@ -21,12 +21,13 @@ from serac_gateway import __version__
 from serac_gateway.auth.authenticator import without_keys
 from serac_gateway.auth.principals import Principal, Role, requested_namespace
 from serac_gateway.config.model import FailurePolicy, GatewayConfig, UnreadablePolicy
+from serac_gateway.data_plane.batch import batch_pieces, completed_choices
 from serac_gateway.data_plane.engine import Engine, NeedsDecision
 from serac_gateway.data_plane.exchange import ClientLeftError, Exchange
 from serac_gateway.data_plane.paths import RequestPath, classified_path
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan, serac_headers
 from serac_gateway.data_plane.protocols.answers import ChoicePiece, whole_answer
-from serac_gateway.data_plane.protocols.base import AnswerHead
+from serac_gateway.data_plane.protocols.base import AnswerHead, CompletionRequest
 from serac_gateway.data_plane.protocols.body import BodyForm, RequestBody
 from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.data_plane.protocols.errors import error_event
@@ -156,10 +157,20 @@ class DataPlane:
 
             body, plan = await self._read_and_plan(exchange, state, namespace, path, principal, speculate)
             state.plan = plan
-            if plan.task is not None or plan.body is not None:
+            if plan.task is not None or plan.batch is not None or plan.body is not None:
                 await _cancel(state.speculative, trace)
             if plan.task is not None:
-                plan = state.plan = await self._answer(exchange, state, plan.task, body)
+                plan = state.plan = await self._answer(
+                    exchange, state, plan.task.request, self._pieces(exchange, plan.task), body
+                )
+            elif plan.batch is not None:
+
+                async def completed(rest: bytes) -> list[Piece]:
+                    async with self._upstream.send(upstream_request(rest, rewritten=True)) as response:
+                        return await completed_choices(response)
+
+                pieces = batch_pieces(plan.batch, lambda task: self._pieces(exchange, task), completed)
+                plan = state.plan = await self._answer(exchange, state, plan.batch.request, pieces, body)
             speculative = state.speculative
             if exchange.status is not None:
                 return
@@ -273,14 +284,25 @@ class DataPlane:
                 details={"reason": "body too long", "limit": limit},
             )
 
+    def _pieces(self, exchange: Exchange, task: AnswerTask) -> AsyncGenerator[ChoicePiece, None]:
+        """The answer as it is made: a refusal at once and here, any other by the engine."""
+        if task.edit.kind is EditKind.SUPPRESSION:
+            return refusal_pieces(task)
+        return self.engine.answer(task, on_tokens=exchange.add_answer_tokens)
+
     async def _answer(
-        self, exchange: Exchange, state: RequestState, task: AnswerTask, body: AnyBody
+        self,
+        exchange: Exchange,
+        state: RequestState,
+        request: CompletionRequest,
+        answering: AsyncGenerator[ChoicePiece, None],
+        body: AnyBody,
     ) -> RequestPlan:
         """Answer here; returns the plan.
 
         If the answer fails before its first byte, nothing is sent, and the plan is the one after a failure.
         """
-        plan, request = state.plan, task.request
+        plan, namespace = state.plan, state.namespace or ""
         head = AnswerHead(
             token=secrets.token_hex(12), created=int(time.time()), system_fingerprint=SYSTEM_FINGERPRINT
         )
@@ -288,17 +310,10 @@ class DataPlane:
 
         async def remember() -> None:
             if isinstance(writer, ResponsesWriter) and isinstance(body, RequestBody):
-                await self.engine.remember_response(
-                    task.edit.namespace, body, writer.response_id, writer.text_written
-                )
+                await self.engine.remember_response(namespace, body, writer.response_id, writer.text_written)
 
         exchange.marks.answer_begun = time.perf_counter()
         try:
-            answering = (
-                refusal_pieces(task)
-                if task.edit.kind is EditKind.SUPPRESSION
-                else self.engine.answer(task, on_tokens=exchange.add_answer_tokens)
-            )
             async with aclosing(answering) as pieces:
                 if request.stream:
                     await send_stream(exchange, plan, writer, pieces, before_end=remember)
@@ -308,8 +323,8 @@ class DataPlane:
                     await exchange.respond(200, json_headers(exchange, plan), msgspec.json.encode(answer))
         except Exception as exc:
             if exchange.status is None:
-                may_leak = task.edit.kind is EditKind.SUPPRESSION
-                policy = self._routing.on_failure_of(task.edit.namespace, suppressions=may_leak)
+                may_leak = plan.task is not None and plan.task.edit.kind is EditKind.SUPPRESSION
+                policy = self._routing.on_failure_of(namespace, suppressions=may_leak)
                 return self._after_failure(state, policy, "answer failed", exc)
             error = exc if isinstance(exc, GatewayError) else ModelUnavailableError("the answer broke off")
             log.warning("request=%s answer broke off: %r", exchange.request_id.decode(), exc)
@@ -352,7 +367,7 @@ class DataPlane:
                 f"the gateway could not decide or answer this request ({reason}); it refuses such requests",
                 details={"reason": reason},
             ) from exc
-        return msgspec.structs.replace(state.plan, route=Route.BYPASS, reason=reason, body=None)
+        return msgspec.structs.replace(state.plan, route=Route.BYPASS, reason=reason, body=None, batch=None)
 
 
 async def _cancel(speculative: SpeculativeRequest | None, trace: RequestTrace) -> None:

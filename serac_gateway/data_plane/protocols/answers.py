@@ -81,6 +81,6 @@ async def event_stream(
 
 def _added(usage: Usage, generated: ChoicePiece) -> Usage:
     return Usage(
-        prompt_tokens=generated.prompt_tokens,
+        prompt_tokens=max(usage.prompt_tokens, generated.prompt_tokens),
         completion_tokens=usage.completion_tokens + generated.piece.tokens,
     )

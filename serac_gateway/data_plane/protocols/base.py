@@ -175,6 +175,18 @@ class ApiProtocol(ABC):
         """How many prompts a decoded body has, each of which gets its choices."""
         return 1
 
+    def prompt_queries(self, body: Mapping[str, Any]) -> Sequence[Query | Bypass]:
+        """The query of each prompt of a decoded body that has several; else ()."""
+        return ()
+
+    def with_prompts(self, members: Members, places: Sequence[int]) -> bytes:
+        """A whole request of the prompts at `places` alone, not streamed.
+
+        Raises:
+            NotImplementedError: The API has no requests of several prompts.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def add_note(self, members: Members, note: str) -> None:
         """Put `note` before the client's own words in a request that `query` and `parse_request` accepted.

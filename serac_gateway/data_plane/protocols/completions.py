@@ -42,6 +42,7 @@ from serac_gateway.domain.queries import (
 )
 from serac_gateway.models.language_models.base import TokenLogprob
 
+MAX_PROMPTS = 64
 SHORT_LINE_WORDS = 3
 """A last line of no more words than this is read with the lines before it. Fewer than SHORT_QUERY_WORDS: the
 lines of a prompt are as often examples as a conversation."""
@@ -84,6 +85,21 @@ class CompletionsProtocol(OpenAIProtocol):
         prompt = body.get("prompt")
         texts = [text for text in prompt if isinstance(text, str)] if isinstance(prompt, list) else []
         return min(max(1, len(texts)), MAX_CHOICES)
+
+    def prompt_queries(self, body: Mapping[str, Any]) -> Sequence[Query | Bypass]:
+        """See `ApiProtocol.prompt_queries`; () for more than MAX_PROMPTS: they are not decided one by one."""
+        prompt = body.get("prompt")
+        if not isinstance(prompt, list) or not 1 < len(prompt) <= MAX_PROMPTS:
+            return ()
+        return [_query_of_prompt(text) for text in prompt] if all(isinstance(t, str) for t in prompt) else ()
+
+    def with_prompts(self, members: Members, places: Sequence[int]) -> bytes:
+        """See `ApiProtocol.with_prompts`; all other members keep their bytes."""
+        prompts = msgspec.json.decode(members["prompt"], type=list[msgspec.Raw])
+        kept = {name: value for name, value in members.items() if name != "stream_options"}
+        return msgspec.json.encode(
+            {**kept, "prompt": raw([prompts[place] for place in places]), "stream": raw(False)}
+        )
 
     def add_note(self, members: Members, note: str) -> None:
         """At the beginning of the prompt."""
