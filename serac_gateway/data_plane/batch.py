@@ -22,10 +22,20 @@ MAX_RESPONSE_BYTES = 16_777_216
 """Of the base model's answers to the prompts of one request."""
 
 
+class _Message(msgspec.Struct, frozen=True):
+    content: str
+
+
 class _Choice(msgspec.Struct, frozen=True):
-    text: str
+    text: str | None = None
+    message: _Message | None = None
+    """In its place from servers that answer every request as a chat."""
     index: int = 0
     finish_reason: str | None = None
+
+    @property
+    def words(self) -> str:
+        return self.text or (self.message.content if self.message is not None else "")
 
 
 class _Completion(msgspec.Struct, frozen=True):
@@ -61,7 +71,11 @@ async def completed_choices(response: UpstreamResponse) -> list[Piece]:
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise UpstreamError(f"the upstream's answer to several prompts is no completion: {exc}") from exc
     return [
-        Piece(text=choice.text, tokens=len(choice.text.split()), finish_reason=choice.finish_reason or "stop")
+        Piece(
+            text=choice.words,
+            tokens=len(choice.words.split()),
+            finish_reason=choice.finish_reason or "stop",
+        )
         for choice in sorted(completion.choices, key=lambda choice: choice.index)
     ]
 

@@ -18,7 +18,6 @@ from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway import __version__
-from serac_gateway.auth.authenticator import without_keys
 from serac_gateway.auth.principals import Principal, Role, requested_namespace
 from serac_gateway.config.model import FailurePolicy, GatewayConfig, UnreadablePolicy
 from serac_gateway.data_plane.batch import batch_pieces, completed_choices
@@ -32,16 +31,23 @@ from serac_gateway.data_plane.protocols.body import BodyForm, RequestBody
 from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.data_plane.protocols.errors import error_event
 from serac_gateway.data_plane.protocols.responses import ResponsesWriter
+from serac_gateway.data_plane.refusals import refusal_pieces
 from serac_gateway.data_plane.relay import relay
 from serac_gateway.data_plane.replies import json_headers, refuse, send_stream
-from serac_gateway.data_plane.request_head import LoopGuard, client_of, refuse_websocket, sender_of, target_of
+from serac_gateway.data_plane.request_head import (
+    LoopGuard,
+    client_of,
+    passed_headers,
+    plain_json_headers,
+    refuse_websocket,
+    sender_of,
+    target_of,
+)
 from serac_gateway.data_plane.request_state import RequestState, finished_request
 from serac_gateway.data_plane.speculation import SpeculativeRequest
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
-from serac_gateway.data_plane.upstream.headers import end_to_end
 from serac_gateway.domain.edits import EditKind
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import (
     GatewayError,
     ModelUnavailableError,
@@ -137,9 +143,9 @@ class DataPlane:
             path = classified_path(exchange.raw_path)
 
             def upstream_request(body: AnyBody, *, rewritten: bool = False) -> UpstreamRequest:
-                passed = _passed_headers(exchange.headers)
+                passed = passed_headers(exchange.headers)
                 if rewritten:
-                    passed = _of_plain_json(passed)
+                    passed = plain_json_headers(passed)
                 headers = trace.upstream_headers([*passed, loop_header])
                 return UpstreamRequest(
                     method=exchange.method,
@@ -375,27 +381,3 @@ async def _cancel(speculative: SpeculativeRequest | None, trace: RequestTrace) -
     if speculative is not None and speculative.outcome is None:
         await speculative.cancel()
         trace.upstream_canceled()
-
-
-def _passed_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
-    passed = end_to_end(headers)
-    return without_keys((name, value) for name, value in passed if not name.startswith(b"x-serac-"))
-
-
-def _of_plain_json(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """`headers` for a body that the gateway has written: strict JSON in UTF-8, not encoded."""
-    return [
-        (name, b"application/json" if name == b"content-type" else value)
-        for name, value in headers
-        if name != b"content-encoding"
-    ]
-
-
-async def refusal_pieces(task: AnswerTask) -> AsyncGenerator[ChoicePiece, None]:
-    """The text of a suppression as the answer of every choice: whole at once, without model, thread or queue.
-
-    No limit of tokens and no stop text cuts it: a part of a refusal is none.
-    """
-    for choice in range(task.request.choices):
-        piece = Piece(text=task.edit.target_new, tokens=task.answer_tokens, finish_reason="stop")
-        yield ChoicePiece(choice=choice, piece=piece, prompt_tokens=task.prompt_tokens)

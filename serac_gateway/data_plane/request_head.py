@@ -7,10 +7,12 @@ import secrets
 from urllib.parse import unquote_to_bytes
 
 from serac_gateway.auth.api_keys import KEY_PREFIX
-from serac_gateway.auth.authenticator import OWN_HEADER
+from serac_gateway.auth.authenticator import OWN_HEADER, without_keys
 from serac_gateway.auth.principals import Principal
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.paths import PREFIXES
+from serac_gateway.data_plane.upstream.headers import end_to_end
+from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import InvalidRequestError, LoopDetectedError, WebSocketRefusedError
 
 HOPS_HEADER = b"x-serac-hops"
@@ -125,3 +127,18 @@ def target_of(exchange: Exchange) -> bytes:
             field="path",
         )
     return target
+
+
+def passed_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The client's headers that are for the upstream: end to end, and no key or header of the gateway."""
+    passed = end_to_end(headers)
+    return without_keys((name, value) for name, value in passed if not name.startswith(b"x-serac-"))
+
+
+def plain_json_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """`headers` for a body that the gateway has written: strict JSON in UTF-8, not encoded."""
+    return [
+        (name, b"application/json" if name == b"content-type" else value)
+        for name, value in headers
+        if name != b"content-encoding"
+    ]

@@ -44,10 +44,20 @@ class LenientUpstream(ScriptedUpstream):
             self.leaks.append(request)
             text = f"It is {SECRET}."
         message = {"role": "assistant", "content": text}
-        body = {"object": "chat.completion", "choices": [{"index": 0, "message": message}]}
+        choices = [{"index": index, "message": message} for index in range(prompts_of(request))]
+        body = {"object": "chat.completion", "choices": choices}
         await connection.whole(
             200, json.dumps(body).encode(), ("content-type", "application/json"), *self.reply_headers
         )
+
+
+def prompts_of(request: ReceivedRequest) -> int:
+    """Of a batch each gets a choice; any other request has one."""
+    try:
+        prompt = json.loads(request.body)["prompt"]
+    except (ValueError, KeyError, TypeError):
+        return 1
+    return len(prompt) if isinstance(prompt, list) and prompt and isinstance(prompt[0], str) else 1
 
 
 def is_inference(target: str) -> bool:
