@@ -316,12 +316,10 @@ async def test_the_gateway_passes_on_what_it_does_not_answer_and_says_so(url: st
     async with running_gateway(upstream_url=f"{url}/v1") as gateway:
         await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         for parameters in (
-            {"frequency_penalty": 0.5},
             {"logprobs": True},
-            {"logit_bias": {"1": 1}},
             {"response_format": {"type": "json_object"}},
             {"messages": [*turns, {"role": "tool", "tool_call_id": "c", "content": "5"}]},
-            {"messages": [*turns, {"role": "assistant", "content": "Well,"}]},
+            {"messages": [*turns, {"role": "assistant", "content": "{"}]},
             {"messages": [{"role": "user", "content": ""}]},
         ):
             reply = await gateway.post(json.dumps(chat(EDITED_QUESTION) | parameters).encode())

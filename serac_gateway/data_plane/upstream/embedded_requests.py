@@ -23,6 +23,8 @@ from serac_gateway.errors import InvalidRequestError
 from serac_gateway.models.language_models.base import Sampling
 
 DEFAULT_MAX_TOKENS = 64
+MAX_CHOICES = 8
+"""Each takes the model; the gateway allows more, as it repeats its own answers."""
 MAX_LOGPROBS = 20
 
 _Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
@@ -105,6 +107,11 @@ def _completion(endpoint: Endpoint, body: Mapping[str, Any], *, as_json: bool) -
     completion = PROTOCOLS[endpoint].parse_request(rest)
     if isinstance(completion, Bypass):
         raise _refusal(endpoint, rest, completion)
+    if completion.choices > MAX_CHOICES:
+        raise InvalidRequestError(
+            f"n is {completion.choices}, and the embedded base model gives at most {MAX_CHOICES} choices",
+            field="n",
+        )
     if "text" in completion.echoed:
         return msgspec.structs.replace(completion, echoed={**completion.echoed, "text": body["text"]})
     return completion
