@@ -160,7 +160,6 @@ async def test_hints_and_permissions_do_not_keep_an_edit_from_acting(
     [
         ({"prompt": [1, 2, 3]}, "prompt of token ids"),
         ({"prompt": [[1, 2], [3]]}, "prompt of token ids"),
-        ({"prompt": ["a", "b"]}, "several prompts"),
         ({"prompt": EDITED_QUESTION, "echo": True}, "echo"),
         ({"prompt": EDITED_QUESTION, "suffix": "end"}, "insertion"),
         ({"prompt": EDITED_QUESTION, "logprobs": 0}, "log probabilities"),
