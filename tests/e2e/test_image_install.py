@@ -74,7 +74,8 @@ def test_the_installed_packages_fit_together_and_bring_licence_and_notice(enviro
     done = subprocess.run([environment / "bin" / "python", "-m", "pip", "check"], check=False)
     assert done.returncode == 0
     [metadata] = environment.glob("lib/python3.*/site-packages/serac_gateway-*.dist-info/licenses")
-    assert {path.name for path in metadata.iterdir()} == {"LICENSE", "NOTICE"}
+    files = {path.name for path in metadata.rglob("*") if path.is_file()}
+    assert files == {"LICENSE", "NOTICE", "GEMMA_TERMS.txt"}
 
 
 @pytest.fixture

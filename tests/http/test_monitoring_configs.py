@@ -70,8 +70,8 @@ def test_every_metric_of_ours_is_on_the_dashboard() -> None:
     on_dashboard = {name for expression in expressions() for name in NAME.findall(expression)}
     families = {re.sub(r"_(total|bucket)$", "", name) for name in on_dashboard}
     source = "".join(
-        (Path(__file__).parents[2] / "serac_gateway" / "http" / name).read_text("utf-8")
-        for name in ("instruments.py", "gauges.py")
+        (Path(__file__).parents[2] / "serac_gateway" / "observability" / name).read_text("utf-8")
+        for name in ("metrics.py", "gauges.py")
     )
     assert set(re.findall(r'"(serac_[a-z_]+)"', source)) - families == {"serac_build_info"}
 
