@@ -182,10 +182,9 @@ class ApiProtocol(ABC):
     def with_prompts(self, members: Members, places: Sequence[int]) -> bytes:
         """A whole request of the prompts at `places` alone, not streamed.
 
-        Raises:
-            NotImplementedError: The API has no requests of several prompts.
+        Called only where `prompt_queries` has several; in other APIs the only prompt is the request itself.
         """
-        raise NotImplementedError
+        return msgspec.json.encode(members)
 
     @abstractmethod
     def add_note(self, members: Members, note: str) -> None:
