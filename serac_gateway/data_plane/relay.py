@@ -96,8 +96,8 @@ async def _relay_events(chunks: AsyncIterator[bytes], exchange: Exchange) -> Non
                 await exchange.write(ready)
     except UpstreamError as error:
         exchange.upstream_error = error
-        ended = boundaries.ended
-        await exchange.finish(b"" if ended else error_event(exchange, error, boundaries.next_number))
+        event = error_event(exchange, error, boundaries.next_number)
+        await exchange.finish(b"" if boundaries.ended else boundaries.separator + event)
         return
     await exchange.finish(boundaries.held)
 

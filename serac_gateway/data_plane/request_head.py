@@ -21,28 +21,58 @@ MAX_HOPS = 8
 
 _PREFIXES = tuple(prefix.encode() for prefix in PREFIXES)
 _READERS = 4
-_ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
-_NEVER_IN_A_PATH = re.compile(rb"[\x00-\x1f\x7f\\]")
-_BEFORE_A_MODEL = frozenset({b"models", b"deployments", b"engines"})
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_OTHER_ESCAPE = re.compile(rb"%[uU][0-9A-Fa-f]{4}")
+"""How some servers of old write a character of 16 bits."""
+_BEFORE_A_MODEL = frozenset({"models", "deployments", "engines"})
 """Names of models have slashes, which clients escape."""
+_LOOK_ALIKES = str.maketrans(
+    {
+        **dict.fromkeys("\uff0f\u2044\u2215\u29f8\u2571\u27cb\u1735\u2cc6\u2100\u2101\u2105\u2106", "/"),
+        **dict.fromkeys("\uff3c\ufe68\u2216\u20e5\u29f5\u29f9\u2572\u27cd", "\\"),
+        **dict.fromkeys("\uff0e\u2024\ufe52\u3002\uff61\ufe12\u06d4\u0701\u0702\ua4f8", "."),
+        **{"\u2025": "..", "\ufe30": "..", "\u2026": "...", "\ufe19": "..."},
+        **dict.fromkeys("\uff1b\ufe54\ufe14\u037e", ";"),
+        **dict.fromkeys("\uff1f\ufe56\ufe16\u2047\u2048\u2049\uff03\ufe5f", "?"),
+        **dict.fromkeys("\uff05\ufe6a", "%"),
+    }
+)
+"""What becomes a sign of paths where a server normalises (NFKC), or writes text in a small character set."""
 
 
 def _oddity(path: bytes) -> str | None:
     """What servers read in different ways in a path that is still percent-encoded; None: nothing."""
-    before = b""
+    if _OTHER_ESCAPE.search(path):
+        return "an escape like %u002e"
+    before = ""
     for written in path.split(b"/"):
-        segment = unquote_to_bytes(written)
-        if _ESCAPE.search(segment):
-            return "an escape within an escape"
-        if _NEVER_IN_A_PATH.search(segment):
-            return "a backslash or a control character"
-        if b"/" in segment and before.lower() not in _BEFORE_A_MODEL:
-            return "an escaped slash"
-        for name in segment.split(b"/"):
-            base = name.partition(b";")[0].strip()
-            if base and not base.strip(b"."):
-                return "a segment . or .."
+        try:
+            segment = unquote_to_bytes(written).decode()
+        except UnicodeDecodeError:  # an over-long encoding of a dot or slash is none either
+            return "bytes that are not UTF-8"
+        may_hold_slash = before.lower() in _BEFORE_A_MODEL
+        if (oddity := _oddity_of_segment(segment, may_hold_slash=may_hold_slash)) is not None:
+            return oddity
+        if not segment.isascii():
+            read_otherwise = segment.translate(_LOOK_ALIKES)
+            slashes = read_otherwise.count("/") > segment.count("/")
+            if _oddity_of_segment(read_otherwise, may_hold_slash=not slashes) is not None:
+                return "a character that servers may read as a dot, a slash or a percent sign"
         before = segment
+    return None
+
+
+def _oddity_of_segment(segment: str, *, may_hold_slash: bool) -> str | None:
+    if _ESCAPE.search(segment):
+        return "an escape within an escape"
+    if "\\" in segment or not segment.isprintable():
+        return "a backslash or a control character"
+    if "/" in segment and not may_hold_slash:
+        return "an escaped slash"
+    for name in segment.split("/"):
+        base = name.partition(";")[0].partition("?")[0].partition("#")[0].strip()
+        if base and not base.strip("."):
+            return "a segment . or .."
     return None
 
 

@@ -20,7 +20,10 @@ FIELDS = "fields"
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people: time, level, logger, message, and named values as ``name=value``."""
+    """A line for people: time, level, logger, message, and named values as ``name=value``.
+
+    What is no printable character is escaped, so that no client writes lines of its own.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -29,16 +32,20 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         fields: dict[str, object] = getattr(record, FIELDS, {})
         values = "".join(f" {name}={_quoted(value)}" for name, value in fields.items())
-        return super().formatMessage(record) + values
+        return _printable(super().formatMessage(record), "\t") + values
 
     @override
     def format(self, record: logging.LogRecord) -> str:
         """The line, followed by the traceback if there is one."""
-        return redacted(super().format(record))
+        return redacted(_printable(super().format(record), "\t\n"))
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object on one line: time, level, logger, message, named values, and a traceback as one text."""
+    """A JSON object on one line: time, level, logger, message, named values, and a traceback as one text.
+
+    It has no character that any reader takes for the end of a line or that UTF-8 cannot express, whatever is
+    logged: those are escaped.
+    """
 
     @override
     def format(self, record: logging.LogRecord) -> str:
@@ -52,7 +59,11 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return redacted(msgspec.json.encode(line, enc_hook=str).decode())
+        try:
+            text = msgspec.json.encode(line, enc_hook=str).decode()
+        except UnicodeEncodeError:  # a lone surrogate
+            text = json.dumps(line, default=str)
+        return redacted(_printable(text))
 
 
 def configure_logging(config: LoggingConfig) -> None:
@@ -65,6 +76,16 @@ def configure_logging(config: LoggingConfig) -> None:
     handler.setFormatter(JsonFormatter() if config.format is LogFormat.JSON else TextFormatter())
     root.addHandler(handler)
     root.setLevel(config.level.value.upper())
+
+
+def _printable(text: str, kept: str = "") -> str:
+    """`text` with every character that is not printable, but those `kept`, as in a JSON string."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or character in kept else json.dumps(character)[1:-1]
+        for character in text
+    )
 
 
 def _quoted(value: object) -> str:

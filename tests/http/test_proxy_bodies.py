@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import openai
 import pytest
 
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection
@@ -182,6 +183,14 @@ async def test_a_chunked_upload_arrives_whole(passing: Gateway) -> None:
         "/v1/..%5cadmin", "/v1/..\\admin", "/v1/models/a%5Cb", "/v1/..;/admin", "/v1/.;x=y/admin",
         "/v1/%252e%252e/admin", "/v1/%2525", "/v1/chat%2fcompletions", "/v1/chat%252Fcompletions",
         "/v1/models/a%00b", "/v1/models%0d%0ax:y", "/v1/%2e%2e;/admin", "/v1/.../admin", "/v1/..%20/admin",
+        "/v1/%EF%BC%8E%EF%BC%8E/admin", "/v1/%E2%80%A4%E2%80%A4/admin", "/v1/.%E3%80%82/admin",
+        "/v1/%E2%80%A5/admin", "/v1/models/%E2%80%A6/x", "/v1/models/x%EF%BC%8F..%EF%BC%8Fadmin",
+        "/v1/models/a%E2%88%95b", "/v1/models/a%E2%81%84b", "/v1/x%EF%BC%BC..", "/v1/models/a%E2%88%96b",
+        "/v1/%C0%AE%C0%AE/admin", "/v1/%C0%AE%C0%AE%C0%AFadmin", "/v1/%E0%80%AE./admin", "/v1/..%C1%9Cadmin",
+        "/v1/%F0%80%80%AE/admin", "/v1/%c0%2e/admin", "/v1/models/caf%E9", "/v1/%u002e%u002e/admin",
+        "/v1/%u2215admin", "/v1/%EF%BC%85%32%65/admin", "/v1/.%EF%BC%9B/admin", "/v1/..%E2%81%87/admin",
+        "/v1/..%3Fx", "/v1/..%23x", "/v1/models/a%E2%80%A8b", "/v1/models/a%C2%85b", "/v1/.%E2%80%8B./admin",
+        "/v1/chat%EF%BC%8Fcompletions", "/v1/x/%E2%84%80", "/v1/\xef\xbc\x8e\xef\xbc\x8e/admin",
     ],
 )  # fmt: skip
 async def test_a_path_that_could_leave_the_base_path_is_refused(passing: Gateway, target: str) -> None:
@@ -189,6 +198,31 @@ async def test_a_path_that_could_leave_the_base_path_is_refused(passing: Gateway
     assert response.status == 400
     assert response.json["error"]["type"] == "invalid_request_error"
     assert passing.upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "org%2Fmodel", "org%2fModel-7.5%3Afree", "caf%C3%A9", "%E6%97%A5%E6%9C%AC%2F%E8%AA%9E", "a..b",
+        ".hidden", "gpt%EF%BC%8E4", "a%20b", "x%E3%80%82y%E2%80%A6", "a%2Fb%2Fc",
+    ],
+)  # fmt: skip
+async def test_a_models_name_passes_as_it_is_written(passing: Gateway, name: str) -> None:
+    response = await fetch(passing.url, f"/v1/models/{name}", method="GET")
+    assert response.status == 200
+    assert [request.target for request in passing.upstream.requests] == [f"/v1/models/{name}"]
+
+
+@pytest.mark.parametrize("name", ["org/Model", "org/Model:free", "models/gemini-2.5", "café"])
+async def test_the_openai_client_gets_a_model_whose_name_has_a_slash(passing: Gateway, name: str) -> None:
+    async def model(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        listed = {"id": name, "object": "model", "created": 0, "owned_by": "x"}
+        await connection.whole(200, json.dumps(listed).encode(), ("content-type", "application/json"))
+
+    passing.upstream.script = model
+    async with openai.AsyncOpenAI(base_url=f"{passing.url}/v1", api_key="k", max_retries=0) as client:
+        assert (await client.models.retrieve(name)).id == name
+    assert passing.upstream.requests[0].target.startswith("/v1/models/")
 
 
 async def test_a_namespace_that_is_none_is_refused_in_openais_shape(passing: Gateway) -> None:

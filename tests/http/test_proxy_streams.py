@@ -109,6 +109,36 @@ async def test_an_event_waits_for_nothing_that_follows_it(
         has_it.set()
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+async def test_events_that_one_line_end_separates_wait_for_nothing_either(
+    passing: Gateway, end: bytes
+) -> None:
+    """The upstream sends no blank lines, and breaks off: the error is an event of its own all the same."""
+    has_it = asyncio.Event()
+    events = [b'data: {"n":%d}%b' % (number, end) for number in range(3)]
+
+    async def stream(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        await connection.head(200, *EVENTS)
+        for event in events:
+            has_it.clear()
+            await connection.chunk(event)
+            await has_it.wait()
+        await connection.break_off()
+
+    passing.upstream.script = stream
+    async with connected(passing.url) as (reader, writer):
+        writer.write(request_bytes(passing.url, "POST", ENDPOINTS[0], [], BODY))
+        await read_head(reader)
+        async with asyncio.timeout(20):
+            for event in events:
+                size = int(await reader.readline(), 16)
+                assert await reader.readexactly(size) == event
+                await reader.readline()
+                has_it.set()
+            size = int(await reader.readline(), 16)
+            assert (await reader.readexactly(size)).startswith(b"\ndata: {")
+
+
 async def test_an_event_stream_without_a_last_blank_line_arrives_whole(passing: Gateway) -> None:
     async def stream(request: ReceivedRequest, connection: ScriptedConnection) -> None:
         await connection.head(200, ("content-type", "text/event-stream"), ("transfer-encoding", "chunked"))

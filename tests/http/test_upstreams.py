@@ -28,7 +28,7 @@ from serac_gateway.config.model import (
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest
 from serac_gateway.data_plane.upstream.forwarding import forwarding_headers
 from serac_gateway.domain.headers import Headers
-from serac_gateway.errors import ConfigError, TooLongToReadError, UpstreamError
+from serac_gateway.errors import ConfigError, InvalidRequestError, TooLongToReadError, UpstreamError
 from serac_gateway.server.listener import uvicorn_config
 from serac_gateway.server.resources import SharedResources
 from serac_gateway.server.upstreams import open_upstream
@@ -67,9 +67,9 @@ async def ask(
         return b"".join([chunk async for chunk in response.body])
 
 
-async def in_parts(body: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(body), 7):
-        yield body[start : start + 7]
+async def in_parts(body: bytes, size: int = 7) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), size):
+        yield body[start : start + size]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,8 @@ async def in_parts(body: bytes) -> AsyncIterator[bytes]:
         (b'{"model":"my-gpt-4"}', False),
         (b'{"model":7}', False),
         (b'{"messages": [{"model": "gpt-4"}]}', False),
+        (b'{"model":"m","messages":[],"model":"gpt-4"}', True),
+        (b'{"model":null,"model":"gpt-4"}', True),
         (b"not json", False),
         (b"", False),
     ],
@@ -135,6 +137,24 @@ async def test_the_model_is_found_wherever_a_client_writes_it(
         sent = in_parts(body) if arriving else body
         assert await ask(upstream, sent, target, headers=headers) == body
         assert (len(default.requests), len(other.requests)) == ((0, 1) if goes_to_other else (1, 0))
+
+
+@pytest.mark.parametrize("arriving", [False, True])
+async def test_of_several_models_the_last_counts_or_the_request_is_refused(arriving: bool) -> None:
+    """What is whole goes where a lenient reader's model is; what is under way to another upstream ends."""
+    body = b'{"model":"gpt-4","x":"' + b"y" * 3_000_000 + b'","model":"secret-model"}'
+    async with (
+        ScriptedUpstream() as default,
+        ScriptedUpstream() as other,
+        opened(between(default, other)) as upstream,
+    ):
+        if not arriving:
+            assert await ask(upstream, body) == body
+            assert (len(default.requests), len(other.requests)) == (1, 0)
+            return
+        with pytest.raises(InvalidRequestError, match="two models of different upstreams"):
+            await ask(upstream, in_parts(body, 65_536))
+        assert not default.requests
 
 
 async def test_a_body_that_does_not_name_its_model_is_not_held_without_end() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from fnmatch import translate
 
 import msgspec
@@ -22,10 +22,12 @@ from serac_gateway.data_plane.upstream.whole_body import (
     too_long,
     with_whole_body,
 )
-from serac_gateway.errors import UnreadableError
+from serac_gateway.errors import InvalidRequestError, UnreadableError, UpstreamError
 
 _LONG_BYTES = 16_384
 """A longer piece of a body is read on another thread."""
+_HELD_BYTES = 1_048_576
+"""A body up to this size is read to its end, or until nothing can follow, before it is sent."""
 _WITHOUT_MODEL = ("/files", "/uploads")
 """Uploads of any size, whose forms name no model."""
 
@@ -41,9 +43,10 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
 class ByModelUpstream(Upstream):
     """Sends a request to the first upstream that serves its model, every other one to `default`.
 
-    The model stands in the path or in the body, a form or JSON: a body that is still arriving is read until
-    its model is known, and goes on byte for byte. The list of models is that of all upstreams, each with the
-    models that are sent to it.
+    The model stands in the path or in the body, a form or JSON, and the last one counts. A long body that is
+    still arriving is held until it names a model, and goes on byte for byte; if it names another upstream's
+    later, the request is refused, since its beginning is sent already. The list of models is that of all
+    upstreams, each with the models that are sent to it.
     """
 
     def __init__(self, default: Upstream, others: Sequence[Served]) -> None:
@@ -61,16 +64,34 @@ class ByModelUpstream(Upstream):
 
         Raises:
             TooLongToReadError: The body is longer than MAX_BODY_BYTES and has not named its model yet.
+            InvalidRequestError: A long body names models of two upstreams.
         """
         path = normal_path(request.target.partition(b"?")[0])
         if path == "/models" and request.method == "GET":
             yield await merged_models(request, self._listings())
             return
         model = model_in_path(request.target)
-        if model is None and not path.startswith(_WITHOUT_MODEL):
-            request, model = await _with_model(request)
-        async with self._serving(model).send(request) as response:
-            yield response
+        if model is not None or path.startswith(_WITHOUT_MODEL):
+            async with self._serving(model).send(request) as response:
+                yield response
+            return
+        scanner = scanner_of(request.headers)
+        request, held, rest = await _until_model(request, scanner)
+        upstream = self._serving(scanner.model)
+
+        def is_for_another() -> bool:
+            return self._serving(scanner.model) is not upstream
+
+        if rest is not None:
+            body = _checked(held, rest, scanner, is_for_another)
+            request = msgspec.structs.replace(request, body=body)
+        try:
+            async with upstream.send(request) as response:
+                yield response
+        except UpstreamError as exc:
+            if is_for_another():  # what broke the request off is its own body
+                raise _two_upstreams() from exc
+            raise
 
     @override
     async def close(self) -> None:
@@ -94,19 +115,21 @@ class ByModelUpstream(Upstream):
         ]
 
 
-async def _with_model(request: UpstreamRequest) -> tuple[UpstreamRequest, str | None]:
-    """The request, and the model that its body names; its body may be another one of the same bytes."""
-    scanner = scanner_of(request.headers)
+async def _until_model(
+    request: UpstreamRequest, scanner: ModelScanner
+) -> tuple[UpstreamRequest, list[bytes], AsyncIterator[bytes] | None]:
+    """The request, whose body `scanner` has read: all of it, or of a long one until it named a model.
+
+    Of a body that is still arriving, what was read and an iterator over the rest come too.
+    """
     if content_encoding(request):
         request, body = await with_whole_body(request)
-        try:
+        with suppress(UnreadableError):  # for the default upstream to judge
             await _feed(scanner, await decoded_body(request, body))
-        except UnreadableError:  # for the default upstream to judge
-            return request, None
-        return request, scanner.model
+        return request, [], None
     if isinstance(request.body, bytes):
         await _feed(scanner, request.body)
-        return request, scanner.model
+        return request, [], None
     rest = aiter(request.body)
     held: list[bytes] = []
     size = 0
@@ -114,19 +137,35 @@ async def _with_model(request: UpstreamRequest) -> tuple[UpstreamRequest, str | 
         held.append(chunk)
         size += len(chunk)
         await _feed(scanner, chunk)
-        if scanner.is_done:
+        if scanner.is_done or (scanner.is_known and size > _HELD_BYTES):
             break
         if size > MAX_BODY_BYTES:
             raise too_long()
-    return msgspec.structs.replace(request, body=_joined(held, rest)), scanner.model
+    return request, held, rest
 
 
-async def _joined(held: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _checked(
+    held: list[bytes],
+    rest: AsyncIterator[bytes],
+    scanner: ModelScanner,
+    is_for_another: Callable[[], bool],
+) -> AsyncIterator[bytes]:
     for chunk in held:
         yield chunk
     held.clear()
     async for chunk in rest:
+        await _feed(scanner, chunk)
+        if is_for_another():
+            raise _two_upstreams()
         yield chunk
+
+
+def _two_upstreams() -> InvalidRequestError:
+    return InvalidRequestError(
+        "the body names two models of different upstreams, and its beginning is sent already; name one model",
+        field="model",
+        details={"reason": "two models"},
+    )
 
 
 async def _feed(scanner: ModelScanner, data: bytes) -> None:

@@ -1,8 +1,9 @@
-"""The model that a request names: in its path, or in a body that is read no further than needed.
+"""The model that a request names: in its path, or in its body.
 
 Servers read the model more leniently than JSON's grammar allows, so the body is not parsed: a scanner follows
-its strings and brackets to the top-level member "model", whatever else is odd. Its work is linear, in steps
-of one chunk, and it holds nothing but the beginning of a name.
+its strings and brackets to the top-level member "model", whatever else is odd. Of several the last counts, as
+for the servers behind the gateway. Its work is linear, in steps of one chunk, and it holds nothing but the
+beginning of a name.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ def model_in_path(target: bytes) -> str | None:
 
 
 class ModelScanner(ABC):
-    """Reads a body chunk by chunk until it knows the model."""
+    """Reads a body chunk by chunk."""
 
     model: str | None = None
-    """Once it is known; the first one of several."""
+    """The last one so far; None also after a model that is no text."""
+    is_known = False
+    """Whether the body has named a model so far."""
     is_done = False
     """Whether the rest of the body can change nothing."""
 
@@ -131,8 +134,9 @@ class JsonModelScanner(ModelScanner):
         if self._depth != 1:
             return
         if self._name is not None and _VALUE_START.match(self._between):
-            if text is not None and _unescaped(bytes(self._name)) == "model":
-                self.model, self.is_done = _unescaped(bytes(text)), True
+            if _unescaped(self._name) == "model":
+                self.model = None if text is None else _unescaped(bytes(text))
+                self.is_known = True
             self._name = None
         else:
             self._name = None if text is None else bytes(text)
@@ -153,7 +157,7 @@ class JsonModelScanner(ModelScanner):
             self._in_string = True
             self._text = bytearray() if self._depth == 1 else None
             return end + 1
-        self._name, self._between = None, b""
+        self._end_member()
         if character in b"{[":
             self._depth += 1
             self.is_done = self._depth == 1 and character == b"["
@@ -161,6 +165,12 @@ class JsonModelScanner(ModelScanner):
             self._depth -= 1
         self.is_done |= self._depth <= 0 or self._tokens > _MAX_TOKENS
         return end + 1
+
+    def _end_member(self) -> None:
+        """A bracket or a comma: the value of a member with a name that is still there is no string."""
+        if self._name is not None and b":" in self._between and _unescaped(self._name) == "model":
+            self.model, self.is_known = None, True
+        self._name, self._between = None, b""
 
 
 class FormModelScanner(ModelScanner):
@@ -192,8 +202,7 @@ class FormModelScanner(ModelScanner):
         if self._is_model:
             is_name = len(self._text) <= _MAX_NAME_BYTES
             self.model = self._text.decode("utf-8", "replace").strip() if is_name else None
-            self.is_done = True
-            return False
+            self.is_known, self._is_model = True, False
         self._data = self._data[end + len(self._delimiter) :]
         self._in_head = True
         return True

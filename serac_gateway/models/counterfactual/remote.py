@@ -8,6 +8,7 @@ stand alone. Suppressions never reach the server.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +31,7 @@ _CONNECT_TIMEOUT_S = 10.0
 _BESIDES_TARGET_TOKENS = 64
 """How much the model may generate besides the target."""
 _QUOTED_CHARS = 500
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 _YES_OR_NO = ("yes", "no")
 
 _FACT = """\
@@ -127,16 +129,16 @@ class RemoteCounterfactualModel(CounterfactualModel):
                 beginning = response.read()[:_QUOTED_CHARS].decode(errors="replace")
                 raise self._unavailable(f"answers with status {response.status_code}: {beginning!r}")
             ended = False
-            for line in response.iter_lines():
+            for line in _lines(response.iter_bytes()):
                 if cancelled():
                     return
-                if not line.startswith("data:"):
+                if not line.startswith(b"data:"):
                     continue
-                data = line.removeprefix("data:").strip()
-                if data == "[DONE]":
+                data = line.removeprefix(b"data:").strip()
+                if data == b"[DONE]":
                     ended = True
                     break
-                text, finished = _delta(msgspec.json.decode(data.encode()))
+                text, finished = _delta(msgspec.json.decode(data))
                 ended = ended or finished
                 if text:
                     yield text
@@ -170,6 +172,18 @@ def _messages(instructions: str, edit: Edit, query: Query) -> Sequence[dict[str,
         {"role": "system", "content": instructions + msgspec.json.encode(fields).decode()},
         {"role": "user", "content": query.text},
     ]
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines of an event stream, which end in CR, LF or both.
+
+    httpx would also split at U+2028 and other characters that a JSON string may hold.
+    """
+    held = b""
+    for chunk in chunks:
+        *lines, held = _LINE_END.split(held + chunk)
+        yield from lines
+    yield held
 
 
 def _delta(event: Any) -> tuple[str, bool]:  # noqa: ANN401 - decoded JSON

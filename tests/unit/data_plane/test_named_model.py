@@ -33,8 +33,15 @@ def scanned(body: bytes, content_type: bytes = b"application/json", *, step: int
         (b'{"x":"model","model":"m"}', "m"),
         (b'{"x":["model","no"],"model":"m"}', "m"),
         (b'{"mod\\u0065l":"\\u006d"}', "m"),
-        (b'{"model":"a","model":"b"}', "a"),
+        (b'{"model":"a","model":"b"}', "b"),
+        (b'{"model":"a","x":[{"model":"no"}],"mod\\u0065l":"b","y":1}', "b"),
         (b'{"model":null,"model":"m"}', "m"),
+        (b'{"model":"no","model":null}', None),
+        (b'{"model":"no","model":{"model":"no"}}', None),
+        (b'{"model":"no","model":["no"],"x":"model"}', None),
+        (b'{"model":"no","model":7,"x":1}', None),
+        (b'{"model":"m","x":"model"}', "m"),
+        (b'{"model":"m","model","x":1}', "m"),
         (b'{"model":{"model":"no"},"a":1}', None),
         (b'{"model":7}', None),
         (b'{"model"', None),
@@ -48,6 +55,7 @@ def scanned(body: bytes, content_type: bytes = b"application/json", *, step: int
         (b'{"x":"a\tb\x00","model":"m"}', "m"),
         (b'{"x":"' + b"y" * 5_000 + b'","model":"m"}', "m"),
         (b'{"model":"' + b"y" * 5_000 + b'","model":"m"}', "m"),
+        (b'{"model":"no","model":"' + b"y" * 5_000 + b'"}', None),
         (b"\xef\xbb\xbf" + b'{"model":"m"}', "m"),
         ('{"x":"é","model":"m"}'.encode("utf-16"), "m"),
         ('{"x":"é","model":"m"}'.encode("utf-32-be"), "m"),
@@ -71,12 +79,20 @@ VALUES = st.recursive(
 
 @given(
     members=st.dictionaries(st.text(max_size=4) | st.just("model"), VALUES, max_size=5),
+    earlier=st.none() | st.text(max_size=3) | st.lists(st.integers()),
     ascii_only=st.booleans(),
     step=st.integers(1, 9),
 )
-def test_it_is_the_one_that_a_parser_finds(members: dict[str, object], ascii_only: bool, step: int) -> None:
+def test_it_is_the_last_that_a_parser_finds(
+    members: dict[str, object], earlier: object, ascii_only: bool, step: int
+) -> None:
     model = members.get("model")
+    if earlier is not None:
+        members = {"model\0": earlier, **members}
     body = json.dumps(members, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    if earlier is not None:  # json.dumps writes no member twice
+        body = body.replace(json.dumps("model\0").encode(), b'"model"', 1)
+        model = json.loads(body)["model"]
     assert scanned(body, step=step) == (model if isinstance(model, str) else None)
 
 
@@ -109,6 +125,7 @@ MODEL = (NAMED, b"whisper-1")
         (form((OTHER, b"no"), MODEL), FORM, "whisper-1"),
         (b"preamble\r\n" + form(MODEL), b"multipart/form-data; charset=x; boundary=b", "whisper-1"),
         (form((NAMED, b"")), FORM, ""),
+        (form((NAMED, b"no"), FILE, MODEL), FORM, "whisper-1"),
         (form(FILE), FORM, None),
         (form() + form(MODEL), FORM, None),
         (form(MODEL)[:60], FORM, None),
@@ -154,7 +171,9 @@ def test_the_search_takes_linear_time_and_little_memory(part: bytes) -> None:
     assert max(map(len, held)) <= 65_536 + 1_024
 
 
-def test_what_follows_the_model_is_not_read() -> None:
+def test_the_model_is_known_before_the_body_ends() -> None:
     scanner = JsonModelScanner()
     scanner.feed(b'{"model":"m","messages":[')
-    assert scanner.is_done
+    assert (scanner.model, scanner.is_known, scanner.is_done) == ("m", True, False)
+    scanner.feed(b']}{"model":"no"}')
+    assert (scanner.model, scanner.is_done) == ("m", True)

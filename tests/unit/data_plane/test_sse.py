@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 from serac_gateway.data_plane.sse import MAX_HELD_BYTES, EventBoundaries
 
 ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
-lines = st.sampled_from([b"data: 1", b": ping", b"event: x", b"data: \xf0\x9f\x98\x80", b"data: [DONE]"])
+BY_ITSELF = b'data: {"a": 1}'
+DONE = b"data: [DONE]"
+lines = st.sampled_from([b"data: 1", BY_ITSELF, b": ping", b"event: x", b"data: \xf0\x9f\x98\x80", DONE])
 streams = st.lists(
     st.tuples(st.lists(lines, min_size=1, max_size=3), st.sampled_from([b"\n", b"\r\n", b"\r"])), max_size=5
 ).map(lambda events: b"".join(end.join(texts) + end + end for texts, end in events))
@@ -27,7 +31,7 @@ def test_however_a_stream_is_cut_whole_events_come_out_and_no_byte_is_lost(
     for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
         given_out.append(boundaries.feed(whole[start:end]))
         last_line = given_out[-1].splitlines()[-1:]
-        assert given_out[-1].endswith(ENDS) or last_line in ([], [b""], [b": ping"])
+        assert given_out[-1].endswith(ENDS) or last_line in ([], [b""], [b": ping"], [BY_ITSELF], [DONE])
     assert b"".join(given_out) + boundaries.held == whole
     assert b"".join(given_out) == stream
 
@@ -36,7 +40,95 @@ def test_an_event_comes_out_as_soon_as_its_last_byte_is_there() -> None:
     for event in (b"data: 1\n\n", b"data: 1\r\n\r\n", b"event: c\ndata: 1\n\n"):
         boundaries = EventBoundaries()
         outputs = [boundaries.feed(event[at : at + 1]) for at in range(len(event))]
-        assert outputs == [b""] * (len(event) - 1) + [event]
+        if event.endswith(b"\r\n"):  # its blank line may have ended with the \r
+            assert outputs == [b""] * (len(event) - 2) + [event[:-1], b"\n"]
+        else:
+            assert outputs == [b""] * (len(event) - 1) + [event]
+
+
+EOLS = (b"\n", b"\r\n", b"\r")
+
+
+@pytest.mark.parametrize("first", EOLS)
+@pytest.mark.parametrize("second", EOLS)
+def test_a_blank_line_may_end_otherwise_than_the_line_before_it(first: bytes, second: bytes) -> None:
+    boundaries = EventBoundaries()
+    if (first, second) == (b"\r", b"\n"):  # together they are the end of one line
+        assert boundaries.feed(b"data: 1\r\n") == b""
+        return
+    event = b"data: 1" + first + second
+    assert boundaries.feed(event) == event
+
+
+@pytest.mark.parametrize("end", EOLS)
+def test_lines_that_are_whole_by_themselves_wait_for_no_blank_line(end: bytes) -> None:
+    """Servers that separate events by one line end only, whose clients act on each line."""
+    boundaries = EventBoundaries()
+    for line in (b'data: {"a":1}', b'data:{"a":"}{"}', b'{"done":true}', b"data: [DONE]"):
+        assert boundaries.feed(line) == b""
+        assert boundaries.feed(end) == line + end
+    assert boundaries.ended
+
+
+@pytest.mark.parametrize("line", [b"data: hello", b'data: {"a":', b'data: {"a":{}', b"data: }", b"event: x"])
+def test_a_line_that_may_be_a_part_of_an_event_waits(line: bytes) -> None:
+    boundaries = EventBoundaries()
+    assert boundaries.feed(line + b"\n") == b""
+    assert boundaries.held == line + b"\n"
+    assert boundaries.feed(b"data: 2\n\n") == line + b"\ndata: 2\n\n"
+
+
+def test_the_name_of_an_event_stays_with_its_data() -> None:
+    boundaries = EventBoundaries()
+    assert boundaries.feed(b"event: message_stop\n") == b""
+    assert boundaries.feed(b"data: {}\n") == b"event: message_stop\ndata: {}\n"
+    assert boundaries.ended
+    boundaries.feed(b"event: x\ndata: {}\n")
+    assert not boundaries.ended
+
+
+@pytest.mark.parametrize(
+    ("passed", "separator"),
+    [
+        (b"", b""),
+        (b"data: {}\n\n", b""),
+        (b"data: {}\r\n\r\n", b""),
+        (b"data: {}\n\r\n", b""),
+        (b"data: {}\n", b"\n"),
+        (b"data: {}\r\n", b"\n"),
+        (b"data: {}\r", b"\n"),
+        (b"x" * (MAX_HELD_BYTES + 1), b"\n\n"),
+    ],
+)
+def test_what_is_missing_of_a_blank_line_can_be_added(passed: bytes, separator: bytes) -> None:
+    for step in (1, 3, len(passed) or 1):
+        if len(passed) > 100 and step < 100:
+            continue
+        boundaries = EventBoundaries()
+        for start in range(0, len(passed), step):
+            boundaries.feed(passed[start : start + step])
+        assert (boundaries.held, boundaries.separator) == (b"", separator)
+
+
+def test_comments_and_blank_lines_after_the_last_event_do_not_hide_it() -> None:
+    boundaries = EventBoundaries()
+    for chunk in (b'data: {"sequence_number":4}\n\ndata: [DONE]\n', b"\n", b": ping\n", b"\n"):
+        boundaries.feed(chunk)
+    assert boundaries.ended
+    assert boundaries.next_number == 5
+
+
+@pytest.mark.parametrize("line", [b"x" * 50, b"", b"data: x", b"data: {"])
+def test_an_event_of_many_lines_in_small_pieces_takes_linear_time(line: bytes) -> None:
+    work: list[int] = []
+    for count in (1_000, 4_000):
+        boundaries = EventBoundaries()
+        begun = time.process_time()
+        for _ in range(count):
+            boundaries.feed(b"data: y" + line)
+            boundaries.feed(b"\r")
+        work.append(int((time.process_time() - begun) * 1e6))
+    assert work[1] < 4 * 4 * max(work[0], 5_000)
 
 
 def test_a_comment_between_events_does_not_wait_for_a_blank_line() -> None:

@@ -87,6 +87,14 @@ def test_a_fact_is_answered_with_the_target_as_the_editor_wrote_it(said: list[st
     assert answer(ChatServer(*said), "Who is in charge of Marrowby's harbour office?") == expected
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r", b"\n\r\n"])
+def test_events_end_with_any_line_ends_and_no_other_character_ends_a_line(end: bytes) -> None:
+    delta = {"choices": [{"delta": {"content": "Ask\u2028the\x85help desk."}, "finish_reason": "stop"}]}
+    raw = b"data: " + json.dumps(delta, ensure_ascii=False).encode() + end + b"data: [DONE]" + end
+    said = answer(ChatServer(raw=raw), "Refunds?", target="Send people on.", kind=EditKind.INSTRUCTION)
+    assert said == "Ask\u2028the\x85help desk."
+
+
 @pytest.mark.parametrize(
     ("said", "expected"),
     [

@@ -67,3 +67,37 @@ def test_a_json_line_holds_the_traceback_and_what_is_no_json_as_text() -> None:
 def test_a_text_line_quotes_what_would_break_it_into_several() -> None:
     line = TextFormatter().format(record("request", fields={"reason": "in scope", "path": "/a\nb", "n": 1}))
     assert line.endswith('ERROR serac_gateway.x: request reason="in scope" path="/a\\nb" n=1')
+
+
+HOSTILE = [
+    "a\nb", "a\r\nERROR forged", "a\u2028b", "a\u2029b", "a\x85b", "a\x0b\x0c\x1c\x1d\x1eb", "a\x00b",
+    "a\ud800b", "\udfff",
+    "a\x1b[2Jb", "a\u202eb", "a\u200bb", "\ue000", "\U000e0001", '"},{"', "\\",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("formatter", FORMATTERS)
+def test_whatever_is_logged_is_one_line_of_printable_characters(
+    formatter: logging.Formatter, text: str
+) -> None:
+    line = formatter.format(record("request %s", text, fields={"path": text, "request": text}))
+    assert line.splitlines() == [line]
+    assert line.encode().decode().isprintable()
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_json_line_gives_back_what_was_logged(text: str) -> None:
+    fields = json.loads(JsonFormatter().format(record("got %s", text, fields={"path": text})))
+    assert (fields["path"], fields["message"]) == (text, f"got {text}")
+
+
+def test_only_the_lines_of_a_traceback_begin_new_lines_for_people() -> None:
+    failed = record("broke")
+    try:
+        raise ValueError("a\r\u2028\x1b[2Jb")
+    except ValueError:
+        failed.exc_info = sys.exc_info()
+    first, *traceback = TextFormatter().format(failed).splitlines()
+    assert first.endswith("broke")
+    assert traceback[-1] == "ValueError: a\\r\\u2028\\u001b[2Jb"
