@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from serac_gateway.models.encoders.onnx import open_embedded_encoder
-from serac_gateway.models.encoders.sentence_transformer import embedded_minilm_path
 from serac_gateway.models.language_models.embedded_gemma import converted_gemmas
 from serac_gateway.models.language_models.lora import is_adapter
-from serac_gateway.models.loading import SHIPPED_ADAPTER
+from serac_gateway.models.loading import SHIPPED_ADAPTER, open_embedded_encoder
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from tests.control_plane import ControlPlane, running_control_plane
 
@@ -32,7 +30,7 @@ def converted_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     of_run = tmp_path_factory.getbasetemp()
     data_path = (of_run.parent if "PYTEST_XDIST_WORKER" in os.environ else of_run) / "converted"
     converted_gemmas(data_path, [None, SHIPPED_ADAPTER] if is_adapter(SHIPPED_ADAPTER) else [None])
-    open_embedded_encoder(embedded_minilm_path(), data_path / "models")
+    open_embedded_encoder(data_path)
     return data_path
 
 

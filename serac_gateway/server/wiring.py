@@ -34,7 +34,7 @@ from serac_gateway.models.loading import (
     open_classifier,
     open_counterfactual_model,
 )
-from serac_gateway.models.progress import OnProgress
+from serac_gateway.models.progress import OnProgress, OnStep
 from serac_gateway.observability.counts import RequestCounter
 from serac_gateway.observability.request_log import RequestLog
 from serac_gateway.observability.tracing import Tracing
@@ -209,7 +209,7 @@ async def _open_resources(
     try:
         traffic = await _acquire_traffic(config, process, lease)
         tracing = await _acquire_tracing(config, lease)
-        classifier = await _acquire_classifier(config, process, lease)
+        classifier = await _acquire_classifier(config, process, lease, on_progress)
         counterfactual = await _acquire_counterfactual(config, lease, on_progress)
         upstream = await opening_upstream
     except BaseException:
@@ -229,10 +229,15 @@ async def _open_resources(
 
 
 async def _acquire_classifier(
-    config: GatewayConfig, process: ProcessResources, lease: ResourceLease
+    config: GatewayConfig, process: ProcessResources, lease: ResourceLease, on_progress: OnProgress
 ) -> ScopeClassifier:
     async def open_it() -> ScopeClassifier:
-        return await asyncio.to_thread(_load_and_try_classifier, config, process.encoder.fingerprint)
+        return await asyncio.to_thread(
+            _load_and_try_classifier,
+            config,
+            process.encoder.fingerprint,
+            lambda step: on_progress("scope classifier", step),
+        )
 
     async def close_nothing(classifier: ScopeClassifier) -> None:
         pass
@@ -241,9 +246,13 @@ async def _acquire_classifier(
     return await lease.acquire("scope classifier", (folder, file_stamps(folder)), open_it, close_nothing)
 
 
-def _load_and_try_classifier(config: GatewayConfig, encoder_fingerprint: str) -> ScopeClassifier:
+def _load_and_try_classifier(
+    config: GatewayConfig, encoder_fingerprint: str, on_step: OnStep
+) -> ScopeClassifier:
     """The classifier, after it has classified one pair: files that load may still not fit together."""
-    classifier = open_classifier(config.models, encoder_fingerprint=encoder_fingerprint)
+    classifier = open_classifier(
+        config.models, config.data_path, encoder_fingerprint=encoder_fingerprint, on_step=on_step
+    )
     edit = first_version(EditDraft(prompt="Who is it?", target_new="Nobody."), namespace=DEFAULT_NAMESPACE)
     classifier.classify(Query(text="Who was it?"), [Candidate(edit=edit, form=edit.prompt, similarity=0.5)])
     return classifier

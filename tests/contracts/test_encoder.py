@@ -10,11 +10,12 @@ import pytest
 
 from serac_gateway.errors import ConfigError
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.models.encoders.onnx import OnnxEncoder, open_embedded_encoder
+from serac_gateway.models.encoders.onnx import OnnxEncoder, open_embedded_minilm
 from serac_gateway.models.encoders.sentence_transformer import (
     SentenceTransformerEncoder,
     embedded_minilm_path,
 )
+from serac_gateway.models.loading import open_embedded_encoder
 from serac_gateway.models.progress import Step
 from serac_gateway.testing import WordEncoder
 
@@ -23,7 +24,7 @@ TEXTS = ["Who runs Acme?", "who is in charge of acme", "How tall is Mont Blanc?"
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> OnnxEncoder:
-    return open_embedded_encoder(embedded_minilm_path(), tmp_path_factory.mktemp("cache"))
+    return open_embedded_minilm(embedded_minilm_path(), tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +32,16 @@ def reference() -> SentenceTransformerEncoder:
     return SentenceTransformerEncoder(str(embedded_minilm_path()))
 
 
-@pytest.fixture(params=["exported", "reference", "words"])
+@pytest.fixture(scope="module")
+def multilingual(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return open_embedded_encoder(tmp_path_factory.mktemp("data"), name="e5")
+
+
+@pytest.fixture(params=["exported", "multilingual", "reference", "words"])
 def encoder(request: pytest.FixtureRequest) -> Encoder:
     make: dict[str, Callable[[], Encoder]] = {
         "exported": lambda: request.getfixturevalue("exported"),
+        "multilingual": lambda: request.getfixturevalue("multilingual"),
         "reference": lambda: request.getfixturevalue("reference"),
         "words": WordEncoder,
     }
@@ -58,9 +65,13 @@ def test_a_paraphrase_is_nearer_than_another_topic(encoder: Encoder) -> None:
     assert query_D @ paraphrase_D > query_D @ other_D
 
 
-def test_the_exported_encoder_gives_a_text_the_same_vector_in_any_company(exported: OnnxEncoder) -> None:
-    alone_D = exported.encode([TEXTS[0]])[0]
-    assert np.array_equal(exported.encode(TEXTS)[0], alone_D)
+@pytest.mark.parametrize("name", ["exported", "multilingual"])
+def test_a_converted_encoder_gives_a_text_the_same_vector_in_any_company(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    encoder: Encoder = request.getfixturevalue(name)
+    alone_D = encoder.encode([TEXTS[0]])[0]
+    assert np.array_equal(encoder.encode(TEXTS)[0], alone_D)
 
 
 def test_the_exported_encoder_agrees_with_sentence_transformers(
@@ -76,10 +87,10 @@ def test_the_exported_encoder_agrees_with_sentence_transformers(
 def test_the_export_is_made_once(tmp_path: Path, exported: OnnxEncoder) -> None:
     steps: list[Step] = []
     (tmp_path / f"encoder-{exported.fingerprint}").mkdir()  # the graph that torch exported
-    first = open_embedded_encoder(embedded_minilm_path(), tmp_path, steps.append)
+    first = open_embedded_minilm(embedded_minilm_path(), tmp_path, steps.append)
     assert {step.text for step in steps} == {"exporting the encoder (once)"}
     count = len(steps)
-    again = open_embedded_encoder(embedded_minilm_path(), tmp_path, steps.append)
+    again = open_embedded_minilm(embedded_minilm_path(), tmp_path, steps.append)
     assert len(steps) == count
     assert len(list(tmp_path.glob("encoder-*"))) == 1
     assert first.fingerprint == again.fingerprint == exported.fingerprint
@@ -96,7 +107,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_its_remedy(tmp_path: Path)
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     with pytest.raises(ConfigError, match="data-dir"):
-        open_embedded_encoder(embedded_minilm_path(), blocked / "cache")
+        open_embedded_minilm(embedded_minilm_path(), blocked / "cache")
 
 
 def test_an_unknown_model_is_named_with_its_remedy(tmp_path: Path) -> None:

@@ -12,12 +12,8 @@ from serac_gateway.edit_index.base import EditIndex
 from serac_gateway.edit_index.opening import index_maker
 from serac_gateway.models.classifiers.base import ScopeClassifier
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.models.encoders.onnx import open_embedded_encoder
-from serac_gateway.models.encoders.sentence_transformer import (
-    SentenceTransformerEncoder,
-    embedded_minilm_path,
-)
-from serac_gateway.models.loading import open_decision_models
+from serac_gateway.models.encoders.sentence_transformer import SentenceTransformerEncoder
+from serac_gateway.models.loading import open_decision_models, open_embedded_encoder
 
 
 class GatewayModels(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,4 +47,4 @@ def open_encoder(id_or_path: str | None = None) -> Encoder:
     """
     if id_or_path is not None:
         return SentenceTransformerEncoder(id_or_path)
-    return open_embedded_encoder(embedded_minilm_path(), load_config().data_path / "models")
+    return open_embedded_encoder(load_config().data_path)

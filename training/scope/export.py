@@ -1,4 +1,8 @@
-"""Writes a trained cross-encoder as the weights that ship: int8 and fp16 in one ONNX file."""
+"""Writes a trained cross-encoder as the weights that ship.
+
+One that was trained from multilingual-e5-small is written in float16 without the word table, which the
+package has; the gateway converts it. Any other is written in int8 and float16 as one ONNX file.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,14 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from safetensors.torch import save_file
 from transformers import BertForSequenceClassification
 
 from serac_gateway.models.classifiers.runtimes import CONFIG, MODEL_FILE, TOKENIZER_FILE, WEIGHT_NAMES
+from serac_gateway.models.e5.conversion_request import CONFIG_FILE, WEIGHTS_FILE
+from serac_gateway.models.e5.embedded import embedded_e5
+from serac_gateway.models.e5.file import WordTable
+from training.runs import TrainingError
 from training.scope.train import load_cross_encoder
 
 _CONFIG_FIELDS = (
@@ -25,6 +34,9 @@ _CONFIG_FIELDS = (
     "hidden_act",
     "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "num_labels",
 )  # fmt: skip
+_WORD_TABLE = "bert.embeddings.word_embeddings.weight"
+_ROWS = 16_384
+"""Of the word table that are compared at a time."""
 
 
 class _OnePair(torch.nn.Module):
@@ -76,6 +88,40 @@ def export(checkpoint: Path, folder: Path) -> Path:
         onnx.save(written, str(folder / MODEL_FILE))
     shutil.copy(checkpoint / TOKENIZER_FILE, folder / TOKENIZER_FILE)
     return folder / MODEL_FILE
+
+
+def export_halved(checkpoint: Path, folder: Path) -> Path:
+    """Write ``config.json`` and ``model.safetensors`` of a cross-encoder trained from multilingual-e5-small.
+
+    Its word table must be that of the package, as training with frozen embeddings leaves it.
+
+    Raises:
+        TrainingError: `checkpoint` is of another architecture, or its words were trained.
+    """
+    model = load_cross_encoder(checkpoint).eval()
+    state = model.state_dict()
+    words_VD = state.pop(_WORD_TABLE).numpy()
+    table = embedded_e5().words
+    if words_VD.shape != (len(table), table.width) or not _has_rows_of(words_VD, table):
+        raise TrainingError(
+            f"the word embeddings of {str(checkpoint)!r} are not those of multilingual-e5-small; train from"
+            " that model with freeze_embeddings = true"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {field: getattr(model.config, field) for field in _CONFIG_FIELDS}
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    halved = {name: tensor.half() for name, tensor in state.items() if tensor.is_floating_point()}
+    save_file(halved, folder / WEIGHTS_FILE)
+    for outdated in (MODEL_FILE, TOKENIZER_FILE):  # of weights that this folder held before
+        (folder / outdated).unlink(missing_ok=True)
+    return folder / WEIGHTS_FILE
+
+
+def _has_rows_of(words_VD: np.ndarray[Any, Any], table: WordTable) -> bool:
+    return all(
+        np.allclose(words_VD[begin : begin + _ROWS], table.rows(range(begin, min(begin + _ROWS, len(table)))))
+        for begin in range(0, len(table), _ROWS)
+    )
 
 
 def _export_fp32(model: BertForSequenceClassification, path: Path) -> None:

@@ -27,6 +27,7 @@ from serac_gateway.models.classifiers.features import (
 )
 from serac_gateway.models.classifiers.runtimes import open_pair_model
 from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE, Probability, logistic
+from serac_gateway.models.progress import OnStep
 
 CERTAIN_LOGIT = 1_000.0
 """Larger than any bound, and finite, so that JSON can hold it."""
@@ -99,8 +100,18 @@ class ScopeCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 class CrossEncoderClassifier(ScopeClassifier):
     """Reads every candidate together with the query. One instance serves all threads."""
 
-    def __init__(self, folder: Path, *, encoder_fingerprint: str, model: PairModel | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        encoder_fingerprint: str,
+        model: PairModel | None = None,
+        data_path: Path | None = None,
+        on_step: OnStep = lambda step: None,
+    ) -> None:
         """Load calibration and weights from `folder`; `model` replaces the weights (calibrating, GPU).
+
+        Weights that need converting are converted into `data_path`, see `open_pair_model`.
 
         Raises:
             ConfigError: A file is missing or damaged, or was made for another encoder.
@@ -113,7 +124,9 @@ class CrossEncoderClassifier(ScopeClassifier):
                 " cosines of different encoders cannot share a threshold: run serac-train calibrate,"
                 " or leave models.encoder out of the configuration"
             )
-        self._model = model or open_pair_model(folder, max_tokens=self._calibration.max_tokens)
+        self._model = model or open_pair_model(
+            folder, data_path, max_tokens=self._calibration.max_tokens, on_step=on_step
+        )
         self._fingerprint = f"cross-encoder-{hashlib.sha256(data).hexdigest()[:12]}"
 
     @property

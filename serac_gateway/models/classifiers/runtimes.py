@@ -1,4 +1,4 @@
-"""The same int8 weights of the cross-encoder in ONNX Runtime on the CPU and, dequantised, in torch on a GPU.
+"""Opens the cross-encoder, and runs those that ship as int8 ONNX: the same weights are dequantised for a GPU.
 
 In ONNX Runtime pairs run one at a time on purpose: dynamic quantisation picks its scales from the whole
 batch, so in a batch a pair's logit would depend on the other pairs. Batching would gain a factor of 1.3 at
@@ -19,6 +19,9 @@ from tokenizers import Tokenizer
 
 from serac_gateway.errors import ConfigError, ModelUnavailableError
 from serac_gateway.models.classifiers.base import PairModel
+from serac_gateway.models.classifiers.e5_pairs import TorchE5PairModel, holds_e5_weights, open_onnx_e5_pairs
+from serac_gateway.models.e5.embedded import embedded_e5
+from serac_gateway.models.progress import OnStep
 
 if TYPE_CHECKING:
     import torch
@@ -181,12 +184,37 @@ def _unreadable(path: Path, exc: Exception) -> ConfigError:
     )
 
 
-def open_pair_model(folder: Path, *, max_tokens: int) -> PairModel:
+def open_pair_model(
+    folder: Path,
+    data_path: Path | None,
+    *,
+    max_tokens: int,
+    threads: int = 2,
+    on_gpu: bool | None = None,
+    on_step: OnStep = lambda step: None,
+) -> PairModel:
     """The weights in `folder`: in torch with CUDA if it is available, else int8 in ONNX Runtime.
 
+    Weights that were trained from multilingual-e5-small are converted once, into `data_path`. `on_gpu`
+    insists on either runtime. `threads` compute one pair on the CPU.
+
     Raises:
-        ConfigError: They are missing or damaged.
+        ConfigError: They are missing or damaged, or cannot be converted.
     """
-    if cuda_is_available():
-        return TorchPairModel(folder, max_tokens=max_tokens, device="cuda")
-    return OnnxPairModel(folder, max_tokens=max_tokens)
+    is_on_gpu = cuda_is_available() if on_gpu is None else on_gpu
+    if not holds_e5_weights(folder):
+        if is_on_gpu:
+            return TorchPairModel(folder, max_tokens=max_tokens, device="cuda")
+        return OnnxPairModel(folder, max_tokens=max_tokens, threads=threads)
+    if is_on_gpu:
+        return TorchE5PairModel(embedded_e5(), folder, max_tokens=max_tokens, device="cuda")
+    if data_path is None:
+        raise ConfigError(f"the weights in {str(folder)!r} are converted into a data folder; name one")
+    return open_onnx_e5_pairs(
+        embedded_e5(),
+        folder,
+        data_path / "models",
+        max_tokens=max_tokens,
+        threads=threads,
+        on_step=on_step,
+    )

@@ -85,7 +85,7 @@ class OnnxEncoder(Encoder):
         return vectors_BD
 
 
-def open_embedded_encoder(weights: Path, cache: Path, on_step: OnStep = lambda step: None) -> OnnxEncoder:
+def open_embedded_minilm(weights: Path, cache: Path, on_step: OnStep = lambda step: None) -> OnnxEncoder:
     """The embedded all-MiniLM-L6-v2 from `weights`, exported and quantised once into `cache`.
 
     Starts that run side by side wait for one export; a start that is killed leaves nothing half made.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from serac_gateway.errors import ConfigError
-from serac_gateway.models.encoders.onnx import open_embedded_encoder
+from serac_gateway.models.encoders.onnx import open_embedded_minilm
 from serac_gateway.models.encoders.sentence_transformer import embedded_minilm_path
 from serac_gateway.models.language_models import embedded_gemma
 from serac_gateway.models.weight_files import GEMMA_CHUNK_DIGESTS, GEMMA_DIGEST, MINILM_DIGESTS
@@ -71,7 +71,7 @@ def test_a_changed_file_of_the_encoder_is_refused_and_nothing_is_exported(name: 
         rf"{re.escape(name)}' is damaged or another one.*{actual}.*{MINILM_DIGESTS[name]}.*minilm-l6-v2==0"
     )
     with pytest.raises(ConfigError, match=words):
-        open_embedded_encoder(weights, cache)
+        open_embedded_minilm(weights, cache)
     assert [path.name for path in cache.iterdir()] == ["encoder.lock"]
 
 
@@ -80,4 +80,4 @@ def test_a_missing_file_of_the_encoder_is_named(tmp_path: Path) -> None:
     weights.mkdir()
     shutil.copyfile(embedded_minilm_path() / "model.safetensors", weights / "model.safetensors")
     with pytest.raises(ConfigError, match=r"cannot read the weights file '.*config\.json': No such file"):
-        open_embedded_encoder(weights, tmp_path / "cache")
+        open_embedded_minilm(weights, tmp_path / "cache")
