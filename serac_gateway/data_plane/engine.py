@@ -21,7 +21,7 @@ class NeedsDecision(Enum):
     """No: the namespace has no edits, and its traffic is not recorded."""
     SOME = auto()
     SUPPRESSIONS = auto()
-    """Yes, and a suppression is in force: an undecided request could leak what it must not."""
+    """Yes, and a suppression is, or may be, in force: an undecided request could leak what it must not."""
     UNKNOWN = auto()
     """The stored edits are still being loaded."""
 
@@ -55,6 +55,7 @@ class Engine(ABC):
 
         Raises:
             UnreadableError: The request cannot be read, and the policy is to refuse such requests.
+            NamespaceQuarantinedError: Something stored of the namespace cannot be read.
             ModelUnavailableError: Encoder or classifier failed, or the model process does not answer.
         """
 

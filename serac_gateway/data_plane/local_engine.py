@@ -26,7 +26,7 @@ from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
 from serac_gateway.domain.queries import Query
 from serac_gateway.edit_index.active_edits import ActiveEdits
-from serac_gateway.errors import ModelUnavailableError
+from serac_gateway.errors import ModelUnavailableError, NamespaceQuarantinedError
 from serac_gateway.models.counterfactual.base import CounterfactualModel
 from serac_gateway.models.language_models.base import Piece, Sampling
 from serac_gateway.models.language_models.threads import ThreadItems
@@ -87,6 +87,8 @@ class LocalEngine(Engine):
 
     @override
     def needs_decision(self, namespace: str) -> NeedsDecision:
+        if namespace in self._active_edits.quarantine:
+            return NeedsDecision.SUPPRESSIONS  # as far as anybody knows; `decide` says the rest
         if not self._router.is_ready(namespace):
             return NeedsDecision.UNKNOWN
         if self._router.has_suppressions(namespace):
@@ -96,6 +98,12 @@ class LocalEngine(Engine):
 
     @override
     async def decide(self, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str) -> RequestPlan:
+        if namespace in self._active_edits.quarantine:
+            raise NamespaceQuarantinedError(
+                f"something stored of namespace {namespace!r} is damaged, so nobody knows which questions"
+                " must not be answered there; its operator mends it with `serac store repair`",
+                details={"reason": "namespace quarantined"},
+            )
         if self._counts.open_decisions >= self._max_open_decisions:
             limit = self._max_open_decisions
             raise _unavailable("decision queue full", f"{limit} decisions are open already; try again")

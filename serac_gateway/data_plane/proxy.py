@@ -51,6 +51,7 @@ from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.errors import (
     GatewayError,
     ModelUnavailableError,
+    NamespaceQuarantinedError,
     StoreUnavailableError,
     TooLongToReadError,
     UnreadableError,
@@ -360,7 +361,7 @@ class DataPlane:
         """The plan after a failure of our own, if the policy is to let the base model answer.
 
         Raises:
-            ModelUnavailableError: The policy is to refuse.
+            ModelUnavailableError, NamespaceQuarantinedError: The policy is to refuse.
         """
         if isinstance(exc, GatewayError):
             reason = str(exc.details.get("reason", reason))
@@ -368,6 +369,8 @@ class DataPlane:
         else:
             log.error("%s", reason, exc_info=exc)
         state.failure = Failure(reason=reason, policy=policy)
+        if policy is FailurePolicy.CLOSED and isinstance(exc, NamespaceQuarantinedError):
+            raise exc
         if policy is FailurePolicy.CLOSED:
             raise ModelUnavailableError(
                 f"the gateway could not decide or answer this request ({reason}); it refuses such requests",

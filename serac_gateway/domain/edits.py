@@ -299,13 +299,18 @@ def forms(edit: Edit) -> tuple[str, ...]:
     return tuple(dict.fromkeys((edit.prompt, statement(edit), *edit.paraphrases)))
 
 
+def is_namespace(text: str) -> bool:
+    """Whether it is 1-63 characters of a-z, 0-9, ``_`` and ``-``, the first a letter or digit."""
+    return _NAMESPACE.fullmatch(text) is not None
+
+
 def check_namespace(namespace: str) -> str:
     """`namespace` itself.
 
     Raises:
         InvalidRequestError: It is not 1-63 characters of a-z, 0-9, ``_`` and ``-``.
     """
-    if not _NAMESPACE.fullmatch(namespace):
+    if not is_namespace(namespace):
         raise InvalidRequestError(
             f"namespace {namespace[:80]!r} is not allowed; use 1 to 63 characters of a-z, 0-9, _ and -,"
             " the first a letter or digit",

@@ -12,9 +12,12 @@ from typing import Protocol
 from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, EditState, forms
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.base import EditIndex, Neighbour
+from serac_gateway.edit_index.quarantine import QuarantineList
+from serac_gateway.errors import DamagedRecordError, InvalidRequestError
 from serac_gateway.models.classifiers.base import Candidate
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.checked_records import DamagedRecord, vectors_fault
 from serac_gateway.stores.log_chain import LogHead, empty_head
 from serac_gateway.stores.records import FormVectors, StoredEdit
 
@@ -30,7 +33,7 @@ class EditSource(Protocol):
     """The edits that requests are decided with. For any thread."""
 
     def is_loaded(self, namespace: str) -> bool:
-        """Whether the stored edits of the namespace are loaded: before, a missing edit may yet come."""
+        """Whether all stored edits of the namespace are here: else nobody knows what is suppressed."""
         ...
 
     def count(self, namespace: str) -> int:
@@ -94,6 +97,8 @@ class ActiveEdits:
         self._make_index = make_index
         self._namespaces: dict[str, _Namespace] = {}
         self._building: list[tuple[str, _Namespace]] = []
+        self.quarantine = QuarantineList()
+        """The namespaces of which something stored cannot be read."""
         self.loaded = False
         """Whether `load` has ended: before, a missing edit may yet come."""
         self._to_load: set[str] | None = None
@@ -104,6 +109,8 @@ class ActiveEdits:
 
     async def load(self, on_progress: Callable[[int], None] = lambda count: None) -> int:
         """Rebuild everything from the store, and return the number of edits.
+
+        A namespace of which something cannot be read is quarantined, and the others are loaded.
 
         Raises:
             StoreUnavailableError: The store failed.
@@ -119,29 +126,67 @@ class ActiveEdits:
         return total
 
     def is_loaded(self, namespace: str) -> bool:
-        """Whether the stored edits of the namespace are loaded; also if it had none when loading began."""
-        return self.loaded or (self._to_load is not None and namespace not in self._to_load)
+        """Whether the stored edits of the namespace are loaded; also if it had none when loading began.
+
+        Never of a quarantined one.
+        """
+        loaded = self.loaded or (self._to_load is not None and namespace not in self._to_load)
+        return loaded and namespace not in self.quarantine
 
     async def reload(self, namespace: str, on_progress: Callable[[int], None] = lambda count: None) -> int:
         """Build the namespace anew from the store, put it in the place of what is there, and count its edits.
 
         What is there serves meanwhile, and changes applied meanwhile reach both. Stored vectors are used as
-        they are. Those of another encoder cannot be compared with this one's: such edits are encoded anew, in
-        memory, with one warning.
+        they are. Those of another encoder cannot be compared with this one's, and damaged ones with none:
+        such edits are encoded anew, in memory, with one warning. If something else cannot be read, the
+        namespace enters quarantine; if everything can, it leaves it.
 
         Raises:
             StoreUnavailableError: The store failed; nothing has changed.
         """
+        damaged: list[DamagedRecord] = []
         # The position first: what is committed during the walk comes again with the log.
-        building = self._new_namespace(await self._store.log_head(namespace))
-        self._building.append((namespace, building))
         try:
-            total = await self._build(namespace, building, on_progress)
-            self._namespaces[namespace] = building
+            position, fault = await self._store.log_head(namespace), ""
+        except DamagedRecordError as error:
+            position, fault = empty_head(namespace), error.message
+        building = self._new_namespace(position)
+        self._building.append((namespace, building))
+        total = 0
+        try:
+            total = await self._build(namespace, building, on_progress, damaged)
+        except (DamagedRecordError, InvalidRequestError) as error:
+            fault = fault or error.message
         finally:
             self._building.remove((namespace, building))
+        self._namespaces[namespace] = building
+        if fault:
+            self.quarantine.add(namespace, fault=fault)
+        else:
+            self.quarantine.note(namespace, damaged)
         self.on_changed(namespace)
         return total
+
+    async def retry_quarantined(self) -> None:
+        """Build quarantined namespaces anew whose damage was repaired, by whichever gateway.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
+        for namespace in self.quarantine.due():
+            try:
+                await self._store.log_head(namespace)
+                await self._store.stored_many(namespace, self.quarantine.ids_to_try(namespace))
+            except (DamagedRecordError, InvalidRequestError):
+                continue
+            await self.reload(namespace)
+
+    def note_damaged(self, namespace: str, records: Sequence[DamagedRecord] = (), *, fault: str = "") -> None:
+        """Something of the namespace that was changed cannot be read: quarantine it, unless all is usable."""
+        lost = [record for record in records if not record.usable]
+        if lost or fault:
+            self.quarantine.add(namespace, lost, fault=fault)
+            self.on_changed(namespace)
 
     async def apply(
         self, namespace: str, changes: Sequence[StoredEdit], *, position: LogHead | None = None
@@ -254,12 +299,18 @@ class ActiveEdits:
         """How many edits of each namespace are in each state. For any thread."""
         return {namespace: dict(held.states) for namespace, held in list(self._namespaces.items())}
 
-    async def _build(self, namespace: str, building: _Namespace, on_progress: Callable[[int], None]) -> int:
+    async def _build(
+        self,
+        namespace: str,
+        building: _Namespace,
+        on_progress: Callable[[int], None],
+        damaged: list[DamagedRecord],
+    ) -> int:
         total = reencoded = 0
         batch: list[StoredEdit] = []
-        async for stored in self._store.snapshot(namespace):
+        async for stored in self._store.snapshot(namespace, on_damaged=damaged.append):
             batch.append(stored)
-            reencoded += stored.vectors.fingerprint != self._encoder.fingerprint
+            reencoded += not self._fits(stored.edit, stored.vectors)
             if len(batch) == _LOAD_BATCH:
                 await self._apply_to(building, batch)
                 total += len(batch)
@@ -270,7 +321,8 @@ class ActiveEdits:
         on_progress(total)
         if reencoded:
             log.warning(
-                "namespace %s: %d edits had vectors of another encoder and were encoded anew with %s",
+                "namespace %s: %d edits had damaged vectors or those of another encoder and were encoded anew"
+                " with %s",
                 namespace, reencoded, self._encoder.fingerprint,
             )  # fmt: skip
         return total
@@ -314,9 +366,15 @@ class ActiveEdits:
         return _Namespace(self._make_index(), self._make_index(), position)
 
     def _vectors(self, edit: Edit, vectors: FormVectors) -> Vectors:
-        if vectors.fingerprint == self._encoder.fingerprint:
-            return vectors.vectors_FD
-        return self._encoder.encode(forms(edit))
+        return vectors.vectors_FD if self._fits(edit, vectors) else self._encoder.encode(forms(edit))
+
+    def _fits(self, edit: Edit, vectors: FormVectors) -> bool:
+        """Whether the vectors are this encoder's, of every form, and sound."""
+        return (
+            vectors.fingerprint == self._encoder.fingerprint
+            and vectors_fault(vectors, edit) is None
+            and vectors.vectors_FD.shape[1] == self._encoder.width
+        )
 
 
 def _is_applied_suppression(edit: Edit) -> bool:

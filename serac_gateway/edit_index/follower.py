@@ -2,7 +2,8 @@
 
 An entry that does not continue the log as read before, or a log that ends before that, means that the store
 has changed (restored, failed over, last writes lost): the namespace is then built anew. While the store
-cannot be read, the edits in force stay as they are.
+cannot be read, the edits in force stay as they are. Of a namespace with a damaged record, that namespace
+alone is quarantined; it is read anew once the record is repaired.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from serac_gateway.domain.edits import is_edit_id
 from serac_gateway.edit_index.active_edits import ActiveEdits
-from serac_gateway.errors import StoreUnavailableError
+from serac_gateway.errors import DamagedRecordError, InvalidRequestError, StoreUnavailableError
 from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.checked_records import DamagedRecord
 from serac_gateway.stores.log_chain import LogEvidence, LogHead
 from serac_gateway.stores.records import log_id_order
 
@@ -128,6 +131,7 @@ class LogFollower:
             self._namespaces_due_at_s = time.monotonic() + _NAMESPACES_READ_EVERY_S
         if time.monotonic() >= self._heads_due_at_s:
             await self._check_heads()
+            await self._active_edits.retry_quarantined()
             self._heads_due_at_s = time.monotonic() + _HEADS_CHECKED_EVERY_S
         read_at_s = time.monotonic()
         pages = await self._reader.after(
@@ -136,7 +140,11 @@ class LogFollower:
             limit=_PAGE,
         )
         for namespace, entries in pages.items():
-            await self._apply(namespace, entries)
+            try:
+                await self._apply(namespace, entries)
+            except (DamagedRecordError, InvalidRequestError) as error:
+                self._active_edits.note_damaged(namespace, fault=error.message)
+                self._read_after[namespace] = entries[-1].log_id
         if all(len(entries) < _PAGE for entries in pages.values()):
             self._caught_up_at_s = read_at_s
             self._caught_up.set()
@@ -149,6 +157,8 @@ class LogFollower:
         """Build namespaces anew whose position is not the head of their log."""
         heads = await self._reader.heads(self._namespaces)
         ahead = {}
+        for namespace in self._namespaces - heads.keys():
+            self._active_edits.note_damaged(namespace, fault="the head of its log, or its log, is damaged")
         for namespace, head in heads.items():
             position = self._active_edits.position(namespace)
             if head == position:
@@ -172,19 +182,21 @@ class LogFollower:
                 log.error("namespace %s: its log goes on after its head; see `serac log verify`", namespace)
                 self._read_after[namespace] = last.log_id
             return
-        newest = {entry.edit_id: entry.version for entry in entries}
+        newest = {entry.edit_id: entry.version for entry in entries if is_edit_id(entry.edit_id)}
         unseen = [
             edit_id
             for edit_id, version in newest.items()
             if not self._active_edits.has_seen(namespace, edit_id, version)
         ]
+        damaged: list[DamagedRecord] = []
         await self._active_edits.apply(
             namespace,
-            await self._store.stored_many(namespace, unseen),
+            await self._store.stored_many(namespace, unseen, on_damaged=damaged.append),
             position=LogHead(
                 log_id=last.log_id, digest=last.digest, length=position.length + len(entries)
             ),
         )  # fmt: skip
+        self._active_edits.note_damaged(namespace, damaged)
         self._on_applied()
 
     async def _reload(self, namespace: str, why: str) -> None:

@@ -111,6 +111,17 @@ class Gauges(Collector):
         for labels, count in labelled.items():
             by_state.add_metric(labels, count)
         yield by_state
+        quarantine = self._sources.active_edits.quarantine
+        yield GaugeMetricFamily(
+            "serac_quarantined_namespaces",
+            "Namespaces of which something stored cannot be read, so that their requests are refused",
+            len(quarantine.all()),
+        )
+        yield GaugeMetricFamily(
+            "serac_damaged_records",
+            "Damaged records that are read from another place where they are stored, or made anew",
+            quarantine.damaged_records,
+        )
         ready = not self._sources.readiness.missing and follower.problem is None
         yield GaugeMetricFamily("serac_ready", "Whether requests are decided with current edits", ready)
         yield GaugeMetricFamily(

@@ -47,7 +47,10 @@ class LogReader(ABC):
 
     @abstractmethod
     async def heads(self, namespaces: Collection[str]) -> dict[str, LogHead]:
-        """Where the log of each ends, as stored beside it; for one without a log, an empty head."""
+        """Where the log of each ends, as stored beside it; for one without a log, an empty head.
+
+        Namespaces whose head is damaged are left out.
+        """
 
     @abstractmethod
     async def after(

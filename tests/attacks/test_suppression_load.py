@@ -18,6 +18,7 @@ import pytest
 from typing_extensions import override
 
 from serac_gateway.domain.edits import EditDraft, EditKind, first_version
+from serac_gateway.stores.checked_records import OnDamaged
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import Action, Change, Commit, StoredEdit
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection, ScriptedUpstream, stored_edit
@@ -127,9 +128,11 @@ class SlowlyLoadedStore(InMemoryEditStore):
         self.may_load = asyncio.Event()
 
     @override
-    async def snapshot(self, namespace: str) -> AsyncIterator[StoredEdit]:
+    async def snapshot(
+        self, namespace: str, *, on_damaged: OnDamaged | None = None
+    ) -> AsyncIterator[StoredEdit]:
         await self.may_load.wait()
-        async for stored in super().snapshot(namespace):
+        async for stored in super().snapshot(namespace, on_damaged=on_damaged):
             yield stored
 
 

@@ -54,6 +54,7 @@ class HealthController(Controller):
             ready=not missing,
             missing=missing,
             store=await _store_state(context) if loaded else "loading",
+            quarantined_namespaces=len(context.active_edits.quarantine.all()),
         )
         return Response(report, status_code=503 if missing else 200)
 

@@ -141,6 +141,9 @@ class ReadinessReport(msgspec.Struct, frozen=True, kw_only=True):
     """What is still loading, and how far it is."""
     store: str
     """"reachable", "loading", or why not. Without it a loaded gateway still decides, but writes nothing."""
+    quarantined_namespaces: int = 0
+    """Namespaces of which something stored is damaged: their requests are refused, all others are served. The
+    log and `store:repair` name them."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -99,9 +99,9 @@ class NamespaceBitmapWriter:
         if not self._active_edits.loaded:
             return
         if namespace is not None:
-            suppressed = bool(self._active_edits.suppressions(namespace))
+            suppressed = self._may_suppress(namespace)
             before = self._bitmap.needs_decision(namespace)
-            if self._active_edits.count(namespace) and (
+            if (suppressed or self._active_edits.count(namespace)) and (
                 suppressed or before is not NeedsDecision.SUPPRESSIONS
             ):
                 self._bitmap.mark(namespace, suppressions=suppressed)
@@ -109,11 +109,16 @@ class NamespaceBitmapWriter:
             if before is NeedsDecision.NONE:
                 return
         recorded = self._recorded()
-        edited = [name for name in self._active_edits.positions() if self._active_edits.count(name)]
-        suppressed_names = [name for name in edited if self._active_edits.suppressions(name)]
+        names = self._active_edits.positions().keys() | self._active_edits.quarantine.all().keys()
+        edited = [name for name in names if self._active_edits.count(name)]
+        suppressed_names = [name for name in names if self._may_suppress(name)]
         self._bitmap.write(
             [*edited, *recorded], suppressed=suppressed_names, every=EVERY_NAMESPACE in recorded
         )
+
+    def _may_suppress(self, namespace: str) -> bool:
+        """Whether it has suppressions, or is quarantined and may have some."""
+        return namespace in self._active_edits.quarantine or bool(self._active_edits.suppressions(namespace))
 
 
 def _slot(namespace: str) -> int:

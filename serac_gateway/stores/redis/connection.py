@@ -13,7 +13,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, ResponseError
 
-from serac_gateway.errors import ConfigError, StoreUnavailableError
+from serac_gateway.errors import ConfigError, DamagedRecordError, StoreUnavailableError
 from serac_gateway.stores.redis.clients import (
     MAX_CONNECTIONS,
     NO_TLS_FILES,
@@ -120,6 +120,7 @@ class RedisConnection:
 
         Raises:
             StoreUnavailableError: The server could not be reached or refused.
+            DamagedRecordError: A key is not of the type that it should have.
         """
         task = asyncio.ensure_future(self._in_turn(exchange) if self.is_cluster else exchange)
         self._in_flight.add(task)
@@ -127,6 +128,11 @@ class RedisConnection:
         try:
             return await asyncio.shield(task)
         except FOREIGN_ERRORS as exc:
+            if isinstance(exc, ResponseError) and "WRONGTYPE" in str(exc):
+                raise DamagedRecordError(
+                    f"a key of the edit store at {self._name} is not of the type that it should have; `serac"
+                    " store repair` says which"
+                ) from exc
             raise unavailable(self._name, exc) from exc
 
     async def send(self, *command: Word) -> Any:  # noqa: ANN401 - a reply's type is its command's

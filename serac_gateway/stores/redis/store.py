@@ -19,6 +19,7 @@ from serac_gateway.domain.edits import (
     EditState,
     check_edit_id,
     is_edit_id,
+    is_namespace,
 )
 from serac_gateway.errors import ConfigError, StoreUnavailableError
 from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
@@ -314,7 +315,11 @@ class RedisStore(EditStore):
     @override
     async def namespaces(self) -> list[str]:
         # One whose first commit failed is in the set, but has no log.
-        tried = sorted(name.decode() for name in await self._connection.read("SMEMBERS", NAMESPACES))
+        names = await self._connection.read("SMEMBERS", NAMESPACES)
+        texts = sorted(name.decode("utf-8", "replace") for name in names)
+        tried = [text for text in texts if is_namespace(text)]
+        if len(tried) < len(texts):
+            log.error("%d names in the set of namespaces are no names of namespaces", len(texts) - len(tried))
         exist = await self._connection.read_all(("EXISTS", NamespaceKeys(name).log) for name in tried)
         return [name for name, exists in zip(tried, exist, strict=True) if exists]
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 import pytest
 
 from serac_gateway.errors import StoreUnavailableError
+from serac_gateway.stores.checked_records import OnDamaged
 from serac_gateway.stores.log_chain import LogEvidence, LogHead
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.ports import LogReader
@@ -29,10 +30,12 @@ class SeveredStore(InMemoryEditStore):
     def log_reader(self) -> LogReader:
         return _SeveredReader(self, super().log_reader())
 
-    async def stored_many(self, namespace: str, edit_ids: Sequence[str]) -> list[StoredEdit]:
+    async def stored_many(
+        self, namespace: str, edit_ids: Sequence[str], *, on_damaged: OnDamaged | None = None
+    ) -> list[StoredEdit]:
         self.check()
         self.ids_read += edit_ids
-        return await super().stored_many(namespace, edit_ids)
+        return await super().stored_many(namespace, edit_ids, on_damaged=on_damaged)
 
     def check(self) -> None:
         if self.failure is not None:
@@ -101,7 +104,9 @@ async def test_a_gateway_that_only_reads_slowly_says_so() -> None:
     async with following(store, max_staleness_s=0.2) as replica:
         release = asyncio.Event()
 
-        async def stall(namespace: str, edit_ids: Sequence[str]) -> list[StoredEdit]:
+        async def stall(
+            namespace: str, edit_ids: Sequence[str], *, on_damaged: OnDamaged | None = None
+        ) -> list[StoredEdit]:
             await release.wait()
             return await InMemoryEditStore.stored_many(store, namespace, edit_ids)
 
@@ -143,10 +148,10 @@ async def test_while_a_namespace_is_built_anew_the_old_one_serves_and_changes_re
         walking, go_on = asyncio.Event(), asyncio.Event()
         snapshot = store.snapshot
 
-        async def slow_snapshot(namespace: str) -> object:
+        async def slow_snapshot(namespace: str, **more: OnDamaged) -> object:
             walking.set()
             await go_on.wait()
-            async for stored in snapshot(namespace):
+            async for stored in snapshot(namespace, **more):
                 if stored.edit.id != "new":  # as if the walk had been past its place
                     yield stored
 
@@ -168,7 +173,7 @@ async def test_a_reload_that_fails_changes_nothing() -> None:
     await put(store, Action.ADD, new("a"))
     async with following(store) as replica:
 
-        async def broken(namespace: str) -> object:
+        async def broken(namespace: str, **more: OnDamaged) -> object:
             raise CUT
             yield
 
