@@ -154,7 +154,7 @@ def test_a_gateway_whose_edits_grow_old_is_not_ready_and_says_why(
     ready = two[0].url + "/health/ready"
     assert two[0].client.get(ready).status_code == 200
 
-    async def fails(namespace: str, edit_ids: object) -> list[object]:
+    async def fails(namespace: str, edit_ids: object, **more: object) -> list[object]:
         raise StoreUnavailableError("the network is down")
 
     stored_many, store.stored_many = store.stored_many, fails  # type: ignore[method-assign]
