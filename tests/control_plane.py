@@ -187,6 +187,7 @@ def fake_gateway(
                 models=lambda: config.models,
                 counts=counts,
                 active_edits=active_edits,
+                purge_pending=lambda: False,
                 follower=follower,
                 engine=engine_counts,
                 readiness=readiness,

@@ -1,4 +1,4 @@
-"""`serac store …`: check, back up, restore and reencode a namespace of the edit store."""
+"""`serac store …`: check, repair, back up, restore and reencode a namespace of the edit store."""
 
 from __future__ import annotations
 
@@ -33,13 +33,36 @@ from serac_gateway.cli.terminal import (
 store_app = typer.Typer(no_args_is_help=True, help="Look after the edit store.")
 
 
+DataDirOption = Annotated[
+    Path | None, typer.Option(help="As of `serac serve`.", rich_help_panel="Data folder")
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option(help="As of `serac serve`.", rich_help_panel="Data folder")
+]
+
+
 @store_app.command()
 def check(
+    purged: Annotated[
+        bool,
+        typer.Option(
+            "--purged",
+            help="Look whether a text, read from stdin or a prompt, lies in any file of the data folder"
+            " of this machine; the gateway may run or not.",
+        ),
+    ] = False,
+    data_dir: DataDirOption = None,
+    config: ConfigOption = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check log, records, vectors and edits in force; the exit code is 1 if anything does not fit."""
+    if purged:
+        from serac_gateway.cli.data_folder import check_purged
+
+        check_purged(data_dir=data_dir, config=config, as_json=as_json)
+        return
     from serac_gateway.cli.calls import call_gateway
 
     with stderr().status("checking"):
@@ -56,6 +79,68 @@ def check(
             stderr().print(problem, style="red", markup=False, soft_wrap=True)
     if not report["sound"]:
         raise typer.Exit(EXIT_REFUSED)
+
+
+@store_app.command()
+def repair(
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Mend it; the damaged bytes go into a file first.")
+    ] = False,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what is damaged of a namespace and, with --apply, mend it; the exit code is 1 if any remains."""
+    from serac_gateway.cli.calls import call_gateway
+
+    path = "/serac/v1/store:repair" + ("?apply=true" if apply else "")
+    with stderr().status("repairing" if apply else "looking"):
+        report = run(call_gateway(chosen_url(url), chosen_namespace(namespace), "POST", path))
+    if as_json:
+        print_json(report)
+    else:
+        _print_repair(report)
+    if report["remaining"]:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+def _print_repair(report: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    damages = report["damages"]
+    if not damages:
+        stdout().print(f"nothing of namespace {report['namespace']} is damaged")
+        return
+    table = Table("edit", "damage", "remedy", "done")
+    for damage in damages:
+        remedy = damage["remedy"] + (f" -> {damage['new_id']}" if damage["new_id"] else "")
+        table.add_row(damage["edit_id"] or "", damage["fault"], remedy, "yes" if damage["mended"] else "no")
+    stdout().print(table)
+    if report["saved_to"]:
+        stderr().print(f"what was stored before lies in {report['saved_to']}", markup=False, soft_wrap=True)
+    if report["remaining"]:
+        repairable = any(not damage["mended"] and damage["remedy"] != "none" for damage in damages)
+        advice = "; --apply mends what has a remedy" if repairable and not report["applied"] else ""
+        stderr().print(f"{report['remaining']} damages remain{advice}", style="red", soft_wrap=True)
+
+
+@store_app.command()
+def recover(
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Cut it out; the bytes go into a file first.")
+    ] = False,
+    data_dir: DataDirOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what of the embedded store's append-only file cannot be read, while no gateway runs on it.
+
+    For a store that does not start. With --apply it is cut out, with the commits it belongs to: those are
+    lost. The exit code is 1 if any remains.
+    """
+    from serac_gateway.cli.data_folder import recover_file
+
+    recover_file(apply=apply, data_dir=data_dir, config=config, as_json=as_json)
 
 
 @store_app.command()

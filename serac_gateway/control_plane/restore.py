@@ -43,6 +43,8 @@ _BATCH = 200
 _BATCH_BYTES = 2_000_000
 """Lines are checked and written in batches of either size, on a thread: some 20 ms."""
 _ROOM_CHECKED_EVERY_BYTES = 64_000_000
+MAX_SPOOL_BYTES = 64_000_000_000
+"""Of all lines together: ten million edits, and more than a namespace in memory can have."""
 _LEAST_FREE_BYTES = 1_000_000_000
 """An upload ends when its volume has less left: a client must not fill it."""
 
@@ -80,7 +82,7 @@ async def restore(
         StoreUnavailableError: The store failed, or there is too little room; repeat the restore.
     """
     await restorer.check_unused()
-    with tempfile.TemporaryFile(dir=folder) as spool:
+    with _open_spool(folder) as spool:
         reading = _Reading(namespace, key=key, accept_unsealed=accept_unsealed, widths=widths or {})
         await _spool(spool, folder, lines, reading)
         head, sealed = await asyncio.to_thread(reading.end)
@@ -108,21 +110,56 @@ async def _spool(
         size += len(line)
         if len(batch) < _BATCH and size < _BATCH_BYTES:
             continue
-        await asyncio.to_thread(_take, spool, reading, batch)
-        written, size, batch = written + size, 0, []
         if written - checked_at >= _ROOM_CHECKED_EVERY_BYTES:
             checked_at = written
             _check_room(folder)
+        await asyncio.to_thread(_take, spool, reading, batch)
+        written, size, batch = written + size, 0, []
+        if written > MAX_SPOOL_BYTES:
+            raise InvalidRequestError(
+                f"the backup is longer than {MAX_SPOOL_BYTES:,} bytes, more than one is restored at a time",
+                field="body",
+                details={"limit": MAX_SPOOL_BYTES},
+            )
     await asyncio.to_thread(_take, spool, reading, batch)
 
 
 def _take(spool: IO[bytes], reading: _Reading, batch: Sequence[bytes]) -> None:
     reading.take(batch)
-    spool.writelines(line + b"\n" for line in batch)
+    try:
+        spool.writelines(line + b"\n" for line in batch)
+        spool.flush()
+    except OSError as exc:
+        raise StoreUnavailableError(
+            f"the backup cannot be kept while it is checked: {(exc.strerror or str(exc)).lower()}; nothing"
+            " was restored; make room and restore again"
+        ) from exc
+
+
+def _open_spool(folder: Path) -> IO[bytes]:
+    """An unnamed file in the data folder, which is made anew where somebody has removed it.
+
+    Raises:
+        StoreUnavailableError: There can be none.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(dir=folder)
+    except OSError as exc:
+        raise StoreUnavailableError(
+            f"the data folder {str(folder)!r}, where a backup waits to be checked, cannot be written:"
+            f" {(exc.strerror or str(exc)).lower()}; make it writable and restore again"
+        ) from exc
 
 
 def _check_room(folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as exc:
+        raise StoreUnavailableError(
+            f"the data folder {str(folder)!r} is gone: {(exc.strerror or str(exc)).lower()}; nothing was"
+            " restored"
+        ) from exc
     if free < _LEAST_FREE_BYTES:
         raise StoreUnavailableError(
             f"the volume of {str(folder)!r}, where a backup waits to be checked, has {free:,} bytes left and"

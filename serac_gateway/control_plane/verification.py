@@ -128,7 +128,9 @@ class Verifier:
     def _router_for(self, edit: Edit) -> EditRouter:
         vectors_FD = self._encoder.encode(forms(edit))
         own = msgspec.structs.replace(as_if_live(edit), created_at=edit.created_at)
-        return self._router.over(ActiveEditsOverlay(self._active_edits, own, vectors_FD))
+        log_order = self._active_edits.log_order(edit.namespace, edit.id)
+        overlay = ActiveEditsOverlay(self._active_edits, own, vectors_FD, log_order=log_order)
+        return self._router.over(overlay)
 
 
 def _failed(probe: str, text: str, route: Route, failure: str) -> AnsweredProbe:

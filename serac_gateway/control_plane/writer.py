@@ -275,6 +275,11 @@ class EditWriter:
             applied = [await self._store.stored(namespace, change.edit_id) for change in receipt.changes]
         else:
             applied = [await self._stored(namespace, change) for change in commit.changes]
+        log_ids = {(change.edit_id, change.version): change.log_id for change in receipt.changes}
+        applied = [
+            msgspec.structs.replace(stored, log_id=log_ids.get((stored.edit.id, stored.edit.version)))
+            for stored in applied
+        ]
         await self._active_edits.apply(namespace, applied)
         return receipt
 

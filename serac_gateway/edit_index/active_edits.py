@@ -4,76 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+
+import msgspec
 
 from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, EditState, forms
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.edit_index.base import EditIndex, Neighbour
+from serac_gateway.edit_index.base import EditIndex
+from serac_gateway.edit_index.indexed_namespace import IndexedNamespace
 from serac_gateway.edit_index.quarantine import QuarantineList
 from serac_gateway.errors import DamagedRecordError, InvalidRequestError
-from serac_gateway.models.classifiers.base import Candidate
+from serac_gateway.models.classifiers.base import Candidate, LogOrder
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.checked_records import DamagedRecord, vectors_fault
 from serac_gateway.stores.log_chain import LogHead, empty_head
-from serac_gateway.stores.records import FormVectors, StoredEdit
+from serac_gateway.stores.records import Committed, FormVectors, StoredEdit, log_id_order
 
 log = logging.getLogger(__name__)
 
 _LOAD_BATCH = 1_000
-_FURTHER = 4
-_FURTHEST = 64
-"""Where unwanted edits crowd the nearest, 4 times as many neighbours are read, and again, up to 64 times."""
-
-
-class EditSource(Protocol):
-    """The edits that requests are decided with. For any thread."""
-
-    def is_loaded(self, namespace: str) -> bool:
-        """Whether all stored edits of the namespace are here: else nobody knows what is suppressed."""
-        ...
-
-    def count(self, namespace: str) -> int:
-        """How many edits of the namespace there are, in whatever window."""
-        ...
-
-    def candidates(
-        self, namespace: str, queries_BD: Vectors, k: int, *, floor: float = -1.0
-    ) -> list[list[Candidate]]:
-        """See `ActiveEdits.candidates`."""
-        ...
-
-    def suppressions(self, namespace: str) -> tuple[Edit, ...]:
-        """See `ActiveEdits.suppressions`."""
-        ...
-
-    def suppression_candidates(
-        self, namespace: str, queries_BD: Vectors, k: int, *, floor: float = -1.0
-    ) -> list[list[Candidate]]:
-        """See `ActiveEdits.suppression_candidates`."""
-        ...
-
-
-class _Namespace:
-    """One namespace's index, current edits, and the newest version seen of every edit, retired ones too.
-
-    `position` is where the log ends of which all is applied.
-    """
-
-    def __init__(self, index: EditIndex, suppression_index: EditIndex, position: LogHead) -> None:
-        self.index = index
-        self.suppression_index = suppression_index
-        """The same for the edits in `suppressions` alone: facts must not crowd them out of a search."""
-        self.suppressions: tuple[Edit, ...] = ()
-        self.position = position
-        self.edits: dict[str, Edit] = {}
-        self.states: Counter[EditState] = Counter()
-        """How many of `edits` are in each state."""
-        self.newest_version: dict[str, int] = {}
-        self.lock = asyncio.Lock()
 
 
 class ActiveEdits:
@@ -95,8 +46,8 @@ class ActiveEdits:
         self._clock = clock
         self._encoder = encoder
         self._make_index = make_index
-        self._namespaces: dict[str, _Namespace] = {}
-        self._building: list[tuple[str, _Namespace]] = []
+        self._namespaces: dict[str, IndexedNamespace] = {}
+        self._building: list[tuple[str, IndexedNamespace]] = []
         self.quarantine = QuarantineList()
         """The namespaces of which something stored cannot be read."""
         self.loaded = False
@@ -151,10 +102,13 @@ class ActiveEdits:
         except DamagedRecordError as error:
             position, fault = empty_head(namespace), error.message
         building = self._new_namespace(position)
+        made_by: dict[str, Committed] = {}
         self._building.append((namespace, building))
         total = 0
         try:
-            total = await self._build(namespace, building, on_progress, damaged)
+            async for committed in self._store.version_log_ids(namespace):
+                made_by[committed.edit_id] = committed
+            total = await self._build(namespace, building, on_progress, damaged, made_by)
         except (DamagedRecordError, InvalidRequestError) as error:
             fault = fault or error.message
         finally:
@@ -258,32 +212,25 @@ class ActiveEdits:
 
     def _nearest(
         self,
-        held: _Namespace,
+        held: IndexedNamespace,
         index: EditIndex,
         queries_BD: Vectors,
         k: int,
         floor: float,
         wanted: Callable[[Edit], bool] | None,
     ) -> list[list[Candidate]]:
-        if len(index) == 0:
-            return [[] for _ in queries_BD]
         now = self._clock()
-        taken = wanted or (lambda edit: edit.is_in_force(now))
-        rows_BK: list[list[Candidate]] = []
-        for position, neighbours in enumerate(index.search(queries_BD, k)):
-            row = _candidates(held.edits, neighbours, k, taken)
-            reach = k
-            while _is_crowded(row, neighbours, k, floor) and reach < min(len(index), _FURTHEST * k):
-                reach *= _FURTHER
-                (neighbours,) = index.search(queries_BD[position : position + 1], reach)
-                row = _candidates(held.edits, neighbours, k, taken)
-            rows_BK.append(row)
-        return rows_BK
+        return held.nearest(index, queries_BD, k, floor, wanted or (lambda edit: edit.is_in_force(now)))
 
     def current(self, namespace: str, edit_id: str) -> Edit | None:
         """The version in force in this process, None if the edit is unknown or retired. For any thread."""
         held = self._namespaces.get(namespace)
         return None if held is None else held.edits.get(edit_id)
+
+    def log_order(self, namespace: str, edit_id: str) -> LogOrder:
+        """Where the log made the edit's version that is in force; (0, 0) if none is. For any thread."""
+        held = self._namespaces.get(namespace)
+        return (0, 0) if held is None else held.log_orders.get(edit_id, (0, 0))
 
     def all(self, namespace: str) -> list[Edit]:
         """The edits in force in this process, in no order. For the event loop."""
@@ -302,14 +249,15 @@ class ActiveEdits:
     async def _build(
         self,
         namespace: str,
-        building: _Namespace,
+        building: IndexedNamespace,
         on_progress: Callable[[int], None],
         damaged: list[DamagedRecord],
+        made_by: Mapping[str, Committed],
     ) -> int:
         total = reencoded = 0
         batch: list[StoredEdit] = []
         async for stored in self._store.snapshot(namespace, on_damaged=damaged.append):
-            batch.append(stored)
+            batch.append(_with_log_id(stored, made_by.get(stored.edit.id)))
             reencoded += not self._fits(stored.edit, stored.vectors)
             if len(batch) == _LOAD_BATCH:
                 await self._apply_to(building, batch)
@@ -327,11 +275,11 @@ class ActiveEdits:
             )  # fmt: skip
         return total
 
-    async def _apply_to(self, held: _Namespace, changes: Sequence[StoredEdit]) -> None:
+    async def _apply_to(self, held: IndexedNamespace, changes: Sequence[StoredEdit]) -> None:
         async with held.lock:
             await asyncio.to_thread(self._apply_locked, held, changes)
 
-    def _apply_locked(self, held: _Namespace, changes: Sequence[StoredEdit]) -> None:
+    def _apply_locked(self, held: IndexedNamespace, changes: Sequence[StoredEdit]) -> None:
         live: dict[str, tuple[Edit, FormVectors]] = {}
         gone: set[str] = set()
         for stored in changes:
@@ -339,6 +287,10 @@ class ActiveEdits:
             if edit.version <= held.newest_version.get(edit.id, 0):
                 continue
             held.newest_version[edit.id] = edit.version
+            # A version without a log id was committed after all that was read of the log.
+            latest = max(held.latest, log_id_order(held.position.log_id))
+            held.log_orders[edit.id] = latest if stored.log_id is None else log_id_order(stored.log_id)
+            held.latest = max(latest, held.log_orders[edit.id])
             if edit.state not in ACTIVE_STATES:
                 live.pop(edit.id, None)
                 gone.add(edit.id)
@@ -362,8 +314,8 @@ class ActiveEdits:
             held.suppression_index.remove(changed - applied)
             held.suppressions = tuple(edit for edit in held.edits.values() if _is_applied_suppression(edit))
 
-    def _new_namespace(self, position: LogHead) -> _Namespace:
-        return _Namespace(self._make_index(), self._make_index(), position)
+    def _new_namespace(self, position: LogHead) -> IndexedNamespace:
+        return IndexedNamespace(self._make_index(), self._make_index(), position)
 
     def _vectors(self, edit: Edit, vectors: FormVectors) -> Vectors:
         return vectors.vectors_FD if self._fits(edit, vectors) else self._encoder.encode(forms(edit))
@@ -381,27 +333,11 @@ def _is_applied_suppression(edit: Edit) -> bool:
     return edit.kind is EditKind.SUPPRESSION and edit.state in (EditState.LIVE, EditState.CANARY)
 
 
-def _candidates(
-    edits: Mapping[str, Edit], neighbours: Sequence[Neighbour], k: int, taken: Callable[[Edit], bool]
-) -> list[Candidate]:
-    """The edits of `neighbours` that are `taken`, at most `k` of each state."""
-    row: list[Candidate] = []
-    of_state: Counter[EditState] = Counter()
-    for neighbour in neighbours:
-        edit = edits.get(neighbour.edit_id)  # gone if it was retired during the search
-        if edit is None or of_state[edit.state] == k or not taken(edit):
-            continue
-        texts = forms(edit)
-        if neighbour.form < len(texts):  # else: replaced during the search by one with fewer forms
-            of_state[edit.state] += 1
-            row.append(Candidate(edit=edit, form=texts[neighbour.form], similarity=neighbour.similarity))
-    return row
-
-
-def _is_crowded(row: Sequence[Candidate], neighbours: Sequence[Neighbour], k: int, floor: float) -> bool:
-    """Whether edits that are not live or were not taken may have kept live ones out of `neighbours`."""
-    live = sum(candidate.edit.state is EditState.LIVE for candidate in row)
-    return live < min(k, len(neighbours)) and neighbours[-1].similarity >= floor
+def _with_log_id(stored: StoredEdit, committed: Committed | None) -> StoredEdit:
+    """`stored`, with the log id if it is that version which was committed then."""
+    if committed is None or committed.version != stored.edit.version:
+        return stored
+    return msgspec.structs.replace(stored, log_id=committed.log_id)
 
 
 def _counting_on(before: int, on_progress: Callable[[int], None]) -> Callable[[int], None]:

@@ -14,6 +14,8 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from serac_gateway.domain.edits import is_edit_id
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.errors import DamagedRecordError, InvalidRequestError, StoreUnavailableError
@@ -188,10 +190,14 @@ class LogFollower:
             for edit_id, version in newest.items()
             if not self._active_edits.has_seen(namespace, edit_id, version)
         ]
+        log_ids = {(entry.edit_id, entry.version): entry.log_id for entry in entries}
         damaged: list[DamagedRecord] = []
         await self._active_edits.apply(
             namespace,
-            await self._store.stored_many(namespace, unseen, on_damaged=damaged.append),
+            [
+                msgspec.structs.replace(stored, log_id=log_ids.get((stored.edit.id, stored.edit.version)))
+                for stored in await self._store.stored_many(namespace, unseen, on_damaged=damaged.append)
+            ],
             position=LogHead(
                 log_id=last.log_id, digest=last.digest, length=position.length + len(entries)
             ),

@@ -9,8 +9,11 @@ import numpy as np
 
 from serac_gateway.domain.edits import Edit, EditKind, EditState, forms
 from serac_gateway.domain.vectors import Vectors
-from serac_gateway.edit_index.active_edits import EditSource
-from serac_gateway.models.classifiers.base import Candidate
+from serac_gateway.edit_index.source import EditSource
+from serac_gateway.models.classifiers.base import Candidate, LogOrder
+
+NEWEST_OF_ALL: LogOrder = (2**63 - 1, 0)
+"""Of an edit as if it were committed now."""
 
 
 def as_if_live(edit: Edit) -> Edit:
@@ -23,8 +26,11 @@ def as_if_live(edit: Edit) -> Edit:
 class ActiveEditsOverlay(EditSource):
     """Other edits and, in its namespace, one more, which replaces the stored one of its id."""
 
-    def __init__(self, others: EditSource, edit: Edit, vectors_FD: Vectors) -> None:
+    def __init__(
+        self, others: EditSource, edit: Edit, vectors_FD: Vectors, *, log_order: LogOrder = NEWEST_OF_ALL
+    ) -> None:
         """`edit` is live and in its window; `vectors_FD` are its forms'. *Shape:* (F, D)."""
+        self._log_order = log_order
         self._others = others
         self._edit = edit
         self._forms = forms(edit)
@@ -77,7 +83,12 @@ class ActiveEditsOverlay(EditSource):
 
     def _with_own(self, row: list[Candidate], similarities_F: Vectors, k: int) -> list[Candidate]:
         nearest = int(np.argmax(similarities_F))
-        own = Candidate(edit=self._edit, form=self._forms[nearest], similarity=float(similarities_F[nearest]))
+        own = Candidate(
+            edit=self._edit,
+            form=self._forms[nearest],
+            similarity=float(similarities_F[nearest]),
+            log_order=self._log_order,
+        )
         others = [candidate for candidate in row if candidate.edit.id != self._edit.id]
         ranked = sorted((own, *others), key=lambda candidate: -candidate.similarity)
         live = [candidate for candidate in ranked if candidate.edit.state is EditState.LIVE]

@@ -27,6 +27,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     """Its section `models`."""
     counts: RouteCounts
     active_edits: ActiveEdits
+    purge_pending: Callable[[], bool]
     follower: LogFollower
     engine: EngineCounts
     readiness: Readiness
@@ -116,6 +117,11 @@ class Gauges(Collector):
             "serac_quarantined_namespaces",
             "Namespaces of which something stored cannot be read, so that their requests are refused",
             len(quarantine.all()),
+        )
+        yield GaugeMetricFamily(
+            "serac_purge_pending",
+            "Whether something that was purged may still lie in the embedded store's files",
+            self._sources.purge_pending(),
         )
         yield GaugeMetricFamily(
             "serac_damaged_records",

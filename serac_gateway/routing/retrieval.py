@@ -11,7 +11,7 @@ import msgspec
 
 from serac_gateway.domain.edits import EditState
 from serac_gateway.domain.queries import Query
-from serac_gateway.edit_index.active_edits import EditSource
+from serac_gateway.edit_index.source import EditSource
 from serac_gateway.models.classifiers.base import Candidate
 from serac_gateway.models.encoders.base import Encoder
 

@@ -16,7 +16,7 @@ from serac_gateway.config.model import CompositePolicy, RoutingConfig, Unreadabl
 from serac_gateway.domain.edits import Edit, EditKind, EditState
 from serac_gateway.domain.passages import SpokenText
 from serac_gateway.domain.queries import Query, asks_several_things
-from serac_gateway.edit_index.active_edits import EditSource
+from serac_gateway.edit_index.source import EditSource
 from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.routing.retrieval import retrieve, segments
@@ -51,6 +51,8 @@ class ScoredCandidate(msgspec.Struct, frozen=True, kw_only=True):
     similarity: float
     scope_probability: float
     depends_probability: float | None = None
+    log_order: tuple[int, int] = (0, 0)
+    """See `Candidate.log_order`."""
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):
@@ -259,6 +261,7 @@ class EditRouter:
             similarity=match.candidate.similarity,
             scope_probability=match.classification.scope_probability,
             depends_probability=match.classification.depends_probability,
+            log_order=match.candidate.log_order,
         )
         classify_s = match.classify_s
         return RouteDecision(
@@ -313,6 +316,7 @@ class EditRouter:
                 similarity=candidate.similarity,
                 scope_probability=classification.scope_probability,
                 depends_probability=classification.depends_probability,
+                log_order=candidate.log_order,
             )
             for candidate, classification in zip(candidates, classifications_K, strict=True)
         ]
@@ -432,6 +436,10 @@ def _logit(candidate: ScoredCandidate) -> float:
     return math.log(probability / (1 - probability))
 
 
-def _age(candidate: ScoredCandidate) -> tuple[datetime, str]:
-    """Sort key: edits whose current version is newer come later; ids settle a tie."""
-    return candidate.edit.created_at, candidate.edit.id
+def _age(candidate: ScoredCandidate) -> tuple[tuple[int, int], datetime, str]:
+    """Sort key: edits whose current version is newer come later.
+
+    The log has the order. Times, which clocks of gateways made, and ids settle only a tie, as between edits
+    that were never in a log.
+    """
+    return candidate.log_order, candidate.edit.created_at, candidate.edit.id

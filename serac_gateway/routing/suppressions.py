@@ -10,7 +10,7 @@ import msgspec
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.passages import SpokenText, likeliest_passages, plain, topic_stems
 from serac_gateway.domain.queries import Query
-from serac_gateway.edit_index.active_edits import EditSource
+from serac_gateway.edit_index.source import EditSource
 from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.models.encoders.base import Encoder
 

@@ -136,6 +136,7 @@ def _gauges(process: ProcessResources, runtimes: Runtimes) -> Gauges:
             models=lambda: runtimes.current.config.models,
             counts=process.counts,
             active_edits=process.active_edits,
+            purge_pending=lambda: process.store.has_pending_purge,
             follower=process.follower,
             engine=process.engine_counts,
             readiness=process.readiness,

@@ -27,6 +27,7 @@ from serac_gateway.observability.counts import EngineCounts, RouteCounts
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
 from serac_gateway.observability.recent_requests import RecentRequests
+from serac_gateway.server.data_folder import make_data_folder
 from serac_gateway.server.resources import SharedResources
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.open import open_configured_store
@@ -64,7 +65,7 @@ async def open_process_resources(
     Raises:
         ConfigError: One cannot be opened as configured.
     """
-    config.data_path.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(make_data_folder, config.data_path)
     pepper = checked_pepper(os.environ.get(KEY_PEPPER_VARIABLE))
     backup_key = configured_backup_key(os.environ.get(BACKUP_KEY_VARIABLE), pepper=pepper)
     store = await open_configured_store(config)

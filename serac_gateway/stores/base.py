@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.domain.edits import Edit, EditState
 from serac_gateway.stores.checked_records import OnDamaged
+from serac_gateway.stores.damage import NamespaceRepairer
 from serac_gateway.stores.log_chain import LogEvidence, LogHead, VersionCount, log_entry
 from serac_gateway.stores.ports import (
     FeedbackStore,
@@ -17,7 +18,16 @@ from serac_gateway.stores.ports import (
     TrafficStore,
     VerificationStore,
 )
-from serac_gateway.stores.records import LOG_START, Commit, Idempotency, LogEntry, Page, Receipt, StoredEdit
+from serac_gateway.stores.records import (
+    LOG_START,
+    Commit,
+    Committed,
+    Idempotency,
+    LogEntry,
+    Page,
+    Receipt,
+    StoredEdit,
+)
 
 IDEMPOTENCY_TTL_S = 86_400
 """Default of how long a store keeps the receipt behind an idempotency key."""
@@ -151,6 +161,10 @@ class EditStore(ABC):
         """
 
     @abstractmethod
+    def version_log_ids(self, namespace: str) -> AsyncIterator[Committed]:
+        """Which version each entry of the log made, oldest first; entries that name none are left out."""
+
+    @abstractmethod
     def version_counts(self, namespace: str) -> AsyncIterator[VersionCount]:
         """How many version records each edit has, by id; for verification."""
 
@@ -183,6 +197,10 @@ class EditStore(ABC):
         """What fills an empty namespace from a backup. Usable for as long as this store is."""
 
     @abstractmethod
+    def repairer(self, namespace: str) -> NamespaceRepairer:
+        """What finds and mends damage of a namespace. Usable for as long as this store is."""
+
+    @abstractmethod
     def traffic(self) -> TrafficStore:
         """The record of recent queries. Usable for as long as this store is."""
 
@@ -197,6 +215,11 @@ class EditStore(ABC):
     @abstractmethod
     async def backup_secret(self) -> bytes:
         """A random secret of the store, the same for every gateway on it; made when it is first read."""
+
+    @property
+    def has_pending_purge(self) -> bool:
+        """Whether something that was purged may still lie in a file of a server that this store started."""
+        return False
 
     @abstractmethod
     async def ping(self) -> None:

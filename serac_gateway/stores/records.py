@@ -55,6 +55,8 @@ class StoredEdit(msgspec.Struct, frozen=True, kw_only=True):
     edit: Edit
     vectors: FormVectors
     """`NO_VECTORS` for a purged edit."""
+    log_id: str | None = None
+    """Of the log entry that made this version; None: it was not read."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ LONGER_BECAUSE = {
     "serac_gateway/config/model.py": "every configuration key with its default, as one tree",
     "serac_gateway/routing/router.py": "the decision and its record, in the order in which it is made",
     "serac_gateway/domain/edits.py": "what an edit is, how its next version is made, its rules",
+    "serac_gateway/stores/redis/store.py": "the port to the edit store, method by method, in Redis",
     "serac_gateway/stores/memory/store.py": "a whole store as a dictionary, to be read beside commit.lua",
     "tests/http/test_reloading.py": "every outcome of a reload, on one gateway that can be reloaded",
 }

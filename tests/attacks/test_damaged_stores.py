@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from serac_gateway.auth.principals import Role
 from serac_gateway.domain.edits import EditDraft, first_version
 from serac_gateway.errors import RETRY_AFTER_S
 from serac_gateway.stores.records import Action
@@ -111,3 +113,63 @@ async def test_damage_that_arrives_with_the_log_closes_the_namespace_and_its_rep
             client.hset(KEYS.current, "hidden", mended[32:])
         await within(20, lambda: "acme" not in process.active_edits.quarantine)
         assert_suppressed(await ask(gateway, IN_ACME))
+
+
+@pytest.mark.parametrize("damage", (LOST | MADE_ANEW).values(), ids=(LOST | MADE_ANEW).keys())
+async def test_repair_shows_the_damage_keeps_its_bytes_and_opens_the_namespace(
+    damage: Damage, tmp_path: Path
+) -> None:
+    async with store_of_two(tmp_path) as store:
+        with server_of(tmp_path) as client:
+            damage(client)
+            before = client.hgetall(KEYS.vectors), client.lrange(KEYS.versions("hidden"), 0, -1)
+            async with attacked_gateway(tmp_path, f'data_dir = "{tmp_path}"', store=store) as gateway:
+                dry = await repair(gateway, "")
+                assert dry["damages"]
+                assert (dry["applied"], dry["remaining"]) == (False, len(dry["damages"]))
+                unchanged = client.hgetall(KEYS.vectors), client.lrange(KEYS.versions("hidden"), 0, -1)
+                assert unchanged == before
+                done = await repair(gateway, "?apply=true")
+                assert done["remaining"] == 0, done
+                kept = Path(done["saved_to"])
+                assert kept.is_relative_to(tmp_path / "damaged")
+                assert kept.stat().st_mode & 0o077 == 0
+                assert len(kept.read_text().splitlines()) >= len(dry["damages"])
+                assert (await repair(gateway, ""))["damages"] == []
+                assert (await gateway.call("GET", "/serac/v1/store:check", namespace="acme")).json()["sound"]
+                assert "acme" not in gateway.gateway.process.active_edits.quarantine
+                if dry["damages"][0]["remedy"] != "purge":
+                    assert_suppressed(await ask(gateway, IN_ACME))
+
+
+async def test_of_a_lost_newest_version_the_older_one_is_in_force_again_under_another_id(
+    tmp_path: Path,
+) -> None:
+    async with store_of_two(tmp_path) as store:
+        with server_of(tmp_path) as client:
+            write_torn_version(client, await store.log_head("acme"))
+        async with attacked_gateway(tmp_path, f'data_dir = "{tmp_path}"', store=store) as gateway:
+            assert_quarantined(await ask(gateway, IN_ACME))
+            (done,) = (await repair(gateway, "?apply=true"))["damages"]
+            assert (done["edit_id"], done["remedy"], done["version"]) == ("hidden", "replace", 1)
+            assert_suppressed(await ask(gateway, IN_ACME))
+            anew = await gateway.call("GET", f"/serac/v1/edits/{done['new_id']}", namespace="acme")
+            assert anew.json()["prompt"] == SUPPRESSED_QUESTION
+            gone = await gateway.call("GET", "/serac/v1/edits/hidden", namespace="acme")
+            assert (gone.status_code, gone.json()["type"]) == (410, "edit-purged")
+            assert (await gateway.call("GET", "/serac/v1/log:verify", namespace="acme")).is_success
+
+
+async def test_only_an_admin_of_the_namespace_repairs_it(tmp_path: Path) -> None:
+    async with attacked_gateway(tmp_path, "access.required = true") as gateway:
+        for role, namespace in ((Role.EDIT, "acme"), (Role.ADMIN, "bolt")):
+            key = await gateway.key(role, namespace)
+            reply = await gateway.call("POST", "/serac/v1/store:repair", key=key, namespace="acme")
+            assert reply.status_code == 403
+
+
+async def repair(gateway: AttackedGateway, query: str) -> dict[str, Any]:
+    reply = await gateway.call("POST", f"/serac/v1/store:repair{query}", namespace="acme")
+    assert reply.status_code == 200, reply.text
+    report: dict[str, Any] = reply.json()
+    return report

@@ -234,3 +234,26 @@ async def test_the_secret_of_a_store_is_made_once(edit_store: EditStore) -> None
     secret = await edit_store.backup_secret()
     assert len(secret) == 32
     assert await edit_store.backup_secret() == secret
+
+
+async def test_a_data_folder_that_was_removed_is_made_anew_and_one_that_cannot_be_is_an_error(
+    tmp_path: Path,
+) -> None:
+    lines = await made(count=3)
+    gone, blocked = tmp_path / "gone", tmp_path / "file"
+    blocked.write_text("in the way")
+    store = InMemoryEditStore()
+    with pytest.raises(StoreUnavailableError, match=r"data folder .*file.* cannot be written.*restore again"):
+        await restore_backup(store.restorer(NS), NS, each(lines), key=KEY, folder=blocked)
+    assert await store.namespaces() == []
+    assert (await restore_backup(store.restorer(NS), NS, each(lines), key=KEY, folder=gone)).sealed
+    assert list(gone.iterdir()) == [], "the file in which it waited had no name"
+
+
+async def test_what_waits_to_be_checked_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serac_gateway.control_plane.restore.MAX_SPOOL_BYTES", 100_000)
+    store = InMemoryEditStore()
+    with pytest.raises(InvalidRequestError, match="longer than 100,000 bytes") as refused:
+        await restore(store, await made())
+    assert refused.value.details == {"limit": 100_000}
+    assert await store.namespaces() == []

@@ -9,16 +9,20 @@ from datetime import UTC, datetime
 import msgspec
 
 from serac_gateway.control_plane.rollback import roll_back
+from serac_gateway.control_plane.versions import NextVersion
 from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.domain.edits import NO_ATTRIBUTION
+from serac_gateway.domain.queries import Query
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
+from serac_gateway.routing.router import EditRouter
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.log_chain import LogEvidence, LogHead, chained, fields_digest, genesis, sealed
 from serac_gateway.stores.log_verification import verify_log
 from serac_gateway.stores.records import Action, LogEntry, log_id_order
-from serac_gateway.testing import WordEncoder
+from serac_gateway.testing import ThresholdClassifier, WordEncoder
 from tests.contracts.edit_store_calls import NS, add, new, next_of, update
+from tests.contracts.following_replicas import ENCODER, following, put, within
 
 AHEAD, BEHIND = datetime(2099, 1, 1, tzinfo=UTC), datetime(1999, 1, 1, tzinfo=UTC)
 FUTURE = f"{int(AHEAD.timestamp() * 1_000)}-7"
@@ -83,3 +87,31 @@ async def test_a_log_that_a_store_with_a_clock_ahead_began_goes_on_in_order(edit
     assert in_order(entries)
     assert await verify_log(edit_store, NS) == await edit_store.log_head(NS)
     assert [entry.edit_id for entry in await edit_store.log(NS, after=FUTURE)] == ["b", "a"]
+
+
+async def test_of_two_edits_of_one_question_the_later_one_in_the_log_governs(edit_store: EditStore) -> None:
+    """Whatever the clocks of their gateways said: in memory, from the log, and from the store."""
+    question = "Who runs the harbour office?"
+    old = msgspec.structs.replace(new("z", prompt=question, target_new="Old"), created_at=AHEAD)
+    newer = msgspec.structs.replace(new("a", prompt=question, target_new="New"), created_at=BEHIND)
+    async with following(edit_store) as writing, following(edit_store) as reading:
+        with ThreadPoolExecutor(1) as pool:
+            writer = EditWriter(store=edit_store, encoder=ENCODER, active_edits=writing.live, pool=pool)
+            for edit in (old, newer):
+                await writer.commit(NS, [NextVersion(action=Action.ADD, edit=edit)])
+        await within(5, lambda: reading.live.has_seen(NS, "a", 1))
+        for replica in (writing, reading):
+            assert governing(replica.live, question) == "New"
+        await reading.live.reload(NS)
+        assert governing(reading.live, question) == "New"
+        back = next_of(old, target_new="Old again", created_at=BEHIND)
+        await put(edit_store, Action.UPDATE, back)
+        for replica in (writing, reading):
+            await within(5, lambda live=replica.live: live.has_seen(NS, "z", 2))
+            assert governing(replica.live, question) == "Old again"
+
+
+def governing(live: ActiveEdits, question: str) -> str | None:
+    router = EditRouter(encoder=ENCODER, active_edits=live, classifier=ThresholdClassifier())
+    (decision,) = router.decide(NS, [Query(text=question)])
+    return None if decision.edit is None else decision.edit.target_new

@@ -2,10 +2,10 @@
 
     python -m tests.e2e.crash_rounds --rounds 200
 
-A round is sound if no acknowledged version is lost, no acknowledged purge leaves content to be read, the last
-acknowledged rollback is in force, no commit is there in half, the log's chain is valid, and
-what the gateway has in force is what is stored, its index equal to brute force. Models are fakes; HTTP,
-editing, store and following are real. Processes and data are new every few rounds.
+A round is sound if no acknowledged version is lost, no acknowledged purge leaves content to be read, or in
+the files of an embedded store, the last acknowledged rollback is in force, no commit is there in half, the
+log's chain is valid, and what the gateway has in force is what is stored, its index equal to brute force.
+Models are fakes; HTTP, editing, store and following are real. Processes and data are new every few rounds.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ import httpx
 import msgspec
 import psutil
 
+from serac_gateway.stores.disk_search import search_folder
 from tests.contracts.served_stores import RedisServer
 from tests.e2e.crash_gateway import RequestPlan
 from tests.e2e.crash_writers import Writers
 
 _ROUNDS_A_STORE = 10
+_ERASED_WITHIN_S = 30.0
 _QUICK = "?socket_timeout=2&socket_connect_timeout=2"
 _START_TIMEOUT_S = 120.0
 ROOT = Path(__file__).parents[2]
@@ -81,6 +83,7 @@ class Rounds:
         await asyncio.sleep(0.1)
         await writers.stop()
         problems = [*await writers.lost(), *await writers.halves(), *await writers.unpurged()]
+        problems += await self._on_disk(writers)
         for namespace in (writers.namespace, writers.together):
             verdict = await self._checked(namespace)
             self.entries += verdict.entries
@@ -90,6 +93,18 @@ class Rounds:
         self.purges += len(writers.purges_acknowledged)
         self.rollbacks += writers.rollbacks_acknowledged
         return [f"round {number} ({victim}): {problem}" for problem in problems]
+
+    async def _on_disk(self, writers: Writers) -> list[str]:
+        """Acknowledged purges whose text the embedded store's files still hold, some seconds later."""
+        texts = [writers.prompt(edit_id) for edit_id in sorted(writers.purges_acknowledged)]
+        left = list(texts)
+        deadline = time.monotonic() + _ERASED_WITHIN_S
+        while self._server is None and left and time.monotonic() < deadline:
+            left = [
+                text for text in left if (await asyncio.to_thread(search_folder, self._folder, text)).hits
+            ]
+            await asyncio.sleep(0.1)
+        return [] if self._server is not None else [f"still on the disk: {text}" for text in left]
 
     async def stop(self) -> None:
         await self._kill_gateway()

@@ -63,6 +63,10 @@ class Writers:
             return [f"a rollback to {expected!r} was acknowledged, but the edits are in {sorted(seen)}"]
         return []
 
+    def prompt(self, edit_id: str) -> str:
+        """The text of an edit that a writer adds, which no other edit of any round has."""
+        return f"What is {edit_id} of {self.namespace} about, which nobody else asks?"
+
     async def unpurged(self) -> list[str]:
         """Edits whose purge was acknowledged and whose content can still be read."""
         async with self._client(self.namespace) as client:
@@ -98,7 +102,7 @@ class Writers:
                 if action == "add" or not own:
                     edit_id = f"w{writer}-{turn}"
                     own.append(edit_id)
-                    draft = {"id": edit_id, "prompt": f"Question {writer}.{turn}?", "target_new": target}
+                    draft = {"id": edit_id, "prompt": self.prompt(edit_id), "target_new": target}
                     await self._send(client, "POST", "/edits", draft, key=f"{self.namespace}-{edit_id}")
                 elif action == "hot":
                     edit_id = f"hot-{dice.randrange(_HOT)}"

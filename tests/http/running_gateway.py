@@ -173,6 +173,7 @@ async def running_gateway(
                         models=lambda: config.models,
                         counts=counts,
                         active_edits=active_edits,
+                        purge_pending=lambda: False,
                         follower=LogFollower(store=store, active_edits=active_edits, max_staleness_s=10),
                         engine=engine_counts,
                         readiness=Readiness(),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,8 +13,11 @@ import httpx
 import pytest
 
 from serac_gateway.config.model import ConflictPolicy, RoutingConfig
+from serac_gateway.errors import IdempotencyKeyReusedError
+from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.memory.store import InMemoryEditStore
-from serac_gateway.stores.records import Commit, Receipt
+from serac_gateway.stores.records import Action, Commit, Receipt
+from tests.contracts.edit_store_calls import NS, commit_of, new
 from tests.control_plane import ControlPlane, running_control_plane
 from tests.locked_gateway import running_locked_gateway
 
@@ -98,3 +103,27 @@ def test_another_api_keys_repetition_is_another_request() -> None:
         assert added.status_code == 201
         assert add(second).status_code == 422
         assert add(first).json() == added.json()
+
+
+def test_of_two_bodies_under_one_key_that_two_threads_commit_at_once_one_is_refused() -> None:
+    """The gateways of this test's store run in threads: looking for a receipt and committing is one step."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(200):
+            store, together = InMemoryEditStore(), threading.Barrier(2)
+
+            def commit(edit_id: str, store: EditStore = store, together: threading.Barrier = together) -> str:
+                made = commit_of(Action.ADD, new(edit_id), key="k-1", fingerprint=edit_id)
+                together.wait()
+                try:
+                    asyncio.run(store.commit(NS, made))
+                except IdempotencyKeyReusedError:
+                    return "refused"
+                return "made"
+
+            with ThreadPoolExecutor(2) as pool:
+                assert sorted(pool.map(commit, "ab")) == ["made", "refused"]
+            assert len(asyncio.run(store.log(NS))) == 1
+    finally:
+        sys.setswitchinterval(interval)

@@ -101,9 +101,9 @@ class EditHistoryController(Controller):
         description="Deletes the content of all its versions, its vectors, and what would let anyone find out"
         " its content by trial from the log. A tombstone stays, in state `purged`: id, times, who purged it"
         " and why. The log stays verifiable, the id is not given out again, and the edit is answered with 410"
-        " from then on. It cannot be undone. The embedded server rewrites its append-only file at once; on"
-        " another one the content is in that file until the next BGREWRITEAOF. In backups made before it"
-        " stays.",
+        " from then on. It cannot be undone. The embedded server rewrites its append-only file before the"
+        " reply, or as soon as it can if that takes more than ten seconds (`serac_purge_pending`); on another"
+        " one the content is in that file until the next BGREWRITEAOF. In backups made before it stays.",
         response_headers=[ETAG, APPLIED],
         responses=problems(400, 404, 410, 412, 413, 428, 503),
         opt={NEEDED_ROLE: Role.ADMIN},

@@ -19,10 +19,11 @@ from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneC
 from serac_gateway.control_plane.http.edit_streams import NDJSON
 from serac_gateway.control_plane.http.guards import NDJSON_TYPES, NEEDED_ROLE, TAKEN_TYPES, Sender
 from serac_gateway.control_plane.http.ndjson import split_lines
-from serac_gateway.control_plane.http.parameters import Namespace, problems
+from serac_gateway.control_plane.http.parameters import Namespace, attribution_of, problems
 from serac_gateway.control_plane.http.problems import problem
 from serac_gateway.control_plane.integrity import StoreCheck, StoreReport
 from serac_gateway.control_plane.reencode import reencode
+from serac_gateway.control_plane.repair import RepairReport, repair
 from serac_gateway.control_plane.restore import Restored, restore
 from serac_gateway.errors import GatewayError, InvalidRequestError, PermissionDeniedError
 from serac_gateway.stores.base import EditStore
@@ -47,6 +48,38 @@ class StoreController(Controller):
     async def check(self, namespace: Namespace, context: Context) -> StoreReport:
         """Whether anything of the namespace does not fit."""
         return await StoreCheck(store=context.store, active_edits=context.active_edits).run(namespace)
+
+    @post(
+        "/store:repair",
+        status_code=200,
+        summary="Find what is damaged of a namespace, and mend it",
+        description="Without `apply` nothing changes. With it, the damaged bytes are first written into a"
+        " file in the gateway's data folder. A damaged record is written anew from where it is stored a"
+        " second time, vectors are encoded anew, lists and the head of the log are made to fit. An edit whose"
+        " newest version is lost in both places is purged and, if an older version was in force, added anew"
+        " under another id (`new_id`) as that was. Then the namespace leaves quarantine, in all gateways.",
+        responses=problems(400, 503),
+        opt={NEEDED_ROLE: Role.ADMIN},
+    )
+    async def repair(
+        self,
+        namespace: Namespace,
+        context: Context,
+        principal: Sender,
+        apply: Annotated[bool, QueryParameter(description="Mend it, not only report it")] = False,
+    ) -> RepairReport:
+        """Mend the namespace."""
+        report = await repair(
+            context.store,
+            context.writer,
+            namespace,
+            folder=context.data_path / "damaged",
+            apply=apply,
+            attribution=attribution_of(principal, None, None),
+        )
+        if apply:
+            await context.active_edits.reload(namespace)
+        return report
 
     @post(
         "/store:reencode",

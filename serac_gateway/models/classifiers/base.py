@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.queries import Query
 
+LogOrder = tuple[int, int]
+"""The two numbers of a log id."""
+
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """An edit that the index returned, before classification."""
@@ -22,6 +25,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """The edit's form that is most similar to the query."""
     similarity: float
     """Cosine of query and form, -1..1."""
+    log_order: LogOrder = (0, 0)
+    """Where the log made the edit's version: a later one is newer, whatever the clocks of gateways said."""
 
 
 class Classification(msgspec.Struct, frozen=True, kw_only=True):

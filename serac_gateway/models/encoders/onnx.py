@@ -24,6 +24,7 @@ from serac_gateway.errors import ConfigError, ModelUnavailableError
 from serac_gateway.models.conversion import convert_in_child
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.encoders.export_request import EXPORTING, ExportRequest
+from serac_gateway.models.folder_digests import is_sound, write_digests
 from serac_gateway.models.progress import OnStep, Step
 
 _MAX_TOKENS = 256
@@ -32,6 +33,7 @@ _RECIPE = "onnx-int8-v1"
 """Part of the fingerprint: raise it when export or quantisation change the numbers."""
 _GRAPH = "graph-2"
 """Part of the folder's name: raise it when the graph changes and the numbers do not."""
+_WORK_PREFIX = ".encoder-"
 _CONVERTER = "serac_gateway.models.encoders.minilm_export"
 
 
@@ -96,12 +98,15 @@ def open_embedded_minilm(weights: Path, cache: Path, on_step: OnStep = lambda st
     digest = hashlib.sha256((weights / "model.safetensors").read_bytes()).hexdigest()[:16]
     fingerprint = f"{_RECIPE}-{digest}"
     folder = cache / f"encoder-{fingerprint}-{_GRAPH}"
-    if not folder.is_dir():
+    if not is_sound(folder):
         try:
             cache.mkdir(parents=True, exist_ok=True)
             with (cache / "encoder.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                if not folder.is_dir():
+                if not is_sound(folder):
+                    for leftover in cache.glob(f"{_WORK_PREFIX}*"):  # of an export that was killed
+                        shutil.rmtree(leftover, ignore_errors=True)
+                    shutil.rmtree(folder, ignore_errors=True)
                     _export(weights, folder, fingerprint, on_step)
                     shutil.rmtree(cache / f"encoder-{fingerprint}", ignore_errors=True)  # of the first graph
         except OSError as exc:
@@ -113,11 +118,12 @@ def open_embedded_minilm(weights: Path, cache: Path, on_step: OnStep = lambda st
 
 
 def _export(weights: Path, folder: Path, fingerprint: str, on_step: OnStep) -> None:
-    temporary = Path(tempfile.mkdtemp(prefix=".encoder-", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=_WORK_PREFIX, dir=folder.parent))
     try:
         on_step(Step(EXPORTING, 0.0))
         request = ExportRequest(weights=str(weights), folder=str(temporary), fingerprint=fingerprint)
         convert_in_child(_CONVERTER, request, on_step)
+        write_digests(temporary)
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from serac_gateway.errors import ConfigError
 from serac_gateway.models.conversion import convert_in_child
+from serac_gateway.models.folder_digests import is_sound, write_digests
 from serac_gateway.models.language_models.conversion_request import (
     CONVERTING,
     SHIPPED_ACTIVATIONS,
@@ -71,7 +72,8 @@ def converted_gemmas(
 ) -> list[Path]:
     """For each of `adapters` the folder of the converted model with that merged in; None is the raw model.
 
-    Missing folders are made first, which takes some seconds; two together take less than one after the other.
+    Missing folders, and those whose files are not what was made, are made first, which takes some seconds;
+    two together take less than one after the other.
 
     Raises:
         ConfigError: The package or an adapter is missing or damaged, or the folder cannot be written.
@@ -79,14 +81,17 @@ def converted_gemmas(
     package = _package()
     models = data_path / "models"
     folders = {adapter: models / _folder_name(adapter) for adapter in adapters}
-    if not all(folder.is_dir() for folder in folders.values()):
-        needed_bytes = _GGUF_BYTES + sum(not folder.is_dir() for folder in folders.values()) * _MODEL_BYTES
+    unusable = [folder for folder in folders.values() if not is_sound(folder)]
+    if unusable:
+        needed_bytes = _GGUF_BYTES + len(unusable) * _MODEL_BYTES
         try:
             models.mkdir(parents=True, exist_ok=True)
             with _only_one(models / f"{_NAME}.lock", on_step):
-                missing = {folder: adapter for adapter, folder in folders.items() if not folder.is_dir()}
+                missing = {folder: adapter for adapter, folder in folders.items() if not is_sound(folder)}
                 if missing:
                     _check_free(models, needed_bytes)
+                    for folder in missing:
+                        shutil.rmtree(folder, ignore_errors=True)
                     _convert(package, models, missing, on_step)
                     remove_outdated(models, keep=(models / _folder_name(None), *folders.values()))
                 on_step(Step(CONVERTING, 1.0))
@@ -189,6 +194,7 @@ def _convert(package: ModuleType, models: Path, missing: Mapping[Path, Path | No
             for file in (notice, terms):  # the Gemma terms go with every copy of the weights
                 shutil.copy(file, target)
             (target / "NOTICE").write_text(_NOTICE, "utf-8")
+            write_digests(target)
             target.rename(folder)
 
 

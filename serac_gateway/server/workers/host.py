@@ -14,6 +14,7 @@ from pathlib import Path
 
 from serac_gateway.data_plane.engine import Engine
 from serac_gateway.errors import ConfigError
+from serac_gateway.server.data_folder import WORKERS_PREFIX, sweep_worker_folders
 from serac_gateway.server.gateway import Gateway
 from serac_gateway.server.listener import Frontend
 from serac_gateway.server.runtime import Runtime
@@ -91,7 +92,8 @@ async def workers_frontend(gateway: Gateway, listener: socket.socket, count: int
     """
     async with AsyncExitStack() as stack:
         # Only this user may enter the folder, so no other user can open the socket.
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="serac-")))
+        await asyncio.to_thread(sweep_worker_folders)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=WORKERS_PREFIX)))
         stack.enter_context(_locked(folder))
         supervisor = Supervisor(count=count, listener=listener, on_ended=lambda name: host.forget(name))
         host = _Host(gateway, supervisor, folder)

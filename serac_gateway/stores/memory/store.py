@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import threading
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from serac_gateway.domain.edits import (
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
 from serac_gateway.stores.checked_records import OnDamaged
+from serac_gateway.stores.damage import Damage, NamespaceRepairer
 from serac_gateway.stores.errors import (
     check_commit,
     check_replacements,
@@ -99,7 +101,10 @@ class _Namespace:
 
 
 class InMemoryEditStore(EditStore):
-    """Keeps edits until it is garbage collected. No method suspends, so every commit is atomic."""
+    """Keeps edits until it is garbage collected. For any number of event loops, each in a thread of its own.
+
+    No method suspends, and a lock keeps the commits of several threads apart, so every commit is atomic.
+    """
 
     def __init__(self, *, idempotency_ttl_s: float = IDEMPOTENCY_TTL_S) -> None:
         self._idempotency_ttl_s = idempotency_ttl_s
@@ -111,13 +116,22 @@ class InMemoryEditStore(EditStore):
         self._replicas = InMemoryReplicaRegistry()
         self._readers: set[_InMemoryLogReader] = set()
         self._backup_secret = secrets.token_bytes(32)
+        self._committing = threading.RLock()
 
     @override
     async def commit(self, namespace: str, commit: Commit) -> Receipt:
         check_commit(namespace, commit)
+        with self._committing:
+            receipt = self._commit(namespace, commit)
+        if not receipt.replayed:
+            for reader in list(self._readers):
+                reader.wake()
+        return receipt
+
+    def _commit(self, namespace: str, commit: Commit) -> Receipt:
         held = self._namespaces.get(namespace, _Namespace())
         if commit.idempotency is not None:
-            replayed = await self.receipt(namespace, commit.idempotency)
+            replayed = self._receipt(namespace, commit.idempotency)
             if replayed is not None:
                 return replayed
         for change in commit.changes:
@@ -134,12 +148,13 @@ class InMemoryEditStore(EditStore):
                 receipt=receipt,
                 until_s=time.monotonic() + self._idempotency_ttl_s,
             )
-        for reader in self._readers:
-            reader.wake()
         return receipt
 
     @override
     async def receipt(self, namespace: str, idempotency: Idempotency) -> Receipt | None:
+        return self._receipt(namespace, idempotency)
+
+    def _receipt(self, namespace: str, idempotency: Idempotency) -> Receipt | None:
         held = self._namespaces.get(check_namespace(namespace))
         remembered = None if held is None else held.receipts.get(idempotency.key)
         if remembered is None or time.monotonic() >= remembered.until_s:
@@ -243,6 +258,11 @@ class InMemoryEditStore(EditStore):
         ][:limit]
 
     @override
+    async def version_log_ids(self, namespace: str) -> AsyncIterator[Committed]:
+        for entry in list(self._held(namespace).log):
+            yield Committed(edit_id=entry.edit_id, version=entry.version, log_id=entry.log_id)
+
+    @override
     async def version_counts(self, namespace: str) -> AsyncIterator[VersionCount]:
         for edit_id, versions in sorted(self._held(namespace).versions.items()):
             yield VersionCount(edit_id=edit_id, versions=len(versions))
@@ -280,6 +300,11 @@ class InMemoryEditStore(EditStore):
     @override
     def restorer(self, namespace: str) -> NamespaceRestorer:
         return _InMemoryRestorer(self._namespaces, check_namespace(namespace))
+
+    @override
+    def repairer(self, namespace: str) -> NamespaceRepairer:
+        check_namespace(namespace)
+        return _NothingToRepair()
 
     @override
     async def backup_secret(self) -> bytes:
@@ -384,6 +409,20 @@ class _InMemoryRestorer(NamespaceRestorer):
     @override
     async def abandon(self) -> None:
         self._new = _Namespace()
+
+
+class _NothingToRepair(NamespaceRepairer):
+    """Nobody but this process can reach its memory."""
+
+    @override
+    async def damages(self) -> AsyncIterator[Damage]:
+        nothing: tuple[Damage, ...] = ()
+        for damage in nothing:
+            yield damage
+
+    @override
+    async def mend(self, damage: Damage) -> bool:
+        return False
 
 
 def _refuse_unless_next(namespace: str, held: _Namespace, change: Change) -> None:

@@ -45,6 +45,10 @@ return replies
 _SETTINGS_THAT_KEEP_EDITS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 
 
+def _no_problem() -> str | None:
+    return None
+
+
 class RedisConnection:
     """A pool of connections to one server, or to those of a cluster.
 
@@ -52,8 +56,14 @@ class RedisConnection:
     in half nor leaves a connection with half a reply to the next one.
     """
 
-    def __init__(self, make_client: Callable[[], Client], *, name: str) -> None:
-        """`make_client` gives one that neither retries nor decodes. `name` is what errors call the server."""
+    def __init__(
+        self, make_client: Callable[[], Client], *, name: str, problem: Callable[[], str | None] = _no_problem
+    ) -> None:
+        """`make_client` gives one that neither retries nor decodes. `name` is what errors call the server.
+
+        `problem` says why the server does not run, where that is known.
+        """
+        self._problem = problem
         self._make_client = make_client
         self._client = make_client()
         self._name = name
@@ -62,7 +72,14 @@ class RedisConnection:
         self._in_flight: set[asyncio.Future[Any]] = set()
 
     @classmethod
-    async def open(cls, url: str, *, name: str | None = None, tls: TlsFiles = NO_TLS_FILES) -> Self:
+    async def open(
+        cls,
+        url: str,
+        *,
+        name: str | None = None,
+        tls: TlsFiles = NO_TLS_FILES,
+        problem: Callable[[], str | None] = _no_problem,
+    ) -> Self:
         """A connection to a server that answers and is new enough.
 
         Raises:
@@ -70,7 +87,7 @@ class RedisConnection:
         """
         name = name or repr(without_password(url))
         try:
-            connection = cls(client_maker(url, tls), name=name)
+            connection = cls(client_maker(url, tls), name=name, problem=problem)
         except (ValueError, TypeError, RedisClusterException) as exc:
             # A ValueError may quote a password that was taken for a port.
             what = f": {exc}" if isinstance(exc, TypeError) else ""
@@ -95,7 +112,7 @@ class RedisConnection:
 
     def another(self) -> Self:
         """One to the same server, with connections of its own. It connects when it is used."""
-        return type(self)(self._make_client, name=self._name)
+        return type(self)(self._make_client, name=self._name, problem=self._problem)
 
     @property
     def is_cluster(self) -> bool:
@@ -132,6 +149,10 @@ class RedisConnection:
                 raise DamagedRecordError(
                     f"a key of the edit store at {self._name} is not of the type that it should have; `serac"
                     " store repair` says which"
+                ) from exc
+            if (problem := self._problem()) is not None:
+                raise StoreUnavailableError(
+                    f"the edit store at {self._name} does not run: {problem}"
                 ) from exc
             raise unavailable(self._name, exc) from exc
 

@@ -106,6 +106,16 @@ def log_evidence(log_id: bytes, fields: Mapping[bytes, bytes]) -> LogEvidence:
     )
 
 
+def log_order_lines(lines: bytes) -> list[Committed]:
+    """What log_order.lua returns, without entries that name no version of an edit."""
+    words = (line.split(" ") for line in lines.decode("utf-8", "replace").split("\n"))
+    return [
+        Committed(edit_id=line[0], version=int(line[1]), log_id=line[2])
+        for line in words
+        if len(line) == 3 and _VERSION.fullmatch(line[1])
+    ]
+
+
 def log_head(namespace: str, stored: list[bytes | None]) -> LogHead:
     """The head out of its fields log_id, digest and length.
 

@@ -24,6 +24,7 @@ from serac_gateway.domain.edits import (
 from serac_gateway.errors import ConfigError, StoreUnavailableError
 from serac_gateway.stores.base import IDEMPOTENCY_TTL_S, EditStore
 from serac_gateway.stores.checked_records import OnDamaged, refuse_damaged
+from serac_gateway.stores.damage import NamespaceRepairer
 from serac_gateway.stores.errors import (
     check_commit,
     check_replacements,
@@ -48,6 +49,7 @@ from serac_gateway.stores.records import (
     LOG_START,
     Action,
     Commit,
+    Committed,
     Idempotency,
     Page,
     Receipt,
@@ -69,10 +71,12 @@ from serac_gateway.stores.redis.records import (
     committed,
     log_evidence,
     log_head,
+    log_order_lines,
     packed_vectors,
     salted_fingerprint,
     version_record,
 )
+from serac_gateway.stores.redis.repairer import RedisNamespaceRepairer
 from serac_gateway.stores.redis.replicas import RedisReplicaRegistry
 from serac_gateway.stores.redis.restorer import RedisNamespaceRestorer
 from serac_gateway.stores.redis.traffic import RedisTrafficStore
@@ -82,6 +86,7 @@ log = logging.getLogger(__name__)
 
 _SNAPSHOT_BATCH = 256
 """About 1 MB with three forms of 384 dimensions an edit: a millisecond of the server's time."""
+_LOG_ORDER_BATCH = 2_000
 
 
 class RedisStore(EditStore):
@@ -103,6 +108,7 @@ class RedisStore(EditStore):
         self._server = server
         self._idempotency_ttl_s = idempotency_ttl_s
         self._script = connection.script(_script_text("sha256.lua") + _script_text("commit.lua"))
+        self._log_order_script = connection.script(_script_text("log_order.lua"))
         self._replace_vectors_script = connection.script(_script_text("replace_vectors.lua"))
 
     @classmethod
@@ -126,7 +132,9 @@ class RedisStore(EditStore):
         """
         server = await EmbeddedValkey.start(folder)
         try:
-            connection = await RedisConnection.open(server.url, name=server.name)
+            connection = await RedisConnection.open(
+                server.url, name=server.name, problem=lambda: server.problem
+            )
         except BaseException:
             await server.stop()
             raise
@@ -156,6 +164,8 @@ class RedisStore(EditStore):
             for change in commit.changes
             if change.action is Action.PURGE
         }
+        if older and self._server is not None:
+            await self._server.eraser.announce()
         script_keys = commit_keys(keys, commit)
         arguments = commit_arguments(namespace, commit, ttl_s=self._idempotency_ttl_s, older=older)
         reply = await self._connection.run(self._run_commit(namespace, script_keys, arguments))
@@ -301,6 +311,19 @@ class RedisStore(EditStore):
         ]
 
     @override
+    async def version_log_ids(self, namespace: str) -> AsyncIterator[Committed]:
+        key, after = NamespaceKeys(namespace).log, LOG_START
+        while True:
+            last, lines = await self._connection.run(
+                self._log_order_script(keys=[key], args=[after, _LOG_ORDER_BATCH])
+            )
+            for committed_version in log_order_lines(lines):
+                yield committed_version
+            if not last:
+                return
+            after = last.decode()
+
+    @override
     async def version_counts(self, namespace: str) -> AsyncIterator[VersionCount]:
         keys, reader = NamespaceKeys(namespace), EditReader(self._connection, namespace)
         after: str | None = None
@@ -352,10 +375,19 @@ class RedisStore(EditStore):
         return RedisNamespaceRestorer(self._connection, namespace)
 
     @override
+    def repairer(self, namespace: str) -> NamespaceRepairer:
+        return RedisNamespaceRepairer(self._connection, namespace)
+
+    @override
     async def backup_secret(self) -> bytes:
         await self._connection.write("SET", BACKUP_SECRET, secrets.token_bytes(32), "NX", repeatable=True)
         secret: bytes = await self._connection.read("GET", BACKUP_SECRET)
         return secret
+
+    @property
+    @override
+    def has_pending_purge(self) -> bool:
+        return self._server is not None and self._server.eraser.is_pending
 
     @override
     async def ping(self) -> None:
@@ -381,11 +413,8 @@ class RedisStore(EditStore):
 
         Other people's servers do that when they see fit: it costs them a copy of all their data.
         """
-        if self._server is not None:
-            try:
-                await self._connection.write("BGREWRITEAOF", repeatable=False)
-            except StoreUnavailableError as error:
-                log.warning("what was purged stays on disk until the next rewrite: %s", error.message)
+        if self._server is not None and not await self._server.eraser.erase():
+            log.warning("what was purged is not off the disk yet; the rewrite goes on")
 
 
 def _script_text(name: str) -> str:
