@@ -9,10 +9,10 @@ import msgspec
 
 from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditState
 from serac_gateway.edit_index.active_edits import ActiveEdits
-from serac_gateway.errors import GatewayError
+from serac_gateway.errors import DamagedRecordError, GatewayError
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.checked_records import DamagedRecord, vectors_fault
-from serac_gateway.stores.log_chain import LogHead
+from serac_gateway.stores.log_chain import LogHead, empty_head
 from serac_gateway.stores.log_verification import BrokenLogError, verify_log
 from serac_gateway.stores.records import StoredEdit
 
@@ -90,7 +90,13 @@ class StoreCheck:
             return await verify_log(self._store, namespace)
         except BrokenLogError as error:
             problems.append(f"log: {error}")
+        except DamagedRecordError as error:
+            problems.append(f"log: {error.message}")
+            return empty_head(namespace)
+        try:
             return await self._store.log_head(namespace)
+        except DamagedRecordError:
+            return empty_head(namespace)
 
     async def _check_edit(self, namespace: str, edit: Edit, problems: list[str]) -> StoredEdit | None:
         faults: list[DamagedRecord] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import pytest
 
 from serac_gateway.auth.principals import Role
 from serac_gateway.domain.edits import EditDraft, first_version
-from serac_gateway.errors import RETRY_AFTER_S
+from serac_gateway.errors import RETRY_AFTER_S, StoreUnavailableError
+from serac_gateway.stores.damage import Damage as Damaged
 from serac_gateway.stores.records import Action
+from serac_gateway.stores.redis.repairer import RedisNamespaceRepairer
 from tests.attacks.attacked_gateway import (
     REFUSAL,
     SUPPRESSED_QUESTION,
@@ -25,12 +29,16 @@ from tests.attacks.damaged_store import (
     LOST,
     MADE_ANEW,
     Damage,
+    foreign_head,
+    foreign_id,
     server_of,
     store_of_two,
+    torn_current_record,
     write,
     write_torn_version,
 )
 from tests.http.wire import WireResponse
+from tests.made_keys import stored_key
 
 IN_ACME, IN_BOLT = ("x-serac-namespace", "acme"), ("x-serac-namespace", "bolt")
 
@@ -160,6 +168,48 @@ async def test_of_a_lost_newest_version_the_older_one_is_in_force_again_under_an
             assert (await gateway.call("GET", "/serac/v1/log:verify", namespace="acme")).is_success
 
 
+@pytest.mark.parametrize("steps", range(4))
+async def test_a_repair_that_is_killed_is_ended_by_the_next_one_and_no_byte_is_lost(
+    steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store goes after some of the remedies; three records are damaged."""
+    left = steps
+    mend = RedisNamespaceRepairer.mend
+
+    async def interrupted(repairer: RedisNamespaceRepairer, damage: Damaged) -> bool:
+        nonlocal left
+        if left == 0:
+            raise StoreUnavailableError("the server was killed")
+        left -= 1
+        return await mend(repairer, damage)
+
+    async with store_of_two(tmp_path) as store:
+        with server_of(tmp_path) as client:
+            for damage in (torn_current_record, foreign_head, foreign_id):
+                damage(client)
+            async with attacked_gateway(tmp_path, f'data_dir = "{tmp_path}"', store=store) as gateway:
+                monkeypatch.setattr(RedisNamespaceRepairer, "mend", interrupted)
+                first = await gateway.call("POST", "/serac/v1/store:repair?apply=true", namespace="acme")
+                assert first.status_code == (200 if steps == 3 else 503)
+                monkeypatch.setattr(RedisNamespaceRepairer, "mend", mend)
+                assert (await repair(gateway, "?apply=true"))["remaining"] == 0
+                assert (await repair(gateway, ""))["damages"] == []
+                assert_suppressed(await ask(gateway, IN_ACME))
+    lines = [line for file in (tmp_path / "damaged").iterdir() for line in file.read_text().splitlines()]
+    kept = [base64.b64decode(data) for line in lines for data in json.loads(line)["stored"].values()]
+    assert {b'{"id":', b"zz", b"../..{x}\xff"} <= set(kept)
+
+
+async def test_a_check_names_a_damaged_head_instead_of_failing(tmp_path: Path) -> None:
+    async with store_of_two(tmp_path) as store:
+        with server_of(tmp_path) as client:
+            foreign_head(client)
+        async with attacked_gateway(tmp_path, store=store) as gateway:
+            report = (await gateway.call("GET", "/serac/v1/store:check", namespace="acme")).json()
+            assert not report["sound"]
+            assert "head of the log" in report["problems"][0]
+
+
 async def test_only_an_admin_of_the_namespace_repairs_it(tmp_path: Path) -> None:
     async with attacked_gateway(tmp_path, "access.required = true") as gateway:
         for role, namespace in ((Role.EDIT, "acme"), (Role.ADMIN, "bolt")):
@@ -173,3 +223,23 @@ async def repair(gateway: AttackedGateway, query: str) -> dict[str, Any]:
     assert reply.status_code == 200, reply.text
     report: dict[str, Any] = reply.json()
     return report
+
+
+async def test_damaged_api_keys_are_refused_and_keep_no_gateway_from_starting(tmp_path: Path) -> None:
+    async with store_of_two(tmp_path) as store:
+        keys = store.api_keys()
+        sound, torn_key, moved, revoked = [
+            await stored_key(keys, role=Role.ADMIN, namespaces=("*",)) for _ in range(4)
+        ]
+        ids = [key.split("-")[2] for key in (sound, torn_key, moved, revoked)]
+        with server_of(tmp_path) as client:
+            client.hset("serac:{@keys}:records", ids[1], b"{")
+            client.hset("serac:{@keys}:records", ids[2], client.hget("serac:{@keys}:records", ids[0]))
+            client.hset("serac:{@keys}:revoked", ids[3], b"\xffsome day")
+        async with attacked_gateway(tmp_path, "access.required = true", store=store) as gateway:
+            await gateway.gateway.process.authenticator.require_usable_key()
+            statuses = [
+                (await gateway.call("GET", "/serac/v1/keys", key=key)).status_code
+                for key in (sound, torn_key, moved, revoked)
+            ]
+            assert statuses == [200, 401, 401, 401]

@@ -63,6 +63,11 @@ def test_a_port_that_is_taken_is_named_before_anything_is_loaded(tmp_path: Path)
         assert_one_line(serve(tmp_path, "--port", str(port)), str(port), "--port")
 
 
+def test_a_data_folder_that_is_none_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert_one_line(serve(tmp_path / "file" / "sub"), "data folder", "is no folder", "--data-dir")
+
+
 def test_missing_classifier_weights_are_named(tmp_path: Path) -> None:
     config = load_config(
         environment={}, overrides={"data_dir": str(tmp_path), "models": {"scope_classifier": "/nowhere"}}

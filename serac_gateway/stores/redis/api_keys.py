@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import logging
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -11,6 +12,8 @@ from typing_extensions import override
 from serac_gateway.auth.api_keys import StoredApiKey, check_key_id
 from serac_gateway.auth.key_store import ApiKeyStore, key_id_taken, oldest_first, with_times
 from serac_gateway.stores.redis.connection import RedisConnection
+
+log = logging.getLogger(__name__)
 
 _RECORDS: Final = "serac:{@keys}:records"
 """Hash: key id to the JSON of its record, which never changes. No namespace has an @ in its name."""
@@ -40,7 +43,8 @@ class RedisApiKeyStore(ApiKeyStore):
         record, revoked = await self._connection.read_all(
             [("HGET", _RECORDS, key_id), ("HGET", _REVOKED, key_id)]
         )
-        return None if record is None else with_times(_stored(record), revoked_at=_time(revoked))
+        stored = None if record is None else _readable(key_id, record)
+        return None if stored is None else with_times(stored, revoked_at=_revoked_at(revoked))
 
     @override
     async def all(self) -> list[StoredApiKey]:
@@ -49,11 +53,12 @@ class RedisApiKeyStore(ApiKeyStore):
         )
         return oldest_first(
             with_times(
-                _stored(record),
-                revoked_at=_time(revoked.get(key_id)),
+                stored,
+                revoked_at=_revoked_at(revoked.get(key_id)),
                 last_used_at=_time(last_used.get(key_id)),
             )
             for key_id, record in records.items()
+            if (stored := _readable(key_id.decode("utf-8", "replace"), record)) is not None
         )
 
     @override
@@ -69,9 +74,25 @@ class RedisApiKeyStore(ApiKeyStore):
         await self._connection.write("HSET", _LAST_USED, key_id, at.isoformat(), repeatable=True)
 
 
-def _stored(record: bytes) -> StoredApiKey:
-    return msgspec.json.decode(record, type=StoredApiKey)
+def _readable(key_id: str, record: bytes) -> StoredApiKey | None:
+    """The key; None: what is stored of it is damaged, and then nobody has it."""
+    try:
+        stored = msgspec.json.decode(record, type=StoredApiKey)
+        if stored.key.id != key_id:
+            raise ValueError("it is of another key")
+    except (ValueError, RecursionError) as exc:
+        log.error("what is stored of API key %r is damaged, so it is refused: %s", key_id[:80], exc)
+        return None
+    return stored
 
 
 def _time(text: bytes | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text.decode())
+    try:
+        return None if text is None else datetime.fromisoformat(text.decode())
+    except ValueError:
+        return None
+
+
+def _revoked_at(text: bytes | None) -> datetime | None:
+    """When the key was revoked; long ago where nobody can read when."""
+    return None if text is None else _time(text) or datetime.fromtimestamp(0, UTC)

@@ -42,7 +42,11 @@ class RedisFeedbackStore(FeedbackStore):
         key, after = _key(namespace), "-"
         while entries := await self._connection.read("XRANGE", key, after, "+", "COUNT", _PAGE):
             for _, fields in entries:
-                yield msgspec.json.decode(fields[_FIELD.encode()], type=Feedback)
+                try:
+                    report = msgspec.json.decode(fields[_FIELD.encode()], type=Feedback)
+                except (ValueError, KeyError):
+                    continue  # a damaged one is one report less
+                yield report
             after = f"({entries[-1][0].decode()}"
 
     @override

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import msgspec
@@ -40,7 +41,11 @@ class RedisTrafficStore(TrafficStore):
     async def recent(self, namespace: str, *, max_queries: int, ttl_s: int) -> list[Query]:
         since = await self._expiry(ttl_s)
         entries = await self._connection.read("XREVRANGE", _key(namespace), "+", since, "COUNT", max_queries)
-        return [msgspec.json.decode(fields[_FIELD.encode()], type=Query) for _, fields in entries]
+        queries = []
+        for _, fields in entries:
+            with contextlib.suppress(ValueError, KeyError):  # a damaged one is one query less
+                queries.append(msgspec.json.decode(fields[_FIELD.encode()], type=Query))
+        return queries
 
     @override
     async def forget(self, namespace: str, *, ttl_s: int) -> None:

@@ -136,3 +136,20 @@ async def test_the_table_marks_the_namespaces_with_suppressions_in_force(path: P
     ):
         await active_edits.apply("edited", [stored_edit(edit, encoder)])
         assert table.needs_decision("edited") is need
+
+
+async def test_the_table_has_workers_ask_about_a_namespace_that_is_quarantined(path: Path) -> None:
+    table, encoder = NamespaceBitmap.create(path), WordEncoder()
+    active_edits = ActiveEdits(
+        store=InMemoryEditStore(), encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width)
+    )
+    NamespaceBitmapWriter(table, active_edits, tuple)
+    active_edits.note_damaged("early", fault="its head is damaged")
+    await active_edits.load()
+    active_edits.note_damaged("late", fault="its head is damaged")
+    for namespace in ("early", "late"):
+        assert not active_edits.is_loaded(namespace)
+        assert table.needs_decision(namespace) is NeedsDecision.SUPPRESSIONS
+        await active_edits.reload(namespace)
+        assert active_edits.is_loaded(namespace)
+        assert table.needs_decision(namespace) is NeedsDecision.NONE
