@@ -94,8 +94,8 @@ async def test_damage_in_the_middle_is_cut_out_by_the_command_that_the_error_nam
         await RedisStore.open_embedded(tmp_path / "valkey")
     assert file_of(tmp_path).read_bytes() == damaged
     runner, arguments = CliRunner(), ["store", "recover", "--data-dir", str(tmp_path)]
-    shown = runner.invoke(app, arguments)
-    assert (shown.exit_code, "cannot be read" in shown.output) == (1, True)
+    listed = runner.invoke(app, arguments)
+    assert (listed.exit_code, "cannot be read" in listed.output) == (1, True)
     assert file_of(tmp_path).read_bytes() == damaged
     assert runner.invoke(app, [*arguments, "--apply"]).exit_code == 0
     assert bad_ranges(file_of(tmp_path)) == []
