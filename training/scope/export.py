@@ -52,12 +52,17 @@ class _OnePair(torch.nn.Module):
 
 
 def export(checkpoint: Path, folder: Path) -> Path:
-    """Write ``model.onnx`` and ``tokenizer.json`` of the cross-encoder in `checkpoint` into `folder`.
+    """Write the cross-encoder in `checkpoint` into `folder`, in the form that the gateway opens.
+
+    Of one with the words of multilingual-e5-small see `export_halved`; of others ``model.onnx`` and
+    ``tokenizer.json``. The file of weights is returned.
 
     Raises:
-        TrainingError: `checkpoint` is of another architecture.
+        TrainingError: `checkpoint` is of another architecture, or its words were trained.
     """
     model = load_cross_encoder(checkpoint).eval()
+    if model.config.vocab_size == len(embedded_e5().words):
+        return export_halved(checkpoint, folder)
     model.config._attn_implementation = "eager"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
@@ -87,6 +92,7 @@ def export(checkpoint: Path, folder: Path) -> Path:
         helper.set_model_props(written, {WEIGHT_NAMES: json.dumps(names), CONFIG: json.dumps(config)})
         onnx.save(written, str(folder / MODEL_FILE))
     shutil.copy(checkpoint / TOKENIZER_FILE, folder / TOKENIZER_FILE)
+    (folder / WEIGHTS_FILE).unlink(missing_ok=True)  # of another kind that this folder held before
     return folder / MODEL_FILE
 
 
