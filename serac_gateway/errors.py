@@ -30,6 +30,7 @@
     ├── WebSocketRefusedError       426
     ├── StoreUnavailableError       503
     ├── NamespaceQuarantinedError   503
+    ├── BodyMemoryError             503
     └── ModelUnavailableError       503
 
 A message names the bad value, what is allowed and what to do. Each class carries its HTTP status, code and
@@ -326,6 +327,14 @@ class NamespaceQuarantinedError(GatewayError):
     status = 503
     code = "namespace_quarantined"
     title = "The namespace is quarantined"
+
+
+class BodyMemoryError(GatewayError):
+    """The bodies of all requests together take up too much memory."""
+
+    status = 503
+    code = "too_much_body_memory"
+    title = "Too many large request bodies"
 
 
 def error_headers(status: int, details: Mapping[str, object]) -> dict[str, str]:

@@ -22,6 +22,7 @@ NEEDS_RESTART = (
     "server.workers",
     "server.trusted_proxies",
     "server.max_control_body_bytes",
+    "server.max_body_memory_bytes",
     "server.max_head_bytes",
     "server.max_connections",
     "server.head_timeout_s",

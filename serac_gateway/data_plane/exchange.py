@@ -14,6 +14,7 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 
 from serac_gateway.data_plane import sse
 from serac_gateway.data_plane.request_id import OWN_REQUEST_ID_HEADER, REQUEST_ID_HEADER, request_id
+from serac_gateway.domain.body_budget import held_body
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import UpstreamError
 from serac_gateway.observability.request_record import RequestMarks
@@ -55,6 +56,8 @@ class Exchange:
         """Bytes of the request's body that were read."""
         self.bytes_out = 0
         """Bytes of the response's body that were sent."""
+        self.held = held_body(scope)
+        """The account of the memory that its body takes up."""
         self._receive = receive
         self._send = send
         self._watch: asyncio.Task[None] | None = None
@@ -75,12 +78,17 @@ class Exchange:
         return [value for key, value in self.headers if key == name]
 
     async def read_body(self, limit_bytes: int) -> bytes | AsyncIterator[bytes]:
-        """The whole request body, or if it is longer than `limit_bytes` an iterator over all of it."""
+        """The whole request body, or if it is longer than `limit_bytes` an iterator over all of it.
+
+        Raises:
+            BodyMemoryError: The bodies of all requests take up too much memory.
+        """
         chunks: list[bytes] = []
         size = 0
         begun = time.perf_counter()
         while True:
             chunk, more = await self._read_chunk()
+            self.held.add(len(chunk))
             chunks.append(chunk)
             size += len(chunk)
             if more and size <= limit_bytes:
@@ -159,6 +167,7 @@ class Exchange:
     async def _rest(self, chunks: list[bytes]) -> AsyncIterator[bytes]:
         for chunk in chunks:
             yield chunk
+        self.held.remove(sum(map(len, chunks)))
         chunks.clear()
         more = True
         while more:

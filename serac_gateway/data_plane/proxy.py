@@ -156,6 +156,7 @@ class DataPlane:
                     client=client_of(exchange),
                     scheme=exchange.scope["scheme"],
                     sender=principal,
+                    held=exchange.held,
                 )
 
             def speculate(body: RequestBody) -> SpeculativeRequest:

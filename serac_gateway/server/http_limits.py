@@ -19,7 +19,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from serac_gateway.config.model import ServerConfig
-from serac_gateway.errors import RETRY_AFTER_S
+from serac_gateway.domain.body_budget import EXTENSION, BodyBudget
+from serac_gateway.errors import RETRY_AFTER_S, BodyMemoryError
+from serac_gateway.server.body_memory import BodyMemoryLog
 from serac_gateway.server.connections import ConnectionLimit, connection_limit
 
 _HEADER_EXTRA_BYTES = 4
@@ -36,6 +38,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     limits = ServerConfig()
     connection_limit: ConnectionLimit | None = None
     """None: any number of connections."""
+    body_budget = BodyBudget(None)
+    """Its accounts are closed by `body_memory.closing_accounts`."""
 
     def __init__(
         self,
@@ -56,6 +60,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._is_refused = False
         """Whether what follows on the connection is not read any more; the refusal may still be due."""
         self._refusal = (400, "bad_request", "the request is not valid HTTP/1.1")
+        self._body = self.body_budget.open()
+        """The account of the body that arrives, or arrived last."""
         self.since_s = time.monotonic()
         """When the connection was made, by the monotonic clock."""
 
@@ -88,6 +94,15 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             503,
             "too_many_connections",
             "the gateway has too many connections, and this request's body had not arrived; try again",
+        )
+        self.send_400_response("")
+
+    def _give_up_body(self) -> None:
+        """Refuse the request whose body is arriving: the bodies of all requests need too much memory."""
+        self._refusal = (
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            BodyMemoryError.code,
+            "the gateway holds too many large request bodies, and this one had not arrived; try again",
         )
         self.send_400_response("")
 
@@ -191,6 +206,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             raise _HeadRefusedError
         self._check_version_and_host()
         self._in_head, self._in_body = False, True
+        self._body = self.body_budget.open(self._give_up_body)
+        self.scope["extensions"] = {EXTENSION: cast("Any", self._body)}
         super().on_headers_complete()
         if self._is_last and self.cycle is not None:
             self.cycle.keep_alive = False
@@ -199,7 +216,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """The request is complete, unless the parser takes its body for another protocol."""
         if self.parser.should_upgrade():
             return
-        self._in_body = False
+        self._in_body = self._body.is_arriving = False
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -309,5 +326,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
 def limited_http_protocol(limits: ServerConfig) -> type[LimitedHttpProtocol]:
     """The protocol with the limits of `limits`, for `uvicorn.Config(http=…)`; one for each server."""
-    limit = connection_limit(limits.max_connections)
-    return type("LimitedHttp", (LimitedHttpProtocol,), {"limits": limits, "connection_limit": limit})
+    return type(
+        "LimitedHttp",
+        (LimitedHttpProtocol,),
+        {
+            "limits": limits,
+            "connection_limit": connection_limit(limits.max_connections),
+            "body_budget": BodyBudget(limits.max_body_memory_bytes, BodyMemoryLog(limits)),
+        },
+    )

@@ -16,10 +16,10 @@ from typing import Literal, Protocol, TypeVar, cast
 import msgspec
 import uvicorn
 from litestar import Litestar
-from litestar.types import Receive, Scope, Send
 
 from serac_gateway.config.model import ServerConfig
 from serac_gateway.errors import ConfigError
+from serac_gateway.server.body_memory import Asgi, closing_accounts
 from serac_gateway.server.connections import raise_file_limit
 from serac_gateway.server.http_limits import LimitedHttpProtocol, limited_http_protocol
 from serac_gateway.server.memory import freeze_gc
@@ -30,8 +30,6 @@ _KEEP_ALIVE_S = 90
 _LINGER_S = 1.0
 """How long an idle connection stays open after the listening socket has closed."""
 _LINGER_STEP_S = 0.02
-
-Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class HasApp(Protocol):
@@ -99,7 +97,7 @@ def uvicorn_config(
         ConfigError: `server.trusted_proxies` holds a value that is neither an address nor a network.
     """
     return uvicorn.Config(
-        app,
+        closing_accounts(cast("Asgi", app)),
         http=limited_http_protocol(config),
         lifespan=lifespan,
         log_level="warning",

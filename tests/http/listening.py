@@ -12,8 +12,8 @@ import uvicorn
 from litestar import Litestar
 
 from serac_gateway.config.model import ServerConfig
+from serac_gateway.server.body_memory import Asgi, closing_accounts
 from serac_gateway.server.http_limits import limited_http_protocol
-from serac_gateway.server.listener import Asgi
 
 
 class _Server(uvicorn.Server):
@@ -44,7 +44,7 @@ async def listening(
     """Yields the URL, if `listener` has a port."""
     server = _Server(
         uvicorn.Config(
-            app,
+            closing_accounts(app),
             http=limited_http_protocol(limits),
             lifespan=lifespan,
             log_config=None,

@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
+from litestar.types import Empty
 
+from serac_gateway.domain.body_budget import held_body
 from serac_gateway.errors import InvalidRequestError
 
 RecordT = TypeVar("RecordT")
@@ -56,6 +58,20 @@ class StrictJsonRequest(Request[Any, Any, Any]):
     Litestar would decode to plain objects and convert them leniently (the text "5" for an integer), with
     errors that do not show the value.
     """
+
+    async def body(self) -> bytes:
+        """The whole body, counted among those that the process keeps.
+
+        Raises:
+            BodyMemoryError: They take up too much memory.
+        """
+        if self._body is Empty and self._connection_state.body is Empty:
+            held, chunks = held_body(self.scope), []
+            async for chunk in self.stream():
+                held.add(len(chunk))
+                chunks.append(chunk)
+            self._body = self._connection_state.body = b"".join(chunks)
+        return await super().body()
 
     async def json(self) -> Any:  # noqa: ANN401 - the signature is Litestar's
         """The body as what the handler's `data` parameter is annotated with."""

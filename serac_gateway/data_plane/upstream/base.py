@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 
 from serac_gateway.auth.principals import Principal
+from serac_gateway.domain.body_budget import HeldBody
 from serac_gateway.domain.headers import Headers
 
 
@@ -28,6 +29,8 @@ class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     """With which the client asked."""
     sender: Principal | None = None
     """On whose behalf it is sent; None: the gateway's own."""
+    held: HeldBody | None = None
+    """The account of what is kept of a body that is still arriving."""
 
 
 class UpstreamResponse(msgspec.Struct, frozen=True, kw_only=True):

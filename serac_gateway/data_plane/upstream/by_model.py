@@ -22,6 +22,7 @@ from serac_gateway.data_plane.upstream.whole_body import (
     too_long,
     with_whole_body,
 )
+from serac_gateway.domain.body_budget import HeldBody
 from serac_gateway.errors import InvalidRequestError, UnreadableError, UpstreamError
 
 _LONG_BYTES = 16_384
@@ -83,7 +84,7 @@ class ByModelUpstream(Upstream):
             return self._serving(scanner.model) is not upstream
 
         if rest is not None:
-            body = _checked(held, rest, scanner, is_for_another)
+            body = _checked(held, rest, request.held, scanner, is_for_another)
             request = msgspec.structs.replace(request, body=body)
         try:
             async with upstream.send(request) as response:
@@ -136,6 +137,8 @@ async def _until_model(
     async for chunk in rest:
         held.append(chunk)
         size += len(chunk)
+        if request.held is not None:
+            request.held.add(len(chunk))
         await _feed(scanner, chunk)
         if scanner.is_done or (scanner.is_known and size > _HELD_BYTES):
             break
@@ -147,11 +150,14 @@ async def _until_model(
 async def _checked(
     held: list[bytes],
     rest: AsyncIterator[bytes],
+    account: HeldBody | None,
     scanner: ModelScanner,
     is_for_another: Callable[[], bool],
 ) -> AsyncIterator[bytes]:
     for chunk in held:
         yield chunk
+    if account is not None:
+        account.remove(sum(map(len, held)))
     held.clear()
     async for chunk in rest:
         await _feed(scanner, chunk)

@@ -26,6 +26,7 @@ async def with_whole_body(request: UpstreamRequest) -> tuple[UpstreamRequest, by
 
     Raises:
         TooLongToReadError: It is longer than MAX_BODY_BYTES.
+        BodyMemoryError: The bodies of all requests take up too much memory.
     """
     if isinstance(request.body, bytes):
         return request, request.body
@@ -34,6 +35,8 @@ async def with_whole_body(request: UpstreamRequest) -> tuple[UpstreamRequest, by
     async for chunk in request.body:
         chunks.append(chunk)
         size += len(chunk)
+        if request.held is not None:
+            request.held.add(len(chunk))
         if size > MAX_BODY_BYTES:
             raise too_long()
     body = b"".join(chunks)

@@ -18,7 +18,7 @@ from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan
 from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
-from serac_gateway.server.listener import Asgi
+from serac_gateway.server.body_memory import Asgi
 from serac_gateway.server.workers.rpc_messages import (
     ANSWER_PATH,
     TOKEN_HEADER,

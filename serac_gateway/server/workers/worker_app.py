@@ -12,7 +12,7 @@ from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.data_plane.relay import relay
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest
 from serac_gateway.data_plane.upstream.headers import end_to_end
-from serac_gateway.errors import ModelUnavailableError, UpstreamError
+from serac_gateway.errors import BodyMemoryError, ModelUnavailableError, UpstreamError
 from serac_gateway.server.browsers import BrowserGuard, send_problem
 from serac_gateway.server.workers.rpc_messages import TOKEN_HEADER
 
@@ -50,6 +50,8 @@ class WorkerApp:
                 async with self._control_plane.send(request) as response:
                     own = [header for header in response.headers if header[0].startswith(b"x-serac-")]
                     await relay(response, exchange, own)
+            except BodyMemoryError as error:
+                await send_problem(exchange, error)
             except UpstreamError as error:
                 log.warning("%s was not relayed: %s", scope["path"], error.message)
                 unavailable = ModelUnavailableError("the model process does not answer; try again")
