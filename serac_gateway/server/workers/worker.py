@@ -27,8 +27,8 @@ from serac_gateway.data_plane.request_head import LoopGuard
 from serac_gateway.data_plane.upstream.http import HttpUpstream
 from serac_gateway.observability.counts import RouteCounts
 from serac_gateway.observability.logging import configure_logging
-from serac_gateway.server.browsers import BrowserGuard
 from serac_gateway.server.body_memory import Asgi
+from serac_gateway.server.browsers import BrowserGuard
 from serac_gateway.server.listener import Server, uvicorn_config
 from serac_gateway.server.memory import freeze_gc
 from serac_gateway.server.resources import SharedResources

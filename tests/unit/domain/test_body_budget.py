@@ -26,7 +26,7 @@ def test_the_largest_body_that_is_still_arriving_makes_room() -> None:
     newest.add(2 * FREE_BYTES)
     assert refused == ["large"]
     assert budget.total_bytes == LIMIT - FREE_BYTES
-    with pytest.raises(BodyMemoryError, match="raise server.max_body_memory_bytes"):
+    with pytest.raises(BodyMemoryError, match=r"raise server\.max_body_memory_bytes"):
         bodies["large"].add(1)
 
 
