@@ -16,10 +16,10 @@ MAX_GENERATED = 16
 
 _BE = r"(?:is|are|was|were)"
 _WH = r"(?:who|what|which|where|when)"
-_WH_BE = re.compile(rf"(?P<wh>{_WH}) (?P<be>{_BE}) (?P<rest>.+)", re.IGNORECASE)
-_OF = re.compile(r"(?P<article>the )?(?P<noun>[\w' -]+?) of (?P<owner>.+)", re.IGNORECASE)
-_OWNED = re.compile(r"(?P<owner>.+?)(?:'s|’s) (?P<noun>[\w -]+)")
-_CLOZE = re.compile(rf"(?P<topic>.+?) (?P<be>{_BE})", re.IGNORECASE)
+_WH_BE = re.compile(rf"(?P<wh>{_WH}) (?P<be>{_BE}) (?P<rest>.+)", re.IGNORECASE | re.DOTALL)
+_OF = re.compile(r"(?:the )?(?P<noun>[\w' -]+?) of (?P<owner>.+)", re.IGNORECASE | re.DOTALL)
+_OWNED = re.compile(r"(?P<owner>.+?)['’]s (?P<noun>[\w -]++)", re.DOTALL)
+_CLOZE = re.compile(rf"(?P<topic>.+?) (?P<be>{_BE})", re.IGNORECASE | re.DOTALL)
 _QUESTION = re.compile(
     rf"(?:{_WH}|whom|whose|why|how|do|does|did|is|are|was|were|can|will|has|have)\b", re.IGNORECASE
 )

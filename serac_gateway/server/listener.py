@@ -97,7 +97,7 @@ def uvicorn_config(
         ConfigError: `server.trusted_proxies` holds a value that is neither an address nor a network.
     """
     return uvicorn.Config(
-        closing_accounts(cast("Asgi", app)),
+        closing_accounts(app),
         http=limited_http_protocol(config),
         lifespan=lifespan,
         log_level="warning",

@@ -45,7 +45,7 @@ _THANKS = re.compile(r"\b(?:thanks?|thx|ty|bye|goodbye)\b", re.IGNORECASE)
 _CONFIRMS = re.compile(r"\b(?:please|yes|yeah|yep|sure)\b", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[.!?…。？！])\s+|\n+")
 _PROHIBITION = re.compile(
-    r"\W*(?:please |under no circumstances )?"
+    r"\W*+(?:please |under no circumstances )?"
     r"(?:you (?:must|may|should|can|shall|will) (?:not|never)|you (?:cannot|(?:mustn|can|shouldn)['’]t)"
     r"|you are not (?:allowed|permitted) to|never|do not|don['’]?t|refuse to)"
     r" (?:\w+ly |ever )?"

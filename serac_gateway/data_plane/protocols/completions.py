@@ -52,8 +52,8 @@ _TEMPLATE_CHARS = 16_384
 
 _TOKEN_PROMPT = Bypass(reason="prompt of token ids", unreadable=True)
 _SEVERAL_PROMPTS = Bypass(reason="several prompts")
-_ANSWER_CUE = re.compile(r"\s*(?:a|answer|assistant|ai|bot|response|output)\s*:\s*", re.IGNORECASE)
-_QUESTION_LABEL = re.compile(r"^(?:q|question|user|human|query|input|prompt)\s*:\s*", re.IGNORECASE)
+_ANSWER_CUE = re.compile(r"(?:a|answer|assistant|ai|bot|response|output)\s*+:", re.IGNORECASE)
+_QUESTION_LABEL = re.compile(r"^(?:q|question|user|human|query|input|prompt)\s*+:\s*+", re.IGNORECASE)
 
 
 class CompletionsProtocol(OpenAIProtocol):
@@ -127,7 +127,7 @@ def _query_of_prompt(prompt: object) -> Query | Bypass:
         spoken = [turn for turn in turns if turn.role not in INSTRUCTIONS]
         return query_of_turns(Turns(turns=spoken, instructions=instructions))
     end = without_surrogates(prompt[-MAX_QUERY_CHARS:])
-    lines = [line.strip() for line in end.splitlines() if line.strip() and not _ANSWER_CUE.fullmatch(line)]
+    lines = [line for text in end.splitlines() if (line := text.strip()) and not _ANSWER_CUE.fullmatch(line)]
     lines = [unlabelled for line in lines if (unlabelled := _QUESTION_LABEL.sub("", line, count=1))]
     if not lines:
         return NO_TEXT
