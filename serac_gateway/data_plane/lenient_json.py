@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import msgspec
 
@@ -17,9 +18,14 @@ from serac_gateway.errors import TooLongToReadError, UnreadableError, Unsupporte
 
 MAX_VALUES = 100_000
 """The most arrays and objects that are read: to build more of them holds the interpreter for too long."""
+MAX_ELEMENTS = 200_000
+"""The most values of all kinds: a text or number takes less than an array, but time and memory too."""
 UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """The errors of decoding text that is no JSON, or not the JSON that is expected."""
 _INT64 = -(2**63)
+_STEP_BYTES = 4_194_304
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+\\?+"?+', re.DOTALL)
+"""A string, up to the end of the text if it has no end."""
 _MAX_DIGITS = 4_000
 """A longer integer is read as infinite: its conversion takes quadratic time."""
 
@@ -38,7 +44,7 @@ def read_json(data: bytes) -> Reading:
     Raises:
         UnreadableError: There is none.
         UnsupportedCharacterSetError: It is not in UTF-8.
-        TooLongToReadError: It has more than MAX_VALUES arrays and objects.
+        TooLongToReadError: See `check_size`.
     """
     check_size(data)
     overridden: list[object] = []
@@ -76,14 +82,46 @@ def check_size(data: bytes) -> None:
     """Refuse to build a value of very many parts.
 
     Raises:
-        TooLongToReadError: `data` has more than MAX_VALUES arrays and objects.
+        TooLongToReadError: `data` has more than MAX_VALUES arrays and objects, or than MAX_ELEMENTS values.
     """
-    count = data.count(b"[") + data.count(b"{")
-    if count > MAX_VALUES:
-        raise TooLongToReadError(
-            f"the body has {count:,} arrays and objects, and at most {MAX_VALUES:,} are read; send less",
-            details={"reason": "body too long", "value": count, "limit": MAX_VALUES},
-        )
+    opened = _count(data, b"[") + _count(data, b"{")
+    if opened > MAX_VALUES:
+        raise _too_many("arrays and objects", opened, MAX_VALUES)
+    if opened + _count(data, b",") > MAX_ELEMENTS:  # which may stand in texts
+        elements = _elements_outside_strings(data)
+        if elements > MAX_ELEMENTS:
+            raise _too_many("or more values", elements, MAX_ELEMENTS)
+
+
+def may_have_many_members(data: bytes) -> bool:
+    """Whether an object may have so many members that splitting it takes long: a quick test."""
+    return _count(data, b":") > MAX_ELEMENTS
+
+
+def _count(data: bytes, character: bytes) -> int:
+    """How often a character stands in `data`, in steps: each one holds the interpreter until it is through."""
+    return sum(
+        data.count(character, start, start + _STEP_BYTES) for start in range(0, len(data), _STEP_BYTES)
+    )
+
+
+def _elements_outside_strings(data: bytes) -> int:
+    """The commas and opening brackets of `data` that stand in no string; counted a little beyond the limit."""
+    count = position = 0
+    while position < len(data) and count <= MAX_ELEMENTS:
+        quote = data.find(b'"', position)
+        end = quote if quote >= 0 else len(data)
+        count += sum(data.count(character, position, end) for character in (b",", b"[", b"{"))
+        string = _STRING.match(data, end)
+        position = len(data) if string is None else string.end()
+    return count
+
+
+def _too_many(what: str, count: int, limit: int) -> TooLongToReadError:
+    return TooLongToReadError(
+        f"the body has {count:,} {what}, and at most {limit:,} are read; send less",
+        details={"reason": "body too long", "value": count, "limit": limit},
+    )
 
 
 def as_strict_json(value: object) -> bytes:

@@ -24,6 +24,7 @@ from serac_gateway.errors import RETRY_AFTER_S, BodyMemoryError
 from serac_gateway.server.body_memory import BodyMemoryLog
 from serac_gateway.server.connections import ConnectionLimit, connection_limit
 
+_LINGER_S = 5.0
 _HEADER_EXTRA_BYTES = 4
 """": " and the end of the line."""
 
@@ -60,6 +61,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._is_refused = False
         """Whether what follows on the connection is not read any more; the refusal may still be due."""
         self._refusal = (400, "bad_request", "the request is not valid HTTP/1.1")
+        self._lingers = False
+        """Whether a refusal is followed by _LINGER_S in which the client may go on sending."""
         self._body = self.body_budget.open()
         """The account of the body that arrives, or arrived last."""
         self.since_s = time.monotonic()
@@ -104,7 +107,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             BodyMemoryError.code,
             "the gateway holds too many large request bodies, and this one had not arrived; try again",
         )
+        self._lingers = True
         self.send_400_response("")
+        if self.cycle is not None:  # the application is to let go of the body at once
+            self.cycle.disconnected = True
+            self.cycle.body = bytearray()
+            self.cycle.message_event.set()
 
     def abort(self) -> None:
         """Close the connection at once."""
@@ -268,7 +276,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             )
         )
         self.transport.write(STATUS_LINE[status] + head + body)
-        self.transport.close()
+        if not self._lingers:
+            self.transport.close()
+            return
+        self.flow.resume_reading()  # what comes is dropped: a client that is reset would lose the reply
+        self._timer = self.loop.call_later(_LINGER_S, self.transport.close)
 
     def _refuse_long_head(self) -> None:
         self._note_long_head()

@@ -252,7 +252,8 @@ def test_a_pattern_of_more_than_linear_work_is_recognised(quadratic: str) -> Non
     "pattern",
     [
         r"a*b|c+?d", r"(?:a|ab)(?:c|bcd)*", r"\b\w+(?=x)", r"(?<=[.!?])\s+|\n+", r"^a.*?$",
-        r"(?i)[^b-d]x{2,4}", r"(?>a+)b", r"a*+b", r"(?:a*)*b", r"(?<!a)b(?!c)", r"(?m)^b$", r"[\w-]+?\.x", r"(a|b)*?c",
+        r"(?i)[^b-d]x{2,4}", r"(?>a+)b", r"a*+b", r"(?:a*)*b", r"(?<!a)b(?!c)", r"(?m)^b$",
+        r"[\w-]+?\.x", r"(a|b)*?c",
     ],
 )  # fmt: skip
 @given(text=st.text("abcdxB .\n-", max_size=12))

@@ -13,6 +13,7 @@ from serac_gateway.data_plane.lenient_json import (
     Reading,
     as_strict_json,
     check_size,
+    may_have_many_members,
     read_json,
 )
 from serac_gateway.data_plane.protocols.base import Members
@@ -23,6 +24,8 @@ _CHARSETS = frozenset(
 )
 """Those in which JSON's own signs look as in UTF-8."""
 _LONG_MEMBER_BYTES = 65_536
+_MEMBERS_BYTES = 1_048_576
+"""Once those before are longer together, a short member counts as a long one."""
 
 
 class BodyForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,11 +134,16 @@ class RequestBody:
 def _read(data: bytes, wanted: frozenset[str] | None) -> Reading:
     if wanted is None:
         return read_json(data)
+    if may_have_many_members(data):
+        check_size(data)
     try:
         members = msgspec.json.decode(data, type=Members)
         value: dict[str, object] = {}
+        size = 0
         for name, raw in members.items():
-            if memoryview(raw).nbytes > _LONG_MEMBER_BYTES:
+            length = memoryview(raw).nbytes
+            size += length
+            if length > _LONG_MEMBER_BYTES or size > _MEMBERS_BYTES:
                 if name not in wanted:
                     continue
                 check_size(bytes(raw))

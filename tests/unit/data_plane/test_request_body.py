@@ -6,6 +6,7 @@ import gzip
 import json
 import time
 import zlib
+from contextlib import suppress
 
 import brotli
 import msgspec
@@ -15,7 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serac_gateway.data_plane.encodings import MAX_RATIO
-from serac_gateway.data_plane.lenient_json import MAX_VALUES, UNDECODABLE, as_strict_json, read_json
+from serac_gateway.data_plane.lenient_json import (
+    MAX_ELEMENTS,
+    MAX_VALUES,
+    UNDECODABLE,
+    as_strict_json,
+    check_size,
+    read_json,
+)
 from serac_gateway.data_plane.protocols.body import BodyForm, RequestBody
 from serac_gateway.errors import (
     TooLongToReadError,
@@ -112,6 +120,59 @@ def test_a_body_of_too_many_values_is_too_long_to_read(wanted: frozenset[str] | 
     with pytest.raises(TooLongToReadError, match="at most 100,000 are read") as caught:
         RequestBody(data).read(wanted)
     assert (caught.value.status, caught.value.details["reason"]) == (413, "body too long")
+
+
+NUMBERS = b"1," * MAX_ELEMENTS + b"1"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"messages":[' + NUMBERS + b"]}",
+        b'{"messages":[' + b'"a",' * MAX_ELEMENTS + b"1]}",
+        b'{"messages":[{"x":"' + b"y" * 70_000 + b'"},' + NUMBERS + b"]}",
+        b'{"messages":{' + b'"a":1,' * MAX_ELEMENTS + b'"b":1}}',
+        b"{" + b",".join(b'"%x":1' % number for number in range(MAX_ELEMENTS + 2)) + b"}",
+        b'\xef\xbb\xbf{"messages":[' + NUMBERS + b"]}",
+    ],
+    ids=["numbers", "texts", "after a text", "an object", "members", "lenient"],
+)
+@pytest.mark.parametrize("wanted", [None, WANTED])
+def test_elements_count_too(data: bytes, wanted: frozenset[str] | None) -> None:
+    """A million numbers take no brackets, but memory and time all the same."""
+    with pytest.raises(TooLongToReadError, match="or more values, and at most 200,000"):
+        RequestBody(data).read(wanted)
+
+
+def test_commas_and_brackets_in_texts_are_no_elements() -> None:
+    """A table or source code in a message is one value."""
+    text = "1,2,[3],{4}\n" * 90_000
+    message = {"role": "user", "content": text + '"\\'}
+    data = json.dumps({"messages": [message]}).encode()
+    assert RequestBody(data).read(WANTED).value == {"messages": [message]}
+
+
+@pytest.mark.parametrize("part", [b'"', b'\\"', b"\\", b'"\\', b'",', b'"a",', b",", b'"\\\\",'])
+def test_elements_are_counted_in_linear_work(part: bytes) -> None:
+    """However quotes and backslashes lie, each byte is gone over once."""
+    steps: list[int] = []
+    for count in (20_000, 80_000):
+        data = b"," * (MAX_ELEMENTS + 1 - 4 * count) + part * count
+        begun = time.thread_time()
+        with suppress(TooLongToReadError):
+            check_size(data)
+        steps.append(int((time.thread_time() - begun) * 1e6))
+    assert steps[1] < 10 * max(steps[0], 20_000)
+
+
+def test_many_short_members_are_not_all_built() -> None:
+    member = b"[" + b"1," * 20_000 + b"1]"
+    names = [b"x%d" % number for number in range(100)]
+    data = b"{" + b"".join(b'"%b":%b,' % (name, member) for name in names) + b'"messages":[1]}'
+    value = RequestBody(data).read(WANTED).value
+    assert isinstance(value, dict)
+    assert value["messages"] == [1]
+    assert len(value) < 40
 
 
 json_values = st.recursive(
