@@ -85,12 +85,13 @@ def check_size(data: bytes) -> None:
         TooLongToReadError: `data` has more than MAX_VALUES arrays and objects, or than MAX_ELEMENTS values.
     """
     opened = _count(data, b"[") + _count(data, b"{")
+    if opened <= MAX_VALUES and opened + _count(data, b",") <= MAX_ELEMENTS:
+        return
+    opened, elements = _outside_strings(data)
     if opened > MAX_VALUES:
         raise _too_many("arrays and objects", opened, MAX_VALUES)
-    if opened + _count(data, b",") > MAX_ELEMENTS:  # which may stand in texts
-        elements = _elements_outside_strings(data)
-        if elements > MAX_ELEMENTS:
-            raise _too_many("or more values", elements, MAX_ELEMENTS)
+    if elements > MAX_ELEMENTS:
+        raise _too_many("values", elements, MAX_ELEMENTS)
 
 
 def may_have_many_members(data: bytes) -> bool:
@@ -99,27 +100,30 @@ def may_have_many_members(data: bytes) -> bool:
 
 
 def _count(data: bytes, character: bytes) -> int:
-    """How often a character stands in `data`, in steps: each one holds the interpreter until it is through."""
-    return sum(
-        data.count(character, start, start + _STEP_BYTES) for start in range(0, len(data), _STEP_BYTES)
-    )
+    """How often a character stands in `data`, in steps, each of which holds the interpreter."""
+    starts = range(0, len(data), _STEP_BYTES)
+    return sum(data.count(character, start, start + _STEP_BYTES) for start in starts)
 
 
-def _elements_outside_strings(data: bytes) -> int:
-    """The commas and opening brackets of `data` that stand in no string; counted a little beyond the limit."""
-    count = position = 0
-    while position < len(data) and count <= MAX_ELEMENTS:
+def _outside_strings(data: bytes) -> tuple[int, int]:
+    """The opening brackets of `data` that stand in no string, and these with the commas.
+
+    The count ends a little beyond a limit.
+    """
+    opened = commas = position = 0
+    while position < len(data) and opened <= MAX_VALUES and opened + commas <= MAX_ELEMENTS:
         quote = data.find(b'"', position)
         end = quote if quote >= 0 else len(data)
-        count += sum(data.count(character, position, end) for character in (b",", b"[", b"{"))
+        opened += data.count(b"[", position, end) + data.count(b"{", position, end)
+        commas += data.count(b",", position, end)
         string = _STRING.match(data, end)
         position = len(data) if string is None else string.end()
-    return count
+    return opened, opened + commas
 
 
 def _too_many(what: str, count: int, limit: int) -> TooLongToReadError:
     return TooLongToReadError(
-        f"the body has {count:,} {what}, and at most {limit:,} are read; send less",
+        f"the body has {count:,} or more {what}, and at most {limit:,} are read; send less",
         details={"reason": "body too long", "value": count, "limit": limit},
     )
 
