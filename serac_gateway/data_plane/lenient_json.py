@@ -106,12 +106,15 @@ def _count(data: bytes, character: bytes) -> int:
 
 
 def _outside_strings(data: bytes) -> tuple[int, int]:
-    """The opening brackets of `data` that stand in no string, and these with the commas.
+    """The opening brackets of `data` that stand in no string, and the values that it has at least.
 
     The count ends a little beyond a limit.
     """
-    opened = commas = position = 0
+    opened = commas = strings = position = 0
     while position < len(data) and opened <= MAX_VALUES and opened + commas <= MAX_ELEMENTS:
+        strings += 1
+        if strings > 2 * MAX_ELEMENTS + 2:  # each is a value or the name of one
+            return opened, MAX_ELEMENTS + 1
         quote = data.find(b'"', position)
         end = quote if quote >= 0 else len(data)
         opened += data.count(b"[", position, end) + data.count(b"{", position, end)

@@ -132,10 +132,16 @@ NUMBERS = b"1," * MAX_ELEMENTS + b"1"
         b'{"messages":[' + b'"a",' * MAX_ELEMENTS + b"1]}",
         b'{"messages":[{"x":"' + b"y" * 70_000 + b'"},' + NUMBERS + b"]}",
         b'{"messages":{' + b'"a":1,' * MAX_ELEMENTS + b'"b":1}}',
+        b'{"messages":['
+        + NUMBERS[:399_000]
+        + b'"a"'
+        + b'""' * 3 * MAX_ELEMENTS
+        + b"," * MAX_ELEMENTS
+        + b"]}",
         b"{" + b",".join(b'"%x":1' % number for number in range(MAX_ELEMENTS + 2)) + b"}",
         b'\xef\xbb\xbf{"messages":[' + NUMBERS + b"]}",
     ],
-    ids=["numbers", "texts", "after a text", "an object", "members", "lenient"],
+    ids=["numbers", "texts", "after a text", "an object", "texts side by side", "members", "lenient"],
 )
 @pytest.mark.parametrize("wanted", [None, WANTED])
 def test_elements_count_too(data: bytes, wanted: frozenset[str] | None) -> None:
