@@ -22,7 +22,7 @@ _LAST_LINE = re.compile(
 _NUMBER = re.compile(rb'"sequence_number": ?(\d+)')
 _BETWEEN_EVENTS = re.compile(rb"(?::[^\r\n]*)?" + _LINE_END)
 """A comment, which may keep a connection open, or a further blank line."""
-_LINE = re.compile(rb"([^\r\n]*)" + _LINE_END)
+_LINE = re.compile(rb"([^\r\n]*+)" + _LINE_END)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -91,7 +91,8 @@ class EventBoundaries:
             end = boundary.end()
         while between := _BETWEEN_EVENTS.match(data, end):
             end = between.end()
-        for line in _LINE.finditer(data, max(end, self._line_start)):
+        self._line_start = max(end, self._line_start)
+        while line := _LINE.match(data, self._line_start):
             self._line_start = line.end()
             if _passes_by_itself(line[1]):
                 end = line.end()

@@ -131,6 +131,15 @@ def test_an_event_of_many_lines_in_small_pieces_takes_linear_time(line: bytes) -
     assert work[1] < 4 * 4 * max(work[0], 5_000)
 
 
+def test_a_long_line_after_many_others_is_gone_over_once() -> None:
+    """A search for the end of a line begins at its beginning, and at no later place again."""
+    boundaries = EventBoundaries()
+    begun = time.process_time()
+    boundaries.feed(b"data: y\n" + b"x" * 1_000_000)
+    assert time.process_time() - begun < 1
+    assert boundaries.feed(b"\n\n").endswith(b"x\n\n")
+
+
 def test_a_comment_between_events_does_not_wait_for_a_blank_line() -> None:
     boundaries = EventBoundaries()
     assert boundaries.feed(b": pi") == b""
