@@ -70,6 +70,7 @@ RESTARTING = [
     ({"server": ServerConfig(host="::1")}, "server.host"),
     ({"server": ServerConfig(port=1)}, "server.port"),
     ({"server": ServerConfig(max_control_body_bytes=1)}, "server.max_control_body_bytes"),
+    ({"server": ServerConfig(max_body_memory_bytes=1)}, "server.max_body_memory_bytes"),
     ({"server": ServerConfig(max_head_bytes=1)}, "server.max_head_bytes"),
     ({"server": ServerConfig(max_connections=1)}, "server.max_connections"),
     ({"server": ServerConfig(head_timeout_s=1.0)}, "server.head_timeout_s"),
