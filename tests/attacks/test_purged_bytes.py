@@ -17,9 +17,11 @@ from typer.testing import CliRunner
 from serac_gateway.cli.main import app
 from serac_gateway.domain.edits import Attribution, purged
 from serac_gateway.stores.disk_search import search_folder
+from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import Action
 from serac_gateway.stores.redis.purge_eraser import PurgeEraser
 from serac_gateway.stores.redis.store import RedisStore
+from tests.attacks.attacked_gateway import attacked_gateway
 from tests.contracts.edit_store_calls import NS, add, commit_of, new
 
 PURGED = Attribution(reason="request 4711")
@@ -148,6 +150,24 @@ async def test_a_rewrite_that_fails_is_tried_until_one_succeeds(
     assert not eraser.is_pending
     assert not (tmp_path / "purge.pending").exists()
     assert caplog.text.count("still lies on the disk") == 1
+
+
+class SlowlyErasedStore(InMemoryEditStore):
+    """Its file is written anew later."""
+
+    has_pending_purge = True
+
+
+async def test_the_reply_to_a_purge_says_if_the_text_still_lies_on_the_disk(tmp_path: Path) -> None:
+    for store, header in ((SlowlyErasedStore(), "true"), (InMemoryEditStore(), None)):
+        async with attacked_gateway(tmp_path, store=store) as gateway:
+            await gateway.add({"id": "a", "prompt": "Who?", "target_new": "Jo"})
+            reply = await gateway.call(
+                "POST", "/serac/v1/edits/a:purge", json={"reason": "x"}, headers={"if-match": "*"}
+            )
+            assert (reply.status_code, reply.headers.get("x-serac-purge-pending")) == (200, header)
+            metrics = (await gateway.call("GET", "/metrics")).text
+            assert f"serac_purge_pending {'1.0' if header else '0.0'}" in metrics
 
 
 def test_the_check_sees_a_text_in_every_spelling_and_takes_it_from_stdin(tmp_path: Path) -> None:

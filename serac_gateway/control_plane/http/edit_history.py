@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import Controller, Response, post
+from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg
 
@@ -37,6 +38,15 @@ _ROLLBACK = Example(summary="Back to the first", value={"version": 1, "reason": 
 _PURGE = Example(summary="Right to be forgotten", value={"reason": "Request 4711 under article 17 GDPR"})
 _NAMESPACE_ROLLBACK = Example(
     summary="What would it do?", value={"log_id": "1795286099039-0", "dry_run": True}
+)
+
+
+_PENDING = ResponseHeader(
+    name="x-serac-purge-pending",
+    description="`true`: the embedded store has not yet written its file anew; it tries until it has, and"
+    " `serac_purge_pending` is 1 until then",
+    documentation_only=True,
+    required=False,
 )
 
 
@@ -104,7 +114,7 @@ class EditHistoryController(Controller):
         " from then on. It cannot be undone. The embedded server rewrites its append-only file before the"
         " reply, or as soon as it can if that takes more than ten seconds (`serac_purge_pending`); on another"
         " one the content is in that file until the next BGREWRITEAOF. In backups made before it stays.",
-        response_headers=[ETAG, APPLIED],
+        response_headers=[ETAG, APPLIED, _PENDING],
         responses=problems(400, 404, 410, 412, 413, 428, 503),
         opt={NEEDED_ROLE: Role.ADMIN},
     )
@@ -122,7 +132,10 @@ class EditHistoryController(Controller):
         current = await matched_edit(context.store, namespace, edit_id, if_match)
         attribution = attribution_of(principal, data.author, data.reason)
         written = await context.writer.write(namespace, NextVersion.purged(current, attribution))
-        return await waiting.replied(edit_response(written.edit))
+        response = edit_response(written.edit)
+        if context.store.has_pending_purge:
+            response.headers[_PENDING.name or ""] = "true"
+        return await waiting.replied(response)
 
     @post(
         "/rollback",
