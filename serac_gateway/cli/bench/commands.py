@@ -13,6 +13,7 @@ from rich.table import Table
 
 from serac_gateway.cli.bench import workload
 from serac_gateway.cli.bench.decisions import answers, decisions
+from serac_gateway.cli.bench.hostile import hostile_load
 from serac_gateway.cli.bench.processes import GatewayProcess, running_gateway, running_mock
 from serac_gateway.cli.bench.proxy_command import proxy
 from serac_gateway.cli.bench.report import (
@@ -25,6 +26,7 @@ from serac_gateway.cli.bench.report import (
     store_edits,
     write_out,
 )
+from serac_gateway.cli.bench.targets import Aim
 from serac_gateway.cli.options import JsonOption
 from serac_gateway.cli.terminal import print_json, stdout
 from serac_gateway.config.loading import load_config
@@ -88,6 +90,40 @@ def answer(
     table.add_row("whole, four clients at once", *latency_cells(result.side_by_side.latencies))
     stdout().print(table)
     stdout().print(f"{result.side_by_side.per_second:.1f} answers a second to four clients")
+
+
+@bench_app.command()
+def hostile(
+    scale: Annotated[float, typer.Option(min=0.001, max=1.0, help="Share of each attack's size.")] = 1.0,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how long requests made to do harm stop everything else, and how much memory they take."""
+    with bench_errors(), _gateway_with(10) as gateway:
+        result = measure(
+            hostile_load(gateway.target(NAMESPACE), gateway.watched, scale=scale, on_progress=say)
+        )
+    write_out(result, out)
+    if as_json:
+        print_json(result)
+        return
+    title = (
+        f"{result.idle_mib:.0f} MiB when idle; without attacks the longest stall was"
+        f" {result.quiet_stall_ms:.0f} ms; the machine's load {result.load_before:.1f} before,"
+        f" {result.load_after:.1f} after"
+    )
+    table = Table("attack", "replies", "took s", "longest stall ms", "memory above idle MiB", title=title)
+    for cost in result.costs:
+        replies = ", ".join(f"{count} × {status}" for status, count in cost.statuses.items())
+        cells = (f"{cost.took_s:.1f}", f"{cost.longest_stall_ms:.0f}", f"{cost.growth_mib:.0f}")
+        table.add_row(cost.name, replies, *cells)
+    stdout().print(table)
+    for aim in result.aims:
+        stdout().print(f"{aim.measure}: {aim.measured}, aim {aim.aim}: {_outcome(aim)}")
+
+
+def _outcome(aim: Aim) -> str:
+    return "reached" if aim.is_reached else "missed"
 
 
 @contextmanager

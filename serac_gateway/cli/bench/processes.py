@@ -47,6 +47,12 @@ class Watched:
         except psutil.NoSuchProcess as exc:
             raise BenchError(f"there is no process {pid}") from exc
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        pid: int = self._process.pid
+        return pid
+
     def usage(self) -> Usage:
         """CPU time so far and memory now, of the process and its children."""
         cpu_s, resident = 0.0, 0
