@@ -25,8 +25,8 @@ from serac_gateway.stores.records import LOG_START, FormVectors
 
 FORMAT = 2
 UNSEALED_FORMAT = 1
-MAX_LINE_BYTES = 4_194_304
-"""Of a backup's line: a version with every field at its limit, or the vectors of 34 forms."""
+MAX_LINE_BYTES = 8_388_608
+"""Of a backup's line: a version with every field at its limit, or the vectors of 234 forms."""
 
 _PAGE = 200
 

@@ -14,17 +14,20 @@ from datetime import UTC, datetime
 import msgspec
 
 from serac_gateway.config.model import ConflictPolicy, RoutingConfig
-from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, EditState, forms
+from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, EditState, forms, prompt_wordings
 from serac_gateway.domain.queries import Query
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.errors import ContradictionError
 from serac_gateway.models.classifiers.base import Candidate, ScopeClassifier
 from serac_gateway.models.encoders.base import Encoder
+from serac_gateway.routing.retrieval import merged
 
 _WORD = re.compile(r"[-+−]?\w+(?:[.,:/]\w+)*[+#]*|[%$€£¥°]")
 _ARTICLES = frozenset(("a", "an", "the"))
-_EFFECT = ("kind", "prompt", "target_new", "paraphrases", "state", "valid_from", "valid_until")
+_EFFECT = (
+    "kind", "prompt", "target_new", "subject", "paraphrases", "aliases", "state", "valid_from", "valid_until",
+)  # fmt: skip
 """The fields by which an edit can come to contradict others."""
 _MAX_NAMED = 5
 
@@ -81,13 +84,15 @@ class ConflictFinder:
         answering = self._answering(namespace, edit, vectors_FD)
         if not answering:
             return []
-        prompts_KD = self._encoder.encode([other.edit.prompt for other, _ in answering])
+        prompts = [_prompt_by_form(other) for other, _ in answering]
         conflicts: list[Conflict] = []
-        for (other, answers_prompt), prompt_D in zip(answering, prompts_KD, strict=True):
+        for (other, answers_prompt), prompt, prompt_D in zip(
+            answering, prompts, self._encoder.encode(prompts), strict=True
+        ):
             similarities_F = vectors_FD @ prompt_D
             nearest = int(similarities_F.argmax())
             candidate = Candidate(edit=edit, form=texts[nearest], similarity=float(similarities_F[nearest]))
-            probability = self._probabilities(other.edit.prompt, [candidate])[0]
+            (probability,) = self._probabilities(prompt, [candidate])
             if probability >= self._scope_threshold:
                 conflicts.append(
                     Conflict(edit=other.edit, answers_prompt=answers_prompt, prompt_answered=probability)
@@ -95,32 +100,47 @@ class ConflictFinder:
         return sorted(conflicts, key=lambda conflict: -min(conflict.answers_prompt, conflict.prompt_answered))
 
     def _answering(self, namespace: str, edit: Edit, vectors_FD: Vectors) -> list[tuple[Candidate, float]]:
-        """The other edits that answer the prompt of `edit` differently, with their probabilities."""
+        """The other edits that answer the prompt of `edit`, by whatever name of its subject, differently.
+
+        With their probabilities.
+        """
         now = self._clock()
-        query = Query(text=edit.prompt)
-        (row,) = self._active_edits.candidates(
+        place_of = {form: place for place, form in enumerate(forms(edit))}
+        prompts = list(dict.fromkeys(prompt_wordings(edit)))
+        rows = self._active_edits.candidates(
             namespace,
-            vectors_FD[:1],  # the first form is the prompt
+            vectors_FD[[place_of[prompt] for prompt in prompts]],
             self._config.candidates,
             floor=self._classifier.similarity_floor,
             wanted=lambda other: _may_contradict(edit, other, now),
         )
-        near = [
-            candidate
-            for candidate in row[: self._config.candidates]
-            if candidate.similarity >= self._classifier.similarity_floor
-            and self._classifier.can_reach_threshold(query, candidate, self._scope_threshold)
-        ]
-        probabilities = self._probabilities(edit.prompt, near)
+        near = merged(rows, floor=self._classifier.similarity_floor, limit=self._config.candidates)
+        kept = {id(candidate) for candidate in near[: self._config.candidates]}
+        answering: list[tuple[Candidate, float]] = []
+        for prompt, row in zip(prompts, rows, strict=True):
+            query = Query(text=prompt)
+            readable = [
+                candidate
+                for candidate in row
+                if id(candidate) in kept
+                and self._classifier.can_reach_threshold(query, candidate, self._scope_threshold)
+            ]
+            answering += zip(readable, self._probabilities(prompt, readable), strict=True)
         return [
             (candidate, probability)
-            for candidate, probability in zip(near, probabilities, strict=True)
+            for candidate, probability in answering
             if probability >= self._scope_threshold
         ]
 
     def _probabilities(self, prompt: str, candidates: Sequence[Candidate]) -> list[float]:
         classifications = self._classifier.classify(Query(text=prompt), candidates)
         return [classification.scope_probability for classification in classifications]
+
+
+def _prompt_by_form(candidate: Candidate) -> str:
+    """The prompt of a candidate's edit, by that name of its subject by which it is a candidate."""
+    is_prompt = candidate.form in prompt_wordings(candidate.edit)
+    return candidate.form if is_prompt else candidate.edit.prompt
 
 
 def same_effect(edit: Edit, other: Edit) -> bool:

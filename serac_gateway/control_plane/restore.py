@@ -28,7 +28,7 @@ from serac_gateway.control_plane.backup import (
     sealed_head,
 )
 from serac_gateway.control_plane.backup_seal import Seal, backup_key_id
-from serac_gateway.domain.edits import Edit, EditState, forms, is_edit_id, tombstone
+from serac_gateway.domain.edits import Edit, EditState, forms, is_edit_id, record_json, tombstone
 from serac_gateway.domain.vectors import vectors_from_bytes
 from serac_gateway.errors import InvalidRequestError, StoreUnavailableError
 from serac_gateway.stores.checked_records import MAX_FINGERPRINT_CHARS, array_fault
@@ -365,5 +365,5 @@ def _purged(entry: LogEvidence) -> LogEvidence:
     edit = _edit_in(entry.stored)
     if edit.state is EditState.PURGED:
         return entry
-    record = msgspec.json.encode(tombstone(edit)).decode()
+    record = record_json(tombstone(edit)).decode()
     return msgspec.structs.replace(entry, stored=VersionRecord(salt=None, record=record))

@@ -50,7 +50,7 @@ class EditSearch:
         state: EditState | None = None,
         on_damaged: OnDamaged | None = None,
     ) -> Page:
-        """Stored edits in which `text` stands, in any case: in prompt, answers, subject or a paraphrase.
+        """Stored edits in which `text` stands, in any case: in prompt, answers, names or a paraphrase.
 
         By id, as `EditStore.page`: a page may be short, or empty, and yet not the last. What others write
         meanwhile moves no cursor. `on_damaged` as there.
@@ -90,5 +90,5 @@ class EditSearch:
 
 
 def _mentions(edit: Edit, wanted: str) -> bool:
-    texts = (edit.prompt, edit.target_new, edit.target_true, edit.subject, *edit.paraphrases)
+    texts = (edit.prompt, edit.target_new, edit.target_true, edit.subject, *edit.paraphrases, *edit.aliases)
     return any(text is not None and wanted in text.casefold() for text in texts)

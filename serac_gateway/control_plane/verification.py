@@ -78,7 +78,16 @@ class Verifier:
         questions = {"prompt": edit.prompt} | {
             f"paraphrases[{place}]": text for place, text in enumerate(edit.paraphrases)
         }
-        probes = [await self._probed(namespace, edit, probe, text) for probe, text in questions.items()]
+        try:
+            router = await asyncio.get_running_loop().run_in_executor(self._pool, self._router_for, edit)
+            probes = [
+                await self._probed(namespace, edit, router, probe, text) for probe, text in questions.items()
+            ]
+        except ModelUnavailableError as error:
+            probes = [
+                _failed(probe, text, Route.BYPASS, f"not decided: {error.message}")
+                for probe, text in questions.items()
+            ]
         verification = Verification(
             edit_id=edit.id,
             edit_version=edit.version,
@@ -92,11 +101,13 @@ class Verifier:
             log.warning("the verification of edit %s was not kept: %s", edit.id, error.message)
         return Verified(verification=verification, probes=probes)
 
-    async def _probed(self, namespace: str, edit: Edit, probe: str, text: str) -> AnsweredProbe:
+    async def _probed(
+        self, namespace: str, edit: Edit, router: EditRouter, probe: str, text: str
+    ) -> AnsweredProbe:
         query = Query(text=text)
         try:
             decision = await asyncio.get_running_loop().run_in_executor(
-                self._pool, lambda: self._router_for(edit).decide(namespace, [query])[0]
+                self._pool, lambda: router.decide(namespace, [query])[0]
             )
         except ModelUnavailableError as error:
             return _failed(probe, text, Route.BYPASS, f"not decided: {error.message}")

@@ -21,7 +21,7 @@ from serac_gateway.data_plane.protocols.answers import ChoicePiece
 from serac_gateway.data_plane.protocols.base import CompletionRequest
 from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.response_memory import ResponseMemory
-from serac_gateway.domain.edits import Edit, EditKind
+from serac_gateway.domain.edits import Edit, EditKind, by_name_in
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
 from serac_gateway.domain.queries import Query
@@ -196,12 +196,13 @@ class LocalEngine(Engine):
         edit, query, request = task.edit, task.query, task.request
         if self._active_edits.current(edit.namespace, edit.id) != edit:
             raise _unavailable("edit out of force", f"edit {edit.id!r} was changed while its answer waited")
+        named = by_name_in(" ".join((*query.context, query.text)), edit)  # the model knows no other names
         prompt_tokens = sum(self._model.count_tokens(text) for text in (*query.context, query.text))
         generated: list[list[Piece]] = []
         for choice in range(min(request.choices, MAX_GENERATED_CHOICES)):
             generated.append([])
             for piece in self._model.answer(
-                edit, query, self._sampling(edit, request, choice), cancelled=cancelled
+                named, query, self._sampling(edit, request, choice), cancelled=cancelled
             ):
                 generated[choice].append(piece)
                 yield ChoicePiece(choice=choice, piece=piece, prompt_tokens=prompt_tokens)

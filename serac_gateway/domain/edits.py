@@ -16,6 +16,15 @@ from typing import Annotated, Any
 
 import msgspec
 
+from serac_gateway.domain.aliases import (
+    MAX_ALIAS_CHARS,
+    MAX_ALIASES,
+    NO_ALIAS_FORMS,
+    AliasForms,
+    alias_forms,
+    check_aliases,
+    prompt_by_name_in,
+)
 from serac_gateway.errors import EditConflictError, EditPurgedError, InvalidRequestError
 
 MAX_PROMPT_CHARS = 2_000
@@ -82,6 +91,8 @@ class EditDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     target_true: str | None = None
     subject: str | None = None
     paraphrases: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    """Other names of the subject: the edit covers its prompt by each of them."""
     state: DecidedState = DecidedState.LIVE
     canary_share: CanaryShare | None = None
     """Of the users to whom a canary is applied; a canary needs it, in other states it waits."""
@@ -101,6 +112,7 @@ class EditPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     target_true: str | msgspec.UnsetType | None = msgspec.UNSET
     subject: str | msgspec.UnsetType | None = msgspec.UNSET
     paraphrases: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    aliases: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     state: DecidedState | msgspec.UnsetType = msgspec.UNSET
     canary_share: CanaryShare | msgspec.UnsetType | None = msgspec.UNSET
     valid_from: AwareDatetime | msgspec.UnsetType | None = msgspec.UNSET
@@ -136,6 +148,8 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     target_true: str | None = None
     subject: str | None = None
     paraphrases: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    """Other names of `subject`."""
     canary_share: float | None = None
     valid_from: AwareDatetime | None = None
     valid_until: AwareDatetime | None = None
@@ -295,8 +309,51 @@ def statement(edit: Edit) -> str:
 
 
 def forms(edit: Edit) -> tuple[str, ...]:
-    """The texts under which an edit is indexed: prompt, statement, each paraphrase; no text twice."""
-    return tuple(dict.fromkeys((edit.prompt, statement(edit), *edit.paraphrases)))
+    """The texts under which an edit is indexed; no text twice.
+
+    Prompt, statement, each paraphrase, and prompt and paraphrases by the other names of the subject. Stored
+    vectors are in this order.
+    """
+    return tuple(dict.fromkeys((edit.prompt, statement(edit), *edit.paraphrases, *_alias_forms(edit).texts)))
+
+
+def wordings(edit: Edit) -> tuple[str, ...]:
+    """The forms that ask what the prompt asks, the prompt first: all but the statement."""
+    return (edit.prompt, *edit.paraphrases, *_alias_forms(edit).texts)
+
+
+def prompt_wordings(edit: Edit) -> tuple[str, ...]:
+    """The prompt, and its forms by the other names of the subject."""
+    return (edit.prompt, *_alias_forms(msgspec.structs.replace(edit, paraphrases=())).texts)
+
+
+def by_name_in(text: str, edit: Edit) -> Edit:
+    """`edit` with its prompt by that name of its subject by which `text` calls it, if that is an alias."""
+    if not edit.aliases or edit.subject is None:
+        return edit
+    prompt = prompt_by_name_in(text, edit.prompt, edit.subject, edit.aliases, max_chars=MAX_PROMPT_CHARS)
+    return msgspec.structs.replace(edit, prompt=prompt)
+
+
+def forms_left_out(edit: Edit) -> int:
+    """How many forms by other names of the subject there are none of, because of the limits of them."""
+    return _alias_forms(edit).left_out
+
+
+def _alias_forms(edit: Edit) -> AliasForms:
+    if not edit.aliases or edit.subject is None:
+        return NO_ALIAS_FORMS
+    return alias_forms(edit.prompt, edit.paraphrases, edit.subject, edit.aliases, max_chars=MAX_PROMPT_CHARS)
+
+
+def record_json(edit: Edit | EditDraft) -> bytes:
+    """The JSON that is stored, or of which a digest is.
+
+    Without `aliases` it is what releases before them wrote: they can read it, and a request is recognised.
+    """
+    encoded = msgspec.json.encode(edit)
+    # A text cannot hold this: quotes in it are escaped.
+    return encoded if edit.aliases else encoded.replace(b'"aliases":[],', b"", 1)
 
 
 def is_namespace(text: str) -> bool:
@@ -414,6 +471,9 @@ def check_edit(edit: Edit) -> Edit:
         )
     for position, paraphrase in enumerate(edit.paraphrases):
         _check_text(f"paraphrases[{position}]", paraphrase, MAX_PROMPT_CHARS)
+    for position, alias in enumerate(edit.aliases[:MAX_ALIASES]):
+        _check_text(f"aliases[{position}]", alias, MAX_ALIAS_CHARS)
+    check_aliases(edit.prompt, edit.subject, edit.aliases)
     if edit.state is EditState.CANARY and edit.canary_share is None:
         raise InvalidRequestError(
             "state 'canary' needs canary_share, the share of users to whom the edit is applied; give a number"

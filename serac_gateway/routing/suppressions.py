@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from serac_gateway.domain.edits import Edit
+from serac_gateway.domain.edits import Edit, wordings
 from serac_gateway.domain.passages import SpokenText, likeliest_passages, plain, topic_stems
 from serac_gateway.domain.queries import Query
 from serac_gateway.edit_index.source import EditSource
@@ -94,7 +94,7 @@ class SuppressionSearch:
         """What the words of the suppressions begin with, computed once for each set of them."""
         known = self._stems_of.get(namespace)
         if known is None or known[0] is not suppressions:
-            stems = topic_stems(form for edit in suppressions for form in (edit.prompt, *edit.paraphrases))
+            stems = topic_stems(wording for edit in suppressions for wording in wordings(edit))
             known = self._stems_of[namespace] = (suppressions, stems)
         return known[1]
 

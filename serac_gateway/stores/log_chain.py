@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from serac_gateway.domain.edits import Edit
+from serac_gateway.domain.edits import Edit, record_json
 from serac_gateway.errors import StoreUnavailableError
 from serac_gateway.stores.records import LOG_START, Action, LogEntry, log_id_order
 
@@ -84,7 +84,7 @@ def empty_head(namespace: str) -> LogHead:
 
 def sealed(edit: Edit) -> VersionRecord:
     """The record of a new version, with a salt of its own."""
-    return VersionRecord(salt=secrets.token_hex(_SALT_BYTES), record=msgspec.json.encode(edit).decode())
+    return VersionRecord(salt=secrets.token_hex(_SALT_BYTES), record=record_json(edit).decode())
 
 
 def fields_digest(

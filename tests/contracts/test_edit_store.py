@@ -48,6 +48,8 @@ async def test_an_added_edit_comes_back_whole(edit_store: EditStore) -> None:
     edit = new(
         "a",
         paraphrases=("Qui dirige «a» ? 🏔", 'tab\t"quote" \\ \x00 line\u2028'),
+        subject="a",
+        aliases=("alpha", "الف", "🅰️", 'the "A"'),
         valid_until=until,
         source="x",
     )

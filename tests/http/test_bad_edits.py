@@ -72,6 +72,9 @@ BAD_FIELDS = [
     ("valid_from", "2026-13-01T00:00:00Z"),
     *(("paraphrases", value) for value in ("x", 1, {}, [1], [None], [""], ["x" * 2_001], ["\ud800"])),
     ("paraphrases", ["x"] * 33),
+    *(("aliases", value) for value in ("x", 1, {}, [1], [None], [""], [" "], ["x" * 201], ["\ud800"])),
+    *(("aliases", value) for value in (["a\x07b"], ["a\nb"], ["\u200b"], ["a", "A"], ["x"])),
+    ("aliases", ["x"] * 201),
     *((name, 1) for name in ("version", "namespace", "created_at", "nonsense", "__class__", "")),
 ]  # fmt: skip
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from serac_gateway.domain.edits import wordings
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError
 from serac_gateway.models.classifiers.base import Candidate, Classification, PairModel, ScopeClassifier
@@ -203,7 +204,7 @@ def evidence(query: Query, candidate: Candidate, logit: float) -> Evidence:
 
 
 def _nearest_prompt(candidate: Candidate) -> str:
-    return candidate.form if candidate.form in candidate.edit.paraphrases else candidate.edit.prompt
+    return candidate.form if candidate.form in wordings(candidate.edit) else candidate.edit.prompt
 
 
 def read_calibration(folder: Path) -> tuple[bytes, ScopeCalibration]:

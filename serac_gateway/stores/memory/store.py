@@ -20,6 +20,7 @@ from serac_gateway.domain.edits import (
     EditState,
     check_edit_id,
     check_namespace,
+    record_json,
     tombstone,
 )
 from serac_gateway.errors import InvalidRequestError
@@ -469,7 +470,7 @@ def _make(namespace: str, held: _Namespace, change: Change) -> Committed:
     versions = held.versions.setdefault(edit.id, [])
     if change.action is Action.PURGE:
         versions[:] = [
-            VersionRecord(salt=None, record=msgspec.json.encode(tombstone(_edit_of(older))).decode())
+            VersionRecord(salt=None, record=record_json(tombstone(_edit_of(older))).decode())
             for older in versions
         ]
     versions.append(version)

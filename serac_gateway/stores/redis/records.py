@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from serac_gateway.domain.edits import Edit, EditState
+from serac_gateway.domain.edits import Edit, EditState, record_json
 from serac_gateway.domain.vectors import vectors_from_bytes, vectors_to_bytes
 from serac_gateway.errors import DamagedRecordError
 from serac_gateway.stores.log_chain import (
@@ -194,7 +194,7 @@ def _change_arguments(change: Change, older: list[Edit]) -> list[Word]:
         version.content_digest,
         fields,
         len(older),
-        *(msgspec.json.encode(edit) for edit in older),
+        *(record_json(edit) for edit in older),
     ]
 
 
