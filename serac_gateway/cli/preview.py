@@ -19,6 +19,9 @@ from serac_gateway.cli.options import (
 from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stdout
 from serac_gateway.domain.edits import EditKind
 
+_MAX_FORMS = 24
+"""Texts that are printed."""
+
 traffic_app = typer.Typer(no_args_is_help=True, help="The record of recent queries, where it is switched on.")
 
 
@@ -31,6 +34,9 @@ def preview(
     kind: Annotated[EditKind, typer.Option(help="What the edit does.")] = EditKind.FACT,
     paraphrase: Annotated[list[str] | None, typer.Option(help="Another wording; may be repeated.")] = None,
     subject: Annotated[str | None, typer.Option(help="What the question is about.")] = None,
+    alias: Annotated[
+        list[str] | None, typer.Option(help="Another name of the subject; may be repeated.")
+    ] = None,
     query: Annotated[list[str] | None, typer.Option(help="A query to try; may be repeated.")] = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
@@ -47,7 +53,7 @@ def preview(
         fail("give either a FILE or both --prompt and --target", EXIT_USAGE)
     edit = _read_edit(file) if file is not None else {
         "prompt": prompt, "target_new": target, "kind": kind, "paraphrases": paraphrase or [],
-        "subject": subject,
+        "subject": subject, "aliases": alias or [],
     }  # fmt: skip
     effect = run(
         call_gateway(
@@ -119,6 +125,18 @@ def _print(effect: dict[str, Any]) -> None:
         out.print(table)
     else:
         out.print("it contradicts no edit")
+    read_as = effect["read_as"]
+    gap = f", asked for what is missing in: {escape(read_as['gap'])}" if "gap" in read_as else ""
+    out.print(f"its prompt is read as {read_as['form']}{gap}", soft_wrap=True)
+    table = Table("text", "what it is", title="Searched by")
+    for form in effect["forms"][:_MAX_FORMS]:
+        table.add_row(escape(form["text"]), form["kind"])
+    out.print(table)
+    more = len(effect["forms"]) - _MAX_FORMS
+    if more > 0:
+        out.print(f"and by {more:,} more texts (--json lists them)")
+    if effect["forms_left_out"]:
+        out.print(f"{effect['forms_left_out']:,} texts by other names are left out, as there are so many")
     for title, queries, origin in (
         ("Queries given", effect["queries"], ""),
         ("Its prompt asked otherwise (generated)", effect["generated"], ""),

@@ -12,6 +12,8 @@ from enum import StrEnum
 
 import msgspec
 
+from serac_gateway.control_plane.readings import PromptForm, PromptReading, bare, read_prompt
+
 MAX_GENERATED = 16
 
 _BE = r"(?:is|are|was|were)"
@@ -24,6 +26,11 @@ _QUESTION = re.compile(
     rf"(?:{_WH}|whom|whose|why|how|do|does|did|is|are|was|were|can|will|has|have)\b", re.IGNORECASE
 )
 _ORDER = re.compile(r"(?:tell|give|name|show|list|explain|describe|let|remind)\b", re.IGNORECASE)
+_STATED = re.compile(rf"(?P<topic>.+?) (?P<be>{_BE})(?: (?P<rest>.+))?", re.IGNORECASE)
+_OURS = re.compile(r"(?:we|i) (?P<rest>.+)", re.IGNORECASE)
+_PLACE_OR_TIME = re.compile(r"(?P<rest>.*?) ?\b(?:in|at|on|from|to|near|since|until)", re.IGNORECASE)
+_PERSPECTIVE = {"our": "your", "my": "your", "we": "you", "us": "you", "i": "you"}
+_OWN = re.compile(rf"\b(?:{'|'.join(_PERSPECTIVE)})\b", re.IGNORECASE)
 
 
 class ParaphraseKind(StrEnum):
@@ -44,29 +51,118 @@ class GeneratedQuery(msgspec.Struct, frozen=True, kw_only=True):
     form: ParaphraseKind
 
 
-def paraphrases(prompt: str, subject: str | None = None) -> list[GeneratedQuery]:
+def paraphrases(
+    prompt: str, subject: str | None = None, target_new: str | None = None
+) -> list[GeneratedQuery]:
     """At most `MAX_GENERATED` paraphrases of `prompt`, none twice and none equal to it.
 
-    A prompt without a letter or digit has none.
+    With the answer `target_new`, a statement that has it in it gives questions for it. A prompt without a
+    letter or digit has none.
     """
-    bare = " ".join(prompt.split()).rstrip(" .?!…:_")
-    if not any(map(str.isalnum, bare)):
+    text = bare(prompt)
+    if not any(map(str.isalnum, text)):
         return []
     generated: dict[str, GeneratedQuery] = {}
-    for query in _all(bare, subject):
+    for query in _all(text, subject, read_prompt(prompt, target_new)):
         if query.text != prompt.strip():
             generated.setdefault(query.text, query)
     return list(generated.values())[:MAX_GENERATED]
 
 
-def _all(bare: str, subject: str | None) -> Iterator[GeneratedQuery]:
-    if match := _WH_BE.fullmatch(bare):
+def _all(text: str, subject: str | None, reading: PromptReading) -> Iterator[GeneratedQuery]:
+    if reading.form in (PromptForm.STATEMENT, PromptForm.HEADING, PromptForm.KEYWORDS):
+        is_statement = reading.form is PromptForm.STATEMENT
+        made = list(_of_statement(reading) if is_statement else _of_noun(_small(text, subject)))
+        yield from made
+        questions = [query.text for query in made if query.form is ParaphraseKind.QUESTION]
+        yield from _in_messages(bare(questions[0]) if questions else text, subject)
+        return
+    if match := _WH_BE.fullmatch(text):
         yield from _of_topic(match["rest"], match["be"].lower(), match["wh"].lower())
-    elif _QUESTION.match(bare) is None and _ORDER.match(bare) is None:
-        if match := _CLOZE.fullmatch(bare):
+    elif _QUESTION.match(text) is None and _ORDER.match(text) is None:
+        if match := _CLOZE.fullmatch(text):
             yield from _of_topic(match["topic"], match["be"].lower(), None)
-        yield GeneratedQuery(text=f"Complete this: {bare} …", form=ParaphraseKind.CLOZE)
-    yield from _in_messages(bare, subject)
+        yield GeneratedQuery(text=f"Complete this: {text} …", form=ParaphraseKind.CLOZE)
+    yield from _in_messages(text, subject)
+
+
+def _of_statement(reading: PromptReading) -> Iterator[GeneratedQuery]:
+    """Questions for the answer of a statement, such as "Elsevier is headquartered in Seattle"."""
+    before, answer = _from_outside(reading.before), reading.answer
+    after = f" {_from_outside(reading.after)}" if reading.after else ""
+    if not before:
+        for word in ("Who", "What"):
+            yield GeneratedQuery(text=f"{word}{after}?", form=ParaphraseKind.QUESTION)
+        return
+    if match := _STATED.fullmatch(before):
+        topic, be, rest = match["topic"], match["be"].lower(), match["rest"]
+        if rest is None and not after:
+            yield from _of_topic(topic, be, None if answer[:1].isupper() else "what")
+        else:
+            word, kept = _question_word(rest or "", answer)
+            yield GeneratedQuery(
+                text=_spaced(f"{word.capitalize()} {be} {topic} {kept}{after}?"), form=ParaphraseKind.QUESTION
+            )
+            yield GeneratedQuery(
+                text=_spaced(f"Tell me {word} {topic} {be} {kept}{after}."), form=ParaphraseKind.ORDER
+            )
+            yield GeneratedQuery(text=_spaced(f"{topic} {kept}{after}"), form=ParaphraseKind.KEYWORDS)
+        yes_or_no = _spaced(f"{be.capitalize()} {topic} {rest or ''} {answer}{after}?")
+    elif match := _OURS.fullmatch(reading.before):
+        word, kept = _question_word(match["rest"], answer)
+        yield GeneratedQuery(
+            text=_spaced(f"{word.capitalize()} do you {kept}{after}?"), form=ParaphraseKind.QUESTION
+        )
+        yield GeneratedQuery(text=_spaced(f"Tell me {word} you {kept}{after}."), form=ParaphraseKind.ORDER)
+        yes_or_no = _spaced(f"Do you {match['rest']} {answer}{after}?")
+    elif before.isascii():
+        yield GeneratedQuery(text=f"{before} what{after}?", form=ParaphraseKind.QUESTION)
+        yes_or_no = f"{before} {answer}{after}, right?"
+    else:
+        yes_or_no = ""
+    yield GeneratedQuery(text=_capitalised(before), form=ParaphraseKind.CLOZE)
+    if yes_or_no:
+        yield GeneratedQuery(text=yes_or_no, form=ParaphraseKind.QUESTION)
+
+
+def _question_word(rest: str, answer: str) -> tuple[str, str]:
+    """The word that asks for `answer` behind `rest`, such as "open at", and what of `rest` stays."""
+    match = _PLACE_OR_TIME.fullmatch(rest)
+    if match is None:
+        return "what", rest
+    return ("when" if any(map(str.isdigit, answer)) else "where"), match["rest"]
+
+
+def _of_noun(noun: str) -> Iterator[GeneratedQuery]:
+    """`noun`: a heading or keywords, such as "opening hours"."""
+    name = noun.removeprefix("the ").removeprefix("your ")
+    if not name.isascii():  # the rules are English
+        yield GeneratedQuery(text=name, form=ParaphraseKind.KEYWORDS)
+        return
+    be = "are" if name.endswith("s") and not name.endswith("ss") else "is"
+    yield GeneratedQuery(text=f"What {be} the {name}?", form=ParaphraseKind.QUESTION)
+    yield GeneratedQuery(text=f"What {be} your {name}?", form=ParaphraseKind.QUESTION)
+    yield GeneratedQuery(text=f"Tell me the {name}.", form=ParaphraseKind.ORDER)
+    yield GeneratedQuery(text=f"The {name} {be}", form=ParaphraseKind.CLOZE)
+    yield GeneratedQuery(text=name, form=ParaphraseKind.KEYWORDS)
+
+
+def _small(text: str, subject: str | None) -> str:
+    """A heading in small letters, but for the subject and for words like "VPN" or "iOS"."""
+    kept = set((subject or "").split())
+    return _from_outside(" ".join(
+        word if word in kept or not word[1:].islower() else word.lower() for word in text.split()
+    ))  # fmt: skip
+
+
+def _from_outside(text: str) -> str:
+    """`text` as others say it: "your" for "our"."""
+    return _OWN.sub(lambda match: _PERSPECTIVE[match[0].lower()], text)
+
+
+def _spaced(text: str) -> str:
+    """`text` with single spaces, and none before its end."""
+    return re.sub(r" +([?.])$", r"\1", " ".join(text.split()))
 
 
 def _of_topic(topic: str, be: str, wh: str | None) -> Iterator[GeneratedQuery]:
@@ -100,10 +196,10 @@ def _names(topic: str) -> Iterator[str]:
         yield f"the {match['noun']} of {match['owner']}"
 
 
-def _in_messages(bare: str, subject: str | None) -> Iterator[GeneratedQuery]:
-    is_question = _QUESTION.match(bare) is not None
-    question = f"{bare}?" if is_question else bare
-    yield GeneratedQuery(text=bare.lower(), form=ParaphraseKind.KEYWORDS)
+def _in_messages(text: str, subject: str | None) -> Iterator[GeneratedQuery]:
+    is_question = _QUESTION.match(text) is not None
+    question = f"{text}?" if is_question else text
+    yield GeneratedQuery(text=text.lower(), form=ParaphraseKind.KEYWORDS)
     if is_question:
         yield GeneratedQuery(text=f"Hi! {question} Thanks.", form=ParaphraseKind.IN_A_MESSAGE)
     if subject is not None:

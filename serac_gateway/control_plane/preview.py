@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from enum import StrEnum
 
 import msgspec
 import numpy as np
@@ -17,7 +18,16 @@ from serac_gateway.config.model import ConflictPolicy
 from serac_gateway.control_plane.conflicts import Conflict, ConflictFinder, to_supersede
 from serac_gateway.control_plane.model_threads import SLICE_QUERIES, ModelThreads
 from serac_gateway.control_plane.paraphrases import ParaphraseKind, paraphrases
-from serac_gateway.domain.edits import Edit, EditDraft, EditState, first_version, forms
+from serac_gateway.control_plane.readings import PromptReading, read_prompt
+from serac_gateway.domain.edits import (
+    Edit,
+    EditDraft,
+    EditState,
+    first_version,
+    forms,
+    forms_left_out,
+    statement,
+)
 from serac_gateway.domain.queries import Query
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.active_edits import ActiveEdits
@@ -35,6 +45,24 @@ _NEAREST_RECORDED = 256
 """Recorded queries that are decided on; the others are less like any form of the edit than these."""
 _COMPARED_QUERIES = 16
 """Recorded queries that are compared with the edit in one go."""
+
+
+class FormKind(StrEnum):
+    """Where a form comes from."""
+
+    PROMPT = "prompt"
+    STATEMENT = "statement"
+    """The prompt with the answer."""
+    PARAPHRASE = "paraphrase"
+    ALIAS = "alias"
+    """Prompt or paraphrase by another name of the subject."""
+
+
+class PreviewedForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A text under which the edit would be searched."""
+
+    text: str
+    kind: FormKind
 
 
 class PreviewedQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +106,11 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     superseded: list[str]
     """Ids of the edits that it would retire."""
     conflicts: list[Conflict]
+    reading: PromptReading
+    """How the prompt is read."""
+    forms: list[PreviewedForm]
+    forms_left_out: int
+    """How many by other names there are none of; see `forms_left_out`."""
     generated: list[PreviewedQuery]
     """Paraphrases of the prompt, made by rules."""
     near_misses: list[PreviewedQuery]
@@ -130,7 +163,7 @@ class Previewer:
         superseded, refused = _superseded_or_refused(policy, going_live, conflicts)
 
         router = self._router.over(ActiveEditsOverlay(self._active_edits, edit, vectors_FD))
-        generated = paraphrases(edit.prompt, edit.subject)
+        generated = paraphrases(edit.prompt, edit.subject, edit.target_new)
         of_generated = await self._decided(router, edit, [Query(text=query.text) for query in generated])
         near = await self._threads.run(lambda: self._nearest_edits(edit, vectors_FD))
         of_prompts = await self._decided(router, edit, [Query(text=stored.prompt) for stored in near])
@@ -152,6 +185,9 @@ class Previewer:
             refused=refused,
             superseded=superseded,
             conflicts=conflicts,
+            reading=read_prompt(edit.prompt, edit.target_new),
+            forms=[PreviewedForm(text=text, kind=_kind(edit, text)) for text in forms(edit)],
+            forms_left_out=forms_left_out(edit),
             generated=[
                 msgspec.structs.replace(preview, paraphrase_kind=query.form)
                 for preview, query in zip(of_generated, generated, strict=True)
@@ -199,6 +235,14 @@ class Previewer:
 
     def _similarity(self, query: Query, vectors_FD: Vectors) -> float:
         return float((self._encoder.encode(retrieval_texts(query)) @ vectors_FD.T).max())
+
+
+def _kind(edit: Edit, form: str) -> FormKind:
+    if form == edit.prompt:
+        return FormKind.PROMPT
+    if form in edit.paraphrases:
+        return FormKind.PARAPHRASE
+    return FormKind.STATEMENT if form == statement(edit) else FormKind.ALIAS
 
 
 def _superseded_or_refused(

@@ -18,8 +18,9 @@ from serac_gateway.control_plane.http.parameters import Namespace, problems
 from serac_gateway.control_plane.http.schemas import ConflictReply, conflict_replies
 from serac_gateway.control_plane.http.scope import MAX_SCOPE_QUERIES, ScopeConversation, parsed_queries
 from serac_gateway.control_plane.paraphrases import ParaphraseKind
-from serac_gateway.control_plane.preview import Preview
+from serac_gateway.control_plane.preview import Preview, PreviewedForm
 from serac_gateway.control_plane.preview import PreviewedQuery as PreviewOfQuery
+from serac_gateway.control_plane.readings import PromptForm
 from serac_gateway.domain.edits import EditDraft
 from serac_gateway.domain.queries import Bypass
 from serac_gateway.errors import InvalidRequestError
@@ -77,6 +78,14 @@ class PreviewedTraffic(msgspec.Struct, frozen=True, kw_only=True):
     """Those captured, most frequent first."""
 
 
+class ReadPrompt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the prompt is read."""
+
+    form: PromptForm
+    gap: str | None = None
+    """Of a statement with the answer in it: the statement with a gap in its place."""
+
+
 class PreviewReply(msgspec.Struct, frozen=True, kw_only=True):
     """What an edit would do if it were stored and live, its window open. Nothing was stored."""
 
@@ -86,6 +95,11 @@ class PreviewReply(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it would be refused because of its conflicts."""
     conflicts: list[ConflictReply]
     """`superseded`: it would be retired."""
+    read_as: ReadPrompt
+    forms: list[PreviewedForm]
+    """The texts under which the edit would be searched."""
+    forms_left_out: int
+    """How many by other names of the subject are left out, because there would be too many."""
     generated: list[PreviewedQuery]
     """Paraphrases of the prompt, made by fixed rules: a first look at its scope."""
     near_misses: list[PreviewedQuery]
@@ -118,10 +132,11 @@ class PreviewController(Controller):
         "/edits:preview",
         status_code=200,
         summary="Preview an edit",
-        description="What the edit would do if it were stored and live: its conflicts, which other ways of"
-        " asking its prompt it would capture (made by fixed rules), what lies just on either side of the"
-        " threshold, which of the given queries and of the recorded traffic it would capture. Nothing is"
-        " stored. With the `id` of a stored edit, that edit's next version is previewed.",
+        description="What the edit would do if it were stored and live: its conflicts, how its prompt is"
+        " read, the texts it would be searched by, which other ways of asking its prompt it would capture"
+        " (made by fixed rules), what lies just on either side of the threshold, which of the given queries"
+        " and of the recorded traffic it would capture. Nothing is stored. With the `id` of a stored edit,"
+        " that edit's next version is previewed.",
         responses=problems(400, 413, 503),
     )
     async def preview(
@@ -164,6 +179,9 @@ def _preview_reply(preview: Preview) -> PreviewReply:
         policy=preview.policy,
         refused=preview.refused,
         conflicts=conflict_replies(preview.conflicts, set(preview.superseded)),
+        read_as=ReadPrompt(form=preview.reading.form, gap=preview.reading.gap),
+        forms=preview.forms,
+        forms_left_out=preview.forms_left_out,
         generated=[_previewed(query) for query in preview.generated],
         near_misses=[_previewed(query) for query in preview.near_misses],
         queries=[_previewed(query) for query in preview.queries],
