@@ -23,6 +23,7 @@ from serac_gateway.config.model import (
     UpstreamConfig,
 )
 from serac_gateway.control_plane.conflicts import ConflictFinder
+from serac_gateway.control_plane.firing import FiringCheck
 from serac_gateway.control_plane.http.api import control_plane_app
 from serac_gateway.control_plane.http.colon_paths import ColonPaths
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
@@ -169,6 +170,7 @@ def fake_gateway(
             store=store.verifications(),
             pool=pool,
         ),
+        firing=FiringCheck(encoder=encoder, classifier=classifier, config=routing, threads=model_threads),
         traffic=recorded,
         recent_requests=recent_requests,
         feedback=config.feedback,

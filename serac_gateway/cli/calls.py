@@ -79,6 +79,16 @@ async def change_edit(
         return edit
 
 
+async def patch_edit(url: str, namespace: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Patch the current version of the edit at `path`, and return the new version."""
+    async with GatewayClient(url, namespace=namespace) as client:
+        etag = (await client.call("GET", path)).headers["etag"]
+        edit: dict[str, Any] = (
+            await client.call("PATCH", path, body=body, headers={"if-match": etag})
+        ).json()
+        return edit
+
+
 async def retire_edit(
     url: str, namespace: str, path: str, why: dict[str, str], wait: WaitFor
 ) -> dict[str, Any]:

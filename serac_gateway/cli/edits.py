@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,15 @@ from serac_gateway.errors import InvalidRequestError
 
 edits_app = typer.Typer(no_args_is_help=True, help="Add, read, remove, import and export edits.")
 
+
+class Clearable(StrEnum):
+    """A field that a change can empty."""
+
+    SUBJECT = "subject"
+    PARAPHRASES = "paraphrases"
+    ALIASES = "aliases"
+
+
 EditIdArgument = Annotated[str, typer.Argument(metavar="ID", help="The edit's id.")]
 
 
@@ -32,6 +42,9 @@ def add(
     kind: Annotated[EditKind, typer.Option(help="What the edit does.")] = EditKind.FACT,
     paraphrase: Annotated[list[str] | None, typer.Option(help="Another wording; may be repeated.")] = None,
     subject: Annotated[str | None, typer.Option(help="What the question is about.")] = None,
+    alias: Annotated[
+        list[str] | None, typer.Option(help="Another name of the subject; may be repeated.")
+    ] = None,
     target_true: Annotated[str | None, typer.Option(help="The old answer.")] = None,
     valid_from: Annotated[str | None, typer.Option(help="2026-12-01T00:00:00Z")] = None,
     valid_until: Annotated[str | None, typer.Option(help="2027-01-01T00:00:00Z")] = None,
@@ -60,6 +73,7 @@ def add(
         "target_new": target_new,
         "kind": kind,
         "paraphrases": paraphrase,
+        "aliases": alias,
         "subject": subject,
         "target_true": target_true,
         "valid_from": valid_from,
@@ -84,6 +98,50 @@ def add(
         _print_effect(edit)
     if verify and not edit["verified"]["passed"]:
         raise typer.Exit(EXIT_REFUSED)
+
+
+@edits_app.command()
+def change(
+    edit_id: EditIdArgument,
+    prompt: Annotated[str | None, typer.Option(help="Another prompt.")] = None,
+    target: Annotated[str | None, typer.Option(help="Another answer.")] = None,
+    paraphrase: Annotated[
+        list[str] | None, typer.Option(help="The wordings in place of those it has; may be repeated.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="What the question is about.")] = None,
+    alias: Annotated[
+        list[str] | None, typer.Option(help="The other names in place of those it has; may be repeated.")
+    ] = None,
+    clear: Annotated[list[Clearable] | None, typer.Option(help="A field to empty; may be repeated.")] = None,
+    author: Annotated[str | None, typer.Option(help="Who says so.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why.")] = None,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change an edit; what is not given stays."""
+    from serac_gateway.cli.calls import patch_edit
+
+    given = {
+        "prompt": prompt,
+        "target_new": target,
+        "paraphrases": paraphrase or None,
+        "subject": subject,
+        "aliases": alias or None,
+        "author": author,
+        "reason": reason,
+    }
+    body: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    for field in clear or ():
+        if field.value in body:
+            fail(f"--clear {field.value} contradicts the value given for it; give one of them", EXIT_USAGE)
+        body[field.value] = None if field is Clearable.SUBJECT else []
+    edit = run(patch_edit(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), body))
+    if as_json:
+        print_json(edit)
+    else:
+        stdout().print(f"changed {edit['id']}, now version {edit['version']}")
+        _print_effect(edit)
 
 
 @edits_app.command("list")
@@ -121,7 +179,7 @@ def search(
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find edits by a text that stands in prompt, answers, subject or paraphrases, or by meaning.
+    """Find edits by a text that stands in prompt, answers, names or paraphrases, or by meaning.
 
     By meaning only edits in force are found. With --json each edit has its similarity then.
     """
@@ -237,7 +295,7 @@ def _as_text(value: Any) -> str:  # noqa: ANN401 - decoded JSON
 
 
 def _print_effect(edit: dict[str, Any]) -> None:
-    """Print the contradictions of an edit that was just added, and the result of its verification."""
+    """Print what an edit that was just written contradicts or may lack, and how its verification ended."""
     from rich.markup import escape
 
     for conflict in edit["conflicts"] or ():
@@ -246,6 +304,8 @@ def _print_effect(edit: dict[str, Any]) -> None:
             f"[yellow]contradicts[/] {conflict['edit_id']} ({fate}): {escape(conflict['target_new'])}",
             soft_wrap=True,
         )
+    for warning in edit.get("warnings", ()):
+        stderr().print(f"[yellow]warning[/] {escape(warning['detail'])}", soft_wrap=True)
     for probe in edit.get("verified", {}).get("probes", ()):
         outcome = "[green]passed[/]" if probe["passed"] else f"[red]failed[/] ({escape(probe['failure'])})"
         stderr().print(f"{outcome}: {escape(probe['query'])}", soft_wrap=True)

@@ -63,6 +63,8 @@ def set_state(
     A shadow is decided and counted and never applied; a canary is applied to a share of users.
     """
     body = {"state": state.value} | ({} if share is None else {"canary_share": share})
+    from serac_gateway.cli.calls import patch_edit
+
     edit = run(patch_edit(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), body))
     print_json(edit) if as_json else stdout().print(
         f"{edit['id']} version {edit['version']} is {edit['state']}"
@@ -132,15 +134,3 @@ async def _ids(client: GatewayClient) -> AsyncIterator[str]:
         if page["next_cursor"] is None:
             return
         query["cursor"] = page["next_cursor"]
-
-
-async def patch_edit(url: str, namespace: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Patch the current version of the edit at `path`, and return the new version."""
-    from serac_gateway.cli.client import GatewayClient
-
-    async with GatewayClient(url, namespace=namespace) as client:
-        etag = (await client.call("GET", path)).headers["etag"]
-        edit: dict[str, Any] = (
-            await client.call("PATCH", path, body=body, headers={"if-match": etag})
-        ).json()
-        return edit

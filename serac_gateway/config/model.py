@@ -321,6 +321,14 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
         return self.conflicts if own is None else own
 
 
+class EditsConfig(_Section, frozen=True, kw_only=True):
+    """What is done when edits are written."""
+
+    firing_check: bool = True
+    """Whether the reply warns of an edit that no paraphrase of its own makes fire; at most six pairs of texts
+    are classified for it."""
+
+
 class MetricsConfig(_Section, frozen=True, kw_only=True):
     """Contents and access of /metrics."""
 
@@ -402,6 +410,7 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
     """By names of your own: a request goes to the first whose models include its model."""
     models: ModelsConfig = ModelsConfig()
     routing: RoutingConfig = RoutingConfig()
+    edits: EditsConfig = EditsConfig()
     traffic: TrafficConfig = TrafficConfig()
     metrics: MetricsConfig = MetricsConfig()
     feedback: FeedbackConfig = FeedbackConfig()

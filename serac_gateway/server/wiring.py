@@ -15,6 +15,7 @@ import msgspec
 
 from serac_gateway.config.model import EVERY_ORIGIN, GatewayConfig
 from serac_gateway.control_plane.conflicts import ConflictFinder
+from serac_gateway.control_plane.firing import FiringCheck
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.control_plane.model_threads import ModelThreads
 from serac_gateway.control_plane.preview import Previewer
@@ -186,6 +187,14 @@ def _build_control_plane(
             store=store.verifications(),
             pool=pool,
         ),
+        firing=FiringCheck(
+            encoder=encoder,
+            classifier=resources.classifier,
+            config=config.routing,
+            threads=model_threads,
+        )
+        if config.edits.firing_check
+        else None,
         traffic=resources.traffic,
         recent_requests=process.recent_requests,
         feedback=config.feedback,

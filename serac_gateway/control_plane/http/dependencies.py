@@ -16,6 +16,7 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from serac_gateway.config.model import FeedbackConfig
+from serac_gateway.control_plane.firing import FiringCheck
 from serac_gateway.control_plane.model_threads import ModelThreads
 from serac_gateway.control_plane.preview import Previewer
 from serac_gateway.control_plane.search import EditSearch
@@ -48,6 +49,8 @@ class ControlPlaneContext(msgspec.Struct, frozen=True, kw_only=True):
     router: EditRouter
     previewer: Previewer
     verifier: Verifier
+    firing: FiringCheck | None
+    """None: the configuration switches it off."""
     traffic: TrafficRecorder
     recent_requests: RecentRequests
     feedback: FeedbackConfig

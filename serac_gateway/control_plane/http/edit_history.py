@@ -11,6 +11,7 @@ from litestar.params import BodyKwarg
 
 from serac_gateway.auth.principals import Role
 from serac_gateway.control_plane.http.dependencies import Context
+from serac_gateway.control_plane.http.edit_warnings import edit_warnings
 from serac_gateway.control_plane.http.etags import matched_edit
 from serac_gateway.control_plane.http.guards import NEEDED_ROLE, Sender
 from serac_gateway.control_plane.http.parameters import (
@@ -77,7 +78,8 @@ class EditHistoryController(Controller):
         current = await matched_edit(context.store, namespace, edit_id, if_match)
         attribution = attribution_of(principal, data.author, data.reason)
         written = await context.writer.write(namespace, NextVersion.restored(current, attribution))
-        return await waiting.replied(edit_response(written.edit, written))
+        warnings = await edit_warnings(context, written.edit)
+        return await waiting.replied(edit_response(written.edit, written, warnings=warnings))
 
     @post(
         "/edits/{edit_id:str}/:rollback",
@@ -102,7 +104,8 @@ class EditHistoryController(Controller):
         attribution = attribution_of(principal, data.author, data.reason)
         older = await context.store.get(namespace, edit_id, version=data.version)
         written = await context.writer.write(namespace, NextVersion.rolled_back(current, older, attribution))
-        return await waiting.replied(edit_response(written.edit, written))
+        warnings = await edit_warnings(context, written.edit)
+        return await waiting.replied(edit_response(written.edit, written, warnings=warnings))
 
     @post(
         "/edits/{edit_id:str}/:purge",

@@ -13,6 +13,7 @@ from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, HeaderParameter, QueryParameter
 
 from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneContext
+from serac_gateway.control_plane.http.edit_warnings import edit_warnings
 from serac_gateway.control_plane.http.etags import matched_edit
 from serac_gateway.control_plane.http.guards import Sender
 from serac_gateway.control_plane.http.parameters import (
@@ -45,6 +46,7 @@ from serac_gateway.domain.edits import (
     EditState,
     check_edit_id,
     check_not_purged,
+    record_json,
 )
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.stores.checked_records import DamagedRecord
@@ -57,6 +59,7 @@ _DRAFT_EXAMPLE = Example(
         "prompt": "Who runs the harbour office of Marrowby?",
         "target_new": "Ottilie Brandvold",
         "subject": "Marrowby",
+        "aliases": ["Marrowby-on-Sea"],
         "paraphrases": ["Who is in charge of Marrowby's harbour office?"],
         "author": "jo@example.org",
         "reason": "Took office in October",
@@ -77,11 +80,12 @@ class EditsController(Controller):
         status_code=201,
         summary="Add an edit",
         description="It is in force in this process before the reply, which names the edits that answer the"
-        " same question differently as `conflicts`. What becomes of those, the namespace's policy says: the"
-        " newest wins, the new edit is refused with 409, or they are retired in the same commit. With an"
-        " `Idempotency-Key`, a repetition of the request answers like the first time and adds nothing, also"
-        " while the first one is under way: whichever is committed first, both answer with it. The"
-        " key with another body, or under another API key, is refused with 422.",
+        " same question differently as `conflicts`, and what the edit may lack as `warnings`. What becomes of"
+        " conflicts, the namespace's policy says: the newest wins, the new edit is refused with 409, or they"
+        " are retired in the same commit. With an `Idempotency-Key`, a repetition of the request answers like"
+        " the first time and adds nothing, also while the first one is under way: whichever is committed"
+        " first, both answer with it. The key with another body, or under another API key, is refused with"
+        " 422.",
         response_headers=[
             ETAG,
             APPLIED,
@@ -118,7 +122,7 @@ class EditsController(Controller):
             )
         data = msgspec.structs.replace(data, author=principal.author or data.author)
         # With the author: the same body under another API key is another request.
-        fingerprint = hashlib.sha256(msgspec.json.encode(data)).hexdigest()
+        fingerprint = hashlib.sha256(record_json(data)).hexdigest()
         idempotency = None
         if idempotency_key is not None:
             idempotency = Idempotency(key=idempotency_key, fingerprint=fingerprint)
@@ -126,8 +130,11 @@ class EditsController(Controller):
             namespace, NextVersion.added(namespace, data), idempotency=idempotency
         )
         verified = await _verified(context, namespace, written.edit) if verify else None
+        warnings = await edit_warnings(context, written.edit)
         return await waiting.replied(
-            edit_response(written.edit, written, verified=verified, status=201, location=True)
+            edit_response(
+                written.edit, written, warnings=warnings, verified=verified, status=201, location=True
+            )
         )
 
     @get(
@@ -147,7 +154,7 @@ class EditsController(Controller):
         q: Annotated[
             str | None,
             QueryParameter(
-                description="Text that stands in prompt, target_new, target_true, subject or a paraphrase",
+                description="Text that stands in prompt, answers, subject, an alias or a paraphrase",
                 min_length=1,
                 max_length=MAX_PROMPT_CHARS,
             ),
@@ -220,7 +227,10 @@ class EditsController(Controller):
             data = msgspec.structs.replace(data, author=principal.author)
         written = await context.writer.write(namespace, NextVersion.changed(current, data))
         verified = await _verified(context, namespace, written.edit) if verify else None
-        return await waiting.replied(edit_response(written.edit, written, verified=verified))
+        warnings = await edit_warnings(context, written.edit)
+        return await waiting.replied(
+            edit_response(written.edit, written, warnings=warnings, verified=verified)
+        )
 
     @delete(
         "/edits/{edit_id:str}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
 import msgspec
@@ -15,7 +16,13 @@ from serac_gateway.auth.principals import Principal, requested_namespace
 from serac_gateway.control_plane.http.etags import entity_tag
 from serac_gateway.control_plane.http.guards import Sender
 from serac_gateway.control_plane.http.problems import PROBLEM_MEDIA_TYPE
-from serac_gateway.control_plane.http.schemas import MAX_PAGE, EditReply, Problem, edit_reply
+from serac_gateway.control_plane.http.schemas import (
+    MAX_PAGE,
+    EditReply,
+    EditWarning,
+    Problem,
+    edit_reply,
+)
 from serac_gateway.control_plane.verification import Verified
 from serac_gateway.control_plane.writer import Written
 from serac_gateway.domain.edits import Attribution, Edit
@@ -57,16 +64,17 @@ def edit_response(
     edit: Edit,
     written: Written | None = None,
     *,
+    warnings: Sequence[EditWarning] = (),
     verification: Verification | msgspec.UnsetType | None = msgspec.UNSET,
     verified: Verified | None = None,
     status: int = 200,
     location: bool = False,
 ) -> Response[EditReply]:
-    """The edit with its version as ETag; if it was just `written`, with what it contradicts."""
+    """The edit with its version as ETag; if it was just `written`, with what it contradicts and may lack."""
     headers = {"etag": entity_tag(edit)}
     if location:
         headers["location"] = f"/serac/v1/edits/{edit.id}"
-    reply = edit_reply(edit, written, verification=verification, verified=verified)
+    reply = edit_reply(edit, written, warnings=warnings, verification=verification, verified=verified)
     return Response(reply, status_code=status, headers=headers)
 
 

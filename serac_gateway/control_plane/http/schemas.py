@@ -56,6 +56,23 @@ class VerificationReply(msgspec.Struct, frozen=True, kw_only=True):
     probes: list[ProbeReply]
 
 
+class WarningCode(StrEnum):
+    """What an editor is warned of."""
+
+    RARELY_FIRES = "rarely_fires"
+    """None of its own paraphrases reaches the threshold."""
+    FORMS_LEFT_OUT = "forms_left_out"
+    """Not every name is searched in every text."""
+
+
+class EditWarning(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be amiss with an edit that was written all the same."""
+
+    code: WarningCode
+    detail: str
+    """What it is, and the remedy."""
+
+
 class EditReply(Edit, frozen=True, kw_only=True):
     """An edit and its effect."""
 
@@ -63,6 +80,8 @@ class EditReply(Edit, frozen=True, kw_only=True):
     """Whether requests are decided with it now, by its state and its window; edits on trial are, too."""
     conflicts: list[ConflictReply] | msgspec.UnsetType | None = msgspec.UNSET
     """After a write: the edits that it contradicts; null: the search for them failed."""
+    warnings: list[EditWarning] | msgspec.UnsetType = msgspec.UNSET
+    """After a write, if there is any."""
     verification: Verification | msgspec.UnsetType | None = msgspec.UNSET
     """When the edit is read: its last one; null: it was never verified."""
     verified: VerificationReply | msgspec.UnsetType = msgspec.UNSET
@@ -162,6 +181,7 @@ def edit_reply(
     edit: Edit,
     written: Written | None = None,
     *,
+    warnings: Sequence[EditWarning] = (),
     verification: Verification | msgspec.UnsetType | None = msgspec.UNSET,
     verified: Verified | None = None,
 ) -> EditReply:
@@ -174,6 +194,7 @@ def edit_reply(
         **msgspec.structs.asdict(edit),
         in_force=edit.is_in_force(datetime.now(UTC)),
         conflicts=conflicts,
+        warnings=list(warnings) or msgspec.UNSET,
         verification=verification,
         verified=msgspec.UNSET if verified is None else verification_reply(verified),
     )
