@@ -22,13 +22,11 @@ _WH_BE = re.compile(rf"(?P<wh>{_WH}) (?P<be>{_BE}) (?P<rest>.+)", re.IGNORECASE 
 _OF = re.compile(r"(?:the )?(?P<noun>[\w' -]+?) of (?P<owner>.+)", re.IGNORECASE | re.DOTALL)
 _OWNED = re.compile(r"(?P<owner>.+?)['’]s (?P<noun>[\w -]++)", re.DOTALL)
 _CLOZE = re.compile(rf"(?P<topic>.+?) (?P<be>{_BE})", re.IGNORECASE | re.DOTALL)
-_QUESTION = re.compile(
-    rf"(?:{_WH}|whom|whose|why|how|do|does|did|is|are|was|were|can|will|has|have)\b", re.IGNORECASE
+_STATED = re.compile(rf"(?P<topic>.+?) (?P<be>{_BE})(?: (?P<rest>.+))?", re.IGNORECASE | re.DOTALL)
+_OURS = re.compile(r"(?:we|i) (?P<rest>.+)", re.IGNORECASE | re.DOTALL)
+_PLACE_OR_TIME = re.compile(
+    r"(?P<rest>.*?) ?\b(?:in|at|on|from|to|near|since|until)", re.IGNORECASE | re.DOTALL
 )
-_ORDER = re.compile(r"(?:tell|give|name|show|list|explain|describe|let|remind)\b", re.IGNORECASE)
-_STATED = re.compile(rf"(?P<topic>.+?) (?P<be>{_BE})(?: (?P<rest>.+))?", re.IGNORECASE)
-_OURS = re.compile(r"(?:we|i) (?P<rest>.+)", re.IGNORECASE)
-_PLACE_OR_TIME = re.compile(r"(?P<rest>.*?) ?\b(?:in|at|on|from|to|near|since|until)", re.IGNORECASE)
 _PERSPECTIVE = {"our": "your", "my": "your", "we": "you", "us": "you", "i": "you"}
 _OWN = re.compile(rf"\b(?:{'|'.join(_PERSPECTIVE)})\b", re.IGNORECASE)
 
@@ -75,15 +73,17 @@ def _all(text: str, subject: str | None, reading: PromptReading) -> Iterator[Gen
         made = list(_of_statement(reading) if is_statement else _of_noun(_small(text, subject)))
         yield from made
         questions = [query.text for query in made if query.form is ParaphraseKind.QUESTION]
-        yield from _in_messages(bare(questions[0]) if questions else text, subject)
+        yield from _in_messages(
+            bare(questions[0]) if questions else text, subject, is_question=bool(questions)
+        )
         return
     if match := _WH_BE.fullmatch(text):
         yield from _of_topic(match["rest"], match["be"].lower(), match["wh"].lower())
-    elif _QUESTION.match(text) is None and _ORDER.match(text) is None:
+    elif reading.form not in (PromptForm.QUESTION, PromptForm.ORDER):
         if match := _CLOZE.fullmatch(text):
             yield from _of_topic(match["topic"], match["be"].lower(), None)
         yield GeneratedQuery(text=f"Complete this: {text} …", form=ParaphraseKind.CLOZE)
-    yield from _in_messages(text, subject)
+    yield from _in_messages(text, subject, is_question=reading.form is PromptForm.QUESTION)
 
 
 def _of_statement(reading: PromptReading) -> Iterator[GeneratedQuery]:
@@ -162,7 +162,8 @@ def _from_outside(text: str) -> str:
 
 def _spaced(text: str) -> str:
     """`text` with single spaces, and none before its end."""
-    return re.sub(r" +([?.])$", r"\1", " ".join(text.split()))
+    spaced = " ".join(text.split())
+    return spaced[:-2] + spaced[-1] if spaced.endswith((" ?", " .")) else spaced
 
 
 def _of_topic(topic: str, be: str, wh: str | None) -> Iterator[GeneratedQuery]:
@@ -196,8 +197,7 @@ def _names(topic: str) -> Iterator[str]:
         yield f"the {match['noun']} of {match['owner']}"
 
 
-def _in_messages(text: str, subject: str | None) -> Iterator[GeneratedQuery]:
-    is_question = _QUESTION.match(text) is not None
+def _in_messages(text: str, subject: str | None, *, is_question: bool) -> Iterator[GeneratedQuery]:
     question = f"{text}?" if is_question else text
     yield GeneratedQuery(text=text.lower(), form=ParaphraseKind.KEYWORDS)
     if is_question:

@@ -16,8 +16,9 @@ _QUESTION = re.compile(
 )
 _QUESTION_MARKS = ("?", "？", "؟", "՞", ";")
 _ORDER = re.compile(r"(?:tell|give|name|show|list|explain|describe|let|remind)\b", re.IGNORECASE)
-_CLOZE = re.compile(rf".+ {_BE}|.+(?:…|\.\.\.|_{{2,}}|:)", re.IGNORECASE)
-_SENTENCE = re.compile(r".*[.!。！।]", re.DOTALL)
+_CLOZE_ENDS = ("…", "...", "__", ":")
+_CLOZE_VERB = re.compile(rf" {_BE}\Z", re.IGNORECASE)
+_SENTENCE_ENDS = (".", "!", "。", "！", "।")
 _VERB = re.compile(rf"\b(?:{_BE}|has|have|can|will|must|we)\b", re.IGNORECASE)
 _MAX_KEYWORDS = 6
 _SMALL_WORD_CHARS = 4
@@ -76,10 +77,10 @@ def read_prompt(prompt: str, target_new: str | None = None) -> PromptReading:
         return statement
     if _ORDER.match(text):
         return PromptReading(form=PromptForm.ORDER)
-    if _CLOZE.fullmatch(text):
+    if text.endswith(_CLOZE_ENDS) or _CLOZE_VERB.search(text):
         return PromptReading(form=PromptForm.CLOZE)
     words = text.split()
-    if _SENTENCE.fullmatch(text) or _VERB.search(text) or len(words) > _MAX_KEYWORDS:
+    if text.endswith(_SENTENCE_ENDS) or _VERB.search(text) or len(words) > _MAX_KEYWORDS:
         return PromptReading(form=PromptForm.TEXT)
     is_heading = words[:1] and all(
         not word[0].isalpha() or word[0].isupper() or (place and len(word) <= _SMALL_WORD_CHARS)

@@ -8,7 +8,6 @@ there it may stand anywhere.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -163,5 +162,5 @@ def _is_invisible(char: str) -> bool:
 
 @lru_cache(4_096)
 def _has_no_borders(char: str) -> bool:
-    words = re.split("[ -]", unicodedata.name(char, ""))[:2]
+    words = unicodedata.name(char, "").replace("-", " ").split()[:2]
     return not _WITHOUT_BORDERS.isdisjoint(words)

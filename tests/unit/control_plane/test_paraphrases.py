@@ -20,6 +20,7 @@ from serac_gateway.control_plane.paraphrases import MAX_GENERATED, ParaphraseKin
         ("The head of the Ghana Bank is", ParaphraseKind.QUESTION, "Who is the head of the Ghana Bank?"),
         ("Marrowby's mayor is", ParaphraseKind.QUESTION, "Who is the mayor of Marrowby?"),
         ("Where was Ada Example born?", ParaphraseKind.ORDER, "Tell me where Ada Example was born."),
+        ("Wie viel kostet es?", ParaphraseKind.IN_A_MESSAGE, "Hi! Wie viel kostet es? Thanks."),
         ("How much is it?", ParaphraseKind.IN_A_MESSAGE, "Hi! How much is it? Thanks."),
     ],
 )  # fmt: skip

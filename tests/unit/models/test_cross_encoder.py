@@ -122,14 +122,6 @@ def test_the_edit_is_shown_by_its_nearest_paraphrase() -> None:
     assert pair_texts(Query(text="q"), by_paraphrase)[0] == "Who runs Acme? Ada"
 
 
-def test_the_edit_is_shown_by_the_nearest_name_of_its_subject() -> None:
-    named = candidate(subject="Acme", aliases=("Acme Corporation",))
-    by_alias = msgspec.structs.replace(named, form="The CEO of Acme Corporation is")
-    assert "The CEO of Acme Corporation is" in pair_texts(Query(text="q"), by_alias)[0]
-    by_statement = msgspec.structs.replace(named, form="The CEO of Acme is Ada")
-    assert pair_texts(Query(text="q"), by_statement) == pair_texts(Query(text="q"), named)
-
-
 def test_the_same_weights_in_torch_give_the_same_logits_within_tolerance(weights: Path) -> None:
     """Torch has the same int8 weights, but whole activations: within 0.05 for this tiny model."""
     pairs = [(edit_text("The CEO of Acme is", f"Ada {n}"), f"who runs acme since {n}?") for n in range(30)]
