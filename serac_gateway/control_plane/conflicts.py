@@ -118,13 +118,7 @@ class ConflictFinder:
         kept = {id(candidate) for candidate in near[: self._config.candidates]}
         answering: list[tuple[Candidate, float]] = []
         for prompt, row in zip(prompts, rows, strict=True):
-            query = Query(text=prompt)
-            readable = [
-                candidate
-                for candidate in row
-                if id(candidate) in kept
-                and self._classifier.can_reach_threshold(query, candidate, self._scope_threshold)
-            ]
+            readable = [candidate for candidate in row if id(candidate) in kept]
             answering += zip(readable, self._probabilities(prompt, readable), strict=True)
         return [
             (candidate, probability)

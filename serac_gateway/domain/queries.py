@@ -22,6 +22,8 @@ LONG_TEXT_END_CHARS = 500
 start or at the end, and both together still fit an encoder that reads 256 tokens. Questions in between are
 kept apart, see `Query.questions`."""
 
+MAX_INSTRUCTION_CHARS = 1_000
+"""Of longer instructions half of it is kept of head and of tail."""
 MAX_CONTEXT_USER_TURNS = 2
 MAX_CONTEXT_TURNS = MAX_CONTEXT_USER_TURNS + 1
 MAX_CONTEXT_CHARS = 300
@@ -39,6 +41,9 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     """The text parts of the last user turn, at most MAX_QUERY_CHARS characters."""
     context: tuple[str, ...] = ()
     """Earlier turns, oldest first, if the last one may be a follow-up; each cut to MAX_CONTEXT_CHARS."""
+    instructions: str = ""
+    """System and developer messages, joined: they say what is to be done with the text. At most
+    MAX_INSTRUCTION_CHARS, their beginning and end."""
     questions: tuple[str, ...] = ()
     """The questions in a text longer than MAX_QUERY_CHARS: see `questions_in`."""
 
@@ -189,7 +194,18 @@ def query_of_turns(conversation: Turns) -> Query | Bypass:
     if conversation.more_upstream and not context and is_followup(text, 0):
         return _TURNS_UPSTREAM
     questions = questions_in(whole) if len(whole) > MAX_QUERY_CHARS else ()
-    return Query(text=text, context=context, questions=questions)
+    instructions = _instructions(conversation, last)
+    return Query(text=text, context=context, instructions=instructions, questions=questions)
+
+
+def _instructions(conversation: Turns, last: Turn) -> str:
+    """The text of system and developer messages, but for one that serves as the user's text."""
+    contents = [content for content in conversation.instructions if content is not last.content]
+    text = "\n".join(filter(None, map(text_of, contents))).strip()
+    if len(text) > MAX_INSTRUCTION_CHARS:
+        half = MAX_INSTRUCTION_CHARS // 2
+        text = f"{text[:half]}\n{text[-half:]}"
+    return without_surrogates(text)
 
 
 def _is_empty(turn: Turn) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -25,9 +24,8 @@ from serac_gateway.routing.suppressions import SuppressionSearch
 _DEFAULTS = RoutingConfig()
 MAX_CONTEXT_EDITS = 3
 """The most edits that a request to the base model states."""
-_RIVAL_LOGITS = 1.0
-"""The most that the logits of two edits of one question differ for a query; those of a neighbouring question
-mostly differ more (training/LOG.md)."""
+_MAX_KNOWN_PAIRS = 4_096
+"""Pairs of edits of which it is remembered whether they ask the same."""
 
 
 class Route(StrEnum):
@@ -140,6 +138,7 @@ class EditRouter:
         self._suppressions = SuppressionSearch(
             encoder=encoder, edits=active_edits, classifier=classifier, limit=config.candidates
         )
+        self._same_question: dict[frozenset[tuple[str, int]], bool] = {}
         scope, depends = config.scope_threshold, config.depends_threshold
         self._scope_threshold = classifier.scope_threshold if scope is None else scope
         self._depends_threshold = classifier.depends_threshold if depends is None else depends
@@ -207,24 +206,11 @@ class EditRouter:
             floor=self._classifier.similarity_floor,
             limit=self._max_candidates,
         )
-        begun = time.perf_counter()
-        depends_threshold = self._depends_threshold_in(namespace)
-        candidates_B = [
-            [
-                candidate
-                for candidate in candidates
-                if self._classifier.can_reach_threshold(
-                    query, candidate, self._scope_threshold, depends_threshold
-                )
-            ]
-            for query, candidates in zip(queries, retrieved.candidates_B, strict=True)
-        ]
-        search_s = retrieved.search_s + time.perf_counter() - begun
         share = 1.0 / max(1, len(queries))
-        timings = Timings(encode_s=retrieved.encode_s * share, search_s=search_s * share)
+        timings = Timings(encode_s=retrieved.encode_s * share, search_s=retrieved.search_s * share)
         decisions = [
             self._decide_query(namespace, query, row, timings, caller)
-            for query, row in zip(queries, candidates_B, strict=True)
+            for query, row in zip(queries, retrieved.candidates_B, strict=True)
         ]
         return [
             self._decide_questions(namespace, query.questions, decision, caller)
@@ -369,11 +355,11 @@ class EditRouter:
         return classifications_K
 
     def _chosen(self, ranked: Sequence[ScoredCandidate]) -> ScoredCandidate | None:
-        """The candidate whose edit governs: the most probable one, or the newest that answers its question.
+        """The candidate whose edit governs: the most probable one, or the newest that asks the same.
 
-        Probability cannot settle which of two edits about one question is meant: the newer one is. But a
-        newer edit of a near miss must not displace the right one, so it has to be about as probable, and the
-        two have to answer each other's prompts.
+        Probability cannot settle which of two edits of one question is meant: the newer one is. Whether two
+        edits ask the same is a matter of the edits, not of the request: see `_asks_the_same`. All other
+        edits, such as those of a sibling attribute, displace nothing however probable they are.
         """
         if not ranked or ranked[0].scope_probability < self._scope_threshold:
             return None
@@ -383,11 +369,20 @@ class EditRouter:
             for rival in ranked[1:]
             if rival.scope_probability >= self._scope_threshold
             and _age(rival) > _age(best)
-            and _logit(best) - _logit(rival) <= _RIVAL_LOGITS
-            and self._answers(rival, best.edit.prompt)
-            and self._answers(best, rival.edit.prompt)
+            and self._asks_the_same(rival.edit, best.edit)
         ]
         return max((best, *rivals), key=_age)
+
+    def _asks_the_same(self, left: Edit, right: Edit) -> bool:
+        """Whether each of two edits answers the other's prompt; remembered, as versions do not change."""
+        pair = frozenset({(left.id, left.version), (right.id, right.version)})
+        known = self._same_question.get(pair)
+        if known is None:
+            known = self._answers(left, right.prompt) and self._answers(right, left.prompt)
+            if len(self._same_question) >= _MAX_KNOWN_PAIRS:
+                self._same_question.clear()
+            self._same_question[pair] = known
+        return known
 
     def _depended_on(
         self, ranked: Sequence[ScoredCandidate], chosen: ScoredCandidate | None, threshold: float | None
@@ -402,12 +397,11 @@ class EditRouter:
         first = [] if chosen is None else [chosen]
         return tuple(candidate.edit for candidate in (*first, *others)[:MAX_CONTEXT_EDITS])
 
-    def _answers(self, scored: ScoredCandidate, prompt: str) -> bool:
-        """Whether `prompt`, taken for a query, is in the scope of the candidate's edit."""
-        vectors_2D = self._encoder.encode([prompt, scored.form])
-        candidate = Candidate(
-            edit=scored.edit, form=scored.form, similarity=float(vectors_2D[0] @ vectors_2D[1])
-        )
+    def _answers(self, edit: Edit, prompt: str) -> bool:
+        """Whether `prompt`, taken for a query, is in the scope of `edit`."""
+        vectors_2D = self._encoder.encode([prompt, edit.prompt])
+        similarity = float(vectors_2D[0] @ vectors_2D[1])
+        candidate = Candidate(edit=edit, form=edit.prompt, similarity=similarity)
         (classification,) = self._classifier.classify(Query(text=prompt), [candidate])
         return classification.scope_probability >= self._scope_threshold
 
@@ -429,11 +423,6 @@ def _route(
     if policy is CompositePolicy.IN_CONTEXT:
         return Route.IN_CONTEXT, "asks several things"
     return Route.BASE, "asks several things"
-
-
-def _logit(candidate: ScoredCandidate) -> float:
-    probability = min(max(candidate.scope_probability, 1e-9), 1 - 1e-9)
-    return math.log(probability / (1 - probability))
 
 
 def _age(candidate: ScoredCandidate) -> tuple[tuple[int, int], datetime, str]:

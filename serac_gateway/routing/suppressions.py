@@ -76,10 +76,9 @@ class SuppressionSearch:
             and candidate.edit.is_applied_to(caller)
             and not _is_refusal(passage.reply, candidate.edit)
         ]
-        readable = [pair for pair in pairs if self._classifier.can_reach_threshold(*pair, threshold)]
-        readable.sort(key=lambda pair: -pair[1].similarity)
+        pairs.sort(key=lambda pair: -pair[1].similarity)
         begun = time.perf_counter()
-        for query, candidate in readable[:MAX_PAIRS]:
+        for query, candidate in pairs[:MAX_PAIRS]:
             (classification,) = self._classifier.classify(query, [candidate])
             if classification.scope_probability >= threshold:
                 return SuppressionMatch(

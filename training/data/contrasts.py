@@ -2,9 +2,10 @@
 
 `contrast_sets/*.txt`, in the spirit of Gardner et al. 2020 (arXiv 2004.02709). A set begins with "= name";
 `p:` holds edit prompts, `t:` new answers, `o:` other answers that users may believe, `x:` interchangeable
-subjects, `z:` a lookalike of each subject, by position, separated by " ;; ". Then one query a line, "+ kind |
-query" in scope or "- kind | query" out of scope, with the slots [X] [Z] [T] [O]; earlier turns stand before
-it, "U: … >> A: … >> query".
+subjects, `z:` a lookalike of each subject, by position, separated by " ;; "; `l:` is the language of the
+queries, `v:` another way to write each subject. Then one query a line, "+ kind | query" in scope or "- kind |
+query" out of scope, with the slots [X] [Z] [V] [T] [O]; earlier turns stand before it, "S: … >> U: … >> A: …
+>> query".
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from serac_gateway.domain.queries import Query
-from training.data.conversations import Turn, chat_query
+from training.data.conversations import Turn, chat_query, turns_of
 from training.data.pairs import Pair
 from training.data.phrasing import decorated
 
@@ -26,8 +27,11 @@ SETS = Path(__file__).parent / "contrast_sets"
 HELD_OUT_ONE_IN = 8
 """Of this many sets one is kept from training, for the choice of the threshold."""
 _VERDICTS = frozenset({"true", "false", "supports", "refutes", "yes", "no", "correct", "wrong"})
-_PARTS = {"p": "prompts", "t": "targets", "o": "others", "x": "subjects", "z": "lookalikes"}
-_ROLES = {"U: ": "user", "A: ": "assistant"}
+_PARTS = {
+    "l": "language", "p": "prompts", "t": "targets", "o": "others", "x": "subjects", "z": "lookalikes",
+    "v": "variants",
+}  # fmt: skip
+_OPTIONAL = {"language", "variants"}
 _NOISE_SHARE = 0.12
 _SWAP_SHARE = 0.3
 
@@ -51,6 +55,10 @@ class ContrastSet(msgspec.Struct, frozen=True, kw_only=True):
     subjects: tuple[str, ...]
     lookalikes: tuple[str, ...]
     lines: tuple[ContrastLine, ...]
+    language: str = "en"
+    """Of the queries, as a code such as de."""
+    variants: tuple[str, ...] = ()
+    """Another way to write each subject: an alias, or its name in the script of the language."""
 
     @property
     def is_held_out(self) -> bool:
@@ -72,10 +80,11 @@ class Filling(msgspec.Struct, frozen=True, kw_only=True):
     other: str
     subject: str
     lookalike: str
+    variant: str
 
     def fill(self, text: str) -> str:
         """`text` with its slots filled."""
-        for slot, value in (("[X]", self.subject), ("[Z]", self.lookalike),
+        for slot, value in (("[X]", self.subject), ("[Z]", self.lookalike), ("[V]", self.variant),
                             ("[T]", self.target.rstrip(".")), ("[O]", self.other)):  # fmt: skip
             text = text.replace(slot, value)
         return text
@@ -108,9 +117,12 @@ def contrast_pairs(
                 query = query_of(filling, line)
                 if query is None:
                     continue
-                text = decorated(query.text, rng, passages) if rng.random() < _NOISE_SHARE else query.text
+                plain = contrast.language == "en" and not query.instructions
+                noisy = plain and rng.random() < _NOISE_SHARE
+                text = decorated(query.text, rng, passages) if noisy else query.text
                 yield Pair(
                     prompt=filling.prompt, target=filling.target, text=text, context=query.context,
+                    instructions=query.instructions,
                     in_scope=line.in_scope, kind=f"contrast, {line.kind}", subject=filling.subject,
                 )  # fmt: skip
 
@@ -129,6 +141,7 @@ def filled_in(contrast: ContrastSet, rng: random.Random, place: int) -> Filling:
     draft = Filling(
         prompt=rng.choice(prompts), target=rng.choice(contrast.targets), other=rng.choice(contrast.others),
         subject=contrast.subjects[place], lookalike=contrast.lookalikes[place],
+        variant=(contrast.variants or contrast.subjects)[place],
     )  # fmt: skip
     return msgspec.structs.replace(draft, prompt=draft.fill(draft.prompt), target=draft.fill(draft.target))
 
@@ -153,17 +166,16 @@ def _parsed(lines: Sequence[str], where: str) -> ContrastSet:
             raise ValueError(
                 f"{where}: {line!r} is neither a part nor a query; see training/data/contrasts.py"
             )
-    missing = sorted(_PARTS.values() - parts.keys())
-    if missing or not queries or len(parts["subjects"]) != len(parts["lookalikes"]):
+    missing = sorted(_PARTS.values() - parts.keys() - _OPTIONAL)
+    subjects = len(parts.get("subjects", ()))
+    if missing or not queries or len(parts["lookalikes"]) != subjects:
         raise ValueError(f"{where}: the set lacks {missing or 'queries, or a lookalike for every subject'!r}")
-    return ContrastSet(name=lines[0][2:].strip(), lines=tuple(queries), **parts)
+    if len(parts.get("variants", parts["subjects"])) != subjects:
+        raise ValueError(f"{where}: the set has {len(parts['variants'])} variants of {subjects} subjects")
+    (language,) = parts.pop("language", ("en",))
+    return ContrastSet(name=lines[0][2:].strip(), lines=tuple(queries), language=language, **parts)
 
 
 def _line(in_scope: bool, kind: str, text: str, where: str) -> ContrastLine:
-    *earlier, query = text.split(" >> ")
-    turns = []
-    for piece in earlier:
-        if piece[:3] not in _ROLES:
-            raise ValueError(f"{where}: the turn {piece!r} begins with neither of {sorted(_ROLES)!r}")
-        turns.append(Turn(role=_ROLES[piece[:3]], text=piece[3:]))
-    return ContrastLine(in_scope=in_scope, kind=kind, turns=tuple(turns), text=query)
+    turns, query = turns_of(text.replace("\\n", "\n"), where)
+    return ContrastLine(in_scope=in_scope, kind=kind, turns=turns, text=query)

@@ -13,8 +13,25 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """One earlier turn of a conversation."""
 
     role: str
-    """user or assistant."""
+    """system, user or assistant."""
     text: str
+
+
+_ROLES = {"S: ": "system", "U: ": "user", "A: ": "assistant"}
+
+
+def turns_of(text: str, where: str) -> tuple[tuple[Turn, ...], str]:
+    """Earlier turns and the last text of "S: … >> U: … >> A: … >> text", as hand-written files hold them.
+
+    Raises:
+        ValueError: A turn begins with no role; the message begins with `where`.
+    """
+    *earlier, last = text.split(" >> ")
+    for piece in earlier:
+        if piece[:3] not in _ROLES:
+            raise ValueError(f"{where}: the turn {piece!r} begins with neither of {sorted(_ROLES)!r}")
+    turns = tuple(Turn(role=_ROLES[piece[:3]], text=piece[3:]) for piece in earlier)
+    return turns, last.removeprefix("U: ")
 
 
 def chat_messages(turns: Sequence[Turn], text: str) -> list[dict[str, str]]:

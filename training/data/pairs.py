@@ -19,6 +19,8 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     """Where it comes from, for reports: "paraphrase", "same subject", …"""
     context: tuple[str, ...] = ()
+    instructions: str = ""
+    """The system prompt of the request."""
     subject: str | None = None
     """Of the edit, where it is known."""
 

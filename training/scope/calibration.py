@@ -9,18 +9,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 
 from serac_gateway.errors import ConfigError
-from serac_gateway.models.classifiers.cross_encoder import Stack
+from serac_gateway.models.classifiers.cross_encoder import CERTAIN_LOGIT, Stack
 from training.scope.observations import Observation, Reading
 
 BINS = 10
 MIN_LOGIT_WEIGHT = 1e-3
-
-
-SIMILARITY_CAPS = (1.0, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
-LOGIT_BOUND_QUANTILE = 0.98
 
 
 def probabilities(stack: Stack, readings: Sequence[Reading]) -> NDArray[np.float64]:
@@ -28,13 +23,10 @@ def probabilities(stack: Stack, readings: Sequence[Reading]) -> NDArray[np.float
     return np.array([stack.probability(reading.evidence) for reading in readings], dtype=np.float64)
 
 
-def features(readings: Sequence[Reading], bound: float, cap: float) -> NDArray[np.float64]:
-    """Logit within ±`bound`, similarity up to `cap`, names absent, numbers differ. *Shape:* (N, 4)."""
-    rows = [(e.logit, e.similarity, e.names_absent, e.numbers_differ) for e in (r.evidence for r in readings)]
-    features_N4 = np.array(rows, dtype=np.float64).reshape(-1, 4)
-    features_N4[:, 0] = np.clip(features_N4[:, 0], -bound, bound)
-    features_N4[:, 1] = np.minimum(features_N4[:, 1], cap)
-    return features_N4
+def features(readings: Sequence[Reading]) -> NDArray[np.float64]:
+    """Logit, numbers differ. *Shape:* (N, 2)."""
+    rows = [(reading.evidence.logit, reading.evidence.numbers_differ) for reading in readings]
+    return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,49 +88,40 @@ def depended_on(observations: Sequence[Observation]) -> list[Observation]:
 def fitted_stack(observations: Sequence[Observation]) -> Stack:
     """Logistic regression on every reading; each benchmark weighs the same, positives and negatives too.
 
-    The cap on similarity is the one of `SIMILARITY_CAPS` that fits best.
+    An edit's own prompt, whose logit is set, is left out.
 
     Raises:
         ConfigError: All readings are right, or none is.
     """
-    readings = [reading for observation in observations for reading in observation.readings]
-    sets = [observation.benchmark for observation in observations for _ in observation.readings]
-    labels = [reading.right for reading in readings]
-    labels_N = np.array(labels, dtype=bool)
+    rows = [
+        (observation.benchmark, reading)
+        for observation in observations
+        for reading in observation.readings
+        if reading.evidence.logit < CERTAIN_LOGIT
+    ]
+    readings = [reading for _, reading in rows]
+    labels_N = np.array([reading.right for reading in readings], dtype=bool)
     if labels_N.all() or not labels_N.any():
         side = "positive" if not labels_N.any() else "negative"
         raise ConfigError(
             f"the calibration data has no {side} readings; give edits with queries of both kinds"
         )
+    sets_N = np.array([name for name, _ in rows])
     weights_N = np.zeros(len(labels_N))
     for label in (True, False):
         chosen_N = labels_N == label
-        names = sorted({s for s, c in zip(sets, chosen_N, strict=True) if c})
+        names = sorted(set(sets_N[chosen_N]))
         for name in names:
-            rows_N = chosen_N & np.array([s == name for s in sets])
+            rows_N = chosen_N & (sets_N == name)
             weights_N[rows_N] = 1.0 / (len(names) * rows_N.sum())
-    logits = [r.evidence.logit for r in readings if r.right]
-    bound = round(max(1.0, float(np.quantile(logits, LOGIT_BOUND_QUANTILE))), 2)
-    fits = []
-    for cap in SIMILARITY_CAPS:
-        features_N4 = features(readings, bound, cap)
-        model = LogisticRegression(C=1e4, max_iter=2_000).fit(
-            features_N4, labels_N, sample_weight=weights_N * len(labels_N) / 2
-        )
-        loss = log_loss(labels_N, model.predict_proba(features_N4)[:, 1], sample_weight=weights_N)
-        fits.append((loss, cap, model))
-    _, cap, model = min(fits, key=lambda fit: fit[0])
-    logit_weight, similarity_weight, absent_weight, numbers_weight = (
-        round(float(w), 4) for w in model.coef_[0]
+    model = LogisticRegression(C=1e4, max_iter=2_000).fit(
+        features(readings), labels_N, sample_weight=weights_N * len(labels_N) / 2
     )
+    logit_weight, numbers_weight = (round(float(weight), 4) for weight in model.coef_[0])
     return Stack(
         logit_weight=max(MIN_LOGIT_WEIGHT, logit_weight),
-        similarity_weight=similarity_weight,
-        absent_weight=absent_weight,
-        numbers_weight=numbers_weight,
+        numbers_weight=min(0.0, numbers_weight),
         intercept=round(float(model.intercept_[0]), 4),
-        logit_bound=bound,
-        similarity_cap=cap,
     )
 
 

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from training.data import hard_negatives, public_sets
+from training.data import hard_negatives, public_sets, question_sets, requests
+from training.data.attributes import (
+    Attribute,
+    AttributePairs,
+    load_attributes,
+    load_entities,
+    load_values,
+    own_names,
+)
 from training.data.contrasts import contrast_pairs, load_contrast_sets
 from training.data.fact_source import FactSource
 from training.data.held_out import held_out_templates, without_held_out
 from training.data.pairs import Pair
 from training.data.public_sets import Embed
+from training.data.relations import load_pools
 from training.data.world import World
 from training.scope.pair_generator import PairMaker
+
+_TRANSLATED = 3
+"""Attributes with names in more languages than this are asked for in other languages."""
+_FOREIGN_SHARE = 0.9
 
 
 class MixtureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +54,18 @@ class MixtureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """How often the hand-written contrast sets come, each time with another of their subjects."""
     claim_rounds: int = 1
     """How often FEVER's claims come, each time in other forms; 0 leaves them out."""
+    attribute_edits: int = 0
+    """Edits about attributes of four public vocabularies; each gives about six pairs."""
+    foreign_attribute_edits: int = 0
+    """The same, most of them asked for in another language than English."""
+    question_edits: int = 0
+    """Edits that are questions of public sets; each gives about four pairs."""
+    follow_up_edits: int = 0
+    labelled_rows: int = 0
+    requests: int = 0
+    """Whole requests around the questions: system prompts, mails, helper prompts, retrieved passages."""
+    unrelated: int = 0
+    """Questions of one edit against another edit, drawn at random."""
     mined_edits: int = 5000
     mined_queries: int = 3000
     mined_floor: float = 0.35
@@ -76,9 +102,52 @@ def training_pairs(world: World, data: Path, settings: MixtureSettings, embed: E
         pairs += public_sets.fever_pairs(data, rng)
     sets = without_held_out(load_contrast_sets(), excluded)
     pairs += contrast_pairs(sets, rng, world.passages, rounds=settings.contrast_rounds)
-    pairs += _mined(pairs, mined_from, public_sets.unrelated_texts(data), settings, embed, rng)
+    pairs += _attribute_pairs(data, settings, rng)
+    pairs += question_sets.question_pairs(data, rng, edits=settings.question_edits)
+    pairs += question_sets.follow_up_pairs(data, rng, edits=settings.follow_up_edits)
+    pairs += question_sets.labelled_pairs(data, rng, rows=settings.labelled_rows)
+    unrelated = public_sets.unrelated_texts(data)
+    pairs += requests.request_pairs(
+        requests.asked_edits(pairs), requests.load_request_forms(), rng,
+        passages=world.passages, unrelated=unrelated, count=settings.requests,
+    )  # fmt: skip
+    pairs += _unrelated(pairs, unrelated, rng, settings.unrelated)
+    if settings.mined_queries:
+        pairs += _mined(pairs, mined_from, unrelated, settings, embed, rng)
     rng.shuffle(pairs)
     return pairs
+
+
+HELD_OUT_ATTRIBUTES_ONE_IN = 10
+"""Of this many attributes one is kept from training, by its id alone."""
+
+
+def is_held_out_attribute(attribute: Attribute) -> bool:
+    """Whether training leaves it out, so that it can be validated on."""
+    return int(hashlib.sha256(attribute.id.encode()).hexdigest(), 16) % HELD_OUT_ATTRIBUTES_ONE_IN == 0
+
+
+def _attribute_pairs(data: Path, settings: MixtureSettings, rng: random.Random) -> Iterator[Pair]:
+    if not settings.attribute_edits and not settings.foreign_attribute_edits:
+        return
+    kept = [attribute for attribute in load_attributes(data) if not is_held_out_attribute(attribute)]
+    translated = [attribute for attribute in kept if len(attribute.names) > _TRANSLATED]
+    subjects = (subject for contrast in load_contrast_sets() for subject in contrast.subjects)
+    given = load_entities(data), load_values(data), rng
+    own = own_names(load_pools(), subjects)
+    yield from AttributePairs(kept, *given, own_names=own).pairs(settings.attribute_edits, foreign=0.0)
+    maker = AttributePairs(translated, *given, own_names=own)
+    yield from maker.pairs(settings.foreign_attribute_edits, foreign=_FOREIGN_SHARE)
+
+
+def _unrelated(
+    pairs: Sequence[Pair], unrelated: Sequence[str], rng: random.Random, count: int
+) -> Iterator[Pair]:
+    for _ in range(count):
+        edit, other = rng.choice(pairs), rng.choice(pairs)
+        text = rng.choice((other.text, rng.choice(unrelated)))
+        if edit.subject is None or edit.subject.casefold() not in text.casefold():
+            yield Pair(prompt=edit.prompt, target=edit.target, text=text, in_scope=False, kind="unrelated")
 
 
 def _mined(

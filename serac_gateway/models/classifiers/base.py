@@ -72,19 +72,6 @@ class ScopeClassifier(ABC):
             ModelUnavailableError: The model failed.
         """
 
-    def can_reach_threshold(
-        self,
-        query: Query,
-        candidate: Candidate,
-        scope_threshold: float,
-        depends_threshold: float | None = None,
-    ) -> bool:
-        """Whether `classify` could give `candidate` a probability at a threshold. Cheap; never wrongly False.
-
-        With `depends_threshold` None only the scope counts.
-        """
-        return True
-
 
 class PairModel(Protocol):
     """A model that reads pairs of texts. Thread-safe."""

@@ -1,14 +1,13 @@
-"""The trained scope classifier: a cross-encoder's logit and three other features, calibrated together.
+"""The trained scope classifier: a cross-encoder reads edit and request together, and numbers are compared.
 
-The bi-encoder measures similarity and is not trained for scope; the cross-encoder reads edit and query
-together; both are weak at spelling and numbers. So the share of the edit's names that the query lacks is a
-feature, and whether the query has other numbers. A logistic function of the four is the scope_probability.
+A logistic function of its logit and of whether the numbers differ is the scope_probability. Similarity says
+nothing more: across languages a right edit is less similar than a wrong one within one language. Nor do
+names: spelt in another script, or capitalised like any German noun, they cannot be counted (training/LOG.md).
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,19 +18,14 @@ from serac_gateway.domain.edits import wordings
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError
 from serac_gateway.models.classifiers.base import Candidate, Classification, PairModel, ScopeClassifier
-from serac_gateway.models.classifiers.features import (
-    asks_the_same,
-    edit_text,
-    names_absent,
-    numbers_differ,
-    query_text,
-)
+from serac_gateway.models.classifiers.pair_text import edit_text, request_text
 from serac_gateway.models.classifiers.runtimes import open_pair_model
 from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE, Probability, logistic
+from serac_gateway.models.classifiers.spelling import asks_the_same, numbers_differ
 from serac_gateway.models.progress import OnStep
 
 CERTAIN_LOGIT = 1_000.0
-"""Larger than any bound, and finite, so that JSON can hold it."""
+"""Larger than any model's, and finite, so that JSON can hold it."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,8 +34,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     logit: float
     """The cross-encoder's."""
     similarity: float
-    names_absent: float
-    """Share of the edit's names that the query lacks, 0..1."""
+    """Of the bi-encoder, for reports; the probability does not depend on it."""
     numbers_differ: bool
     """Whether the query has other numbers than the edit's prompt."""
 
@@ -49,27 +42,17 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The logistic function from the features to a probability.
 
-    scope_probability = 1 / (1 + exp(-(logit_weight * clip(logit, ±logit_bound)
-    + similarity_weight * min(similarity, similarity_cap) + absent_weight * names_absent
-    + numbers_weight * numbers_differ + intercept))).
+    scope_probability = 1 / (1 + exp(-(logit_weight * logit + numbers_weight * numbers_differ + intercept))).
     """
 
     logit_weight: Annotated[float, msgspec.Meta(gt=0)]
-    similarity_weight: float
-    absent_weight: float
     numbers_weight: float
     intercept: float
-    logit_bound: Annotated[float, msgspec.Meta(gt=0)]
-    """Logits are clipped to it. So a candidate below the threshold at this logit need not be classified."""
-    similarity_cap: Annotated[float, msgspec.Meta(ge=-1, le=1)]
-    """More is no evidence: "turn on" and "turn off" are more similar than true paraphrases."""
 
     def probability(self, evidence: Evidence) -> float:
         """The scope_probability of a pair, 0..1."""
         return logistic(
-            self.logit_weight * min(self.logit_bound, max(-self.logit_bound, evidence.logit))
-            + self.similarity_weight * min(evidence.similarity, self.similarity_cap)
-            + self.absent_weight * evidence.names_absent
+            self.logit_weight * evidence.logit
             + self.numbers_weight * evidence.numbers_differ
             + self.intercept
         )
@@ -166,39 +149,24 @@ class CrossEncoderClassifier(ScopeClassifier):
             for logits_O, candidate in zip(logits_KO, candidates, strict=True)
         ]
 
-    def can_reach_threshold(
-        self,
-        query: Query,
-        candidate: Candidate,
-        scope_threshold: float,
-        depends_threshold: float | None = None,
-    ) -> bool:
-        """See `ScopeClassifier.can_reach_threshold`: whether the highest logit would reach a threshold."""
-        known = evidence(query, candidate, math.inf)
-        depends = self._calibration.depends
-        return self._calibration.stack.probability(known) >= scope_threshold or (
-            depends is not None
-            and depends_threshold is not None
-            and depends.stack.probability(known) >= depends_threshold
-        )
-
 
 def pair_texts(query: Query, candidate: Candidate) -> tuple[str, str]:
     """The cross-encoder's input: the edit with its prompt or the most similar paraphrase, and the query."""
     edit = edit_text(_nearest_prompt(candidate), candidate.edit.target_new)
-    return edit, query_text(query.text, query.context, edit)
+    return edit, request_text(query.text, query.context, query.instructions, edit)
 
 
 def evidence(query: Query, candidate: Candidate, logit: float) -> Evidence:
     """The features of a query and a candidate, given the cross-encoder's `logit`.
 
-    An edit's own prompt is in its scope by definition: its logit is `CERTAIN_LOGIT`.
+    An edit's own prompt, asked by itself, is in its scope by definition: its logit is `CERTAIN_LOGIT`. With
+    earlier turns or instructions it may be about another subject, or the material of a task.
     """
     prompt = _nearest_prompt(candidate)
+    is_alone = not query.context and not query.instructions
     return Evidence(
-        logit=CERTAIN_LOGIT if asks_the_same(prompt, query.text) else logit,
+        logit=CERTAIN_LOGIT if is_alone and asks_the_same(prompt, query.text) else logit,
         similarity=candidate.similarity,
-        names_absent=names_absent(prompt, query.text, query.context),
         numbers_differ=numbers_differ(prompt, query.text, query.context),
     )
 

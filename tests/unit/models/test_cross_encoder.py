@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +15,7 @@ from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError
 from serac_gateway.models.classifiers.base import Candidate
 from serac_gateway.models.classifiers.cross_encoder import (
+    CERTAIN_LOGIT,
     CrossEncoderClassifier,
     Evidence,
     ScopeCalibration,
@@ -25,23 +24,13 @@ from serac_gateway.models.classifiers.cross_encoder import (
     pair_texts,
     read_calibration,
 )
-from serac_gateway.models.classifiers.features import (
-    MAX_QUERY_CHARS,
-    edit_text,
-    focused,
-    names_absent,
-    numbers_differ,
-    query_text,
-)
+from serac_gateway.models.classifiers.pair_text import edit_text
 from serac_gateway.models.classifiers.runtimes import OnnxPairModel, TorchPairModel
 from tests.tiny_cross_encoders import tiny_bert
 from training.scope.export import export
 
 ENCODER = "tiny-encoder"
-STACK = Stack(
-    logit_weight=1.5, similarity_weight=4.0, absent_weight=-1.0, numbers_weight=-2.0,
-    intercept=-3.0, logit_bound=2.0, similarity_cap=0.9,
-)  # fmt: skip
+STACK = Stack(logit_weight=1.5, numbers_weight=-2.0, intercept=-0.5)
 SHIPPED = Path("serac_gateway/models/weights/scope-classifier")
 QUERIES = (
     "Who runs Acme?", "", "   ", "🎉🎉", "def f(x):\n    return x\n" * 400, "a",
@@ -98,12 +87,6 @@ def test_any_query_is_decided(classifier: CrossEncoderClassifier, text: str) -> 
         assert 0 <= probability <= 1
 
 
-def test_more_similarity_is_more_probable(classifier: CrossEncoderClassifier) -> None:
-    near, far = (msgspec.structs.replace(candidate(), similarity=value) for value in (0.9, 0.4))
-    high, low = probabilities_of(classifier, Query(text="Who runs Acme?"), [near, far])
-    assert high > low
-
-
 def test_threads_get_what_one_thread_gets(classifier: CrossEncoderClassifier) -> None:
     queries = [Query(text=f"Who runs company number {n}?") for n in range(40)]
 
@@ -117,9 +100,9 @@ def test_threads_get_what_one_thread_gets(classifier: CrossEncoderClassifier) ->
 
 def test_the_edit_is_shown_by_its_nearest_paraphrase() -> None:
     paraphrased = candidate(paraphrases=("Who runs Acme?",))
-    assert pair_texts(Query(text="q"), paraphrased)[0] == "The CEO of Acme is Ada"
+    assert pair_texts(Query(text="q"), paraphrased)[0] == "The CEO of Acme is → Ada"
     by_paraphrase = msgspec.structs.replace(paraphrased, form="Who runs Acme?")
-    assert pair_texts(Query(text="q"), by_paraphrase)[0] == "Who runs Acme? Ada"
+    assert pair_texts(Query(text="q"), by_paraphrase)[0] == "Who runs Acme? → Ada"
 
 
 def test_the_same_weights_in_torch_give_the_same_logits_within_tolerance(weights: Path) -> None:
@@ -153,87 +136,6 @@ def test_missing_or_damaged_files_are_one_clear_error(weights: Path, tmp_path: P
         TorchPairModel(tmp_path, max_tokens=48, device="cpu")
 
 
-def test_a_long_text_is_cut_to_what_bears_on_the_edit() -> None:
-    noise = "The weather was fine and nobody had anything to do with it. " * 20
-    text = f"Please help. {noise}Who runs Acme these days? {noise}Thanks in advance."
-    excerpt = focused(text, "The CEO of Acme is Ada", MAX_QUERY_CHARS)
-    assert len(excerpt) <= MAX_QUERY_CHARS + 2
-    assert excerpt.startswith("Please help.")
-    assert "Who runs Acme these days?" in excerpt
-    assert excerpt.endswith("Thanks in advance.")
-
-
-def test_one_long_sentence_is_cut_around_the_words_of_the_edit() -> None:
-    text = "so " * 300 + "who runs Acme " + "and so on " * 100
-    assert "who runs Acme" in focused(text, "The CEO of Acme is Ada", MAX_QUERY_CHARS)
-
-
-def test_earlier_turns_stand_before_the_query() -> None:
-    assert (
-        query_text("And who runs it?", ("Tell me about Acme.", " "), "x")
-        == "Tell me about Acme. >> And who runs it?"
-    )
-
-
-@pytest.mark.parametrize(
-    ("prompt", "text", "share"),
-    [
-        ("Who is the mayor of Brannock?", "who runs brannock", 0.0),
-        ("Who is the mayor of Brannock?", "Who is the mayor of Bramhall?", 1.0),
-        ("Ada Stone was born in", "Where was Ada Marsh born?", 0.5),
-        ("The capital of Kazakhstan is", "whats the capital of kazakstan", 0.0),
-        ("The range of Orbit X2 is", "What is the range of Orbit X3?", 0.5),
-        ("how long is the guest wifi password valid", "How long?", 0.0),
-        ("Acme's CEO is", "ACME CEO", 0.0),
-        ("Acme's head is", "the head of Acme", 0.0),
-        ("Deployment day for the mobile app:", "when do we deploy the mobile app", 0.0),
-        ("Opening hours of Café Lorient", "when is cafe lorient open", 0.0),
-        ("Esselte was founded in", "Where was Acme founded?", 1.0),
-        ("Who is the CEO of Acme?", "who runs acme", 0.0),
-        ("New York is led by", "Who leads New Orleans?", 0.5),
-        ("DNS runs on port", "which port has the wiki", 1.0),
-    ],
-)
-def test_names_of_the_edit_that_a_query_lacks_are_counted(prompt: str, text: str, share: float) -> None:
-    assert names_absent(prompt, text, ()) == share
-
-
-def test_names_in_earlier_turns_are_present() -> None:
-    assert names_absent("Where is Acme?", "And where is it?", ("Tell me about Acme.",)) == 0.0
-
-
-def test_words_beyond_the_bound_on_compared_spellings_count_as_other_names() -> None:
-    """A text of many words that are almost an edit's names costs no more than the bound."""
-    anagrams = ["".join(letters) for letters in itertools.permutations("bcdefg")]
-    names = " ".join(f"Xa{letters}" for letters in anagrams[:30])
-    words = [f"xa{letters}" for letters in anagrams[300:600]]
-    assert names_absent(names, " ".join(words), ()) > 0
-    assert names_absent(names, " ".join([*words, *names.split()]), ()) == 0  # equal names need no comparison
-
-
-@pytest.mark.parametrize(
-    ("prompt", "text", "differ"),
-    [
-        ("Until when is Kestrel 2.4 supported?", "Until when is Kestrel 2.5 supported?", True),
-        ("Until when is Kestrel 2.4 supported?", "support end of kestrel v2.4", False),
-        ("Until when is Kestrel 2.4 supported?", "until when is kestrel supported", False),
-        ("Who won the 2025 final?", "Who won the '25 final?", False),
-        ("Who won the 2025 final?", "Who won the 2024 final?", True),
-        ("What does error E-417 mean?", "my machine says E 417", False),
-        ("The range of the Orbit X2 is", "range of the Orbit X20", True),
-        ("What does the Team plan cost?", "Does the Team plan cost 12 euros?", False),
-    ],
-)
-def test_a_query_with_other_numbers_is_noticed(prompt: str, text: str, differ: bool) -> None:
-    assert numbers_differ(prompt, text, ()) is differ
-
-
-def test_a_number_of_an_earlier_turn_is_known() -> None:
-    assert not numbers_differ(
-        "Who won the 2025 final?", "And who lost by 3 goals?", ("About the 2025 final",)
-    )
-
-
 @pytest.mark.parametrize(
     ("prompt", "target"),
     [
@@ -252,36 +154,27 @@ def test_the_prompt_of_an_edit_is_in_its_scope_by_definition(
         assert probability >= shipped.scope_threshold
 
 
-def test_a_probability_has_its_bounds_and_its_cap() -> None:
-    known = {"names_absent": 0.0, "numbers_differ": False}
-    at_bound = STACK.probability(Evidence(logit=2.0, similarity=0.9, **known))
-    assert STACK.probability(Evidence(logit=50.0, similarity=0.99, **known)) == at_bound
+def test_the_prompt_of_an_edit_is_not_certain_in_a_conversation_or_under_instructions() -> None:
+    """It may be about another subject there, or the material of a task."""
+    exact = candidate("What are the opening hours?", "9 to 5")
+    alone = Query(text="what are the opening hours")
+    assert evidence(alone, exact, 0.3).logit == CERTAIN_LOGIT
+    for more in ({"context": ("Tell me about the Larch Inn.",)}, {"instructions": "Translate into French."}):
+        assert evidence(msgspec.structs.replace(alone, **more), exact, 0.3).logit == 0.3
+
+
+def test_other_numbers_lower_the_probability_and_similarity_does_not() -> None:
+    known = Evidence(logit=2.0, similarity=0.9, numbers_differ=False)
+    assert STACK.probability(msgspec.structs.replace(known, numbers_differ=True)) < STACK.probability(known)
+    assert STACK.probability(msgspec.structs.replace(known, similarity=0.1)) == STACK.probability(known)
+
+
+def test_the_request_is_read_with_its_instructions_and_earlier_turns() -> None:
+    query = Query(text="And who runs it?", context=("Tell me about Acme.",), instructions="Answer in French.")
     assert (
-        STACK.probability(Evidence(logit=2.0, similarity=0.9, **{**known, "numbers_differ": True})) < at_bound
+        pair_texts(query, candidate())[1]
+        == "system: Answer in French. » Tell me about Acme. » And who runs it?"
     )
-    assert STACK.probability(Evidence(logit=-2.0, similarity=0.9, **known)) == STACK.probability(
-        Evidence(logit=-50.0, similarity=0.9, **known)
-    )
-
-
-def test_what_is_not_worth_reading_could_not_have_reached_the_threshold(
-    classifier: CrossEncoderClassifier,
-) -> None:
-    near, far = candidate(), candidate("Who founded the Orchard Museum of Tavel?")
-    query = Query(text="Who runs Acme?")
-    assert classifier.can_reach_threshold(query, near, 0.6)
-    assert not classifier.can_reach_threshold(query, far, 0.95)
-    for read in (near, far):
-        (probability,) = probabilities_of(classifier, query, [read])
-        assert not classifier.can_reach_threshold(query, read, 1.0)
-        assert classifier.can_reach_threshold(query, read, probability)
-
-
-def test_a_candidate_is_read_that_could_just_reach_a_threshold(classifier: CrossEncoderClassifier) -> None:
-    query, near = Query(text="Who runs Acme?"), candidate()
-    highest = STACK.probability(evidence(query, near, math.inf))
-    assert classifier.can_reach_threshold(query, near, highest)
-    assert not classifier.can_reach_threshold(query, near, math.nextafter(highest, 1))
 
 
 @pytest.fixture(scope="module")

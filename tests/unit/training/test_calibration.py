@@ -12,7 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from serac_gateway.errors import ConfigError
-from serac_gateway.models.classifiers.cross_encoder import Evidence, ScopeCalibration, Stack
+from serac_gateway.models.classifiers.cross_encoder import (
+    CERTAIN_LOGIT,
+    Evidence,
+    ScopeCalibration,
+    Stack,
+)
 from training.cli import app
 from training.runs import save_records
 from training.scope import calibration, observations
@@ -23,14 +28,11 @@ from training.scope.run import worst
 
 
 def evidence(logit: float, similarity: float = 0.0, **fields: object) -> Evidence:
-    return Evidence(
-        logit=logit, similarity=similarity, **({"names_absent": 0.0, "numbers_differ": False} | fields)
-    )  # type: ignore[arg-type]
+    return Evidence(logit=logit, similarity=similarity, **({"numbers_differ": False} | fields))  # type: ignore[arg-type]
 
 
 def stack_of(**fields: float) -> Stack:
-    none = dict.fromkeys(("similarity_weight", "absent_weight", "numbers_weight", "intercept"), 0.0)
-    return Stack(**({**none, "logit_weight": 1.0, "logit_bound": 10.0, "similarity_cap": 1.0} | fields))
+    return Stack(**({"logit_weight": 1.0, "numbers_weight": 0.0, "intercept": 0.0} | fields))
 
 
 def observed(count: int = 400, *, seed: int = 1) -> list[Observation]:
@@ -128,7 +130,7 @@ def test_the_floor_lies_under_the_right_similarities() -> None:
 
 
 def test_probabilities_do_not_overflow() -> None:
-    stack = stack_of(logit_weight=1e6, logit_bound=1e6)
+    stack = stack_of(logit_weight=1e6)
     readings = [
         Reading(prompt="p", target="t", evidence=evidence(logit), right=False) for logit in (1e6, -1e6)
     ]
@@ -139,11 +141,21 @@ def test_the_weights_that_are_fitted_are_those_of_the_gateway() -> None:
     observations_made = observed()
     stack = calibration.fitted_stack(observations_made)
     readings = [reading for observation in observations_made for reading in observation.readings]
-    features_N4 = calibration.features(readings, stack.logit_bound, stack.similarity_cap)
-    weights_4 = [stack.logit_weight, stack.similarity_weight, stack.absent_weight, stack.numbers_weight]
-    expected_N = 1 / (1 + np.exp(-(features_N4 @ weights_4 + stack.intercept)))
+    weights_2 = [stack.logit_weight, stack.numbers_weight]
+    expected_N = 1 / (1 + np.exp(-(calibration.features(readings) @ weights_2 + stack.intercept)))
     assert calibration.probabilities(stack, readings) == pytest.approx(expected_N)
-    assert max(reading.evidence.logit for reading in readings) > stack.logit_bound
+
+
+def test_an_edits_own_prompt_does_not_shape_the_fit() -> None:
+    """Its logit is set, not read: a thousand of it would flatten the curve."""
+    observations_made = observed()
+    certain = Observation(
+        benchmark="made", kind="prompt", text="q", context=(), in_scope=True,
+        readings=(Reading(prompt="p", target="t", evidence=evidence(CERTAIN_LOGIT), right=True),),
+    )  # fmt: skip
+    assert calibration.fitted_stack([*observations_made, *[certain] * 99]) == calibration.fitted_stack(
+        observations_made
+    )
 
 
 def test_the_second_question_is_calibrated_like_the_first() -> None:

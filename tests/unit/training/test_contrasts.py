@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.contrasts import contrast_pairs, filled_in, load_contrast_sets
+from training.data.contrasts import contrast_pairs, filled_in, load_contrast_sets, query_of
 from training.scope.validation_sets import contrast_benchmark
 
 SET = """= opening time
@@ -46,11 +46,23 @@ def test_pairs_carry_the_context_that_the_gateway_would_read(tmp_path: Path) -> 
         assert pair.in_scope
 
 
+def test_a_set_of_another_language_has_names_in_its_script_and_system_prompts(tmp_path: Path) -> None:
+    text = SET.replace("p: When", "l: ru\nv: Олд-Ки ;; Тин-Ярд\np: When")
+    text += "- task | S: Translate into French. >> Когда открывается [V]?\n"
+    (contrast,) = load_contrast_sets(written(tmp_path, text))
+    filling = filled_in(contrast, random.Random(0), 1)
+    query = query_of(filling, contrast.lines[-1])
+    assert contrast.language == "ru"
+    assert query is not None
+    assert (query.text, query.instructions) == ("Когда открывается Тин-Ярд?", "Translate into French.")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (("z: Old Bay ;; Zinc Yard", "z: Old Bay"), "a lookalike for every subject"),
         (("t: 6 pm ;; noon\n", ""), "targets"),
+        (("x: Old Quay", "v: The Quay\nx: Old Quay"), "1 variants of 2 subjects"),
         (("- entity |", "* entity |"), "neither a part nor a query"),
         (("U: When", "X: When"), "begins with neither"),
     ],
@@ -72,7 +84,9 @@ def test_the_shipped_sets_are_whole_and_some_are_held_out() -> None:
         for place in range(len(contrast.subjects)):
             filling = filled_in(contrast, random.Random(0), place)
             texts = [filling.prompt, filling.target, *(filling.fill(line.text) for line in contrast.lines)]
-            assert not [text for text in texts if any(slot in text for slot in ("[X]", "[Z]", "[T]", "[O]"))]
+            assert not [
+                text for text in texts if any(slot in text for slot in ("[X]", "[Z]", "[V]", "[T]", "[O]"))
+            ]
 
 
 def test_what_is_held_out_gives_no_pair() -> None:
