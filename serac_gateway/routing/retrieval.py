@@ -18,6 +18,8 @@ from serac_gateway.models.encoders.base import Encoder
 MAX_SENTENCES = 3
 """Of a message of several sentences, this many are embedded by themselves too."""
 MIN_SENTENCE_WORDS = 3
+WIDEST_MARGIN = 2.0
+"""Of cosines: leaves nothing out."""
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…。？！])\s+|\n+")
 _QUOTED = re.compile(r"\"([^\"]+)\"|“([^“”]+)”|«([^«»]+)»|„([^„“]+)“")
@@ -34,12 +36,19 @@ class Retrieved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def retrieve(
-    namespace: str, queries: Sequence[Query], *, encoder: Encoder, edits: EditSource, floor: float, limit: int
+    namespace: str,
+    queries: Sequence[Query],
+    *,
+    encoder: Encoder,
+    edits: EditSource,
+    floor: float,
+    limit: int,
+    margin: float = WIDEST_MARGIN,
 ) -> Retrieved:
     """The candidates of each query: what `EditRouter` classifies, and what training calibrates on.
 
-    A candidate's similarity, a cosine in -1..1, is at least `floor`; a row has at most `limit` candidates of
-    each state.
+    A candidate's similarity, a cosine in -1..1, is at least `floor`, and at most `margin` below that of the
+    nearest edit in its state to the same text of the query. A row has at most `limit` candidates a state.
 
     Raises:
         ModelUnavailableError: The encoder failed.
@@ -49,10 +58,20 @@ def retrieve(
     vectors_TD = encoder.encode([text for texts in texts_B for text in texts])
     encoded = time.perf_counter()
     rows_T = iter(edits.candidates(namespace, vectors_TD, limit, floor=floor))
-    candidates_B = [merged([next(rows_T) for _ in texts], floor=floor, limit=limit) for texts in texts_B]
+    candidates_B = [
+        merged([_within(next(rows_T), margin) for _ in texts], floor=floor, limit=limit) for texts in texts_B
+    ]
     return Retrieved(
         candidates_B=candidates_B, encode_s=encoded - begun, search_s=time.perf_counter() - encoded
     )
+
+
+def _within(row: Sequence[Candidate], margin: float) -> list[Candidate]:
+    nearest: dict[EditState, float] = {}
+    for candidate in row:
+        known = nearest.get(candidate.edit.state, -1.0)
+        nearest[candidate.edit.state] = max(known, candidate.similarity)
+    return [c for c in row if c.similarity >= nearest[c.edit.state] - margin]
 
 
 def retrieval_texts(query: Query) -> list[str]:

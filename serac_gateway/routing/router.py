@@ -205,6 +205,7 @@ class EditRouter:
             edits=self._active_edits,
             floor=self._classifier.similarity_floor,
             limit=self._max_candidates,
+            margin=self._classifier.similarity_margin,
         )
         share = 1.0 / max(1, len(queries))
         timings = Timings(encode_s=retrieved.encode_s * share, search_s=retrieved.search_s * share)

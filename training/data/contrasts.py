@@ -127,10 +127,13 @@ def contrast_pairs(
                 )  # fmt: skip
 
 
-def filled_in(contrast: ContrastSet, rng: random.Random, place: int) -> Filling:
-    """An edit of the set about its subject number `place`, at times with a paraphrase as its prompt."""
+def filled_in(contrast: ContrastSet, rng: random.Random, place: int, *, own_prompts: bool = False) -> Filling:
+    """An edit of the set about its subject number `place`, at times with a paraphrase as its prompt.
+
+    With `own_prompts` never with a paraphrase.
+    """
     prompts = contrast.prompts
-    if contrast.is_open_question and rng.random() < _SWAP_SHARE:
+    if not own_prompts and contrast.is_open_question and rng.random() < _SWAP_SHARE:
         plain = [
             line.text
             for line in contrast.lines

@@ -133,6 +133,37 @@ def report(runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")])
 
 
 @app.command()
+def cases(
+    source: Annotated[str, typer.Argument(help="field or written.")],
+    path: PathOption = None,
+    encoder: EncoderOption = None,
+    classifier: ClassifierOption = None,
+    wrong: Annotated[
+        Path | None, typer.Option(help="Gets the wrong decisions, a JSON object a line.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Which single decisions are right, by kind; each case has only its own edits in force."""
+    from training.benchmarks.decision_cases import open_cases
+    from training.evaluation.gateway_models import open_gateway_models
+    from training.evaluation.scope import case_decisions
+    from training.runs import save_records
+
+    with config_errors():
+        opened = open_cases(source, path)
+        models = open_gateway_models(encoder=encoder, classifier=classifier)
+        with progress_bars() as on_progress:
+            decisions = case_decisions.decide_cases(models, opened, on_progress=on_progress)
+    measured = case_decisions.summary(decisions)
+    if wrong is not None:
+        save_records(wrong, [decision for decision in decisions if not decision.is_right])
+    if json:
+        print_json(measured)
+    else:
+        print_table(case_decisions.rows(measured))
+
+
+@app.command()
 def curve(
     sizes: Annotated[str, typer.Option(help="Numbers of edits in the store.")] = "1,10,100,1000,10000,100000",
     cases: Annotated[

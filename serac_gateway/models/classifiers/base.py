@@ -55,6 +55,11 @@ class ScopeClassifier(ABC):
         """Recall-tuned, -1..1: a candidate less similar than this is out of scope without classification."""
 
     @property
+    def similarity_margin(self) -> float:
+        """A candidate this much less similar than the nearest is not read, 0..2; 2: all are."""
+        return 2.0
+
+    @property
     @abstractmethod
     def fingerprint(self) -> str:
         """Identifies weights and calibration, for logs and reports."""

@@ -74,6 +74,8 @@ class ScopeCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     scope_threshold: Probability
     similarity_floor: Annotated[float, msgspec.Meta(ge=-1, le=1)]
     """A less similar candidate is out of scope without being read by the cross-encoder."""
+    similarity_margin: Annotated[float, msgspec.Meta(ge=0, le=2)] = 2.0
+    """Nor is one that is this much less similar than the nearest."""
     max_tokens: Annotated[int, msgspec.Meta(ge=16, le=512)]
     depends: DependsCalibration | None = None
     """None: the weights have no such output."""
@@ -122,6 +124,11 @@ class CrossEncoderClassifier(ScopeClassifier):
     def similarity_floor(self) -> float:
         """Below it no calibration pair was in scope, with a margin."""
         return self._calibration.similarity_floor
+
+    @property
+    def similarity_margin(self) -> float:
+        """Hardly any calibration pair in scope was this much less similar than the nearest edit."""
+        return self._calibration.similarity_margin
 
     @property
     def fingerprint(self) -> str:
