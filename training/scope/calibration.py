@@ -218,10 +218,26 @@ def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
 
 
 def similarity_floor(
-    observations: Sequence[Observation], *, quantile: float = 0.001, margin: float = 0.05
+    observations: Sequence[Observation], *, quantile: float = 0.001, margin: float = 0.02
 ) -> float:
     """Under it almost no probe has its own edit: a low quantile of the right ones, less a margin."""
     right = [r.evidence.similarity for observation in observations for r in observation.readings if r.right]
     if not right:
         return -1.0
     return round(max(-1.0, float(np.quantile(right, quantile)) - margin), 3)
+
+
+def similarity_margin(
+    observations: Sequence[Observation], *, quantile: float = 0.998, slack: float = 0.005
+) -> float:
+    """Hardly any probe has its own edit this much further away than the nearest: a high quantile and slack.
+
+    2, which leaves out nothing, without a probe in scope.
+    """
+    behind = [
+        max(r.evidence.similarity for r in observation.readings)
+        - max(r.evidence.similarity for r in observation.readings if r.right)
+        for observation in observations
+        if any(r.right for r in observation.readings)
+    ]
+    return round(min(2.0, float(np.quantile(behind, quantile)) + slack), 3) if behind else 2.0

@@ -98,6 +98,7 @@ def calibrate(
         stack=stack,
         scope_threshold=point.threshold,
         similarity_floor=max(-1.0, min(config.validation.floor, calibrating.similarity_floor(observed))),
+        similarity_margin=calibrating.similarity_margin(observed),
         max_tokens=config.training.max_tokens,
         depends=depends,
         provenance={
