@@ -65,6 +65,18 @@ class CompositePolicy(StrEnum):
     """It reaches the base model unchanged."""
 
 
+class TaskPolicy(StrEnum):
+    """What happens to a request whose system prompt wants something else done with an edited question.
+
+    "Translate what the user writes", "give the chat a title", "reply with one of these labels".
+    """
+
+    PASS = "pass"
+    """The classifier reads the system prompt; such a request reaches the base model."""
+    ANSWER = "answer"
+    """The classifier does not read the system prompt; an edited question is answered under any."""
+
+
 class ConflictPolicy(StrEnum):
     """What happens to an edit that contradicts edits in force."""
 
@@ -270,6 +282,7 @@ class NamespaceRouting(_Section, frozen=True, kw_only=True):
     on_failure: FailurePolicy | None = None
     on_unreadable: UnreadablePolicy | None = None
     composite: CompositePolicy | None = None
+    tasks: TaskPolicy | None = None
     conflicts: ConflictPolicy | None = None
 
 
@@ -297,6 +310,7 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
     decision_timeout_s: PositiveFloat = 10.0
     """From the whole request to its decision, waiting included; after it the failure policy applies."""
     composite: CompositePolicy = CompositePolicy.COUNTERFACTUAL_ONLY
+    tasks: TaskPolicy = TaskPolicy.PASS
     conflicts: ConflictPolicy = ConflictPolicy.NEWEST_WINS
     namespaces: dict[str, NamespaceRouting] = {}
 
@@ -314,6 +328,11 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
         """The policy of `namespace` for requests that a single edit does not answer completely."""
         own = self.namespaces.get(namespace, _LIKE_THE_REST).composite
         return self.composite if own is None else own
+
+    def tasks_of(self, namespace: str) -> TaskPolicy:
+        """The policy of `namespace` for edited questions under a system prompt that sets another task."""
+        own = self.namespaces.get(namespace, _LIKE_THE_REST).tasks
+        return self.tasks if own is None else own
 
     def conflicts_of(self, namespace: str) -> ConflictPolicy:
         """The policy of `namespace` for edits that contradict others."""

@@ -11,7 +11,7 @@ from operator import attrgetter
 import msgspec
 import numpy as np
 
-from serac_gateway.config.model import CompositePolicy, RoutingConfig, UnreadablePolicy
+from serac_gateway.config.model import CompositePolicy, RoutingConfig, TaskPolicy, UnreadablePolicy
 from serac_gateway.domain.edits import Edit, EditKind, EditState
 from serac_gateway.domain.passages import SpokenText
 from serac_gateway.domain.queries import Query, asks_several_things
@@ -198,6 +198,8 @@ class EditRouter:
                 )
                 for _ in queries
             ]  # fmt: skip
+        if self._config.tasks_of(namespace) is TaskPolicy.ANSWER:
+            queries = [msgspec.structs.replace(query, instructions="") for query in queries]
         retrieved = retrieve(
             namespace,
             queries,

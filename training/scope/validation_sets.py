@@ -29,7 +29,7 @@ GENERATED_GROUPS = 600
 
 
 def validation_benchmarks(names: Sequence[str], *, held_out: Sequence[str], seed: int) -> list[Benchmark]:
-    """The benchmarks of those names; some are made here: "generated", "contrasts", "attributes", "unrelated-zsre".
+    """The benchmarks of those names; made here: "generated", "contrasts", "attributes", "unrelated-zsre".
 
     Raises:
         ConfigError: A name is unknown, or names a test set.

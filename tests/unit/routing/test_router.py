@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serac_gateway.config.model import CompositePolicy, NamespaceRouting, RoutingConfig
+from serac_gateway.config.model import CompositePolicy, NamespaceRouting, RoutingConfig, TaskPolicy
 from serac_gateway.domain.edits import Edit, EditDraft, EditKind, first_version, forms, retired
 from serac_gateway.domain.queries import Query, query_of_messages
 from serac_gateway.edit_index.active_edits import ActiveEdits
@@ -122,16 +122,6 @@ async def test_a_newer_edit_about_another_question_does_not_displace_the_right_o
     classifier = TargetWordClassifier({"right": 0.9, "near miss": 0.85}, same_question=False)
     right = edit("Who runs Acme?", "right", age_s=100)
     near_miss = edit("Who runs Acne?", "near miss", age_s=10)
-    (decision,) = (await router(right, near_miss, classifier=classifier)).decide(
-        "default", [Query(text="the query")]
-    )
-    assert decision.edit == right
-
-
-async def test_a_newer_edit_that_is_far_less_probable_does_not_displace_the_right_one() -> None:
-    classifier = TargetWordClassifier({"right": 0.95, "near miss": 0.6}, same_question=True)
-    right = edit("Who runs Acme?", "right", age_s=100)
-    near_miss = edit("Who ran Acme?", "near miss", age_s=10)
     (decision,) = (await router(right, near_miss, classifier=classifier)).decide(
         "default", [Query(text="the query")]
     )
@@ -302,3 +292,67 @@ async def test_a_suppressed_question_fires_in_whichever_content_part_it_stands(p
     assert isinstance(query, Query)
     (decision,) = (await router(kept, classifier=WholeQueryClassifier())).decide("default", [query])
     assert decision.edit == kept
+
+
+class InstructionClassifier(ThresholdClassifier):
+    """Out of scope whatever comes under a system prompt."""
+
+    def classify(self, query: Query, candidates: Sequence[Candidate]) -> list[Classification]:
+        if query.instructions:
+            return [Classification(scope_probability=0.0) for _ in candidates]
+        return super().classify(query, candidates)
+
+
+@pytest.mark.parametrize(
+    ("config", "answered"),
+    [
+        (RoutingConfig(), False),
+        (RoutingConfig(tasks=TaskPolicy.ANSWER), True),
+        (RoutingConfig(namespaces={"default": NamespaceRouting(tasks=TaskPolicy.ANSWER)}), True),
+        (RoutingConfig(namespaces={"other": NamespaceRouting(tasks=TaskPolicy.ANSWER)}), False),
+    ],
+)
+async def test_a_namespace_may_answer_under_any_system_prompt(config: RoutingConfig, answered: bool) -> None:
+    made = await router(edit("Who runs Acme?"), classifier=InstructionClassifier(0.7), config=config)
+    query = Query(text="who runs acme", instructions="Translate into French.")
+    (decision,) = made.decide("default", [query])
+    assert decision.in_scope is answered
+
+
+async def test_a_newer_sibling_displaces_nothing_however_probable_it_is() -> None:
+    """The most probable edit governs, unless a newer one asks the same question."""
+    older, newer = edit("Who runs Acme?", "old"), edit("Who owns Acme?", "new", age_s=1)
+    for same_question, governs in ((False, older), (True, newer)):
+        classifier = TargetWordClassifier({"old": 0.999, "new": 0.9989}, same_question)
+        made = await router(older, newer, classifier=classifier)
+        for _ in range(2):  # the second time it is remembered whether they ask the same
+            (decision,) = made.decide("default", [Query(text="the query")])
+            assert decision.edit == governs
+
+
+def test_system_and_developer_messages_are_instructions() -> None:
+    query = query_of_messages(
+        [
+            {"role": "system", "content": "Translate."},
+            {"role": "developer", "content": [{"type": "text", "text": "Into French."}]},
+            {"role": "user", "content": "Who runs Acme?"},
+        ]
+    )
+    assert isinstance(query, Query)
+    assert (query.text, query.instructions) == ("Who runs Acme?", "Translate.\nInto French.")
+    alone = query_of_messages([{"role": "system", "content": "Who runs Acme?"}])
+    assert isinstance(alone, Query)
+    assert (alone.text, alone.instructions) == ("Who runs Acme?", "")
+
+
+def test_long_instructions_keep_both_ends() -> None:
+    query = query_of_messages(
+        [
+            {"role": "system", "content": "Begin. " + "x " * 60_000 + "End."},
+            {"role": "user", "content": "Who?"},
+        ]
+    )
+    assert isinstance(query, Query)
+    assert len(query.instructions) <= 1_001
+    assert query.instructions.startswith("Begin.")
+    assert query.instructions.endswith("End.")

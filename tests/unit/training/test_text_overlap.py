@@ -63,7 +63,7 @@ def test_the_check_finds_what_differs_by_a_word() -> None:
 
 
 def test_no_written_validation_query_is_a_training_query() -> None:
-    """Two writers hit on the same short question at times: such lines were taken out of the validation sets."""
+    """Writers hit on the same short question at times: such lines were taken out of the validation sets."""
     reported, trained = texts_of(WRITTEN_SETS), texts_of(SETS)
     same = overlaps(reported, [*trained, *(form.text for form in load_request_forms())])
     assert not same
