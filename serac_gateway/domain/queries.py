@@ -128,6 +128,13 @@ def read_turns(items: object, *, more_upstream: bool = False) -> Turns | Bypass:
     return Turns(turns=turns, more_upstream=more_upstream, instructions=tuple(instructions))
 
 
+def with_instructions(conversation: Turns, given: object) -> Turns:
+    """The conversation with the instructions that its request has beside the turns, before all others."""
+    if not text_of(given).strip():
+        return conversation
+    return msgspec.structs.replace(conversation, instructions=(given, *conversation.instructions))
+
+
 def role_of(item: Mapping[str, Any]) -> str | None:
     """The role of a message, or the type of another item of a response; None: it has neither.
 

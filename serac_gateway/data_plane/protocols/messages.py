@@ -26,7 +26,14 @@ from serac_gateway.data_plane.protocols.base import (
 )
 from serac_gateway.data_plane.protocols.parameters import MAX_TOKENS
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.domain.queries import MALFORMED, Bypass, Query, query_of_messages
+from serac_gateway.domain.queries import (
+    MALFORMED,
+    Bypass,
+    Query,
+    query_of_turns,
+    read_turns,
+    with_instructions,
+)
 from serac_gateway.errors import GatewayError
 from serac_gateway.models.language_models.base import TokenLogprob
 
@@ -54,7 +61,12 @@ class MessagesProtocol(ApiProtocol):
 
     def query(self, body: object) -> Query | Bypass:
         """See `ApiProtocol.query`."""
-        return query_of_messages(body.get("messages")) if isinstance(body, Mapping) else MALFORMED
+        if not isinstance(body, Mapping):
+            return MALFORMED
+        turns = read_turns(body.get("messages"))
+        if isinstance(turns, Bypass):
+            return turns
+        return query_of_turns(with_instructions(turns, body.get("system")))
 
     @property
     def honoured(self) -> Set[str]:

@@ -41,6 +41,7 @@ from serac_gateway.domain.queries import (
     Turns,
     query_of_turns,
     read_turns,
+    with_instructions,
 )
 from serac_gateway.errors import GatewayError
 from serac_gateway.models.language_models.base import TokenLogprob
@@ -60,7 +61,10 @@ class ResponsesProtocol(OpenAIProtocol):
         if isinstance(body, Mapping) and body.get("prompt") is not None:
             return _PROMPT_TEMPLATE
         turns = turns_of_response_request(body)
-        return turns if isinstance(turns, Bypass) else query_of_turns(turns)
+        if isinstance(turns, Bypass):
+            return turns
+        given = body.get("instructions") if isinstance(body, Mapping) else None
+        return query_of_turns(with_instructions(turns, given))
 
     @property
     def honoured(self) -> Set[str]:

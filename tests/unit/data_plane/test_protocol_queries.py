@@ -270,3 +270,39 @@ def test_a_tools_result_in_an_anthropic_turn_is_a_tool_result_turn() -> None:
     assert MESSAGES.query({"messages": [turn]}) == Bypass(reason="tool result turn")
     later = MESSAGES.query({"messages": [turn, assistant("Ada."), user("Where was she born?")]})
     assert later == Query(text="Where was she born?", context=("Ada.",))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "body"),
+    [
+        (
+            CHAT,
+            {"messages": [{"role": "system", "content": "Translate."}, {"role": "user", "content": "Who?"}]},
+        ),
+        (RESPONSES, {"instructions": "Translate.", "input": "Who?"}),
+        (RESPONSES, {"instructions": "Translate.", "input": [{"role": "user", "content": "Who?"}]}),
+        (MESSAGES, {"system": "Translate.", "messages": [{"role": "user", "content": "Who?"}]}),
+        (
+            MESSAGES,
+            {
+                "system": [{"type": "text", "text": "Translate.", "cache_control": {"type": "ephemeral"}}],
+                "messages": [{"role": "user", "content": "Who?"}],
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_the_system_prompt_of_every_api_is_read_as_instructions(protocol: ApiProtocol, body: dict) -> None:
+    query = protocol.query(body)
+    assert isinstance(query, Query)
+    assert (query.text, query.instructions) == ("Who?", "Translate.")
+
+
+@pytest.mark.parametrize("given", [None, "", "  ", [], 7, {"a": 1}, [{"type": "image"}]])
+def test_instructions_without_text_are_none(given: object) -> None:
+    for protocol, body in (
+        (RESPONSES, {"instructions": given, "input": "Who?"}),
+        (MESSAGES, {"system": given, "messages": [{"role": "user", "content": "Who?"}]}),
+    ):
+        query = protocol.query(body)
+        assert isinstance(query, Query)
+        assert query.instructions == ""
