@@ -40,7 +40,7 @@ SHIPPED_CLASSIFIER = Path(__file__).parent / "weights" / "scope-classifier"
 SHIPPED_ADAPTER = Path(__file__).parent / "weights" / "counterfactual-adapter"
 SHIPPED_ENCODER = Path(__file__).parent / "weights" / "encoder"
 """An encoder trained from multilingual-e5-small, if there is one."""
-EMBEDDED_ENCODER: Final[Literal["minilm", "e5"]] = "minilm"
+EMBEDDED_ENCODER: Final[Literal["minilm", "e5"]] = "e5"
 """The encoder of a gateway whose configuration names none; the shipped calibrations are made for it."""
 
 

@@ -228,7 +228,7 @@ def similarity_floor(
 
 
 def similarity_margin(
-    observations: Sequence[Observation], *, quantile: float = 0.998, slack: float = 0.005
+    observations: Sequence[Observation], *, quantile: float = 0.995, slack: float = 0.01
 ) -> float:
     """Hardly any probe has its own edit this much further away than the nearest: a high quantile and slack.
 

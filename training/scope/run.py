@@ -10,9 +10,10 @@ from pathlib import Path
 
 import msgspec
 
+from serac_gateway.config.loading import load_config
 from serac_gateway.edit_index.opening import index_maker
 from serac_gateway.models.classifiers.cross_encoder import DependsCalibration, ScopeCalibration
-from serac_gateway.models.classifiers.runtimes import OnnxPairModel
+from serac_gateway.models.classifiers.runtimes import open_pair_model
 from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.encoders.sentence_transformer import embedded_minilm_path
@@ -196,7 +197,9 @@ def _observed(
         benchmarks,
         encoder=encoder,
         make_index=index_maker(encoder.width),
-        model=OnnxPairModel(weights, max_tokens=config.training.max_tokens, threads=1),
+        model=open_pair_model(
+            weights, load_config().data_path, max_tokens=config.training.max_tokens, threads=1, on_gpu=False
+        ),
         floor=config.validation.floor,
         cases=config.validation.cases,
         traffic=config.validation.traffic,
