@@ -93,15 +93,14 @@ def _messages(filling: Filling, turns: tuple[Turn, ...], text: str) -> Iterator[
     yield from chat_messages(filled, filling.fill(text))
 
 
-SOURCES = {"field": field_cases, "written": written_cases}
-
-
 def open_cases(source: str, path: Path | None = None) -> list[DecisionCase]:
     """The cases of that name.
 
     Raises:
         ConfigError: There is no such source, or its file cannot be read.
     """
-    if source not in SOURCES:
-        raise ConfigError(f"no cases are named {source!r}; choose one of {', '.join(SOURCES)}")
-    return SOURCES[source]() if path is None else SOURCES[source](path)
+    if source == "field":
+        return field_cases(path)
+    if source == "written":
+        return written_cases(path or WRITTEN_SETS)
+    raise ConfigError(f"no cases are named {source!r}; choose one of field, written")
