@@ -62,7 +62,7 @@ def follow_up_pairs(data: Path, rng: random.Random, *, edits: int) -> Iterator[P
         edit = turns[place]
         answer = rng.choice(ANSWERS)
 
-        def asked(
+        def turn_pair(
             number: int,
             in_scope: bool,
             kind: str,
@@ -77,14 +77,14 @@ def follow_up_pairs(data: Path, rng: random.Random, *, edits: int) -> Iterator[P
                 in_scope=in_scope, kind=kind, subject=edit["article"],
             )  # fmt: skip
 
-        yield asked(place, True, "follow-up")
+        yield turn_pair(place, True, "follow-up")
         other = rng.choice([n for n in range(len(turns)) if n != place])
-        yield asked(other, False, "follow-up, other question")
+        yield turn_pair(other, False, "follow-up, other question")
         if rng.random() < 0.5:
             stranger = rng.choice(long_enough)
             if stranger[0]["article"] != edit["article"]:
                 number = rng.randrange(len(stranger))
-                yield asked(number, False, "follow-up, other dialogue", turns=stranger)
+                yield turn_pair(number, False, "follow-up, other dialogue", turns=stranger)
 
 
 class _Maker:

@@ -39,7 +39,7 @@ class RequestForm(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset(_SLOT.findall(" ".join((*(turn.text for turn in self.turns), self.text))))
 
 
-class AskedEdit(msgspec.Struct, frozen=True, kw_only=True):
+class EditWithQueries(msgspec.Struct, frozen=True, kw_only=True):
     """An edit with texts that ask for it and texts that ask something else about its subject."""
 
     prompt: str
@@ -71,7 +71,7 @@ def load_request_forms(folder: Path = FORMS) -> list[RequestForm]:
     return forms
 
 
-def asked_edits(pairs: Sequence[Pair]) -> list[AskedEdit]:
+def edits_with_queries(pairs: Sequence[Pair]) -> list[EditWithQueries]:
     """The edits of `pairs` that some text without earlier turns asks for."""
     asking: dict[tuple[str, str], list[Pair]] = defaultdict(list)
     others: dict[tuple[str, str], list[Pair]] = defaultdict(list)
@@ -79,7 +79,7 @@ def asked_edits(pairs: Sequence[Pair]) -> list[AskedEdit]:
         if not pair.context and not pair.instructions and len(pair.text) < 200:
             (asking if pair.in_scope else others)[(pair.prompt, pair.target)].append(pair)
     return [
-        AskedEdit(
+        EditWithQueries(
             prompt=edit[0],
             target=edit[1],
             subject=rows[0].subject,
@@ -91,7 +91,7 @@ def asked_edits(pairs: Sequence[Pair]) -> list[AskedEdit]:
 
 
 def request_pairs(
-    edits: Sequence[AskedEdit],
+    edits: Sequence[EditWithQueries],
     forms: Sequence[RequestForm],
     rng: random.Random,
     *,
@@ -115,7 +115,7 @@ def request_pairs(
 
 
 def _filled(
-    edit: AskedEdit, form: RequestForm, question: str, in_scope: bool, rng: random.Random,
+    edit: EditWithQueries, form: RequestForm, question: str, in_scope: bool, rng: random.Random,
     passages: Sequence[str], unrelated: Sequence[str],
 ) -> Pair | None:  # fmt: skip
     slots = form.slots

@@ -108,7 +108,7 @@ def training_pairs(world: World, data: Path, settings: MixtureSettings, embed: E
     pairs += question_sets.labelled_pairs(data, rng, rows=settings.labelled_rows)
     unrelated = public_sets.unrelated_texts(data)
     pairs += requests.request_pairs(
-        requests.asked_edits(pairs), requests.load_request_forms(), rng,
+        requests.edits_with_queries(pairs), requests.load_request_forms(), rng,
         passages=world.passages, unrelated=unrelated, count=settings.requests,
     )  # fmt: skip
     pairs += _unrelated(pairs, unrelated, rng, settings.unrelated)

@@ -56,14 +56,14 @@ def focused(text: str, edit: str, limit: int) -> str:
     room = limit - 2 * end
     between = [" ".join(s.split()) for s in _SENTENCE_END.split(text)[:_MAX_SENTENCES]]
     grams = _grams(edit)
-    scored = sorted(
+    ranked = sorted(
         ((_likeness(sentence, grams), place) for place, sentence in enumerate(between) if sentence),
         reverse=True,
     )
     kept: list[int] = []
-    for score, place in scored:
+    for likeness, place in ranked:
         sentence = between[place]
-        if score <= _QUESTION_BONUS / 2 or room <= 0:
+        if likeness <= _QUESTION_BONUS / 2 or room <= 0:
             break
         if sentence in head or sentence in tail:
             continue

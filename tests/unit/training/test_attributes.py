@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from training.data.attribute_forms import FORMS
 from training.data.attributes import (
-    FORMS,
     Attribute,
     AttributePairs,
     Entity,
@@ -49,13 +49,13 @@ def test_scope_follows_the_attribute_and_the_subject(foreign: float) -> None:
     def of(text: str) -> set[str]:
         return {id_ for id_, known in names.items() if any(name in text.casefold() for name in known)}
 
-    asked = [pair for pair in pairs if "asked" in pair.kind]
+    direct = [pair for pair in pairs if "asked" in pair.kind]
     related = [pair for pair in pairs if "related" in pair.kind]
     strangers = [pair for pair in pairs if "another subject" in pair.kind]
-    assert asked
+    assert direct
     assert related
     assert strangers
-    assert all(pair.in_scope and of(pair.text) == of(pair.prompt) for pair in asked)
+    assert all(pair.in_scope and of(pair.text) == of(pair.prompt) for pair in direct)
     assert all(not pair.in_scope and of(pair.text) != of(pair.prompt) for pair in related)
     for pair in strangers:
         assert not pair.in_scope
@@ -108,13 +108,13 @@ def test_the_four_sources_are_read(tmp_path: Path) -> None:
         {"field": "fee", "lang": "en", "label": "Fee"},
         {"field": "fee", "lang": "zh-CN", "label": "费用"},
     )
-    found = {attribute.id: attribute for attribute in load_attributes(tmp_path)}
-    assert set(found) == {"P1", "P2", "P3", "dbpedia:workPhone", "dbpedia:workFax", "schema:price", "osm:fee"}
-    assert found["P1"].names == {"en": ("mayor", "head of town"), "de": ("Bürgermeister",), "fr": ("maire",)}
-    assert found["P1"].related == ("P2",)
-    assert found["P3"].related == ()  # a mayor is a head: neither out of scope of the other for sure
-    assert found["dbpedia:workPhone"].related == ("dbpedia:workFax",)
-    assert found["osm:fee"].names["zh"] == ("费用",)
+    known = {attribute.id: attribute for attribute in load_attributes(tmp_path)}
+    assert set(known) == {"P1", "P2", "P3", "dbpedia:workPhone", "dbpedia:workFax", "schema:price", "osm:fee"}
+    assert known["P1"].names == {"en": ("mayor", "head of town"), "de": ("Bürgermeister",), "fr": ("maire",)}
+    assert known["P1"].related == ("P2",)
+    assert known["P3"].related == ()  # a mayor is a head: neither out of scope of the other for sure
+    assert known["dbpedia:workPhone"].related == ("dbpedia:workFax",)
+    assert known["osm:fee"].names["zh"] == ("费用",)
 
 
 def test_entities_and_values_are_read(tmp_path: Path) -> None:

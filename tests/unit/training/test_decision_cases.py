@@ -36,10 +36,10 @@ def case(text: str, *, in_scope: bool, **fields: object) -> DecisionCase:
 
 
 def test_a_case_is_right_by_the_target_of_the_edit_that_governs() -> None:
-    asked = case("who runs acme", in_scope=True, answers=("ada",))
-    assert asked.is_right("Ada")
-    assert not asked.is_right("Turin")
-    assert not asked.is_right(None)
+    request = case("who runs acme", in_scope=True, answers=("ada",))
+    assert request.is_right("Ada")
+    assert not request.is_right("Turin")
+    assert not request.is_right(None)
     assert case("x", in_scope=True, may_pass=True).is_right(None)
     other = case("x", in_scope=False)
     assert other.is_right(None)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from training.data.pairs import Pair
-from training.data.requests import asked_edits, load_request_forms, request_pairs
+from training.data.requests import edits_with_queries, load_request_forms, request_pairs
 
 EDIT = {"prompt": "Who runs Larch Hall?", "target": "Ada Quill", "subject": "Larch Hall"}
 PAIRS = [
@@ -23,7 +23,7 @@ def made(tmp_path: Path, *lines: str, count: int = 40) -> list[Pair]:
     (tmp_path / "forms.txt").write_text("\n".join(lines), encoding="utf-8")
     return list(
         request_pairs(
-            asked_edits(PAIRS), load_request_forms(tmp_path), random.Random(2),
+            edits_with_queries(PAIRS), load_request_forms(tmp_path), random.Random(2),
             passages=PASSAGES, unrelated=["how do tides work?"], count=count,
         )
     )  # fmt: skip

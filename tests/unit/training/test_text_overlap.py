@@ -38,14 +38,14 @@ def overlaps(reported: Iterable[str], trained: Iterable[str], *, shortest: int =
     for text in known:
         for word in rarest(text, frequency):
             by_word[word].append(text)
-    found = []
+    pairs = []
     for text in sorted({plain(text) for text in reported}):
         grams = trigrams(text)
         near = {other for word in rarest(text, frequency) for other in by_word.get(word, ())}
         alike = [o for o in near if len(grams & known[o]) >= NEAR * len(grams | known[o])]
         if len(text) >= shortest and alike:
-            found.append((text, alike[0]))
-    return found
+            pairs.append((text, alike[0]))
+    return pairs
 
 
 def rarest(text: str, frequency: Counter[str]) -> list[str]:
