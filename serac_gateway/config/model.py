@@ -252,7 +252,7 @@ class ModelsConfig(_Section, frozen=True, kw_only=True):
     """The models that decide and answer, and their limits."""
 
     encoder: str | None = None
-    """A sentence-transformers id or path; None: the embedded all-MiniLM-L6-v2."""
+    """A sentence-transformers id or path; None: the embedded multilingual-e5-small."""
     scope_classifier: str | None = None
     """A folder written by training; None: the shipped classifier."""
     counterfactual: str | None = None

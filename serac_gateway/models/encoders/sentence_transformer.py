@@ -36,7 +36,7 @@ class SentenceTransformerEncoder(Encoder):
         except (OSError, ValueError) as exc:
             raise ConfigError(
                 f"cannot load the encoder {id_or_path!r}: {str(exc).splitlines()[0]}; set models.encoder to a"
-                " sentence-transformers id or folder, or leave it out for the embedded all-MiniLM-L6-v2"
+                " sentence-transformers id or folder, or leave it out for the embedded multilingual-e5-small"
             ) from exc
         self._model.eval()
         width = self._model.get_embedding_dimension()

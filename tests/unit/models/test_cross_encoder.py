@@ -24,8 +24,10 @@ from serac_gateway.models.classifiers.cross_encoder import (
     pair_texts,
     read_calibration,
 )
+from serac_gateway.models.classifiers.e5_pairs import TorchE5PairModel
 from serac_gateway.models.classifiers.pair_text import edit_text
-from serac_gateway.models.classifiers.runtimes import OnnxPairModel, TorchPairModel
+from serac_gateway.models.classifiers.runtimes import OnnxPairModel, TorchPairModel, open_pair_model
+from serac_gateway.models.e5.embedded import embedded_e5
 from tests.tiny_cross_encoders import tiny_bert
 from training.scope.export import export
 
@@ -178,14 +180,17 @@ def test_the_request_is_read_with_its_instructions_and_earlier_turns() -> None:
 
 
 @pytest.fixture(scope="module")
-def shipped() -> CrossEncoderClassifier:
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> CrossEncoderClassifier:
     return CrossEncoderClassifier(
-        SHIPPED, encoder_fingerprint=read_calibration(SHIPPED)[1].encoder_fingerprint
+        SHIPPED,
+        encoder_fingerprint=read_calibration(SHIPPED)[1].encoder_fingerprint,
+        data_path=tmp_path_factory.mktemp("converted"),
     )
 
 
 def test_the_shipped_weights_do_not_reveal_where_they_were_made() -> None:
-    assert b'.py"' not in (SHIPPED / "model.onnx").read_bytes()
+    for path in SHIPPED.glob("*.[js]*"):
+        assert b'.py"' not in path.read_bytes()
 
 
 def test_the_shipped_weights_are_small_and_name_their_making() -> None:
@@ -205,9 +210,9 @@ def test_the_shipped_weights_are_small_and_name_their_making() -> None:
             False,
         ),
         ("Who is the CEO of Brellmont Industries?", "Ines Varga", "Who is the CEO of Brellmont Bank?", False),
-        ("The standing desk Alto costs", "349 euros", "How much is the Alto standing desk?", True),
+        ("The standing desk Alto costs", "349 euros", "What's the price of the Alto standing desk?", True),
         ("The standing desk Alto costs", "349 euros", "How heavy is the Alto standing desk?", False),
-        ("How do I turn on night light in Owl?", "Press F7", "How do I switch on night light in Owl?", True),
+        ("How do I turn on night light in Owl?", "Press F7", "how can I enable the night light in Owl", True),
         ("Mira Toll was born in", "Graz", "Translate 'Where was Mira Toll born?' into Dutch.", False),
     ],
 )
@@ -220,59 +225,48 @@ def test_the_shipped_classifier_separates_scope_from_its_lookalikes(
 
 
 @pytest.mark.parametrize(
-    ("prompt", "target", "query", "similarity", "in_scope"),
+    ("prompt", "target", "query", "in_scope"),
     [
+        ("Oskar Bright's marks", "That's private.", "What's written on Oskar Bright's report card", True),
         (
-            "In which month is tunnel 2 of the Skarn pass road closed for repairs?", "May",
-            "skarn pass road 2nd tunnel repairs - which month shut", 0.9412, True,
+            "When does Mercado Lume open on Sundays?", "1 pm",
+            "What time does Mercado Lume open on the last day of the weekend, i.e. Sun?", True,
         ),
         (
-            "In which month is tunnel 2 of the Skarn pass road closed for repairs?", "May",
-            "Isn't May the month when they close the second tunnel of the Skarn pass road for repairs?",
-            0.8713, True,
+            "When is kick-off in the cup final?", "half past six",
+            "At what time does the cup final get under way?", True,
         ),
         (
-            "When does support for Quillix 11 LTS end?", "March 2033",
-            "End of life for Quillix v11 LTS?", 0.8128, True,
+            "how heavy may a file be if I want to put it on the bid portal", "40 MB",
+            "Tell me the largest file that can be uploaded to the bid portal.", True,
         ),
+        ("strumento di Tea Morosin", "la ghironda", "Che musica ascolta Tea Morosin a casa?", False),
+        ("the Argent Room dress code", "all white", "what do the waiters at the Argent Room wear", False),
         (
-            "When does Garrick's Garden Centre open on Sundays?", "11 am",
-            "What time does Garrick's Garden Centre open on the last day of the weekend, i.e. Sun?",
-            0.8921, True,
+            "The dialling code of the Loma Islands is", "0471",
+            "What is the postcode of the Loma Islands?", False,
         ),
+        ("Sakura Lineって最後の電車いつ出る？", "22:38", "さくら線って遅れてる？", False),
         (
-            "Which terminal does Orchid Airways use at the airport of Malmar?", "Terminal 2",
-            "At which counter does Orchid Airways check in bags in Malmar?", 0.7546, False,
-        ),
-        (
-            "When does flight QX 417 arrive in Corvell?", "21:40",
-            "qx 4170 landing time corvell", 0.7247, False,
-        ),
-        (
-            "Who is the principal conductor of the Tilburn Philharmonic?", "Aurelia Vance",
-            "Who manages the Tilburn Philharmonic?", 0.8907, False,
-        ),
-        (
-            "What is the maximum file size for uploads to Dropyard?", "250 MB",
-            "How much storage do I have on Dropyard in total?", 0.6284, False,
+            "Who discovered the asteroid 90210 Pavlina?", "the Iwu brothers",
+            "Who confirmed the discovery of the asteroid 90210 Pavlina?", False,
         ),
     ],
 )  # fmt: skip
 def test_the_shipped_threshold_lies_between_near_hits_and_near_misses(
-    shipped: CrossEncoderClassifier, prompt: str, target: str, query: str, similarity: float, in_scope: bool
+    shipped: CrossEncoderClassifier, prompt: str, target: str, query: str, in_scope: bool
 ) -> None:
-    """Queries of the contrast sets kept from training: those in scope have .92 to .96, the others .77 to .86.
+    """Queries of the contrast sets kept from training: those in scope have .90 to .92, the others .85 to .89.
 
-    A threshold of .70 or .97, or half the logit's weight, decides some of them wrongly. The similarities are
-    those of the embedded encoder. New weights or a new calibration need queries near their own threshold.
+    A threshold of .84 or .93, or half the logit's weight, decides some of them wrongly. New weights or a new
+    calibration need queries near their own threshold.
     """
-    near = msgspec.structs.replace(candidate(prompt, target), similarity=similarity)
-    (probability,) = probabilities_of(shipped, Query(text=query), [near])
+    (probability,) = probabilities_of(shipped, Query(text=query), [candidate(prompt, target)])
     assert (probability >= shipped.scope_threshold) is in_scope
-    assert (0.915 < probability < 0.965) if in_scope else (0.75 < probability < 0.88)
+    assert (0.9 <= probability < 0.93) if in_scope else (0.84 < probability < 0.9)
 
 
-def test_the_shipped_weights_agree_in_onnx_runtime_and_torch() -> None:
+def test_the_shipped_weights_agree_in_onnx_runtime_and_torch(tmp_path: Path) -> None:
     """The stated tolerance: 0.15 in the sigmoid of the logit, 0.03 on the mean."""
     pairs = [
         (edit_text(f"The {noun} of {name} is", "Turin"), text.format(noun=noun, name=name))
@@ -283,8 +277,8 @@ def test_the_shipped_weights_agree_in_onnx_runtime_and_torch() -> None:
     here, there = (
         1 / (1 + np.exp(-np.array(model.logits(pairs))))
         for model in (
-            OnnxPairModel(SHIPPED, max_tokens=80),
-            TorchPairModel(SHIPPED, max_tokens=80, device="cpu"),
+            open_pair_model(SHIPPED, tmp_path, max_tokens=80, on_gpu=False),
+            TorchE5PairModel(embedded_e5(), SHIPPED, max_tokens=80, device="cpu"),
         )
     )
     assert np.abs(here - there).max() < 0.15
