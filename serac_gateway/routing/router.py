@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -24,6 +25,9 @@ from serac_gateway.routing.suppressions import SuppressionSearch
 _DEFAULTS = RoutingConfig()
 MAX_CONTEXT_EDITS = 3
 """The most edits that a request to the base model states."""
+_RIVAL_LOGITS = 5.0
+"""The most that the logits of two edits of one question differ for a query; an edit that is asked for in its
+own words, whose logit is set, is displaced by none."""
 _MAX_KNOWN_PAIRS = 4_096
 """Pairs of edits of which it is remembered whether they ask the same."""
 
@@ -372,6 +376,7 @@ class EditRouter:
             for rival in ranked[1:]
             if rival.scope_probability >= self._scope_threshold
             and _age(rival) > _age(best)
+            and _logit(best) - _logit(rival) <= _RIVAL_LOGITS
             and self._asks_the_same(rival.edit, best.edit)
         ]
         return max((best, *rivals), key=_age)
@@ -426,6 +431,11 @@ def _route(
     if policy is CompositePolicy.IN_CONTEXT:
         return Route.IN_CONTEXT, "asks several things"
     return Route.BASE, "asks several things"
+
+
+def _logit(candidate: ScoredCandidate) -> float:
+    probability = min(max(candidate.scope_probability, 1e-9), 1 - 1e-9)
+    return math.log(probability / (1 - probability))
 
 
 def _age(candidate: ScoredCandidate) -> tuple[tuple[int, int], datetime, str]:

@@ -42,6 +42,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 def question_pairs(data: Path, rng: random.Random, *, edits: int, foreign: float = 0.6) -> Iterator[Pair]:
     """Pairs of `edits` edits from sets that say what asks the same; `foreign` of them across languages."""
+    if not edits:
+        return
     sets = {name: list(read(data)) for name, read in _SETS.items()}
     makers = {name: _Maker(name, questions, rng) for name, questions in sets.items()}
     weights = {name: min(len(questions), 9_000) ** 0.7 for name, questions in sets.items()}
@@ -52,6 +54,8 @@ def question_pairs(data: Path, rng: random.Random, *, edits: int, foreign: float
 
 def follow_up_pairs(data: Path, rng: random.Random, *, edits: int) -> Iterator[Pair]:
     """CANaRD: a question as it stands alone is the edit, as it was asked in its dialogue the query."""
+    if not edits:
+        return
     dialogues: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in sorted(read_rows(data / "canard/dev.jsonl.gz"), key=lambda row: (row["dialog"], row["turn"])):
         dialogues[row["dialog"]].append(row)
@@ -266,6 +270,8 @@ def _intents(data: Path) -> Iterator[Question]:
 
 def labelled_pairs(data: Path, rng: random.Random, *, rows: int) -> Iterator[Pair]:
     """Arabic question pairs with their authors' labels."""
+    if not rows:
+        return
     read = read_rows(data / "question_pairs_other_languages/arabic_nsurl.jsonl.gz")
     for row in rng.sample(read, min(rows, len(read))):
         yield Pair(

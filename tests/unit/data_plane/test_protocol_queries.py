@@ -247,7 +247,9 @@ def test_a_response_is_decided_on_the_last_users_item_with_those_before_it() -> 
         user("Where was she born?"),
     ]
     query = RESPONSES.query({"input": items})
-    assert query == Query(text="Where was she born?", context=("Who runs Acme?", "Ada."))
+    assert query == Query(
+        text="Where was she born?", context=("Who runs Acme?", "Ada."), instructions="Be brief."
+    )
     assert RESPONSES.query({"input": items[:-2]}) == Bypass(reason="tool result turn")
     assert RESPONSES.query({"input": items[:3]}) == Bypass(reason="last turn is not the user's")
 
