@@ -106,6 +106,11 @@ async def _explain(question: str, url: str, namespace: str, as_json: bool) -> No
     if not decision["candidates"]:
         out.print("no edit lies near this question")
         return
+    if (on_trial := decision["shadow"]) is not None:
+        verdict = f"in scope of {on_trial['edit_id']}" if on_trial["in_scope"] else "out of scope"
+        probability, threshold = on_trial["scope_probability"], on_trial["scope_threshold"]
+        numbers = "" if probability is None else f" ({probability:.3f}, in scope from {threshold:.3f})"
+        out.print(f"the classifier on trial: [bold]{verdict}[/]{numbers}")
     table = Table("scope probability", "similarity", "edit", "prompt", "new answer", "nearest form")
     for candidate in decision["candidates"]:
         chosen = candidate["edit_id"] == decision["edit_id"]

@@ -23,6 +23,7 @@ from serac_gateway.cli.options import JsonOption, NamespaceOption, UrlOption
 from serac_gateway.cli.preview import preview, traffic_app
 from serac_gateway.cli.reload import reload
 from serac_gateway.cli.replicas import replicas
+from serac_gateway.cli.shadow import shadow
 from serac_gateway.cli.store import store_app
 from serac_gateway.cli.terminal import stderr
 from serac_gateway.cli.verify import set_state, verify
@@ -50,6 +51,7 @@ app.add_typer(feedback_app, name="feedback")
 app.add_typer(store_app, name="store")
 app.command()(replicas)
 app.command()(reload)
+app.command()(shadow)
 app.add_typer(keys_app, name="keys")
 app.add_typer(bench_app, name="bench")
 bench_app.command("import")(import_edits)

@@ -255,6 +255,9 @@ class ModelsConfig(_Section, frozen=True, kw_only=True):
     """A sentence-transformers id or path; None: the embedded multilingual-e5-small."""
     scope_classifier: str | None = None
     """A folder written by training; None: the shipped classifier."""
+    scope_classifier_shadow: str | None = None
+    """A folder written by training whose classifier decides beside the one in force: counted, never applied.
+    None: there is none. A folder that does not exist yet counts as none."""
     counterfactual: str | None = None
     """A causal LM id or path, or the name of a model at `counterfactual_url`; None: the embedded Gemma 3
     270M."""

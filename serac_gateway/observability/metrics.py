@@ -87,6 +87,11 @@ class Instruments:
         self._feedback = self._counter(
             "serac_feedback", "Reports on requests, by what they say", "namespace", "verdict"
         )
+        self._shadow = self._counter(
+            "serac_shadow_decisions",
+            "Decisions of the scope classifier on trial, compared with those in force",
+            "outcome",
+        )
         self._store_errors = self._counter("serac_store_errors", "Failures of the edit store", "seen_by")
         self._reloads = self._counter(
             "serac_config_reloads",
@@ -136,6 +141,10 @@ class Instruments:
     def add_feedback(self, namespace: str, verdict: FeedbackVerdict) -> None:
         """Count a report on a request."""
         self._feedback.labels(self.label(namespace), verdict.value).inc()
+
+    def add_shadow_decision(self, outcome: str) -> None:
+        """Count a decision of the scope classifier on trial by how it compares with the one in force."""
+        self._shadow.labels(outcome).inc()
 
     def add_store_error(self, seen_by: str) -> None:
         """Count a failure of the edit store; `seen_by` names the kind of call that failed."""

@@ -226,6 +226,14 @@ class EditRouter:
             for query, decision in zip(queries, decisions, strict=True)
         ]
 
+    def decide_among(self, namespace: str, query: Query, candidates: Sequence[Candidate]) -> RouteDecision:
+        """The decision on a query whose candidates are known, most similar first; canaries are withheld.
+
+        Raises:
+            ModelUnavailableError: The classifier failed.
+        """
+        return self._decide_query(namespace, query, list(candidates), Timings(), None)
+
     def decide_suppression(
         self,
         namespace: str,

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 
@@ -26,6 +27,7 @@ from serac_gateway.data_plane.local_engine import LocalEngine
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, EditDraft, first_version
 from serac_gateway.domain.queries import Query
+from serac_gateway.errors import ConfigError
 from serac_gateway.models.classifiers.base import Candidate, ScopeClassifier
 from serac_gateway.models.counterfactual.base import CounterfactualModel
 from serac_gateway.models.loading import (
@@ -38,6 +40,7 @@ from serac_gateway.models.loading import (
 from serac_gateway.models.progress import OnProgress, OnStep
 from serac_gateway.observability.counts import RequestCounter
 from serac_gateway.observability.request_log import RequestLog
+from serac_gateway.observability.shadow import OpenShadow, Shadow, shadow_pool
 from serac_gateway.observability.tracing import Tracing
 from serac_gateway.routing.router import EditRouter
 from serac_gateway.server.process import ProcessResources
@@ -72,6 +75,7 @@ class RuntimeResources(msgspec.Struct, frozen=True, kw_only=True):
 
     upstream: OpenUpstream
     classifier: ScopeClassifier
+    shadow: OpenShadow | None
     counterfactual: CounterfactualModel
     decision_pool: ThreadPoolExecutor
     answer_pool: ThreadPoolExecutor
@@ -92,6 +96,7 @@ def _build_runtime(
         classifier=resources.classifier,
         config=config.routing,
     )
+    shadow = _build_shadow(config, process, resources)
     engine = LocalEngine(
         authenticator=process.authenticator,
         router=router,
@@ -114,15 +119,35 @@ def _build_runtime(
     return Runtime(
         number=number,
         config=config,
-        data_plane=_build_data_plane(config, process, resources, engine),
-        control_plane=_build_control_plane(config, process, resources, router, engine),
+        data_plane=_build_data_plane(config, process, resources, engine, shadow),
+        control_plane=_build_control_plane(config, process, resources, router, engine, shadow),
         opened=tuple(lease.opened),
         close=lease.close,
     )
 
 
+def _build_shadow(
+    config: GatewayConfig, process: ProcessResources, resources: RuntimeResources
+) -> Shadow | None:
+    if resources.shadow is None:
+        return None
+    router = EditRouter(
+        encoder=process.encoder,
+        active_edits=process.active_edits,
+        classifier=resources.shadow.classifier,
+        config=config.routing,
+    )
+    return Shadow(
+        resources.shadow, router, resources.traffic, on_outcome=process.instruments.add_shadow_decision
+    )
+
+
 def _build_data_plane(
-    config: GatewayConfig, process: ProcessResources, resources: RuntimeResources, engine: LocalEngine
+    config: GatewayConfig,
+    process: ProcessResources,
+    resources: RuntimeResources,
+    engine: LocalEngine,
+    shadow: Shadow | None,
 ) -> DataPlane:
     return DataPlane(
         engine=engine,
@@ -136,6 +161,7 @@ def _build_data_plane(
             process.instruments.add,
             RequestLog(config.logging).add,
             process.recent_requests.observer(resources.traffic),
+            *(() if shadow is None else (shadow.add,)),
         ],
     )
 
@@ -146,6 +172,7 @@ def _build_control_plane(
     resources: RuntimeResources,
     router: EditRouter,
     engine: LocalEngine,
+    shadow: Shadow | None,
 ) -> ControlPlaneContext:
     store, encoder, active_edits = process.store, process.encoder, process.active_edits
     pool = resources.decision_pool
@@ -204,6 +231,7 @@ def _build_control_plane(
         route_counts=process.counts,
         data_path=config.data_path,
         backup_key=process.backup_key,
+        shadow=shadow,
     )
 
 
@@ -219,6 +247,7 @@ async def _open_resources(
         traffic = await _acquire_traffic(config, process, lease)
         tracing = await _acquire_tracing(config, lease)
         classifier = await _acquire_classifier(config, process, lease, on_progress)
+        shadow = await _acquire_shadow(config, process, lease, on_progress)
         counterfactual = await _acquire_counterfactual(config, lease, on_progress)
         upstream = await opening_upstream
     except BaseException:
@@ -229,6 +258,7 @@ async def _open_resources(
     return RuntimeResources(
         upstream=upstream,
         classifier=classifier,
+        shadow=shadow,
         counterfactual=counterfactual,
         decision_pool=await _acquire_pool("decision", config.models.decision_threads, lease),
         answer_pool=await _acquire_pool("answer", config.models.answer_threads, lease),
@@ -265,6 +295,45 @@ def _load_and_try_classifier(
     edit = first_version(EditDraft(prompt="Who is it?", target_new="Nobody."), namespace=DEFAULT_NAMESPACE)
     classifier.classify(Query(text="Who was it?"), [Candidate(edit=edit, form=edit.prompt, similarity=0.5)])
     return classifier
+
+
+async def _acquire_shadow(
+    config: GatewayConfig, process: ProcessResources, lease: ResourceLease, on_progress: OnProgress
+) -> OpenShadow | None:
+    """The scope classifier on trial, if one is configured and has been written."""
+    weights = config.models.scope_classifier_shadow
+    if weights is None:
+        return None
+    if not Path(weights).exists():
+        log.warning(
+            "models.scope_classifier_shadow %r does not exist (yet): nothing is decided on trial;"
+            " write it with serac-train promote and reload",
+            weights,
+        )
+        return None
+    models = msgspec.structs.replace(config.models, scope_classifier=weights)
+    on_trial = msgspec.structs.replace(config, models=models)
+
+    async def open_it() -> OpenShadow:
+        pool = shadow_pool()
+        try:
+            classifier = await asyncio.wrap_future(
+                pool.submit(
+                    _load_and_try_classifier,
+                    on_trial,
+                    process.encoder.fingerprint,
+                    lambda step: on_progress("scope classifier on trial", step),
+                )
+            )
+        except BaseException as exc:
+            pool.shutdown(wait=False)
+            if isinstance(exc, ConfigError):
+                raise ConfigError(f"models.scope_classifier_shadow: {exc.message}") from exc
+            raise
+        return OpenShadow(weights, classifier, pool)
+
+    key = (weights, file_stamps(weights))
+    return await lease.acquire("scope classifier on trial", key, open_it, lambda shadow: shadow.close())
 
 
 async def _acquire_counterfactual(

@@ -124,9 +124,14 @@ def write_calibration(folder: Path, *, scope_threshold: float = 0.5, text: str |
 
 
 @asynccontextmanager
-async def reloadable_gateway(folder: Path, text: str = "") -> AsyncIterator[ReloadableGateway]:
-    file, classifier = folder / "gateway.toml", folder / "classifier"
-    write_calibration(classifier)
+async def reloadable_gateway(
+    folder: Path, text: str = "", *, encoder: Encoder | None = None, classifier: Path | None = None
+) -> AsyncIterator[ReloadableGateway]:
+    """By default with an encoder that needs no model, and a classifier by its similarity."""
+    file = folder / "gateway.toml"
+    if classifier is None:
+        classifier = folder / "classifier"
+        write_calibration(classifier)
     async with ScriptedUpstream() as upstream:
         file.write_text(config_text(upstream.url, str(classifier)) + text, "utf-8")
 
@@ -134,7 +139,7 @@ async def reloadable_gateway(folder: Path, text: str = "") -> AsyncIterator[Relo
             return load_config(file, environment={})
 
         config, reloaded = read_config(), []
-        process = fake_process(config)
+        process = fake_process(config, encoder=encoder)
         async with start_gateway(
             process, config, read_config=read_config, on_reloaded=reloaded.append
         ) as gateway:

@@ -37,6 +37,7 @@ from serac_gateway.control_plane.http.preview import PreviewController
 from serac_gateway.control_plane.http.problems import exception_handlers
 from serac_gateway.control_plane.http.replicas import ReplicasController
 from serac_gateway.control_plane.http.scope import ScopeController
+from serac_gateway.control_plane.http.shadow import ShadowController
 from serac_gateway.control_plane.http.store import StoreController
 from serac_gateway.control_plane.http.verification import VerificationController
 from serac_gateway.control_plane.http.wait import provide_waiting
@@ -101,6 +102,7 @@ def _control_router(
             PreviewController,
             VerificationController,
             ScopeController,
+            ShadowController,
             LogController,
             StoreController,
             ApiKeysController,

@@ -30,6 +30,7 @@ from serac_gateway.observability.counts import RouteCounts
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
 from serac_gateway.observability.recent_requests import RecentRequests
+from serac_gateway.observability.shadow import Shadow
 from serac_gateway.routing.router import EditRouter
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.traffic_recorder import TrafficRecorder
@@ -64,6 +65,8 @@ class ControlPlaneContext(msgspec.Struct, frozen=True, kw_only=True):
     """The data folder, where a backup waits until it is checked."""
     backup_key: bytes | None
     """The key of backups' seals; None: the store's own."""
+    shadow: Shadow | None = None
+    """Decides with the scope classifier on trial; None: there is none."""
 
 
 _current: ContextVar[ControlPlaneContext] = ContextVar("control_plane_context")

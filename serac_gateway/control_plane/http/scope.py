@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
@@ -17,8 +18,11 @@ from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneC
 from serac_gateway.control_plane.http.parameters import Namespace, problems
 from serac_gateway.control_plane.model_threads import SLICE_QUERIES
 from serac_gateway.domain.queries import Bypass, Query, query_of_messages
-from serac_gateway.errors import InvalidRequestError
+from serac_gateway.errors import InvalidRequestError, ModelUnavailableError
+from serac_gateway.observability.shadow import Shadow
 from serac_gateway.routing.router import Route, RouteDecision
+
+log = logging.getLogger(__name__)
 
 MAX_SCOPE_QUERIES = 256
 _EXAMPLE = Example(
@@ -73,6 +77,16 @@ class ScopeCandidate(msgspec.Struct, frozen=True, kw_only=True):
     """P(a right answer depends on the edit); null where the classifier cannot say."""
 
 
+class ScopeOnTrial(msgspec.Struct, frozen=True, kw_only=True):
+    """What the scope classifier on trial would decide among the same candidates; no canary applies."""
+
+    in_scope: bool
+    edit_id: str | None
+    scope_probability: float | None
+    """Of the edit chosen, else of the most probable candidate."""
+    scope_threshold: float
+
+
 class ScopeDecision(msgspec.Struct, frozen=True, kw_only=True):
     """What would happen to a query, and why."""
 
@@ -91,6 +105,8 @@ class ScopeDecision(msgspec.Struct, frozen=True, kw_only=True):
     similarity: float | None
     candidates: list[ScopeCandidate]
     """Most probable first."""
+    shadow: ScopeOnTrial | None
+    """Null where no scope classifier is on trial, or no edit is near."""
 
 
 class ScopeReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +140,7 @@ class ScopeController(Controller):
         decisions = await unless_client_leaves(
             request.receive, _decisions(context, namespace, queries, data.user)
         )
-        return ScopeReply(decisions=[_scope_decision(decision) for decision in decisions])
+        return ScopeReply(decisions=[_scope_decision(decision, on_trial) for decision, on_trial in decisions])
 
 
 def parsed_queries(queries: Sequence[str | ScopeConversation]) -> list[Query | Bypass]:
@@ -150,25 +166,60 @@ def parsed_queries(queries: Sequence[str | ScopeConversation]) -> list[Query | B
 
 async def _decisions(
     context: ControlPlaneContext, namespace: str, queries: Sequence[Query | Bypass], user: str | None
-) -> list[RouteDecision]:
+) -> list[tuple[RouteDecision, RouteDecision | None]]:
+    """Of each query the decision, and the one on trial if there is any."""
     to_decide = [query for query in queries if isinstance(query, Query)]
     user_id = None if user is None else f"user:{user}"
-    decided: list[RouteDecision] = []
+    decided: list[tuple[RouteDecision, RouteDecision | None]] = []
     async with context.model_threads.time_limit("the decision on these queries"):
         for start in range(0, len(to_decide), SLICE_QUERIES):
             batch = to_decide[start : start + SLICE_QUERIES]
-            decide = partial(context.router.decide, namespace, batch, caller=user_id)
+            decide = partial(_decided, context, namespace, batch, user_id)
             decided += await context.model_threads.run(decide)
     decisions = iter(decided)
     return [
-        RouteDecision(route=Route.BYPASS, reason=query.reason)
+        (RouteDecision(route=Route.BYPASS, reason=query.reason), None)
         if isinstance(query, Bypass)
         else next(decisions)
         for query in queries
     ]
 
 
-def _scope_decision(decision: RouteDecision) -> ScopeDecision:
+def _decided(
+    context: ControlPlaneContext, namespace: str, queries: Sequence[Query], caller: str | None
+) -> list[tuple[RouteDecision, RouteDecision | None]]:
+    decisions = context.router.decide(namespace, queries, caller=caller)
+    return [
+        (decision, _decided_on_trial(context.shadow, namespace, query, decision))
+        for query, decision in zip(queries, decisions, strict=True)
+    ]
+
+
+def _decided_on_trial(
+    shadow: Shadow | None, namespace: str, query: Query, decision: RouteDecision
+) -> RouteDecision | None:
+    if shadow is None or not decision.candidates:
+        return None
+    try:
+        return shadow.decide(namespace, query, decision)
+    except ModelUnavailableError:  # what is on trial must not fail the call
+        log.warning("the scope classifier on trial failed", exc_info=True)
+        return None
+
+
+def _on_trial(decision: RouteDecision | None) -> ScopeOnTrial | None:
+    if decision is None or decision.scope_threshold is None:
+        return None
+    edit = decision.scoped_edit
+    return ScopeOnTrial(
+        in_scope=edit is not None,
+        edit_id=None if edit is None else edit.id,
+        scope_probability=decision.scope_probability,
+        scope_threshold=decision.scope_threshold,
+    )
+
+
+def _scope_decision(decision: RouteDecision, on_trial: RouteDecision | None) -> ScopeDecision:
     """`decision` in the form of the API."""
     return ScopeDecision(
         in_scope=decision.in_scope,
@@ -181,6 +232,7 @@ def _scope_decision(decision: RouteDecision) -> ScopeDecision:
         scope_probability=decision.scope_probability,
         scope_threshold=decision.scope_threshold,
         similarity=decision.similarity,
+        shadow=_on_trial(on_trial),
         candidates=[
             ScopeCandidate(
                 edit_id=candidate.edit.id,
