@@ -1,37 +1,41 @@
-"""A tiny cross-encoder with the real tokenizer, for tests of training and inference."""
+"""A tiny cross-encoder over the real words, for tests of training and inference."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from serac_gateway.models.encoders.sentence_transformer import embedded_minilm_path
+from serac_gateway.models.e5.embedded import embedded_e5
 from training.data.pairs import Pair
+from training.scope.weights import save_cross_encoder
 
 CITIES = ("Rome", "Paris", "Madrid", "Vienna", "Oslo", "Berlin", "Lisbon", "Warsaw")
 
 
-def tiny_bert(folder: Path, *, labels: int = 1, seed: int = 0, broken: bool = False) -> Path:
-    """Write a BERT of 16 dimensions and the embedded encoder's tokenizer into `folder`."""
+def tiny_bert(
+    folder: Path,
+    *,
+    labels: int = 1,
+    seed: int = 0,
+    broken: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write a BERT of one narrow layer over the words of multilingual-e5-small into `folder`."""
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=30_522, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-        num_labels=labels,
+        vocab_size=1, pad_token_id=None, hidden_size=384, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, num_labels=labels,
     )  # fmt: skip
     model = BertForSequenceClassification(config)
     with torch.no_grad():
         for name, weights in model.named_parameters():
-            if name.endswith("bias"):  # fresh ones are zero, and the exporter folds those away
+            if name.endswith("bias"):  # fresh ones are zero
                 weights.normal_(std=0.02)
-    if broken:
-        with torch.no_grad():
+        if broken:
             model.bert.pooler.dense.weight.fill_(float("nan"))
-    model.save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(embedded_minilm_path() / name, folder / name)
+    save_cross_encoder(model, folder, embedded_e5(), dtype=dtype)
     return folder
 
 

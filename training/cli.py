@@ -9,22 +9,16 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.markup import escape
 from rich.table import Table
 
-from serac_gateway.cli.terminal import EXIT_USAGE, fail, print_json
+from serac_gateway.cli.options import UrlOption
+from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json
 from serac_gateway.errors import ConfigError
 from training.evaluation import cli as evaluation
-from training.runs import TrainingError, read_config
+from training.progress import shown_progress
+from training.runs import TrainingError, WorseWeightsError, read_config
 from training.scope.config import ScopeConfig
-from training.scope.run import OnProgress, Own
 
 app = typer.Typer(
     no_args_is_help=True, help="Train and measure the scope classifier and the counterfactual model."
@@ -44,6 +38,8 @@ Traffic = Annotated[
 
 DEFAULT_CONFIG = Path("configs/training/scope.toml")
 DEFAULT_RUN = Path("runs/scope")
+OWN_CONFIG = Path("configs/training/own.toml")
+OWN_RUN = Path("runs/own")
 
 AdapterConfig = Annotated[Path, typer.Option("--config", help="The run's configuration.")]
 AdapterOut = Annotated[Path, typer.Option(help="The folder with the adapter.")]
@@ -53,18 +49,96 @@ DEFAULT_ADAPTER_RUN = Path("runs/counterfactual")
 
 @app.command()
 def scope(
-    config: Config = DEFAULT_CONFIG, run: Run = DEFAULT_RUN, edits: Edits = None, traffic: Traffic = None
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The run's configuration.", show_default=f"{DEFAULT_CONFIG} or {OWN_CONFIG}"),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="The run's folder; an unfinished run goes on.", show_default=f"{DEFAULT_RUN} or {OWN_RUN}"
+        ),
+    ] = None,
+    edits: Edits = None,
+    traffic: Traffic = None,
+    current: Annotated[
+        Path | None,
+        typer.Option(help="With --traffic: the weights to compare with.", show_default="those that ship"),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="With --traffic: print the report as JSON.")] = False,
 ) -> None:
-    """Train the cross-encoder; continues where a stopped run was."""
+    """Train the cross-encoder; continues where a stopped run was.
+
+    With --edits and --traffic: on your own data, from the weights that ship, then calibrated and compared
+    with them on rows that were held out. `serac-train promote` writes the new weights.
+    """
+    if (edits is None) != (traffic is None):
+        fail("--edits and --traffic go together; give both or neither", EXIT_USAGE)
+    if edits is not None and traffic is not None:
+        _train_own(config or OWN_CONFIG, run or OWN_RUN, edits, traffic, current, json)
+        return
     from training.scope import run as scope_run
 
-    with _errors(), _progress("training") as on_progress:
+    with _errors(), shown_progress("training") as on_progress:
         trained = scope_run.train(
-            read_config(config, ScopeConfig), run, own=_own(edits, traffic), on_progress=on_progress
+            read_config(config or DEFAULT_CONFIG, ScopeConfig), run or DEFAULT_RUN, on_progress=on_progress
         )
     Console().print(
         f"{trained.steps} steps, loss {trained.mean_loss:.4f}: {trained.checkpoint}", soft_wrap=True
     )
+
+
+def _train_own(
+    config: Path, run: Path, edits: Path, traffic: Path, current: Path | None, as_json: bool
+) -> None:
+    from serac_gateway.models.loading import SHIPPED_CLASSIFIER
+    from training.scope import own_run
+    from training.scope.comparison import comparison_table
+
+    with _errors(), shown_progress("own data") as on_progress:
+        comparison = own_run.train_own(
+            read_config(config, ScopeConfig), run, edits=edits, traffic=traffic,
+            current=current or SHIPPED_CLASSIFIER, on_progress=on_progress,
+        )  # fmt: skip
+    if as_json:
+        print_json(comparison)
+        return
+    out = Console()
+    out.print(comparison_table(comparison))
+    for sentence in comparison.too_few:
+        out.print(f"[yellow]too few:[/] {escape(sentence)}", soft_wrap=True)
+    if comparison.worse:
+        out.print(f"[red]worse:[/] {escape('; '.join(comparison.worse))}", soft_wrap=True)
+    else:
+        out.print(f"next: serac-train promote {run} --to FOLDER", soft_wrap=True)
+
+
+@app.command()
+def promote(
+    run: Annotated[Path, typer.Argument(help="The folder of a run on your own data.")],
+    to: Annotated[Path, typer.Option(help="The folder that gets the weights.")],
+    force: Annotated[bool, typer.Option("--force", help="Write them though they are worse.")] = False,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Then have the running gateway reload: see serac reload.")
+    ] = False,
+    url: UrlOption = None,
+) -> None:
+    """Write the weights of a run on your own data where a gateway reads them; refuses worse ones.
+
+    Name the folder by models.scope_classifier_shadow to have them decide on trial, and by
+    models.scope_classifier to put them in force.
+    """
+    from training.scope import own_run
+
+    with _errors():
+        comparison = own_run.promote(run, to, force=force)
+    for sentence in comparison.too_few:
+        Console(stderr=True).print(f"[yellow]too few:[/] {escape(sentence)}", soft_wrap=True)
+    Console().print(f"wrote {to}", soft_wrap=True)
+    if reload:
+        from serac_gateway.cli.reload import reload as reload_gateway
+
+        reload_gateway(url)
 
 
 @app.command()
@@ -72,8 +146,6 @@ def calibrate(
     config: Config = DEFAULT_CONFIG,
     run: Run = DEFAULT_RUN,
     out: Out = DEFAULT_RUN / "weights",
-    edits: Edits = None,
-    traffic: Traffic = None,
     max_false_fire_rate: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="The lowest threshold that keeps it; default: best harmonic mean."),
@@ -81,13 +153,13 @@ def calibrate(
     reuse: Annotated[bool, typer.Option(help="Choose anew on what the last call observed.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the calibration as JSON.")] = False,
 ) -> None:
-    """Export int8 weights, fit probabilities and choose the one threshold; draw the plots."""
+    """Export weights, fit probabilities and choose the one threshold; draw the plots."""
     from training.scope import run as scope_run
     from training.scope.plots import write_plots
 
-    with _errors(), _progress("calibrating") as on_progress:
+    with _errors(), shown_progress("calibrating") as on_progress:
         made, observed = scope_run.calibrate(
-            read_config(config, ScopeConfig), run, out, own=_own(edits, traffic), reuse=reuse,
+            read_config(config, ScopeConfig), run, out, reuse=reuse,
             max_false_fire_rate=max_false_fire_rate, on_progress=on_progress,
         )  # fmt: skip
         plots = write_plots(observed, made, run)
@@ -139,7 +211,7 @@ def counterfactual(config: AdapterConfig = DEFAULT_ADAPTER_CONFIG, run: Run = DE
     """Train the counterfactual model's adapter; continues where a stopped run was."""
     from training.counterfactual import run as counterfactual_run
 
-    with _errors(), _progress("training") as on_progress:
+    with _errors(), shown_progress("training") as on_progress:
         trained = counterfactual_run.train(
             read_config(config, counterfactual_run.CounterfactualConfig), run, on_progress=on_progress
         )
@@ -176,7 +248,7 @@ def counterfactual_validate(
     from training.counterfactual.report import answer_table, write_answers
     from training.counterfactual.validation import summary
 
-    with _errors(), _progress("validating") as on_progress:
+    with _errors(), shown_progress("validating") as on_progress:
         outcomes = counterfactual_run.validate(
             read_config(config, counterfactual_run.CounterfactualConfig),
             run,
@@ -212,36 +284,14 @@ def main() -> None:
     app()
 
 
-def _own(edits: Path | None, traffic: Path | None) -> Own | None:
-    if (edits is None) != (traffic is None):
-        raise ConfigError("--edits and --traffic go together; give both or neither")
-    return Own(edits=edits, traffic=traffic) if edits is not None and traffic is not None else None
-
-
 @contextmanager
 def _errors() -> Iterator[None]:
     try:
         yield
+    except WorseWeightsError as exc:
+        fail(str(exc), EXIT_REFUSED)
     except (ConfigError, TrainingError, FileNotFoundError) as exc:
         fail(str(exc), EXIT_USAGE)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[OnProgress]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-
-        def on_progress(part: str, done: int, total: int) -> None:
-            bar.update(task, description=f"{what}: {part}", completed=done, total=total)
-
-        yield on_progress
 
 
 if __name__ == "__main__":

@@ -20,6 +20,10 @@ class TrainingError(RuntimeError):
     """Training cannot begin or go on; the message says why and what to do."""
 
 
+class WorseWeightsError(TrainingError):
+    """New weights are worse than the current ones; the message has the numbers."""
+
+
 def read_config(path: Path, kind: type[_T]) -> _T:
     """Read a TOML file as a `kind`.
 

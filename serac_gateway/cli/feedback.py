@@ -15,7 +15,7 @@ from serac_gateway.cli.options import (
     chosen_namespace,
     chosen_url,
 )
-from serac_gateway.cli.terminal import print_json, run, stderr, stdout
+from serac_gateway.cli.terminal import EXIT_USAGE, fail, print_json, run, stderr, stdout
 from serac_gateway.domain.feedback import FeedbackVerdict
 
 _REPORT = "report"
@@ -80,6 +80,10 @@ def export(
     training: Annotated[
         bool, typer.Option("--training", help="As the traffic that `serac-train` reads.")
     ] = False,
+    edits: Annotated[
+        Path | None,
+        typer.Option(help="With --training: the file for the edits that the rows name, which it needs too."),
+    ] = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
@@ -87,10 +91,16 @@ def export(
     """Write the reports as NDJSON (--json changes nothing)."""
     from serac_gateway.cli.calls import export_lines
 
+    if edits is not None and not training:
+        fail("--edits goes with --training: serac edits export writes edits alone", EXIT_USAGE)
     path, query = "/serac/v1/feedback:export", {"training": "true"} if training else {}
-    count = run(export_lines(chosen_url(url), chosen_namespace(namespace), output, path=path, query=query))
+    where = chosen_url(url), chosen_namespace(namespace)
+    count = run(export_lines(*where, output, path=path, query=query))
     if output is not None:
         stderr().print(f"{count:,} lines written to {output}", soft_wrap=True)
+    if edits is not None:
+        count = run(export_lines(*where, edits))
+        stderr().print(f"{count:,} edits written to {edits}", soft_wrap=True)
 
 
 @feedback_app.command()

@@ -1,11 +1,15 @@
-"""A user's own edits and logged traffic as training pairs.
+"""A user's own edits and logged traffic: read, split, and made into training pairs.
 
 Edits: NDJSON as `serac edits export` writes it (prompt and target_new needed; id, paraphrases, … optional).
 Traffic: NDJSON of ``{"query": "…", "edit_id": "…" or null}``: which edit, if any, the query was in scope of.
+
+One edit in `HELD_OUT_ONE_IN` is held out with all its rows, and so is one row in so many that is in no edit's
+scope: they are never trained, and the report on a run counts what is right on them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +24,7 @@ from training.data.pairs import Pair
 from training.data.public_sets import Embed
 
 NEGATIVES_PER_QUERY = 4
+HELD_OUT_ONE_IN = 4
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +32,52 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
 
     query: str
     edit_id: str | None
+
+
+class OwnData(msgspec.Struct, frozen=True, kw_only=True):
+    """A user's edits and traffic, in two parts that share no edit and no query."""
+
+    edits: tuple[EditDraft, ...]
+    """All of them: the gateway has all of them in force."""
+    trained: tuple[Traffic, ...]
+    held_out: tuple[Traffic, ...]
+    digest: str
+    """Names the files: equal ones have equal digests."""
+
+    @property
+    def trained_edits(self) -> tuple[EditDraft, ...]:
+        """The edits that are not held out."""
+        return tuple(edit for edit in self.edits if not is_held_out(edit.prompt))
+
+
+def read_own(edits: Path, traffic: Path) -> OwnData:
+    """Both files, each query of an edit once, split.
+
+    Raises:
+        ConfigError: See `read_edits` and `read_traffic`.
+    """
+    drafts = read_edits(edits)
+    prompts = {draft.id: draft.prompt for draft in drafts}
+    trained: dict[str, Traffic] = {}
+    held_out: dict[str, Traffic] = {}
+    for logged in read_traffic(traffic, drafts):
+        by = logged.query if logged.edit_id is None else prompts[logged.edit_id]
+        (held_out if is_held_out(by) else trained).setdefault(_plain(logged.query), logged)
+    return OwnData(
+        edits=tuple(drafts),
+        trained=tuple(trained.values()),
+        held_out=tuple(logged for text, logged in held_out.items() if text not in trained),
+        digest=hashlib.sha256(edits.read_bytes() + b"\0" + traffic.read_bytes()).hexdigest()[:16],
+    )
+
+
+def is_held_out(text: str) -> bool:
+    """Whether an edit with this prompt, or a query in no edit's scope, is kept from training.
+
+    By the text alone, letter case and spaces aside: a later export gives the same split, whatever the ids
+    are, and two edits of one question are on the same side.
+    """
+    return int(hashlib.sha256(_plain(text).encode()).hexdigest(), 16) % HELD_OUT_ONE_IN == 0
 
 
 def read_edits(path: Path) -> list[EditDraft]:
@@ -68,7 +119,8 @@ def read_traffic(path: Path, edits: Sequence[EditDraft]) -> list[Traffic]:
         edit_id = row["edit_id"]
         if edit_id is not None and edit_id not in known:
             raise ConfigError(
-                f"{path.name} line {number} names edit {edit_id!r}, which the edits do not hold"
+                f"{path.name} line {number} names edit {edit_id!r}, which the edits do not hold; export edits"
+                " and traffic together"
             )
         if row["query"].strip():
             traffic.append(Traffic(query=row["query"], edit_id=edit_id))
@@ -78,10 +130,15 @@ def read_traffic(path: Path, edits: Sequence[EditDraft]) -> list[Traffic]:
 def own_pairs(
     edits: Sequence[EditDraft], traffic: Sequence[Traffic], embed: Embed, rng: random.Random
 ) -> list[Pair]:
-    """A user's own pairs: logged queries and paraphrases with their edit and with the nearest others."""
+    """A user's own pairs: logged queries and paraphrases with their edit and with the nearest others.
+
+    `traffic` names edits of `edits` only. An edit with the same prompt as a query's own is no negative of it.
+    """
     by_id = {edit.id: edit for edit in edits}
     queries = [(logged.query, logged.edit_id) for logged in traffic]
     queries += [(text, edit.id) for edit in edits for text in (edit.prompt, *edit.paraphrases)]
+    if not edits or not queries:
+        return []
     near = mined(
         embed([e.prompt for e in edits]),
         embed([q for q, _ in queries]),
@@ -90,10 +147,12 @@ def own_pairs(
     )
     pairs = []
     for (query, edit_id), row in zip(queries, near, strict=True):
+        own_prompt = None
         if edit_id is not None:
             own = by_id[edit_id]
+            own_prompt = _plain(own.prompt)
             pairs.append(_pair(own, query, in_scope=True))
-        others = [edits[place] for place, _ in row if edits[place].id != edit_id]
+        others = [edits[place] for place, _ in row if _plain(edits[place].prompt) != own_prompt]
         pairs += [_pair(other, query, in_scope=False) for other in others[:NEGATIVES_PER_QUERY]]
     rng.shuffle(pairs)
     return pairs
@@ -101,3 +160,7 @@ def own_pairs(
 
 def _pair(edit: EditDraft, query: str, *, in_scope: bool) -> Pair:
     return Pair(prompt=edit.prompt, target=edit.target_new, text=query, in_scope=in_scope, kind="own")
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())

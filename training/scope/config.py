@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import msgspec
 
+from serac_gateway.models.loading import SHIPPED_CLASSIFIER
 from training.scope.mixture import MixtureSettings
 from training.scope.train import TrainingSettings
+
+SHIPPED, ENCODER = "shipped", "multilingual-e5-small"
 
 
 class ValidationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,14 +24,36 @@ class ValidationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """Candidates less similar are not read while calibrating; the shipped floor is at most as high."""
 
 
+class OwnSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much of what goes into a run on a user's own data."""
+
+    max_pairs: int = 6_000
+    """Of the user's rows and their negatives."""
+    rehearsal_pairs: int = 3_000
+    """Of our own material, trained beside them."""
+    calibration_sets: int = 16
+    """Contrast sets kept from all training, on which the threshold is chosen."""
+    general_sets: int = 24
+    """Sets of the general rows that the report counts."""
+
+
 class ScopeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of `configs/training/scope.toml`."""
 
-    start_from: str | None = None
-    """A folder with a BERT to begin from; None: the embedded all-MiniLM-L6-v2."""
+    start_from: str = SHIPPED
+    """"shipped": the weights of this checkout; "multilingual-e5-small": the encoder itself; else a folder of
+    weights or of a checkpoint."""
+    own: OwnSettings = OwnSettings()
     mixture: MixtureSettings = MixtureSettings()
     training: TrainingSettings = TrainingSettings()
     validation: ValidationSettings = ValidationSettings()
+
+
+def starting_weights(config: ScopeConfig) -> Path | None:
+    """The folder that `config` begins from; None: the encoder itself, out of its package."""
+    if config.start_from == ENCODER:
+        return None
+    return SHIPPED_CLASSIFIER if config.start_from == SHIPPED else Path(config.start_from)
 
 
 def digest(config: ScopeConfig) -> str:

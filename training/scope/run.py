@@ -3,89 +3,102 @@
 from __future__ import annotations
 
 import platform
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from serac_gateway.config.loading import load_config
 from serac_gateway.edit_index.opening import index_maker
 from serac_gateway.models.classifiers.cross_encoder import DependsCalibration, ScopeCalibration
 from serac_gateway.models.classifiers.runtimes import open_pair_model
 from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.models.encoders.sentence_transformer import embedded_minilm_path
-from training.benchmarks.base import Benchmark
 from training.data.embedding import open_embed
 from training.data.files import data_folder
-from training.data.own_data import own_pairs, read_edits, read_traffic
 from training.data.pairs import Pair
 from training.data.world import load_world
 from training.evaluation.gateway_models import open_encoder
-from training.runs import begin_run, load_records, save_records
+from training.progress import OnProgress
+from training.runs import TrainingError, begin_run, load_records, save_records
 from training.scope import calibration as calibrating
 from training.scope import observations as observing
-from training.scope.config import ScopeConfig, digest
+from training.scope.config import ScopeConfig, digest, starting_weights
 from training.scope.export import export
 from training.scope.mixture import training_pairs
 from training.scope.train import Trained, train_scope
-from training.scope.validation_sets import own_benchmark, validation_benchmarks
+from training.scope.validation_sets import validation_benchmarks
 
 PAIRS_FILE = "pairs.jsonl"
-WEIGHTS_FOLDER = "weights"
+OWN_FILE = "own.json"
+"""In the folder of a run on a user's own data: what the data was."""
+WEIGHTS_FOLDER, CONVERTED_FOLDER = "weights", "converted"
 DEPENDS_THRESHOLD = 0.5
 """More likely than not: it is asked only where a namespace opts in, and no more than states edits."""
 
-OnProgress = Callable[[str, int, int], None]
 
-
-class Own(msgspec.Struct, frozen=True, kw_only=True):
-    """Files of a user's own edits and traffic."""
-
-    edits: Path
-    traffic: Path
-
-
-def train(config: ScopeConfig, run: Path, *, own: Own | None = None, on_progress: OnProgress) -> Trained:
-    """Make the pairs once, then train or go on training. With `own`, only the user's data is trained on.
+def train(config: ScopeConfig, run: Path, *, on_progress: OnProgress) -> Trained:
+    """Make the pairs of the mixture once, then train or go on training.
 
     Raises:
         TrainingError: See `train_scope`; also a run folder of another configuration.
-        ConfigError: The user's files are damaged.
+        ConfigError: The public data is missing.
     """
+    _check_not_own(run)
     begin_run(run, config)
-    pairs_path = run / PAIRS_FILE
-    if not pairs_path.is_file():
-        save_records(pairs_path, _pairs(config, own))
-    start = Path(config.start_from) if config.start_from else embedded_minilm_path()
+    if not (run / PAIRS_FILE).is_file():
+        data = data_folder()
+        pairs = training_pairs(load_world(data), data, config.mixture, open_embed())
+        save_records(run / PAIRS_FILE, pairs)
+    return train_pairs(config, run, on_progress=on_progress)
+
+
+def train_pairs(config: ScopeConfig, run: Path, *, on_progress: OnProgress) -> Trained:
+    """Train, or go on training, on the pairs that lie in the folder of the run.
+
+    Raises:
+        TrainingError: See `train_scope`.
+    """
 
     def stepped(step: int, steps: int, loss: float) -> None:
         on_progress(f"loss {loss:.4f}", step, steps)
 
     return train_scope(
-        load_records(pairs_path, Pair), start_from=start, run=run, settings=config.training, progress=stepped
+        load_records(run / PAIRS_FILE, Pair),
+        start_from=starting_weights(config),
+        run=run,
+        settings=config.training,
+        progress=stepped,
     )
 
 
+def _check_not_own(run: Path) -> None:
+    if (run / OWN_FILE).is_file():
+        raise TrainingError(
+            f"{str(run)!r} is a run on your own data: serac-train scope --edits … --traffic … goes on with it"
+            " and calibrates it, and serac-train promote writes its weights"
+        )
+
+
 def calibrate(
-    config: ScopeConfig, run: Path, out: Path, *, own: Own | None = None, reuse: bool = False,
+    config: ScopeConfig, run: Path, out: Path, *, reuse: bool = False,
     max_false_fire_rate: float | None = None, on_progress: OnProgress,
 ) -> tuple[ScopeCalibration, list[observing.Observation]]:  # fmt: skip
-    """Export the run's checkpoint into `out` (int8), observe the validation sets with it, fit and choose.
+    """Export the run's checkpoint into `out`, observe the validation sets with it, fit and choose.
 
     `reuse` takes the observations of an earlier call and the weights it exported.
 
     Raises:
         ConfigError: Data is missing or one-sided, or no threshold keeps `max_false_fire_rate`.
-        TrainingError: The checkpoint is of another architecture.
+        TrainingError: The checkpoint is of another architecture, or of a run on a user's own data, whose
+            rows would be observed that were trained.
     """
+    _check_not_own(run)
     kept = run / observing.OBSERVATIONS_FILE
     encoder = open_encoder()
     if not reuse:
         export(run / "checkpoint", out)
-        observed = _observed(config, out, encoder, own, on_progress)
+        observed = _observed(config, run, out, encoder, on_progress)
         save_records(kept, observed)
     observed = observing.load(run)
     stack = calibrating.fitted_stack(observed)
@@ -93,7 +106,7 @@ def calibrate(
         calibrating.outcomes(observed, stack), max_false_fire_rate=max_false_fire_rate
     )
     bins = calibrating.reliability(observed, stack)
-    depends = _depends(observed)
+    depends = depends_calibration(observed)
     made = ScopeCalibration(
         encoder_fingerprint=encoder.fingerprint,
         stack=stack,
@@ -108,7 +121,7 @@ def calibrate(
             "command": "serac-train scope, serac-train calibrate",
             "python": platform.python_version(),
             "held_out_relations": list(config.mixture.held_out_relations),
-            "validation_sets": list(config.validation.benchmarks) if own is None else ["own"],
+            "validation_sets": list(config.validation.benchmarks),
             "threshold_rule": (
                 "best harmonic mean of hit and no-fire, each a mean over the benchmarks, in one index"
                 if max_false_fire_rate is None
@@ -120,12 +133,18 @@ def calibrate(
             "by_set": point.by_set,
         },
     )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / CALIBRATION_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
+    write_calibration(out, made)
     return made, observed
 
 
-def _depends(observed: Sequence[observing.Observation]) -> DependsCalibration | None:
+def write_calibration(folder: Path, calibration: ScopeCalibration) -> None:
+    """Write it beside the weights in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = msgspec.json.format(msgspec.json.encode(calibration), indent=2) + b"\n"
+    (folder / CALIBRATION_FILE).write_bytes(written)
+
+
+def depends_calibration(observed: Sequence[observing.Observation]) -> DependsCalibration | None:
     """The second question's calibration; None of weights with one output."""
     turned = calibrating.depended_on(observed)
     if not turned:
@@ -173,32 +192,17 @@ def worst(observed: Sequence[observing.Observation], made: ScopeCalibration, cou
     return [*false_fires[:count], *misses[:count]]
 
 
-def _pairs(config: ScopeConfig, own: Own | None) -> list[Pair]:
-    embed = open_embed()
-    if own is None:
-        data = data_folder()
-        return training_pairs(load_world(data), data, config.mixture, embed)
-    edits = read_edits(own.edits)
-    return own_pairs(edits, read_traffic(own.traffic, edits), embed, random.Random(config.mixture.seed))
-
-
 def _observed(
-    config: ScopeConfig, weights: Path, encoder: Encoder, own: Own | None, on_progress: OnProgress
+    config: ScopeConfig, run: Path, weights: Path, encoder: Encoder, on_progress: OnProgress
 ) -> list[observing.Observation]:
-    benchmarks: list[Benchmark]
-    if own is None:
-        benchmarks = validation_benchmarks(
-            config.validation.benchmarks, held_out=config.mixture.held_out_relations, seed=config.mixture.seed
-        )
-    else:
-        edits = read_edits(own.edits)
-        benchmarks = [own_benchmark(edits, read_traffic(own.traffic, edits))]
     return observing.observe(
-        benchmarks,
+        validation_benchmarks(
+            config.validation.benchmarks, held_out=config.mixture.held_out_relations, seed=config.mixture.seed
+        ),
         encoder=encoder,
         make_index=index_maker(encoder.width),
         model=open_pair_model(
-            weights, load_config().data_path, max_tokens=config.training.max_tokens, threads=1, on_gpu=False
+            weights, run / CONVERTED_FOLDER, max_tokens=config.training.max_tokens, threads=1, on_gpu=False
         ),
         floor=config.validation.floor,
         cases=config.validation.cases,

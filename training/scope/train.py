@@ -1,12 +1,17 @@
-"""Trains the cross-encoder of the scope classifier: batches by length, balanced loss, resumable."""
+"""Trains the cross-encoder of the scope classifier: batches by length, balanced loss, resumable.
+
+Its words are those of multilingual-e5-small and stay as they are: a model is trained with the words that its
+pairs have, and no file of a run holds any.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import random
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +19,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from transformers import AutoTokenizer, BertForSequenceClassification, PreTrainedTokenizerBase
+from transformers import BertForSequenceClassification
 
 from serac_gateway.models.classifiers.pair_text import edit_text, request_text
+from serac_gateway.models.e5.embedded import EmbeddedE5, embedded_e5
 from training.data.pairs import Pair, depends_on_edit
 from training.runs import TrainingError
 from training.scope.losses import two_question_loss
+from training.scope.weights import load_cross_encoder, save_cross_encoder
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,7 +41,6 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     dropout: float = 0.1
     label_smoothing: float = 0.02
     max_tokens: int = 80
-    freeze_embeddings: bool = True
     layers: int | None = None
     """Of the weights to begin from, this many from below are kept; None: all."""
     frozen_layers: int = 0
@@ -42,10 +48,6 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     threads: int = 2
     seed: int = 13
     checkpoint_every_steps: int = 200
-
-
-OUTPUTS = 2
-"""Whether the edit answers the query; whether a right answer depends on it, as that of a next step does."""
 
 
 class Trained(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,13 +72,15 @@ def flushing_denormals() -> Iterator[None]:
 def train_scope(
     pairs: Sequence[Pair],
     *,
-    start_from: Path,
+    start_from: Path | None,
     run: Path,
     settings: TrainingSettings,
+    e5: EmbeddedE5 | None = None,
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
 ) -> Trained:
-    """Fit a cross-encoder on `pairs`, from the weights in `start_from`; write checkpoints into `run`.
+    """Fit a cross-encoder on `pairs`; write checkpoints into `run`.
 
+    It begins from the weights in `start_from`, None: from multilingual-e5-small itself, whose words `e5` has.
     A run folder with a checkpoint of the same settings and data size is continued. `progress` gets step,
     steps and the running mean loss.
 
@@ -89,11 +93,14 @@ def train_scope(
     torch.manual_seed(settings.seed)
     run.mkdir(parents=True, exist_ok=True)
     checkpoint = run / "checkpoint"
-    tokenizer = AutoTokenizer.from_pretrained(str(start_from))
-    batches = _batches(pairs, tokenizer, settings)
+    e5 = e5 or embedded_e5()
+    batches, words_W = _batches(pairs, e5, settings)
     state = _resumed(checkpoint, settings, len(batches))
     model = load_cross_encoder(
-        checkpoint if state else start_from, dropout=settings.dropout, layers=settings.layers
+        checkpoint if state else start_from, e5, dropout=settings.dropout, layers=settings.layers
+    )
+    model.bert.embeddings.word_embeddings = torch.nn.Embedding.from_pretrained(
+        torch.from_numpy(e5.words.rows(words_W)), freeze=True
     )
     optimizer = _optimizer(model, settings)
     if state:
@@ -121,59 +128,8 @@ def train_scope(
         mean_loss += (loss.item() - mean_loss) / min(step + 1, 100)
         progress(step + 1, len(batches), mean_loss)
         if (step + 1) % settings.checkpoint_every_steps == 0 or step + 1 == len(batches):
-            _save(checkpoint, model, tokenizer, optimizer, settings, step + 1, len(batches), mean_loss)
+            _save(checkpoint, model, e5, optimizer, settings, step + 1, len(batches), mean_loss)
     return Trained(checkpoint=checkpoint, steps=len(batches), mean_loss=mean_loss)
-
-
-def load_cross_encoder(
-    folder: Path, *, dropout: float = 0.0, layers: int | None = None
-) -> BertForSequenceClassification:
-    """A cross-encoder with two outputs, in scope and depends on the edit, from a folder of weights.
-
-    From an encoder both outputs begin at random, and the second token type like the first, the only one that
-    an encoder has seen. From a checkpoint of one output the second begins as a copy. The `layers` from below
-    stay.
-
-    Raises:
-        TrainingError: The folder holds no BERT, or a classifier with more outputs.
-    """
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as exc:
-        raise TrainingError(
-            f"{str(folder)!r} holds no readable config.json; name a folder that training wrote"
-        ) from exc
-    labels = len(config.get("id2label", range(2)))  # transformers leaves its default of two out
-    is_classifier = "BertForSequenceClassification" in config.get("architectures", [])
-    if config.get("model_type") != "bert" or (is_classifier and labels > OUTPUTS):
-        raise TrainingError(
-            f"{str(folder)!r} holds a {config.get('model_type')!r} with {labels} outputs;"
-            f" the scope classifier is a BERT with {OUTPUTS} outputs"
-        )
-    outputs = labels if is_classifier else OUTPUTS
-    model: BertForSequenceClassification = BertForSequenceClassification.from_pretrained(
-        str(folder), num_labels=outputs, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
-    )
-    if outputs < OUTPUTS:
-        _second_output_like_the_first(model)
-    if layers is not None and layers < len(model.bert.encoder.layer):
-        model.bert.encoder.layer = model.bert.encoder.layer[:layers]
-        model.config.num_hidden_layers = layers
-    if not is_classifier:
-        types_TD = model.bert.embeddings.token_type_embeddings.weight
-        with torch.no_grad():
-            types_TD[1].copy_(types_TD[0])
-    return model
-
-
-def _second_output_like_the_first(model: BertForSequenceClassification) -> None:
-    first = model.classifier
-    both = torch.nn.Linear(first.in_features, OUTPUTS)
-    with torch.no_grad():
-        both.weight.copy_(first.weight.expand(OUTPUTS, -1))
-        both.bias.copy_(first.bias.expand(OUTPUTS))
-    model.classifier = both
-    model.num_labels = model.config.num_labels = OUTPUTS
 
 
 def _check_labels(pairs: Sequence[Pair]) -> None:
@@ -186,18 +142,21 @@ def _check_labels(pairs: Sequence[Pair]) -> None:
 
 
 def _batches(
-    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, settings: TrainingSettings
-) -> list[dict[str, np.ndarray[Any, Any]]]:
-    """Batches of pairs of like length, in random order, the same for the same seed.
+    pairs: Sequence[Pair], e5: EmbeddedE5, settings: TrainingSettings
+) -> tuple[list[dict[str, np.ndarray[Any, Any]]], list[int]]:
+    """Batches of pairs of like length, in random order, the same for the same seed; and the words in them.
 
-    *Shape:* input_ids, token_type_ids, attention_mask (B, L); labels (B, 2), see `two_question_loss`.
+    *Shape:* input_ids, token_type_ids, attention_mask (B, L); labels (B, 2), see `two_question_loss`; words
+    (W,), ids of multilingual-e5-small, to whose places the input_ids point.
     """
-    encoded = tokenizer(
-        [edit_text(p.prompt, p.target) for p in pairs],
-        [request_text(p.text, p.context, p.instructions, edit_text(p.prompt, p.target)) for p in pairs],
-        truncation=True, max_length=settings.max_tokens,
-    )  # fmt: skip
-    lengths = [len(ids) for ids in encoded["input_ids"]]
+    encoded = []
+    for pair in pairs:
+        edit = edit_text(pair.prompt, pair.target)
+        request = request_text(pair.text, pair.context, pair.instructions, edit)
+        encoded.append(e5.tokenizer.pair(edit, request, min(settings.max_tokens, e5.positions)))
+    words_W = sorted({word for ids, _ in encoded for word in ids})
+    places = {word: place for place, word in enumerate(words_W)}
+    rows = [([places[word] for word in ids], types) for ids, types in encoded]
     rng = random.Random(settings.seed)
     made: list[dict[str, np.ndarray[Any, Any]]] = []
     for _ in range(settings.epochs):
@@ -206,13 +165,13 @@ def _batches(
         chunk = settings.batch_size * 50
         epoch: list[list[int]] = []
         for start in range(0, len(order), chunk):
-            block = sorted(order[start : start + chunk], key=lambda i: lengths[i])
+            block = sorted(order[start : start + chunk], key=lambda i: len(rows[i][0]))
             epoch.extend(
                 block[i : i + settings.batch_size] for i in range(0, len(block), settings.batch_size)
             )
         rng.shuffle(epoch)
-        made.extend(_padded(encoded, rows, [_labels(pairs[i]) for i in rows]) for rows in epoch)
-    return made
+        made.extend(_padded([rows[i] for i in batch], [_labels(pairs[i]) for i in batch]) for batch in epoch)
+    return made, words_W
 
 
 def _labels(pair: Pair) -> tuple[float, float]:
@@ -221,23 +180,22 @@ def _labels(pair: Pair) -> tuple[float, float]:
 
 
 def _padded(
-    encoded: Mapping[str, list[list[int]]], rows: list[int], labels: list[tuple[float, float]]
+    rows: list[tuple[list[int], list[int]]], labels: list[tuple[float, float]]
 ) -> dict[str, np.ndarray[Any, Any]]:
-    width = max(len(encoded["input_ids"][i]) for i in rows)
-    batch: dict[str, np.ndarray[Any, Any]] = {}
-    for name in ("input_ids", "token_type_ids", "attention_mask"):
-        matrix = np.zeros((len(rows), width), dtype=np.int64)
-        for place, i in enumerate(rows):
-            matrix[place, : len(encoded[name][i])] = encoded[name][i]
-        batch[name] = matrix
+    width = max(len(ids) for ids, _ in rows)
+    names = ("input_ids", "token_type_ids", "attention_mask")
+    batch: dict[str, np.ndarray[Any, Any]] = {
+        name: np.zeros((len(rows), width), dtype=np.int64) for name in names
+    }
+    for place, (ids, types) in enumerate(rows):
+        batch["input_ids"][place, : len(ids)] = ids
+        batch["token_type_ids"][place, : len(ids)] = types
+        batch["attention_mask"][place, : len(ids)] = 1
     batch["labels"] = np.asarray(labels, dtype=np.float32)
     return batch
 
 
 def _optimizer(model: BertForSequenceClassification, settings: TrainingSettings) -> torch.optim.AdamW:
-    if settings.freeze_embeddings:
-        # The names of the world stay where the encoder has them, and a step takes 25 % less time.
-        model.bert.embeddings.word_embeddings.requires_grad_(False)
     for layer in model.bert.encoder.layer[: settings.frozen_layers]:
         layer.requires_grad_(False)
     head = [p for n, p in model.named_parameters() if n.startswith(("classifier", "bert.pooler"))]
@@ -276,13 +234,12 @@ def _resumed(checkpoint: Path, settings: TrainingSettings, steps: int) -> dict[s
 
 
 def _save(
-    checkpoint: Path, model: BertForSequenceClassification, tokenizer: PreTrainedTokenizerBase,
+    checkpoint: Path, model: BertForSequenceClassification, e5: EmbeddedE5,
     optimizer: torch.optim.Optimizer, settings: TrainingSettings, step: int, steps: int, mean_loss: float,
 ) -> None:  # fmt: skip
     """Write beside, then move: a stop in between leaves the old checkpoint whole."""
     fresh = checkpoint.with_name("checkpoint.new")
-    model.save_pretrained(fresh)
-    tokenizer.save_pretrained(fresh)
+    save_cross_encoder(model, fresh, e5)
     torch.save(optimizer.state_dict(), fresh / "optimizer.pt")
     state = {
         "step": step,
@@ -296,7 +253,4 @@ def _save(
     if checkpoint.exists():
         checkpoint.rename(old)
     fresh.rename(checkpoint)
-    if old.exists():
-        for path in old.iterdir():
-            path.unlink()
-        old.rmdir()
+    shutil.rmtree(old, ignore_errors=True)

@@ -12,8 +12,9 @@ from serac_gateway.domain.edits import EditDraft
 from serac_gateway.errors import ConfigError
 from training.benchmarks import catalogue
 from training.benchmarks.base import Benchmark, Case, Probe, Role, chosen, prepared
+from training.benchmarks.decision_cases import WRITTEN_SETS
 from training.data.attributes import AttributePairs, load_attributes, load_entities, load_values
-from training.data.contrasts import ContrastSet, filled_in, load_contrast_sets
+from training.data.contrasts import ContrastSet, Filling, filled_in, load_contrast_sets
 from training.data.conversations import Turn
 from training.data.fact_source import FactSource
 from training.data.facts import counterfact_relation, template_of
@@ -63,22 +64,11 @@ def contrast_benchmark(sets: Sequence[ContrastSet], *, seed: int) -> Benchmark:
     rng = random.Random(seed)
     cases = []
     for number, contrast in enumerate(sets):
-        if not contrast.is_held_out or not all(
-            "[X]" in prompt or "[V]" in prompt for prompt in contrast.prompts
-        ):
+        if not contrast.is_held_out or not _names_its_subject(contrast):
             continue
         for place in range(min(2, len(contrast.subjects))):
             filling = filled_in(contrast, rng, place)
-            probes = tuple(
-                Probe(
-                    kind=line.kind, text=filling.fill(line.text), in_scope=line.in_scope,
-                    context=tuple(Turn(role=t.role, text=filling.fill(t.text)) for t in line.turns),
-                )
-                for line in contrast.lines
-            )  # fmt: skip
-            edit = EditDraft(id=f"contrast-{number}-{place}", prompt=filling.prompt,
-                             target_new=filling.target, subject=filling.subject)  # fmt: skip
-            cases.append(Case(edit=edit, probes=probes))
+            cases.append(_contrast_case(f"contrast-{number}-{place}", contrast, filling))
     return Benchmark(name="contrasts", role=Role.VALIDATION, cases=tuple(cases))
 
 
@@ -102,8 +92,45 @@ def attribute_benchmark(data: Path, *, seed: int, edits: int = 300) -> Benchmark
     return Benchmark(name="attributes", role=Role.VALIDATION, cases=cases)
 
 
+def general_benchmark(name: str, *, sets: int, seed: int) -> Benchmark:
+    """Of the written sets, which nobody trains on, half in English and half in the other languages.
+
+    One edit of each that names a subject, all their queries as probes.
+    """
+    rng = random.Random(seed)
+    every = [contrast for contrast in load_contrast_sets(WRITTEN_SETS) if _names_its_subject(contrast)]
+    english = [contrast for contrast in every if contrast.language == "en"]
+    others = [contrast for contrast in every if contrast.language != "en"]
+    drawn = rng.sample(others, min(sets // 2, len(others)))
+    drawn += rng.sample(english, min(sets - len(drawn), len(english)))
+    return Benchmark(
+        name=name,
+        role=Role.VALIDATION,
+        cases=tuple(
+            _contrast_case(f"written-{number}", contrast, filled_in(contrast, rng, 0, own_prompts=True))
+            for number, contrast in enumerate(drawn)
+        ),
+    )
+
+
+def _names_its_subject(contrast: ContrastSet) -> bool:
+    return all("[X]" in prompt or "[V]" in prompt for prompt in contrast.prompts)
+
+
+def _contrast_case(case_id: str, contrast: ContrastSet, filling: Filling) -> Case:
+    probes = tuple(
+        Probe(
+            kind=line.kind, text=filling.fill(line.text), in_scope=line.in_scope,
+            context=tuple(Turn(role=t.role, text=filling.fill(t.text)) for t in line.turns),
+        )
+        for line in contrast.lines
+    )  # fmt: skip
+    edit = EditDraft(id=case_id, prompt=filling.prompt, target_new=filling.target, subject=filling.subject)
+    return Case(edit=edit, probes=probes)
+
+
 def own_benchmark(edits: Sequence[EditDraft], traffic: Sequence[Traffic]) -> Benchmark:
-    """The same as a benchmark, to calibrate on."""
+    """All of a user's edits in force, and rows that were not trained on as probes."""
     probes: dict[str | None, list[Probe]] = {}
     for logged in traffic:
         kind = "own" if logged.edit_id is not None else "own unrelated"

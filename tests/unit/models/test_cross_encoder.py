@@ -59,7 +59,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def classifier(weights: Path) -> CrossEncoderClassifier:
-    return CrossEncoderClassifier(weights, encoder_fingerprint=ENCODER)
+    return CrossEncoderClassifier(
+        weights, encoder_fingerprint=ENCODER, data_path=weights.parent / "converted"
+    )
 
 
 def probabilities_of(
@@ -108,12 +110,12 @@ def test_the_edit_is_shown_by_its_nearest_paraphrase() -> None:
 
 
 def test_the_same_weights_in_torch_give_the_same_logits_within_tolerance(weights: Path) -> None:
-    """Torch has the same int8 weights, but whole activations: within 0.05 for this tiny model."""
+    """Torch has the whole weights: within 0.05 for this tiny model."""
     pairs = [(edit_text("The CEO of Acme is", f"Ada {n}"), f"who runs acme since {n}?") for n in range(30)]
-    here = OnnxPairModel(weights, max_tokens=48).logits(pairs)
-    there = TorchPairModel(weights, max_tokens=48, device="cpu").logits(pairs)
-    assert np.abs(np.array(here) - np.array(there)).max() < 0.05
-    assert TorchPairModel(weights, max_tokens=48, device="cpu").logits([]).size == 0
+    here = open_pair_model(weights, weights.parent / "converted", max_tokens=48, on_gpu=False).logits(pairs)
+    in_torch = TorchE5PairModel(embedded_e5(), weights, max_tokens=48, device="cpu")
+    assert np.abs(np.array(here) - np.array(in_torch.logits(pairs))).max() < 0.05
+    assert in_torch.logits([]).size == 0
 
 
 def test_another_encoder_is_refused(weights: Path) -> None:
@@ -128,9 +130,6 @@ def test_missing_or_damaged_files_are_one_clear_error(weights: Path, tmp_path: P
     with pytest.raises(ConfigError, match="is damaged"):
         CrossEncoderClassifier(tmp_path, encoder_fingerprint=ENCODER)
     (tmp_path / "calibration.json").write_bytes((weights / "calibration.json").read_bytes())
-    with pytest.raises(ConfigError, match=r"tokenizer\.json.*cannot be read"):
-        CrossEncoderClassifier(tmp_path, encoder_fingerprint=ENCODER)
-    (tmp_path / "tokenizer.json").write_bytes((weights / "tokenizer.json").read_bytes())
     (tmp_path / "model.onnx").write_bytes(b"not a model")
     with pytest.raises(ConfigError, match=r"model\.onnx.*cannot be read"):
         CrossEncoderClassifier(tmp_path, encoder_fingerprint=ENCODER)

@@ -215,5 +215,5 @@ def test_an_exported_checkpoint_is_a_classifier_of_the_gateway(tmp_path: Path) -
     with torch.no_grad():
         whole.bert.embeddings.word_embeddings.weight[7] += 1
     whole.save_pretrained(tmp_path / "checkpoint")
-    with pytest.raises(TrainingError, match="freeze_embeddings"):
+    with pytest.raises(TrainingError, match="are not those of multilingual-e5-small"):
         export(tmp_path / "checkpoint", folder)

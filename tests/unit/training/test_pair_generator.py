@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from serac_gateway.domain.edits import EditDraft
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.errors import ConfigError
 from training.data import hard_negatives, phrasing
+from training.data.contrasts import load_contrast_sets
 from training.data.fact_source import FactSource
 from training.data.facts import Fact, Names
-from training.data.own_data import own_pairs, read_edits, read_traffic
+from training.data.own_data import is_held_out, own_pairs, read_edits, read_own, read_traffic
 from training.data.pairs import Pair
+from training.data.rehearsal import rehearsal_pairs
 from training.data.relations import Relation, load_pools, load_relations
 from training.runs import load_records, read_config, save_records
 from training.scope.config import ScopeConfig
@@ -181,9 +185,54 @@ def test_own_data_that_is_wrong_says_where(tmp_path: Path, edits: str, traffic: 
         read_traffic(tmp_path / "traffic.ndjson", read_edits(tmp_path / "edits.ndjson"))
 
 
+def test_a_row_is_trained_or_held_out_by_its_edit_and_never_both(tmp_path: Path) -> None:
+    edits, traffic = tmp_path / "edits.ndjson", tmp_path / "traffic.ndjson"
+    rows = [{"id": f"e{n}", "prompt": f"Who runs company {n}?", "target_new": "Ada"} for n in range(40)]
+    edits.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    logged = [{"query": f"the boss of company {n % 40}, {n}", "edit_id": f"e{n % 40}"} for n in range(120)]
+    logged += [{"query": f"recipe number {n}", "edit_id": None} for n in range(80)]
+    traffic.write_text("".join(json.dumps(row) + "\n" for row in [*logged, *logged[:9]]))
+    own = read_own(edits, traffic)
+    assert len(own.trained) + len(own.held_out) == 200, "repeated rows count once"
+    assert not {row.query for row in own.trained} & {row.query for row in own.held_out}
+    trained = {row.edit_id for row in own.trained} - {None}
+    assert trained == {edit.id for edit in own.trained_edits}
+    assert not trained & {row.edit_id for row in own.held_out}
+    assert 0 < len(own.held_out) < 100
+    assert is_held_out("Who runs  company 3?") is is_held_out("who runs company 3?")
+    renamed = [row | {"id": f"other-{row['id']}"} for row in rows]
+    edits.write_text("".join(json.dumps(row) + "\n" for row in renamed))
+    moved = [row | {"edit_id": row["edit_id"] and f"other-{row['edit_id']}"} for row in logged]
+    traffic.write_text("".join(json.dumps(row) + "\n" for row in moved))
+    assert [row.query for row in read_own(edits, traffic).held_out] == [row.query for row in own.held_out]
+
+
+def test_an_edit_of_the_same_question_is_no_negative() -> None:
+    prompts = {"a": "Who runs Acme?", "b": "who runs  acme?"}
+    edits = [EditDraft(id=name, prompt=prompt, target_new="x") for name, prompt in prompts.items()]
+    pairs = own_pairs(edits, [], _embed, random.Random(1))
+    assert all(pair.in_scope for pair in pairs)
+
+
+def test_rehearsal_is_our_own_material_of_both_labels_without_what_is_kept_for_validation() -> None:
+    pairs = rehearsal_pairs(random.Random(3), 400)
+    assert len(pairs) == 400
+    assert 0.2 < sum(pair.in_scope for pair in pairs) / 400 < 0.8
+    assert {pair.kind.split(",")[0] for pair in pairs} == {"contrast", "request"}
+    kept = {
+        prompt.replace("[X]", subject)
+        for contrast in load_contrast_sets()
+        if contrast.is_held_out
+        for prompt in contrast.prompts
+        if "[X]" in prompt and "[T]" not in prompt
+        for subject in contrast.subjects
+    }
+    assert not {pair.prompt for pair in pairs} & kept
+
+
 def test_the_shipped_configurations_load_and_name_known_relations() -> None:
     known: dict[str, Relation] = load_relations()
-    for name in ("scope.toml", "scope-second.toml"):
+    for name in ("scope.toml", "scope-second.toml", "own.toml"):
         config = read_config(Path("configs/training") / name, ScopeConfig)
         assert set(config.mixture.held_out_relations) <= known.keys()
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from serac_gateway.models.e5.embedded import embedded_e5
 from tests.tiny_cross_encoders import easy_pairs, tiny_bert
 from training.data.pairs import Pair, depends_on_edit
 from training.runs import TrainingError
+from training.scope.export import export
 from training.scope.losses import scope_loss, two_question_loss
-from training.scope.train import TrainingSettings, load_cross_encoder, train_scope
+from training.scope.train import TrainingSettings, train_scope
+from training.scope.weights import load_cross_encoder, save_cross_encoder
 
 SETTINGS = TrainingSettings(
     epochs=6, batch_size=16, learning_rate=5e-3, head_learning_rate=5e-3, dropout=0.0, max_tokens=32,
-    freeze_embeddings=False, threads=1, checkpoint_every_steps=5,
+    threads=1, checkpoint_every_steps=5,
 )  # fmt: skip
 
 
@@ -56,7 +61,8 @@ def test_a_stopped_run_goes_on_where_it_was(start: Path, tmp_path: Path) -> None
     assert seen[0] == 11, "the checkpoint of step 10 is the last one"
     train_scope(easy_pairs(), start_from=start, run=tmp_path / "whole", settings=SETTINGS)
     ends = [
-        load_cross_encoder(tmp_path / name / "checkpoint").classifier.weight for name in ("stopped", "whole")
+        load_cross_encoder(tmp_path / name / "checkpoint", embedded_e5()).classifier.weight
+        for name in ("stopped", "whole")
     ]
     assert torch.allclose(ends[0], ends[1], atol=1e-5), "going on gives what one run gives"
 
@@ -108,18 +114,47 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path) -> None
     other.mkdir()
     (other / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(TrainingError, match="'gpt2'"):
-        load_cross_encoder(other)
+        load_cross_encoder(other, embedded_e5())
     with pytest.raises(TrainingError, match=r"no readable config\.json"):
-        load_cross_encoder(tmp_path)
+        load_cross_encoder(tmp_path, embedded_e5())
 
 
 def test_a_checkpoint_of_one_output_gets_a_second_like_it(tmp_path: Path) -> None:
-    widened = load_cross_encoder(tiny_bert(tmp_path / "one", labels=1))
+    widened = load_cross_encoder(tiny_bert(tmp_path / "one", labels=1), embedded_e5())
     assert widened.classifier.weight.shape[0] == widened.config.num_labels == 2
     assert torch.equal(widened.classifier.weight[0], widened.classifier.weight[1])
-    widened.save_pretrained(tmp_path / "two")
-    again = load_cross_encoder(tmp_path / "two")
+    save_cross_encoder(widened, tmp_path / "two", embedded_e5())
+    again = load_cross_encoder(tmp_path / "two", embedded_e5())
     assert torch.equal(again.classifier.weight, widened.classifier.weight)
+
+
+def test_no_file_of_weights_holds_words_and_those_that_ship_are_half_as_large(
+    start: Path, tmp_path: Path
+) -> None:
+    export(start, tmp_path)
+    whole, half = (load_file(folder / "model.safetensors") for folder in (start, tmp_path))
+    assert {name: weights.shape for name, weights in half.items()}.keys() == {
+        *whole.keys() - {"classifier.weight", "classifier.bias"}, "classifier.weight", "classifier.bias"
+    }  # fmt: skip
+    assert not [name for name in whole if "word_embeddings" in name]
+    assert {weights.dtype for weights in half.values()} == {torch.float16}
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+
+
+def test_weights_over_other_words_are_refused(start: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(start, other)
+    config = json.loads((other / "config.json").read_text()) | {"vocab_size": 30_522}
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(TrainingError, match="are not those of multilingual-e5-small"):
+        load_cross_encoder(other, embedded_e5())
+
+
+def test_it_begins_from_the_encoder_itself_with_as_many_layers_as_are_wanted() -> None:
+    model = load_cross_encoder(None, embedded_e5(), layers=2)
+    assert len(model.bert.encoder.layer) == model.config.num_hidden_layers == 2
+    types_TD = model.bert.embeddings.token_type_embeddings.weight
+    assert torch.equal(types_TD[0], types_TD[1])
 
 
 def test_an_unclear_second_label_counts_for_nothing() -> None:
