@@ -23,7 +23,7 @@ from training.data.hard_negatives import mined
 from training.data.pairs import Pair
 from training.data.public_sets import Embed
 
-NEGATIVES_PER_QUERY = 4
+NEGATIVES_PER_QUERY = 3
 HELD_OUT_ONE_IN = 4
 
 

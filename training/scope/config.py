@@ -29,7 +29,7 @@ class OwnSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     max_pairs: int = 6_000
     """Of the user's rows and their negatives."""
-    rehearsal_pairs: int = 3_000
+    rehearsal_pairs: int = 2_000
     """Of our own material, trained beside them."""
     calibration_sets: int = 16
     """Contrast sets kept from all training, on which the threshold is chosen."""

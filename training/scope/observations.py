@@ -19,7 +19,7 @@ from serac_gateway.edit_index.base import EditIndex
 from serac_gateway.models.classifiers.base import PairModel
 from serac_gateway.models.classifiers.cross_encoder import Evidence, evidence, pair_texts
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.routing.retrieval import retrieve
+from serac_gateway.routing.retrieval import WIDEST_MARGIN, retrieve
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import FormVectors, StoredEdit
 from training.benchmarks.base import Benchmark, Probe
@@ -78,6 +78,7 @@ def observe(
     make_index: Callable[[], EditIndex],
     model: PairModel,
     floor: float,
+    margin: float = WIDEST_MARGIN,
     cases: int | None = None,
     traffic: int | None = None,
     skip: frozenset[str] = frozenset(),
@@ -87,8 +88,9 @@ def observe(
     """Put all edits of all benchmarks in force and read the candidates that the router has for their probes.
 
     `cases` and `traffic` limit the probes read of each benchmark, not the edits in force; kinds in `skip` and
-    contested negatives are left out. `floor` is a cosine, -1..1: candidates below it are not read. Runs an
-    event loop of its own, so it cannot be called from a coroutine.
+    contested negatives are left out. `floor` and `margin` are cosines: candidates below the floor, or by more
+    than the margin below the nearest, are not read. Runs an event loop of its own, so it cannot be called
+    from a coroutine.
 
     Raises:
         ModelUnavailableError: The encoder or the model failed.
@@ -101,7 +103,7 @@ def observe(
         if query is None:
             continue
         (candidates,) = retrieve(
-            NAMESPACE, [query], encoder=encoder, edits=edits, floor=floor, limit=MAX_CANDIDATES
+            NAMESPACE, [query], encoder=encoder, edits=edits, floor=floor, limit=MAX_CANDIDATES, margin=margin
         ).candidates_B
         logits_KO = model.logits([pair_texts(query, candidate) for candidate in candidates])
         depends = depends_on_edit(in_scope=probe.in_scope, kind=probe.kind)

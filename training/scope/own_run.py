@@ -212,6 +212,7 @@ def _observed(
         make_index=index_maker(encoder.width),
         model=open_pair_model(weights, data_path, max_tokens=max_tokens),
         floor=calibration.similarity_floor,
+        margin=calibration.similarity_margin,
         on_progress=lambda part, done, total: on_progress(f"{name}, {part}", done, total),
     )
 

@@ -99,7 +99,7 @@ def train_scope(
     model = load_cross_encoder(
         checkpoint if state else start_from, e5, dropout=settings.dropout, layers=settings.layers
     )
-    model.bert.embeddings.word_embeddings = torch.nn.Embedding.from_pretrained(
+    model.bert.embeddings.word_embeddings = torch.nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
         torch.from_numpy(e5.words.rows(words_W)), freeze=True
     )
     optimizer = _optimizer(model, settings)
