@@ -15,6 +15,7 @@ from serac_gateway.config.model import MetricsConfig
 from serac_gateway.domain.edits import EditState
 from serac_gateway.domain.feedback import FeedbackVerdict
 from serac_gateway.observability.request_record import FinishedRequest
+from serac_gateway.observability.shadow import ShadowOutcome
 from serac_gateway.routing.router import RouteDecision
 
 OTHER_NAMESPACES = "other"
@@ -109,6 +110,8 @@ class Instruments:
         )
         for verdict in FeedbackVerdict:  # for the same reason
             self._feedback.labels("", verdict.value)
+        for compared in ShadowOutcome:
+            self._shadow.labels(compared.value)
         ProcessCollector(registry=self.registry)
 
     def add(self, request: FinishedRequest) -> None:
@@ -142,9 +145,9 @@ class Instruments:
         """Count a report on a request."""
         self._feedback.labels(self.label(namespace), verdict.value).inc()
 
-    def add_shadow_decision(self, outcome: str) -> None:
+    def add_shadow_decision(self, outcome: ShadowOutcome) -> None:
         """Count a decision of the scope classifier on trial by how it compares with the one in force."""
-        self._shadow.labels(outcome).inc()
+        self._shadow.labels(outcome.value).inc()
 
     def add_store_error(self, seen_by: str) -> None:
         """Count a failure of the edit store; `seen_by` names the kind of call that failed."""

@@ -130,11 +130,12 @@ def test_missing_or_damaged_files_are_one_clear_error(weights: Path, tmp_path: P
     with pytest.raises(ConfigError, match="is damaged"):
         CrossEncoderClassifier(tmp_path, encoder_fingerprint=ENCODER)
     (tmp_path / "calibration.json").write_bytes((weights / "calibration.json").read_bytes())
-    (tmp_path / "model.onnx").write_bytes(b"not a model")
-    with pytest.raises(ConfigError, match=r"model\.onnx.*cannot be read"):
-        CrossEncoderClassifier(tmp_path, encoder_fingerprint=ENCODER)
-    with pytest.raises(ConfigError, match=r"model\.onnx.*cannot be read"):
-        TorchPairModel(tmp_path, max_tokens=48, device="cpu")
+    (tmp_path / "config.json").write_bytes((weights / "config.json").read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ConfigError, match=r"trained weights in .* are damaged"):
+        CrossEncoderClassifier(tmp_path, encoder_fingerprint=ENCODER, data_path=tmp_path)
+    with pytest.raises(ConfigError, match=r"weights in .* cannot be read"):
+        TorchE5PairModel(embedded_e5(), tmp_path, max_tokens=48, device="cpu")
 
 
 @pytest.mark.parametrize(
