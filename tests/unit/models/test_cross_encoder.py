@@ -26,7 +26,7 @@ from serac_gateway.models.classifiers.cross_encoder import (
 )
 from serac_gateway.models.classifiers.e5_pairs import TorchE5PairModel
 from serac_gateway.models.classifiers.pair_text import edit_text
-from serac_gateway.models.classifiers.runtimes import OnnxPairModel, TorchPairModel, open_pair_model
+from serac_gateway.models.classifiers.runtimes import open_pair_model
 from serac_gateway.models.e5.embedded import embedded_e5
 from tests.tiny_cross_encoders import tiny_bert
 from training.scope.export import export
