@@ -10,7 +10,7 @@ import random
 
 from training.data.contrasts import contrast_pairs, load_contrast_sets
 from training.data.pairs import Pair, sentences
-from training.data.requests import asked_edits, load_request_forms, request_pairs
+from training.data.requests import edits_with_queries, load_request_forms, request_pairs
 
 REQUEST_SHARE = 0.3
 """Of the pairs: whole requests around the queries of the contrast sets."""
@@ -24,7 +24,7 @@ def rehearsal_pairs(rng: random.Random, count: int) -> list[Pair]:
     questions = [text for text in around if text.endswith("?") and len(text) < 120]
     pairs = list(contrast_pairs(sets, rng, statements, rounds=2))
     requests = request_pairs(
-        asked_edits(pairs), load_request_forms(), rng,
+        edits_with_queries(pairs), load_request_forms(), rng,
         passages=statements, unrelated=questions, count=round(count * REQUEST_SHARE),
     )  # fmt: skip
     made = list(requests)
