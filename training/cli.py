@@ -16,7 +16,7 @@ from serac_gateway.cli.options import UrlOption
 from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json
 from serac_gateway.errors import ConfigError
 from training.evaluation import cli as evaluation
-from training.progress import shown_progress
+from training.progress import progress_display
 from training.runs import TrainingError, WorseWeightsError, read_config
 from training.scope.config import ScopeConfig
 
@@ -79,7 +79,7 @@ def scope(
         return
     from training.scope import run as scope_run
 
-    with _errors(), shown_progress("training") as on_progress:
+    with _errors(), progress_display("training") as on_progress:
         trained = scope_run.train(
             read_config(config or DEFAULT_CONFIG, ScopeConfig), run or DEFAULT_RUN, on_progress=on_progress
         )
@@ -95,7 +95,7 @@ def _train_own(
     from training.scope import own_run
     from training.scope.comparison import comparison_table
 
-    with _errors(), shown_progress("own data") as on_progress:
+    with _errors(), progress_display("own data") as on_progress:
         comparison = own_run.train_own(
             read_config(config, ScopeConfig), run, edits=edits, traffic=traffic,
             current=current or SHIPPED_CLASSIFIER, on_progress=on_progress,
@@ -157,7 +157,7 @@ def calibrate(
     from training.scope import run as scope_run
     from training.scope.plots import write_plots
 
-    with _errors(), shown_progress("calibrating") as on_progress:
+    with _errors(), progress_display("calibrating") as on_progress:
         made, observed = scope_run.calibrate(
             read_config(config, ScopeConfig), run, out, reuse=reuse,
             max_false_fire_rate=max_false_fire_rate, on_progress=on_progress,
@@ -211,7 +211,7 @@ def counterfactual(config: AdapterConfig = DEFAULT_ADAPTER_CONFIG, run: Run = DE
     """Train the counterfactual model's adapter; continues where a stopped run was."""
     from training.counterfactual import run as counterfactual_run
 
-    with _errors(), shown_progress("training") as on_progress:
+    with _errors(), progress_display("training") as on_progress:
         trained = counterfactual_run.train(
             read_config(config, counterfactual_run.CounterfactualConfig), run, on_progress=on_progress
         )
@@ -248,7 +248,7 @@ def counterfactual_validate(
     from training.counterfactual.report import answer_table, write_answers
     from training.counterfactual.validation import summary
 
-    with _errors(), shown_progress("validating") as on_progress:
+    with _errors(), progress_display("validating") as on_progress:
         outcomes = counterfactual_run.validate(
             read_config(config, counterfactual_run.CounterfactualConfig),
             run,

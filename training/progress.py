@@ -24,7 +24,7 @@ _LINE_EVERY_S = 20.0
 
 
 @contextmanager
-def shown_progress(what: str) -> Iterator[OnProgress]:
+def progress_display(what: str) -> Iterator[OnProgress]:
     """Gives the function to call while `what` goes on."""
     console = Console(stderr=True)
     if not console.is_terminal:
