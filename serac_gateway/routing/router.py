@@ -202,8 +202,7 @@ class EditRouter:
                 )
                 for _ in queries
             ]  # fmt: skip
-        if self._config.tasks_of(namespace) is TaskPolicy.ANSWER:
-            queries = [msgspec.structs.replace(query, instructions="") for query in queries]
+        queries = [self._as_read(namespace, query) for query in queries]
         retrieved = retrieve(
             namespace,
             queries,
@@ -232,7 +231,14 @@ class EditRouter:
         Raises:
             ModelUnavailableError: The classifier failed.
         """
-        return self._decide_query(namespace, query, list(candidates), Timings(), None)
+        read = self._as_read(namespace, query)
+        return self._decide_query(namespace, read, list(candidates), Timings(), None)
+
+    def _as_read(self, namespace: str, query: Query) -> Query:
+        """The query with the system prompt, or without it where the namespace answers under any."""
+        if self._config.tasks_of(namespace) is TaskPolicy.ANSWER:
+            return msgspec.structs.replace(query, instructions="")
+        return query
 
     def decide_suppression(
         self,
