@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from serac_gateway.config.model import CompositePolicy, RoutingConfig, TaskPolicy, UnreadablePolicy
-from serac_gateway.domain.edits import Edit, EditKind, EditState
+from serac_gateway.domain.edits import Edit, EditKind, EditState, by_name_in
 from serac_gateway.domain.passages import SpokenText
 from serac_gateway.domain.queries import Query, asks_several_things
 from serac_gateway.edit_index.source import EditSource
@@ -420,10 +420,11 @@ class EditRouter:
         return tuple(candidate.edit for candidate in (*first, *others)[:MAX_CONTEXT_EDITS])
 
     def _answers(self, edit: Edit, prompt: str) -> bool:
-        """Whether `prompt`, taken for a query, is in the scope of `edit`."""
-        vectors_2D = self._encoder.encode([prompt, edit.prompt])
+        """Whether `prompt`, taken for a query, is in the scope of `edit`, by the name that it has there."""
+        form = by_name_in(prompt, edit).prompt
+        vectors_2D = self._encoder.encode([prompt, form])
         similarity = float(vectors_2D[0] @ vectors_2D[1])
-        candidate = Candidate(edit=edit, form=edit.prompt, similarity=similarity)
+        candidate = Candidate(edit=edit, form=form, similarity=similarity)
         (classification,) = self._classifier.classify(Query(text=prompt), [candidate])
         return classification.scope_probability >= self._scope_threshold
 
