@@ -31,7 +31,7 @@ def client(tmp_path_factory: pytest.TempPathFactory, converted_models: Path) -> 
 def test_a_preview_distinguishes_the_same_question_from_one_about_the_same_subject(
     client: httpx.Client,
 ) -> None:
-    queries = ["Who runs the town hall of Marrowby?", "How many people live in Marrowby?"]
+    queries = ["Who holds the office of mayor in Marrowby?", "How many people live in Marrowby?"]
     reply = client.post("/edits:preview", json={"edit": DRAFT, "queries": queries}).json()
     assert [query["captured"] for query in reply["queries"]] == [True, False]
     generated = {query["query"]: query["captured"] for query in reply["generated"]}

@@ -82,7 +82,7 @@ class Reloadable:
 
     def change_weights_in_place(self) -> None:
         """The same weights with another time of change, as if others were copied over them."""
-        weights = self.classifier / "model.onnx"
+        weights = self.classifier / "model.safetensors"
         later_ns = weights.stat().st_mtime_ns + 1_000_000_000
         os.utime(weights, ns=(later_ns, later_ns))
 
@@ -157,13 +157,15 @@ def test_sighup_takes_up_what_changed_and_refuses_what_is_broken(
         assert "generation 3 is in force; changed: " in refused.stdout
         assert (running.route(), running.route(PARAPHRASE)) == ("counterfactual", "counterfactual")
 
-        weights = (running.classifier / "model.onnx").read_bytes()
+        weights = (running.classifier / "model.safetensors").read_bytes()
         for damage in (weights[: len(weights) // 2], b"no weights"):
-            (running.classifier / "model.onnx").write_bytes(damage)
+            (running.classifier / "model.safetensors").write_bytes(damage)
             refused = serac("reload")
-            assert (refused.exit_code, "model.onnx" in refused.stderr) == (1, True), refused.output
+            assert (refused.exit_code, "classifier' are damaged" in refused.stderr) == (1, True), (
+                refused.output
+            )
             assert running.route(PARAPHRASE) == "counterfactual"
-        (running.classifier / "model.onnx").write_bytes(weights)
+        (running.classifier / "model.safetensors").write_bytes(weights)
         reply = json.loads(serac("reload", "--json").stdout)
         assert reply == {
             "outcome": "reloaded",

@@ -77,6 +77,8 @@ def test_the_schema_names_every_call_with_an_example_of_what_to_send(running: Co
         "POST /serac/v1/scope",
         "GET /serac/v1/log",
         "GET /serac/v1/log:export",
+        "GET /serac/v1/shadow",
+        "POST /serac/v1/store:repair",
         "GET /serac/v1/store:check",
         "GET /serac/v1/store:backup",
         "POST /serac/v1/store:restore",
@@ -98,6 +100,6 @@ def test_the_schema_names_every_call_with_an_example_of_what_to_send(running: Co
     for path, methods in paths.items():
         for method in ("post", "patch"):
             if method in methods and not path.endswith(
-                (":import", ":verify", ":reload", "store:restore", "store:reencode")
+                (":import", ":verify", ":reload", "store:restore", "store:reencode", "store:repair")
             ):
                 assert "example" in str(methods[method]["requestBody"]), path

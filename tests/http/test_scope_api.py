@@ -137,7 +137,12 @@ class TestHealth:
         assert httpx.get(f"{control_plane.url}/health/live").json() == {"live": True}
         reply = httpx.get(f"{control_plane.url}/health/ready")
         assert reply.status_code == 200
-        assert reply.json() == {"ready": True, "missing": {}, "store": "reachable"}
+        assert reply.json() == {
+            "ready": True,
+            "missing": {},
+            "store": "reachable",
+            "quarantined_namespaces": 0,
+        }
 
     def test_a_loading_gateway_is_live_but_not_ready_and_names_what_is_missing(
         self, control_plane: ControlPlane

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 MAX_CHARS = 320
 """Of an edit's prompt this much is compared."""
 _WORD_OR_SIGN = re.compile(r"\w+|[^\w\s]")
+_SEPARATOR = re.compile("[,:]")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _SILENT = frozenset(("Po", "Ps", "Pe", "Pi", "Pf", "Pd", "Sk"))
 """Unicode categories of punctuation. Signs such as + and $ belong to names, and so do # and & (in Po)."""
@@ -61,7 +62,7 @@ def _plain(word: str) -> str:
 def _numbers(text: str) -> set[str]:
     """The numbers of `text` in ASCII digits, with a point for each separator, without leading zeros."""
     ascii_text = "".join(_ascii_digit(letter) for letter in text)
-    return {re.sub("[,:]", ".", number).lstrip("0") or "0" for number in _NUMBER.findall(ascii_text)}
+    return {_SEPARATOR.sub(".", number).lstrip("0") or "0" for number in _NUMBER.findall(ascii_text)}
 
 
 def _ascii_digit(letter: str) -> str:
