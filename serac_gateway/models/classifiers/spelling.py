@@ -71,5 +71,10 @@ def _ascii_digit(letter: str) -> str:
 
 def _left_over(numbers: set[str], others: set[str]) -> set[str]:
     """The `numbers` that are not among `others`; years also match by their last two digits."""
-    short = {other[2:].lstrip("0") for other in others if len(other) == len("2025")}
-    return {n for n in numbers if n not in others and n not in short and n[2:].lstrip("0") not in others}
+    short = {_short_year(other) for other in others}
+    return {n for n in numbers if n not in others and n not in short and _short_year(n) not in others}
+
+
+def _short_year(number: str) -> str | None:
+    """The last two digits of a number of four, as in '25; None: it is none."""
+    return number[2:].lstrip("0") if len(number) == len("2025") and number.isdigit() else None

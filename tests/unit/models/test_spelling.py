@@ -40,6 +40,7 @@ def test_the_same_text_but_for_its_spelling(prompt: str, text: str, same: bool) 
         ("What does error E-417 mean?", "my machine says E 417", False),
         ("The range of the Orbit X2 is", "range of the Orbit X20", True),
         ("What does the Team plan cost?", "Does the Team plan cost 12 euros?", False),
+        ("What does error 417 mean?", "What does error 7 mean?", True),
         ("The 9:00 train", "the 09.00 train", False),
         ("Who won the 2025 final?", "٢٠٢٥ النهائي", False),
         ("Who won the 2025 final?", "नतीजा २०२४", True),
