@@ -11,7 +11,6 @@ from serac_gateway.errors import ConfigError
 from serac_gateway.models.classifiers.base import ScopeClassifier
 from serac_gateway.models.classifiers.cross_encoder import CrossEncoderClassifier
 from serac_gateway.models.classifiers.e5_pairs import holds_e5_weights
-from serac_gateway.models.classifiers.runtimes import MODEL_FILE
 from serac_gateway.models.classifiers.similarity import SimilarityClassifier
 from serac_gateway.models.counterfactual.base import CounterfactualModel
 from serac_gateway.models.counterfactual.few_shot import FewShotCounterfactualModel
@@ -40,6 +39,7 @@ SHIPPED_CLASSIFIER = Path(__file__).parent / "weights" / "scope-classifier"
 SHIPPED_ADAPTER = Path(__file__).parent / "weights" / "counterfactual-adapter"
 SHIPPED_ENCODER = Path(__file__).parent / "weights" / "encoder"
 """An encoder trained from multilingual-e5-small, if there is one."""
+_FORMER_WEIGHTS: Final = "model.onnx"
 EMBEDDED_ENCODER: Final[Literal["minilm", "e5"]] = "e5"
 """The encoder of a gateway whose configuration names none; the shipped calibrations are made for it."""
 
@@ -172,7 +172,12 @@ def open_classifier(
             f"models.scope_classifier {str(folder)!r} is not a folder; give one that serac-train wrote,"
             " or leave it out for the shipped classifier"
         )
-    if (folder / MODEL_FILE).exists() or holds_e5_weights(folder):
+    if (folder / _FORMER_WEIGHTS).exists():
+        raise ConfigError(
+            f"models.scope_classifier {str(folder)!r} holds weights of an earlier version, which read edits"
+            " and requests another way; train them again from the shipped ones: serac-train scope"
+        )
+    if holds_e5_weights(folder):
         return CrossEncoderClassifier(
             folder, encoder_fingerprint=encoder_fingerprint, data_path=data_path, on_step=on_step
         )

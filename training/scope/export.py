@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from serac_gateway.models.classifiers.runtimes import MODEL_FILE, TOKENIZER_FILE
 from serac_gateway.models.e5.conversion_request import WEIGHTS_FILE
 from serac_gateway.models.e5.embedded import EmbeddedE5, embedded_e5
 from training.scope.weights import load_cross_encoder, save_cross_encoder
@@ -23,6 +22,6 @@ def export(checkpoint: Path, folder: Path, e5: EmbeddedE5 | None = None) -> Path
     """
     e5 = e5 or embedded_e5()
     save_cross_encoder(load_cross_encoder(checkpoint, e5), folder, e5, dtype=torch.float16)
-    for outdated in (MODEL_FILE, TOKENIZER_FILE):  # of weights that this folder held before
-        (folder / outdated).unlink(missing_ok=True)
+    for former in ("model.onnx", "tokenizer.json"):  # of weights of earlier versions, which would be refused
+        (folder / former).unlink(missing_ok=True)
     return folder / WEIGHTS_FILE

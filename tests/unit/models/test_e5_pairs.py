@@ -217,3 +217,11 @@ def test_an_exported_checkpoint_is_a_classifier_of_the_gateway(tmp_path: Path) -
     whole.save_pretrained(tmp_path / "checkpoint")
     with pytest.raises(TrainingError, match="are not those of multilingual-e5-small"):
         export(tmp_path / "checkpoint", folder)
+
+
+def test_weights_of_an_earlier_version_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch()
+    (tmp_path / "calibration.json").write_text("{}")
+    named = ModelsConfig(scope_classifier=str(tmp_path))
+    with pytest.raises(ConfigError, match=r"weights of an earlier version.*serac-train scope"):
+        open_classifier(named, tmp_path / "data", encoder_fingerprint="any")
