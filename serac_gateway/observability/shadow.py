@@ -187,7 +187,12 @@ class Shadow:
             ModelUnavailableError: The classifier failed.
         """
         candidates = [
-            Candidate(edit=candidate.edit, form=candidate.form, similarity=candidate.similarity)
+            Candidate(
+                edit=candidate.edit,
+                form=candidate.form,
+                similarity=candidate.similarity,
+                log_order=candidate.log_order,
+            )
             for candidate in sorted(decision.candidates, key=lambda candidate: -candidate.similarity)
             if candidate.similarity >= self._router.similarity_floor
         ]

@@ -142,7 +142,7 @@ class EditRouter:
         self._suppressions = SuppressionSearch(
             encoder=encoder, edits=active_edits, classifier=classifier, limit=config.candidates
         )
-        self._same_question: dict[frozenset[tuple[str, int]], bool] = {}
+        self._same_question: dict[frozenset[_Version], bool] = {}
         scope, depends = config.scope_threshold, config.depends_threshold
         self._scope_threshold = classifier.scope_threshold if scope is None else scope
         self._depends_threshold = classifier.depends_threshold if depends is None else depends
@@ -397,7 +397,7 @@ class EditRouter:
 
     def _asks_the_same(self, left: Edit, right: Edit) -> bool:
         """Whether each of two edits answers the other's prompt; remembered, as versions do not change."""
-        pair = frozenset({(left.id, left.version), (right.id, right.version)})
+        pair = frozenset({_version(left), _version(right)})
         known = self._same_question.get(pair)
         if known is None:
             known = self._answers(left, right.prompt) and self._answers(right, left.prompt)
@@ -446,6 +446,14 @@ def _route(
     if policy is CompositePolicy.IN_CONTEXT:
         return Route.IN_CONTEXT, "asks several things"
     return Route.BASE, "asks several things"
+
+
+_Version = tuple[str, str, int, datetime]
+
+
+def _version(edit: Edit) -> _Version:
+    """Names one version: ids belong to a namespace, and begin again at version 1 after a purge."""
+    return edit.namespace, edit.id, edit.version, edit.created_at
 
 
 def _logit(candidate: ScoredCandidate) -> float:

@@ -330,6 +330,49 @@ async def test_a_newer_sibling_displaces_nothing_however_probable_it_is() -> Non
             assert decision.edit == governs
 
 
+async def test_what_edits_of_one_namespace_ask_says_nothing_about_equal_ids_in_another() -> None:
+    """Ids are chosen by tenants, and the answer is remembered by edit."""
+    active_edits = ActiveEdits(
+        store=InMemoryEditStore(), encoder=ENCODER, make_index=lambda: FaissFlatIndex(ENCODER.width)
+    )
+    for namespace, other in (("left", "Who runs Acme Corp?"), ("right", "Who runs Zenith?")):
+        versions = [
+            first_version(
+                EditDraft(id=id_, prompt=prompt, target_new=target), namespace=namespace, now=NOW - age
+            )
+            for id_, prompt, target, age in (
+                ("first", "Who runs Acme?", "older", timedelta(seconds=60)),
+                ("second", other, "newer", timedelta(seconds=1)),
+            )
+        ]
+        await active_edits.apply(namespace, [stored(version, ENCODER) for version in versions])
+    made = EditRouter(encoder=ENCODER, active_edits=active_edits, classifier=SameWordClassifier())
+    targets = {}
+    for namespace in ("left", "right"):
+        (decision,) = made.decide(namespace, [Query(text="the query")])
+        assert decision.edit is not None
+        targets[namespace] = decision.edit.target_new
+    assert targets == {"left": "newer", "right": "older"}
+
+
+class SameWordClassifier(ScopeClassifier):
+    """All edits answer "the query", the older ones a little better; prompts are answered if both say Acme."""
+
+    scope_threshold = 0.5
+    similarity_floor = -1.0
+    fingerprint = "same word"
+
+    def classify(self, query: Query, candidates: Sequence[Candidate]) -> list[Classification]:
+        return [
+            Classification(
+                scope_probability=(0.99 if candidate.edit.target_new == "older" else 0.98)
+                if query.text == "the query"
+                else float("Acme" in query.text and "Acme" in candidate.edit.prompt)
+            )
+            for candidate in candidates
+        ]
+
+
 def test_system_and_developer_messages_are_instructions() -> None:
     query = query_of_messages(
         [
