@@ -88,7 +88,7 @@ def depended_on(observations: Sequence[Observation]) -> list[Observation]:
 def fitted_stack(observations: Sequence[Observation]) -> Stack:
     """Logistic regression on every reading; each benchmark weighs the same, positives and negatives too.
 
-    An edit's own prompt, whose logit is set, is left out.
+    Readings whose logit is set, such as an edit's own prompt, are left out.
 
     Raises:
         ConfigError: All readings are right, or none is.
@@ -97,7 +97,7 @@ def fitted_stack(observations: Sequence[Observation]) -> Stack:
         (observation.benchmark, reading)
         for observation in observations
         for reading in observation.readings
-        if reading.evidence.logit < CERTAIN_LOGIT
+        if abs(reading.evidence.logit) < CERTAIN_LOGIT
     ]
     readings = [reading for _, reading in rows]
     labels_N = np.array([reading.right for reading in readings], dtype=bool)

@@ -21,7 +21,7 @@ from serac_gateway.models.classifiers.base import Candidate, Classification, Pai
 from serac_gateway.models.classifiers.pair_text import edit_text, request_text
 from serac_gateway.models.classifiers.runtimes import open_pair_model
 from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE, Probability, logistic
-from serac_gateway.models.classifiers.spelling import asks_the_same, numbers_differ
+from serac_gateway.models.classifiers.spelling import asks_the_same, numbers_differ, says_something
 from serac_gateway.models.progress import OnStep
 
 CERTAIN_LOGIT = 1_000.0
@@ -167,12 +167,17 @@ def evidence(query: Query, candidate: Candidate, logit: float) -> Evidence:
     """The features of a query and a candidate, given the cross-encoder's `logit`.
 
     An edit's own prompt, asked by itself, is in its scope by definition: its logit is `CERTAIN_LOGIT`. With
-    earlier turns or instructions it may be about another subject, or the material of a task.
+    earlier turns or instructions it may be about another subject, or the material of a task. Texts that say
+    nothing, of invisible characters or marks, are in the scope of nothing: what a model makes of them is
+    chance.
     """
     prompt = _nearest_prompt(candidate)
-    is_alone = not query.context and not query.instructions
+    if not (says_something(prompt) and any(map(says_something, (query.text, *query.context)))):
+        logit = -CERTAIN_LOGIT
+    elif not query.context and not query.instructions and asks_the_same(prompt, query.text):
+        logit = CERTAIN_LOGIT
     return Evidence(
-        logit=CERTAIN_LOGIT if is_alone and asks_the_same(prompt, query.text) else logit,
+        logit=logit,
         similarity=candidate.similarity,
         numbers_differ=numbers_differ(prompt, query.text, query.context),
     )

@@ -40,6 +40,11 @@ def numbers_differ(prompt: str, text: str, context: Sequence[str]) -> bool:
     return bool(_left_over(of_edit, known)) and bool(_left_over(of_query, of_edit))
 
 
+def says_something(text: str) -> bool:
+    """Whether `text` has a letter, a digit or a sign such as an emoji; marks alone say nothing to a model."""
+    return any(unicodedata.category(char)[0] in "LNS" for char in text)
+
+
 def _plain_words(text: str) -> list[str]:
     return [_plain(piece) for piece in _WORD_OR_SIGN.findall(text) if not _is_silent(piece)]
 

@@ -165,6 +165,19 @@ def test_the_prompt_of_an_edit_is_not_certain_in_a_conversation_or_under_instruc
         assert evidence(msgspec.structs.replace(alone, **more), exact, 0.3).logit == 0.3
 
 
+@pytest.mark.parametrize("nothing", ["???", "\u200b\u200d", "\x00\x01", ". . .", "—"])
+def test_texts_that_say_nothing_are_in_the_scope_of_nothing(nothing: str) -> None:
+    assert evidence(Query(text=nothing), candidate(), 5.0).logit == -CERTAIN_LOGIT
+    assert evidence(Query(text="Who runs Acme?"), candidate(nothing), 5.0).logit == -CERTAIN_LOGIT
+    doubt = Query(text=nothing, context=("Who runs Acme?", "Ada."))
+    assert evidence(doubt, candidate(), 5.0).logit == 5.0
+
+
+def test_an_emoji_says_something() -> None:
+    assert evidence(Query(text="🦄"), candidate("🦄"), 0.0).logit == CERTAIN_LOGIT
+    assert evidence(Query(text="🦄?"), candidate("Who is 🦄?"), 0.3).logit == 0.3
+
+
 def test_other_numbers_lower_the_probability_and_similarity_does_not() -> None:
     known = Evidence(logit=2.0, similarity=0.9, numbers_differ=False)
     assert STACK.probability(msgspec.structs.replace(known, numbers_differ=True)) < STACK.probability(known)
