@@ -288,13 +288,13 @@ def test_the_embedded_gemma_continues_long_prompts_as_float32_does(gemma: tuple[
     model = open_language_model(None, folder.parent.parent)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     text = (Path(__file__).parents[2] / "LICENSE").read_text("utf-8") * 2
-    ids = tokenizer.encode(text, add_special_tokens=False).ids[:3_000]
+    ids = tokenizer.encode(text, add_special_tokens=False).ids[:2_000]
     with torch.inference_mode():
         best = reference(torch.tensor([[2, *ids]])).logits[0].softmax(-1).max(-1)
     lengths = []
-    for start in (600, 1_000, 1_500, 2_000, 2_900):
+    for start in (600, 1_000, 1_700):
         # Where float32 is sure of the next token, int8 has no excuse for another one.
-        length = next(length for length in range(start, 3_000) if best.values[length] > 0.6)
+        length = next(length for length in range(start, 2_000) if best.values[length] > 0.6)
         prompt = tokenizer.decode(ids[:length], skip_special_tokens=False)
         assert model.count_tokens(prompt) == length
         (wanted,) = best.indices[length : length + 1].tolist()
@@ -305,7 +305,7 @@ def test_the_embedded_gemma_continues_long_prompts_as_float32_does(gemma: tuple[
         ]
         assert greedy(model, prompt, 1) == logprobs[0].text == tokenizer.decode([wanted]).ljust(1)
         lengths.append(length)
-    assert len(set(lengths)) == 5
+    assert len(set(lengths)) == 3
 
 
 @pytest.mark.slow
