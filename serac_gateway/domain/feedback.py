@@ -47,6 +47,8 @@ class RememberedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Its text, redacted, where the namespace's traffic is recorded or the report says it."""
     context: tuple[str, ...] = ()
     """The turns before it that it was read with, likewise."""
+    instructions: str = ""
+    """The system prompt that it was read with, likewise."""
 
 
 class Feedback(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,11 +64,15 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True):
     request: RememberedRequest
 
 
-class TrainingRow(msgspec.Struct, frozen=True, kw_only=True):
+class TrainingRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A line of the traffic that `serac-train` reads: a query, and the edit in whose scope it is."""
 
     query: str
     edit_id: str | None
+    context: tuple[str, ...] = ()
+    """The turns before it that it was read with, oldest first."""
+    instructions: str = ""
+    """The system prompt."""
 
 
 def checked(feedback: Feedback) -> Feedback:
@@ -94,16 +100,17 @@ def checked(feedback: Feedback) -> Feedback:
 
 
 def training_row(feedback: Feedback) -> TrainingRow | None:
-    """What the report teaches the scope classifier; None if the text or the right edit is not known.
-
-    A query that was read with the turns before it teaches nothing either: a row has no place for them.
-    """
+    """What the report teaches the scope classifier; None if the text or the right edit is not known."""
     request = feedback.request
-    if request.query is None or not request.query.strip() or request.context:
+    if request.query is None or not request.query.strip():
         return None
+    edit_id = request.edit_id
     if feedback.verdict is FeedbackVerdict.SHOULD_NOT_HAVE_FIRED:
-        return TrainingRow(query=request.query, edit_id=None)
-    if feedback.verdict is FeedbackVerdict.SHOULD_HAVE_FIRED:
+        edit_id = None
+    elif feedback.verdict is FeedbackVerdict.SHOULD_HAVE_FIRED:
         edit_id = feedback.edit_id or request.nearest_edit_id
-        return None if edit_id is None else TrainingRow(query=request.query, edit_id=edit_id)
-    return TrainingRow(query=request.query, edit_id=request.edit_id)
+        if edit_id is None:
+            return None
+    return TrainingRow(
+        query=request.query, edit_id=edit_id, context=request.context, instructions=request.instructions
+    )

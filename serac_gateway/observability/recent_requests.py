@@ -96,4 +96,5 @@ def _remembered(
         similarity=decision.similarity,
         query=None if query is None else query.text,
         context=() if query is None else query.context,
+        instructions="" if query is None else query.instructions,
     )

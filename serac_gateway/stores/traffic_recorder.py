@@ -64,6 +64,8 @@ class TrafficRecorder:
         return Query(
             text=self._without_secrets(query.text),
             context=tuple(self._without_secrets(turn) for turn in query.context),
+            instructions=self._without_secrets(query.instructions),
+            questions=tuple(self._without_secrets(question) for question in query.questions),
         )
 
     async def recent(self, namespace: str) -> list[Query]:

@@ -180,7 +180,9 @@ def test_an_export_becomes_training_data(recorded: Asking, tmp_path: Path) -> No
         ("ferry leave time", ferry),
         ("harbour boss", harbour),
         (OTHER, None),
+        ("And the toll?", ferry),
     ]
+    assert [row.context for row in traffic if row.context] == [("Tell me of Marrowby.",)]
     pairs = own_pairs(edits, traffic, embed, random.Random(0))
     labels = {(pair.prompt, pair.text): pair.in_scope for pair in pairs}
     assert labels[EDITED, "harbour boss"] is True
@@ -216,6 +218,7 @@ def test_a_chat_key_may_report_and_only_an_edit_key_may_read_reports() -> None:
             "similarity": None,
             "query": None,
             "context": [],
+            "instructions": "",
         }
         assert locked.call(None, "POST", "/serac/v1/feedback", json=report).status_code == 401
         other_chat = locked.key("chat", "default")

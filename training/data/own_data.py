@@ -1,7 +1,8 @@
 """A user's own edits and logged traffic: read, split, and made into training pairs.
 
 Edits: NDJSON as `serac edits export` writes it (prompt and target_new needed; id, paraphrases, … optional).
-Traffic: NDJSON of ``{"query": "…", "edit_id": "…" or null}``: which edit, if any, the query was in scope of.
+Traffic: NDJSON of ``{"query": "…", "edit_id": "…" or null}``: which edit, if any, the query was in scope of;
+with ``"context": ["…"]``, the turns before it, and ``"instructions": "…"``, the system prompt, if it had any.
 
 One edit in `HELD_OUT_ONE_IN` is held out with all its rows, and so is one row in so many that is in no edit's
 scope: they are never trained, and the report on a run counts what is right on them.
@@ -16,7 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from serac_gateway.domain.edits import EditDraft
+from serac_gateway.domain.aliases import alias_forms
+from serac_gateway.domain.edits import MAX_PROMPT_CHARS, EditDraft
 from serac_gateway.errors import ConfigError
 from training.data.files import read_rows
 from training.data.hard_negatives import mined
@@ -32,6 +34,13 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
 
     query: str
     edit_id: str | None
+    context: tuple[str, ...] = ()
+    instructions: str = ""
+
+    @property
+    def key(self) -> str:
+        """The same for rows that are read alike, letter case and spaces aside."""
+        return _plain("\0".join((self.instructions, *self.context, self.query)))
 
 
 class OwnData(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,11 +71,11 @@ def read_own(edits: Path, traffic: Path) -> OwnData:
     held_out: dict[str, Traffic] = {}
     for logged in read_traffic(traffic, drafts):
         by = logged.query if logged.edit_id is None else prompts[logged.edit_id]
-        (held_out if is_held_out(by) else trained).setdefault(_plain(logged.query), logged)
+        (held_out if is_held_out(by) else trained).setdefault(logged.key, logged)
     return OwnData(
         edits=tuple(drafts),
         trained=tuple(trained.values()),
-        held_out=tuple(logged for text, logged in held_out.items() if text not in trained),
+        held_out=tuple(logged for key, logged in held_out.items() if key not in trained),
         digest=hashlib.sha256(edits.read_bytes() + b"\0" + traffic.read_bytes()).hexdigest()[:16],
     )
 
@@ -100,6 +109,8 @@ def read_edits(path: Path) -> list[EditDraft]:
                 prompt=row["prompt"],
                 target_new=row["target_new"],
                 paraphrases=paraphrases,
+                subject=row.get("subject") if isinstance(row.get("subject"), str) else None,
+                aliases=tuple(a for a in row.get("aliases") or () if isinstance(a, str) and a.strip()),
             )
         )
     return drafts
@@ -122,44 +133,64 @@ def read_traffic(path: Path, edits: Sequence[EditDraft]) -> list[Traffic]:
                 f"{path.name} line {number} names edit {edit_id!r}, which the edits do not hold; export edits"
                 " and traffic together"
             )
+        context, instructions = row.get("context") or (), row.get("instructions") or ""
+        if not isinstance(context, list | tuple) or not all(isinstance(turn, str) for turn in context):
+            raise ConfigError(f"{path.name} line {number}: 'context' is no list of texts, the earlier turns")
+        if not isinstance(instructions, str):
+            raise ConfigError(f"{path.name} line {number}: 'instructions' is no text, the system prompt")
         if row["query"].strip():
-            traffic.append(Traffic(query=row["query"], edit_id=edit_id))
+            traffic.append(
+                Traffic(
+                    query=row["query"], edit_id=edit_id, context=tuple(context), instructions=instructions
+                )
+            )
     return traffic
 
 
 def own_pairs(
     edits: Sequence[EditDraft], traffic: Sequence[Traffic], embed: Embed, rng: random.Random
 ) -> list[Pair]:
-    """A user's own pairs: logged queries and paraphrases with their edit and with the nearest others.
+    """A user's own pairs: logged queries and an edit's texts with their edit and with the nearest others.
 
     `traffic` names edits of `edits` only. An edit with the same prompt as a query's own is no negative of it.
     """
     by_id = {edit.id: edit for edit in edits}
-    queries = [(logged.query, logged.edit_id) for logged in traffic]
-    queries += [(text, edit.id) for edit in edits for text in (edit.prompt, *edit.paraphrases)]
+    queries = [*traffic, *(Traffic(query=text, edit_id=edit.id) for edit in edits for text in _texts(edit))]
     if not edits or not queries:
         return []
     near = mined(
         embed([e.prompt for e in edits]),
-        embed([q for q, _ in queries]),
+        embed([logged.query for logged in queries]),
         top_k=NEGATIVES_PER_QUERY + 1,
         floor=0.1,
     )
     pairs = []
-    for (query, edit_id), row in zip(queries, near, strict=True):
+    for logged, row in zip(queries, near, strict=True):
         own_prompt = None
-        if edit_id is not None:
-            own = by_id[edit_id]
+        if logged.edit_id is not None:
+            own = by_id[logged.edit_id]
             own_prompt = _plain(own.prompt)
-            pairs.append(_pair(own, query, in_scope=True))
+            pairs.append(_pair(own, logged, in_scope=True))
         others = [edits[place] for place, _ in row if _plain(edits[place].prompt) != own_prompt]
-        pairs += [_pair(other, query, in_scope=False) for other in others[:NEGATIVES_PER_QUERY]]
+        pairs += [_pair(other, logged, in_scope=False) for other in others[:NEGATIVES_PER_QUERY]]
     rng.shuffle(pairs)
     return pairs
 
 
-def _pair(edit: EditDraft, query: str, *, in_scope: bool) -> Pair:
-    return Pair(prompt=edit.prompt, target=edit.target_new, text=query, in_scope=in_scope, kind="own")
+def _texts(edit: EditDraft) -> tuple[str, ...]:
+    """The prompt and the paraphrases, also by the other names of the subject."""
+    own = (edit.prompt, *edit.paraphrases)
+    if edit.subject is None or not edit.aliases:
+        return own
+    named = alias_forms(edit.prompt, edit.paraphrases, edit.subject, edit.aliases, max_chars=MAX_PROMPT_CHARS)
+    return (*own, *named.texts)
+
+
+def _pair(edit: EditDraft, logged: Traffic, *, in_scope: bool) -> Pair:
+    return Pair(
+        prompt=edit.prompt, target=edit.target_new, text=logged.query, context=logged.context,
+        instructions=logged.instructions, in_scope=in_scope, kind="own",
+    )  # fmt: skip
 
 
 def _plain(text: str) -> str:

@@ -135,10 +135,15 @@ def own_benchmark(edits: Sequence[EditDraft], traffic: Sequence[Traffic]) -> Ben
     for logged in traffic:
         kind = "own" if logged.edit_id is not None else "own unrelated"
         probes.setdefault(logged.edit_id, []).append(
-            Probe(kind=kind, text=logged.query, in_scope=logged.edit_id is not None)
+            Probe(kind=kind, text=logged.query, in_scope=logged.edit_id is not None, context=_turns(logged))
         )
     cases = tuple(Case(edit=edit, probes=tuple(probes.get(edit.id, ()))) for edit in edits)
     return Benchmark(name="own", role=Role.VALIDATION, cases=cases, traffic=tuple(probes.get(None, ())))
+
+
+def _turns(logged: Traffic) -> tuple[Turn, ...]:
+    system = (Turn(role="system", text=logged.instructions),) if logged.instructions else ()
+    return (*system, *(Turn(role="user", text=turn) for turn in logged.context))
 
 
 def _true_paraphrases(benchmark: Benchmark) -> Benchmark:

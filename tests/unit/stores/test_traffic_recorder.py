@@ -46,10 +46,20 @@ async def test_only_the_namespaces_named_are_recorded_newest_first() -> None:
 )  # fmt: skip
 def test_secrets_are_left_out_of_text_and_context(secret: str) -> None:
     traffic = TrafficRecorder(InMemoryTrafficStore(), TrafficConfig())
-    redacted = traffic.redacted(Query(text=f"My data: {secret}", context=(f"It is {secret}!",)))
+    query = Query(
+        text=f"My data: {secret}",
+        context=(f"It is {secret}!",),
+        instructions=f"Mind {secret}",
+        questions=(f"Is it {secret}?",),
+    )
+    redacted = traffic.redacted(query)
     core = secret.rsplit(" ", 1)[-1] if " is " in secret or ":" in secret else secret
     assert core not in redacted.text
     assert core not in redacted.context[0]
+    assert core not in redacted.instructions
+    assert core not in redacted.questions[0]
+    assert len(redacted.questions) == len(redacted.context) == 1
+    assert redacted.instructions.startswith("Mind ")
     assert "[redacted]" in redacted.text
 
 

@@ -168,6 +168,35 @@ def test_own_edits_and_traffic_become_pairs_and_a_benchmark(tmp_path: Path) -> N
     assert [probe.text for probe in benchmark.traffic] == ["how do I cook rice"]
 
 
+def test_own_rows_keep_what_was_said_before_and_edits_the_other_names(tmp_path: Path) -> None:
+    (tmp_path / "edits.ndjson").write_text(
+        '{"id": "a", "prompt": "Who runs Acme?", "target_new": "Ada", "subject": "Acme",'
+        ' "aliases": ["Acme Corporation"]}\n'
+    )
+    (tmp_path / "traffic.ndjson").write_text(
+        '{"query": "and who runs it", "edit_id": "a", "context": ["Where is Acme?"]}\n'
+        '{"query": "and who runs it", "edit_id": null, "instructions": "Translate into French."}\n'
+    )
+    own = read_own(tmp_path / "edits.ndjson", tmp_path / "traffic.ndjson")
+    rows = [*own.trained, *own.held_out]
+    assert len(rows) == 2, "they are read differently"
+    pairs = own_pairs(own.edits, rows, _embed, random.Random(1))
+    made = {(pair.text, pair.context, pair.instructions): pair.in_scope for pair in pairs}
+    assert made["and who runs it", ("Where is Acme?",), ""]
+    assert not made["and who runs it", (), "Translate into French."]
+    assert made["Who runs Acme Corporation?", (), ""]
+    (after, task) = sorted(
+        (
+            probe
+            for source in (own_benchmark(own.edits, rows),)
+            for probe in (*source.traffic, *source.cases[0].probes)
+        ),
+        key=lambda probe: not probe.in_scope,
+    )
+    assert [(turn.role, turn.text) for turn in after.context] == [("user", "Where is Acme?")]
+    assert [(turn.role, turn.text) for turn in task.context] == [("system", "Translate into French.")]
+
+
 @pytest.mark.parametrize(
     ("edits", "traffic", "said"),
     [
@@ -176,6 +205,16 @@ def test_own_edits_and_traffic_become_pairs_and_a_benchmark(tmp_path: Path) -> N
         ("{broken", "", r"line 1 is '{broken'"),
         ('{"id": "a", "prompt": "x", "target_new": "y"}', '{"query": "q"}', "lacks 'query' or 'edit_id'"),
         ('{"id": "a", "prompt": "x", "target_new": "y"}', '{"query": "q", "edit_id": "z"}', "names edit 'z'"),
+        (
+            '{"id": "a", "prompt": "x", "target_new": "y"}',
+            '{"query": "q", "edit_id": "a", "context": "one"}',
+            "line 1: 'context' is no list",
+        ),
+        (
+            '{"id": "a", "prompt": "x", "target_new": "y"}',
+            '{"query": "q", "edit_id": "a", "instructions": 3}',
+            "line 1: 'instructions' is no text",
+        ),
     ],
 )
 def test_own_data_that_is_wrong_says_where(tmp_path: Path, edits: str, traffic: str, said: str) -> None:
