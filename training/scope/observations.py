@@ -114,7 +114,7 @@ def observe(
                 readings=tuple(
                     Reading(
                         prompt=candidate.edit.prompt, target=candidate.edit.target_new,
-                        evidence=evidence(query, candidate, float(logits_O[0])),
+                        evidence=evidence(query, candidate, float(logits_O[0]), model),
                         right=probe.in_scope and candidate.edit.id in own_ids,
                         depends_logit=float(logits_O[1]) if len(logits_O) > 1 else None,
                         depends=depends if candidate.edit.id in own_ids else False,

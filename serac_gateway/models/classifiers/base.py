@@ -87,3 +87,7 @@ class PairModel(Protocol):
         *Shape:* (K, 2), or (K, 1) of weights that were trained on scope alone; empty without pairs.
         """
         ...
+
+    def unreadable(self, text: str) -> frozenset[str]:
+        """The characters of `text` that the model cannot tell from each other, as its tokenizer has none."""
+        ...

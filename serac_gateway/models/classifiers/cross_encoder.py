@@ -21,7 +21,7 @@ from serac_gateway.models.classifiers.base import Candidate, Classification, Pai
 from serac_gateway.models.classifiers.pair_text import edit_text, request_text
 from serac_gateway.models.classifiers.runtimes import open_pair_model
 from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE, Probability, logistic
-from serac_gateway.models.classifiers.spelling import asks_the_same, numbers_differ, says_something
+from serac_gateway.models.classifiers.spelling import asks_the_same, numbers_differ, says_something, speaks
 from serac_gateway.models.progress import OnStep
 
 CERTAIN_LOGIT = 1_000.0
@@ -147,11 +147,11 @@ class CrossEncoderClassifier(ScopeClassifier):
         return [
             Classification(
                 scope_probability=self._calibration.stack.probability(
-                    evidence(query, candidate, float(logits_O[0]))
+                    evidence(query, candidate, float(logits_O[0]), self._model)
                 ),
                 depends_probability=None
                 if depends is None
-                else depends.stack.probability(evidence(query, candidate, float(logits_O[1]))),
+                else depends.stack.probability(evidence(query, candidate, float(logits_O[1]), self._model)),
             )
             for logits_O, candidate in zip(logits_KO, candidates, strict=True)
         ]
@@ -163,24 +163,48 @@ def pair_texts(query: Query, candidate: Candidate) -> tuple[str, str]:
     return edit, request_text(query.text, query.context, query.instructions, edit)
 
 
-def evidence(query: Query, candidate: Candidate, logit: float) -> Evidence:
-    """The features of a query and a candidate, given the cross-encoder's `logit`.
+def evidence(query: Query, candidate: Candidate, logit: float, model: PairModel) -> Evidence:
+    """The features of a query and a candidate, given the `logit` of `model`.
 
     An edit's own prompt, asked by itself, is in its scope by definition: its logit is `CERTAIN_LOGIT`. With
     earlier turns or instructions it may be about another subject, or the material of a task. Texts that say
     nothing, of invisible characters or marks, are in the scope of nothing: what a model makes of them is
-    chance.
+    chance. Nor are texts that it cannot read, see `is_legible`.
     """
     prompt = _nearest_prompt(candidate)
     if not (says_something(prompt) and any(map(says_something, (query.text, *query.context)))):
         logit = -CERTAIN_LOGIT
     elif not query.context and not query.instructions and asks_the_same(prompt, query.text):
         logit = CERTAIN_LOGIT
+    elif not is_legible(prompt, query, model):
+        logit = -CERTAIN_LOGIT
     return Evidence(
         logit=logit,
         similarity=candidate.similarity,
         numbers_differ=numbers_differ(prompt, query.text, query.context),
     )
+
+
+def is_legible(prompt: str, query: Query, model: PairModel) -> bool:
+    """Whether `model` can compare both texts: all characters that its tokenizer lacks are the same to it.
+
+    It cannot where such characters are most of one of them, or where each has some and they share none: two
+    names in Gothic letters, two emoji of this year.
+    """
+    texts = " ".join((*query.context, query.text))
+    of_edit, of_query = (set(filter(speaks, model.unreadable(text))) for text in (prompt, texts))
+    if not of_edit and not of_query:
+        return True
+    if of_edit and of_query and not of_edit & of_query:
+        return False
+    return not (_is_mostly(of_edit, prompt) or _is_mostly(of_query, query.text))
+
+
+def _is_mostly(characters: set[str], text: str) -> bool:
+    if not characters:
+        return False
+    speaking = list(filter(speaks, text))
+    return 2 * sum(char in characters for char in speaking) > len(speaking)
 
 
 def _nearest_prompt(candidate: Candidate) -> str:

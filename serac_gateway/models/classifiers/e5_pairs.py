@@ -49,6 +49,10 @@ class OnnxE5PairModel:
         self._max_tokens = min(max_tokens, e5.positions)
         self._session = open_session(model, threads=threads)
 
+    def unreadable(self, text: str) -> frozenset[str]:
+        """See `PairModel.unreadable`."""
+        return self._e5.tokenizer.unreadable(text)
+
     def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """See `PairModel.logits`.
 
@@ -85,6 +89,10 @@ class TorchE5PairModel:
         self._max_tokens = min(max_tokens, e5.positions)
         self._device = device
         self._model = _bert(folder).to(device).eval()
+
+    def unreadable(self, text: str) -> frozenset[str]:
+        """See `PairModel.unreadable`."""
+        return self._e5.tokenizer.unreadable(text)
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """See `PairModel.logits`; all pairs in one batch.

@@ -41,8 +41,14 @@ def numbers_differ(prompt: str, text: str, context: Sequence[str]) -> bool:
 
 
 def says_something(text: str) -> bool:
-    """Whether `text` has a letter, a digit or a sign such as an emoji; marks alone say nothing to a model."""
-    return any(unicodedata.category(char)[0] in "LNS" for char in text)
+    """Whether any character of `text` `speaks`; marks alone say nothing to a model."""
+    return any(map(speaks, text))
+
+
+def speaks(char: str) -> bool:
+    """Whether it is a letter, a digit or a sign such as an emoji, be it newer than this Python's Unicode."""
+    category = unicodedata.category(char)
+    return category[0] in "LNS" or category in ("Cn", "Co")
 
 
 def _plain_words(text: str) -> list[str]:

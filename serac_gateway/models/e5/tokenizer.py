@@ -39,6 +39,7 @@ class E5Tokenizer:
         for piece in [*(vocabulary.pieces[number] for number in special), _MASK]:
             self._ids.pop(piece, None)
         self._longest = max(map(len, self._ids), default=1)
+        self._letters = frozenset().union(*self._ids)
         self._unknown_log_probability = min(vocabulary.log_probabilities) - _UNKNOWN_PENALTY
         self._remembered = lru_cache(_CACHED_WORDS)(self._segmented)
 
@@ -61,6 +62,13 @@ class E5Tokenizer:
             second_ids = second_ids[: shorter if is_first_longer else longer]
         ids = [self._first, *first_ids, self._last, self._last, *second_ids, self._last]
         return ids, [0] * (len(first_ids) + 2) + [1] * (len(second_ids) + 2)
+
+    def unreadable(self, text: str) -> frozenset[str]:
+        """The characters of `text` that no piece has: each of them is the unknown piece.
+
+        Whole scripts (Cherokee, Tifinagh, Gothic), rare ideographs, recent emoji, white space.
+        """
+        return frozenset(unicodedata.normalize("NFKC", text)) - self._letters
 
     def _pieces(self, text: str, limit: int) -> list[int]:
         """The ids of the first `limit` pieces of `text`; the time is bounded whatever its length is."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from serac_gateway.domain.edits import EditDraft, first_version
 from serac_gateway.domain.queries import Query
@@ -39,6 +40,19 @@ QUERIES = (
     "Wer leitet Acme? и кто? 誰ですか",
     "who " * 5_000, "\x00\x01", "?" * 300,
 )  # fmt: skip
+
+
+class Reader:
+    """A model that can read what the embedded one can."""
+
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        return np.zeros((len(pairs), 2), dtype=np.float32)
+
+    def unreadable(self, text: str) -> frozenset[str]:
+        return embedded_e5().tokenizer.unreadable(text)
+
+
+READER = Reader()
 
 
 def candidate(prompt: str = "The CEO of Acme is", target: str = "Ada", **fields: object) -> Candidate:
@@ -160,22 +174,39 @@ def test_the_prompt_of_an_edit_is_not_certain_in_a_conversation_or_under_instruc
     """It may be about another subject there, or the material of a task."""
     exact = candidate("What are the opening hours?", "9 to 5")
     alone = Query(text="what are the opening hours")
-    assert evidence(alone, exact, 0.3).logit == CERTAIN_LOGIT
+    assert evidence(alone, exact, 0.3, READER).logit == CERTAIN_LOGIT
     for more in ({"context": ("Tell me about the Larch Inn.",)}, {"instructions": "Translate into French."}):
-        assert evidence(msgspec.structs.replace(alone, **more), exact, 0.3).logit == 0.3
+        assert evidence(msgspec.structs.replace(alone, **more), exact, 0.3, READER).logit == 0.3
 
 
 @pytest.mark.parametrize("nothing", ["???", "\u200b\u200d", "\x00\x01", ". . .", "—"])
 def test_texts_that_say_nothing_are_in_the_scope_of_nothing(nothing: str) -> None:
-    assert evidence(Query(text=nothing), candidate(), 5.0).logit == -CERTAIN_LOGIT
-    assert evidence(Query(text="Who runs Acme?"), candidate(nothing), 5.0).logit == -CERTAIN_LOGIT
+    assert evidence(Query(text=nothing), candidate(), 5.0, READER).logit == -CERTAIN_LOGIT
+    assert evidence(Query(text="Who runs Acme?"), candidate(nothing), 5.0, READER).logit == -CERTAIN_LOGIT
     doubt = Query(text=nothing, context=("Who runs Acme?", "Ada."))
-    assert evidence(doubt, candidate(), 5.0).logit == 5.0
+    assert evidence(doubt, candidate(), 5.0, READER).logit == 5.0
 
 
 def test_an_emoji_says_something() -> None:
-    assert evidence(Query(text="🦄"), candidate("🦄"), 0.0).logit == CERTAIN_LOGIT
-    assert evidence(Query(text="🦄?"), candidate("Who is 🦄?"), 0.3).logit == 0.3
+    assert evidence(Query(text="🦄"), candidate("🦄"), 0.0, READER).logit == CERTAIN_LOGIT
+    assert evidence(Query(text="🦄?"), candidate("Who is 🦄?"), 0.3, READER).logit == 0.3
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "logit"),
+    [
+        ("Who made 🫠?", "who designed 🪿", -CERTAIN_LOGIT),  # one piece to the model, whatever the emoji is
+        ("Who made 🫠?", "who designed 🫠", 0.3),
+        ("Who made 🫠?", "who designed 🦄", 0.3),  # the unicorn is in the vocabulary: the model says
+        ("Who runs Acme?", "Who heads Acme 🫠", 0.3),
+        ("Who runs Acme?", "ᏣᎳᎩ ᎦᏬᏂᎯᏍᏗ", -CERTAIN_LOGIT),
+        ("ⵜⵉⴼⵉⵏⴰⵖ", "Who runs Acme?", -CERTAIN_LOGIT),
+        ("ⵜⵉⴼⵉⵏⴰⵖ", "ⵜⵉⴼⵉⵏⴰⵖ?", CERTAIN_LOGIT),
+        ("𠮷野家の社長は誰ですか", "吉野家の社長の名前は", 0.3),
+    ],
+)
+def test_what_the_tokenizer_lacks_is_compared_by_its_characters(prompt: str, text: str, logit: float) -> None:
+    assert evidence(Query(text=text), candidate(prompt), 0.3, READER).logit == logit
 
 
 def test_other_numbers_lower_the_probability_and_similarity_does_not() -> None:

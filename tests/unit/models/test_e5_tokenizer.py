@@ -100,6 +100,12 @@ def test_a_lone_surrogate_is_an_unknown_character() -> None:
     assert E5Tokenizer(SMALL).single("a\ud800", 64) == [0, 7, 3, 2]
 
 
+def test_characters_that_no_piece_has_are_named() -> None:
+    tokenizer = embedded_e5().tokenizer
+    assert tokenizer.unreadable("Who made 🫠, ᏣᎳ and 𠮷?") == frozenset("🫠ᏣᎳ𠮷 ")
+    assert tokenizer.unreadable("Größe x² ½ アクメ कंपनी 🦄") == frozenset(" ")
+
+
 def test_a_text_of_any_length_takes_bounded_time() -> None:
     tokenizer = embedded_e5().tokenizer
     tokenizer.single("warm", 64)

@@ -28,6 +28,9 @@ class LengthModel:
     def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         return np.array([[len(edit) + len(query)] for edit, query in pairs], dtype=np.float32).reshape(-1, 1)
 
+    def unreadable(self, text: str) -> frozenset[str]:
+        return frozenset()
+
 
 def case(name: str, *probes: Probe, paraphrases: tuple[str, ...] = ()) -> Case:
     prompt = f"Who runs the {name} harbour office?"
