@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -11,9 +12,18 @@ from rich.table import Table
 
 from serac_gateway.cli.client import GatewayClient
 from serac_gateway.cli.options import chosen_namespace, chosen_url
-from serac_gateway.cli.terminal import GatewayRefusedError, print_json, run, stderr, stdout
+from serac_gateway.cli.terminal import (
+    EXIT_USAGE,
+    GatewayRefusedError,
+    fail,
+    print_json,
+    run,
+    stderr,
+    stdout,
+)
 
 CHAT_PATH = "/v1/chat/completions"
+_SHOWN_CHARS = 300
 
 
 def ask(
@@ -29,9 +39,43 @@ def ask(
     run(_ask(question, model, max_tokens, chosen_url(url), chosen_namespace(namespace), as_json))
 
 
-def explain(question: str, *, url: str | None, namespace: str | None, as_json: bool) -> None:
-    """Print the decision as a table."""
-    run(_explain(question, chosen_url(url), chosen_namespace(namespace), as_json))
+def explain(messages: list[dict[str, Any]], *, url: str | None, namespace: str | None, as_json: bool) -> None:
+    """Print the decision on a chat request with these messages, as a table."""
+    run(_explain(messages, chosen_url(url), chosen_namespace(namespace), as_json))
+
+
+def explained_messages(question: str | None, system: str | None, request: str | None) -> list[dict[str, Any]]:
+    """The messages that the options of `serac explain` name; ends the command if they name none."""
+    if (question is None) == (request is None):
+        fail("give either a question or --request with a file", EXIT_USAGE)
+    if request is None:
+        turns = [{"role": "user", "content": question}]
+        return turns if system is None else [{"role": "system", "content": system}, *turns]
+    if system is not None:
+        fail("--system goes with a question: the request has its own system prompt", EXIT_USAGE)
+    try:
+        body = msgspec.json.decode(request.encode(), type=_ChatBody)
+    except msgspec.DecodeError as exc:
+        fail(f'the request is no chat request in JSON, {{"messages": […]}}: {exc}', EXIT_USAGE)
+    return body.messages
+
+
+def _print_read(read: dict[str, Any] | None) -> None:
+    """What the decision was made on, where that is more than the question."""
+    if read is None:
+        return
+    lines = [("system prompt", read["instructions"])] if read["instructions"] else []
+    lines += [("earlier turn", turn) for turn in read["context"]]
+    lines += [("question in the text", read["question"])] if read["question"] else []
+    for name, text in [*lines, ("read", read["text"])] if lines else []:
+        stdout().print(f"[dim]{name}:[/] {escape(_shortened(text))}", soft_wrap=True)
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return (
+        line if len(line) <= _SHOWN_CHARS else f"{line[: _SHOWN_CHARS // 2]} … {line[-_SHOWN_CHARS // 2 :]}"
+    )
 
 
 async def first_model(client: GatewayClient) -> str:
@@ -91,9 +135,15 @@ async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
             yield choice.get("delta", {}).get("content") or ""
 
 
-async def _explain(question: str, url: str, namespace: str, as_json: bool) -> None:
+class _ChatBody(msgspec.Struct):
+    """The part of a chat request that decides."""
+
+    messages: list[dict[str, Any]]
+
+
+async def _explain(messages: list[dict[str, Any]], url: str, namespace: str, as_json: bool) -> None:
     async with GatewayClient(url, namespace=namespace) as client:
-        reply = await client.call("POST", "/serac/v1/scope", body={"queries": [question]})
+        reply = await client.call("POST", "/serac/v1/scope", body={"queries": [{"messages": messages}]})
     (decision,) = reply.json()["decisions"]
     if as_json:
         print_json(decision)
@@ -101,6 +151,7 @@ async def _explain(question: str, url: str, namespace: str, as_json: bool) -> No
     out = stdout()
     scope = "in scope" if decision["in_scope"] else "out of scope"
     out.print(f"[bold]{scope}[/] · route [bold]{decision['route']}[/] ({escape(decision['reason'])})")
+    _print_read(decision["read_as"])
     if decision["scope_threshold"] is not None:
         out.print(f"in scope from a scope probability of {decision['scope_threshold']:.3f}")
     if not decision["candidates"]:

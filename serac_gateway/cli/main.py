@@ -128,15 +128,29 @@ def ask(
 
 @app.command()
 def explain(
-    question: Annotated[str, typer.Argument(help="The question to decide on; no model answers it.")],
+    question: Annotated[
+        str | None, typer.Argument(help="The question to decide on; no model answers it.", show_default=False)
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option(help="The system prompt that the question comes with.", show_default=False)
+    ] = None,
+    request: Annotated[
+        typer.FileText | None,
+        typer.Option(
+            help="Instead of a question: a file with the JSON body of a chat request, - for stdin.",
+            show_default=False,
+        ),
+    ] = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the decision on a question: route, candidates, probabilities."""
+    """Show the decision on a question or a request: what was read, route, candidates, probabilities."""
     from serac_gateway.cli.ask import explain as run_explain
+    from serac_gateway.cli.ask import explained_messages
 
-    run_explain(question, url=url, namespace=namespace, as_json=as_json)
+    messages = explained_messages(question, system, None if request is None else request.read())
+    run_explain(messages, url=url, namespace=namespace, as_json=as_json)
 
 
 @app.command()

@@ -258,6 +258,9 @@ def serac_headers(exchange: Exchange, plan: RequestPlan) -> list[tuple[bytes, by
     if (exchange.header(b"x-serac-debug") or b"").lower() not in (b"true", b"1"):
         return headers
     headers.append((b"x-serac-reason", plan.reason.encode()))
+    if plan.query is not None:
+        read = ", ".join(f"{name}={size}" for name, size in plan.query.sizes.items())
+        headers.append((b"x-serac-read", read.encode()))
     decision = plan.decision
     if decision is None or not exchange.may_see_decision:
         return headers

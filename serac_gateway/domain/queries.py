@@ -47,6 +47,20 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     questions: tuple[str, ...] = ()
     """The questions in a text longer than MAX_QUERY_CHARS: see `questions_in`."""
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How much was read, without its content; what there is none of is left out.
+
+        Characters of the text and of the instructions, earlier turns, questions in the text.
+        """
+        sizes = {
+            "chars": len(self.text),
+            "turns": len(self.context),
+            "instructions": len(self.instructions),
+            "questions": len(self.questions),
+        }
+        return {name: size for name, size in sizes.items() if size}
+
 
 class Bypass(msgspec.Struct, frozen=True, kw_only=True):
     """Why a request cannot be decided or answered by the gateway."""

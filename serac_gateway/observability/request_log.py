@@ -60,6 +60,7 @@ class RequestLog:
                 "encode_ms": _ms(timings.encode_s),
                 "search_ms": _ms(timings.search_s),
                 "classify_ms": _ms(timings.classify_s),
+                "read": None if request.query is None else request.query.sizes,
             }
         if self._content and request.query is not None:
             fields["query"] = request.query.text

@@ -289,6 +289,33 @@ class TestAskAndExplain:
         assert decision["edit_id"] == "harbour"
         assert decision["candidates"][0]["scope_probability"] > 0.99
 
+    def test_what_a_decision_was_made_on_is_shown(self, gateway_url: str, tmp_path: Path) -> None:
+        _run("edits", "add", PROMPT, ANSWER)
+        assert "read:" not in _run("explain", PROMPT).stdout, "it is the question itself"
+        output = _run("explain", PROMPT, "--system", "Translate into French.").stdout
+        assert "system prompt: Translate into French." in output
+        body = tmp_path / "request.json"
+        turns = [
+            {"role": "user", "content": "Tell me of Marrowby."},
+            {"role": "user", "content": "Who runs it?"},
+        ]
+        body.write_text(json.dumps({"model": "m", "messages": turns, "temperature": 0}), "utf-8")
+        assert "earlier turn: Tell me of Marrowby." in _run("explain", "--request", str(body)).stdout
+        read = json.loads(_run("explain", "--request", str(body), "--json").stdout)["read_as"]
+        assert read == {
+            "text": "Who runs it?", "context": ["Tell me of Marrowby."], "instructions": "", "question": None,
+        }  # fmt: skip
+        for arguments, said in (
+            ((), "either a question or --request"),
+            ((PROMPT, "--request", str(body)), "either a question or --request"),
+            (("--request", str(body), "--system", "x"), "--system goes with a question"),
+        ):
+            refused = _run("explain", *arguments)
+            assert (refused.exit_code, said in refused.stderr) == (2, True)
+        body.write_text("{}", "utf-8")
+        refused = _run("explain", "--request", str(body))
+        assert (refused.exit_code, "messages" in refused.stderr) == (2, True)
+
 
 class TestDemo:
     def test_it_shows_every_probe_and_the_unrelated_request_and_can_be_repeated(

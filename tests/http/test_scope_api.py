@@ -51,6 +51,30 @@ class TestScope:
         assert decision["candidates"][0]["form"] == PROMPT
         assert decision["scope_probability"] == probabilities[0] >= decision["scope_threshold"]
 
+    def test_a_decision_says_what_was_read(self, control_plane: ControlPlane) -> None:
+        _add(control_plane)
+        long_text = f"{'The ferry is late again. ' * 120}{PROMPT} {'So much for that. ' * 120}"
+        messages = [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Tell me of Marrowby."},
+            {"role": "assistant", "content": "A town by the sea."},
+            {"role": "user", "content": "Who runs it?"},
+        ]
+        image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}
+        reply = control_plane.client.post(
+            "/scope", json={"queries": [{"messages": messages}, long_text, {"messages": [image]}]}
+        )
+        followed, searched, nothing = (decision["read_as"] for decision in reply.json()["decisions"])
+        assert followed == {
+            "text": "Who runs it?",
+            "context": ["Tell me of Marrowby.", "A town by the sea."],
+            "instructions": "Be brief.",
+            "question": None,
+        }
+        assert searched["question"] == PROMPT
+        assert len(searched["text"]) < len(long_text)
+        assert nothing is None
+
     def test_without_edits_every_query_goes_to_the_base_model(self, control_plane: ControlPlane) -> None:
         (decision,) = _decisions(control_plane, PROMPT)
         assert (decision["route"], decision["reason"], decision["candidates"]) == ("base", "no edits", [])

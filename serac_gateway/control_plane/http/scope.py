@@ -87,6 +87,19 @@ class ScopeOnTrial(msgspec.Struct, frozen=True, kw_only=True):
     scope_threshold: float
 
 
+class ReadQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """What a decision was made on."""
+
+    text: str
+    """Of the last turn; of a long one beginning and end."""
+    context: list[str]
+    """The earlier turns that were read with it, oldest first."""
+    instructions: str
+    """System and developer messages; of long ones beginning and end."""
+    question: str | None
+    """The question within a longer text that was decided on; null: the whole."""
+
+
 class ScopeDecision(msgspec.Struct, frozen=True, kw_only=True):
     """What would happen to a query, and why."""
 
@@ -107,6 +120,8 @@ class ScopeDecision(msgspec.Struct, frozen=True, kw_only=True):
     """Most probable first."""
     shadow: ScopeOnTrial | None
     """Null where no scope classifier is on trial, or no edit is near."""
+    read_as: ReadQuery | None
+    """Null if there was nothing to decide on: the reason says why."""
 
 
 class ScopeReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,7 +155,12 @@ class ScopeController(Controller):
         decisions = await unless_client_leaves(
             request.receive, _decisions(context, namespace, queries, data.user)
         )
-        return ScopeReply(decisions=[_scope_decision(decision, on_trial) for decision, on_trial in decisions])
+        return ScopeReply(
+            decisions=[
+                _scope_decision(query, decision, on_trial)
+                for query, (decision, on_trial) in zip(queries, decisions, strict=True)
+            ]
+        )
 
 
 def parsed_queries(queries: Sequence[str | ScopeConversation]) -> list[Query | Bypass]:
@@ -219,7 +239,20 @@ def _on_trial(decision: RouteDecision | None) -> ScopeOnTrial | None:
     )
 
 
-def _scope_decision(decision: RouteDecision, on_trial: RouteDecision | None) -> ScopeDecision:
+def _read_query(query: Query | Bypass, decision: RouteDecision) -> ReadQuery | None:
+    if isinstance(query, Bypass):
+        return None
+    return ReadQuery(
+        text=query.text,
+        context=list(query.context),
+        instructions=query.instructions,
+        question=decision.question,
+    )
+
+
+def _scope_decision(
+    query: Query | Bypass, decision: RouteDecision, on_trial: RouteDecision | None
+) -> ScopeDecision:
     """`decision` in the form of the API."""
     return ScopeDecision(
         in_scope=decision.in_scope,
@@ -233,6 +266,7 @@ def _scope_decision(decision: RouteDecision, on_trial: RouteDecision | None) -> 
         scope_threshold=decision.scope_threshold,
         similarity=decision.similarity,
         shadow=_on_trial(on_trial),
+        read_as=_read_query(query, decision),
         candidates=[
             ScopeCandidate(
                 edit_id=candidate.edit.id,
