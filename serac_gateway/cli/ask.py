@@ -23,7 +23,7 @@ from serac_gateway.cli.terminal import (
 )
 
 CHAT_PATH = "/v1/chat/completions"
-_SHOWN_CHARS = 300
+_LINE_CHARS = 300
 
 
 def ask(
@@ -74,7 +74,7 @@ def _print_read(read: dict[str, Any] | None) -> None:
 def _shortened(text: str) -> str:
     line = " ".join(text.split())
     return (
-        line if len(line) <= _SHOWN_CHARS else f"{line[: _SHOWN_CHARS // 2]} … {line[-_SHOWN_CHARS // 2 :]}"
+        line if len(line) <= _LINE_CHARS else f"{line[: _LINE_CHARS // 2]} … {line[-_LINE_CHARS // 2 :]}"
     )
 
 

@@ -305,16 +305,6 @@ class TestAskAndExplain:
         assert read == {
             "text": "Who runs it?", "context": ["Tell me of Marrowby."], "instructions": "", "question": None,
         }  # fmt: skip
-        for arguments, said in (
-            ((), "either a question or --request"),
-            ((PROMPT, "--request", str(body)), "either a question or --request"),
-            (("--request", str(body), "--system", "x"), "--system goes with a question"),
-        ):
-            refused = _run("explain", *arguments)
-            assert (refused.exit_code, said in refused.stderr) == (2, True)
-        body.write_text("{}", "utf-8")
-        refused = _run("explain", "--request", str(body))
-        assert (refused.exit_code, "messages" in refused.stderr) == (2, True)
 
 
 class TestDemo:

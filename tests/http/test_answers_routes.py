@@ -78,10 +78,9 @@ async def test_details_are_shown_on_request_only(editing: Gateway) -> None:
         "encode", "search", "classify", "decide",
     ]  # fmt: skip
     assert detailed.one("x-serac-read") == f"chars={len(EDITED_QUESTION)}"
-    system = {"role": "system", "content": "Be brief."}
-    asked = {"role": "user", "content": OTHER_QUESTION}
-    told = await editing.post(chat(OTHER_QUESTION, messages=[system, asked]), DEBUG)
-    assert told.one("x-serac-read") == f"chars={len(OTHER_QUESTION)}, instructions={len('Be brief.')}"
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": OTHER_QUESTION}]
+    instructed = await editing.post(chat(OTHER_QUESTION, messages=messages), DEBUG)
+    assert instructed.one("x-serac-read") == f"chars={len(OTHER_QUESTION)}, instructions={len('Be brief.')}"
     assert not base.all("x-serac-edit-id")
     assert base.one("x-serac-reason") in ("no candidate", "below threshold")
 
