@@ -73,9 +73,7 @@ def _print_read(read: dict[str, Any] | None) -> None:
 
 def _shortened(text: str) -> str:
     line = " ".join(text.split())
-    return (
-        line if len(line) <= _LINE_CHARS else f"{line[: _LINE_CHARS // 2]} … {line[-_LINE_CHARS // 2 :]}"
-    )
+    return line if len(line) <= _LINE_CHARS else f"{line[: _LINE_CHARS // 2]} … {line[-_LINE_CHARS // 2 :]}"
 
 
 async def first_model(client: GatewayClient) -> str:

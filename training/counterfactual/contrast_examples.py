@@ -78,6 +78,9 @@ def _example(contrast: ContrastSet, filling: Filling, line: ContrastLine) -> Ite
 def _answer(contrast: ContrastSet, filling: Filling, line: ContrastLine, query: Query) -> str | None:
     """The right answer; None where the line does not determine it."""
     target = filling.target
+    is_open = not (line.kind in _ASSERTING or "[T]" in line.text or "[O]" in line.text)
+    if contrast.language != "en":  # verdicts and sentences are made in English only
+        return target if is_open and line.kind not in ("order", "embedded") else None
     if (verdict := answers.verdict(target)) is not None:
         # A verdict answers its claim put as it is; turned round or doubted it needs the claim's own value.
         return verdict if line.kind in ("paraphrase", "yes-no", "statement") else None

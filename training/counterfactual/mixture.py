@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from training.counterfactual import public_sets as public
+from training.counterfactual.answer_sets import answer_examples, load_answer_sets
 from training.counterfactual.contrast_examples import contrast_examples
 from training.counterfactual.examples import Example
 from training.counterfactual.fact_examples import fact_examples
@@ -36,6 +37,8 @@ class ExampleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     held_out_relations: tuple[str, ...] = ()
     facts: int = 9_000
     contrast_rounds: int = 1
+    answer_rounds: int = 0
+    """How often the hand-written answers come, each time with another wording of the edit."""
     zsre_rows: int = 2_000
     counterfact_rows: int = 1_500
     knowedit_rows: int = 500
@@ -70,6 +73,11 @@ def training_examples(world: World, data: Path, settings: ExampleSettings, embed
         *fact_examples(source, settings.facts),
         *instruction_examples(source, settings.instructions),
         *contrast_examples(sets, rng, rounds=settings.contrast_rounds),
+        *answer_examples(
+            [answered for answered in load_answer_sets() if not answered.is_held_out]
+            * settings.answer_rounds,
+            rng,
+        ),
         *public.zsre_examples(data, rng, rows=settings.zsre_rows, left_out=left_out),
         *public.counterfact_examples(
             data, rng, world.clozes, rows=settings.counterfact_rows, held_out=held_out
@@ -97,11 +105,14 @@ def validation_examples(
     others = frozenset(world.relations) - held_out
     contrasts = list(contrast_examples(sets, rng, rounds=1))
     rng.shuffle(contrasts)
+    answered = list(answer_examples([kept for kept in load_answer_sets() if kept.is_held_out], rng))
+    rng.shuffle(answered)
     file = "counterfact/counterfact-val.jsonl.gz"
     return _usable([
         *fact_examples(source, per_source, name="held-out relations"),
         *instruction_examples(source, per_source // 6),
         *contrasts[:per_source],
+        *answered[:per_source],
         *public.wikifactdiff_examples(rng, rows=per_source),
         *public.counterfact_examples(
             data, rng, world.clozes, rows=per_source, held_out=others, file=file
