@@ -11,6 +11,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -54,6 +55,12 @@ SAYS_WHAT_IT_HOLDS = {
     "serac_gateway/errors.py": {"ApiKeyNotFoundError", "EditNotFoundError", "RequestNotFoundError"},
 }
 """Names with such a word that are fields of the REST API, or the meaning of a 404."""
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The module; six rules read each."""
+    return ast.parse(path.read_text("utf-8"))
 
 
 def words(name: str) -> set[str]:
@@ -124,14 +131,14 @@ def test_no_module_or_class_has_a_name_that_says_nothing() -> None:
     for path in [*OURS, *TESTS]:
         names = [
             *path.relative_to(ROOT).with_suffix("").parts,
-            *class_names(ast.parse(path.read_text("utf-8"))),
+            *class_names(parsed(path)),
         ]
         assert [name for name in names if words(name) & EMPTY_NAMES] == [], path
 
 
 def test_names_are_the_glossarys() -> None:
     for path in OURS:
-        names = defined_names(ast.parse(path.read_text("utf-8")))
+        names = defined_names(parsed(path))
         wrong = {
             name: NOT_IN_GLOSSARY[word] for name in names for word in words(name) & NOT_IN_GLOSSARY.keys()
         }
@@ -147,12 +154,12 @@ def test_the_glossary_check_sees_fields_arguments_and_camel_case() -> None:
 def test_names_say_what_they_hold() -> None:
     for path in [*OURS, *TESTS]:
         allowed = SAYS_WHAT_IT_HOLDS.get(path.relative_to(ROOT).as_posix(), set())
-        assert names_of_nothing(ast.parse(path.read_text("utf-8"))) - allowed == set(), path
+        assert names_of_nothing(parsed(path)) - allowed == set(), path
 
 
 def test_every_allowed_name_is_still_there() -> None:
     for path, allowed in SAYS_WHAT_IT_HOLDS.items():
-        assert names_of_nothing(ast.parse((ROOT / path).read_text("utf-8"))) == allowed, path
+        assert names_of_nothing(parsed(ROOT / path)) == allowed, path
 
 
 def test_the_check_of_names_sees_fields_arguments_attributes_and_loop_variables() -> None:
@@ -178,7 +185,7 @@ def test_it_tells(): pass
 
 def test_tests_use_fakes_and_no_mocks() -> None:
     for path in TESTS:
-        imported = imported_modules(ast.parse(path.read_text("utf-8")))
+        imported = imported_modules(parsed(path))
         assert [name for name in imported if "mock" in name.split(".")] == [], path
 
 
@@ -227,7 +234,7 @@ def test_whatever_is_imported_is_declared_where_it_is_needed() -> None:
         (TESTS, declared("cpu", "otel", "train", "dev", "fuzz")),
     ):
         for path in paths:
-            tops = {name.split(".")[0] for name in imported_modules(ast.parse(path.read_text("utf-8")))}
+            tops = {name.split(".")[0] for name in imported_modules(parsed(path))}
             undeclared = {
                 top
                 for top in tops - sys.stdlib_module_names - {"serac_gateway", "training", "tests"}
