@@ -163,7 +163,7 @@ async def attacked_gateway(
     The gateway listens on loopback, so keys are demanded only with ``access.required = true``. Its store is
     in memory unless a `store` is given, which stays the caller's. `prompts` are further prompts of edits.
     """
-    async with upstream or LenientUpstream(SUPPRESSED_QUESTION) as lenient, ScriptedUpstream(_speak) as model:
+    async with upstream or LenientUpstream(SUPPRESSED_QUESTION) as lenient, ScriptedUpstream(speak) as model:
         config_file = folder / "gateway.toml"
         lines = [
             f'models.scope_classifier = "{_classifier(folder)}"',
@@ -195,7 +195,7 @@ async def attacked_gateway(
             await process.authenticator.close()
 
 
-async def _speak(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+async def speak(request: ReceivedRequest, connection: ScriptedConnection) -> None:
     """The model that answers edited questions: it knows nothing, so the gateway writes the target."""
     event = {"choices": [{"index": 0, "delta": {"content": "Hm."}, "finish_reason": "stop"}]}
     body = b"data: " + json.dumps(event).encode() + b"\n\ndata: [DONE]\n\n"

@@ -20,10 +20,12 @@ from serac_gateway.config.model import GatewayConfig, ModelsConfig
 from serac_gateway.data_plane.engine import Engine, NeedsDecision
 from serac_gateway.data_plane.local_engine import LocalEngine
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan
+from serac_gateway.data_plane.protocols.base import CompletionRequest
 from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.response_memory import ResponseMemory
 from serac_gateway.domain.edits import EditDraft, first_version
 from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.queries import Query
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
@@ -146,7 +148,13 @@ async def remote(local: LocalEngine, active_edits: ActiveEdits, folder: Path) ->
         listener.bind(str(folder / "models.sock"))
         async with listening(server, listener, GatewayConfig().server):
             client = RpcClient(settings(folder))
-            yield RemoteEngine(client, bitmap, keys_required=False)
+            yield RemoteEngine(
+                client,
+                bitmap,
+                keys_required=False,
+                decision_timeout_s=DECISION_TIMEOUT_S,
+                answer_timeout_s=CONFIG.answer_timeout_s,
+            )
             await client.close()
 
 
@@ -279,7 +287,7 @@ async def test_without_a_model_process_only_decisions_keys_and_answers_fail(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = RpcClient(settings(tmp_path))
-    engine = RemoteEngine(client, NamespaceBitmap.create(tmp_path / "namespaces"), keys_required=True)
+    engine = engine_of(client, tmp_path)
     request = RequestBody(b'{"model":"m","previous_response_id":"resp_1","input":"Who?"}')
     with caplog.at_level(logging.WARNING):
         assert await engine.with_earlier_turns("default", request) is request
@@ -293,3 +301,39 @@ async def test_without_a_model_process_only_decisions_keys_and_answers_fail(
             await call
         assert caught.value.details["reason"] == "no model process"
     await client.close()
+
+
+async def test_a_model_process_that_says_nothing_is_waited_for_no_longer_than_configured(
+    tmp_path: Path,
+) -> None:
+    """Stopped, or too busy to hear of a request: its own limits do not hold then."""
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    edit = first_version(EditDraft(prompt=QUESTION, target_new=ANSWER), namespace="default")
+    request = CompletionRequest(endpoint=Endpoint.CHAT, model="m")
+    task = AnswerTask(edit=edit, query=Query(text=QUESTION), request=request)
+    client = RpcClient(settings(tmp_path), call_timeout_s=0.1)
+    engine = engine_of(client, tmp_path, timeout_s=0.1)
+    body = RequestBody(b'{"model":"m","messages":[{"role":"user","content":"Who?"}]}')
+    async with await asyncio.start_unix_server(say_nothing, tmp_path / "models.sock"):
+        calls = (
+            engine.decide("default", Endpoint.CHAT, body, "key:k"),
+            engine.authenticate([(b"x-api-key", b"sk-serac-x")]),
+            anext(engine.answer(task)),
+        )
+        async with asyncio.timeout(20):
+            for error in await asyncio.gather(*calls, return_exceptions=True):
+                assert isinstance(error, ModelUnavailableError)
+                assert error.details["reason"] == "no model process"
+        await client.close()
+
+
+def engine_of(client: RpcClient, folder: Path, *, timeout_s: float = 10) -> RemoteEngine:
+    """The engine of a worker that demands keys."""
+    bitmap = NamespaceBitmap.create(folder / "namespaces")
+    return RemoteEngine(
+        client, bitmap, keys_required=True, decision_timeout_s=timeout_s, answer_timeout_s=timeout_s
+    )

@@ -28,6 +28,9 @@ from serac_gateway.server.workers.rpc_messages import (
 
 log = logging.getLogger(__name__)
 
+_SLACK_S = 1.0
+"""The model process ends what takes too long; the worker does so this much later, if it is not heard of."""
+
 
 class RemoteEngine(Engine):
     """Has the `LocalEngine` of the model process do the work.
@@ -35,11 +38,24 @@ class RemoteEngine(Engine):
     Rates of API keys and earlier responses are therefore the same in all workers.
     """
 
-    def __init__(self, client: RpcClient, bitmap: NamespaceBitmap, *, keys_required: bool) -> None:
-        """Without `keys_required` a request without a key may do everything; a key that comes is checked."""
+    def __init__(
+        self,
+        client: RpcClient,
+        bitmap: NamespaceBitmap,
+        *,
+        keys_required: bool,
+        decision_timeout_s: float,
+        answer_timeout_s: float,
+    ) -> None:
+        """Without `keys_required` a request without a key may do everything; a key that comes is checked.
+
+        The timeouts are those of the engine of the model process.
+        """
         self._client = client
         self._bitmap = bitmap
         self._keys_required = keys_required
+        self._decision_timeout_s = decision_timeout_s + _SLACK_S
+        self._answer_timeout_s = answer_timeout_s + _SLACK_S
 
     @override
     async def authenticate(self, headers: Headers) -> Principal:
@@ -57,13 +73,13 @@ class RemoteEngine(Engine):
         call = DecideCall(
             namespace=namespace, endpoint=endpoint, body=body.data, form=body.form, sender=sender
         )
-        return await self._client.call("/decide", call, RequestPlan)
+        return await self._client.call("/decide", call, RequestPlan, timeout_s=self._decision_timeout_s)
 
     @override
     def answer(
         self, task: AnswerTask, *, on_tokens: Callable[[int], None] = lambda count: None
     ) -> AsyncGenerator[ChoicePiece, None]:
-        return self._client.answer(task, on_tokens)
+        return self._client.answer(task, on_tokens, timeout_s=self._answer_timeout_s)
 
     @override
     async def remember_response(

@@ -36,8 +36,12 @@ _LARGE_BYTES = 1_048_576
 class RpcClient:
     """Calls the model process. Construct it in a running event loop."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
-        """Opens no connection yet."""
+    def __init__(self, settings: WorkerSettings, *, call_timeout_s: float = 30.0) -> None:
+        """Opens no connection yet.
+
+        `call_timeout_s` is for calls that name no limit: look-ups in memory, of a new API key in the store.
+        """
+        self._call_timeout_s = call_timeout_s
         self._session = aiohttp.ClientSession(
             "http://model-process",
             connector=aiohttp.UnixConnector(settings.socket_path, limit=0, keepalive_timeout=30.0),
@@ -46,17 +50,25 @@ class RpcClient:
             headers={TOKEN_HEADER: settings.token},
         )
 
-    async def call(self, path: str, message: msgspec.Struct, kind: type[ReplyT]) -> ReplyT:
+    async def call(
+        self,
+        path: str,
+        message: msgspec.Struct,
+        kind: type[ReplyT],
+        *,
+        timeout_s: float | None = None,
+    ) -> ReplyT:
         """Send `message` to `path`; returns the reply, decoded as `kind`.
 
         Raises:
             GatewayError: The error that the model process raised.
-            ModelUnavailableError: The model process does not answer.
+            ModelUnavailableError: The model process does not answer within `timeout_s` seconds.
         """
         try:
-            # PUT: aiohttp repeats it on another connection if an idle one has just been closed.
-            async with self._session.put(path, data=_payload(message)) as response:
-                reply = await response.read()
+            async with asyncio.timeout(timeout_s or self._call_timeout_s):
+                # PUT: aiohttp repeats it on another connection if an idle one has just been closed.
+                async with self._session.put(path, data=_payload(message)) as response:
+                    reply = await response.read()
             if response.status != 200:
                 raise msgspec.msgpack.decode(reply, type=RemoteError).to_error()
             return msgspec.msgpack.decode(reply, type=kind)
@@ -64,12 +76,20 @@ class RpcClient:
             raise _unavailable(exc) from exc
 
     async def answer(
-        self, task: AnswerTask, on_tokens: Callable[[int], None]
+        self, task: AnswerTask, on_tokens: Callable[[int], None], *, timeout_s: float
     ) -> AsyncGenerator[ChoicePiece, None]:
-        """See `Engine.answer`. Raises as `call` does."""
+        """See `Engine.answer`. Raises as `call` does; the whole answer may take `timeout_s` seconds."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
         try:
-            async with self._session.put(ANSWER_PATH, data=_payload(task)) as response:
-                async for frame in read_frames(response.content.readexactly):
+            async with asyncio.timeout_at(deadline):
+                response = await self._session.put(ANSWER_PATH, data=_payload(task))
+            async with response:
+                frames = read_frames(response.content.readexactly)
+                while True:
+                    async with asyncio.timeout_at(deadline):
+                        frame = await anext(frames, None)
+                    if frame is None:
+                        return
                     if frame.error is not None:
                         raise frame.error.to_error()
                     if frame.piece is not None:

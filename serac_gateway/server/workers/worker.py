@@ -69,7 +69,13 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Asgi]:
         reporter = RequestReporter(client, worker=settings.worker, in_flight=lambda: counts.in_flight)
         stack.push_async_callback(reporter.close)
         data_plane = DataPlane(
-            engine=RemoteEngine(client, bitmap, keys_required=config.demands_keys),
+            engine=RemoteEngine(
+                client,
+                bitmap,
+                keys_required=config.demands_keys,
+                decision_timeout_s=config.routing.decision_timeout_s,
+                answer_timeout_s=config.models.answer_timeout_s,
+            ),
             upstream=upstream.upstream,
             tracing=tracing,
             loop_guard=LoopGuard(settings.loop_guard.encode()),
