@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 
 from serac_gateway.errors import ModelUnavailableError
@@ -46,21 +46,26 @@ class ModelThreads:
         future.add_done_callback(release)
         return await asyncio.wrap_future(future)
 
-    @asynccontextmanager
-    async def time_limit(self, what: str) -> AsyncIterator[None]:
-        """Ends the block, named `what` in the error, after `timeout_s` seconds.
+    def time_limit(self, what: str) -> AbstractAsyncContextManager[None]:
+        """Ends the block, named `what` in the error, after the threads' `timeout_s`, as `time_limit` does."""
+        return time_limit(what, self._timeout_s, "give fewer or shorter queries")
 
-        Raises:
-            ModelUnavailableError: The time is over.
-        """
-        try:
-            async with asyncio.timeout(self._timeout_s) as limit:
-                yield
-        except TimeoutError as exc:
-            if not limit.expired():
-                raise
-            raise ModelUnavailableError(
-                f"{what} took longer than {self._timeout_s:g} s; give fewer or shorter queries, or have the"
-                " operator raise models.control_timeout_s",
-                details={"reason": "control timeout", "limit": self._timeout_s},
-            ) from exc
+
+@asynccontextmanager
+async def time_limit(what: str, timeout_s: float, remedy: str) -> AsyncIterator[None]:
+    """Ends the block, named `what` in the error, after `timeout_s` seconds, models.control_timeout_s.
+
+    Raises:
+        ModelUnavailableError: The time is over.
+    """
+    try:
+        async with asyncio.timeout(timeout_s) as limit:
+            yield
+    except TimeoutError as exc:
+        if not limit.expired():
+            raise
+        raise ModelUnavailableError(
+            f"{what} took longer than {timeout_s:g} s; {remedy}, or have the operator raise"
+            " models.control_timeout_s",
+            details={"reason": "control timeout", "limit": timeout_s},
+        ) from exc

@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 import numpy as np
 
-from serac_gateway.config.model import ConflictPolicy
+from serac_gateway.config.model import ConflictPolicy, ModelsConfig
 from serac_gateway.control_plane.conflicts import Conflict, ConflictFinder, same_effect, to_supersede
+from serac_gateway.control_plane.model_threads import time_limit
 from serac_gateway.control_plane.versions import NextVersion
 from serac_gateway.domain.edits import ACTIVE_STATES, Attribution, Edit, forms
 from serac_gateway.domain.vectors import Vectors
@@ -43,6 +46,8 @@ _SLICE_TEXTS = 8
 _TRIES = 3
 _PAUSE_S = 0.5
 
+_T = TypeVar("_T")
+
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
     """A version that was committed, and the edits it contradicts."""
@@ -66,10 +71,12 @@ class EditWriter:
         pool: Executor,
         threads: int = 1,
         conflicts: ConflictFinder | None = None,
+        timeout_s: float = ModelsConfig().control_timeout_s,
     ) -> None:
         """`pool` encodes and searches for conflicts, for one commit on at most `threads` threads at a time.
 
-        Without `conflicts`, `write` does not search for them.
+        Without `conflicts`, `write` does not search for them. A step of work on the pool, with its wait for a
+        thread, may take `timeout_s` seconds: some texts to encode, or the search.
         """
         self._store = store
         self._encoder = encoder
@@ -77,6 +84,7 @@ class EditWriter:
         self._pool = pool
         self._threads = threads
         self._conflicts = conflicts
+        self._timeout_s = timeout_s
         self._turns: dict[str, asyncio.Lock] = {}
         """By namespace: held from the search for conflicts until the commit is in force."""
 
@@ -109,7 +117,7 @@ class EditWriter:
         Raises:
             DamagedRecordError: The version is of another namespace.
             ContradictionError: It contradicts edits in force, and the namespace refuses that.
-            ModelUnavailableError: The encoder failed, or with such a policy the classifier.
+            ModelUnavailableError: The encoder failed or took too long, or with such a policy the classifier.
             Others as for `EditStore.commit`.
         """
         edit = version.edit
@@ -152,7 +160,7 @@ class EditWriter:
 
         Raises:
             DamagedRecordError: A version is of another namespace.
-            ModelUnavailableError: The encoder failed; nothing was stored.
+            ModelUnavailableError: The encoder failed or took too long; nothing was stored.
             Others as for `EditStore.commit`.
         """
         _check_namespace_of(namespace, versions)
@@ -194,15 +202,13 @@ class EditWriter:
         ]
 
     async def _encoded(self, texts: Sequence[str]) -> Vectors:
-        loop = asyncio.get_running_loop()
         starts = iter(range(0, len(texts), _SLICE_TEXTS))
         made: dict[int, Vectors] = {}
 
         async def encode_slices() -> None:
             for start in starts:  # other work of the pool runs between two slices
-                made[start] = await loop.run_in_executor(
-                    self._pool, self._encoder.encode, texts[start : start + _SLICE_TEXTS]
-                )
+                some = texts[start : start + _SLICE_TEXTS]
+                made[start] = await self._on_pool("encoding the edit", partial(self._encoder.encode, some))
 
         await asyncio.gather(*(encode_slices() for _ in range(self._threads)))
         return np.concatenate([made[start] for start in sorted(made)])
@@ -249,9 +255,12 @@ class EditWriter:
 
     async def _search(self, namespace: str, version: NextVersion, finder: ConflictFinder) -> list[Conflict]:
         vectors_FD = None if version.vectors is None else version.vectors.vectors_FD
-        return await asyncio.get_running_loop().run_in_executor(
-            self._pool, finder.find, namespace, version.edit, vectors_FD
-        )
+        find = partial(finder.find, namespace, version.edit, vectors_FD)
+        return await self._on_pool("the search for conflicts", find)
+
+    async def _on_pool(self, what: str, call: Callable[[], _T]) -> _T:
+        async with time_limit(what, self._timeout_s, "the gateway is busy: try again later"):
+            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
     async def _written(
         self,

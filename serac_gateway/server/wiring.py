@@ -190,6 +190,7 @@ def _build_control_plane(
             pool=pool,
             threads=config.models.decision_threads,
             conflicts=conflicts,
+            timeout_s=config.models.control_timeout_s,
         ),
         store=store,
         active_edits=active_edits,

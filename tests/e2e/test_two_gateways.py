@@ -203,7 +203,8 @@ async def test_of_edits_that_ask_the_same_the_last_in_the_log_governs_in_both(tw
 async def test_a_gateway_that_was_away_acts_on_all_that_it_missed(two: Two, is_killed: bool) -> None:
     """Stopped, as a machine that sleeps, or killed and started again; the log's order counts then, too."""
     ns = "away-killed" if is_killed else "away-stopped"
-    questions = {name: f"Who is the mayor of {name}?" for name in ("Marrowby", "Barrowby", "Quillon", "Ashby")}
+    names = ("Marrowby", "Barrowby", "Quillon", "Ashby")
+    questions = {name: f"Who is the mayor of {name}?" for name in names}
 
     async def write(method: str, path: str, body: object = None) -> None:
         assert await change(two.first, ns, method, path, body) in ("1/2", "1/1")

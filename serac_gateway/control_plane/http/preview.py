@@ -148,7 +148,8 @@ class PreviewController(Controller):
     ) -> PreviewReply:
         """What an edit would do."""
         queries = []
-        parsed = await context.model_threads.run(partial(parsed_queries, data.queries))
+        async with context.model_threads.time_limit("reading these queries"):
+            parsed = await context.model_threads.run(partial(parsed_queries, data.queries))
         for position, query in enumerate(parsed):
             if isinstance(query, Bypass):
                 raise InvalidRequestError(

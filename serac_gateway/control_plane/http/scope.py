@@ -151,7 +151,8 @@ class ScopeController(Controller):
         request: Request[object, object, State],
     ) -> ScopeReply:
         """One decision a query, in order."""
-        queries = await context.model_threads.run(partial(parsed_queries, data.queries))
+        async with context.model_threads.time_limit("reading these queries"):
+            queries = await context.model_threads.run(partial(parsed_queries, data.queries))
         decisions = await unless_client_leaves(
             request.receive, _decisions(context, namespace, queries, data.user)
         )
