@@ -77,8 +77,8 @@ async def gauge(gateway: AttackedGateway, name: str) -> float:
 async def failures(gateway: AttackedGateway) -> Counter[tuple[str, str]]:
     """Failed requests by reason and policy."""
     text = (await gateway.call("GET", "/metrics")).text
-    found = re.findall(r'serac_failures_total\{policy="(\w+)",reason="([\w ]+)"\} (\S+)', text)
-    return Counter({(reason, policy): int(float(count)) for policy, reason, count in found})
+    matches = re.findall(r'serac_failures_total\{policy="(\w+)",reason="([\w ]+)"\} (\S+)', text)
+    return Counter({(reason, policy): int(float(count)) for policy, reason, count in matches})
 
 
 def ask(gateway: AttackedGateway, namespace: str, question: str) -> asyncio.Task[WireResponse]:

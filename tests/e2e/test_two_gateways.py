@@ -108,7 +108,7 @@ async def add(gateway: GatewayProcess, namespace: str, edit_id: str, answer: str
     return await change(gateway, namespace, "POST", "/edits", draft)
 
 
-async def asked(gateway: GatewayProcess, namespace: str, question: str) -> WireResponse:
+async def reply_to(gateway: GatewayProcess, namespace: str, question: str) -> WireResponse:
     body = {"model": "m", "messages": [{"role": "user", "content": question}]}
     headers = [("content-type", "application/json"), ("x-serac-namespace", namespace)]
     return await fetch(gateway.url, "/v1/chat/completions", json.dumps(body).encode(), *headers)
@@ -116,7 +116,7 @@ async def asked(gateway: GatewayProcess, namespace: str, question: str) -> WireR
 
 async def answer_of(gateway: GatewayProcess, namespace: str, question: str = QUESTION) -> str:
     """What an edit answers; BASE if none does."""
-    reply = await asked(gateway, namespace, question)
+    reply = await reply_to(gateway, namespace, question)
     assert reply.status == 200, reply.body
     if reply.one("x-serac-route") == "base":
         return BASE
@@ -258,7 +258,7 @@ async def test_damage_closes_its_namespace_in_both_and_one_repair_opens_it_in_bo
         write_torn_version(client, head)
     for gateway in two.both:
         async with asyncio.timeout(WITHIN_S):
-            while (reply := await asked(gateway, "acme", HIDDEN)).status != 503:
+            while (reply := await reply_to(gateway, "acme", HIDDEN)).status != 503:
                 await asyncio.sleep(0.02)
         assert reply.json["error"]["code"] == "namespace_quarantined"
         ready = await fetch(gateway.url, "/health/ready", method="GET")
@@ -270,6 +270,6 @@ async def test_damage_closes_its_namespace_in_both_and_one_repair_opens_it_in_bo
     assert (repaired.status, repaired.json["remaining"]) == (200, 0), repaired.body
     for gateway in two.both:
         async with asyncio.timeout(WITHIN_S):
-            while (await asked(gateway, "acme", HIDDEN)).status == 503:
+            while (await reply_to(gateway, "acme", HIDDEN)).status == 503:
                 await asyncio.sleep(0.05)
         assert await answer_of(gateway, "acme", HIDDEN) == "No."

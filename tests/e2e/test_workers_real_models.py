@@ -158,11 +158,11 @@ async def test_each_worker_decides_as_one_process_does(pair: Pair, namespace: st
 
 async def counted_failures(gateway: GatewayProcess, reason: str, policy: str) -> float:
     text = (await fetch(gateway.url, "/metrics", method="GET")).body.decode()
-    found = re.search(rf'serac_failures_total{{policy="{policy}",reason="{reason}"}} (\S+)', text)
-    return float(found[1]) if found else 0.0
+    match = re.search(rf'serac_failures_total{{policy="{policy}",reason="{reason}"}} (\S+)', text)
+    return float(match[1]) if match else 0.0
 
 
-async def assert_told(pair: Pair, reason: str, policy: str, before: float, *, more: int) -> None:
+async def assert_reported(pair: Pair, reason: str, policy: str, before: float, *, more: int) -> None:
     """Log and metric name what was not decided."""
     async with asyncio.timeout(30):
         while await counted_failures(pair.several, reason, policy) != before + more:
@@ -171,7 +171,7 @@ async def assert_told(pair: Pair, reason: str, policy: str, before: float, *, mo
             await asyncio.sleep(0.05)
 
 
-async def test_a_decision_that_takes_too_long_in_a_worker_is_told_and_closed_beside_suppressions(
+async def test_a_decision_that_takes_too_long_in_a_worker_is_reported_and_closed_beside_suppressions(
     pair: Pair,
 ) -> None:
     """On a machine that is too busy an edit is lost; header, log and metric say so."""
@@ -192,8 +192,8 @@ async def test_a_decision_that_takes_too_long_in_a_worker_is_told_and_closed_bes
                 refused = await worker.send("/v1/chat/completions", body, ("x-serac-namespace", HIDING))
                 assert (refused.status, refused.one("x-serac-reason")) == (503, reason)
                 assert reason in refused.json["error"]["message"]
-        await assert_told(pair, reason, "open", before[0], more=WORKERS)
-        await assert_told(pair, reason, "closed", before[1], more=WORKERS)
+        await assert_reported(pair, reason, "open", before[0], more=WORKERS)
+        await assert_reported(pair, reason, "closed", before[1], more=WORKERS)
     finally:
         pair.config.write_text(text)
         assert (await fetch(pair.several.url, "/serac/v1/config:reload", b"")).json["outcome"] == "reloaded"
@@ -218,8 +218,8 @@ async def test_workers_whose_model_process_hangs_end_their_requests_by_the_polic
                     assert (refused.status, refused.one("x-serac-reason")) == (503, "no model process")
         finally:
             pair.several.process.send_signal(signal.SIGCONT)
-        await assert_told(pair, "no model process", "open", 0, more=WORKERS)
-        await assert_told(pair, "no model process", "closed", 0, more=WORKERS)
+        await assert_reported(pair, "no model process", "open", 0, more=WORKERS)
+        await assert_reported(pair, "no model process", "closed", 0, more=WORKERS)
         for worker in workers.values():
             body = body_of(FACT["prompt"])
             answered = await worker.send("/v1/chat/completions", body, ("x-serac-namespace", OPEN))
