@@ -365,9 +365,10 @@ async def test_a_websocket_is_refused_in_words(editing: Gateway, path: str) -> N
 async def test_a_base_url_without_v1_is_named(editing: Gateway, path: str) -> None:
     reply = await fetch(editing.url, path, b"{}", ("content-type", "application/json"))
     assert reply.status == 404
-    assert "'/v1" + path.partition("?")[0] in reply.json["detail"]
+    assert "'/v1" + path.partition("?")[0] in reply.json["error"]["message"] == reply.json["detail"]
     other = await fetch(editing.url, "/chats", b"{}", ("content-type", "application/json"))
     assert "base URL" not in other.json["detail"]
+    assert "error" not in other.json
 
 
 async def test_after_a_wish_for_another_protocol_the_connection_goes_on(editing: Gateway) -> None:

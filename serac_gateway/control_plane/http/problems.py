@@ -60,7 +60,7 @@ def _on_http_exception(request: _AnyRequest, exc: HTTPException) -> Response[dic
     body = problem_body(status, status.phrase.lower().replace(" ", "_"), status.phrase, exc.detail)
     headers = dict(exc.headers or {})
     if status is HTTPStatus.NOT_FOUND:
-        body["detail"] = _nothing_at(request.url.path)
+        body |= _nothing_at(request.url.path)
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["allow"] = ", ".join(_methods_at(request))
         body["detail"] = (
@@ -74,14 +74,18 @@ def _on_http_exception(request: _AnyRequest, exc: HTTPException) -> Response[dic
     return _response(status, body, headers)
 
 
-def _nothing_at(path: str) -> str:
+def _nothing_at(path: str) -> dict[str, object]:
+    """The problem's detail; for a client of OpenAI's API, which reads no problems, its `error` too."""
     short = _abbreviated(path)
-    if _INFERENCE_PATH.match(path):
-        return (
-            f"there is nothing at {short!r}; the OpenAI-compatible API is below /v1: end the client's base"
-            f" URL with /v1, as in {_abbreviated('/v1' + path)!r}"
-        )
-    return f"there is nothing at {short!r}; /serac/schema lists what there is, and /v1 goes to the chat model"
+    if not _INFERENCE_PATH.match(path):
+        what_there_is = "/serac/schema lists what there is, and /v1 goes to the chat model"
+        return {"detail": f"there is nothing at {short!r}; {what_there_is}"}
+    message = (
+        f"there is nothing at {short!r}; the OpenAI-compatible API is below /v1: end the client's base"
+        f" URL with /v1, as in {_abbreviated('/v1' + path)!r}"
+    )
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": "not_found"}
+    return {"detail": message, "error": error}
 
 
 def _on_unexpected(request: _AnyRequest, exc: Exception) -> Response[dict[str, object]]:
