@@ -1,6 +1,7 @@
 # make run      set up .venv and see edits take effect in front of a real language model
 # make install  only set up .venv      make test  set up and run the tests
 # make lint     style, types, imports  make constraints  pin what .venv holds now
+# make clients  try the gateway with clients of others: LangChain, LiteLLM, the Vercel AI SDK, a browser, …
 # make graph    draw the import graph of the rooms, here and in serac_gateway/docs/architecture.md
 # PYTHON=/path/to/python3.11 picks the interpreter, FAISS=gpu the index that uses a CUDA device, PYTEST_ARGS
 # what is run and how: by default two files of tests side by side, as most of them wait.
@@ -14,7 +15,7 @@ PYTEST_ARGS ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder --duratio
 VENV   := .venv
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help install run test lint graph constraints
+.PHONY: help install run test clients lint graph constraints
 .DELETE_ON_ERROR:
 
 help:
@@ -27,6 +28,14 @@ run: install
 
 test: $(VENV)/.installed-dev
 	HF_HUB_OFFLINE=1 $(VENV)/bin/pytest $(PYTEST_ARGS)
+
+# They pin each other's versions, so they have an environment of their own; those for node are left out where
+# there is no npm.
+clients: $(VENV)/.installed-dev
+	"$(PYTHON)" -m venv .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r tests/clients/requirements.txt
+	! command -v npm >/dev/null || npm --prefix tests/clients/node install --no-audit --no-fund --no-package-lock
+	SERAC_CLIENTS_PYTHON=.venv-clients/bin/python HF_HUB_OFFLINE=1 $(VENV)/bin/pytest -rs tests/clients
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

@@ -228,10 +228,25 @@ def declared(*extras: str) -> set[str]:
 def test_whatever_is_imported_is_declared_where_it_is_needed() -> None:
     """What another package happens to bring may be gone with its next release."""
     distributions = importlib.metadata.packages_distributions()
+    clients = ROOT / "tests" / "clients" / "sdk"
+    listed = (clients.parent / "requirements.txt").read_text("utf-8").splitlines()
+    of_clients = {
+        canonicalize_name(Requirement(line.partition("#")[0]).name) for line in listed if line[0] != "#"
+    }
+    for path in sorted(clients.glob("*.py")):
+        tops = {name.split(".")[0] for name in imported_modules(ast.parse(path.read_text("utf-8")))}
+        foreign = tops - sys.stdlib_module_names - {"cases"}  # beside it
+        known = {
+            top
+            for top in foreign
+            for name in of_clients
+            if f"{name}-".startswith(f"{canonicalize_name(top)}-")
+        }
+        assert foreign == known, path
     for paths, allowed in (
         (OURS_AT_RUN_TIME, declared("cpu", "otel")),
         (OURS, declared("cpu", "otel", "train")),
-        (TESTS, declared("cpu", "otel", "train", "dev", "fuzz")),
+        ([path for path in TESTS if path.parent != clients], declared("cpu", "otel", "train", "dev", "fuzz")),
     ):
         for path in paths:
             tops = {name.split(".")[0] for name in imported_modules(parsed(path))}
