@@ -68,6 +68,11 @@ def is_inference(target: str) -> bool:
 
 def text_in(request: ReceivedRequest) -> str:
     """Every string in the request's body, in order; token ids count as characters."""
+    return " ".join(_strings(decoded_json(request)))
+
+
+def decoded_json(request: ReceivedRequest) -> object:
+    """The JSON of the request's body as a lenient server makes it out; None if it makes out none."""
     data = request.body
     for coding in reversed((request.header("content-encoding") or "").lower().split(",")):
         with contextlib.suppress(OSError, zlib.error, EOFError, ValueError, IndexError):
@@ -77,10 +82,9 @@ def text_in(request: ReceivedRequest) -> str:
     except UnicodeDecodeError:
         text = data.decode("latin-1")
     try:
-        decoded = json.loads(text, strict=False)
+        return json.loads(text, strict=False)
     except (ValueError, RecursionError):
-        return ""
-    return " ".join(_strings(decoded))
+        return None
 
 
 def _strings(value: object) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What is fuzzed, and what must hold whatever comes in: streams that are cut, paths and bodies.
+"""What is fuzzed, and what must hold whatever comes in: streams that are cut, paths, bodies, whole requests.
 
 `python -m tests.fuzz.run` feeds these from atheris, guided by coverage; the corpus that it found is replayed
 by test_corpus.py on every run of the tests.
@@ -7,7 +7,12 @@ by test_corpus.py on every run of the tests.
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
+from types import FrameType
+from typing import Any
 
 import msgspec
 
@@ -22,9 +27,15 @@ from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import MAX_QUERY_CHARS, Bypass, Query, asks_several_things
 from serac_gateway.errors import UnreadableError
 from serac_gateway.routing.retrieval import retrieval_texts, segments
+from tests.fuzz.whole_requests import WholeRequests
 
 _ENDPOINTS = tuple(Endpoint)
 _CODINGS = ("", "gzip", "deflate", "br, zstd")
+
+
+MAX_STEPS = 20_000
+MAX_STEPS_PER_BYTE = 40
+"""Lines of our own code that run for an input; a quadratic reader exceeds them at some hundred bytes."""
 
 
 def check(data: bytes) -> None:
@@ -33,10 +44,47 @@ def check(data: bytes) -> None:
         return
     if data[0] % 8 == 7:
         check_path(data[1:])
+    elif data[0] % 8 == 5:
+        whole_requests().check(data[1:])
     elif data[0] % 2:
         check_stream(data[1:])
+    elif data[0] % 32 == 30:
+        check_steps(data[1:])
     else:
         check_body(data[1:])
+
+
+@lru_cache(maxsize=1)
+def whole_requests() -> WholeRequests:
+    """The gateway that whole requests are sent through, made with the first."""
+    return WholeRequests()
+
+
+def check_steps(data: bytes) -> None:
+    """A body is read in steps linear in its length."""
+    steps = counted_steps(lambda: check_body(data))
+    assert steps <= MAX_STEPS + MAX_STEPS_PER_BYTE * len(data), steps
+
+
+def counted_steps(act: Callable[[], object]) -> int:
+    """How many lines of the gateway's code run: the same on every machine, however busy."""
+    steps = 0
+
+    def count(frame: FrameType, event: str, argument: Any) -> Any:  # noqa: ANN401 - as sys.settrace has it
+        nonlocal steps
+        steps += event == "line"
+        return count
+
+    def begin(frame: FrameType, event: str, argument: Any) -> Any:  # noqa: ANN401 - as sys.settrace has it
+        return count if "serac_gateway" in frame.f_code.co_filename else None
+
+    before = sys.gettrace()
+    sys.settrace(begin)
+    try:
+        act()
+    finally:
+        sys.settrace(before)
+    return steps
 
 
 def check_stream(data: bytes) -> None:
