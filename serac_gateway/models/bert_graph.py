@@ -43,6 +43,13 @@ class BertSizes(msgspec.Struct, frozen=True):
     hidden_act: str = "gelu"
 
 
+class Projection(msgspec.Struct, frozen=True, kw_only=True):
+    """A linear map of an encoder's unit vectors: (vector - mean) @ matrix, brought to unit length again."""
+
+    mean_D: NDArray[np.float32]
+    matrix_DD: NDArray[np.float32]
+
+
 class BertGraph:
     """The graph as it grows: every method adds nodes and gives the name of their result.
 
@@ -100,15 +107,22 @@ class BertGraph:
         active = self._quantised_inputs(self._add("Gelu", [inner]))
         self._add_and_norm(f"{name}.output", self._linear(f"{name}.output.dense", active))
 
-    def as_vectors(self) -> Any:  # noqa: ANN401
-        """The model: its output `vectors` is the mean over the tokens, at unit length. *Shape:* (1, D)."""
+    def as_vectors(self, projection: Projection | None = None) -> Any:  # noqa: ANN401
+        """The model: its output `vectors` is the mean over the tokens, at unit length. *Shape:* (1, D).
+
+        With `projection` the vectors are mapped by it.
+        """
         axis = self._constant("tokens_axis", np.array([1]))
         count = self._add("Cast", [self._length()], to=TensorProto.FLOAT)
         sum_1D = self._add("ReduceSum", [self._hidden_1LD, axis], keepdims=0)
         mean_1D = self._add("Div", [sum_1D, count])
-        norm_11 = self._add("ReduceL2", [mean_1D, axis], keepdims=1)
-        smallest = self._constant("smallest_norm", np.float32(_SMALLEST_NORM))
-        self._add("Div", [mean_1D, self._add("Clip", [norm_11, smallest])], output="vectors")
+        if projection is None:
+            self._unit_length(mean_1D, output="vectors")
+        else:
+            unit_1D = self._unit_length(mean_1D)
+            apart_1D = self._add("Sub", [unit_1D, self._constant("projection_mean", projection.mean_D)])
+            matrix = self._constant("projection_matrix", projection.matrix_DD)
+            self._unit_length(self._add("MatMul", [apart_1D, matrix]), output="vectors")
         return self._model("vectors", self._sizes.hidden_size)
 
     def as_logits(self) -> Any:  # noqa: ANN401
@@ -118,6 +132,12 @@ class BertGraph:
         pooled_1D = self._add("Tanh", [self._whole_linear("pooler.dense", first_1D)])
         self._whole_linear("classifier", pooled_1D, output="logits")
         return self._model("logits", len(self._weights["classifier.bias"]))
+
+    def _unit_length(self, name_1D: str, *, output: str | None = None) -> str:
+        axis = self._constant("tokens_axis", np.array([1]))
+        norm_11 = self._add("ReduceL2", [name_1D, axis], keepdims=1)
+        smallest = self._constant("smallest_norm", np.float32(_SMALLEST_NORM))
+        return self._add("Div", [name_1D, self._add("Clip", [norm_11, smallest])], output=output)
 
     def _model(self, output: str, width: int) -> Any:  # noqa: ANN401
         graph = helper.make_graph(

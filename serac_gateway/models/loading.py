@@ -39,6 +39,8 @@ SHIPPED_CLASSIFIER = Path(__file__).parent / "weights" / "scope-classifier"
 SHIPPED_ADAPTER = Path(__file__).parent / "weights" / "counterfactual-adapter"
 SHIPPED_ENCODER = Path(__file__).parent / "weights" / "encoder"
 """An encoder trained from multilingual-e5-small, if there is one."""
+SHIPPED_PROJECTION = Path(__file__).parent / "weights" / "encoder-projection"
+"""Of the vectors of multilingual-e5-small itself."""
 _FORMER_WEIGHTS: Final = "model.onnx"
 EMBEDDED_ENCODER: Final[Literal["minilm", "e5"]] = "e5"
 """The encoder of a gateway whose configuration names none; the shipped calibrations are made for it."""
@@ -148,8 +150,9 @@ def open_embedded_encoder(
     cache = data_path / "models"
     if name == "minilm":
         return open_embedded_minilm(embedded_minilm_path(), cache, on_step)
-    trained = SHIPPED_ENCODER if SHIPPED_ENCODER.is_dir() else None
-    return open_e5_encoder(embedded_e5(), cache, weights=trained, on_step=on_step)
+    if SHIPPED_ENCODER.is_dir():
+        return open_e5_encoder(embedded_e5(), cache, weights=SHIPPED_ENCODER, on_step=on_step)
+    return open_e5_encoder(embedded_e5(), cache, projection=SHIPPED_PROJECTION, on_step=on_step)
 
 
 def open_classifier(

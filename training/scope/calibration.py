@@ -217,6 +217,23 @@ def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
     return sum(part.count * abs(part.share_right - part.mean_probability) for part in bins) / max(1, total)
 
 
+MAX_UNREAD = 0.05
+
+
+def check_floor(observations: Sequence[Observation], floor: float) -> None:
+    """Refuse a floor under which the encoder puts many right edits: there would be nothing to choose from.
+
+    Raises:
+        ConfigError: More than `MAX_UNREAD` of the probes in scope have no candidate at all.
+    """
+    unread = [not observation.readings for observation in observations if observation.in_scope]
+    if sum(unread) > MAX_UNREAD * len(unread):
+        raise ConfigError(
+            f"{sum(unread)} of {len(unread)} probes in scope have no candidate above the floor {floor!r};"
+            " lower validation.floor: cosines of another encoder lie elsewhere"
+        )
+
+
 def similarity_floor(
     observations: Sequence[Observation], *, quantile: float = 0.001, margin: float = 0.02
 ) -> float:

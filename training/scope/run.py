@@ -99,6 +99,7 @@ def calibrate(
     if not reuse:
         export(run / "checkpoint", out)
         observed = _observed(config, run, out, encoder, on_progress)
+        calibrating.check_floor(observed, config.validation.floor)
         save_records(kept, observed)
     observed = observing.load(run)
     stack = calibrating.fitted_stack(observed)

@@ -64,11 +64,11 @@ def contrast_benchmark(sets: Sequence[ContrastSet], *, seed: int) -> Benchmark:
     rng = random.Random(seed)
     cases = []
     for number, contrast in enumerate(sets):
-        if not contrast.is_held_out or not _names_its_subject(contrast):
+        if not contrast.is_held_out or not names_its_subject(contrast):
             continue
         for place in range(min(2, len(contrast.subjects))):
             filling = filled_in(contrast, rng, place)
-            cases.append(_contrast_case(f"contrast-{number}-{place}", contrast, filling))
+            cases.append(contrast_case(f"contrast-{number}-{place}", contrast, filling))
     return Benchmark(name="contrasts", role=Role.VALIDATION, cases=tuple(cases))
 
 
@@ -98,7 +98,7 @@ def general_benchmark(name: str, *, sets: int, seed: int) -> Benchmark:
     One edit of each that names a subject, all their queries as probes.
     """
     rng = random.Random(seed)
-    every = [contrast for contrast in load_contrast_sets(WRITTEN_SETS) if _names_its_subject(contrast)]
+    every = [contrast for contrast in load_contrast_sets(WRITTEN_SETS) if names_its_subject(contrast)]
     english = [contrast for contrast in every if contrast.language == "en"]
     others = [contrast for contrast in every if contrast.language != "en"]
     drawn = rng.sample(others, min(sets // 2, len(others)))
@@ -107,17 +107,19 @@ def general_benchmark(name: str, *, sets: int, seed: int) -> Benchmark:
         name=name,
         role=Role.VALIDATION,
         cases=tuple(
-            _contrast_case(f"written-{number}", contrast, filled_in(contrast, rng, 0, own_prompts=True))
+            contrast_case(f"written-{number}", contrast, filled_in(contrast, rng, 0, own_prompts=True))
             for number, contrast in enumerate(drawn)
         ),
     )
 
 
-def _names_its_subject(contrast: ContrastSet) -> bool:
+def names_its_subject(contrast: ContrastSet) -> bool:
+    """Whether its edit can be told apart from those of all other sets, in one store with them."""
     return all("[X]" in prompt or "[V]" in prompt for prompt in contrast.prompts)
 
 
-def _contrast_case(case_id: str, contrast: ContrastSet, filling: Filling) -> Case:
+def contrast_case(case_id: str, contrast: ContrastSet, filling: Filling) -> Case:
+    """An edit of the set with all its queries as probes."""
     probes = tuple(
         Probe(
             kind=line.kind, text=filling.fill(line.text), in_scope=line.in_scope,

@@ -17,9 +17,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from serac_gateway.errors import ConfigError
-from serac_gateway.models.bert_graph import BertGraph, BertSizes
+from serac_gateway.models.bert_graph import BertGraph, BertSizes, Projection
 from serac_gateway.models.conversion import run_converter
-from serac_gateway.models.e5.conversion_request import CONFIG_FILE, MODEL_FILE, WEIGHTS_FILE, E5Conversion
+from serac_gateway.models.e5.conversion_request import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    PROJECTION_FILE,
+    WEIGHTS_FILE,
+    E5Conversion,
+)
 from serac_gateway.models.e5.file import E5File
 from serac_gateway.models.progress import OnStep, Step
 
@@ -52,12 +58,15 @@ def convert(request: E5Conversion, on_step: OnStep = lambda step: None) -> None:
     else:
         sizes, weights = _trained(Path(request.weights), file, request.head)
     is_pair_model = request.head == "logits"
+    projection = (
+        None if request.projection is None else _projection(Path(request.projection), sizes.hidden_size)
+    )
     # Exact products for logits, which meet a threshold; an encoder's vectors are as good with fast ones.
     graph = BertGraph(weights, sizes, has_pairs=is_pair_model, weight_bits=8 if is_pair_model else 7)
     for layer in range(sizes.num_hidden_layers):
         on_step(Step(request.step, layer / sizes.num_hidden_layers))
         graph.add_layer(layer, only_first=is_pair_model and layer == sizes.num_hidden_layers - 1)
-    model = graph.as_logits() if is_pair_model else graph.as_vectors()
+    model = graph.as_logits() if is_pair_model else graph.as_vectors(projection)
     onnx.save(model, Path(request.folder) / MODEL_FILE)
     on_step(Step(request.step, 1.0))
 
@@ -94,6 +103,20 @@ def _trained(folder: Path, file: E5File, head: str) -> tuple[BertSizes, Mapping[
             )
     weights.pop("embeddings.word_embeddings.weight", None)
     return sizes, weights
+
+
+def _projection(folder: Path, width: int) -> Projection:
+    path = folder / PROJECTION_FILE
+    try:
+        arrays = load_file(path)
+    except (SafetensorError, OSError) as exc:
+        raise ConfigError(f"cannot read the encoder's projection {str(path)!r}: {exc}") from exc
+    for name, shape in (("mean", (width,)), ("matrix", (width, width))):
+        array = arrays.get(name)
+        if array is None or array.shape != shape or not np.isfinite(array).all():
+            problem = "missing" if array is None else f"of shape {array.shape} or not finite"
+            raise ConfigError(f"{name!r} in {str(path)!r} is {problem}; its shape must be {shape}")
+    return Projection(mean_D=arrays["mean"].astype(np.float32), matrix_DD=arrays["matrix"].astype(np.float32))
 
 
 def _shapes(

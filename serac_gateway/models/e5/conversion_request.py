@@ -11,6 +11,8 @@ MODEL_FILE = "model.onnx"
 """What the converter writes."""
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 """Of trained weights, as transformers saves them, but without the word table, which the package has."""
+PROJECTION_FILE = "projection.safetensors"
+"""Of the projection of an encoder's vectors: `mean` (D,) and `matrix` (D, D)."""
 
 
 class E5Conversion(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +21,8 @@ class E5Conversion(msgspec.Struct, frozen=True, kw_only=True):
     package_file: str
     weights: str | None
     """The folder of trained weights; None: those of the package."""
+    projection: str | None = None
+    """The folder of the projection of an encoder's vectors; None: they stay as they are."""
     folder: str
     head: Literal["vectors", "logits"]
     """An encoder's, or a classifier's of pairs."""

@@ -15,6 +15,7 @@ from serac_gateway.models.e5.conversion_request import (
     CONFIG_FILE,
     CONVERTER,
     MODEL_FILE,
+    PROJECTION_FILE,
     WEIGHTS_FILE,
     E5Conversion,
 )
@@ -29,10 +30,13 @@ def converted_e5(
     kind: Literal["encoder", "scope-classifier"],
     name: str,
     weights: Path | None,
+    projection: Path | None = None,
     on_step: OnStep,
     others: int,
 ) -> Path:
     """The ONNX file of the encoder or pair model, converted once from `weights` into ``KIND-NAME``.
+
+    `projection` is the folder of that of an encoder's vectors.
 
     See `converted_folder` for `others` and what is raised.
     """
@@ -43,6 +47,7 @@ def converted_e5(
         request = E5Conversion(
             package_file=str(e5.path),
             weights=None if weights is None else str(weights),
+            projection=None if projection is None else str(projection),
             folder=str(folder),
             head="vectors" if kind == "encoder" else "logits",
             step=step,
@@ -52,21 +57,23 @@ def converted_e5(
     return converted_folder(models, kind, name, convert, others=others) / MODEL_FILE
 
 
-def weights_digest(e5: EmbeddedE5, weights: Path | None) -> str:
+def weights_digest(e5: EmbeddedE5, weights: Path | None, projection: Path | None = None) -> str:
     """Of all that a model is made of: 16 hexadecimal digits.
 
     Raises:
         ConfigError: A file of the trained weights cannot be read.
     """
-    if weights is None:
+    files = [] if weights is None else [weights / CONFIG_FILE, weights / WEIGHTS_FILE]
+    files += [] if projection is None else [projection / PROJECTION_FILE]
+    if not files:
         return e5.digest[:16]
     digest = hashlib.sha256(e5.digest.encode())
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
+    for path in files:
         try:
-            digest.update((weights / name).read_bytes())
+            digest.update(path.read_bytes())
         except OSError as exc:
             raise ConfigError(
-                f"cannot read the trained weights {str(weights / name)!r}: {exc.strerror or exc}; put them"
+                f"cannot read the trained weights {str(path)!r}: {exc.strerror or exc}; put them"
                 " there, or name another folder"
             ) from exc
     return digest.hexdigest()[:16]

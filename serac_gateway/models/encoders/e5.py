@@ -20,7 +20,7 @@ from serac_gateway.models.e5.embedded import EmbeddedE5
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.progress import OnStep
 
-_PREFIX: Final = "query: "
+PREFIX: Final = "query: "
 """What e5 was trained with for texts that are compared with their like."""
 _MAX_TOKENS: Final = 256
 """Longer texts are cut."""
@@ -55,7 +55,7 @@ class E5Encoder(Encoder):
         """See `Encoder.encode`."""
         vectors_BD = np.empty((len(texts), self.width), dtype=np.float32)
         for row, text in enumerate(texts):
-            ids = self._e5.tokenizer.single(_PREFIX + text, min(_MAX_TOKENS, self._e5.positions))
+            ids = self._e5.tokenizer.single(PREFIX + text, min(_MAX_TOKENS, self._e5.positions))
             try:
                 (vectors_BD[row],) = self._session.run(None, {WORDS: self._e5.words.rows(ids)[None]})[0]
             except Exception as exc:  # onnxruntime's errors share no base class but this
@@ -66,17 +66,25 @@ class E5Encoder(Encoder):
 
 
 def open_e5_encoder(
-    e5: EmbeddedE5, models: Path, *, weights: Path | None = None, on_step: OnStep = lambda step: None
+    e5: EmbeddedE5,
+    models: Path,
+    *,
+    weights: Path | None = None,
+    projection: Path | None = None,
+    on_step: OnStep = lambda step: None,
 ) -> E5Encoder:
     """The encoder of the package, or the one trained from it in `weights`; converted once into `models`.
+
+    `projection` is the folder of a linear map of its vectors, which becomes part of the graph.
 
     Starts that run side by side wait for one conversion; a start that is killed leaves nothing half made.
 
     Raises:
         ConfigError: The weights cannot be read, or the copy cannot be written.
     """
-    fingerprint = f"{_RECIPE}-{weights_digest(e5, weights)}"
+    fingerprint = f"{_RECIPE}-{weights_digest(e5, weights, projection)}"
     model = converted_e5(
-        e5, models, kind="encoder", name=fingerprint, weights=weights, on_step=on_step, others=1
-    )
+        e5, models, kind="encoder", name=fingerprint, weights=weights, projection=projection,
+        on_step=on_step, others=1,
+    )  # fmt: skip
     return E5Encoder(e5, model, fingerprint=fingerprint)

@@ -80,7 +80,7 @@ def test_a_tiny_encoder_agrees_with_torch(tiny: EmbeddedE5, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_the_embedded_encoder_agrees_with_torch_in_every_language(tmp_path: Path) -> None:
-    encoder = open_embedded_encoder(tmp_path, name="e5")
+    encoder = open_e5_encoder(embedded_e5(), tmp_path / "models")
     cosines = (encoder.encode(SENTENCES) * reference(embedded_e5(), bert(embedded_e5().path), SENTENCES)).sum(
         1
     )

@@ -229,3 +229,12 @@ def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["scope", "--edits", "e.ndjson", "--run", str(tmp_path)])
     assert result.exit_code == 2
     assert "go together" in result.stderr
+
+
+def test_a_floor_above_which_right_edits_do_not_lie_is_refused() -> None:
+    """As when the encoder changes and the configuration still has the floor of the former one."""
+    seen = observed(100)
+    calibration.check_floor(seen, 0.1)
+    unread = [msgspec.structs.replace(o, readings=()) for o in seen if o.in_scope][:10]
+    with pytest.raises(ConfigError, match=r"10 of 60 probes in scope .*floor 0\.75.*lower validation\.floor"):
+        calibration.check_floor([*seen, *unread], 0.75)
