@@ -15,14 +15,17 @@ from rich.table import Table
 from serac_gateway.cli.options import UrlOption
 from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json
 from serac_gateway.errors import ConfigError
+from training.encoder import cli as encoder
 from training.evaluation import cli as evaluation
 from training.progress import progress_display
 from training.runs import TrainingError, WorseWeightsError, read_config
 from training.scope.config import ScopeConfig
 
 app = typer.Typer(
-    no_args_is_help=True, help="Train and measure the scope classifier and the counterfactual model."
+    no_args_is_help=True,
+    help="Train and measure the encoder, the scope classifier and the counterfactual model.",
 )
+app.add_typer(encoder.app, name="encoder")
 app.add_typer(evaluation.app, name="evaluate")
 app.command()(evaluation.calibrate_similarity)
 
