@@ -20,6 +20,9 @@ MAX_SENTENCES = 3
 MIN_SENTENCE_WORDS = 3
 WIDEST_MARGIN = 2.0
 """Of cosines: leaves nothing out."""
+UNLIKELY_CANDIDATES = 2
+"""So many are read where even the nearest is unlikely: all edits are about equally far away from an unrelated
+question, as most of all traffic is, and reading them takes most of the decision's time."""
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…。？！])\s+|\n+")
 _QUOTED = re.compile(r"\"([^\"]+)\"|“([^“”]+)”|«([^«»]+)»|„([^„“]+)“")
@@ -44,11 +47,13 @@ def retrieve(
     floor: float,
     limit: int,
     margin: float = WIDEST_MARGIN,
+    unlikely: float = -1.0,
 ) -> Retrieved:
     """The candidates of each query: what `EditRouter` classifies, and what training calibrates on.
 
     A candidate's similarity, a cosine in -1..1, is at least `floor`, and at most `margin` below that of the
-    nearest edit in its state to the same text of the query. A row has at most `limit` candidates a state.
+    nearest edit in its state to the same text of the query. A row has at most `limit` candidates a state; of
+    a text whose nearest edit is less similar than `unlikely`, at most `UNLIKELY_CANDIDATES`.
 
     Raises:
         ModelUnavailableError: The encoder failed.
@@ -59,19 +64,25 @@ def retrieve(
     encoded = time.perf_counter()
     rows_T = iter(edits.candidates(namespace, vectors_TD, limit, floor=floor))
     candidates_B = [
-        merged([_within(next(rows_T), margin) for _ in texts], floor=floor, limit=limit) for texts in texts_B
+        merged([_within(next(rows_T), margin, unlikely) for _ in texts], floor=floor, limit=limit)
+        for texts in texts_B
     ]
     return Retrieved(
         candidates_B=candidates_B, encode_s=encoded - begun, search_s=time.perf_counter() - encoded
     )
 
 
-def _within(row: Sequence[Candidate], margin: float) -> list[Candidate]:
-    nearest: dict[EditState, float] = {}
-    for candidate in row:
-        known = nearest.get(candidate.edit.state, -1.0)
-        nearest[candidate.edit.state] = max(known, candidate.similarity)
-    return [c for c in row if c.similarity >= nearest[c.edit.state] - margin]
+def _within(row: Sequence[Candidate], margin: float, unlikely: float) -> list[Candidate]:
+    kept: list[Candidate] = []
+    of_state: dict[EditState, list[Candidate]] = {}
+    for candidate in sorted(row, key=lambda candidate: -candidate.similarity):
+        others = of_state.setdefault(candidate.edit.state, [])
+        nearest = others[0].similarity if others else candidate.similarity
+        is_full = nearest < unlikely and len(others) >= UNLIKELY_CANDIDATES
+        if candidate.similarity >= nearest - margin and not is_full:
+            others.append(candidate)
+            kept.append(candidate)
+    return kept
 
 
 def retrieval_texts(query: Query) -> list[str]:

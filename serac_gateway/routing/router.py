@@ -211,6 +211,7 @@ class EditRouter:
             floor=self._classifier.similarity_floor,
             limit=self._max_candidates,
             margin=self._classifier.similarity_margin,
+            unlikely=self._classifier.unlikely_similarity,
         )
         share = 1.0 / max(1, len(queries))
         timings = Timings(encode_s=retrieved.encode_s * share, search_s=retrieved.search_s * share)

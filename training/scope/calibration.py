@@ -218,6 +218,8 @@ def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
 
 
 MAX_UNREAD = 0.05
+_UNRELATED = "unrelated"
+"""The kind of probe of the validation set "unrelated-zsre"."""
 
 
 def check_floor(observations: Sequence[Observation], floor: float) -> None:
@@ -242,6 +244,16 @@ def similarity_floor(
     if not right:
         return -1.0
     return round(max(-1.0, float(np.quantile(right, quantile)) - margin), 3)
+
+
+def unlikely_similarity(observations: Sequence[Observation], *, quantile: float = 0.99) -> float:
+    """A high quantile of how similar the nearest edit is to unrelated questions; -1 without any of them."""
+    nearest = [
+        max(r.evidence.similarity for r in observation.readings)
+        for observation in observations
+        if observation.kind == _UNRELATED and observation.readings
+    ]
+    return round(float(np.quantile(nearest, quantile)), 3) if nearest else -1.0
 
 
 def similarity_margin(

@@ -79,6 +79,7 @@ def observe(
     model: PairModel,
     floor: float,
     margin: float = WIDEST_MARGIN,
+    unlikely: float = -1.0,
     cases: int | None = None,
     traffic: int | None = None,
     skip: frozenset[str] = frozenset(),
@@ -88,9 +89,8 @@ def observe(
     """Put all edits of all benchmarks in force and read the candidates that the router has for their probes.
 
     `cases` and `traffic` limit the probes read of each benchmark, not the edits in force; kinds in `skip` and
-    contested negatives are left out. `floor` and `margin` are cosines: candidates below the floor, or by more
-    than the margin below the nearest, are not read. Runs an event loop of its own, so it cannot be called
-    from a coroutine.
+    contested negatives are left out. `floor`, `margin` and `unlikely` are cosines, see `retrieve`. Runs an
+    event loop of its own, so it cannot be called from a coroutine.
 
     Raises:
         ModelUnavailableError: The encoder or the model failed.
@@ -103,7 +103,14 @@ def observe(
         if query is None:
             continue
         (candidates,) = retrieve(
-            NAMESPACE, [query], encoder=encoder, edits=edits, floor=floor, limit=MAX_CANDIDATES, margin=margin
+            NAMESPACE,
+            [query],
+            encoder=encoder,
+            edits=edits,
+            floor=floor,
+            limit=MAX_CANDIDATES,
+            margin=margin,
+            unlikely=unlikely,
         ).candidates_B
         logits_KO = model.logits([pair_texts(query, candidate) for candidate in candidates])
         depends = depends_on_edit(in_scope=probe.in_scope, kind=probe.kind)

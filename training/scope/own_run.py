@@ -213,6 +213,7 @@ def _observed(
         model=open_pair_model(weights, data_path, max_tokens=max_tokens),
         floor=calibration.similarity_floor,
         margin=calibration.similarity_margin,
+        unlikely=calibration.unlikely_similarity,
         on_progress=lambda part, done, total: on_progress(f"{name}, {part}", done, total),
     )
 

@@ -114,6 +114,7 @@ def calibrate(
         scope_threshold=point.threshold,
         similarity_floor=max(-1.0, min(config.validation.floor, calibrating.similarity_floor(observed))),
         similarity_margin=calibrating.similarity_margin(observed),
+        unlikely_similarity=calibrating.unlikely_similarity(observed),
         max_tokens=config.training.max_tokens,
         depends=depends,
         provenance={

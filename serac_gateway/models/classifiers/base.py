@@ -60,6 +60,11 @@ class ScopeClassifier(ABC):
         return 2.0
 
     @property
+    def unlikely_similarity(self) -> float:
+        """Where the nearest candidate is less similar than this, -1..1, hardly any is right."""
+        return -1.0
+
+    @property
     @abstractmethod
     def fingerprint(self) -> str:
         """Identifies weights and calibration, for logs and reports."""

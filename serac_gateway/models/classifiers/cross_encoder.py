@@ -76,6 +76,9 @@ class ScopeCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """A less similar candidate is out of scope without being read by the cross-encoder."""
     similarity_margin: Annotated[float, msgspec.Meta(ge=0, le=2)] = 2.0
     """Nor is one that is this much less similar than the nearest."""
+    unlikely_similarity: Annotated[float, msgspec.Meta(ge=-1, le=1)] = -1.0
+    """Unrelated questions have no edit nearer than this, and right edits below it are the nearest ones: few
+    candidates are read there."""
     max_tokens: Annotated[int, msgspec.Meta(ge=16, le=512)]
     depends: DependsCalibration | None = None
     """None: the weights have no such output."""
@@ -129,6 +132,11 @@ class CrossEncoderClassifier(ScopeClassifier):
     def similarity_margin(self) -> float:
         """Hardly any calibration pair in scope was this much less similar than the nearest edit."""
         return self._calibration.similarity_margin
+
+    @property
+    def unlikely_similarity(self) -> float:
+        """Hardly any unrelated calibration question had an edit as similar as this."""
+        return self._calibration.unlikely_similarity
 
     @property
     def fingerprint(self) -> str:

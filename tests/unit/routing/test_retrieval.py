@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
 import pytest
 
-from serac_gateway.domain.edits import EditDraft, first_version
+from serac_gateway.domain.edits import EditDraft, EditState, first_version
 from serac_gateway.domain.queries import Query
+from serac_gateway.domain.vectors import Vectors
+from serac_gateway.edit_index.source import EditSource
 from serac_gateway.models.classifiers.base import Candidate
-from serac_gateway.routing.retrieval import MAX_SENTENCES, merged, retrieval_texts
+from serac_gateway.routing.retrieval import MAX_SENTENCES, merged, retrieval_texts, retrieve
+from serac_gateway.testing import WordEncoder
 
 
-def candidate(name: str, similarity: float) -> Candidate:
+def candidate(name: str, similarity: float, state: EditState = EditState.LIVE) -> Candidate:
     edit = first_version(EditDraft(id=name, prompt=f"About {name}", target_new="x"), namespace="default")
+    edit = msgspec.structs.replace(edit, state=state)
     return Candidate(edit=edit, form=edit.prompt, similarity=similarity)
 
 
@@ -50,3 +57,41 @@ def test_an_edit_found_twice_keeps_its_highest_similarity_and_its_place_by_it() 
     assert [(hit.edit.id, hit.similarity) for hit in candidates] == [("b", 0.9), ("a", 0.5)]
     assert [candidate.edit.id for candidate in merged(rows, floor=0.2, limit=1)] == ["b"]
     assert merged([], floor=0.2, limit=8) == []
+
+
+class FixedEdits(EditSource):
+    """The same candidates for every text."""
+
+    def __init__(self, row: Sequence[Candidate]) -> None:
+        self._row = list(row)
+
+    def has_edits(self, namespace: str) -> bool:
+        return True
+
+    def candidates(
+        self, namespace: str, queries_BD: Vectors, limit: int, *, floor: float
+    ) -> list[list[Candidate]]:
+        return [self._row for _ in queries_BD]
+
+
+@pytest.mark.parametrize(
+    ("similarities", "unlikely", "names"),
+    [
+        ((0.44, 0.43, 0.42, 0.41), 0.5, "ab"),
+        ((0.44, 0.43, 0.42, 0.41), 0.44, "abcd"),
+        ((0.44, 0.30, 0.29, 0.28), 0.5, "a"),
+        ((0.62, 0.61, 0.60, 0.40), 0.5, "abc"),
+        ((0.44, 0.43, 0.42, 0.41), -1.0, "abcd"),
+    ],
+)
+def test_few_are_read_where_even_the_nearest_is_unlikely(
+    similarities: tuple[float, ...], unlikely: float, names: str
+) -> None:
+    row = [candidate(name, similarity) for name, similarity in zip("abcd", similarities, strict=True)]
+    on_trial = candidate("t", 0.42, EditState.SHADOW)
+    retrieved = retrieve(
+        "default", [Query(text="Who runs Acme?")], encoder=WordEncoder(), edits=FixedEdits([*row, on_trial]),
+        floor=0.1, limit=8, margin=0.1, unlikely=unlikely,
+    )  # fmt: skip
+    read = [hit.edit.id for hit in retrieved.candidates_B[0]]
+    assert sorted(read) == [*names, "t"], "an edit on trial takes no live one's place"

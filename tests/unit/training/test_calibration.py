@@ -129,6 +129,18 @@ def test_the_floor_lies_under_the_right_similarities() -> None:
     assert calibration.similarity_floor([]) == -1.0
 
 
+def test_what_lies_nearer_than_nearly_all_unrelated_questions_is_not_unlikely() -> None:
+    def unrelated(similarity: float) -> Observation:
+        reading = Reading(prompt="p", target="t", right=False, evidence=evidence(-3.0, similarity))
+        return Observation(
+            benchmark="made", kind="unrelated", text="q", context=(), in_scope=False, readings=(reading,)
+        )
+
+    made = [unrelated(0.3 + 0.002 * number) for number in range(100)]
+    assert calibration.unlikely_similarity([*made, *observed()]) == pytest.approx(0.496, abs=0.002)
+    assert calibration.unlikely_similarity(observed()) == -1.0
+
+
 def test_probabilities_do_not_overflow() -> None:
     stack = stack_of(logit_weight=1e6)
     readings = [
