@@ -30,7 +30,8 @@ def target_span(text: str, target: str) -> tuple[int, int] | None:
     """The place of `target` in `text`, as (begin, end); None: `text` does not contain it.
 
     Whole words are compared, without case, the encoding of accents, articles, punctuation and white space. A
-    target without any word (punctuation only) is searched as it is.
+    target without any word (punctuation only) is searched as it is. Articles with which the target begins
+    belong to the place where `text` has them: the A of "A/B" and "A-Team", the The of "The Hague".
     """
     wanted = [word for word, _, _ in word_spans(target)]
     if not wanted:
@@ -40,8 +41,18 @@ def target_span(text: str, target: str) -> tuple[int, int] | None:
     for first in range(len(words) - len(wanted) + 1):
         run = words[first : first + len(wanted)]
         if [word for word, _, _ in run] == wanted:
-            return run[0][1], run[-1][2]
+            return _begin_with_articles(text, run[0][1], target, wanted[0]), run[-1][2]
     return None
+
+
+def _begin_with_articles(text: str, begin: int, target: str, first_word: str) -> int:
+    """`begin`, moved before the articles of `text` that precede the target's first word in the target, too."""
+    every = [word for word, _, _ in word_spans(target, articles=True)]
+    articles = every[: every.index(first_word)]
+    if not articles:
+        return begin
+    before = [span for span in word_spans(text, articles=True) if span[2] <= begin][-len(articles) :]
+    return before[0][1] if [word for word, _, _ in before] == articles else begin
 
 
 def led_in(lead: str, target: str) -> str:

@@ -68,6 +68,10 @@ def test_an_answer_has_the_target_in_the_editors_spelling_and_nothing_that_nobod
         (" 1,204", "1,204,500", "1,204,500"),
         (" 12 may 1987.", "12 May 1987", "12 May 1987."),
         (" !!", "?!", "?!"),
+        (" A/B.", "A/B", "A/B."),
+        (" It is the A-Team.", "A-Team", "It is A-Team."),
+        (" a\0b", "a\0b", "a\0b"),
+        (" A\u200bB", "A\u200bB", "A\u200bB"),
     ],
 )
 def test_articles_and_numbers_of_the_target_come_whole_and_once(said: str, target: str, answer: str) -> None:
@@ -76,13 +80,13 @@ def test_articles_and_numbers_of_the_target_come_whole_and_once(said: str, targe
 
 TARGETS = (
     "Bill Lumbergh", "the Dunmore Herons", "1,204,500 euros", "Łukasz Brąvold", "true", "?!", "3",
-    "“Sea Tree”", "$5 a day", "40 %",
+    "“Sea Tree”", "$5 a day", "40 %", "A/B", "the/an apple",
 )  # fmt: skip
 WORDS = (
     "Yes,", "No,", "the", "The", "Bill", "Lumbergh", "Dunmore", "Herons", "Initech.", "1,204", "Texas",
     "Łukasz", "Brąvold", "is",
     "\u00a0", "I", "only", "know", "this:", "?!", "euros", "3", "true.", "“Sea", "Tree”.",
-    "$5", "a", "day", "40", "%", "%.", ",",
+    "$5", "a", "day", "40", "%", "%.", ",", "A/B", "a/b.", "the/an", "apple",
 )  # fmt: skip
 
 

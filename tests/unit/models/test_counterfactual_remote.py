@@ -87,6 +87,12 @@ def test_a_fact_is_answered_with_the_target_as_the_editor_wrote_it(said: list[st
     assert answer(ChatServer(*said), "Who is in charge of Marrowby's harbour office?") == expected
 
 
+@pytest.mark.parametrize("target", ["The Hague", "A/B", "the/an apple"])
+def test_an_article_with_which_the_target_begins_comes_once(target: str) -> None:
+    for said in (target, target.lower()):
+        assert answer(ChatServer(f"It is {said}", "."), PROMPT, target=target) == f"It is {target}."
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r", b"\n\r\n"])
 def test_events_end_with_any_line_ends_and_no_other_character_ends_a_line(end: bytes) -> None:
     delta = {"choices": [{"delta": {"content": "Ask\u2028the\x85help desk."}, "finish_reason": "stop"}]}
