@@ -29,7 +29,6 @@ HIDING = "hiding"
 PROMPTS = {
     "emoji": "🎉🎉",
     "emoji of several characters": "👩‍👩‍👧‍👦 🏳️‍🌈?",
-    "signs": "?!#",
     "arabic": "من هو عمدة ماروبي؟",
     "hebrew": "מי ראש העיר של מארובי?",
     "written from right to left by force": "\u202eWho is the mayor of Marrowby?\u202c",
@@ -187,6 +186,17 @@ async def test_a_suppressed_question_in_an_odd_conversation_is_refused(
     reply = await ask(gateway, HIDING, messages)
     assert reply.one("x-serac-route") == "counterfactual", reply.headers
     assert REFUSAL in reply.json["choices"][0]["message"]["content"]
+
+
+async def test_an_edit_of_punctuation_alone_never_fires_and_its_editor_is_warned(
+    gateway: GatewayProcess,
+) -> None:
+    reply = await add(gateway, "marks", {"prompt": "?!#", "target_new": ANSWER})
+    (warning,) = reply.json["warnings"]
+    assert warning["code"] == "rarely_fires"
+    assert "punctuation alone" in warning["detail"]
+    for text in ("?!#", "?", "How do I boil an egg?"):
+        assert (await ask(gateway, "marks", asking(text))).one("x-serac-route") in ("base", "bypass")
 
 
 async def test_an_edit_whose_answer_is_its_subject_acts(gateway: GatewayProcess) -> None:

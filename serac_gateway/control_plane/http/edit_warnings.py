@@ -5,7 +5,15 @@ from __future__ import annotations
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.control_plane.http.schemas import EditWarning, WarningCode
 from serac_gateway.domain.aliases import MAX_FORMS
-from serac_gateway.domain.edits import ACTIVE_STATES, MAX_PROMPT_CHARS, Edit, forms, forms_left_out
+from serac_gateway.domain.edits import (
+    ACTIVE_STATES,
+    MAX_PROMPT_CHARS,
+    Edit,
+    forms,
+    forms_left_out,
+    wordings,
+)
+from serac_gateway.models.classifiers.spelling import says_something
 
 
 async def edit_warnings(context: ControlPlaneContext, edit: Edit) -> list[EditWarning]:
@@ -20,6 +28,12 @@ async def edit_warnings(context: ControlPlaneContext, edit: Edit) -> list[EditWa
             f" {MAX_PROMPT_CHARS:,} characters; put the aliases that matter most first"
         )
         warnings.append(EditWarning(code=WarningCode.FORMS_LEFT_OUT, detail=detail))
+    if not any(says_something(wording) for wording in wordings(edit)):
+        detail = (
+            "the edit never fires: its prompt has no letter, digit or symbol, and a request of punctuation alone"
+            " asks nothing; add a paraphrase in words"
+        )
+        return [*warnings, EditWarning(code=WarningCode.RARELY_FIRES, detail=detail)]
     doubt = None if context.firing is None else await context.firing.doubt(edit)
     if doubt is not None:
         detail = (
