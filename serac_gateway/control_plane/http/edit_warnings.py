@@ -30,8 +30,8 @@ async def edit_warnings(context: ControlPlaneContext, edit: Edit) -> list[EditWa
         warnings.append(EditWarning(code=WarningCode.FORMS_LEFT_OUT, detail=detail))
     if not any(says_something(wording) for wording in wordings(edit)):
         detail = (
-            "the edit never fires: its prompt has no letter, digit or symbol, and a request of punctuation alone"
-            " asks nothing; add a paraphrase in words"
+            "the edit never fires: its prompt has no letter, digit or symbol, and a request of punctuation"
+            " alone asks nothing; add a paraphrase in words"
         )
         return [*warnings, EditWarning(code=WarningCode.RARELY_FIRES, detail=detail)]
     doubt = None if context.firing is None else await context.firing.doubt(edit)

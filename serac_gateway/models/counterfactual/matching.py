@@ -46,7 +46,7 @@ def target_span(text: str, target: str) -> tuple[int, int] | None:
 
 
 def _begin_with_articles(text: str, begin: int, target: str, first_word: str) -> int:
-    """`begin`, moved before the articles of `text` that precede the target's first word in the target, too."""
+    """`begin`, moved before the articles of `text` that precede the first word in the target, too."""
     every = [word for word, _, _ in word_spans(target, articles=True)]
     articles = every[: every.index(first_word)]
     if not articles:
