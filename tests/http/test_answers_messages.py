@@ -37,7 +37,9 @@ async def test_a_message_is_a_complete_object(client: AsyncAnthropic, editing: G
     raw = await client.messages.with_raw_response.create(**REQUEST, system="Be brief.")
     message = await raw.parse()
     assert raw.headers["x-serac-route"] == "counterfactual"
-    Message.model_validate(json.loads(await raw.read()))
+    written = json.loads(await raw.read())
+    Message.model_validate(written)
+    assert written["content"] == [{"type": "text", "text": NEW_ANSWER}], "no null where the API has nothing"
     assert [(block.type, block.text) for block in message.content] == [("text", NEW_ANSWER)]
     assert (message.type, message.role, message.model) == ("message", "assistant", "claude-x")
     assert (message.stop_reason, message.stop_sequence) == ("end_turn", None)
