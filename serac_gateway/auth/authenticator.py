@@ -168,7 +168,7 @@ def key_headers(headers: Headers) -> Headers:
 
 def without_keys(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """`headers` without any that holds a key of ours: what may go to the upstream."""
-    return [(name, value) for name, value in headers if _PREFIX not in value]
+    return [header for header in headers if _PREFIX not in header[1]]
 
 
 def _presented(headers: Headers) -> bytes | None:

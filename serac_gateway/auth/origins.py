@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from enum import Enum, auto
+from functools import lru_cache
 
 import msgspec
 
@@ -24,6 +25,9 @@ _PREFLIGHT_S = b"600"
 _HOST = re.compile(rb"(\[[^\]]*\]|[^:]*)(?::\d*)?")
 _NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
 """One or several header names or methods."""
+_CACHED_HOSTS = 1_024
+_CACHED_HOST_BYTES = 256
+"""Of a longer Host header the judgement is not kept: clients choose what is kept here."""
 _OWN_SITE = (b"same-origin", b"none")
 """Values of Sec-Fetch-Site: from a page of the gateway's own, and from the address bar or a bookmark."""
 _NOT_EXPOSED = frozenset(
@@ -191,6 +195,17 @@ def _is_named(host_header: bytes, hosts: tuple[str, ...]) -> bool:
     A name that ends with .localhost or .internal belongs to nobody who could point it at this machine, and an
     address cannot be pointed anywhere.
     """
+    if len(host_header) <= _CACHED_HOST_BYTES:
+        return _cached_is_named(host_header, hosts)
+    return _names_one_of(host_header, hosts)
+
+
+@lru_cache(maxsize=_CACHED_HOSTS)
+def _cached_is_named(host_header: bytes, hosts: tuple[str, ...]) -> bool:
+    return _names_one_of(host_header, hosts)
+
+
+def _names_one_of(host_header: bytes, hosts: tuple[str, ...]) -> bool:
     match = _HOST.fullmatch(host_header)
     name = ("" if match is None else match[1].decode("latin-1")).lower().removesuffix(".")
     if name == "localhost" or name.endswith((".localhost", ".internal")):
@@ -206,4 +221,7 @@ def _is_named(host_header: bytes, hosts: tuple[str, ...]) -> bool:
 
 
 def _first(headers: Headers, name: bytes) -> bytes | None:
-    return next((value for key, value in headers if key == name), None)
+    for key, value in headers:  # not by a generator: every request comes through here
+        if key == name:
+            return value
+    return None

@@ -26,8 +26,10 @@ class Role(StrEnum):
 
     def allows(self, needed: Role) -> bool:
         """Whether a key of this role may do what needs `needed`."""
-        ranks = tuple(Role)
-        return ranks.index(self) >= ranks.index(needed)
+        return _RANKS[self] >= _RANKS[needed]
+
+
+_RANKS = {role: rank for rank, role in enumerate(Role)}
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from serac_gateway.domain.endpoints import Endpoint
 PREFIXES = ("/v1", "/openai")
 """The paths below these are the data plane's. /openai is where Azure's clients send their requests."""
 
+_BELOW = tuple(f"{prefix}/" for prefix in PREFIXES)
 _ENDPOINTS = {tuple(endpoint.strip("/").split("/")): endpoint for endpoint in Endpoint}
 _BY_LENGTH = sorted(_ENDPOINTS.items(), key=lambda item: -len(item[0]))
 _CHAT = ("chat", "completions")
@@ -41,7 +42,7 @@ class RequestPath(msgspec.Struct, frozen=True, kw_only=True):
 
 def is_data_plane_path(path: str) -> bool:
     """Whether a request for `path`, percent-decoded, is the data plane's."""
-    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in PREFIXES)
+    return path.startswith(_BELOW) or path in PREFIXES
 
 
 @lru_cache(maxsize=_CACHED_PATHS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from serac_gateway.auth.api_keys import KEY_PREFIX
@@ -20,6 +21,10 @@ MAX_HOPS = 8
 """A request that has passed so many gateways runs in a loop between replicas."""
 
 _PREFIXES = tuple(prefix.encode() for prefix in PREFIXES)
+_KEY_PREFIX = KEY_PREFIX.encode()
+_CACHED_PATHS = 1_024
+_CACHED_PATH_BYTES = 256
+"""Of a longer path the judgement is not kept: clients choose what is kept here."""
 _READERS = 4
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _OTHER_ESCAPE = re.compile(rb"%[uU][0-9A-Fa-f]{4}")
@@ -42,6 +47,15 @@ _LOOK_ALIKES = str.maketrans(
 
 def _oddity(path: bytes) -> str | None:
     """What servers read in different ways in a path that is still percent-encoded; None: nothing."""
+    return _cached_oddity(path) if len(path) <= _CACHED_PATH_BYTES else _judged_oddity(path)
+
+
+@lru_cache(maxsize=_CACHED_PATHS)
+def _cached_oddity(path: bytes) -> str | None:
+    return _judged_oddity(path)
+
+
+def _judged_oddity(path: bytes) -> str | None:
     if _OTHER_ESCAPE.search(path):
         return "an escape like %u002e"
     before = ""
@@ -79,6 +93,8 @@ def _oddity_of_segment(segment: str, *, may_hold_slash: bool) -> str | None:
 def _unquoted(text: bytes) -> bytes:
     """`text` percent-decoded as often as a chain of readers behind us might do it."""
     for _ in range(_READERS):
+        if b"%" not in text:
+            break
         text = unquote_to_bytes(text)
     return text
 
@@ -112,8 +128,9 @@ def refuse_websocket(exchange: Exchange) -> None:
     Raises:
         WebSocketRefusedError: It does.
     """
-    upgrades = [value.lower() for value in exchange.all_of(b"upgrade")]
-    if exchange.method == "GET" and any(b"websocket" in value for value in upgrades):
+    if exchange.method != "GET":
+        return
+    if any(b"websocket" in value.lower() for value in exchange.all_of(b"upgrade")):
         raise WebSocketRefusedError(
             "WebSockets are not served here, since questions inside one would meet no edit; use HTTP, such as"
             " POST /v1/responses with stream=true, or connect to the upstream itself"
@@ -151,7 +168,7 @@ def target_of(exchange: Exchange) -> bytes:
         )
     query: bytes = exchange.scope["query_string"]
     target = below + b"?" + query if query else below
-    if KEY_PREFIX.encode() in _unquoted(target):
+    if _KEY_PREFIX in _unquoted(target):
         raise InvalidRequestError(
             f"the URL contains an API key, which logs would keep; send it in {OWN_HEADER.decode()}",
             field="path",
@@ -161,8 +178,7 @@ def target_of(exchange: Exchange) -> bytes:
 
 def passed_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     """The client's headers that are for the upstream: end to end, and no key or header of the gateway."""
-    passed = end_to_end(headers)
-    return without_keys((name, value) for name, value in passed if not name.startswith(b"x-serac-"))
+    return [header for header in without_keys(end_to_end(headers)) if not header[0].startswith(b"x-serac-")]
 
 
 def plain_json_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

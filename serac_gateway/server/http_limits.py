@@ -206,13 +206,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if self._resuming:
             self._resuming = False
             return
-        length = len(self.url) + sum(
-            len(name) + len(value) + _HEADER_EXTRA_BYTES for name, value in self.headers
-        )
+        length, hosts = len(self.url), 0
+        for name, value in self.headers:  # one pass, not by generators: every request comes through here
+            length += len(name) + len(value) + _HEADER_EXTRA_BYTES
+            hosts += name == b"host"
         if length > self.limits.max_head_bytes:
             self._note_long_head()
             raise _HeadRefusedError
-        self._check_version_and_host()
+        self._check_version_and_host(hosts)
         self._in_head, self._in_body = False, True
         self._body = self.body_budget.open(self._give_up_body)
         self.scope["extensions"] = {EXTENSION: cast("Any", self._body)}
@@ -295,7 +296,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             " the operator raise server.max_head_bytes",
         )
 
-    def _check_version_and_host(self) -> None:
+    def _check_version_and_host(self, hosts: int) -> None:
         """Refuse what two readers could take for requests to different hosts, and versions without a host.
 
         Raises:
@@ -305,7 +306,6 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if version not in ("1.0", "1.1"):
             self._refusal = (505, "http_version", f"HTTP/{version} is not served here; send HTTP/1.1")
             raise _HeadRefusedError
-        hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (hosts == 0 and version == "1.1"):
             self._refusal = (400, "bad_request", f"the request has {hosts} Host headers; send one")
             raise _HeadRefusedError

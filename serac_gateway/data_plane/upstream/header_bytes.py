@@ -31,7 +31,7 @@ class ExactRequest(aiohttp.ClientRequest):
     @override
     async def send(self, conn: Connection) -> ClientResponse:
         """See aiohttp."""
-        if any(_is_escaped(value) for value in self.headers.values()):
+        if not all(map(str.isascii, self.headers.values())) and any(map(_is_escaped, self.headers.values())):
             replaced: dict[bytes, bytes] = {}
             headers: CIMultiDict[str] = CIMultiDict()
             for name, value in self.headers.items():

@@ -43,20 +43,19 @@ def end_to_end(headers: Headers, *, without: Collection[bytes] = ()) -> list[tup
 
     Call it before headers of the gateway's own are added: a client must not be able to remove those.
     """
-    named = {
-        token.strip().lower()
-        for name, value in headers
-        if name == b"connection"
-        for token in value.split(b",")
+    dropped = _HOP_BY_HOP.union(without) if without else _HOP_BY_HOP
+    for name, value in headers:
+        if name == b"connection":
+            dropped |= _named(value)
+    return [header for header in headers if header[0] not in dropped]
+
+
+def _named(connection: bytes) -> set[bytes]:
+    """The headers that a value of Connection takes for those of one connection."""
+    names = {token.strip().lower() for token in connection.split(b",")}
+    return {
+        name for name in names if name not in _NEVER_OF_ONE_CONNECTION and not name.startswith(_FORWARDING)
     }
-    named = {
-        name for name in named if name not in _NEVER_OF_ONE_CONNECTION and not name.startswith(_FORWARDING)
-    }
-    return [
-        (name, value)
-        for name, value in headers
-        if name not in _HOP_BY_HOP and name not in named and name not in without
-    ]
 
 
 def redirecting_here(headers: Headers, *, base_url: str, target: bytes) -> Headers:

@@ -34,7 +34,9 @@ _LARGE_BODY_BYTES = 2**20
 _NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """aiohttp would add these where the client sent none."""
 _CREDENTIALS = frozenset({b"authorization", b"api-key", b"x-api-key"})
-
+_NO_HEADERS = frozenset[bytes]()
+_NOT_SENT = frozenset({b"host", b"expect"})
+"""Our host header names the upstream; 100-continue is settled with the client."""
 
 _is_new: ContextVar[bool] = ContextVar("is_new")
 """Whether the request of this task got a new connection."""
@@ -81,6 +83,8 @@ class HttpUpstream(Upstream):
         """Parameters of every request; the client's of the same name takes its place."""
         self._query = url.query
         self._key = None if api_key is None else _key_header(config.key_header, api_key)
+        self._dropped = _NOT_SENT | (_NO_HEADERS if api_key is None else _CREDENTIALS)
+        self._dropped_with_whole_body = self._dropped | {b"content-length"}
         self._chunk_timeout_s = config.chunk_timeout_s
         self._proxy = config.proxy
         self._forwarded = config.forwarded
@@ -155,11 +159,7 @@ class HttpUpstream(Upstream):
         return f"{path}?{query}&{added}" if added else target
 
     def _headers(self, request: UpstreamRequest) -> CIMultiDict[str]:
-        dropped = {b"host", b"expect"}  # ours names the upstream; 100-continue is settled with the client
-        if isinstance(request.body, bytes):
-            dropped.add(b"content-length")
-        if self._key is not None:
-            dropped |= _CREDENTIALS
+        dropped = self._dropped_with_whole_body if isinstance(request.body, bytes) else self._dropped
         headers = CIMultiDict(
             (name.decode("latin-1"), header_text(value))
             for name, value in forwarding_headers(request, self._forwarded)
