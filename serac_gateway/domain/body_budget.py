@@ -79,13 +79,15 @@ class HeldBody:
         if self.is_given_up:
             raise _too_much(self._budget.limit_bytes or 0)
         before, self.size = self.size, self.size + count
-        self._budget._changed(self, before)
-        self._budget._make_room(self)
+        if self.size > FREE_BYTES:
+            self._budget._changed(self, before)
+            self._budget._make_room(self)
 
     def remove(self, count: int) -> None:
         """Count bytes no more that have gone on; at most all of them."""
         before, self.size = self.size, max(0, self.size - count)
-        self._budget._changed(self, before)
+        if before > FREE_BYTES:
+            self._budget._changed(self, before)
 
     def release(self) -> None:
         """Count none of it any more. Idempotent."""
