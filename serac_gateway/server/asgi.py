@@ -16,7 +16,6 @@ from litestar.types import (
 
 from serac_gateway.control_plane.http.colon_paths import ColonPaths
 from serac_gateway.control_plane.http.dependencies import serving_with
-from serac_gateway.errors import GatewayError
 from serac_gateway.server.runtime import Runtime, Runtimes
 
 
@@ -46,7 +45,7 @@ class GatewayApp:
                 scope,
                 cast("Receive", receive),
                 cast("Send", send),
-                data=partial(_serve_data, runtime),
+                data=runtime.data_plane,
                 control=partial(self._serve_control, runtime),
             )
 
@@ -58,9 +57,3 @@ class GatewayApp:
     async def _serve_control(self, runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
         with serving_with(runtime.control_plane):
             await self._control_plane(scope, receive, send)
-
-
-async def _serve_data(
-    runtime: Runtime, scope: Scope, receive: Receive, send: Send, refusal: GatewayError | None
-) -> None:
-    await runtime.data_plane(scope, receive, send, refusal)

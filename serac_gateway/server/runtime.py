@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from types import TracebackType
 
 from serac_gateway.auth.origins import OriginPolicy
 from serac_gateway.config.model import GatewayConfig
@@ -65,22 +65,15 @@ class Runtimes:
         """All that are not closed yet, the newest first."""
         return [self.current, *reversed(self._earlier)]
 
-    @contextmanager
-    def lease(self, runtime: Runtime | None = None) -> Iterator[Runtime]:
+    def lease(self, runtime: Runtime | None = None) -> RuntimeLease:
         """Keep `runtime`, by default the current one, open until the context is left."""
-        leased = self.current if runtime is None else runtime
-        leased.users += 1
-        try:
-            yield leased
-        finally:
-            leased.users -= 1
-            self._close_if_unused(leased)
+        return RuntimeLease(self, self.current if runtime is None else runtime)
 
     def replace(self, runtime: Runtime) -> None:
         """Make `runtime` the current one."""
         before, self.current = self.current, runtime
         self._earlier.append(before)
-        self._close_if_unused(before)
+        self.close_if_unused(before)
 
     async def close(self) -> None:
         """Close all of them, also those that still serve. Idempotent."""
@@ -90,7 +83,8 @@ class Runtimes:
         while self._closing:
             await asyncio.wait(self._closing)
 
-    def _close_if_unused(self, runtime: Runtime) -> None:
+    def close_if_unused(self, runtime: Runtime) -> None:
+        """Close `runtime` if it is no longer current and nobody leases it."""
         if runtime.users == 0 and runtime in self._earlier:
             self._earlier.remove(runtime)
             self._start_closing(runtime).add_done_callback(lambda task: freeze_gc())
@@ -101,6 +95,26 @@ class Runtimes:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         return task
+
+
+class RuntimeLease:
+    """A context in which a runtime stays open. Not a generator: every request is served in one."""
+
+    __slots__ = ("_runtime", "_runtimes")
+
+    def __init__(self, runtimes: Runtimes, runtime: Runtime) -> None:
+        self._runtimes = runtimes
+        self._runtime = runtime
+
+    def __enter__(self) -> Runtime:
+        self._runtime.users += 1
+        return self._runtime
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._runtime.users -= 1
+        self._runtimes.close_if_unused(self._runtime)
 
 
 async def _close(number: int, close: Callable[[], Awaitable[None]]) -> None:
