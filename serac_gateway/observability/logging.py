@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from datetime import UTC, datetime
 
 import msgspec
@@ -27,6 +28,17 @@ class TextFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._second = (-1, "")
+        """The last second that was written, and its text: a busy log has many lines in one."""
+
+    @override
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        created_s = int(record.created)
+        second, text = self._second
+        if second != created_s:
+            text = time.strftime(self.default_time_format, self.converter(record.created))
+            self._second = (created_s, text)
+        return f"{text},{int(record.msecs):03d}"
 
     @override
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -91,4 +103,6 @@ def _printable(text: str, kept: str = "") -> str:
 def _quoted(value: object) -> str:
     """`value` as text, in quotes if it is empty or contains spaces or control characters."""
     text = str(value)
+    if isinstance(value, int | float):
+        return text
     return text if text.isprintable() and " " not in text and text else json.dumps(text)

@@ -24,7 +24,19 @@ class RequestLog:
             return
         if self._requests is LoggedRequests.DECIDED and request.decision is None:
             return
-        log.info("request", extra={FIELDS: self._fields(request)})
+        # Not by `log.info`, which looks for the line of code that calls it: no format has it.
+        log.handle(
+            log.makeRecord(
+                log.name,
+                logging.INFO,
+                __file__,
+                0,
+                "request",
+                (),
+                None,
+                extra={FIELDS: self._fields(request)},
+            )
+        )
 
     def _fields(self, request: FinishedRequest) -> dict[str, object]:
         """The named values of the line, durations in milliseconds; a value that is None is left out."""
