@@ -47,6 +47,9 @@ async def relay(
         return
     try:
         async for chunk in response.body:
+            if not exchange.bytes_out and response.has_ended():  # most bodies: one message to the server less
+                await exchange.finish(chunk)
+                return
             await exchange.write(chunk)
     except UpstreamError as error:
         exchange.upstream_error = error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
@@ -41,6 +41,8 @@ class UpstreamResponse(msgspec.Struct, frozen=True, kw_only=True):
     """Without hop-by-hop headers; content-length and content-encoding as the upstream sent them."""
     body: AsyncIterator[bytes]
     """As it arrives, undecoded. Raises UpstreamError when the upstream breaks off."""
+    has_ended: Callable[[], bool] = lambda: False
+    """Whether it is known by now that no chunk of `body` follows; never too early."""
 
 
 class Upstream(ABC):

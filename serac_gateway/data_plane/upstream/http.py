@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from urllib.parse import parse_qsl, urlencode
@@ -115,10 +115,12 @@ class HttpUpstream(Upstream):
         try:
             self._limit_gaps(response)
             headers = end_to_end([(name.lower(), value) for name, value in response.raw_headers])
+            body = _Body(response.content, self._translated)
             yield UpstreamResponse(
                 status=response.status,
                 headers=redirecting_here(headers, base_url=self._base_url, target=request.target),
-                body=self._chunks(response),
+                body=body,
+                has_ended=body.has_ended,
             )
         finally:
             response.close()  # gives a connection back whose body is read, and closes any other
@@ -175,21 +177,43 @@ class HttpUpstream(Upstream):
             connection.protocol.read_timeout = self._chunk_timeout_s
             connection.protocol.start_timeout()
 
-    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in response.content.iter_any():
-                yield chunk
-        except _FOREIGN_ERRORS as exc:
-            left = response.content._read_nowait(
-                -1
-            )  # what came before the break, which aiohttp now withholds
-            if left:
-                yield left
-            raise self._translated(exc) from exc
-
     def _translated(self, exc: BaseException) -> UpstreamError:
         log.warning("upstream %s: %s: %s", self._base_url, type(exc).__name__, exc)
         return upstream_error(exc)
+
+
+class _Body(AsyncIterator[bytes]):
+    """The chunks of a response. Not a generator: every chunk comes through here."""
+
+    __slots__ = ("_content", "_error", "_translated")
+
+    def __init__(
+        self, content: aiohttp.StreamReader, translated: Callable[[BaseException], UpstreamError]
+    ) -> None:
+        self._content = content
+        self._translated = translated
+        self._error: Exception | None = None
+        """The break that is due once what came before it has passed."""
+
+    @override
+    async def __anext__(self) -> bytes:
+        if self._error is not None:
+            raise self._translated(self._error) from self._error
+        try:
+            chunk = await self._content.readany()
+        except _FOREIGN_ERRORS as exc:
+            left = self._content._read_nowait(-1)  # what came before the break, which aiohttp now withholds
+            if not left:
+                raise self._translated(exc) from exc
+            self._error = exc
+            return left
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+    def has_ended(self) -> bool:
+        """See `UpstreamResponse.has_ended`."""
+        return self._error is None and self._content.exception() is None and self._content.at_eof()
 
 
 _FOREIGN_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
