@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 
 from typing_extensions import override
 
@@ -55,29 +56,15 @@ class BreakingUpstream(Upstream):
         return self._closed_until is not None
 
     @override
-    @asynccontextmanager
-    async def send(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
+    def send(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
         """See `Upstream.send`."""
-        tries = self._tries()
-        waiting = True
-        try:
-            async with self._upstream.send(request) as response:
-                waiting = False
-                self._answered()
-                yield response
-        except UpstreamError as error:
-            if waiting and (error.details or {}).get("kind") != _ITS_OWN_FAULT:
-                self._failed()
-            raise
-        finally:
-            if tries and waiting:
-                self._is_tried = False
+        return _Attempt(self, self._upstream.send(request))
 
     @override
     async def close(self) -> None:
         await self._upstream.close()
 
-    def _tries(self) -> bool:
+    def tries(self) -> bool:
         """Whether the request that begins now is the one that tries a server that was left alone."""
         if self._closed_until is None:
             return False
@@ -92,7 +79,10 @@ class BreakingUpstream(Upstream):
         self._is_tried = True
         return True
 
-    def _failed(self) -> None:
+    def failed(self, error: UpstreamError) -> None:
+        """Note that no response came."""
+        if (error.details or {}).get("kind") == _ITS_OWN_FAULT:
+            return
         self._failures += 1
         if self._failures < self._limit:
             return
@@ -100,9 +90,46 @@ class BreakingUpstream(Upstream):
             log.error("upstream %s gave no answer %d times in a row: left alone", self._name, self._failures)
         self._closed_until = self._clock() + self._pause_s
 
-    def _answered(self) -> None:
+    def gave_up(self) -> None:
+        """Note that the request that tried the server ended without a response."""
+        self._is_tried = False
+
+    def answered(self) -> None:
+        """Note that a response came."""
         if self._closed_until is not None:
             log.warning("upstream %s answers again", self._name)
         self._failures = 0
         self._closed_until = None
         self._is_tried = False
+
+
+class _Attempt(AbstractAsyncContextManager[UpstreamResponse]):
+    """A request of a `BreakingUpstream`. Not a generator: every request comes through here."""
+
+    def __init__(
+        self, breaker: BreakingUpstream, sending: AbstractAsyncContextManager[UpstreamResponse]
+    ) -> None:
+        self._breaker = breaker
+        self._sending = sending
+
+    @override
+    async def __aenter__(self) -> UpstreamResponse:
+        tries = self._breaker.tries()
+        has_response = False
+        try:
+            response = await self._sending.__aenter__()
+            has_response = True
+        except UpstreamError as error:
+            self._breaker.failed(error)
+            raise
+        finally:
+            if tries and not has_response:
+                self._breaker.gave_up()
+        self._breaker.answered()
+        return response
+
+    @override
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._sending.__aexit__(kind, exc, traceback)

@@ -6,8 +6,9 @@ import io
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
+from types import TracebackType
 from urllib.parse import parse_qsl, urlencode
 
 import aiohttp
@@ -105,25 +106,33 @@ class HttpUpstream(Upstream):
             max_headers=_MAX_HEADERS,
         )
 
-    @asynccontextmanager
-    async def send(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
+    @override
+    def send(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
         """See `Upstream.send`."""
+        return _Sending(self, request)
+
+    async def open(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
+        """Send, and wait for the response's headers; the caller closes the response.
+
+        Raises:
+            UpstreamError: No response came.
+        """
         try:
-            response = await self._open(request)
+            return await self._open(request)
         except _FOREIGN_ERRORS as exc:
             raise self._translated(exc) from exc
-        try:
-            self._limit_gaps(response)
-            headers = end_to_end([(name.lower(), value) for name, value in response.raw_headers])
-            body = _Body(response.content, self._translated)
-            yield UpstreamResponse(
-                status=response.status,
-                headers=redirecting_here(headers, base_url=self._base_url, target=request.target),
-                body=body,
-                has_ended=body.has_ended,
-            )
-        finally:
-            response.close()  # gives a connection back whose body is read, and closes any other
+
+    def read(self, response: aiohttp.ClientResponse, target: bytes) -> UpstreamResponse:
+        """The response to a request for `target`."""
+        self._limit_gaps(response)
+        headers = end_to_end([(name.lower(), value) for name, value in response.raw_headers])
+        body = _Body(response.content, self._translated)
+        return UpstreamResponse(
+            status=response.status,
+            headers=redirecting_here(headers, base_url=self._base_url, target=target),
+            body=body,
+            has_ended=body.has_ended,
+        )
 
     async def close(self) -> None:
         """See `Upstream.close`."""
@@ -163,9 +172,11 @@ class HttpUpstream(Upstream):
     def _headers(self, request: UpstreamRequest) -> CIMultiDict[str]:
         dropped = self._dropped_with_whole_body if isinstance(request.body, bytes) else self._dropped
         headers = CIMultiDict(
-            (name.decode("latin-1"), header_text(value))
-            for name, value in forwarding_headers(request, self._forwarded)
-            if name not in dropped
+            [
+                (name.decode("latin-1"), header_text(value))
+                for name, value in forwarding_headers(request, self._forwarded)
+                if name not in dropped
+            ]
         )
         if self._key is not None:
             headers.add(*self._key)
@@ -180,6 +191,31 @@ class HttpUpstream(Upstream):
     def _translated(self, exc: BaseException) -> UpstreamError:
         log.warning("upstream %s: %s: %s", self._base_url, type(exc).__name__, exc)
         return upstream_error(exc)
+
+
+class _Sending(AbstractAsyncContextManager[UpstreamResponse]):
+    """A request of an `HttpUpstream`. Not a generator: every request comes through here."""
+
+    __slots__ = ("_request", "_response", "_upstream")
+
+    def __init__(self, upstream: HttpUpstream, request: UpstreamRequest) -> None:
+        self._upstream = upstream
+        self._request = request
+
+    @override
+    async def __aenter__(self) -> UpstreamResponse:
+        self._response = await self._upstream.open(self._request)
+        try:
+            return self._upstream.read(self._response, self._request.target)
+        except BaseException:
+            self._response.close()
+            raise
+
+    @override
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._response.close()  # gives a connection back whose body is read, and closes any other
 
 
 class _Body(AsyncIterator[bytes]):
