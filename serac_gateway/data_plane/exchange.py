@@ -105,9 +105,9 @@ class Exchange:
     async def start(self, status: int, headers: Headers) -> None:
         """Send status and headers, as they are."""
         self.status = status
-        self.streams = any(
-            name == b"content-type" and value.startswith(sse.MEDIA_TYPE) for name, value in headers
-        )
+        for name, value in headers:
+            if name == b"content-type" and value.startswith(sse.MEDIA_TYPE):
+                self.streams = True
         self.marks.response_begun = time.perf_counter()
         await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
 

@@ -52,7 +52,10 @@ class RouteCounts:
         """Count one request; `namespace` None: it was refused before its namespace was known."""
         if namespace not in self._counts and len(self._counts) >= _MAX_NAMESPACES:
             namespace = None
-        self._counts.setdefault(namespace, Counter())[route, reason] += 1
+        counts = self._counts.get(namespace)
+        if counts is None:
+            counts = self._counts[namespace] = Counter()
+        counts[route, reason] += 1
 
     def add_edit(self, namespace: str, edit_id: str, *, applied: bool) -> None:
         """Count one request in the edit's scope: the edit was applied, or withheld because it is on trial."""

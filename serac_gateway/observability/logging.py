@@ -80,6 +80,8 @@ class JsonFormatter(logging.Formatter):
 
 def configure_logging(config: LoggingConfig) -> None:
     """Write the log of the whole process to stderr in the configured format; may be called again."""
+    # No format has these, and each record would look them up.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     for handler in list(root.handlers):
         if isinstance(handler.formatter, (JsonFormatter, TextFormatter)):
