@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import resource
 import time
+from collections import Counter
 from collections.abc import Collection
 from operator import itemgetter
 from typing import Protocol
@@ -89,6 +90,28 @@ class ConnectionLimit:
             self._closed,
         )
         self._logged_s, self._closed = now_s, 0
+
+
+class SlowRequestLog:
+    """Logs requests that were ended since they did not arrive in time, one line for all of an interval."""
+
+    def __init__(self) -> None:
+        self._logged_s = -_LOG_INTERVAL_S
+        self._counts: Counter[str] = Counter()
+
+    def note(self, section: str) -> None:
+        """Count a request of which that section did not arrive, and log if it is time."""
+        self._counts[section] += 1
+        now_s = time.monotonic()
+        if now_s - self._logged_s < _LOG_INTERVAL_S:
+            return
+        log.warning(
+            "requests did not arrive in time and were refused: %d in their head, %d in their body; if clients"
+            " need longer, raise server.head_timeout_s and server.body_gap_timeout_s",
+            self._counts["head"],
+            self._counts["body"],
+        )
+        self._logged_s, self._counts = now_s, Counter()
 
 
 def connection_limit(configured: int | None) -> ConnectionLimit:

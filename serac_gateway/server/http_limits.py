@@ -22,7 +22,7 @@ from serac_gateway.config.model import ServerConfig
 from serac_gateway.domain.body_budget import EXTENSION, BodyBudget
 from serac_gateway.errors import RETRY_AFTER_S, BodyMemoryError
 from serac_gateway.server.body_memory import BodyMemoryLog
-from serac_gateway.server.connections import ConnectionLimit, connection_limit
+from serac_gateway.server.connections import ConnectionLimit, SlowRequestLog, connection_limit
 
 _LINGER_S = 5.0
 _HEADER_EXTRA_BYTES = 4
@@ -39,6 +39,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     limits = ServerConfig()
     connection_limit: ConnectionLimit | None = None
     """None: any number of connections."""
+    slow_requests = SlowRequestLog()
     body_budget = BodyBudget(None)
     """Its accounts are closed by `body_memory.closing_accounts`."""
 
@@ -328,6 +329,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self.transport.close()  # no request began, or its body is no longer needed
             return
         section = "head" if self._in_head else "body"
+        self.slow_requests.note(section)
         self._refusal = (
             408,
             "request_timeout",
@@ -344,6 +346,7 @@ def limited_http_protocol(limits: ServerConfig) -> type[LimitedHttpProtocol]:
         {
             "limits": limits,
             "connection_limit": connection_limit(limits.max_connections),
+            "slow_requests": SlowRequestLog(),
             "body_budget": BodyBudget(limits.max_body_memory_bytes, BodyMemoryLog(limits)),
         },
     )

@@ -186,7 +186,9 @@ async def test_a_client_that_leaves_in_the_middle_of_an_import(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("phase", ["head", "body"])
-async def test_requests_that_drip_in_are_ended_and_keep_nobody_out(tmp_path: Path, phase: str) -> None:
+async def test_requests_that_drip_in_are_ended_and_keep_nobody_out(
+    tmp_path: Path, phase: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Slow loris: a hundred connections, each of which sends a byte now and then, or nothing more."""
     async with attacked_gateway(tmp_path, QUICK) as gateway:
         await gateway.add(FACT)
@@ -204,6 +206,10 @@ async def test_requests_that_drip_in_are_ended_and_keep_nobody_out(tmp_path: Pat
         assert is_answered_here(await gateway.post(chat(EDITED_QUESTION)))
         await asyncio.gather(*dripping)
         assert statuses == [408] * 100
+        lines = [text for text in caplog.messages if text.startswith("requests did not arrive in time")]
+        assert 1 <= len(lines) < 10, "one line for many"
+        assert f" in their {phase}" in lines[0]
+        assert f" 0 in their {phase}" not in lines[0]
         await assert_nothing_goes_on(gateway)
 
 
