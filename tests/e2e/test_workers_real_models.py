@@ -7,7 +7,7 @@ import json
 import re
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +54,11 @@ class Pair:
 
     @property
     def workers(self) -> list[psutil.Process]:
-        children = psutil.Process(self.several.process.pid).children()
-        return [child for child in children if "serac_gateway.server.workers.worker" in child.cmdline()]
+        processes = []
+        for child in psutil.Process(self.several.process.pid).children():
+            with suppress(psutil.NoSuchProcess):  # one that ends after a reload is a zombie for a moment
+                processes += [child] if "serac_gateway.server.workers.worker" in child.cmdline() else []
+        return processes
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
