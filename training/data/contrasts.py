@@ -110,9 +110,10 @@ def contrast_pairs(
 ) -> Iterator[Pair]:
     """All queries of the sets that are not held out, `rounds` times, each time with another subject."""
     kept = [contrast for contrast in sets if not contrast.is_held_out]
+    first = [rng.randrange(len(contrast.subjects)) for contrast in kept]
     for number in range(rounds):
-        for contrast in kept:
-            filling = filled_in(contrast, rng, number % len(contrast.subjects))
+        for contrast, place in zip(kept, first, strict=True):
+            filling = filled_in(contrast, rng, (place + number) % len(contrast.subjects))
             for line in contrast.lines:
                 query = query_of(filling, line)
                 if query is None:
