@@ -162,11 +162,11 @@ def test_the_model_of_a_path(target: bytes, model: str | None) -> None:
 def test_the_search_takes_linear_time_and_little_memory(part: bytes) -> None:
     scanner = JsonModelScanner()
     chunk = (part * 65_536)[:65_536]
-    begun = time.perf_counter()
+    begun = time.thread_time()
     scanner.feed(b"{")
     for _ in range(100):
         scanner.feed(chunk)
-    assert time.perf_counter() - begun < 10
+    assert time.thread_time() - begun < 10
     held = [scanner._left, scanner._text or b"", scanner._between, scanner._name or b""]
     assert max(map(len, held)) <= 65_536 + 1_024
 
