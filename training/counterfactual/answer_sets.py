@@ -18,6 +18,7 @@ import msgspec
 
 from training.counterfactual.examples import Example
 from training.data.conversations import Turn, chat_query, turns_of
+from training.data.files import written_sets
 
 SETS = Path(__file__).parents[1] / "data" / "answer_sets"
 HELD_OUT_ONE_IN = 8
@@ -56,13 +57,7 @@ def load_answer_sets(folder: Path = SETS) -> list[AnswerSet]:
     Raises:
         ValueError: A line is malformed or a set lacks a part; the message names file and line.
     """
-    sets = []
-    for path in sorted(folder.glob("*.txt")):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        begins = [i for i, line in enumerate(lines) if line.startswith("= ")]
-        for begin, end in zip(begins, [*begins[1:], len(lines)], strict=True):
-            sets.append(_parsed(lines[begin:end], path.name, begin + 1))
-    return sets
+    return [_parsed(*written) for written in written_sets(folder)]
 
 
 def answer_examples(sets: Sequence[AnswerSet], rng: random.Random) -> Iterator[Example]:

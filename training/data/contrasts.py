@@ -20,6 +20,7 @@ import msgspec
 
 from serac_gateway.domain.queries import Query
 from training.data.conversations import Turn, chat_query, turns_of
+from training.data.files import written_sets
 from training.data.pairs import Pair
 from training.data.phrasing import decorated
 
@@ -96,13 +97,7 @@ def load_contrast_sets(folder: Path = SETS) -> list[ContrastSet]:
     Raises:
         ValueError: A line is malformed or a set lacks a part; the message names file and line.
     """
-    sets = []
-    for path in sorted(folder.glob("*.txt")):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        begins = [i for i, line in enumerate(lines) if line.startswith("= ")]
-        for begin, end in zip(begins, [*begins[1:], len(lines)], strict=True):
-            sets.append(_parsed(lines[begin:end], f"{path.name} line {begin + 1}"))
-    return sets
+    return [_parsed(lines, f"{file} line {first}") for lines, file, first in written_sets(folder)]
 
 
 def contrast_pairs(

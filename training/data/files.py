@@ -71,3 +71,12 @@ def _lines(text: str, path: Path) -> Iterator[Row]:
         if not isinstance(row, dict):
             raise ConfigError(f"data file {str(path)!r}: line {number} is no JSON object: {line[:60]!r}")
         yield row
+
+
+def written_sets(folder: Path) -> Iterator[tuple[list[str], str, int]]:
+    """The sets in `*.txt`, each from its line "= name" to the next: lines, file name, number of the first."""
+    for path in sorted(folder.glob("*.txt")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        begins = [i for i, line in enumerate(lines) if line.startswith("= ")]
+        for begin, end in zip(begins, [*begins[1:], len(lines)], strict=True):
+            yield lines[begin:end], path.name, begin + 1
