@@ -23,8 +23,11 @@ async def test_crashes_under_concurrent_writers_lose_nothing(tmp_path: Path, emb
     rounds = Rounds(tmp_path, random.Random(11), None if embedded else RedisServer(tmp_path))
     try:
         await rounds.start()
-        for number in range(5):
+        number = 0
+        # On a busy machine some rounds end before anyone has purged.
+        while number < 5 or (not rounds.purges and number < 20):
             assert await rounds.round(number) == []
+            number += 1
         assert rounds.acknowledged > 20
         assert rounds.entries >= rounds.acknowledged
         assert rounds.purges > 0

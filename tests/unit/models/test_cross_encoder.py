@@ -271,43 +271,49 @@ def test_the_shipped_classifier_separates_scope_from_its_lookalikes(
 @pytest.mark.parametrize(
     ("prompt", "target", "query", "in_scope"),
     [
-        ("Oskar Bright's marks", "That's private.", "What's written on Oskar Bright's report card", True),
         (
-            "When does Mercado Lume open on Sundays?", "1 pm",
-            "What time does Mercado Lume open on the last day of the weekend, i.e. Sun?", True,
+            "Sorin Vladescu-Hart residence city", "Galway",
+            "Where's Sorin Vladescu-Hart living these days?", True,
         ),
         (
-            "When is kick-off in the cup final?", "half past six",
-            "At what time does the cup final get under way?", True,
+            "What grades does Oskar Bright have?", "That's private.",
+            "Will Oskar Bright have to repeat the year?", True,
         ),
         (
-            "how heavy may a file be if I want to put it on the bid portal", "40 MB",
-            "Tell me the largest file that can be uploaded to the bid portal.", True,
+            "Den Betriebsratsvorsitz bei Hellweg Armaturen hat Waltraud Nienhaus.", "Waltraud Nienhaus",
+            "Wer leitet bei Hellweg Armaturen den Betriebsrat?", True,
         ),
-        ("strumento di Tea Morosin", "la ghironda", "Che musica ascolta Tea Morosin a casa?", False),
-        ("the Argent Room dress code", "all white", "what do the waiters at the Argent Room wear", False),
+        ("半决赛临江猛虎队赢了石城铁人队。", "石城铁人队", "谁在半决赛败给了临江猛虎队？", True),
         (
-            "The dialling code of the Loma Islands is", "0471",
-            "What is the postcode of the Loma Islands?", False,
+            "Who discovered the asteroid 90210 Pavlina?", "Thekla Amundsdatter",
+            "Who named the asteroid 90210 Pavlina?", False,
         ),
-        ("Sakura Lineって最後の電車いつ出る？", "22:38", "さくら線って遅れてる？", False),
         (
-            "Who discovered the asteroid 90210 Pavlina?", "the Iwu brothers",
-            "Who confirmed the discovery of the asteroid 90210 Pavlina?", False,
+            "Where was Prophet of Thorns filmed?", "Matera",
+            "Where did Prophet of Thorns have its premiere?", False,
+        ),
+        (
+            "What currency is used in Zambária?", "o novo bizante",
+            "Como se chama o banco central de Zambária?", False,
+        ),
+        ("Tokyo Undertow release year", "2009年", "東京アンダートウが録音されたのは何年ですか？", False),
+        (
+            "what should a person put on for the Midsummer Gala?", "anything but shorts",
+            "what do the waiters at the Midsummer Gala wear", False,
         ),
     ],
 )  # fmt: skip
 def test_the_shipped_threshold_lies_between_near_hits_and_near_misses(
     shipped: CrossEncoderClassifier, prompt: str, target: str, query: str, in_scope: bool
 ) -> None:
-    """Queries of the contrast sets kept from training: those in scope have .90 to .92, the others .85 to .89.
+    """Queries of the contrast sets kept from training: those in scope have .73 to .75, the others .58 to .62.
 
-    A threshold of .84 or .93, or half the logit's weight, decides some of them wrongly. New weights or a new
-    calibration need queries near their own threshold.
+    A threshold of .57 or .77, or an intercept that is off by one, decides some of them wrongly. New weights
+    or a new calibration need queries near their own threshold.
     """
     (probability,) = probabilities_of(shipped, Query(text=query), [candidate(prompt, target)])
     assert (probability >= shipped.scope_threshold) is in_scope
-    assert (0.9 <= probability < 0.93) if in_scope else (0.84 < probability < 0.9)
+    assert (0.696 <= probability < 0.8) if in_scope else (0.54 < probability < 0.696)
 
 
 def test_the_shipped_weights_agree_in_onnx_runtime_and_torch(tmp_path: Path) -> None:
