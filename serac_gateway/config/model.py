@@ -97,7 +97,7 @@ class ServerConfig(_Section, frozen=True, kw_only=True):
     """Limit of a body on /serac/v1, except /edits:import, which streams."""
     max_classified_body_bytes: PositiveInt = 64_000_000
     """A /v1 request beyond it is passed on unclassified."""
-    max_body_memory_bytes: PositiveInt = 268_435_456
+    max_body_memory_bytes: PositiveInt = 167_772_160
     """The bodies that all requests of one process keep in memory; beyond it the largest ones that are still
     arriving are refused with 503."""
     max_head_bytes: PositiveInt = 65_536
