@@ -41,3 +41,23 @@ def sentences(texts: Sequence[str], *, shortest: int = 25, longest: int = 220) -
     """The sentences of `texts` of a length that serves as noise around a question."""
     stripped = (s.strip() for text in texts for s in re.split(r"(?<=[.!?])\s+", text))
     return [s for s in stripped if shortest <= len(s) <= longest]
+
+
+def shared_names(left: str, right: str) -> bool:
+    """Whether two texts share a capitalised word that is no common opening of a sentence."""
+
+    def names(text: str) -> set[str]:
+        words = re.findall(r"\w+", text)
+        return {
+            w.casefold()
+            for i, w in enumerate(words)
+            if w[:1].isupper() and (i > 0 or len(words) < 3 or not w.islower())
+        } - _OPENINGS
+
+    return bool(names(left) & names(right))
+
+
+_OPENINGS = frozenset(
+    ("what", "who", "where", "when", "which", "how", "the", "in", "is", "of", "whose", "why", "whom", "to",
+     "for", "did", "does", "was", "are", "a", "on", "at", "by")
+)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 from collections import defaultdict
@@ -185,10 +186,19 @@ def _checked(claim: str, rng: random.Random) -> str:
     return rng.choice(CHECKS).replace("{s}", claim.rstrip(" ."))
 
 
-def unrelated_texts(data: Path) -> list[str]:
-    """Training's unrelated traffic: the NQ questions of zsRE's training rows. NQ-open dev stays unseen."""
+def unrelated_texts(data: Path, *, held_out: bool = False) -> list[str]:
+    """Training's unrelated traffic: the NQ questions of zsRE's training rows. NQ-open dev stays unseen.
+
+    One in four is `held_out`, for the choice of the threshold, settled by its text alone.
+    """
     rows = read_rows(data / "zsre/zsre_mend_train_10000.jsonl.gz")
-    return [row["loc"].removeprefix("nq question: ") for row in rows]
+    texts = [row["loc"].removeprefix("nq question: ") for row in rows]
+    return [text for text in texts if is_held_out(text, one_in=4) == held_out]
+
+
+def is_held_out(text: str, *, one_in: int) -> bool:
+    """Whether training leaves a text out; of many texts one in `one_in`."""
+    return int(hashlib.sha256(text.encode()).hexdigest(), 16) % one_in == 0
 
 
 def tidy(text: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from serac_gateway.models.loading import SHIPPED_CLASSIFIER
+from training.scope.mined import MiningSettings
 from training.scope.mixture import MixtureSettings
 from training.scope.train import TrainingSettings
 
@@ -45,6 +46,7 @@ class ScopeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     weights or of a checkpoint."""
     own: OwnSettings = OwnSettings()
     mixture: MixtureSettings = MixtureSettings()
+    mined: MiningSettings = MiningSettings()
     training: TrainingSettings = TrainingSettings()
     validation: ValidationSettings = ValidationSettings()
 

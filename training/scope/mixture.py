@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from training.data import hard_negatives, public_sets, question_sets, requests
+from training.data import public_sets, question_sets, requests
 from training.data.attributes import (
     Attribute,
     AttributePairs,
@@ -66,14 +66,19 @@ class MixtureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Whole requests around the questions: system prompts, mails, helper prompts, retrieved passages."""
     unrelated: int = 0
     """Questions of one edit against another edit, drawn at random."""
-    mined_edits: int = 5000
-    mined_queries: int = 3000
-    mined_floor: float = 0.35
     seed: int = 13
 
 
+WIDE = MixtureSettings(
+    groups=4_000, zsre_rows=2_500, counterfact_rows=5_000, knowedit_rows=300, pokemqa_rows=800, qqp_rows=0,
+    paws_rows=0, contrast_rounds=2, claim_rounds=0, attribute_edits=1_500, foreign_attribute_edits=800,
+    question_edits=800,
+)  # fmt: skip
+"""Edits of every kind, for a store against which hard negatives are mined."""
+
+
 def training_pairs(world: World, data: Path, settings: MixtureSettings, embed: Embed) -> list[Pair]:
-    """The whole mixture, shuffled. `embed` is the bi-encoder: it measures templates and mines hard negatives.
+    """The whole mixture, shuffled. `embed` is the bi-encoder: it measures templates.
 
     Raises:
         ConfigError: A held-out relation that does not exist.
@@ -89,7 +94,6 @@ def training_pairs(world: World, data: Path, settings: MixtureSettings, embed: E
         re.IGNORECASE,
     )
     pairs = list(maker.pairs(settings.groups))
-    mined_from = [p for p in pairs if p.in_scope]
     pairs += public_sets.zsre_pairs(data, rng, embed, rows=settings.zsre_rows, excluded=excluded)
     pairs += public_sets.counterfact_pairs(
         data, rng, world.clozes, rows=settings.counterfact_rows, held_out=held_out
@@ -112,8 +116,6 @@ def training_pairs(world: World, data: Path, settings: MixtureSettings, embed: E
         passages=world.passages, unrelated=unrelated, count=settings.requests,
     )  # fmt: skip
     pairs += _unrelated(pairs, unrelated, rng, settings.unrelated)
-    if settings.mined_queries:
-        pairs += _mined(pairs, mined_from, unrelated, settings, embed, rng)
     rng.shuffle(pairs)
     return pairs
 
@@ -148,76 +150,3 @@ def _unrelated(
         text = rng.choice((other.text, rng.choice(unrelated)))
         if edit.subject is None or edit.subject.casefold() not in text.casefold():
             yield Pair(prompt=edit.prompt, target=edit.target, text=text, in_scope=False, kind="unrelated")
-
-
-def _mined(
-    pairs: Sequence[Pair],
-    in_scope: Sequence[Pair],
-    unrelated: Sequence[str],
-    settings: MixtureSettings,
-    embed: Embed,
-    rng: random.Random,
-) -> list[Pair]:
-    """Unrelated traffic and other edits' questions against the edits that the index would return for them."""
-    edits = list({(p.prompt, p.target): p for p in pairs if p.kind != "qqp"}.values())
-    edits = rng.sample(edits, min(settings.mined_edits, len(edits)))
-    half = settings.mined_queries // 2
-    drawn = rng.sample(list(in_scope), min(half, len(in_scope)))
-    queries: list[tuple[str, tuple[str, str] | None]] = [
-        (p.text, (p.prompt, p.target)) for p in drawn if not p.context
-    ]
-    queries += [(text, None) for text in rng.sample(list(unrelated), min(half, len(unrelated)))]
-    edits_ND = embed([e.prompt for e in edits])
-    near = hard_negatives.mined(edits_ND, embed([q for q, _ in queries]), top_k=6, floor=settings.mined_floor)
-    made = []
-    for (text, own), row in zip(queries, near, strict=True):
-        for place, _ in row[: 3 if own is None else 2]:
-            edit = edits[place]
-            if own is not None and (_shared(own[0], edit.prompt) or _shared(text, edit.prompt)):
-                continue  # it may be about the same subject, and then nobody knows the label
-            made.append(Pair(prompt=edit.prompt, target=edit.target, text=text, in_scope=False,
-                             kind="unrelated, mined" if own is None else "other edit, mined"))  # fmt: skip
-    return made
-
-
-def _shared(left: str, right: str) -> bool:
-    """Whether two texts share a capitalised word that does not begin them."""
-
-    def names(text: str) -> set[str]:
-        words = re.findall(r"\w+", text)
-        return {
-            w.casefold()
-            for i, w in enumerate(words)
-            if w[:1].isupper() and (i > 0 or len(words) < 3 or not w.islower())
-        } - OPENINGS
-
-    return bool(names(left) & names(right))
-
-
-OPENINGS = frozenset(
-    [
-        "what",
-        "who",
-        "where",
-        "when",
-        "which",
-        "how",
-        "the",
-        "in",
-        "is",
-        "of",
-        "whose",
-        "why",
-        "whom",
-        "to",
-        "for",
-        "did",
-        "does",
-        "was",
-        "are",
-        "a",
-        "on",
-        "at",
-        "by",
-    ]
-)

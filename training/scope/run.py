@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,14 +11,20 @@ from pathlib import Path
 import msgspec
 
 from serac_gateway.edit_index.opening import index_maker
-from serac_gateway.models.classifiers.cross_encoder import DependsCalibration, ScopeCalibration
+from serac_gateway.errors import ConfigError
+from serac_gateway.models.classifiers.cross_encoder import (
+    DependsCalibration,
+    ScopeCalibration,
+    read_calibration,
+)
 from serac_gateway.models.classifiers.runtimes import open_pair_model
 from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE
 from serac_gateway.models.encoders.base import Encoder
+from serac_gateway.models.loading import SHIPPED_CLASSIFIER
 from training.data.embedding import open_embed
 from training.data.files import data_folder
 from training.data.pairs import Pair
-from training.data.world import load_world
+from training.data.world import World, load_world
 from training.evaluation.gateway_models import open_encoder
 from training.progress import OnProgress
 from training.runs import TrainingError, begin_run, load_records, save_records
@@ -25,14 +32,15 @@ from training.scope import calibration as calibrating
 from training.scope import observations as observing
 from training.scope.config import ScopeConfig, digest, starting_weights
 from training.scope.export import export
-from training.scope.mixture import training_pairs
+from training.scope.mined import mined_pairs, unrelated_requests
+from training.scope.mixture import WIDE, training_pairs
 from training.scope.train import Trained, train_scope
 from training.scope.validation_sets import validation_benchmarks
 
 PAIRS_FILE = "pairs.jsonl"
 OWN_FILE = "own.json"
 """In the folder of a run on a user's own data: what the data was."""
-WEIGHTS_FOLDER, CONVERTED_FOLDER = "weights", "converted"
+WEIGHTS_FOLDER, CONVERTED_FOLDER, MINING_FOLDER = "weights", "converted", "mining"
 DEPENDS_THRESHOLD = 0.5
 """More likely than not: it is asked only where a namespace opts in, and no more than states edits."""
 
@@ -48,9 +56,49 @@ def train(config: ScopeConfig, run: Path, *, on_progress: OnProgress) -> Trained
     begin_run(run, config)
     if not (run / PAIRS_FILE).is_file():
         data = data_folder()
-        pairs = training_pairs(load_world(data), data, config.mixture, open_embed())
+        world = load_world(data)
+        pairs = training_pairs(world, data, config.mixture, open_embed())
+        if config.mined.edits:
+            pairs += mined(config, run, world, on_progress=on_progress)
+        random.Random(config.mixture.seed).shuffle(pairs)
         save_records(run / PAIRS_FILE, pairs)
     return train_pairs(config, run, on_progress=on_progress)
+
+
+def mined(config: ScopeConfig, run: Path, world: World, *, on_progress: OnProgress) -> list[Pair]:
+    """Hard negatives for the weights that the run begins with, retrieved as those that ship do.
+
+    Raises:
+        ConfigError: The public data is missing, or the run begins with weights that classify nothing yet.
+    """
+    start_from = starting_weights(config)
+    if start_from is None:
+        raise ConfigError(
+            f"start_from = {config.start_from!r} is no classifier, so it has no hard negatives to mine; set"
+            " mined.edits to 0 or begin with weights"
+        )
+    data, seed = data_folder(), config.mixture.seed
+    rng = random.Random(seed)
+    wide = msgspec.structs.replace(WIDE, held_out_relations=config.mixture.held_out_relations, seed=seed)
+    pairs = training_pairs(world, data, wide, open_embed())
+    export(start_from, run / MINING_FOLDER)
+    _, ships = read_calibration(SHIPPED_CLASSIFIER)
+    encoder = open_encoder()
+    return mined_pairs(
+        pairs,
+        unrelated_requests(data, pairs, world.passages, config.mined, rng),
+        encoder=encoder,
+        make_index=index_maker(encoder.width),
+        model=open_pair_model(
+            run / MINING_FOLDER, run / CONVERTED_FOLDER, max_tokens=config.training.max_tokens, on_gpu=False
+        ),
+        floor=ships.similarity_floor,
+        margin=ships.similarity_margin,
+        unlikely=ships.unlikely_similarity,
+        edits=config.mined.edits,
+        rng=rng,
+        on_progress=on_progress,
+    )
 
 
 def train_pairs(config: ScopeConfig, run: Path, *, on_progress: OnProgress) -> Trained:

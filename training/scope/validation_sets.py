@@ -23,6 +23,7 @@ from training.data.own_data import Traffic
 from training.data.pairs import Pair
 from training.data.public_sets import unrelated_texts
 from training.data.world import load_world
+from training.scope.mined import written_prompts
 from training.scope.mixture import is_held_out_attribute
 from training.scope.pair_generator import PairMaker
 
@@ -30,7 +31,9 @@ GENERATED_GROUPS = 600
 
 
 def validation_benchmarks(names: Sequence[str], *, held_out: Sequence[str], seed: int) -> list[Benchmark]:
-    """The benchmarks of those names; made here: "generated", "contrasts", "attributes", "unrelated-zsre".
+    """The benchmarks of those names.
+
+    Made here: "generated", "contrasts", "attributes", "unrelated-zsre", "unrelated-written".
 
     Raises:
         ConfigError: A name is unknown, or names a test set.
@@ -44,15 +47,21 @@ def validation_benchmarks(names: Sequence[str], *, held_out: Sequence[str], seed
         elif name == "generated":
             made.append(generated(held_out, seed=seed))
         elif name == "unrelated-zsre":
-            texts = random.Random(seed).sample(sorted(set(unrelated_texts(data_folder()))), 3_000)
-            traffic = tuple(Probe(kind="unrelated", text=text, in_scope=False) for text in texts)
-            made.append(Benchmark(name=name, role=Role.VALIDATION, cases=(), traffic=traffic))
+            made.append(unrelated_benchmark(name, unrelated_texts(data_folder(), held_out=True)))
+        elif name == "unrelated-written":
+            made.append(unrelated_benchmark(name, written_prompts(held_out=True)))
         else:
             benchmark = catalogue.open_benchmark(name)
             if benchmark.role is Role.TEST:
                 raise ConfigError(f"{name!r} is marked test; no threshold may be chosen on it")
             made.append(chosen(_true_paraphrases(benchmark), edits=None, seed=seed))
     return _contested_marked(_distinct_subjects(made))
+
+
+def unrelated_benchmark(name: str, texts: Sequence[str]) -> Benchmark:
+    """Traffic that no edit answers, and no edits."""
+    traffic = tuple(Probe(kind="unrelated", text=text, in_scope=False) for text in sorted(set(texts)))
+    return Benchmark(name=name, role=Role.VALIDATION, cases=(), traffic=traffic)
 
 
 def contrast_benchmark(sets: Sequence[ContrastSet], *, seed: int) -> Benchmark:

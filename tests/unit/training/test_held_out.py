@@ -102,8 +102,7 @@ def asking(texts: Sequence[str]) -> list[str]:
 def pair_texts(world: World, data: Path, held_out: Sequence[str]) -> dict[str, list[str]]:
     """Prompts, queries and earlier turns of all pairs, by source."""
     settings = MixtureSettings(
-        held_out_relations=tuple(held_out), groups=120, contrast_rounds=1, claim_share=0.0, mined_edits=50,
-        mined_queries=20,
+        held_out_relations=tuple(held_out), groups=120, contrast_rounds=1, claim_share=0.0,
     )  # fmt: skip
     by_source: dict[str, list[str]] = {}
     for pair in training_pairs(world, data, settings, embed):

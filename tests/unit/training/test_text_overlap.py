@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from training.benchmarks import unrelated
 from training.benchmarks.decision_cases import WRITTEN_SETS, field_cases
 from training.data.contrasts import SETS, load_contrast_sets
 from training.data.files import data_folder
+from training.data.public_sets import unrelated_texts
 from training.data.requests import load_request_forms
+from training.scope.mined import written_prompts
 
 NEAR = 0.8
 """Texts that share this much of their character trigrams differ by a word or two."""
@@ -95,3 +98,15 @@ def test_no_field_case_is_a_training_query() -> None:
     ]
     same = overlaps([text for text in reported if len(text) < 2_000], filled)
     assert len(same) <= 0.01 * len(reported), same  # "can I bring my dog" and the like
+
+
+def test_no_unrelated_prompt_of_the_benchmark_is_trained_on() -> None:
+    try:
+        data = data_folder()
+    except Exception:
+        pytest.skip("the unrelated traffic lies in the shared data, which is not here")
+    reported = {probe.text for probe in unrelated.load().traffic if len(probe.text) < 2_000}
+    written = [*written_prompts(), *written_prompts(held_out=True)]
+    assert not overlaps(reported, written)
+    trained, validated = (set(unrelated_texts(data, held_out=part)) for part in (False, True))
+    assert not trained & validated

@@ -1,0 +1,161 @@
+"""Hard negatives out of the decision itself: unrelated requests that the current weights take for an edit's.
+
+Requests are put to a store of many edits as the gateway does it (`observations.observe`), and what a current
+classifier finds likely is trained on as out of scope, in the spirit of Xiong et al. 2021 (ANCE, arXiv
+2007.00808): negatives drawn at random are too easy to teach anything.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from serac_gateway.domain.edits import EditDraft
+from serac_gateway.edit_index.base import EditIndex
+from serac_gateway.models.classifiers.base import PairModel
+from serac_gateway.models.encoders.base import Encoder
+from training.benchmarks.base import Benchmark, Case, Probe, Role
+from training.data.files import read_rows
+from training.data.pairs import Pair, shared_names
+from training.data.public_sets import is_held_out, unrelated_texts
+from training.progress import OnProgress
+from training.scope.observations import observe
+
+WRITTEN_PROMPTS = Path(__file__).parent.parent / "data" / "unrelated_prompts"
+_ASSISTANTS = ("banking77/train", "clinc150/train", "hwu64/train", "xsid/valid", "xsemplr/mtop")
+_UNLIKELY_LOGIT = -4.0
+_KEPT_EASY_SHARE = 0.1
+"""Of the pairs that are far from firing already."""
+
+
+class MiningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many edits and requests are put against each other; no edits: nothing is mined."""
+
+    edits: int = 0
+    written: int = 1_000
+    """Prompts written by hand, of which there may be fewer."""
+    questions: int = 1_500
+    """Web questions of zsRE's training rows."""
+    assistants: int = 1_500
+    """Requests to assistants and to a bank."""
+    statements: int = 500
+    """Sentences of Tatoeba in many languages."""
+    other_edits: int = 1_500
+    """Requests that are in scope of another edit."""
+    long: int = 600
+    """Several sentences of passages and requests in one message."""
+
+
+class Unrelated(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that no edit of the store answers."""
+
+    text: str
+    kind: str
+    own: tuple[str, str] | None = None
+    """Prompt and target of the edit that it asks for, if it does."""
+
+
+def written_prompts(folder: Path = WRITTEN_PROMPTS, *, held_out: bool = False) -> list[str]:
+    r"""The prompts of all files, a line each, line breaks as \n; none of them is about an edit.
+
+    One in eight is `held_out`, for the choice of the threshold.
+    """
+    lines = (line for path in sorted(folder.glob("*.txt")) for line in path.read_text("utf-8").splitlines())
+    prompts = [line.replace("\\n", "\n") for line in lines if line.strip() and not line.startswith("# ")]
+    return [prompt for prompt in prompts if is_held_out(prompt, one_in=8) == held_out]
+
+
+def unrelated_requests(
+    data: Path, pairs: Sequence[Pair], passages: Sequence[str], settings: MiningSettings, rng: random.Random
+) -> list[Unrelated]:
+    """Of each source as many as `settings` want, at most all there are."""
+
+    def drawn(kind: str, texts: Sequence[str], count: int) -> Iterator[Unrelated]:
+        for text in rng.sample(list(texts), min(count, len(texts))):
+            yield Unrelated(text=text, kind=kind)
+
+    written = written_prompts()
+    questions = unrelated_texts(data)
+    assistants = [row["text"] for name in _ASSISTANTS for row in read_rows(data / f"{name}.jsonl.gz")]
+    statements = [row["text"] for row in read_rows(data / "tatoeba/pairs.jsonl.gz")]
+    made = [
+        *drawn("written", written, settings.written),
+        *drawn("question", questions, settings.questions),
+        *drawn("assistant", assistants, settings.assistants),
+        *drawn("statement", statements, settings.statements),
+    ]
+    asking = [pair for pair in pairs if pair.in_scope and pair.subject and not pair.context]
+    for pair in rng.sample(asking, min(settings.other_edits, len(asking))):
+        made.append(Unrelated(text=pair.text, kind="other edit", own=(pair.prompt, pair.target)))
+    for _ in range(settings.long):
+        around = rng.sample(list(passages), rng.randint(1, 5))
+        ending = rng.choice((rng.choice(questions), rng.choice(written or questions), rng.choice(assistants)))
+        made.append(Unrelated(text=" ".join((*around, ending)), kind="long"))
+    return made
+
+
+def mined_pairs(
+    pairs: Sequence[Pair],
+    requests: Sequence[Unrelated],
+    *,
+    encoder: Encoder,
+    make_index: Callable[[], EditIndex],
+    model: PairModel,
+    floor: float,
+    margin: float,
+    unlikely: float,
+    edits: int,
+    rng: random.Random,
+    on_progress: OnProgress,
+) -> list[Pair]:
+    """Pairs out of scope of `requests` and those of `edits` edits of `pairs` that `model` finds likely.
+
+    `floor`, `margin` and `unlikely` are cosines, see `retrieve`. An edit without a subject meets written
+    prompts alone, and no edit meets a request that names what it names: it might answer that.
+
+    Raises:
+        ModelUnavailableError: The encoder or the model failed.
+    """
+    of_edit = {
+        (pair.prompt, pair.target): pair for pair in pairs if pair.prompt.strip() and pair.target.strip()
+    }
+    kept = rng.sample(sorted(of_edit), min(edits, len(of_edit)))
+    cases = tuple(
+        Case(edit=EditDraft(id=f"mined-{n}", prompt=prompt, target_new=target), probes=())
+        for n, (prompt, target) in enumerate(kept)
+    )
+    known = {request.text: request for request in requests}
+    traffic = tuple(Probe(kind=r.kind, text=text, in_scope=False) for text, r in known.items())
+    store = Benchmark(name="mined", role=Role.TRAIN, cases=cases, traffic=traffic)
+    made = []
+    for seen in observe(
+        [store], encoder=encoder, make_index=make_index, model=model, floor=floor, margin=margin,
+        unlikely=unlikely, on_progress=on_progress,
+    ):  # fmt: skip
+        request = known.get(seen.text)
+        if request is None:  # its text is read in another form
+            continue
+        for reading in seen.readings:
+            edit = of_edit[(reading.prompt, reading.target)]
+            is_easy = reading.evidence.logit < _UNLIKELY_LOGIT
+            if (is_easy and rng.random() >= _KEPT_EASY_SHARE) or _may_answer(edit, request):
+                continue
+            made.append(
+                Pair(prompt=edit.prompt, target=edit.target, text=seen.text, in_scope=False,
+                     kind=f"mined, {request.kind}", subject=edit.subject)
+            )  # fmt: skip
+    return made
+
+
+def _may_answer(edit: Pair, request: Unrelated) -> bool:
+    if edit.subject is None and request.kind != "written":
+        return True
+    text = request.text.casefold()
+    if edit.subject is not None and re.search(rf"\b{re.escape(edit.subject.casefold())}", text):
+        return True
+    of_own = request.own is not None and shared_names(request.own[0], edit.prompt)
+    return of_own or shared_names(request.text, edit.prompt)
