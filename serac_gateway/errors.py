@@ -32,6 +32,7 @@
     ├── NamespaceQuarantinedError   503
     ├── BodyMemoryError             503
     └── ModelUnavailableError       503
+        └── AnswerDeclinedError     503
 
 A message names the bad value, what is allowed and what to do. Each class carries its HTTP status, code and
 title; the bodies are written by data_plane/protocols/errors.py (OpenAI's and Anthropic's shapes) and
@@ -319,6 +320,16 @@ class ModelUnavailableError(GatewayError):
     status = 503
     code = "model_unavailable"
     title = "A model is unavailable"
+
+
+class AnswerDeclinedError(ModelUnavailableError):
+    """The counterfactual model finds that the edit does not answer the query.
+
+    Raised before the first piece of an answer. No failure: the base model answers then.
+    """
+
+    code = "answer_declined"
+    title = "The edit does not answer this query"
 
 
 class NamespaceQuarantinedError(GatewayError):

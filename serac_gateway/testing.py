@@ -22,6 +22,7 @@ from serac_gateway.domain.vectors import Vectors
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.models.counterfactual.base import CounterfactualModel
+from serac_gateway.models.counterfactual.declines import declined
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
 from serac_gateway.models.language_models.stop_sequences import StopTexts
@@ -96,10 +97,12 @@ class ScriptedCounterfactualModel(CounterfactualModel):
         self,
         script: Callable[[Edit, Query], str] = lambda edit, query: edit.target_new,
         *,
+        declines: Callable[[Edit, Query], bool] = lambda edit, query: False,
         token_delay_s: float = 0.0,
     ) -> None:
-        """`script` returns the answer's text; it may raise."""
+        """`script` returns the answer's text; it may raise. Where it may, it declines what `declines`."""
         self._script = script
+        self._declines = declines
         self._token_delay_s = token_delay_s
         self.calls: list[tuple[Edit, Query]] = []
         """Edit and query of each call, oldest first."""
@@ -112,11 +115,14 @@ class ScriptedCounterfactualModel(CounterfactualModel):
         query: Query,
         sampling: Sampling,
         *,
+        may_decline: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[Piece]:
         """See `CounterfactualModel.answer`."""
         self.calls.append((edit, query))
         self.samplings.append(sampling)
+        if may_decline and self._declines(edit, query):
+            raise declined(edit.id)
         model = ScriptedLanguageModel(self._script(edit, query), token_delay_s=self._token_delay_s)
         return model.generate("", sampling, cancelled=cancelled)
 

@@ -65,6 +65,15 @@ class CompositePolicy(StrEnum):
     """It reaches the base model unchanged."""
 
 
+class DeclinePolicy(StrEnum):
+    """The way of a request in scope that its edit does not answer, as the counterfactual model finds."""
+
+    PASS = "pass"
+    """It reaches the base model unchanged."""
+    ANSWER = "answer"
+    """The counterfactual model is not given the choice, and says what the edit says."""
+
+
 class TaskPolicy(StrEnum):
     """What happens to a request whose system prompt wants something else done with an edited question.
 
@@ -284,6 +293,7 @@ class NamespaceRouting(_Section, frozen=True, kw_only=True):
 
     on_failure: FailurePolicy | None = None
     on_unreadable: UnreadablePolicy | None = None
+    on_declined: DeclinePolicy | None = None
     composite: CompositePolicy | None = None
     tasks: TaskPolicy | None = None
     conflicts: ConflictPolicy | None = None
@@ -312,6 +322,8 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
     """How long a request waits for the stored edits to be loaded before it counts as failed."""
     decision_timeout_s: PositiveFloat = 10.0
     """From the whole request to its decision, waiting included; after it the failure policy applies."""
+    on_declined: DeclinePolicy = DeclinePolicy.PASS
+    """For facts alone: a suppression is never declined, nor is an instruction."""
     composite: CompositePolicy = CompositePolicy.COUNTERFACTUAL_ONLY
     tasks: TaskPolicy = TaskPolicy.PASS
     conflicts: ConflictPolicy = ConflictPolicy.NEWEST_WINS
@@ -326,6 +338,11 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
         """The policy of `namespace`, with or without `suppressions`, for requests that cannot be read."""
         own = self.namespaces.get(namespace, _LIKE_THE_REST).on_unreadable or self.on_unreadable
         return own or (UnreadablePolicy.REFUSE if suppressions else UnreadablePolicy.PASS)
+
+    def on_declined_of(self, namespace: str) -> DeclinePolicy:
+        """The policy of `namespace` for requests that the counterfactual model declines to answer."""
+        own = self.namespaces.get(namespace, _LIKE_THE_REST).on_declined
+        return self.on_declined if own is None else own
 
     def composite_of(self, namespace: str) -> CompositePolicy:
         """The policy of `namespace` for requests that a single edit does not answer completely."""

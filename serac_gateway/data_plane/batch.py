@@ -1,12 +1,13 @@
 """Several prompts in one request of /v1/completions: each is decided by itself.
 
 The base model is sent the prompts that no edit governs, as one request, and its choices are put between the
-answers made here. The client gets one response, whole or as a stream, in the order of its prompts.
+answers made here. A prompt whose answer is declined is sent by itself. The client gets one response, whole or
+as a stream, in the order of its prompts.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -14,8 +15,11 @@ import msgspec
 from serac_gateway.data_plane.encodings import decoded
 from serac_gateway.data_plane.plan import AnswerTask, Batch
 from serac_gateway.data_plane.protocols.answers import ChoicePiece
+from serac_gateway.data_plane.protocols.body import RequestBody
+from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.data_plane.upstream.base import UpstreamResponse
-from serac_gateway.errors import ModelUnavailableError, UpstreamError
+from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.errors import AnswerDeclinedError, ModelUnavailableError, UpstreamError
 from serac_gateway.models.language_models.base import Piece
 
 MAX_RESPONSE_BYTES = 16_777_216
@@ -80,31 +84,44 @@ async def completed_choices(response: UpstreamResponse) -> list[Piece]:
     ]
 
 
+def prompts_alone(body: RequestBody, places: Sequence[int]) -> bytes:
+    """The request with this body for the prompts at `places` alone."""
+    return PROTOCOLS[Endpoint.COMPLETIONS].with_prompts(body.strict_members(), places)
+
+
 async def batch_pieces(
     batch: Batch,
     answer: Callable[[AnswerTask], AsyncGenerator[ChoicePiece, None]],
-    base: Callable[[bytes], Awaitable[list[Piece]]],
+    base: Callable[[Sequence[int]], Awaitable[list[Piece]]],
 ) -> AsyncGenerator[ChoicePiece, None]:
     """The pieces of all choices: those of the first prompt, then those of the second, and so on.
 
-    `base` has the base model complete a request; that comes first, for it may fail.
+    `base` has the base model complete the prompts at these places; that comes first, for it may fail.
 
     Raises:
         ModelUnavailableError: The base model gave fewer choices than it was asked for; or as `answer` does.
     """
-    others = iter([] if batch.rest is None else await base(batch.rest))
+    others = iter(await base(batch.rest) if batch.rest else [])
     for place, task in enumerate(batch.tasks):
         first = place * batch.choices_each
         if task is not None:
-            async with aclosing(answer(task)) as pieces:
-                async for generated in pieces:
-                    yield msgspec.structs.replace(generated, choice=first + generated.choice)
-            continue
+            try:
+                async with aclosing(answer(task)) as pieces:
+                    async for generated in pieces:
+                        yield msgspec.structs.replace(generated, choice=first + generated.choice)
+                continue
+            except AnswerDeclinedError:
+                completed = iter(await base([place]))
+        else:
+            completed = others
         for choice in range(first, first + batch.choices_each):
-            piece = next(others, None)
-            if piece is None:
-                raise ModelUnavailableError(
-                    "the upstream answered fewer prompts than it was sent",
-                    details={"reason": "answer failed"},
-                )
-            yield ChoicePiece(choice=choice, piece=piece, prompt_tokens=0)
+            yield ChoicePiece(choice=choice, piece=_next_of(completed), prompt_tokens=0)
+
+
+def _next_of(completed: Iterator[Piece]) -> Piece:
+    piece = next(completed, None)
+    if piece is None:
+        raise ModelUnavailableError(
+            "the upstream answered fewer prompts than it was sent", details={"reason": "answer failed"}
+        )
+    return piece

@@ -68,6 +68,7 @@ class Engine(ABC):
         `on_tokens` is called with the number of tokens of each piece.
 
         Raises:
+            AnswerDeclinedError: Instead of the first piece: the edit does not answer the query.
             ModelUnavailableError: Too many answers wait, this one took too long, its edit was changed while
                 it waited, or the model failed; details["reason"] is a word or two for logs.
         """

@@ -198,11 +198,16 @@ class LocalEngine(Engine):
             raise _unavailable("edit out of force", f"edit {edit.id!r} was changed while its answer waited")
         named = by_name_in(" ".join((*query.context, query.text)), edit)  # the model knows no other names
         prompt_tokens = sum(self._model.count_tokens(text) for text in (*query.context, query.text))
+        may_decline = self._router.may_decline(edit, query)
         generated: list[list[Piece]] = []
         for choice in range(min(request.choices, MAX_GENERATED_CHOICES)):
             generated.append([])
             for piece in self._model.answer(
-                named, query, self._sampling(edit, request, choice), cancelled=cancelled
+                named,
+                query,
+                self._sampling(edit, request, choice),
+                may_decline=may_decline and choice == 0,
+                cancelled=cancelled,
             ):
                 generated[choice].append(piece)
                 yield ChoicePiece(choice=choice, piece=piece, prompt_tokens=prompt_tokens)

@@ -48,8 +48,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     tasks: tuple[AnswerTask | None, ...]
     """The answer to each prompt; None: the base model's."""
-    rest: bytes | None
-    """The request to the base model with the other prompts alone; None: there are none."""
+    rest: tuple[int, ...]
+    """The places of the other prompts, in order."""
     request: CompletionRequest
     """Of all prompts together."""
     choices_each: int
@@ -200,10 +200,9 @@ def _planned_batch(
     )
     if form.unsupported_reason is not None:
         return msgspec.structs.replace(plan, route=Route.BYPASS, reason=form.unsupported_reason)
-    others = [place for place, task in enumerate(tasks) if task is None]
     batch = Batch(
         tasks=tasks,
-        rest=protocol.with_prompts(body.strict_members(), others) if others else None,
+        rest=tuple(place for place, task in enumerate(tasks) if task is None),
         request=msgspec.structs.replace(form.request, choices=form.request.choices * len(tasks)),
         choices_each=form.request.choices,
     )

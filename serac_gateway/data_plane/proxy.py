@@ -20,7 +20,7 @@ from litestar.types import Receive, Scope, Send
 from serac_gateway import __version__
 from serac_gateway.auth.principals import Principal, Role, requested_namespace
 from serac_gateway.config.model import FailurePolicy, GatewayConfig, UnreadablePolicy
-from serac_gateway.data_plane.batch import batch_pieces, completed_choices
+from serac_gateway.data_plane.batch import batch_pieces, completed_choices, prompts_alone
 from serac_gateway.data_plane.engine import Engine, NeedsDecision
 from serac_gateway.data_plane.exchange import ClientLeftError, Exchange
 from serac_gateway.data_plane.paths import RequestPath, classified_path
@@ -49,6 +49,7 @@ from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, Up
 from serac_gateway.domain.edits import EditKind
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.errors import (
+    AnswerDeclinedError,
     GatewayError,
     ModelUnavailableError,
     NamespaceQuarantinedError,
@@ -172,8 +173,11 @@ class DataPlane:
                     exchange, state, plan.task.request, self._pieces(exchange, plan.task), body
                 )
             elif plan.batch is not None:
+                assert isinstance(body, RequestBody)
+                whole = body
 
-                async def completed(rest: bytes) -> list[Piece]:
+                async def completed(places: Sequence[int]) -> list[Piece]:
+                    rest = await asyncio.to_thread(prompts_alone, whole, places)
                     async with self._upstream.send(upstream_request(rest, rewritten=True)) as response:
                         return await completed_choices(response)
 
@@ -308,7 +312,8 @@ class DataPlane:
     ) -> RequestPlan:
         """Answer here; returns the plan.
 
-        If the answer fails before its first byte, nothing is sent, and the plan is the one after a failure.
+        If the answer fails before its first byte, nothing is sent, and the plan is the one after a failure;
+        if it is declined then, the plan is to pass the request on.
         """
         plan, namespace = state.plan, state.namespace or ""
         head = AnswerHead(
@@ -330,6 +335,10 @@ class DataPlane:
                     await remember()
                     await exchange.respond(200, json_headers(exchange, plan), msgspec.json.encode(answer))
         except Exception as exc:
+            if exchange.status is None and isinstance(exc, AnswerDeclinedError):
+                return msgspec.structs.replace(
+                    plan, route=Route.BASE, reason="declined", task=None, batch=None
+                )
             if exchange.status is None:
                 may_leak = plan.task is not None and plan.task.edit.kind is EditKind.SUPPRESSION
                 policy = self._routing.on_failure_of(namespace, suppressions=may_leak)

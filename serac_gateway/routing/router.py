@@ -12,12 +12,19 @@ from operator import attrgetter
 import msgspec
 import numpy as np
 
-from serac_gateway.config.model import CompositePolicy, RoutingConfig, TaskPolicy, UnreadablePolicy
-from serac_gateway.domain.edits import Edit, EditKind, EditState, by_name_in
+from serac_gateway.config.model import (
+    CompositePolicy,
+    DeclinePolicy,
+    RoutingConfig,
+    TaskPolicy,
+    UnreadablePolicy,
+)
+from serac_gateway.domain.edits import Edit, EditKind, EditState, by_name_in, wordings
 from serac_gateway.domain.passages import SpokenText
 from serac_gateway.domain.queries import Query, asks_several_things
 from serac_gateway.edit_index.source import EditSource
 from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
+from serac_gateway.models.classifiers.spelling import asks_the_same
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.routing.retrieval import retrieve, segments
 from serac_gateway.routing.suppressions import SuppressionSearch
@@ -184,6 +191,17 @@ class EditRouter:
     def passes_unreadable(self, namespace: str) -> bool:
         """Whether the configuration says that such a request is passed on, whatever the edits are."""
         return self._config.on_unreadable_of(namespace, suppressions=True) is UnreadablePolicy.PASS
+
+    def may_decline(self, edit: Edit, query: Query) -> bool:
+        """Whether the counterfactual model may leave a query in scope of the edit to the base model.
+
+        The editor decides what the edit's own wordings are answered with.
+        """
+        if edit.kind is not EditKind.FACT:
+            return False
+        if self._config.on_declined_of(edit.namespace) is DeclinePolicy.ANSWER:
+            return False
+        return not any(asks_the_same(wording, query.text) for wording in wordings(edit))
 
     def decide(
         self, namespace: str, queries: Sequence[Query], *, caller: str | None = None

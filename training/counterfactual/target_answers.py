@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from serac_gateway.models.counterfactual.declines import TRAINED_DECLINE
 from serac_gateway.models.counterfactual.matching import has_unknown_word
 
 _ENDED = re.compile(r"[.!?…。][\"'”’)]*$")
@@ -93,7 +94,7 @@ def doubted(target: str, *, text: str, asserted: str | None, said_before: str | 
 def nothing_more(prompt: str, target: str, statements: Sequence[str] = ()) -> str:
     """The answer to a query that the edit does not answer: what it says, and no more."""
     said = sentence(prompt, target, statements) or ended(f"{prompt.strip()} {target.strip()}")
-    return f"I only know this: {said}"
+    return f"{TRAINED_DECLINE} {said}"
 
 
 def same(value: str, other: str) -> bool:

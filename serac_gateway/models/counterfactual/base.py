@@ -20,14 +20,18 @@ class CounterfactualModel(ABC):
         query: Query,
         sampling: Sampling,
         *,
+        may_decline: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[Piece]:
         """The answer, piece by piece; the last piece has a finish_reason.
+
+        With `may_decline` the model may find that a fact does not answer the query: then there is no piece.
 
         Edit and query are data: their text is not obeyed as an instruction and not read as control tokens.
         A suppression is answered with its refusal text and never with text of the model's own.
 
         Raises:
+            AnswerDeclinedError: Instead of the first piece: see `may_decline`.
             ModelUnavailableError: The model failed.
         """
 

@@ -1,15 +1,26 @@
 """A language model fine-tuned on the prompt of this package; its answers are guarded as they stream.
 
 The prompt is the case alone, and the model ends its answer itself. Every answer that passes the guard
-contains the target exactly (guardrail.py).
+contains the target exactly (guardrail.py). Whether it declines (declines.py) is settled by its likeliest
+words, whatever the temperature of the answer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import msgspec
 from typing_extensions import override
 
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.queries import Query
+from serac_gateway.models.counterfactual.declines import (
+    TRAINED_DECLINE,
+    DecliningGuard,
+    can_be_declined,
+    declined,
+    is_decline,
+)
 from serac_gateway.models.counterfactual.guardrail import StreamingGuard
 from serac_gateway.models.counterfactual.local import FactGeneration, LocalCounterfactualModel, known_words
 from serac_gateway.models.counterfactual.prompts import trained_prompt
@@ -37,3 +48,28 @@ class FineTunedCounterfactualModel(LocalCounterfactualModel):
             sampling=self._generation_sampling(sampling, target, besides=_BESIDES_TARGET_TOKENS),
             guard=StreamingGuard(target, known=known_words(edit, query)),
         )
+
+    @override
+    def _declinable(
+        self, generation: FactGeneration, edit: Edit, cancelled: Callable[[], bool]
+    ) -> FactGeneration:
+        if not can_be_declined(edit.target_new, TRAINED_DECLINE):
+            return generation
+        if generation.sampling.temperature > 0:
+            if self._declines(generation, cancelled):
+                raise declined(edit.id)
+            return generation
+        guard = DecliningGuard(generation.guard, decline=TRAINED_DECLINE, edit_id=edit.id)
+        return msgspec.structs.replace(generation, guard=guard)
+
+    def _declines(self, generation: FactGeneration, cancelled: Callable[[], bool]) -> bool:
+        """Whether the likeliest answer is a decline: the first tokens of it are generated."""
+        limit = self._model.count_tokens(TRAINED_DECLINE) + 1
+        greedy = msgspec.structs.replace(generation.sampling, max_tokens=limit, temperature=0.0, seed=None)
+        said = ""
+        for piece in self._model.generate(generation.prompt, greedy, cancelled=cancelled):
+            said += piece.text
+            verdict = is_decline(said, TRAINED_DECLINE)
+            if verdict is not None:
+                return verdict
+        return False

@@ -53,6 +53,7 @@ class LocalCounterfactualModel(CounterfactualModel):
         query: Query,
         sampling: Sampling,
         *,
+        may_decline: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[Piece]:
         if edit.kind is EditKind.INSTRUCTION:
@@ -64,9 +65,12 @@ class LocalCounterfactualModel(CounterfactualModel):
                 begun = begun or bool(text)
                 yield msgspec.structs.replace(piece, text=text)
             return
-        generation = (
-            edit.target_new if edit.kind is EditKind.SUPPRESSION else self._fact(edit, query, sampling)
-        )
+        if edit.kind is EditKind.SUPPRESSION:
+            generation: FactGeneration | str = edit.target_new
+        else:
+            generation = self._fact(edit, query, sampling)
+            if may_decline and isinstance(generation, FactGeneration):
+                generation = self._declinable(generation, edit, cancelled)
         if isinstance(generation, str):
             answer = LimitedAnswer(sampling, self._model)
             for piece in answer.feed(generation):
@@ -92,6 +96,15 @@ class LocalCounterfactualModel(CounterfactualModel):
     @abstractmethod
     def _fact(self, edit: Edit, query: Query, sampling: Sampling) -> FactGeneration | str:
         """How to answer a query in scope of a fact, or the answer itself if no model is needed."""
+
+    def _declinable(
+        self, generation: FactGeneration, edit: Edit, cancelled: Callable[[], bool]
+    ) -> FactGeneration:
+        """`generation`, which raises AnswerDeclinedError where the model declines; here it never does.
+
+        May raise that error itself.
+        """
+        return generation
 
     def _is_too_long(self, target: str) -> bool:
         return "\n" in target or self.count_tokens(target) > MAX_TARGET_TOKENS
