@@ -8,6 +8,7 @@ those of Hugging Face's `tokenizers` for the same vocabulary, which needs 280 MB
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from functools import lru_cache
@@ -69,6 +70,12 @@ class E5Tokenizer:
         Whole scripts (Cherokee, Tifinagh, Gothic), rare ideographs, recent emoji, white space.
         """
         return frozenset(unicodedata.normalize("NFKC", text)) - self._letters
+
+    def word_probability(self, word: str) -> float:
+        """The share of all pieces that are `word`, in whatever case; 0.0 if no piece is the whole word."""
+        spellings = {word, word.lower(), word.upper(), word.capitalize()}
+        ids = [self._ids.get(_WORD_START + spelling) for spelling in spellings]
+        return sum(math.exp(self._log_probabilities[piece]) for piece in ids if piece is not None)
 
     def _pieces(self, text: str, limit: int) -> list[int]:
         """The ids of the first `limit` pieces of `text`; the time is bounded whatever its length is."""

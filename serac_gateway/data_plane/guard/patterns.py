@@ -1,0 +1,87 @@
+"""What is looked for in replies: the folded values, forwards and backwards, and when each counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from serac_gateway.data_plane.guard.automaton import PatternAutomaton
+from serac_gateway.data_plane.guard.number_words import NumberWords, number_words
+from serac_gateway.domain.folding import FOLDING, folded_text
+
+MAX_PATTERN_CHARS = 256
+"""Significant characters of a value that are looked for: its beginning, and its end for the reversed text."""
+_LEADS = frozenset((0xC3, 0xC4, 0xC5, 0xEF))
+"""The first bytes in UTF-8 of letters with accents and of full width, which fold to ASCII."""
+SHORT_CHARS = 8
+"""A shorter value also stands in other words and numbers by chance: see `Pattern`."""
+
+
+class Match(msgspec.Struct, frozen=True):
+    """A value that stands in a text."""
+
+    value: int
+    """Its place among the values that are looked for."""
+    start: int
+    """Of its first character in the text; of an encoded value, of the first encoded character."""
+
+
+class Pattern(msgspec.Struct, frozen=True, kw_only=True):
+    """A text that is looked for."""
+
+    value: int
+    """The place of the value that it belongs to."""
+    is_short: bool
+    """It counts at the beginning of a word or number only, and decoded only among other readable text."""
+    ends_in_digit: bool
+    """If short, it does not count within a longer number."""
+    max_gaps: int | None
+    """If set, the most separators between its letters, unless all of them are separated."""
+
+
+class Patterns(msgspec.Struct, frozen=True, kw_only=True):
+    """All patterns of some values, ready to be looked for."""
+
+    automaton: PatternAutomaton
+    of_number: tuple[Pattern, ...]
+    """By the numbers that the automaton reports."""
+    numbers: NumberWords | None
+    """None: no value has a digit, and digits that are spelt out are not read."""
+    first_bytes: tuple[bool, ...]
+    """By byte: whether a UTF-8 text that begins with it may begin a pattern."""
+
+
+def patterns_of(values: Sequence[str]) -> Patterns:
+    """The patterns of `values`, each of which has a significant character. Takes time: see `number_words`."""
+    texts: list[str] = []
+    patterns: list[Pattern] = []
+    for place, value in enumerate(values):
+        folded = folded_text(value)
+        pattern = Pattern(
+            value=place,
+            is_short=len(folded) < SHORT_CHARS,
+            ends_in_digit=folded[-1].isdecimal(),
+            max_gaps=_gaps(value) if len(folded) < SHORT_CHARS and folded.isalpha() else None,
+        )
+        for text in dict.fromkeys((folded, folded[::-1])):
+            texts.append(text[:MAX_PATTERN_CHARS])
+            patterns.append(msgspec.structs.replace(pattern, ends_in_digit=text[-1].isdecimal()))
+    automaton = PatternAutomaton((text, number) for number, text in enumerate(texts))
+    leads = _LEADS.union(char.encode()[0] for value in values for char in value)
+    has_digits = any(char.isdecimal() for text in texts for char in text)
+    return Patterns(
+        automaton=automaton,
+        of_number=tuple(patterns),
+        numbers=number_words() if has_digits else None,
+        first_bytes=tuple(
+            byte in leads if byte >= 0x80 else FOLDING[chr(byte)][:1] in automaton.first
+            for byte in range(256)
+        ),
+    )
+
+
+def _gaps(value: str) -> int:
+    """How many times separators stand between significant characters of `value`."""
+    words = "".join(char if FOLDING[char] else " " for char in value).split()
+    return len(words) - 1

@@ -1,0 +1,94 @@
+"""The values that suppressions keep back: what the base model's replies are watched for."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, EditState
+from serac_gateway.domain.folding import folded_text
+from serac_gateway.models.e5.word_frequency import is_common_word
+
+MIN_WEIGHT = 4
+"""Letters and digits of the shortest value that is watched for; an ideograph counts twice."""
+
+
+class Unguarded(StrEnum):
+    """Why replies are not watched for a value that an editor gave."""
+
+    TOO_SHORT = "too short"
+    COMMON_WORD = "a very common word"
+
+
+class GuardedValue(msgspec.Struct, frozen=True, kw_only=True):
+    """A value that must not leave, and what is said in its place."""
+
+    namespace: str
+    edit_id: str
+    value: str
+    refusal: str
+    state: EditState
+    canary_share: float | None = None
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+
+    def applies(self, now: datetime, caller: str) -> bool:
+        """Whether its suppression is in force at `now`, and applied to `caller`."""
+        edit = Edit(
+            id=self.edit_id,
+            namespace=self.namespace,
+            version=1,
+            state=self.state,
+            kind=EditKind.SUPPRESSION,
+            prompt="",
+            target_new="",
+            created_at=now,
+            canary_share=self.canary_share,
+            valid_from=self.valid_from,
+            valid_until=self.valid_until,
+        )
+        return edit.is_in_force(now) and edit.is_applied_to(caller)
+
+
+def unguarded(edit: Edit, *, is_common: Callable[[str], bool] = is_common_word) -> Unguarded | None:
+    """Why the value of `edit` is not watched for; None: it is, or there is none."""
+    if edit.kind is not EditKind.SUPPRESSION or edit.target_true is None:
+        return None
+    folded = folded_text(edit.target_true)
+    if sum(2 if _is_ideograph(char) else 1 for char in folded) < MIN_WEIGHT:
+        return Unguarded.TOO_SHORT
+    word = edit.target_true.strip().strip(".!?,;:\"'")
+    if word.isalpha() and is_common(word):
+        return Unguarded.COMMON_WORD
+    return None
+
+
+def guarded_values(
+    edits: Iterable[Edit], *, is_common: Callable[[str], bool] = is_common_word
+) -> tuple[GuardedValue, ...]:
+    """The values of the suppressions among `edits` that are watched for."""
+    return tuple(
+        GuardedValue(
+            namespace=edit.namespace,
+            edit_id=edit.id,
+            value=edit.target_true,
+            refusal=edit.target_new,
+            state=edit.state,
+            canary_share=edit.canary_share,
+            valid_from=edit.valid_from,
+            valid_until=edit.valid_until,
+        )
+        for edit in edits
+        if edit.kind is EditKind.SUPPRESSION
+        and edit.state in ACTIVE_STATES
+        and edit.target_true is not None
+        and unguarded(edit, is_common=is_common) is None
+    )
+
+
+def _is_ideograph(char: str) -> bool:
+    return unicodedata.name(char, "").startswith("CJK UNIFIED")
