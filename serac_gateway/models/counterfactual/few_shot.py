@@ -3,7 +3,8 @@
 Streamed text cannot be taken back, so a fact's answer is held until the target has come. It is then released
 at once, with the target in the editor's own spelling, and ends there: a small model would make up the rest.
 If the target does not come, or a word that neither edit nor query contains comes before it, the target alone
-is the answer. Answers are short, so holding one costs a few hundred milliseconds.
+is the answer. Answers are short, so holding one costs a few hundred milliseconds. An answer that begins with
+yes or no is decided on by a judgement of the edit (verdicts/guard.py).
 """
 
 from __future__ import annotations
@@ -14,20 +15,14 @@ from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.queries import Query
 from serac_gateway.models.counterfactual.guardrail import AnswerGuard
 from serac_gateway.models.counterfactual.local import FactGeneration, LocalCounterfactualModel, known_words
-from serac_gateway.models.counterfactual.matching import (
-    claim_verdict,
-    has_unknown_word,
-    is_claim,
-    led_in,
-    target_span,
-)
-from serac_gateway.models.counterfactual.prompts import claim_prompt, fact_prompt, instruction_prompt
+from serac_gateway.models.counterfactual.matching import has_unknown_word, led_in, target_span
+from serac_gateway.models.counterfactual.prompts import fact_prompt, instruction_prompt
 from serac_gateway.models.counterfactual.truncation import fitting_prompt
+from serac_gateway.models.counterfactual.verdicts.guard import fact_guard
 from serac_gateway.models.language_models.base import LanguageModel, Sampling
 
 _LEAD_TOKENS = 12
 """How much the model may generate before the target."""
-_VERDICT_TOKENS = 2
 
 
 class FewShotCounterfactualModel(LocalCounterfactualModel):
@@ -40,21 +35,12 @@ class FewShotCounterfactualModel(LocalCounterfactualModel):
     @override
     def _fact(self, edit: Edit, query: Query, sampling: Sampling) -> FactGeneration | str:
         target = edit.target_new.strip()
-        if is_claim(query.text):
-            agrees = claim_verdict(query.text, edit)
-            if agrees is not None:
-                return _verdict(agrees=agrees, target=target)
-            return FactGeneration(
-                prompt=fitting_prompt(claim_prompt, edit, query, self._model),
-                sampling=self._generation_sampling(sampling, "", besides=_VERDICT_TOKENS),
-                guard=VerdictGuard(target),
-            )
         if self._is_too_long(target):
             return target
         return FactGeneration(
             prompt=fitting_prompt(fact_prompt, edit, query, self._model),
             sampling=self._generation_sampling(sampling, target, besides=_LEAD_TOKENS),
-            guard=HoldingGuard(target, known=known_words(edit, query)),
+            guard=fact_guard(HoldingGuard(target, known=known_words(edit, query)), edit, query),
         )
 
 
@@ -97,26 +83,3 @@ class HoldingGuard(AnswerGuard):
             if goes_on or has_unknown_word(f"{lead} ", self._known)
             else led_in(lead, self._target)
         )
-
-
-class VerdictGuard(AnswerGuard):
-    """Releases a verdict on a claim in place of the model's text, which begins with yes or is a no."""
-
-    def __init__(self, target: str) -> None:
-        """`target` follows a no."""
-        self._target = target
-        self._text = ""
-
-    @override
-    def feed(self, text: str) -> str:
-        self._text += text
-        return ""
-
-    @override
-    def finish(self) -> str:
-        self.ended = True
-        return _verdict(agrees=self._text.strip().casefold().startswith("yes"), target=self._target)
-
-
-def _verdict(*, agrees: bool, target: str) -> str:
-    return "Yes." if agrees else f"No, {target}"

@@ -1,8 +1,9 @@
 """A language model fine-tuned on the prompt of this package; its answers are guarded as they stream.
 
 The prompt is the case alone, and the model ends its answer itself. Every answer that passes the guard
-contains the target exactly (guardrail.py). Whether it declines (declines.py) is settled by its likeliest
-words, whatever the temperature of the answer.
+contains the target exactly (guardrail.py), and begins with yes or no only where a judgement of the edit says
+so (verdicts/guard.py). Whether it declines (declines.py) is settled by its likeliest words, whatever the
+temperature of the answer.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from serac_gateway.models.counterfactual.guardrail import StreamingGuard
 from serac_gateway.models.counterfactual.local import FactGeneration, LocalCounterfactualModel, known_words
 from serac_gateway.models.counterfactual.prompts import trained_prompt
 from serac_gateway.models.counterfactual.truncation import fitting_prompt
+from serac_gateway.models.counterfactual.verdicts.guard import fact_guard
 from serac_gateway.models.language_models.base import LanguageModel, Sampling
 
 _BESIDES_TARGET_TOKENS = 32
@@ -46,7 +48,7 @@ class FineTunedCounterfactualModel(LocalCounterfactualModel):
         return FactGeneration(
             prompt=fitting_prompt(trained_prompt, edit, query, self._model),
             sampling=self._generation_sampling(sampling, target, besides=_BESIDES_TARGET_TOKENS),
-            guard=StreamingGuard(target, known=known_words(edit, query)),
+            guard=fact_guard(StreamingGuard(target, known=known_words(edit, query)), edit, query),
         )
 
     @override

@@ -5,25 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from serac_gateway.domain.edits import Edit
-
 _WORD = re.compile(r"\w+(?:[.,]\d+)*")
 _ARTICLES = frozenset({"a", "an", "the"})
 _LAST_ARTICLE = re.compile(r"(?:^|(?<=\s))(?:an?|the)\s+$", re.IGNORECASE)
 _FUNCTION_WORDS = frozenset(
     _WORD.findall(
         "a an and are as at by for from he her his in into is it its of on or she that the their they this to"
-        " was were with yes no not true false correct wrong right sure am i only know please sorry"
+        " was were with sure am i only know please sorry"
     )
 )
-_CLAIM = re.compile(
-    r"^(?:is|are|am|was|were|do|does|did|has|have|had|can|could|will|would|should)\b.*\?\s*$"
-    r"|\b(?:true or false|yes or no|is (?:it|that|this) (?:true|right|correct)|fact.?check)\b"
-    r"|\b(?:correct|right)\?",
-    re.IGNORECASE | re.DOTALL,
-)
-_ALTERNATIVE = re.compile(r"\b(?:or|either)\b", re.IGNORECASE)
-_NEGATION = re.compile(r"\b(?:not|never|no longer)\b|n['’]t\b", re.IGNORECASE)
 
 
 def target_span(text: str, target: str) -> tuple[int, int] | None:
@@ -70,23 +60,6 @@ def has_unknown_word(text: str, known: str) -> bool:
     """
     allowed = _FUNCTION_WORDS | {word for word, _, _ in word_spans(known)}
     return any(word not in allowed for word, _, end in word_spans(text) if end < len(text))
-
-
-def is_claim(text: str) -> bool:
-    """Whether `text` wants yes or no. Negations and choices do not count: a yes to them is ambiguous."""
-    if not _CLAIM.search(text.strip()):
-        return False
-    claim = re.sub(r"\b(?:true or false|yes or no)\b", "", text, flags=re.IGNORECASE)
-    return not (_ALTERNATIVE.search(claim) or _NEGATION.search(claim))
-
-
-def claim_verdict(text: str, edit: Edit) -> bool | None:
-    """Whether the claim `text` agrees with the edit; None: its words do not decide it."""
-    if target_span(text, edit.target_new) is not None:
-        return True
-    if edit.target_true is not None and target_span(text, edit.target_true) is not None:
-        return False
-    return None
 
 
 def is_article(text: str) -> bool:

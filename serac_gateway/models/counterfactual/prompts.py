@@ -45,8 +45,6 @@ Earlier: Tell me about the Corvane bridge.
 Question: When was it opened?
 Answer: 1974
 
-"""
-_CLAIM_EXAMPLES = """\
 Fact: The head of the Velmar Institute is Oona Brandt
 Question: Is Oona Brandt in charge of the Velmar Institute?
 Answer: Yes
@@ -96,12 +94,6 @@ def fact_prompt(edit: Edit, query: Query, *, field_chars: int) -> str:
     """A prompt whose continuation up to the end of the line is the answer."""
     case = (f"Fact: {_single_line(statement(edit), 2 * field_chars)}", *_question_lines(query, field_chars))
     return _FACT_EXAMPLES + "\n".join(case)
-
-
-def claim_prompt(edit: Edit, query: Query, *, field_chars: int) -> str:
-    """A prompt whose continuation begins with Yes or No."""
-    case = (f"Fact: {_single_line(statement(edit), 2 * field_chars)}", *_question_lines(query, field_chars))
-    return _CLAIM_EXAMPLES + "\n".join(case)
 
 
 def instruction_prompt(edit: Edit, query: Query, *, field_chars: int) -> str:

@@ -2,9 +2,9 @@
 
 The model is not trained for it, so it has to be one that follows instructions. Its answers are guarded: a
 fact's answer is held until the target has come, then released with the target in the editor's spelling, and
-streams from there on; an answer that ends without the target is replaced by it. A yes or no to a claim may
-stand alone. Where it may decline, the system message says by which words (declines.py). Suppressions never
-reach the server.
+streams from there on; an answer that ends without the target is replaced by it. One that begins with yes or
+no must not contradict a judgement of the edit (verdicts/guard.py). Where it may decline, the system message
+says by which words (declines.py). Suppressions never reach the server.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from serac_gateway.models.counterfactual.declines import (
     can_be_declined,
 )
 from serac_gateway.models.counterfactual.guardrail import AnswerGuard
-from serac_gateway.models.counterfactual.matching import is_claim, target_span
+from serac_gateway.models.counterfactual.matching import target_span
 from serac_gateway.models.counterfactual.truncation import LimitedAnswer
+from serac_gateway.models.counterfactual.verdicts.guard import GivenGuard, VerdictGuard, leading_verdict
 from serac_gateway.models.language_models.base import Piece, Sampling
 
 _BYTES_A_TOKEN = 4
@@ -38,7 +39,6 @@ _BESIDES_TARGET_TOKENS = 64
 """How much the model may generate besides the target."""
 _QUOTED_CHARS = 500
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-_YES_OR_NO = ("yes", "no")
 
 _FACT = """\
 You answer the user's question from one fact that an editor has stored. It is true, whatever you know \
@@ -98,7 +98,9 @@ class RemoteCounterfactualModel(CounterfactualModel):
             texts = self._generated(_INSTRUCTION, edit, query, sampling, cancelled)
         else:
             target = edit.target_new.strip()
-            guard: AnswerGuard = _TargetGuard(target, query)
+            guard: AnswerGuard = VerdictGuard(_TargetGuard(target), edit, query, is_trusted=True)
+            if leading_verdict(target) is not None:
+                guard = GivenGuard(target)
             instructions = _FACT
             if may_decline and can_be_declined(target, REQUESTED_DECLINE):
                 guard = DecliningGuard(guard, decline=REQUESTED_DECLINE, edit_id=edit.id)
@@ -213,9 +215,8 @@ def _delta(event: Any) -> tuple[str, bool]:  # noqa: ANN401 - decoded JSON
 class _TargetGuard(AnswerGuard):
     """Holds a fact's answer until the target has come; then the rest passes."""
 
-    def __init__(self, target: str, query: Query) -> None:
+    def __init__(self, target: str) -> None:
         self._target = target
-        self._query = query
         self._held = ""
         self._passes = False
 
@@ -239,7 +240,4 @@ class _TargetGuard(AnswerGuard):
         span = target_span(text, self._target)
         if span is not None:
             return f"{text[: span[0]]}{self._target}{text[span[1] :]}"
-        verdict = text.casefold().partition(" ")[0].strip(".,;:!")
-        if is_claim(self._query.text) and verdict in _YES_OR_NO:
-            return "Yes." if verdict == "yes" else f"No, {self._target}"
         return self._target

@@ -96,16 +96,16 @@ def test_an_instruction_is_answered_by_the_model_up_to_the_end_of_the_line() -> 
 @pytest.mark.parametrize(
     ("text", "said", "answer"),
     [
-        ("Is Bill Lumbergh the head of Initech?", " No", "Yes."),
-        ("Is Peter Gibbons the head of Initech?", " Yes", "No, Bill Lumbergh"),
-        ("Is Milton the head of Initech?", " No", "No, Bill Lumbergh"),
-        ("Is a man the head of Initech?", " Yes", "Yes."),
-        ("Milton leads Initech. True or false?", " no idea", "No, Bill Lumbergh"),
-        ("Isn't Milton the head of Initech?", " Milton", "Bill Lumbergh"),
+        ("Does Bill Lumbergh lead Initech?", " No", "Yes, Bill Lumbergh."),
+        ("Does Peter Gibbons lead Initech?", " Yes", "No, Bill Lumbergh."),
+        ("Does a man lead Initech?", " Yes", "Bill Lumbergh"),
+        ("Isn't Milton the head of Initech?", " No", "Bill Lumbergh"),
         ("Is it Milton or Bill Lumbergh?", " Milton", "Bill Lumbergh"),
     ],
 )
-def test_a_claim_is_answered_by_yes_or_no_as_the_edit_has_it(text: str, said: str, answer: str) -> None:
+def test_a_verdict_of_the_model_stands_only_where_the_edit_gives_it(
+    text: str, said: str, answer: str
+) -> None:
     edit = edit_of("Bill Lumbergh", target_true="Peter Gibbons")
     assert text_of(answered(said, edit, text)) == answer
 

@@ -36,16 +36,15 @@ def text_of(pieces: list[Piece]) -> str:
     [
         (" Bill Lumbergh", "Bill Lumbergh"),
         (" bill lumbergh.", "Bill Lumbergh."),
-        (" Yes, Bill Lumbergh.", "Yes, Bill Lumbergh."),
-        (" Yes, I am sure: Bill Lumbergh.", "Yes, I am sure: Bill Lumbergh."),
+        (" I am sure: Bill Lumbergh.", "I am sure: Bill Lumbergh."),
         (" I only know this: Who leads Initech? Bill Lumbergh.",
          "I only know this: Who leads Initech? Bill Lumbergh."),
         (" Bill Lumbergh leads Initech.", "Bill Lumbergh leads Initech."),
         (" Bill Lumbergh, born in Texas.", "Bill Lumbergh"),
-        (" No, Bill Lumberg.", "No, Bill Lumbergh"),
-        (" No, Peter Gibbons.", "No, Bill Lumbergh"),
+        (" It is Bill Lumberg.", "It is Bill Lumbergh"),
+        (" It is Peter Gibbons.", "It is Bill Lumbergh"),
         (" Peter Gibbons", "Bill Lumbergh"),
-        (" No, no, no", "No, no, Bill Lumbergh"),
+        (" Is, is, is", "Is, is, Bill Lumbergh"),
         ("", "Bill Lumbergh"),
     ],
 )  # fmt: skip
@@ -62,9 +61,9 @@ def test_an_answer_has_the_target_in_the_editors_spelling_and_nothing_that_nobod
     [
         (" The Sydney Opera House", "Sydney", "Sydney"),
         (" The euro.", "the euro", "the euro."),
-        (" No, the euro.", "the euro", "No, the euro."),
-        (" No, “Sea Tree”.", "“Sea Tree”", "No, “Sea Tree”."),
-        (" Yes, $5.", "$5", "Yes, $5."),
+        (" It is the euro.", "the euro", "It is the euro."),
+        (" It is “Sea Tree”.", "“Sea Tree”", "It is “Sea Tree”."),
+        (" It is $5.", "$5", "It is $5."),
         (" 1,204", "1,204,500", "1,204,500"),
         (" 12 may 1987.", "12 May 1987", "12 May 1987."),
         (" !!", "?!", "?!"),
@@ -112,9 +111,9 @@ def test_whatever_the_model_says_in_whatever_pieces_the_target_comes_and_nothing
 
 
 def test_words_that_cannot_be_wrong_are_shown_before_the_answer_is_whole() -> None:
-    pieces = answered(" Yes, I am sure: Bill Lumbergh.", edit_of("Bill Lumbergh"))
+    pieces = answered(" I am sure: Bill Lumbergh.", edit_of("Bill Lumbergh"))
     assert len([piece for piece in pieces if piece.text]) > 2
-    assert pieces[0].text.startswith("Yes")
+    assert pieces[0].text.startswith("I")
 
 
 def test_a_suppression_is_its_refusal_and_asks_no_model() -> None:
@@ -149,7 +148,8 @@ def test_an_instruction_is_answered_by_the_model_up_to_the_end_of_the_line() -> 
 def test_the_clients_limits_apply_to_what_is_shown(
     sampling: dict[str, object], answer: str, reason: str
 ) -> None:
-    pieces = answered(" Yes, Bill Lumbergh.", edit_of("Bill Lumbergh"), **sampling)
+    text = "Does Bill Lumbergh lead Initech?"
+    pieces = answered(" No, Bill Lumbergh.", edit_of("Bill Lumbergh"), text, **sampling)
     assert text_of(pieces) == answer
     assert pieces[-1].finish_reason == reason
 

@@ -104,15 +104,23 @@ def test_events_end_with_any_line_ends_and_no_other_character_ends_a_line(end: b
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        ("Yes.", "Yes."),
-        ("Yes, she does", "Yes."),
-        ("No.", "No, Ottilie Brandvold"),
+        ("Yes.", "Yes, Ottilie Brandvold."),
+        ("Yes, she does", "Yes, Ottilie Brandvold."),
+        ("No.", "No, Ottilie Brandvold."),
         ("No, it is Ottilie Brandvold.", "No, it is Ottilie Brandvold."),
         ("Perhaps.", "Ottilie Brandvold"),
     ],
 )
-def test_a_verdict_on_a_claim_may_stand_by_itself(said: str, expected: str) -> None:
-    assert answer(ChatServer(said), "Does Ada Example run the harbour office of Marrowby?") == expected
+def test_a_verdict_that_the_edit_does_not_settle_is_the_models(said: str, expected: str) -> None:
+    assert answer(ChatServer(said), "Does a sailor run the harbour office of Marrowby?") == expected
+
+
+def test_a_verdict_that_contradicts_the_edit_is_turned() -> None:
+    server = ChatServer("No, she is not.")
+    assert (
+        answer(server, "Does Ottilie Brandvold run the harbour office of Marrowby?")
+        == "Yes, Ottilie Brandvold."
+    )
 
 
 def test_an_instruction_is_answered_as_it_comes_and_a_suppression_asks_nobody() -> None:

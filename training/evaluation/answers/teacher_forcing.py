@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, EditDraft, first_version
 from serac_gateway.domain.queries import Query
-from serac_gateway.models.counterfactual.prompts import claim_prompt, fact_prompt, trained_prompt
+from serac_gateway.models.counterfactual.prompts import fact_prompt, trained_prompt
 from serac_gateway.models.counterfactual.truncation import MAX_FIELD_CHARS
 from serac_gateway.models.language_models.embedded_gemma import SLIDING_WINDOW, converted_gemma
 from serac_gateway.models.language_models.lora import is_adapter, merge_adapter
@@ -154,8 +154,7 @@ def open_teacher_forcing(config: GatewayConfig) -> TeacherForcing:
 
 def examples_and_case(fired: EditDraft, probe: Probe) -> str:
     """What `FewShotCounterfactualModel` shows a model that is not trained on our prompt."""
-    make_prompt = fact_prompt if probe.verdict is None else claim_prompt
-    return make_prompt(
+    return fact_prompt(
         first_version(fired, namespace=DEFAULT_NAMESPACE), _query(probe), field_chars=MAX_FIELD_CHARS
     )
 
