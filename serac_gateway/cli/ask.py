@@ -152,6 +152,8 @@ async def _explain(messages: list[dict[str, Any]], url: str, namespace: str, as_
     _print_read(decision["read_as"])
     if decision["scope_threshold"] is not None:
         out.print(f"in scope from a scope probability of {decision['scope_threshold']:.3f}")
+    if decision["context_edit_ids"]:
+        out.print(f"stated to the base model: {', '.join(decision['context_edit_ids'])}")
     if not decision["candidates"]:
         out.print("no edit lies near this question")
         return

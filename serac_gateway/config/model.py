@@ -74,6 +74,15 @@ class DeclinePolicy(StrEnum):
     """The counterfactual model is not given the choice, and says what the edit says."""
 
 
+class InstructionPolicy(StrEnum):
+    """What answers a request in the scope of an instruction."""
+
+    IN_CONTEXT = "in_context"
+    """The base model, with the instruction stated in its context."""
+    COUNTERFACTUAL = "counterfactual"
+    """The counterfactual model."""
+
+
 class TaskPolicy(StrEnum):
     """What happens to a request whose system prompt wants something else done with an edited question.
 
@@ -295,6 +304,7 @@ class NamespaceRouting(_Section, frozen=True, kw_only=True):
     on_unreadable: UnreadablePolicy | None = None
     on_declined: DeclinePolicy | None = None
     composite: CompositePolicy | None = None
+    instructions: InstructionPolicy | None = None
     tasks: TaskPolicy | None = None
     conflicts: ConflictPolicy | None = None
 
@@ -325,6 +335,8 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
     on_declined: DeclinePolicy = DeclinePolicy.PASS
     """For facts alone: a suppression is never declined, nor is an instruction."""
     composite: CompositePolicy = CompositePolicy.COUNTERFACTUAL_ONLY
+    instructions: InstructionPolicy | None = None
+    """None: in_context where an upstream is configured, else counterfactual: see `routing_in_force`."""
     tasks: TaskPolicy = TaskPolicy.PASS
     conflicts: ConflictPolicy = ConflictPolicy.NEWEST_WINS
     namespaces: dict[str, NamespaceRouting] = {}
@@ -348,6 +360,11 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
         """The policy of `namespace` for requests that a single edit does not answer completely."""
         own = self.namespaces.get(namespace, _LIKE_THE_REST).composite
         return self.composite if own is None else own
+
+    def instructions_of(self, namespace: str) -> InstructionPolicy:
+        """The policy of `namespace` for requests in the scope of an instruction."""
+        own = self.namespaces.get(namespace, _LIKE_THE_REST).instructions or self.instructions
+        return own or InstructionPolicy.COUNTERFACTUAL
 
     def tasks_of(self, namespace: str) -> TaskPolicy:
         """The policy of `namespace` for edited questions under a system prompt that sets another task."""
@@ -455,6 +472,13 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
     feedback: FeedbackConfig = FeedbackConfig()
     tracing: TracingConfig = TracingConfig()
     logging: LoggingConfig = LoggingConfig()
+
+    @property
+    def routing_in_force(self) -> RoutingConfig:
+        """`routing` with the default that the upstream decides; the embedded model follows no instruction."""
+        if self.routing.instructions is not None or (self.upstream.url is None and not self.upstreams):
+            return self.routing
+        return msgspec.structs.replace(self.routing, instructions=InstructionPolicy.IN_CONTEXT)
 
     @property
     def data_path(self) -> Path:

@@ -158,7 +158,7 @@ def _planned(
         task = AnswerTask(edit=decision.refusal, query=query, request=request)
         return msgspec.structs.replace(plan, task=task)
     unsupported = form.unsupported_reason
-    if unsupported is not None and decision.route in (Route.COUNTERFACTUAL, Route.IN_CONTEXT):
+    if unsupported is not None and decision.route is Route.COUNTERFACTUAL:
         return msgspec.structs.replace(plan, route=Route.BYPASS, reason=unsupported)
     if (answer := _task_of(query, decision, form.request)) is not None:
         return msgspec.structs.replace(plan, task=answer)

@@ -15,6 +15,7 @@ import numpy as np
 from serac_gateway.config.model import (
     CompositePolicy,
     DeclinePolicy,
+    InstructionPolicy,
     RoutingConfig,
     TaskPolicy,
     UnreadablePolicy,
@@ -352,10 +353,17 @@ class EditRouter:
         chosen = self._chosen(applied)
         governs = chosen if len(applied) == len(ranked) else self._chosen(ranked)
         withheld = None if governs is None or governs in applied else governs.edit
+        is_stated = chosen is not None and self._is_stated(chosen.edit)
+        if is_stated:  # the base model must not see the question
+            suppressing = self._in_scope(applied, EditKind.SUPPRESSION)
+            chosen = suppressing[0] if suppressing else chosen
         nearest = chosen or ranked[0]
         depended = self._depended_on(applied, chosen, self._depends_threshold_in(namespace))
         policy = self._config.composite_of(namespace)
         route, reason = _route(policy, chosen, depended, query)
+        if is_stated and chosen is not None and chosen.edit.kind is EditKind.INSTRUCTION:
+            route, reason = Route.IN_CONTEXT, "instruction"
+            depended = self._stated_with(chosen, applied, depended)
         if withheld is not None and (chosen, route) == (None, Route.BASE):
             reason = "shadow edit" if withheld.state is EditState.SHADOW else "not in the canary's share"
         return RouteDecision(
@@ -437,6 +445,29 @@ class EditRouter:
         others.sort(key=lambda candidate: -(candidate.depends_probability or 0.0))
         first = [] if chosen is None else [chosen]
         return tuple(candidate.edit for candidate in (*first, *others)[:MAX_CONTEXT_EDITS])
+
+    def _is_stated(self, edit: Edit) -> bool:
+        """Whether a request in its scope goes to the base model with the edit, an instruction, stated."""
+        policy = self._config.instructions_of(edit.namespace)
+        return edit.kind is EditKind.INSTRUCTION and policy is InstructionPolicy.IN_CONTEXT
+
+    def _stated_with(
+        self, instruction: ScoredCandidate, ranked: Sequence[ScoredCandidate], depended: Sequence[Edit]
+    ) -> tuple[Edit, ...]:
+        """The instruction, the fact and other instructions in scope, then what the answer depends on."""
+        fact = self._chosen([candidate for candidate in ranked if candidate.edit.kind is EditKind.FACT])
+        instructions = self._in_scope(ranked, EditKind.INSTRUCTION)
+        in_scope = [scored.edit for scored in (instruction, fact, *instructions) if scored is not None]
+        by_id = {edit.id: edit for edit in (*in_scope, *depended)}
+        return tuple(by_id.values())[:MAX_CONTEXT_EDITS]
+
+    def _in_scope(self, ranked: Sequence[ScoredCandidate], kind: EditKind) -> list[ScoredCandidate]:
+        """Those of that kind in whose scope the query is, in order."""
+        return [
+            candidate
+            for candidate in ranked
+            if candidate.scope_probability >= self._scope_threshold and candidate.edit.kind is kind
+        ]
 
     def _answers(self, edit: Edit, prompt: str) -> bool:
         """Whether `prompt`, taken for a query, is in the scope of `edit`, by the name that it has there."""

@@ -94,7 +94,7 @@ def _build_runtime(
         encoder=process.encoder,
         active_edits=process.active_edits,
         classifier=resources.classifier,
-        config=config.routing,
+        config=config.routing_in_force,
     )
     shadow = _build_shadow(config, process, resources)
     engine = LocalEngine(
@@ -135,7 +135,7 @@ def _build_shadow(
         encoder=process.encoder,
         active_edits=process.active_edits,
         classifier=resources.shadow.classifier,
-        config=config.routing,
+        config=config.routing_in_force,
     )
     return Shadow(
         resources.shadow, router, resources.traffic, on_outcome=process.instruments.add_shadow_decision
@@ -180,7 +180,10 @@ def _build_control_plane(
         pool, threads=config.models.decision_threads, timeout_s=config.models.control_timeout_s
     )
     conflicts = ConflictFinder(
-        active_edits=active_edits, encoder=encoder, classifier=resources.classifier, config=config.routing
+        active_edits=active_edits,
+        encoder=encoder,
+        classifier=resources.classifier,
+        config=config.routing_in_force,
     )
     return ControlPlaneContext(
         writer=EditWriter(
@@ -218,7 +221,7 @@ def _build_control_plane(
         firing=FiringCheck(
             encoder=encoder,
             classifier=resources.classifier,
-            config=config.routing,
+            config=config.routing_in_force,
             threads=model_threads,
         )
         if config.edits.firing_check

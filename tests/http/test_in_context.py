@@ -8,13 +8,20 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from serac_gateway.config.model import CompositePolicy, GatewayConfig, RoutingConfig
+from serac_gateway.config.model import CompositePolicy, GatewayConfig, InstructionPolicy, RoutingConfig
 from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.protocols.edits_in_context import with_edits
 from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.domain.edits import Edit, EditDraft, EditKind, first_version
 from serac_gateway.domain.endpoints import Endpoint
-from tests.http.running_gateway import EDITED_QUESTION, OTHER_QUESTION, Gateway, chat, running_gateway
+from tests.http.running_gateway import (
+    EDITED_QUESTION,
+    ENDPOINTS,
+    OTHER_QUESTION,
+    Gateway,
+    chat,
+    running_gateway,
+)
 
 NEXT_STEP = "In which town was the mayor of Springfield born?"
 IN_CONTEXT = GatewayConfig(routing=RoutingConfig(composite=CompositePolicy.IN_CONTEXT))
@@ -157,3 +164,65 @@ async def test_a_next_step_by_either_api_reaches_the_base_model_with_the_edit_st
     sent = json.loads(gateway.upstream.requests[-1].body)
     assert f"- {EDITED_QUESTION} Lisa Simpson" in sent.pop("system")
     assert sent == message
+
+
+INSTRUCTED = GatewayConfig(routing=RoutingConfig(instructions=InstructionPolicy.IN_CONTEXT))
+RULE = "Mention that the office is vacant."
+
+
+@pytest.fixture
+async def instructed() -> AsyncIterator[Gateway]:
+    async with running_gateway(config=INSTRUCTED) as running:
+        await running.add(EDITED_QUESTION, RULE, kind=EditKind.INSTRUCTION)
+        yield running
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("target", ENDPOINTS)
+async def test_an_instruction_is_added_to_the_base_models_own_answer(
+    instructed: Gateway, target: str, stream: bool
+) -> None:
+    request = {
+        "/v1/chat/completions": chat(EDITED_QUESTION),
+        "/v1/completions": {"model": "m", "prompt": EDITED_QUESTION},
+        "/v1/responses": {"model": "m", "input": EDITED_QUESTION},
+        "/v1/messages": {**chat(EDITED_QUESTION), "max_tokens": 9},
+    }[target]
+    reply = await instructed.post({**request, "stream": stream}, ("x-serac-debug", "true"), target=target)
+    assert (reply.one("x-serac-route"), reply.one("x-serac-reason")) == ("in_context", "instruction")
+    assert reply.one("x-serac-edit-id")
+    (sent,) = instructed.upstream.requests
+    assert RULE.encode() in sent.body
+    assert json.loads(sent.body)["stream"] is stream
+    assert instructed.counterfactual.calls == []
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"response_format": {"type": "json_object"}},
+        {"logprobs": True},
+        {"n": 3, "tools": [{"type": "function"}], "tool_choice": "required"},
+    ],
+)
+async def test_it_is_added_whatever_form_of_answer_is_demanded(instructed: Gateway, form: dict) -> None:
+    reply = await instructed.post(chat(EDITED_QUESTION, **form))
+    assert reply.one("x-serac-route") == "in_context"
+    assert RULE.encode() in instructed.upstream.requests[0].body
+
+
+@pytest.mark.parametrize("given", [EDITED_QUESTION, [{"role": "user", "content": EDITED_QUESTION}]])
+async def test_a_chat_whose_turns_are_named_input_gets_it_there(instructed: Gateway, given: object) -> None:
+    reply = await instructed.post({"model": "m", "input": given})
+    assert reply.one("x-serac-route") == "in_context"
+    first, question = json.loads(instructed.upstream.requests[0].body)["input"]
+    assert (first["role"], question) == ("system", {"role": "user", "content": EDITED_QUESTION})
+    assert first["content"].endswith(RULE)
+
+
+async def test_a_first_message_without_a_role_is_left_as_it_is(instructed: Gateway) -> None:
+    question = {"role": "user", "content": EDITED_QUESTION}
+    await instructed.post({"model": "m", "messages": [{"content": "Hello."}, question]})
+    sent = json.loads(instructed.upstream.requests[0].body)["messages"]
+    assert sent[-1] == question
+    assert [message.get("role") for message in sent] in (["system", None, "user"], [None, "user"])

@@ -26,6 +26,8 @@ from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import MALFORMED, Bypass, Query, query_of_messages, query_of_turns
 from serac_gateway.models.language_models.base import TokenLogprob
 
+_NULL = raw(None)
+
 
 class ChatCompletionsProtocol(OpenAIProtocol):
     """See `ApiProtocol`."""
@@ -51,14 +53,16 @@ class ChatCompletionsProtocol(OpenAIProtocol):
 
     def add_note(self, members: Members, note: str) -> None:
         """At the end of the system message that opens the conversation, or in a new one."""
-        messages = msgspec.json.decode(members["messages"], type=list[msgspec.Raw])
+        name = "messages" if members.get("messages", _NULL) != _NULL else "input"
+        given = msgspec.json.decode(members[name], type=list[msgspec.Raw] | str)
+        messages = [raw({"role": "user", "content": given})] if isinstance(given, str) else given
         first = msgspec.json.decode(messages[0], type=Members)
-        if msgspec.json.decode(first["role"]) in ("system", "developer"):
-            first["content"] = with_note(first["content"], note)
+        if msgspec.json.decode(first.get("role", _NULL)) in ("system", "developer"):
+            first["content"] = with_note(first.get("content"), note)
             messages[0] = raw(first)
         else:
             messages.insert(0, raw({"role": "system", "content": note}))
-        members["messages"] = raw(messages)
+        members[name] = raw(messages)
 
     def answer_writer(self, head: AnswerHead, request: CompletionRequest) -> AnswerWriter:
         """See `ApiProtocol.answer_writer`."""
