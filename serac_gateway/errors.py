@@ -26,6 +26,7 @@
     ├── PreconditionRequiredError   428
     ├── UpstreamError               502
     │   └── UpstreamTimeoutError    504
+    ├── ReplyWithheldError          403
     ├── LoopDetectedError           508
     ├── WebSocketRefusedError       426
     ├── StoreUnavailableError       503
@@ -286,6 +287,15 @@ class UpstreamTimeoutError(UpstreamError):
     status = 504
     code = "upstream_timeout"
     title = "The upstream took too long"
+
+
+class ReplyWithheldError(GatewayError):
+    """The base model's reply holds a value that a suppression keeps back, and has no form for a refusal."""
+
+    status = 403
+    code = "content_filter"
+    openai_type = "invalid_request_error"
+    title = "The reply is withheld"
 
 
 class LoopDetectedError(GatewayError):

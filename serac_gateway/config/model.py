@@ -377,6 +377,25 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
         return self.conflicts if own is None else own
 
 
+class NamespaceSuppression(_Section, frozen=True, kw_only=True):
+    """Settings of a single namespace; None: as for all others."""
+
+    guard_replies: bool | None = None
+
+
+class SuppressionConfig(_Section, frozen=True, kw_only=True):
+    """What is done for suppressions beyond the decision on a request."""
+
+    guard_replies: bool = True
+    """Whether the base model's replies are watched for the values that suppressions keep back."""
+    namespaces: dict[str, NamespaceSuppression] = {}
+
+    def guards_replies_of(self, namespace: str) -> bool:
+        """Whether replies are watched in `namespace`."""
+        own = self.namespaces.get(namespace)
+        return self.guard_replies if own is None or own.guard_replies is None else own.guard_replies
+
+
 class EditsConfig(_Section, frozen=True, kw_only=True):
     """What is done when edits are written."""
 
@@ -466,6 +485,7 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
     """By names of your own: a request goes to the first whose models include its model."""
     models: ModelsConfig = ModelsConfig()
     routing: RoutingConfig = RoutingConfig()
+    suppression: SuppressionConfig = SuppressionConfig()
     edits: EditsConfig = EditsConfig()
     traffic: TrafficConfig = TrafficConfig()
     metrics: MetricsConfig = MetricsConfig()

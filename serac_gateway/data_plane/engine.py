@@ -12,6 +12,7 @@ from serac_gateway.data_plane.protocols.answers import ChoicePiece
 from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
+from serac_gateway.routing.guarded_values import GuardedValues
 
 
 class NeedsDecision(Enum):
@@ -46,6 +47,14 @@ class Engine(ABC):
     @abstractmethod
     def needs_decision(self, namespace: str) -> NeedsDecision:
         """Whether requests of the namespace have to be decided on. A look-up in memory."""
+
+    @abstractmethod
+    async def guarded_values(self, namespace: str, known: GuardedValues | None) -> GuardedValues:
+        """What the base model's replies are watched for there; `known` itself if that is still so.
+
+        Raises:
+            ModelUnavailableError: The model process does not answer.
+        """
 
     @abstractmethod
     async def decide(self, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str) -> RequestPlan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import aclosing, suppress
@@ -31,6 +32,7 @@ from serac_gateway.models.counterfactual.base import CounterfactualModel
 from serac_gateway.models.language_models.base import Piece, Sampling
 from serac_gateway.models.language_models.threads import ThreadItems
 from serac_gateway.observability.counts import EngineCounts
+from serac_gateway.routing.guarded_values import GuardedValues, guarded_values, log_unguarded
 from serac_gateway.routing.router import EditRouter
 from serac_gateway.stores.traffic_recorder import TrafficRecorder
 
@@ -79,6 +81,7 @@ class LocalEngine(Engine):
         self._max_open_answers = config.answer_threads + config.max_queued_answers
         self._responses = responses
         self._counts = counts
+        self._guarded: dict[str, tuple[tuple[Edit, ...], GuardedValues]] = {}
         self._traffic = traffic
 
     @override
@@ -95,6 +98,18 @@ class LocalEngine(Engine):
             return NeedsDecision.SUPPRESSIONS
         recorded = self._traffic is not None and self._traffic.is_on(namespace)
         return NeedsDecision.SOME if recorded or self._router.has_edits(namespace) else NeedsDecision.NONE
+
+    @override
+    async def guarded_values(self, namespace: str, known: GuardedValues | None) -> GuardedValues:
+        edits = self._active_edits.suppressions(namespace)
+        made = self._guarded.get(namespace)
+        if made is None or made[0] is not edits:
+            values = await asyncio.to_thread(guarded_values, edits)  # may open the vocabulary
+            log_unguarded(edits)
+            made = self._guarded[namespace] = (
+                edits, GuardedValues(version=secrets.token_hex(8), values=values)
+            )  # fmt: skip
+        return made[1] if known is None or known.version != made[1].version else known
 
     @override
     async def decide(self, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str) -> RequestPlan:

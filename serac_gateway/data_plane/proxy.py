@@ -23,6 +23,8 @@ from serac_gateway.config.model import FailurePolicy, GatewayConfig, UnreadableP
 from serac_gateway.data_plane.batch import batch_pieces, completed_choices, prompts_alone
 from serac_gateway.data_plane.engine import Engine, NeedsDecision
 from serac_gateway.data_plane.exchange import ClientLeftError, Exchange
+from serac_gateway.data_plane.guard.guarded_relay import relay_guarded
+from serac_gateway.data_plane.guard.guards import ReplyGuards
 from serac_gateway.data_plane.paths import RequestPath, classified_path
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan, serac_headers
 from serac_gateway.data_plane.protocols.answers import ChoicePiece, whole_answer
@@ -44,7 +46,7 @@ from serac_gateway.data_plane.request_head import (
     target_of,
 )
 from serac_gateway.data_plane.request_state import RequestState, finished_request
-from serac_gateway.data_plane.speculation import SpeculativeRequest
+from serac_gateway.data_plane.speculation import SpeculativeRequest, called_off
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
 from serac_gateway.domain.edits import EditKind
 from serac_gateway.domain.endpoints import Endpoint
@@ -104,6 +106,7 @@ class DataPlane:
         self._max_classified_bytes = config.server.max_classified_body_bytes
         self._ping_interval_s = config.server.ping_interval_s
         self._routing = config.routing
+        self._guards = ReplyGuards(engine, config.suppression, config.routing)
         self._counts = counts
         self._tracing = tracing
         self._loop_guard = loop_guard or LoopGuard()
@@ -145,7 +148,7 @@ class DataPlane:
             path = classified_path(exchange.raw_path)
 
             def upstream_request(body: AnyBody, *, rewritten: bool = False) -> UpstreamRequest:
-                passed = passed_headers(exchange.headers)
+                passed = passed_headers(exchange.headers, plain_reply=state.guard is not None)
                 if rewritten:
                     passed = plain_json_headers(passed)
                 headers = trace.upstream_headers([*passed, loop_header])
@@ -166,8 +169,11 @@ class DataPlane:
 
             body, plan = await self._read_and_plan(exchange, state, namespace, path, principal, speculate)
             state.plan = plan
+            is_refused = plan.task is not None and plan.task.edit.kind is EditKind.SUPPRESSION
+            if state.speculative is None and not is_refused:
+                state.guard = await self._guards.of(namespace, sender_of(exchange, principal))
             if plan.task is not None or plan.batch is not None or plan.body is not None:
-                await _cancel(state.speculative, trace)
+                await called_off(state.speculative, trace)
             if plan.task is not None:
                 plan = state.plan = await self._answer(
                     exchange, state, plan.task.request, self._pieces(exchange, plan.task), body
@@ -179,7 +185,7 @@ class DataPlane:
                 async def completed(places: Sequence[int]) -> list[Piece]:
                     rest = await asyncio.to_thread(prompts_alone, whole, places)
                     async with self._upstream.send(upstream_request(rest, rewritten=True)) as response:
-                        return await completed_choices(response)
+                        return await state.guarded(await completed_choices(response), exchange)
 
                 pieces = batch_pieces(plan.batch, lambda task: self._pieces(exchange, task), completed)
                 plan = state.plan = await self._answer(exchange, state, plan.batch.request, pieces, body)
@@ -187,14 +193,14 @@ class DataPlane:
             if exchange.status is not None:
                 return
             if speculative is not None and speculative.outcome is None:
-                await self._pass_on_speculative(exchange, plan, speculative)
+                await self._pass_on_speculative(exchange, state, speculative)
             else:
                 request = (
                     upstream_request(body)
                     if plan.body is None
                     else upstream_request(plan.body, rewritten=True)
                 )
-                await self._pass_on(exchange, plan, request)
+                await self._pass_on(exchange, state, request)
         except ClientLeftError:
             raise
         except GatewayError as error:
@@ -208,7 +214,7 @@ class DataPlane:
             failed = GatewayError("the gateway failed; its log says why")
             state.plan = await refuse(exchange, state.plan, failed)
         finally:
-            await _cancel(state.speculative, trace)
+            await called_off(state.speculative, trace)
 
     def observe(self, request: FinishedRequest) -> None:
         """Hand a request that has ended, here or in a worker, to the observers."""
@@ -256,6 +262,7 @@ class DataPlane:
         if endpoint is Endpoint.RESPONSES:
             request = await self.engine.with_earlier_turns(namespace, request)
         if self._routing.speculate:
+            state.guard = await self._guards.of(namespace, sender_of(exchange, principal))
             await speculate(request).written()
         begun = exchange.marks.decide_begun = time.perf_counter()
         try:
@@ -348,22 +355,28 @@ class DataPlane:
             await exchange.finish(error_event(exchange, error, writer.events_written))
         return plan
 
-    async def _pass_on(self, exchange: Exchange, plan: RequestPlan, request: UpstreamRequest) -> None:
+    async def _pass_on(self, exchange: Exchange, state: RequestState, request: UpstreamRequest) -> None:
         exchange.marks.upstream_sent = time.perf_counter()
         async with self._upstream.send(request) as response:
             exchange.marks.upstream_answered = time.perf_counter()
-            await self._relay(exchange, plan, response)
+            await self._relay(exchange, state, response)
 
     async def _pass_on_speculative(
-        self, exchange: Exchange, plan: RequestPlan, speculative: SpeculativeRequest
+        self, exchange: Exchange, state: RequestState, speculative: SpeculativeRequest
     ) -> None:
         exchange.marks.upstream_sent = speculative.sent
         async with speculative as response:
             exchange.marks.upstream_answered = speculative.answered
-            await self._relay(exchange, plan, response)
+            await self._relay(exchange, state, response)
 
-    async def _relay(self, exchange: Exchange, plan: RequestPlan, response: UpstreamResponse) -> None:
-        await relay(response, exchange, serac_headers(exchange, plan), self._ping_interval_s)
+    async def _relay(self, exchange: Exchange, state: RequestState, response: UpstreamResponse) -> None:
+        headers = serac_headers(exchange, state.plan)
+        if state.guard is None:
+            await relay(response, exchange, headers, self._ping_interval_s)
+            return
+        state.note_cut(
+            await relay_guarded(response, exchange, headers, state.guard, self._ping_interval_s), exchange
+        )
 
     def _after_failure(
         self, state: RequestState, policy: FailurePolicy, reason: str, exc: Exception
@@ -387,10 +400,3 @@ class DataPlane:
                 details={"reason": reason},
             ) from exc
         return msgspec.structs.replace(state.plan, route=Route.BYPASS, reason=reason, body=None, batch=None)
-
-
-async def _cancel(speculative: SpeculativeRequest | None, trace: RequestTrace) -> None:
-    """Cancel a speculative request that was not used, and end its span: the next one is another request's."""
-    if speculative is not None and speculative.outcome is None:
-        await speculative.cancel()
-        trace.upstream_canceled()

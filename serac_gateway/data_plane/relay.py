@@ -17,7 +17,7 @@ from serac_gateway.errors import UpstreamError
 
 log = logging.getLogger(__name__)
 
-_NO_CONTENT = frozenset({204, 304})
+NO_CONTENT = frozenset({204, 304})
 _MAX_ID_BYTES = 128
 
 
@@ -34,15 +34,15 @@ async def relay(
     When the upstream breaks an event stream off, the stream ends with one error event; any other body is
     broken off towards the client too, because its announced length or compression can no longer be kept.
     """
-    exchange.upstream_request_id = _request_id_in(response.headers)
-    await exchange.start(response.status, _headers(response, exchange, extra_headers))
-    if exchange.method == "HEAD" or response.status in _NO_CONTENT:
+    exchange.upstream_request_id = request_id_in(response.headers)
+    await exchange.start(response.status, response_headers(response, exchange, extra_headers))
+    if exchange.method == "HEAD" or response.status in NO_CONTENT:
         await exchange.finish()
         return
     if _is_plain_event_stream(response.headers):
         chunks = response.body
         if ping_interval_s is not None:
-            chunks = _after_pings(chunks, exchange, ping_interval_s)
+            chunks = after_pings(chunks, exchange, ping_interval_s)
         await _relay_events(chunks, exchange)
         return
     try:
@@ -58,7 +58,7 @@ async def relay(
     await exchange.finish()
 
 
-async def _after_pings(
+async def after_pings(
     body: AsyncIterator[bytes], exchange: Exchange, interval_s: float
 ) -> AsyncIterator[bytes]:
     """`body`; until its first chunk arrives the client gets a comment every `interval_s` seconds."""
@@ -105,7 +105,7 @@ async def _relay_events(chunks: AsyncIterator[bytes], exchange: Exchange) -> Non
     await exchange.finish(boundaries.held)
 
 
-def _headers(
+def response_headers(
     response: UpstreamResponse, exchange: Exchange, extra_headers: Headers
 ) -> list[tuple[bytes, bytes]]:
     """The upstream's headers in order, then those of date, server and x-request-id that it did not send.
@@ -116,14 +116,14 @@ def _headers(
         (name, value)
         for name, value in response.headers
         if not name.startswith(b"x-serac-")
-        and not (name == b"content-length" and response.status in _NO_CONTENT)
+        and not (name == b"content-length" and response.status in NO_CONTENT)
     ]
     present = {name for name, _ in (*headers, *extra_headers)}
     added = [(name, value) for name, value in exchange.own_headers() if name not in present]
     return [*headers, *added, *extra_headers]
 
 
-def _request_id_in(headers: Headers) -> bytes | None:
+def request_id_in(headers: Headers) -> bytes | None:
     """The id that an upstream gives a request: in OpenAI's header, else in Anthropic's."""
     ids = dict(headers)
     value = ids.get(REQUEST_ID_HEADER, ids.get(b"request-id", b""))

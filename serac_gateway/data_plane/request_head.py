@@ -176,9 +176,17 @@ def target_of(exchange: Exchange) -> bytes:
     return target
 
 
-def passed_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The client's headers that are for the upstream: end to end, and no key or header of the gateway."""
-    return [header for header in without_keys(end_to_end(headers)) if not header[0].startswith(b"x-serac-")]
+def passed_headers(headers: Headers, *, plain_reply: bool = False) -> list[tuple[bytes, bytes]]:
+    """The client's headers that are for the upstream: end to end, and no key or header of the gateway.
+
+    With `plain_reply` they ask for a reply that is not encoded.
+    """
+    passed = [header for header in without_keys(end_to_end(headers)) if not header[0].startswith(b"x-serac-")]
+    if not plain_reply:
+        return passed
+    return [
+        *(header for header in passed if header[0] != b"accept-encoding"), (b"accept-encoding", b"identity")
+    ]  # fmt: skip
 
 
 def plain_json_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
+import msgspec
+
 from serac_gateway.data_plane.exchange import Exchange
+from serac_gateway.data_plane.guard.guarded_relay import guarded_pieces
+from serac_gateway.data_plane.guard.guards import ReplyGuard
 from serac_gateway.data_plane.plan import UNDECIDED
 from serac_gateway.data_plane.speculation import SpeculativeRequest
+from serac_gateway.models.language_models.base import Piece
 from serac_gateway.observability.request_record import Failure, FinishedRequest
+from serac_gateway.routing.guarded_values import GuardedValue
+
+log = logging.getLogger(__name__)
 
 
 class RequestState:
     """The facts about a running request that its response, its record and its cleanup need."""
 
-    __slots__ = ("failure", "key_id", "key_store_failed", "namespace", "plan", "speculative")
+    __slots__ = (
+        "cut_by", "failure", "guard", "key_id", "key_store_failed", "namespace", "plan", "speculative",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.plan = UNDECIDED
@@ -23,6 +34,29 @@ class RequestState:
         """The request as it was sent to the upstream before the decision, if it was."""
         self.failure: Failure | None = None
         self.key_store_failed = False
+        self.guard: ReplyGuard | None = None
+        """What the upstream's reply is watched for; None: it passes as it is."""
+        self.cut_by: GuardedValue | None = None
+        """The value because of which the reply was cut."""
+
+    async def guarded(self, pieces: list[Piece], exchange: Exchange) -> list[Piece]:
+        """Whole choices of the base model, in order, a refusal in the place of each that must not leave."""
+        if self.guard is None:
+            return pieces
+        pieces, value = await guarded_pieces(pieces, self.guard)
+        self.note_cut(value, exchange)
+        return pieces
+
+    def note_cut(self, value: GuardedValue | None, exchange: Exchange) -> None:
+        """The reply was cut because of `value`; None: it was not."""
+        if value is None:
+            return
+        self.cut_by = value
+        self.plan = msgspec.structs.replace(self.plan, reason="reply cut")
+        log.warning(
+            "request %s: the reply was cut: it had the value that suppression %s of namespace %s keeps back",
+            exchange.request_id.decode(), value.edit_id, value.namespace,
+        )  # fmt: skip
 
 
 def finished_request(exchange: Exchange, state: RequestState) -> FinishedRequest:
@@ -58,6 +92,7 @@ def finished_request(exchange: Exchange, state: RequestState) -> FinishedRequest
         speculation=None if state.speculative is None else state.speculative.outcome,
         failure=state.failure,
         key_store_failed=state.key_store_failed,
+        cut_by_edit=None if state.cut_by is None else state.cut_by.edit_id,
         model=plan.model,
         answer_tokens=exchange.answer_tokens,
         streamed=exchange.streams,

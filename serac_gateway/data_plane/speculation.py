@@ -11,6 +11,7 @@ from typing import Literal
 from typing_extensions import override
 
 from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest, UpstreamResponse
+from serac_gateway.observability.tracing import RequestTrace
 
 _STEPS_TO_WRITE = 2
 """Of the event loop: the task of the request, and the one in which aiohttp writes it."""
@@ -78,3 +79,10 @@ class SpeculativeRequest(AbstractAsyncContextManager[UpstreamResponse]):
             await asyncio.wait([self._opening])
         if not self._opening.cancelled() and self._opening.exception() is None:
             await self._sending.__aexit__(None, None, None)
+
+
+async def called_off(speculative: SpeculativeRequest | None, trace: RequestTrace) -> None:
+    """Cancel a speculative request that was not used, and end its span: the next one is another request's."""
+    if speculative is not None and speculative.outcome is None:
+        await speculative.cancel()
+        trace.upstream_canceled()

@@ -80,6 +80,11 @@ class Instruments:
             "reason",
             "policy",
         )
+        self._cuts = self._counter(
+            "serac_replies_cut",
+            "Replies of the base model that had the value of a suppression, so that they were cut",
+            "namespace",
+        )
         self._speculations = self._counter(
             "serac_sent_ahead",
             "Requests that were sent to the upstream before the decision: used, or called off",
@@ -128,6 +133,8 @@ class Instruments:
                 self._upstream_errors.labels(str(request.status)).inc()
         if request.upstream_error is not None:
             self._upstream_errors.labels(request.upstream_error).inc()
+        if request.cut_by_edit is not None:
+            self._cuts.labels(namespace).inc()
         if request.speculation is not None:
             self._speculations.labels(request.speculation).inc()
         if request.failure is not None:

@@ -53,6 +53,7 @@ class RequestLog:
             "namespace": request.namespace,
             "key": request.key_id,
             "upstream_error": request.upstream_error,
+            "cut_by": request.cut_by_edit,
             "bytes_in": request.bytes_in,
             "bytes_out": request.bytes_out,
             "total_ms": _ms(request.total_s),

@@ -60,6 +60,8 @@ class FinishedRequest(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure | None
     key_store_failed: bool
     """Whether the client's API key could not be looked up."""
+    cut_by_edit: str | None = None
+    """The suppression whose value the upstream's reply had, so that it was cut."""
     model: str | None
     """The one that the request names, if the gateway decided on it."""
     answer_tokens: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import unicodedata
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -12,6 +13,8 @@ import msgspec
 from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, EditState
 from serac_gateway.domain.folding import folded_text
 from serac_gateway.models.e5.word_frequency import is_common_word
+
+log = logging.getLogger(__name__)
 
 MIN_WEIGHT = 4
 """Letters and digits of the shortest value that is watched for; an ideograph counts twice."""
@@ -54,6 +57,14 @@ class GuardedValue(msgspec.Struct, frozen=True, kw_only=True):
         return edit.is_in_force(now) and edit.is_applied_to(caller)
 
 
+class GuardedValues(msgspec.Struct, frozen=True, kw_only=True):
+    """All of a namespace."""
+
+    version: str
+    """Another one after each change."""
+    values: tuple[GuardedValue, ...]
+
+
 def unguarded(edit: Edit, *, is_common: Callable[[str], bool] = is_common_word) -> Unguarded | None:
     """Why the value of `edit` is not watched for; None: it is, or there is none."""
     if edit.kind is not EditKind.SUPPRESSION or edit.target_true is None:
@@ -88,6 +99,16 @@ def guarded_values(
         and edit.target_true is not None
         and unguarded(edit, is_common=is_common) is None
     )
+
+
+def log_unguarded(edits: Iterable[Edit], *, is_common: Callable[[str], bool] = is_common_word) -> None:
+    """Warn of each suppression among `edits` whose value is not watched for, without the value."""
+    for edit in edits:
+        if (reason := unguarded(edit, is_common=is_common)) is not None:
+            log.warning(
+                "namespace %s: replies are not watched for the value of suppression %s, which is %s",
+                edit.namespace, edit.id, reason.value,
+            )  # fmt: skip
 
 
 def _is_ideograph(char: str) -> bool:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from serac_gateway.cli.bench import workload
 from serac_gateway.cli.bench.decisions import answers, decisions
+from serac_gateway.cli.bench.guard import guard
 from serac_gateway.cli.bench.hostile import hostile_load
 from serac_gateway.cli.bench.processes import GatewayProcess, running_gateway, running_mock
 from serac_gateway.cli.bench.proxy_command import proxy
@@ -40,6 +41,7 @@ EditsOption = Annotated[int, typer.Option(min=1, max=10_000, help="Edits in the 
 
 
 bench_app.command()(proxy)
+bench_app.command()(guard)
 
 
 @bench_app.command()

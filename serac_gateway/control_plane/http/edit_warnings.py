@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.control_plane.http.schemas import EditWarning, WarningCode
 from serac_gateway.domain.aliases import MAX_FORMS
@@ -14,6 +16,7 @@ from serac_gateway.domain.edits import (
     wordings,
 )
 from serac_gateway.models.classifiers.spelling import says_something
+from serac_gateway.routing.guarded_values import unguarded
 
 
 async def edit_warnings(context: ControlPlaneContext, edit: Edit) -> list[EditWarning]:
@@ -21,6 +24,13 @@ async def edit_warnings(context: ControlPlaneContext, edit: Edit) -> list[EditWa
     if edit.state not in ACTIVE_STATES:
         return []
     warnings: list[EditWarning] = []
+    if (reason := await asyncio.to_thread(unguarded, edit)) is not None:
+        detail = (
+            f"replies of the base model are not watched for target_true: it is {reason.value}, and would cut"
+            " too many replies; give the whole value, such as first name and surname, or a number with its"
+            " prefix"
+        )
+        warnings.append(EditWarning(code=WarningCode.REPLIES_NOT_GUARDED, detail=detail))
     if left_out := forms_left_out(edit):
         detail = (
             f"the edit is searched by {len(forms(edit))} texts, and {left_out:,} more are left out: beyond"

@@ -63,6 +63,8 @@ class WarningCode(StrEnum):
     """None of its own paraphrases reaches the threshold."""
     FORMS_LEFT_OUT = "forms_left_out"
     """Not every name is searched in every text."""
+    REPLIES_NOT_GUARDED = "replies_not_guarded"
+    """Replies of the base model are not watched for the value of a suppression."""
 
 
 class EditWarning(msgspec.Struct, frozen=True, kw_only=True):

@@ -84,10 +84,11 @@ class _Bytes:
             places.append(place)
             del places[: len(places) - automaton.depth[self.state]]
             for number, length in automaton.matches[self.state]:
+                pattern = self._patterns.of_number[number]
                 start = places[-length]
-                if self._patterns.of_number[number].is_short and not (start & 1 or _is_readable(latest)):
+                if pattern is None or (pattern.is_short and not (start & 1 or _is_readable(latest))):
                     continue
-                match = match or Match(self._patterns.of_number[number].value, start >> 1)
+                match = match or Match(pattern.value, start >> 1)
         return match
 
 

@@ -29,22 +29,31 @@ class NumberWords:
         """`names` are folded names, each with the digits that it stands for."""
         self._next: dict[int, int] = {}
         self._digits: dict[int, tuple[str, ...]] = {}
+        self._beginnings: list[int] = [0]
+        """Of a place: the first digits of the names that go through it, a bit each."""
         places = START
         for name, digits in names:
             place = START
+            bit = 1 << int(digits[0])
             for char in name:
                 key = place * _CODES + ord(char)
                 after = self._next.get(key)
                 if after is None:
                     places += 1
                     after = self._next[key] = places
+                    self._beginnings.append(0)
                 place = after
+                self._beginnings[place] |= bit
             if place != START and digits not in self._digits.get(place, ()):
                 self._digits[place] = (*self._digits.get(place, ()), digits)
 
     def step(self, place: int, char: str) -> int | None:
         """The place after one more significant character; None: no name goes on so."""
         return self._next.get(place * _CODES + ord(char))
+
+    def may_begin(self, place: int, digits: int) -> bool:
+        """Whether a name that goes through `place` begins with a digit of which `digits` has the bit."""
+        return self._beginnings[place] & digits != 0
 
     def digits_at(self, place: int) -> tuple[str, ...]:
         """The digits that the name which ends at `place` may stand for."""

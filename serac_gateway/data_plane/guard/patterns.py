@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import msgspec
 
@@ -44,12 +44,21 @@ class Patterns(msgspec.Struct, frozen=True, kw_only=True):
     """All patterns of some values, ready to be looked for."""
 
     automaton: PatternAutomaton
-    of_number: tuple[Pattern, ...]
-    """By the numbers that the automaton reports."""
+    of_number: tuple[Pattern | None, ...]
+    """By the numbers that the automaton reports; None: not looked for."""
     numbers: NumberWords | None
     """None: no value has a digit, and digits that are spelt out are not read."""
+    first_digits: int
+    """A bit for each digit with which a pattern begins."""
     first_bytes: tuple[bool, ...]
     """By byte: whether a UTF-8 text that begins with it may begin a pattern."""
+
+    def without(self, values: Set[int]) -> Patterns:
+        """The same but for the patterns of `values`."""
+        kept = tuple(
+            None if pattern is None or pattern.value in values else pattern for pattern in self.of_number
+        )
+        return msgspec.structs.replace(self, of_number=kept)
 
 
 def patterns_of(values: Sequence[str]) -> Patterns:
@@ -74,6 +83,7 @@ def patterns_of(values: Sequence[str]) -> Patterns:
         automaton=automaton,
         of_number=tuple(patterns),
         numbers=number_words() if has_digits else None,
+        first_digits=sum(1 << int(char) for char in automaton.first if char.isdecimal()),
         first_bytes=tuple(
             byte in leads if byte >= 0x80 else FOLDING[chr(byte)][:1] in automaton.first
             for byte in range(256)

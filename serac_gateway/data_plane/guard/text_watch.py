@@ -113,16 +113,16 @@ class TextWatch:
         place = self.length
         self.length = place + 1
         kind = _KINDS[char]
+        matches: list[Match | None] = []
         if self._awaiting is not None:
-            match, unless = self._awaiting
+            awaited, unless = self._awaiting
             if kind != unless:
-                return match
+                return awaited
             self._awaiting = None
         begins = kind != self._kind or kind == _UNSPACED
         self._kind = kind
         folded = FOLDING[char]
         made: list[_Reading] = []
-        matches: list[Match | None] = []
         is_letter = kind >= _LETTER
         if self._words or (is_letter and self._numbers is not None and (begins or self._others)):
             self._read_words(folded, place, begins=begins, is_letter=is_letter, matches=matches, made=made)
@@ -172,6 +172,8 @@ class TextWatch:
         """A match that ends here and counts; one that the next character settles is kept in `_awaiting`."""
         for number, length in self._automaton.matches[reading.state]:
             pattern = self._patterns.of_number[number]
+            if pattern is None:
+                continue
             places = reading.places[-length:]
             match = Match(pattern.value, places[0] >> 1)
             if not pattern.is_short:
@@ -217,7 +219,7 @@ class TextWatch:
                 reading.gap += 1
                 if reading.gap > MAX_SEPARATORS:
                     step = None
-            if step is None:
+            if step is None or not (reading.state or numbers.may_begin(step, self._patterns.first_digits)):
                 continue
             going_on.append((step, reading))
             if not folded:

@@ -70,7 +70,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
     text: str
     finish_reason: str
-    """"stop" or "length"."""
+    """"stop", "length", or "content_filter" for a refusal in the place of the base model's answer."""
     stop_text: str | None = None
     """The stop text that ended it; None if it ended otherwise."""
     logprobs: tuple[TokenLogprob, ...] | None = None

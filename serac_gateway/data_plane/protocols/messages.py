@@ -165,7 +165,7 @@ class MessagesWriter(AnswerWriter):
         return _event("message_delta", delta=self._stop, usage=_usage_of(usage)) + _event("message_stop")
 
     def _stop_of(self, finish_reason: str, stop_text: str | None) -> dict[str, object]:
-        if self._request.marked_refusal:
+        if self._request.marked_refusal or finish_reason == "content_filter":
             return {"stop_reason": "refusal", "stop_sequence": None}
         if finish_reason == "length":
             return {"stop_reason": "max_tokens", "stop_sequence": None}

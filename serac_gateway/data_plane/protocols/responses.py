@@ -207,6 +207,7 @@ class ResponsesWriter(AnswerWriter):
         (choice,) = choices
         self.text_written = choice.text
         status = _status(choice.finish_reason)
+        self._ending = (status, choice.finish_reason)
         return self._response(status, [self._message(status, choice.text)], usage)
 
     def opened(self, choice: int, prompt_tokens: int) -> bytes:
@@ -277,7 +278,9 @@ class ResponsesWriter(AnswerWriter):
     def _response(
         self, status: str, output: list[dict[str, object]], usage: Usage | None = None
     ) -> dict[str, object]:
-        incomplete = {"reason": "max_output_tokens"} if status == "incomplete" else None
+        is_filtered = self._ending[1] == "content_filter"
+        reason = {"reason": "content_filter" if is_filtered else "max_output_tokens"}
+        incomplete = reason if status == "incomplete" else None
         return {
             "id": self.response_id,
             "object": "response",
@@ -363,7 +366,7 @@ def _form_reason(body: Mapping[str, Any]) -> str | None:
 
 
 def _status(finish_reason: str) -> str:
-    return "incomplete" if finish_reason == "length" else "completed"
+    return "completed" if finish_reason == "stop" else "incomplete"
 
 
 def _usage_of(usage: Usage) -> dict[str, object]:

@@ -17,12 +17,15 @@ from serac_gateway.data_plane.response_memory import may_continue
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import GatewayError
+from serac_gateway.routing.guarded_values import GuardedValues
 from serac_gateway.server.workers.namespace_bitmap import NamespaceBitmap
 from serac_gateway.server.workers.rpc_client import RpcClient
 from serac_gateway.server.workers.rpc_messages import (
     AuthenticateCall,
     DecideCall,
     EarlierTurnsCall,
+    GuardedValuesCall,
+    GuardedValuesReply,
     RememberResponseCall,
 )
 
@@ -67,6 +70,16 @@ class RemoteEngine(Engine):
     @override
     def needs_decision(self, namespace: str) -> NeedsDecision:
         return self._bitmap.needs_decision(namespace)
+
+    @override
+    async def guarded_values(self, namespace: str, known: GuardedValues | None) -> GuardedValues:
+        version = None if known is None else known.version
+        call = GuardedValuesCall(namespace=namespace, known_version=version)
+        reply = await self._client.call("/guarded-values", call, GuardedValuesReply)
+        if reply.changed is None:
+            assert known is not None
+            return known
+        return reply.changed
 
     @override
     async def decide(self, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str) -> RequestPlan:

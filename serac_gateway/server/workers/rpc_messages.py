@@ -13,6 +13,7 @@ from serac_gateway.data_plane.protocols.body import BodyForm
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.errors import GatewayError
 from serac_gateway.observability.request_record import FinishedRequest
+from serac_gateway.routing.guarded_values import GuardedValues
 
 READY = b"ready\n"
 """The line that a worker writes to standard output when it serves."""
@@ -53,6 +54,20 @@ class DecideCall(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     form: BodyForm
     sender: str
+
+
+class GuardedValuesCall(msgspec.Struct, frozen=True, kw_only=True):
+    """`Engine.guarded_values`; the reply is a `GuardedValuesReply`."""
+
+    namespace: str
+    known_version: str | None
+
+
+class GuardedValuesReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What replies are watched for."""
+
+    changed: GuardedValues | None
+    """None: the version that the call names is the current one."""
 
 
 class RememberResponseCall(msgspec.Struct, frozen=True, kw_only=True):

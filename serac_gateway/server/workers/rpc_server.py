@@ -26,6 +26,8 @@ from serac_gateway.server.workers.rpc_messages import (
     AuthenticateCall,
     DecideCall,
     EarlierTurnsCall,
+    GuardedValuesCall,
+    GuardedValuesReply,
     RememberResponseCall,
     RemoteError,
     RequestReport,
@@ -63,6 +65,7 @@ class RpcServer:
         self._methods: Mapping[str, Callable[[Engine, bytes], Awaitable[object]]] = {
             "/authenticate": _authenticate,
             "/decide": _decide,
+            "/guarded-values": _guarded_values,
             "/remember-response": _remember_response,
             "/with-earlier-turns": _with_earlier_turns,
             "/finished": self._take_report,
@@ -104,6 +107,12 @@ class RpcServer:
 
 async def _authenticate(engine: Engine, body: bytes) -> Principal:
     return await engine.authenticate(_decoded(body, AuthenticateCall).headers)
+
+
+async def _guarded_values(engine: Engine, body: bytes) -> GuardedValuesReply:
+    call = _decoded(body, GuardedValuesCall)
+    values = await engine.guarded_values(call.namespace, None)
+    return GuardedValuesReply(changed=None if values.version == call.known_version else values)
 
 
 async def _decide(engine: Engine, body: bytes) -> RequestPlan:
