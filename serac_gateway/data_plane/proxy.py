@@ -34,7 +34,6 @@ from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.data_plane.protocols.errors import error_event
 from serac_gateway.data_plane.protocols.responses import ResponsesWriter
 from serac_gateway.data_plane.refusals import refusal_pieces
-from serac_gateway.data_plane.relay import relay
 from serac_gateway.data_plane.replies import json_headers, refuse, send_stream
 from serac_gateway.data_plane.request_head import (
     LoopGuard,
@@ -371,12 +370,8 @@ class DataPlane:
 
     async def _relay(self, exchange: Exchange, state: RequestState, response: UpstreamResponse) -> None:
         headers = serac_headers(exchange, state.plan)
-        if state.guard is None:
-            await relay(response, exchange, headers, self._ping_interval_s)
-            return
-        state.note_cut(
-            await relay_guarded(response, exchange, headers, state.guard, self._ping_interval_s), exchange
-        )
+        cut_by = await relay_guarded(response, exchange, headers, state.guard, self._ping_interval_s)
+        state.note_cut(cut_by, exchange)
 
     def _after_failure(
         self, state: RequestState, policy: FailurePolicy, reason: str, exc: Exception

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection
+from tests.attacks.attacked_gateway import OTHER_QUESTION, REFUSAL, SUPPRESSION, AttackedGateway, chat
+from tests.http.wire import WireResponse
+from tests.unit.data_plane.test_text_watch import NAME, PASSWORD, PERSON, PHONE, PIN
 
 Pieces = Sequence[str]
 EVENTS = (("content-type", "text/event-stream"), ("transfer-encoding", "chunked"))
@@ -290,3 +293,39 @@ def json_events(body: bytes) -> Iterator[dict]:
     for line in body.decode().splitlines():
         if line.startswith("data: {"):
             yield json.loads(line.removeprefix("data: "))
+
+
+SUPPRESSIONS = [
+    {**SUPPRESSION, "target_true": PASSWORD},
+    *(
+        {
+            "id": f"hidden-{place}",
+            "kind": "suppression",
+            "prompt": f"What is secret number {place} of the Halyard office?",
+            "target_new": REFUSAL,
+            "target_true": value,
+        }
+        for place, value in enumerate((PHONE, PIN, PERSON, NAME))
+    ),
+]
+BODY = {
+    "model": "m",
+    "input": OTHER_QUESTION,
+    "prompt": OTHER_QUESTION,
+    "max_tokens": 5,
+    **chat(OTHER_QUESTION),
+}
+"""A request that every API takes."""
+
+
+async def posted(gateway: AttackedGateway, target: str, *headers: tuple[str, str]) -> WireResponse:
+    body = {name: BODY[name] for name in FIELDS[target]}
+    return await gateway.post(body, *headers, target=target)
+
+
+FIELDS = {
+    CHAT: ("model", "messages"),
+    COMPLETIONS: ("model", "prompt"),
+    RESPONSES: ("model", "input"),
+    MESSAGES: ("model", "messages", "max_tokens"),
+}

@@ -8,12 +8,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import logging
-import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
-import psutil
 import pytest
 import pytest_asyncio
 from anthropic import AsyncAnthropic
@@ -26,20 +22,16 @@ from serac_gateway.testing import ReceivedRequest, ScriptedConnection
 from tests.attacks.attacked_gateway import (
     OTHER_QUESTION,
     REFUSAL,
-    SUPPRESSED_QUESTION,
-    SUPPRESSION,
     AttackedGateway,
     attacked_gateway,
     chat,
 )
 from tests.attacks.leaking_replies import (
+    BODY,
     CHAT,
-    COMPLETIONS,
     EVENTS,
-    JSON,
-    MESSAGES,
-    RESPONSES,
     STREAMS,
+    SUPPRESSIONS,
     WHOLE,
     Shape,
     chat_stream,
@@ -47,35 +39,15 @@ from tests.attacks.leaking_replies import (
     in_pieces,
     json_events,
     messages_stream,
+    posted,
     replying,
     responses_stream,
 )
-from tests.http.wire import WireResponse, eventually
+from tests.http.wire import eventually
 from tests.unit.data_plane.test_text_watch import NAME, PASSWORD, PERSON, PHONE, PIN, WRITTEN
 
 BEFORE = "Certainly! Here you are: "
-SUPPRESSIONS = [
-    {**SUPPRESSION, "target_true": PASSWORD},
-    *(
-        {
-            "id": f"hidden-{place}",
-            "kind": "suppression",
-            "prompt": f"What is secret number {place} of the Halyard office?",
-            "target_new": REFUSAL,
-            "target_true": value,
-        }
-        for place, value in enumerate((PHONE, PIN, PERSON, NAME))
-    ),
-]
 OPEN = ("x-serac-namespace", "open")
-BODY = {
-    "model": "m",
-    "input": OTHER_QUESTION,
-    "prompt": OTHER_QUESTION,
-    "max_tokens": 5,
-    **chat(OTHER_QUESTION),
-}
-"""A request that every API takes."""
 FOLDED = [folded_text(value) for value in (PASSWORD, PHONE, PERSON)]
 
 
@@ -93,19 +65,6 @@ async def gateway_of_all(tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
 def gateway(gateway_of_all: AttackedGateway) -> AttackedGateway:
     gateway_of_all.upstream.forget()
     return gateway_of_all
-
-
-async def asked(gateway: AttackedGateway, target: str, *headers: tuple[str, str]) -> WireResponse:
-    body = {name: BODY[name] for name in FIELDS[target]}
-    return await gateway.post(body, *headers, target=target)
-
-
-FIELDS = {
-    CHAT: ("model", "messages"),
-    COMPLETIONS: ("model", "prompt"),
-    RESPONSES: ("model", "input"),
-    MESSAGES: ("model", "messages", "max_tokens"),
-}
 
 
 def strings(value: object) -> str:
@@ -146,7 +105,7 @@ async def test_a_stream_is_cut_before_a_value_however_it_is_written(
     text = f"{BEFORE}{WRITTEN[way]} -- and more of it."
     body = chat_stream(lambda piece: {"content": piece})(in_pieces(text, 4))
     gateway.upstream.script = replying(body, size)
-    reply = await asked(gateway, CHAT)
+    reply = await posted(gateway, CHAT)
     assert reply.status == 200
     assert reply.complete
     answer = answer_in(reply.body)
@@ -167,7 +126,7 @@ async def test_every_part_of_a_stream_is_watched(
 ) -> None:
     text = f"{BEFORE}pelican77 is the password."
     gateway.upstream.script = replying(shape.body(in_pieces(text, characters)), size)
-    reply = await asked(gateway, shape.target)
+    reply = await posted(gateway, shape.target)
     assert reply.complete
     everything = "".join(strings(event) for event in json_events(reply.body))
     assert not any(value in folded_text(everything) for value in FOLDED), everything
@@ -185,7 +144,7 @@ async def test_every_part_of_a_stream_is_watched(
 async def test_a_whole_reply_becomes_the_refusal(gateway: AttackedGateway, shape: Shape, way: str) -> None:
     """In its API's own shape, with every choice; the client gets nothing else."""
     gateway.upstream.script = replying(shape.body([f"{BEFORE}{WRITTEN[way]}"]), 1, is_stream=False)
-    reply = await asked(gateway, shape.target)
+    reply = await posted(gateway, shape.target)
     assert reply.status == 200
     assert reply.one("x-serac-guard") == "cut"
     assert int(reply.one("content-length")) == len(reply.body)
@@ -212,7 +171,7 @@ async def test_a_stream_without_a_value_passes_byte_for_byte(
     text = f"{BEFORE}The pelican 78, seven of 555 019, Ottilie, 47 and %70 &#112; cGVsaWNhbg== 70 65 6c."
     body = shape.body(in_pieces(text, 3))
     gateway.upstream.script = replying(body, size)
-    reply = await asked(gateway, shape.target)
+    reply = await posted(gateway, shape.target)
     assert reply.complete
     assert reply.body == body
     assert reply.one("x-serac-guard") == "watched"
@@ -224,7 +183,7 @@ async def test_a_whole_reply_without_a_value_passes_byte_for_byte(
 ) -> None:
     body = shape.body(["The pelican is a bird, and 147110 is a number."])
     gateway.upstream.script = replying(body, 1, is_stream=False)
-    reply = await asked(gateway, shape.target)
+    reply = await posted(gateway, shape.target)
     assert reply.body == body
 
 
@@ -235,7 +194,7 @@ async def test_where_nothing_is_suppressed_a_value_passes_byte_for_byte(
     """And the client's own Accept-Encoding reaches the upstream, whose reply may be encoded."""
     body = shape.body([f"{BEFORE}pelican77"])
     gateway.upstream.script = replying(body, 3, is_stream=shape.is_stream)
-    reply = await asked(gateway, shape.target, OPEN, ("accept-encoding", "gzip, br"))
+    reply = await posted(gateway, shape.target, OPEN, ("accept-encoding", "gzip, br"))
     assert reply.body == body
     assert reply.all("x-serac-guard") == []
     assert gateway.upstream.requests[-1].header("accept-encoding") == "gzip, br"
@@ -244,7 +203,7 @@ async def test_where_nothing_is_suppressed_a_value_passes_byte_for_byte(
 @pytest.mark.parametrize("headers", [(), (("accept-encoding", "gzip"),), (("Accept-Encoding", "br"),)])
 async def test_a_reply_that_is_not_encoded_is_asked_for(gateway: AttackedGateway, headers: tuple) -> None:
     gateway.upstream.script = replying(b"{}", 1, is_stream=False)
-    await asked(gateway, CHAT, *headers)
+    await posted(gateway, CHAT, *headers)
     received = [value for name, value in gateway.upstream.requests[-1].headers if name == "accept-encoding"]
     assert received == ["identity"]
 
@@ -258,7 +217,7 @@ async def test_a_reply_that_is_encoded_all_the_same_is_refused(
     body = gzip.compress(shape.body([f"{BEFORE}pelican77"]))
     encoded = (*headers, ("content-encoding", "gzip"))
     gateway.upstream.script = replying(body, 1, is_stream=False, headers=encoded)
-    reply = await asked(gateway, shape.target)
+    reply = await posted(gateway, shape.target)
     assert reply.status == 502
     assert "gzip" in reply.json["error"]["message"]
     assert "compression" in reply.json["error"]["message"]
@@ -267,7 +226,7 @@ async def test_a_reply_that_is_encoded_all_the_same_is_refused(
 async def test_an_error_of_the_upstream_that_has_a_value_is_withheld(gateway: AttackedGateway) -> None:
     body = json.dumps({"error": {"message": "I will not say pelican77"}}).encode()
     gateway.upstream.script = replying(body, 1, is_stream=False, status=400)
-    reply = await asked(gateway, CHAT)
+    reply = await posted(gateway, CHAT)
     assert reply.status == 403
     assert reply.json["error"]["code"] == "content_filter"
     assert b"pelican" not in reply.body
@@ -325,7 +284,7 @@ async def test_a_stream_that_breaks_off_ends_with_its_error_as_ever(gateway: Att
         await connection.break_off()
 
     gateway.upstream.script = script
-    reply = await asked(gateway, CHAT)
+    reply = await posted(gateway, CHAT)
     assert reply.complete
     assert "The pelican" in reply.body.decode()
     assert [event["error"]["code"] for event in json_events(reply.body) if "error" in event] == [
@@ -344,7 +303,7 @@ async def test_the_connection_to_the_upstream_is_closed_at_a_cut(gateway: Attack
         left.set()
 
     gateway.upstream.script = script
-    reply = await asked(gateway, CHAT)
+    reply = await posted(gateway, CHAT)
     assert reply.body.endswith(b"[DONE]\n\n")
     await eventually(left.is_set)
 
@@ -415,196 +374,3 @@ async def test_real_clients_read_the_end_of_a_cut_stream(gateway: AttackedGatewa
     assert message.stop_reason == "refusal"
     await anthropic.close()
     assert [block.text for block in message.content] == [f"{BEFORE}\n\n{REFUSAL}"]
-
-
-async def test_a_cut_stands_in_the_log_and_the_metrics_without_the_value(
-    gateway: AttackedGateway, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    gateway.upstream.script = replying(WHOLE[0].body(["It is pelican77"]), 1, is_stream=False)
-    reply = await asked(gateway, CHAT)
-    lines = [record for record in caplog.records if "suppression hidden" in record.getMessage()]
-    assert lines
-    assert reply.one("x-serac-request-id") in lines[0].getMessage()
-    everything = " ".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records)
-    assert "pelican77" not in everything.lower()
-    metrics = (await gateway.call("GET", "/metrics")).text
-    assert 'serac_replies_cut_total{namespace="default"}' in metrics
-    assert 'reason="reply cut"' in metrics
-    assert "pelican" not in metrics
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["suppression.guard_replies = false", "[suppression.namespaces.default]\nguard_replies = false"],
-)
-async def test_the_guard_can_be_switched_off(tmp_path: Path, text: str) -> None:
-    async with attacked_gateway(tmp_path, text) as gateway:
-        await gateway.add(*SUPPRESSIONS)
-        body = WHOLE[0].body(["It is pelican77"])
-        gateway.upstream.script = replying(body, 1, is_stream=False)
-        assert (await asked(gateway, CHAT)).body == body
-
-
-async def test_the_guard_stays_on_elsewhere_if_it_is_off_in_a_namespace(tmp_path: Path) -> None:
-    text = "[suppression.namespaces.elsewhere]\nguard_replies = false"
-    async with attacked_gateway(tmp_path, text) as gateway:
-        await gateway.add(*SUPPRESSIONS)
-        gateway.upstream.script = replying(WHOLE[0].body(["It is pelican77"]), 1, is_stream=False)
-        assert b"pelican" not in (await asked(gateway, CHAT)).body
-
-
-async def test_a_reply_is_watched_with_the_suppressions_of_when_it_was_asked_for(tmp_path: Path) -> None:
-    """A suppression written while a reply streams is for later requests, and so is its end."""
-    async with attacked_gateway(tmp_path) as gateway:
-        await gateway.add(SUPPRESSIONS[1])
-        begun, go_on = asyncio.Event(), asyncio.Event()
-
-        async def script(request: ReceivedRequest, connection: ScriptedConnection) -> None:
-            await connection.head(200, *EVENTS)
-            begun.set()
-            await go_on.wait()
-            await connection.chunk(chunk({"content": "It is pelican77."}))
-            await connection.end()
-
-        gateway.upstream.script = script
-        running = asyncio.create_task(asked(gateway, CHAT))
-        await begun.wait()
-        await gateway.add(SUPPRESSIONS[0])
-        go_on.set()
-        assert b"pelican77" in (await running).body
-        assert b"pelican" not in (await asked(gateway, CHAT)).body
-        reply = await gateway.call("DELETE", "/serac/v1/edits/hidden", headers={"if-match": "*"})
-        assert reply.status_code == 200, reply.text
-        assert b"pelican77" in (await asked(gateway, CHAT)).body
-
-
-async def test_a_suppression_out_of_its_window_or_on_trial_guards_nothing(tmp_path: Path) -> None:
-    async with attacked_gateway(tmp_path) as gateway:
-        for changes in (
-            {"id": "past", "valid_until": "2020-01-01T00:00:00Z"},
-            {"id": "shadow", "state": "shadow"},
-            {"id": "canary", "state": "canary", "canary_share": 0},
-        ):
-            await gateway.add({**SUPPRESSIONS[0], **changes})
-        body = WHOLE[0].body(["It is pelican77"])
-        gateway.upstream.script = replying(body, 1, is_stream=False)
-        assert (await asked(gateway, CHAT)).body == body
-        await gateway.add({**SUPPRESSIONS[0], "id": "live", "target_new": "No."})
-        assert (await asked(gateway, CHAT)).json["choices"][0]["message"]["content"] == "No."
-
-
-@pytest.mark.parametrize(("value", "is_guarded"), [
-    ("x", False), ("42", False), ("no", False), ("with", False), ("There", False), ("!!!", False),
-    ("🦩", False),
-    ("王", False), ("4711", True), ("王伟", True), ("Paris", True), ("with love", True), ("a.b+c*", False),
-    (r"(pel|can)+\d{2}", True), ("line one\nline two", True), ("Мария", True), ("x" * 2_000, True),
-])  # fmt: skip
-async def test_a_value_that_most_replies_have_is_not_watched_for_and_the_editor_is_warned(
-    tmp_path: Path, value: str, is_guarded: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with attacked_gateway(tmp_path, "edits.firing_check = false") as gateway:
-        draft = {**SUPPRESSION, "target_true": value}
-        reply = (await gateway.call("POST", "/serac/v1/edits", json=draft)).json()
-        codes = [warning["code"] for warning in reply.get("warnings", [])]
-        assert codes == ([] if is_guarded else ["replies_not_guarded"])
-        body = WHOLE[0].body([f"It is {value}, and that is it."])
-        gateway.upstream.script = replying(body, 1, is_stream=False)
-        assert ((await asked(gateway, CHAT)).body == body) is not is_guarded
-        warned = [
-            r for r in caplog.records if "not watched for the value of suppression hidden" in r.getMessage()
-        ]
-        assert bool(warned) is not is_guarded
-
-
-async def test_a_value_of_10_000_characters_is_refused_with_its_limit(gateway: AttackedGateway) -> None:
-    reply = await gateway.call("POST", "/serac/v1/edits", json={**SUPPRESSION, "target_true": "x" * 10_000})
-    assert reply.status_code == 400
-    assert "2,000" in reply.text
-
-
-async def test_a_batch_of_prompts_is_watched_choice_by_choice(gateway: AttackedGateway) -> None:
-    """Here an edit answers another prompt of it, so that the base model's answers are put beside that."""
-    await gateway.add({"id": "mayor", "prompt": "Who is the mayor of Marrowby?", "target_new": "Ottie B."})
-    choices = [{"index": 0, "text": "a pelican"}, {"index": 1, "text": "pelican77"}]
-    gateway.upstream.script = replying(json.dumps({"choices": choices}).encode(), 1, is_stream=False)
-    prompts = [OTHER_QUESTION, "Who is the mayor of Marrowby?", "And another one?"]
-    reply = await gateway.post({"model": "m", "prompt": prompts}, target=COMPLETIONS)
-    texts = [choice["text"] for choice in reply.json["choices"]]
-    assert texts[0] == "a pelican"
-    assert texts[2] == REFUSAL
-    assert reply.json["choices"][2]["finish_reason"] == "content_filter"
-
-
-async def test_a_speculative_reply_is_watched(tmp_path: Path) -> None:
-    async with attacked_gateway(tmp_path, "routing.speculate = true") as gateway:
-        await gateway.add(*SUPPRESSIONS)
-        gateway.upstream.script = replying(WHOLE[0].body(["It is pelican77"]), 1, is_stream=False)
-        assert b"pelican" not in (await asked(gateway, CHAT)).body
-        assert gateway.upstream.requests[-1].header("accept-encoding") == "identity"
-
-
-@pytest.mark.slow
-async def test_a_value_ten_million_characters_into_a_stream_is_cut_in_bounded_memory(
-    gateway: AttackedGateway,
-) -> None:
-    """And in time linear in the stream: some 3 µs a character, and ten times that for slow machines."""
-    text = "The sea is vast and blue, and nobody knows how deep it is. " * 170
-    event = chunk({"content": text})
-
-    async def script(request: ReceivedRequest, connection: ScriptedConnection) -> None:
-        await connection.head(200, *EVENTS)
-        for _ in range(100):
-            await connection.chunk(event * 10)
-        await connection.chunk(chunk({"content": "It is pelican77."}))
-        await connection.end()
-
-    gateway.upstream.script = script
-    size, last = 0, b""
-    process = psutil.Process()
-    begun, before = time.process_time(), process.memory_info().rss
-    async with gateway.client.stream("POST", CHAT, json=chat(OTHER_QUESTION)) as reply:
-        async for data in reply.aiter_bytes():
-            size += len(data)
-            last = (last + data)[-2_000:]
-    assert size > 10_000_000
-    assert b"pelican" not in last
-    assert REFUSAL.encode() in last
-    assert process.memory_info().rss - before < 64_000_000
-    assert time.process_time() - begun < 300
-
-
-async def test_a_long_event_does_not_keep_other_requests_waiting(gateway: AttackedGateway) -> None:
-    body = chunk({"content": "The sea is vast. " * 60_000 + "It is pelican77."})
-    gateway.upstream.script = replying(body, 60_000)
-    running = asyncio.create_task(asked(gateway, CHAT))
-    waits: list[float] = []
-    while not running.done():
-        begun = time.perf_counter()
-        await gateway.get("/health/live")
-        waits.append(time.perf_counter() - begun)
-    assert REFUSAL in (await running).body.decode()
-    assert len(waits) > 10
-    assert sorted(waits)[len(waits) // 2] < 0.5
-
-
-async def test_a_value_at_the_end_of_a_long_whole_reply_is_cut_while_others_are_served(
-    gateway: AttackedGateway,
-) -> None:
-    body = WHOLE[0].body(["The sea is vast. " * 60_000 + "It is pelican77."])
-    gateway.upstream.script = replying(body, 1, is_stream=False)
-    running = asyncio.create_task(asked(gateway, CHAT))
-    waits: list[float] = []
-    while not running.done():
-        begun = time.perf_counter()
-        await gateway.get("/health/live")
-        waits.append(time.perf_counter() - begun)
-    assert (await running).json["choices"][0]["message"]["content"] == REFUSAL
-    assert sorted(waits)[len(waits) // 2] < 0.5
-
-
-async def test_a_suppressed_question_is_refused_before_anything_is_sent(gateway: AttackedGateway) -> None:
-    reply = await gateway.post(chat(SUPPRESSED_QUESTION))
-    assert reply.json["choices"][0]["message"]["content"] == REFUSAL
-    assert gateway.upstream.requests == []
-    assert JSON[1] in reply.one("content-type")

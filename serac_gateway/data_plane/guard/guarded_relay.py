@@ -46,16 +46,19 @@ async def relay_guarded(
     response: UpstreamResponse,
     exchange: Exchange,
     extra_headers: Headers,
-    guard: ReplyGuard,
-    ping_interval_s: float | None = None,
+    guard: ReplyGuard | None,
+    ping_interval_s: float | None,
 ) -> GuardedValue | None:
-    """Send `response` to the client; the value because of which it was cut, or None.
+    """Send `response` to the client, unwatched if `guard` is None; the value because of which it was cut.
 
     Raises:
         UpstreamError: It came in an encoding that was not asked for, or is too long to be watched.
         ReplyWithheldError: It has a value, and its path is of no API that has a form for a refusal.
         BodyMemoryError: The bodies of all requests take up too much memory.
     """
+    if guard is None:
+        await relay(response, exchange, extra_headers, ping_interval_s)
+        return None
     headers = dict(response.headers)
     kind = headers.get(b"content-type", b"").lower()
     if exchange.method == "HEAD" or response.status in NO_CONTENT or kind.startswith(_NO_TEXT):
