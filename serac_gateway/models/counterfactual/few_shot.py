@@ -40,7 +40,12 @@ class FewShotCounterfactualModel(LocalCounterfactualModel):
         return FactGeneration(
             prompt=fitting_prompt(fact_prompt, edit, query, self._model),
             sampling=self._generation_sampling(sampling, target, besides=_LEAD_TOKENS),
-            guard=fact_guard(HoldingGuard(target, known=known_words(edit, query)), edit, query),
+            guard=fact_guard(
+                HoldingGuard(target, known=known_words(edit, query)),
+                edit,
+                query,
+                says_yes=lambda other: self._says_yes(fact_prompt, edit, other),
+            ),
         )
 
 

@@ -48,7 +48,12 @@ class FineTunedCounterfactualModel(LocalCounterfactualModel):
         return FactGeneration(
             prompt=fitting_prompt(trained_prompt, edit, query, self._model),
             sampling=self._generation_sampling(sampling, target, besides=_BESIDES_TARGET_TOKENS),
-            guard=fact_guard(StreamingGuard(target, known=known_words(edit, query)), edit, query),
+            guard=fact_guard(
+                StreamingGuard(target, known=known_words(edit, query)),
+                edit,
+                query,
+                says_yes=lambda other: self._says_yes(trained_prompt, edit, other),
+            ),
         )
 
     @override

@@ -18,7 +18,10 @@ from serac_gateway.models.counterfactual.truncation import (
     PromptMaker,
     fitting_prompt,
 )
+from serac_gateway.models.counterfactual.verdicts.guard import leading_verdict
 from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
+
+_VERDICT_TOKENS = 3
 
 
 class FactGeneration(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +108,14 @@ class LocalCounterfactualModel(CounterfactualModel):
         May raise that error itself.
         """
         return generation
+
+    def _says_yes(self, make_prompt: PromptMaker, edit: Edit, query: Query) -> bool:
+        """Whether the model's likeliest answer to `query` begins with yes."""
+        prompt = fitting_prompt(make_prompt, edit, query, self._model)
+        sampling = Sampling(max_tokens=_VERDICT_TOKENS, temperature=0.0, stop=("\n",))
+        return (
+            leading_verdict("".join(piece.text for piece in self._model.generate(prompt, sampling))) is True
+        )
 
     def _is_too_long(self, target: str) -> bool:
         return "\n" in target or self.count_tokens(target) > MAX_TARGET_TOKENS

@@ -2,7 +2,9 @@
 
 That a question wants yes or no is seen from the model, which begins so by itself; small models say "No" to
 almost anything. Their first word is held, and decides: with a judgement (judge.py) the answer is the verdict
-in the question's language and the target; without, the target alone. A model that is trusted keeps its
+in the question's language and the target; without, the target alone. Where the question names a value in
+words of its own ("Did she work in Oslo?"), the judgement needs the model's: for a yes the same verdict, for a
+no also a yes to the question with the stored answer in the value's place. A model that is trusted keeps its
 verdict where there is no judgement.
 """
 
@@ -10,14 +12,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import cache
 
+import msgspec
 from typing_extensions import override
 
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.queries import Query
 from serac_gateway.models.counterfactual.guardrail import AnswerGuard
-from serac_gateway.models.counterfactual.verdicts.judge import Judgement, judge
+from serac_gateway.models.counterfactual.verdicts.by_value import Judgement
+from serac_gateway.models.counterfactual.verdicts.judge import judge
 from serac_gateway.models.counterfactual.verdicts.languages import language_of
 from serac_gateway.models.counterfactual.verdicts.vocabulary import (
     LETTER,
@@ -45,12 +50,22 @@ class VerdictGuard(AnswerGuard):
         query: Query,
         *,
         is_trusted: bool = False,
+        says_yes: Callable[[Query], bool] = lambda query: False,
     ) -> None:
-        """`guard` decides on answers without a verdict; if `is_trusted`, on verdicts not judged, too."""
+        """Hold answers to `query` to the verdicts of `edit`.
+
+        Args:
+            guard: Decides on answers without a verdict.
+            edit: A fact.
+            query: In scope of it.
+            is_trusted: `guard` decides on verdicts that are not judged, too.
+            says_yes: Whether the model answers another query with yes.
+        """
         self._guard = guard
         self._edit = edit
         self._query = query
         self._is_trusted = is_trusted
+        self._says_yes = says_yes
         self._held: str | None = ""
         """None: it is decided whether the answer begins with a verdict."""
         self._said: bool | None = None
@@ -82,12 +97,24 @@ class VerdictGuard(AnswerGuard):
         said = leading_verdict(held)
         if said is None:
             return self._passed(held)
-        judgement, target = judged(self._edit, self._query), self._edit.target_new.strip()
+        judgement, target = self._judgement(said), self._edit.target_new.strip()
         if self._is_trusted and (judgement is None or judgement.yes == said):
             self._said = said
             return self._passed(held)
         self.ended = True
         return target if judgement is None else verdict_reply(judgement, target)
+
+    def _judgement(self, said: bool) -> Judgement | None:
+        """What holds of the judgement, now that the model has said `said`."""
+        judgement = judged(self._edit, self._query)
+        if judgement is None or judgement.is_certain:
+            return judgement
+        if self._is_trusted or judgement.yes != said:
+            return None
+        if judgement.restated is None:
+            return judgement
+        restated = msgspec.structs.replace(self._query, text=judgement.restated)
+        return judgement if self._says_yes(restated) else None
 
     def _with_verdict(self, text: str) -> str:
         """`text`, before which the verdict of the model stands; `text` itself if it begins with one."""
@@ -124,10 +151,14 @@ class GivenGuard(AnswerGuard):
         return released
 
 
-def fact_guard(guard: AnswerGuard, edit: Edit, query: Query) -> AnswerGuard:
+def fact_guard(
+    guard: AnswerGuard, edit: Edit, query: Query, *, says_yes: Callable[[Query], bool]
+) -> AnswerGuard:
     """`guard`, held to the edit's verdicts: see the module."""
     target = edit.target_new.strip()
-    return VerdictGuard(guard, edit, query) if leading_verdict(target) is None else GivenGuard(target)
+    if leading_verdict(target) is not None:
+        return GivenGuard(target)
+    return VerdictGuard(guard, edit, query, says_yes=says_yes)
 
 
 def judged(edit: Edit, query: Query) -> Judgement | None:
@@ -138,6 +169,7 @@ def judged(edit: Edit, query: Query) -> Judgement | None:
         for wording in wordings
         if (judgement := judge(wording, edit.target_new, query.text, former=edit.target_true)) is not None
     ]
+    judgements.sort(key=lambda judgement: not judgement.is_certain)
     return judgements[0] if len({judgement.yes for judgement in judgements}) == 1 else None
 
 

@@ -131,6 +131,12 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     turning: re.Pattern[str]
     asking: re.Pattern[str]
     object_wanted: re.Pattern[str]
+    choice: re.Pattern[str]
+    """"True or false"."""
+    disputed: re.Pattern[str]
+    """Words that deny a statement as a whole: "wrong"."""
+    agent: frozenset[str]
+    """Before the one who does what a passive says."""
     numbers: dict[str, float]
     units: dict[str, tuple[frozenset[str], float]]
     """Each written form with what it may measure (a currency's code, for money) and its factor."""
@@ -196,6 +202,9 @@ def vocabulary(language: str) -> Vocabulary:
         turning=pattern("negation", "turning"),
         asking=whole_words(language, [str(words["asking"])]),
         object_wanted=pattern("object_wanted"),
+        choice=_choice(language),
+        disputed=whole_words(language, words["no"][1:]),
+        agent=frozenset(str(words["agent"]).split()),
         numbers=_numbers(language),
         units=_units(language),
         weekdays=_weekdays(language),
@@ -345,6 +354,12 @@ def _joining(language: str) -> re.Pattern[str]:
         + "|".join(map(re.escape, words))
         + r")\s+|(?<=\w)(?:和|と|及)(?=\w)"
     )
+
+
+def _choice(language: str) -> re.Pattern[str]:
+    between = Locale.parse(language).list_patterns["or"]["2"].replace("{0}", "").replace("{1}", "").strip()
+    yes, no = ("|".join(_table()[language][key]) for key in ("yes", "no"))
+    return whole_words(language, [rf"(?:{yes})\s*{re.escape(between)}\s*(?:{no})"])
 
 
 def _kinds(language: str) -> dict[str, str]:

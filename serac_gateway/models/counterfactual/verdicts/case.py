@@ -1,0 +1,83 @@
+"""One edit and one question, with the words that each has and the other lacks."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from serac_gateway.models.counterfactual.verdicts.quantities import normalized
+from serac_gateway.models.counterfactual.verdicts.vocabulary import Vocabulary
+from serac_gateway.models.counterfactual.verdicts.words import covered, words
+
+
+class Texts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is compared, as it was written."""
+
+    prompt: str
+    target: str
+    question: str
+    former: str = ""
+    """An answer that is no longer right."""
+
+
+class Case:
+    """An edit and a question, read in the languages they are written in."""
+
+    def __init__(self, written: Texts, *, known: Vocabulary, stated: Vocabulary) -> None:
+        """`known` is the language of the question, `stated` that of the edit."""
+        self.written = written
+        self.known, self.stated = known, stated
+        self.prompt, self.target = normalized(written.prompt), normalized(written.target)
+        self.question = normalized(written.question)
+        self.former = normalized(written.former).strip(" .")
+
+    def is_new(self, rest: str, measure: frozenset[str] = frozenset(), *, times: bool = False) -> bool:
+        """Whether `rest` of the question has a word that the edit does not have."""
+        units = set() if times else set(self.known.units)
+        said = set(words(f"{self.prompt} {self.target}", self.stated))
+        allowed = ((measure if measure & said else frozenset()) - units) | self.known.neutral
+        return any(word not in allowed and not covered(word, said) for word in words(rest, self.known))
+
+    def is_left_out(self) -> bool:
+        """Whether the edit's prompt has a word that the question does not have: it may be "closed"."""
+        stated, said = self.stated, set(words(self.question, self.known))
+        kind = _behind_asking(self.prompt, stated)
+        optional = {kind, *self._name_parts(), *stated.neutral, *stated.measure, *stated.units}
+        return any(
+            word not in optional and not stated.turning.fullmatch(word) and not covered(word, said)
+            for word in words(self.prompt, stated)
+        )
+
+    def _name_parts(self) -> set[str]:
+        """Capitalised words within the prompt, if the question has one of them: a name may be shortened."""
+        later = self.written.prompt.split()[1:]
+        capitalised = [normalized(w) for word in later if word[0].isupper() for w in re.findall(r"\w+", word)]
+        is_titled = not any(
+            word[0].islower() and normalized(word) not in self.stated.neutral for word in later
+        )
+        said = set(words(self.question, self.known))
+        if self.stated.language == "de" or is_titled or not any(covered(word, said) for word in capitalised):
+            return set()
+        return set(capitalised)
+
+    def has_more(self, rest: str) -> bool:
+        """Whether `rest` of the stored answer has a word that the prompt does not have."""
+        said, stated = set(words(self.prompt, self.stated)), self.stated
+        return any(
+            word not in stated.neutral and word not in stated.units and not covered(word, said)
+            for word in words(rest, stated)
+        )
+
+    def compares(self) -> bool:
+        """Whether the question has a comparison."""
+        return any(pattern.search(self.question) for _, pattern in self.known.comparisons)
+
+
+def _behind_asking(prompt: str, stated: Vocabulary) -> str:
+    """The word behind the question word, which says of what kind the answer is; empty: there is none."""
+    match = stated.asking.search(prompt)
+    if match is None:
+        return ""
+    following = re.match(r"\W*(\w+)", prompt[match.end() :])
+    return following.group(1) if following else ""
