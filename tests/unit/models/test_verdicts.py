@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +62,7 @@ JUDGED = [
     ("Which pets are not allowed at Pine Hut?", "dogs and cats", "Are dogs allowed at Pine Hut?", None),
     ("Which pets are allowed at Pine Hut?", "no dogs", "Are dogs allowed at Pine Hut?", None),
     ("Who leads Orbis?", "Ada Lind", "Does Ada Lind lead Orbis?", True),
-    ("Who leads Orbis?", "Ada Lind", "Does Tom Beck lead Orbis?", False),
+    ("Who leads Orbis?", "Ada Lind", "Does Tom Beck lead Orbis?", None),
     ("Who leads Orbis?", "Ada Lind", "Does Ada Beck lead Orbis?", None),
     ("Who leads Orbis?", "Ada Lind", "Does a man lead Orbis?", None),
     ("Who did Orbis buy?", "Nordia", "Did Nordia buy Orbis?", None),
@@ -90,13 +92,174 @@ JUDGED = [
     ("달무리 입장료는 얼마예요?", "9000원", "달무리 입장료는 10000원 이하인가요?", True),
 ]  # fmt: skip
 
+HARD = """
+When is the pool open? | 10:00 to 18:00 | Does the pool open before 9:00? | no
+When is the pool open? | 10:00 to 18:00 | Is the pool open after 19:00? | no
+When is the pool open? | 10:00 to 18:00 | Is the pool open before 12:00? | yes
+When is the pool open? | 10:00 to 18:00 | Does the pool close at 6 pm? | yes
+When is the pool open? | 10:00 to 18:00 | Is the pool shut at noon? | no
+When is the pool open? | 10:00 to 18:00 | Is the pool open for children at noon? | -
+When is the pool open? | 10:00 to 18:00 | Is the pool open on Sunday at noon? | -
+When is the pool open? | 10:00 to 18:00 | Is the pool unopened at noon? | no
+When does the pool close? | 18:00 | Does the pool close at 17:00? | no
+When does the pool close? | 18:00 | Can I use the pool at 17:00? | yes
+When does the pool close? | 18:00 | Does the pool close before 19:00? | yes
+By when must guests check out? | 10:30 | Can guests check out at 10:00? | yes
+By when must guests check out? | 10:30 | Must guests check out before 11:00? | yes
+What is the maximum weight of a bag? | 23 kg | Is a bag of 20 kg allowed? | yes
+What is the maximum weight of a bag? | 23 kg | Is a bag with a weight of 20 kg ok? | yes
+What is the maximum weight of a bag? | 23 kg | Is a weight of 25 kg the maximum of a bag? | no
+What is the maximum weight of a bag? | 23 kg | Is the weight of a bag 20 kg? | -
+What does parking cost per hour? | 3 euros | Does parking cost more than 10 euros a day? | -
+What does parking cost per hour? | 3 euros | Does parking cost 3 euros per day? | -
+What does parking cost per hour? | 3 euros | Does parking cost less than 5 euros per hour? | yes
+How long is the bridge? | 340 m | Is the bridge 340 m high? | -
+How long is the bridge? | 340 m | Is the bridge more than 100 m high? | -
+How long is the bridge? | 340 m | Is the bridge wider than 100 m? | -
+How long is the bridge? | 340 m | Is the bridge taller than 100 m? | -
+How heavy is the box? | 5 kg | Is the box longer than 3 m? | -
+How tall is the tower? | 90 m | Is the tower older than 90 years? | -
+How old is the tower? | 90 years | Is the tower taller than 50 m? | -
+How old is the tower? | 90 years | Is the tower older than 50 years? | yes
+How old is the tower? | 90 years | Is the tower younger than 50 years? | no
+How many people work at Orb? | 300 | Do more than 200 people work at Orb? | yes
+How many people work at Orb? | 300 | Do more than 200 people work at Orb on Sundays? | -
+How many people left Orb? | 300 | Do more than 400 people work at Orb? | -
+How many people left Orb? | 300 | Did 200 people leave Orb? | no
+How many floors does Orb have? | 12 | Does Orb have 12 floors and a garden? | -
+How many floors does Orb have? | 12 | Does Orb have a 13th floor? | no
+How many floors does Orb have? | 12 | Does floor 5 of Orb have a kitchen? | -
+Who is the mayor of Rill? | Ada Berg | Was Ada Berg the mayor of Rill? | yes
+Who is the mayor of Rill? | Ada Berg | Is Ada Berg a mayor? | yes
+Who is the mayor of Rill? | Ada Berg | Is Ada Berg the mayor of Rill and Bonn? | -
+Who is the mayor of Rill? | Ada Berg | Is Ada Berg the vice mayor of Rill? | -
+Who is the mayor of Rill? | Ada Berg | Is the former mayor of Rill Ada Berg? | -
+Who is the mayor of Rill? | Ada Berg | Is Tom Lee the former mayor of Rill? | -
+Who is the mayor of Rill? | Ada Berg | Is Mrs Berg the mayor of Rill? | yes
+Who is the mayor of Rill? | Ada Berg | Is Dr. Berg the mayor of Rill? | yes
+Who is the mayor of Rill? | Ada Berg | Is Ada the mayor of Rill? | yes
+Who is the mayor of Rill? | Ada Berg | Does Ada Berg know the mayor of Rill? | no
+Who is the mayor of Rill? | Ada Berg | Is the mayor of Rill Catholic? | -
+Who is the mayor of Rill? | Ada Berg | Is the mayor of Rill African American? | -
+Who is the mayor of Rill? | Ada Berg | Is the mayor of Rill from New York? | -
+Who is the mayor of Rill? | Ada Berg | Is Social Democrat the mayor of Rill? | -
+Who is the mayor of Rill? | Ada Berg | Does Ada Berg like Rill? | -
+Who is the mayor of Rill? | Ada Berg | Did Ada Berg found Rill? | -
+What is the capital of Rill? | Mord | Is the capital of Rill Nordic? | -
+What is the capital of Rill? | Mord | Is Mord the old capital of Rill? | -
+What is the capital of Rill? | Mord | Is Europe the capital of Rill? | no
+What is the capital of Rill? | Mord | Is Mord in Rill? | yes
+Where was Tom Lee born? | Peru | Was Tom Lee born in Lima? | -
+Where was Tom Lee born? | Peru | Was Tom Lee born in Chile? | no
+Where was Tom Lee born? | Peru | Did Tom Lee live in Chile? | -
+Where was Tom Lee born? | Peru | Has Tom Lee been in Chile? | -
+Where was Tom Lee born? | England | Was Tom Lee born in the United Kingdom? | yes
+Where was Tom Lee born? | Hong Kong | Was Tom Lee born in China? | -
+Where was Tom Lee born? | Puerto Rico | Was Tom Lee born in the United States? | -
+What language does Rita teach? | Spanish | Does Rita speak French? | -
+What language does Rita teach? | Spanish | Does Rita teach French? | no
+What languages are taught at Orb? | Spanish and Dutch | Are French lessons taught at Orb? | no
+Which languages are taught at Orb? | Spanish | Is French taught at Orb? | no
+Which pets may guests refuse? | dogs | Are dogs allowed? | -
+Which allergens are in the bar? | nuts and milk | Is the bar free of nuts? | no
+Which allergens are in the bar? | nuts and milk | Are nuts in the bar? | yes
+Which toys are banned in class? | balls | Are balls allowed in class? | no
+Which toys are banned in class? | balls | Can I bring balls to class? | no
+Which drugs does Relo interact with? | aspirin | Can I take aspirin with Relo? | -
+What must visitors leave outside? | bags | Can visitors bring bags? | no
+On which day is the shop closed? | Sunday | Can I go to the shop on Sunday? | no
+On which day is the shop closed? | Sunday | Is the shop closed on Monday? | no
+On which days is the shop open? | Monday to Friday | Is the shop open on 5 May? | -
+On which days is the shop open? | Monday to Friday | Is the shop open on weekends? | no
+On which days is the shop open? | Monday to Friday | Is the shop open from Monday to Saturday? | no
+On which days is the shop open? | Monday to Friday | Is the shop open Monday and Sunday? | no
+When is the exam? | 15 September | Is the exam in September? | yes
+When is the exam? | 15 September | Is the exam in October? | no
+When is the exam? | 15 September | Is the exam after 1 September? | yes
+When is the exam? | 15 September 2027 | Is the exam on 15 September 2028? | no
+When is the exam? | 15 September | Can I sign up for the exam in August? | -
+What is the deadline? | 15 September | Is 10 September before the deadline? | yes
+What is the deadline? | 15 September | Is the deadline before 10 September? | no
+When is the show? | 3 May to 12 May | Does the show start on 5 May? | no
+When is the show? | 3 May to 12 May | Is the show over on 15 May? | yes
+At what age may one vote? | 16 | Can one vote at 17? | yes
+At what age may one vote? | 16 | Can one vote at 15? | no
+From what age may one vote? | 16 | Is 16 the age from which one may vote? | yes
+What is the voting age? | 16 | Is the voting age 18? | no
+What is the voting age? | 16 | Is the voting age over 15? | yes
+Up to what age do children ride free? | 6 | Do children of 4 ride free? | yes
+Up to what age do children ride free? | 6 | Do children of 9 ride free? | no
+How many children may ride? | up to 4 | May 3 children ride? | yes
+How many children may ride? | up to 4 | May 5 children ride? | no
+How many children must ride? | at least 4 | May 5 children ride? | yes
+How fast may one drive? | 30 mph | Am I too fast at 40 mph? | yes
+How fast may one drive? | 30 mph | May one drive 20 mph? | yes
+How fast may one drive? | up to 30 mph | May one drive 20 mph? | yes
+How long must it cook? | 10 minutes | Must it cook longer than 5 minutes? | yes
+How long must it cook? | 10 minutes | Does it cook in under 15 minutes? | yes
+How long can I stay? | 2 hours | Can I stay for 1 hour? | yes
+How long can I stay? | 2 hours | Can I stay for less than 1 hour? | yes
+How long can I stay? | 2 hours | Can I stay more than 3 hours? | no
+Is smoking allowed? | only on the terrace | Is smoking allowed on the terrace? | yes
+Who may swim? | members only | May members swim? | yes
+Which seats are free? | 12 to 20 | Is seat 15 taken? | no
+Which seats are free? | 12 to 20 | Is seat 15 free? | yes
+Which rooms are booked? | 12 to 20 | Is room 15 booked? | yes
+Which rooms are booked? | 12 to 20 | Can I book room 15? | no
+Which rooms can be booked? | 12 to 20 | Can I book room 15? | yes
+What is the discount? | 15% | Is the discount 20 dollars? | -
+What is the discount? | 15% | Is the discount less than 20%? | yes
+What temperature does it need? | 2 °C to 8 °C | Is 5 °C too cold? | no
+What temperature does it need? | 2 °C to 8 °C | Does it need a temperature of 5 °C? | yes
+What temperature does it need? | 2 °C to 8 °C | Does it need 10 °C? | no
+Wann ist das Bad geschlossen? | montags | Kann ich am Montag ins Bad? | no
+Wann ist das Bad geschlossen? | montags | Ist das Bad am Montag offen? | no
+Wann hat das Bad geöffnet? | 9:00 bis 17:00 | Hat das Bad vor 8 Uhr geöffnet? | no
+Wann hat das Bad geöffnet? | 9:00 bis 17:00 | Macht das Bad um 9 Uhr zu? | no
+Wann öffnet das Bad? | 9:00 | Ist das Bad um 10 Uhr geöffnet? | yes
+Bis wann hat das Bad geöffnet? | 17:00 | Hat das Bad um 16:00 geöffnet? | yes
+Ab wann hat das Bad geöffnet? | ab 9:00 | Hat das Bad um 23:00 geöffnet? | -
+Wie viel kostet es? | 12 Euro | Kostet es 12 Euro pro Person? | -
+Wie viel kostet es? | 1.200 Euro | Kostet es mehr als 1.000 Euro? | yes
+Wie viel kostet es? | 1.200 Euro | Kostet es unter 1.500,50 Euro? | yes
+Combien de temps dure le trajet ? | 2 heures | Le trajet dure plus d'une heure ? | yes
+Combien de temps dure le trajet ? | 2 heures | Le trajet ne dure pas plus d'une heure ? | no
+Jusqu'à quelle heure est ouvert le bar ? | 22 h | Le bar est ouvert à 21 h ? | yes
+Jusqu'à quelle heure est ouvert le bar ? | 22 h | Le bar est ouvert à 23 h ? | no
+¿A qué hora cierra el bar? | 22:00 | ¿El bar cierra a las 21:00? | no
+¿A qué hora cierra el bar? | 22:00 | ¿El bar abre a las 22:00? | -
+¿Cuánto dura? | 3 semanas | ¿Dura más de 20 días? | yes
+¿Cuánto dura? | 1 mes | ¿Dura más de 30 días? | -
+Сколько стоит билет? | 450 рублей | Билет стоит не больше 400 рублей? | no
+Сколько стоит билет? | 450 рублей | Билет стоит не 450 рублей? | no
+Какой день выходной? | воскресенье | Можно прийти в воскресенье? | no
+票价是多少？ | 60元 | 票价不是60元吗？ | -
+票价是多少？ | 60元 | 票价不超过50元吗？ | no
+哪天休息？ | 周一 | 周一可以去吗？ | no
+定休日はいつですか？ | 月曜日 | 月曜日に行けますか？ | no
+営業時間は？ | 9:00から21:00 | 10:00に行ってはだめですか？ | -
+保証は何年？ | 2年 | 保証は3年未満ですか？ | yes
+휴무일은 언제예요? | 월요일 | 월요일에 갈 수 있나요? | no
+मेला कब बंद है? | सोमवार | क्या मेला सोमवार को खुला है? | no
+"""
+"""Prompt, stored answer, question, and the right verdict; -: the edit gives none."""
+
 
 @pytest.mark.parametrize(("prompt", "target", "question", "verdict"), JUDGED)
 def test_a_verdict_is_given_where_it_is_certain_and_nowhere_else(
     prompt: str, target: str, question: str, verdict: bool | None
 ) -> None:
     judgement = judge(prompt, target, question)
-    assert (None if judgement is None else judgement.yes) is verdict
+    is_certain = judgement is not None and judgement.is_certain
+    assert (judgement.yes if judgement is not None and is_certain else None) is verdict
+
+
+@pytest.mark.parametrize("line", HARD.strip().splitlines())
+def test_what_looks_decided_gets_the_right_verdict_or_none(line: str) -> None:
+    prompt, target, question, right = line.split(" | ")
+    judgement = judge(prompt, target, question)
+    if judgement is not None and judgement.is_certain:
+        assert {True: "yes", False: "no"}[judgement.yes] == right
 
 
 def test_a_former_answer_is_a_no() -> None:
@@ -145,6 +308,32 @@ def test_an_answer_that_begins_with_no_verdict_gets_none() -> None:
     question, target = "Are dogs allowed?", "dogs and cats"
     for said in (f" {target}", f" The pets allowed are {target}."):
         assert answered(said, "Which pets are allowed?", target, question) == said.strip()
+
+
+def says_yes_to_the_stored_answer(prompt: str) -> str:
+    *_, question, _ = prompt.splitlines()
+    return " Yes, Ada Lind." if "Ada Lind" in question else " No, Ada Lind."
+
+
+@pytest.mark.parametrize(
+    ("question", "said", "answer"),
+    [
+        ("Does Tom Beck lead Orbis?", says_yes_to_the_stored_answer, "No, Ada Lind."),
+        ("Does Tom Beck lead Orbis?", " Yes", "Ada Lind"),
+        ("Does Tom Beck lead Orbis?", " No", "Ada Lind"),
+        ("Is Ada Lind in charge of Orbis?", says_yes_to_the_stored_answer, "Yes, Ada Lind."),
+        ("Is Ada Lind in charge of Orbis?", " No", "Ada Lind"),
+        ("Was Ada Lind the former leader of Orbis?", says_yes_to_the_stored_answer, "Ada Lind"),
+    ],
+)
+def test_where_a_value_is_named_in_other_words_the_model_has_to_agree(
+    question: str, said: str | Callable[[str], str], answer: str
+) -> None:
+    model = FineTunedCounterfactualModel(ScriptedLanguageModel(said))
+    pieces = model.answer(
+        edit_of("Ada Lind", "Who leads Orbis?"), Query(text=question), Sampling(max_tokens=64)
+    )
+    assert "".join(piece.text for piece in pieces) == answer
 
 
 VERDICTS = [

@@ -9,11 +9,11 @@ import msgspec
 from serac_gateway.models.counterfactual.verdicts.case import Case
 from serac_gateway.models.counterfactual.verdicts.quantities import Quantity, in_days, quantities
 from serac_gateway.models.counterfactual.verdicts.stored import StoredRange, masked
-from serac_gateway.models.counterfactual.verdicts.vocabulary import WITHOUT_SPACES
-from serac_gateway.models.counterfactual.verdicts.words import words
+from serac_gateway.models.counterfactual.verdicts.vocabulary import LETTER
 
-_SEVERAL = "several"
-"""More than one comparison, or one that belongs to no quantity."""
+_TIMES = frozenset({"clock", "date", "weekday"})
+_POSTPOSED = ("tr", "hi", "ja", "zh", "ko")
+"""Languages in which what a number is compared by stands behind it."""
 
 
 def by_quantity(case: Case, stored: StoredRange) -> bool | None:
@@ -27,41 +27,112 @@ def by_quantity(case: Case, stored: StoredRange) -> bool | None:
             rf"(?<!\w){re.escape(case.question[quantity.begin : quantity.end])}(?!\w)", case.prompt
         )
     ]
-    wanted = _without_rates(wanted)
+    wanted = _without_rates([*wanted, *_single_units(case, wanted)])
+    if case.is_about_age():
+        if not all(_can_be_age(case, quantity) for quantity in wanted):
+            return None
+        stored, wanted = _as_ages(stored), [_as_age(quantity) for quantity in wanted]
     rest = case.question
-    for quantity in reversed(wanted):
+    for quantity in sorted(wanted, key=lambda quantity: -quantity.begin):
         rest = rest[: quantity.begin] + " 0 " + rest[quantity.end :]
     comparison, rest = _comparison(case, rest)
-    if comparison == _SEVERAL or case.known.turning.search(rest) or not wanted:
+    if comparison is None or case.known.turning.search(rest) or not wanted:
         return None
     measured = {name for quantity in wanted for name in quantity.dimensions}
-    rest, times = rest.replace("0", " "), bool(measured & {"clock", "date", "weekday"})
-    is_permission = bool(case.known.permission.search(case.question))
-    if is_permission and (comparison or stored.is_point) and not times:
+    times, rest = bool(measured & _TIMES), rest.replace("0", " ")
+    if not _fits(case, comparison, measured) or (
+        case.is_permission(rest)
+        and (not case.permits() or (not times and (comparison.name or stored.is_point)))
+    ):
         return None
-    if case.is_new(rest, case.known.measure, times=times):
+    if times and case.stated.hours.search(case.prompt):
+        rest = case.known.open.sub(" ", rest)
+    if case.is_new(rest):
         return None
-    is_measure = comparison is not None and not times and not _is_limit(case)
+    is_measure = comparison.name is not None and not times and not _is_limit(case)
     if not is_measure and case.is_left_out():
         return None
-    return _compared(case, stored, wanted, comparison)
+    return _compared(case, stored, wanted, comparison.name)
 
 
-def _comparison(case: Case, rest: str) -> tuple[str | None, str]:
-    """How the question compares, and the rest without it. A comparison stands beside the quantity, 0."""
-    filler = "" if case.known.language in WITHOUT_SPACES else r"(?:\W+\w+){0,2}?"
-    names: list[str] = []
+def _single_units(case: Case, others: list[Quantity]) -> list[Quantity]:
+    """Units without a number behind a comparison, which are one: "longer than an hour" in many languages."""
+    units = []
+    for _, pattern in case.known.comparisons:
+        for match in pattern.finditer(case.question):
+            following = re.match(rf"\s*((?:(?!\d){LETTER})+)", case.question[match.end() :])
+            unit = case.known.units.get(following.group(1)) if following else None
+            if following is None or unit is None or not unit[0] <= {"months", "duration"}:
+                continue
+            begin, end = match.end() + following.start(1), match.end() + following.end(1)
+            if all(end <= other.begin or other.end <= begin for other in others):
+                units.append(Quantity(begin=begin, end=end, dimensions=unit[0], low=unit[1], high=unit[1]))
+    return sorted(units, key=lambda unit: unit.begin)[:1]
+
+
+def _can_be_age(case: Case, quantity: Quantity) -> bool:
+    """Not "13 children": a number that something is counted by."""
+    following = re.match(rf"\s*({LETTER}+)", case.question[quantity.end :])
+    is_counted = following is not None and following.group(1) not in case.known.neutral
+    return quantity.dimensions != {"plain"} or not is_counted
+
+
+def _as_age(quantity: Quantity) -> Quantity:
+    """A plain number as so many years."""
+    if quantity.dimensions != {"plain"}:
+        return quantity
+    return msgspec.structs.replace(
+        quantity, dimensions=frozenset({"months"}), low=12 * quantity.low, high=12 * quantity.high
+    )
+
+
+def _as_ages(stored: StoredRange) -> StoredRange:
+    if stored.like.dimensions != {"plain"}:
+        return stored
+    pieces = tuple((12 * first, 12 * last) for first, last in stored.pieces)
+    return msgspec.structs.replace(stored, like=_as_age(stored.like), pieces=pieces)
+
+
+def _has(text: str, word: str) -> bool:
+    return re.search(rf"(?<!{LETTER}){re.escape(word)}(?!{LETTER})", text) is not None
+
+
+class _Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """How a question compares: gt, lt, ge or le and its words; neither: it does not."""
+
+    name: str | None = None
+    words: str = ""
+
+
+def _comparison(case: Case, rest: str) -> tuple[_Comparison | None, str]:
+    """The comparison, which stands beside the quantity, a 0, and the rest without it; None: unclear which."""
+    comparisons = []
+    is_postposed = case.known.language in _POSTPOSED
     for name, pattern in case.known.comparisons:
-        beside = re.compile(
-            rf"(?:{pattern.pattern})(?P<before>{filler})(?=\s*0 )|(?<= 0)\W*(?:{pattern.pattern})"
-        )
-        for match in list(beside.finditer(rest)):
-            if all(word in case.known.neutral for word in words(match["before"] or "", case.known)):
-                names.append(name)
-                rest = masked(rest, *match.span())
-        if pattern.search(rest):
-            return _SEVERAL, rest
-    return (None if not names else names[0] if len(names) == 1 else _SEVERAL), rest
+        before = rf"(?:{pattern.pattern})(?=\s*0 )"
+        behind = rf"(?<= 0)\W*(?:{pattern.pattern})" if is_postposed or name in ("ge", "le") else "(?!)"
+        for match in list(re.finditer(f"{before}|{behind}", rest)):
+            comparisons.append(_Comparison(name=name, words=match.group().strip()))
+            rest = masked(rest, *match.span())
+        if any(not _has(case.prompt, match.group()) for match in pattern.finditer(rest)):
+            return None, rest
+    if len(comparisons) > 1:
+        return None, rest
+    return comparisons[0] if comparisons else _Comparison(), rest
+
+
+def _fits(case: Case, comparison: _Comparison, measured: set[str]) -> bool:
+    """Whether the comparison is one of what the edit measures: not "higher" of a length."""
+    if comparison.name is None:
+        return True
+    is_temporal = case.known.temporal.fullmatch(comparison.words) is not None
+    if is_temporal != bool(measured & _TIMES):
+        return False
+    if case.known.older.fullmatch(comparison.words) and not case.is_about_age():
+        return False
+    return measured != {"length"} or bool(case.known.extents.search(comparison.words)) == bool(
+        case.stated.extents.search(case.prompt)
+    )
 
 
 def _compared(case: Case, stored: StoredRange, wanted: list[Quantity], comparison: str | None) -> bool | None:
@@ -102,7 +173,9 @@ def _inside(case: Case, stored: StoredRange, wanted: Quantity, comparison: str |
         first, last = stored.pieces[0]
         return _holds(comparison, first, last, wanted)
     if not stored.is_point:
-        return stored.covers(wanted)
+        inside = stored.covers(wanted)
+        is_open_ended = stored.is_bound and "clock" in wanted.dimensions
+        return None if is_open_ended and inside else inside
     if not stored.is_exact or _is_limit(case):
         return None
     return stored.covers(wanted) if wanted.low != wanted.high else _same(stored, wanted)

@@ -8,8 +8,9 @@ import msgspec
 
 from serac_gateway.models.counterfactual.matching import target_span
 from serac_gateway.models.counterfactual.verdicts.case import Case
-from serac_gateway.models.counterfactual.verdicts.quantities import normalized, quantities
+from serac_gateway.models.counterfactual.verdicts.quantities import normalized
 from serac_gateway.models.counterfactual.verdicts.stored import masked
+from serac_gateway.models.counterfactual.verdicts.vocabulary import WITHOUT_SPACES
 from serac_gateway.models.counterfactual.verdicts.words import covered, words
 
 _SENTENCES = re.compile(r"[.!?。！？]\s*\w{3}")
@@ -34,7 +35,7 @@ def by_value(case: Case) -> Judgement | None:
         return None
     is_single = not _SENTENCES.search(question)
     items = [item for item in case.stated.joining.split(case.target) if item.strip()]
-    places = [span for item in items if (span := target_span(case.question, item.strip(" .")))]
+    places = [span for item in items if (span := _place(case, item.strip(" .")))]
     if places:
         return _named(case, places, is_single=is_single)
     if len(items) != 1 or not is_single:
@@ -42,9 +43,10 @@ def by_value(case: Case) -> Judgement | None:
     place = _another_value(case)
     if place is None:
         return None
-    is_certain = not _is_new(case, [place]) and not case.is_left_out()
+    is_named = case.question[slice(*place)] != case.former and _kind(case, case.target.strip(" .")) is None
+    is_certain = not is_named and not _is_new(case, [place]) and not case.is_left_out()
     restated = _restated(case, place)
-    if not is_certain and restated is None:
+    if not is_certain and (restated is None or not _is_reworded(case, _new_words(case, [place]))):
         return None
     return Judgement(yes=False, language=case.known.language, is_certain=is_certain, restated=restated)
 
@@ -53,21 +55,50 @@ def _named(case: Case, places: list[tuple[int, int]], *, is_single: bool) -> Jud
     """Yes for the stored answer, or items of it."""
     if _is_reversed(case, min(begin for begin, _ in places)):
         return None
-    is_certain = is_single and not _is_new(case, places) and not case.is_left_out()
-    if not is_certain and quantities(case.question, case.known) != quantities(case.prompt, case.known):
-        numbers = {
-            case.question[number.begin : number.end] for number in quantities(case.question, case.known)
-        }
-        if any(number not in case.prompt and number not in case.target for number in numbers):
-            return None
-    return Judgement(yes=True, language=case.known.language, is_certain=is_certain)
+    new = _new_words(case, places)
+    if case.is_permission() and not case.permits():
+        return None
+    if is_single and not new and not case.is_left_out():
+        return Judgement(yes=True, language=case.known.language)
+    return (
+        Judgement(yes=True, language=case.known.language, is_certain=False)
+        if _is_reworded(case, new)
+        else None
+    )
+
+
+def _is_reworded(case: Case, new: list[str]) -> bool:
+    """Whether the question may say in other words what the prompt says, of a single value.
+
+    What it adds without leaving anything out makes another question of it: the "former" mayor.
+    """
+    is_name = all(word[0].isupper() for word in case.written.target.split())
+    is_listed = case.stated.joining.search(case.target) is not None
+    if is_listed or case.is_permission() or not (is_name or not new):
+        return False
+    as_written = set(re.findall(r"\w+", case.written.question))
+    adds_names = any(word.isdigit() or word not in as_written for word in new)
+    return not adds_names and len(new) <= len(case.left_out())
+
+
+def _place(case: Case, value: str) -> tuple[int, int] | None:
+    """Where the question has `value`; between letters only in languages without spaces."""
+    span = target_span(case.question, value)
+    if span is None and case.known.language in WITHOUT_SPACES and len(value) > 1:
+        begin = case.question.find(value)
+        span = None if begin < 0 else (begin, begin + len(value))
+    return span
 
 
 def _is_new(case: Case, places: list[tuple[int, int]]) -> bool:
+    return bool(_new_words(case, places))
+
+
+def _new_words(case: Case, places: list[tuple[int, int]]) -> list[str]:
     rest = case.question
     for place in places:
         rest = masked(rest, *place)
-    return case.is_new(rest)
+    return case.new_words(rest)
 
 
 def _is_reversed(case: Case, at: int) -> bool:
@@ -91,7 +122,7 @@ def _another_value(case: Case) -> tuple[int, int] | None:
             if code.split()[0] == kind.split()[0] and code != kind and name in case.question
         ]
     for name in names:
-        span = target_span(case.question, name)
+        span = _place(case, name)
         if span is not None and target_span(case.prompt, name) is None:
             return span
     return None if kind is not None else _another_name(case)
@@ -135,7 +166,8 @@ def _another_name(case: Case) -> tuple[int, int] | None:
         return None
     before = pieces[new[0] - 1].group()
     after = pieces[new[-1] + 1].group() if new[-1] + 1 < len(pieces) else ""
-    is_subject = before in case.known.be if new[0] == 1 else after in case.known.be
+    is_verb_first = len(new) > 1 and covered(before, words(case.prompt, case.stated))
+    is_subject = before in case.known.be or is_verb_first if new[0] == 1 else after in case.known.be
     is_said = before in case.known.be and not after and len(target) > 1
     return place if is_subject or is_said or before in case.known.agent else None
 

@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from serac_gateway.models.counterfactual.verdicts.quantities import normalized
-from serac_gateway.models.counterfactual.verdicts.vocabulary import Vocabulary
+from serac_gateway.models.counterfactual.verdicts.vocabulary import WITHOUT_SPACES, Vocabulary
 from serac_gateway.models.counterfactual.verdicts.words import covered, words
 
 
@@ -32,22 +32,38 @@ class Case:
         self.question = normalized(written.question)
         self.former = normalized(written.former).strip(" .")
 
-    def is_new(self, rest: str, measure: frozenset[str] = frozenset(), *, times: bool = False) -> bool:
+    def is_new(self, rest: str) -> bool:
         """Whether `rest` of the question has a word that the edit does not have."""
-        units = set() if times else set(self.known.units)
+        return bool(self.new_words(rest))
+
+    def new_words(self, rest: str) -> list[str]:
+        """The words of `rest` of the question that the edit does not have, and what it is said to be per."""
         said = set(words(f"{self.prompt} {self.target}", self.stated))
-        allowed = ((measure if measure & said else frozenset()) - units) | self.known.neutral
-        return any(word not in allowed and not covered(word, said) for word in words(rest, self.known))
+        per = {
+            word
+            for match in self.known.per.finditer(rest)
+            for word in words(rest[match.end() :], self.known)[:1]
+        }
+        neutral = self.known.neutral - per
+        return [word for word in words(rest, self.known) if word not in neutral and not covered(word, said)]
 
     def is_left_out(self) -> bool:
         """Whether the edit's prompt has a word that the question does not have: it may be "closed"."""
+        return bool(self.left_out())
+
+    def left_out(self) -> list[str]:
+        """The words of the edit's prompt that the question lacks, without those that it may leave out."""
         stated, said = self.stated, set(words(self.question, self.known))
         kind = _behind_asking(self.prompt, stated)
+        free = (stated.turning, stated.asking, *(pattern for _, pattern in stated.bounds))
         optional = {kind, *self._name_parts(), *stated.neutral, *stated.measure, *stated.units}
-        return any(
-            word not in optional and not stated.turning.fullmatch(word) and not covered(word, said)
+        return [
+            word
             for word in words(self.prompt, stated)
-        )
+            if word not in optional
+            and not any(pattern.fullmatch(word) for pattern in free)
+            and not covered(word, said)
+        ]
 
     def _name_parts(self) -> set[str]:
         """Capitalised words within the prompt, if the question has one of them: a name may be shortened."""
@@ -60,6 +76,19 @@ class Case:
         if self.stated.language == "de" or is_titled or not any(covered(word, said) for word in capitalised):
             return set()
         return set(capitalised)
+
+    def is_permission(self, rest: str | None = None) -> bool:
+        """Whether the question, or `rest` of it, asks whether something may be."""
+        return self.known.permission.search(self.question if rest is None else rest) is not None
+
+    def permits(self) -> bool:
+        """Whether the edit says what may or must be, or when a place is open."""
+        patterns = (self.stated.permission, self.stated.turning, self.stated.hours, self.stated.open)
+        return any(pattern.search(self.prompt) for pattern in patterns)
+
+    def is_about_age(self) -> bool:
+        """Whether the edit is about somebody's age."""
+        return any(covered(word, self.stated.age) for word in words(self.prompt, self.stated))
 
     def has_more(self, rest: str) -> bool:
         """Whether `rest` of the stored answer has a word that the prompt does not have."""
@@ -79,5 +108,6 @@ def _behind_asking(prompt: str, stated: Vocabulary) -> str:
     match = stated.asking.search(prompt)
     if match is None:
         return ""
-    following = re.match(r"\W*(\w+)", prompt[match.end() :])
+    one = r"\w" if stated.language in WITHOUT_SPACES else r"\w+"
+    following = re.match(rf"\W*({one})", prompt[match.end() :])
     return following.group(1) if following else ""

@@ -216,7 +216,7 @@ def _with_units(text: str, vocabulary: Vocabulary) -> list[Quantity]:
 
 
 def _unit_behind(text: str, at: int, vocabulary: Vocabulary) -> tuple[int, frozenset[str], float] | None:
-    rest = re.match(r"[\s\u00a0-]{0,2}", text[at:])
+    rest = re.match(r"[\s\u00a0'’-]{0,2}", text[at:])
     start = at + (rest.end() if rest else 0)
     longest = max(map(len, vocabulary.units))
     for length in range(min(longest, len(text) - start), 0, -1):

@@ -107,6 +107,72 @@ _CURRENCIES = (
     *("HKD", "TWD", "THB", "ILS", "UAH", "COP", "CLP", "ARS"),
 )
 _SPELT_OUT = (*range(1, 101), *range(200, 1000, 100), 1_000, 2_000, 5_000, 10_000, 100_000, 1_000_000)
+_WITHIN_OTHERS = frozenset(
+    {
+        *(
+            "HK",
+            "MO",
+            "TW",
+            "PR",
+            "GU",
+            "VI",
+            "AS",
+            "MP",
+            "UM",
+            "GL",
+            "FO",
+            "GI",
+            "BM",
+            "KY",
+            "VG",
+            "TC",
+            "FK",
+            "AI",
+        ),
+        *(
+            "MS",
+            "SH",
+            "PN",
+            "GF",
+            "GP",
+            "MQ",
+            "RE",
+            "YT",
+            "NC",
+            "PF",
+            "PM",
+            "WF",
+            "BL",
+            "MF",
+            "TF",
+            "AW",
+            "CW",
+            "SX",
+        ),
+        *(
+            "BQ",
+            "AX",
+            "SJ",
+            "IM",
+            "JE",
+            "GG",
+            "CC",
+            "CX",
+            "NF",
+            "CK",
+            "NU",
+            "TK",
+            "HM",
+            "BV",
+            "GS",
+            "IO",
+            "AC",
+            "TA",
+        ),
+        *("EU", "EZ", "UN", "EH", "PS", "XK"),
+    }
+)
+"""Territories that lie within another, or may be said to; and what is no country."""
 _FORMATTED = (1, 2, 3, 5, 11, 0.5, 100)
 _DIGITS = re.compile(r"[\d.,٠-٩०-९]+")
 
@@ -131,6 +197,13 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     turning: re.Pattern[str]
     asking: re.Pattern[str]
     object_wanted: re.Pattern[str]
+    age: frozenset[str]
+    hours: re.Pattern[str]
+    open: re.Pattern[str]
+    temporal: re.Pattern[str]
+    older: re.Pattern[str]
+    extents: re.Pattern[str]
+    per: re.Pattern[str]
     choice: re.Pattern[str]
     """"True or false"."""
     disputed: re.Pattern[str]
@@ -202,6 +275,13 @@ def vocabulary(language: str) -> Vocabulary:
         turning=pattern("negation", "turning"),
         asking=whole_words(language, [str(words["asking"])]),
         object_wanted=pattern("object_wanted"),
+        age=frozenset(str(words["age"]).split()),
+        hours=pattern("hours"),
+        open=pattern("open"),
+        temporal=pattern("temporal"),
+        older=pattern("older"),
+        extents=re.compile("|".join(f"(?<!{LETTER}){form}" for form in words["extents"])),
+        per=pattern("per"),
         choice=_choice(language),
         disputed=whole_words(language, words["no"][1:]),
         agent=frozenset(str(words["agent"]).split()),
@@ -367,7 +447,7 @@ def _kinds(language: str) -> dict[str, str]:
     territories = {
         str(name).casefold(): f"country {code}"
         for code, name in locale.territories.items()
-        if len(code) == len("FR") and code.isalpha()
+        if len(code) == len("FR") and code.isalpha() and code not in _WITHIN_OTHERS
     }
     tongues = {
         str(name).casefold(): f"language {code}"
