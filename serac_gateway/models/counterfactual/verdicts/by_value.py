@@ -8,9 +8,9 @@ import msgspec
 
 from serac_gateway.models.counterfactual.matching import target_span
 from serac_gateway.models.counterfactual.verdicts.case import Case
+from serac_gateway.models.counterfactual.verdicts.cldr import WITHOUT_SPACES
 from serac_gateway.models.counterfactual.verdicts.quantities import normalized
 from serac_gateway.models.counterfactual.verdicts.stored import masked
-from serac_gateway.models.counterfactual.verdicts.vocabulary import WITHOUT_SPACES
 from serac_gateway.models.counterfactual.verdicts.words import covered, words
 
 _SENTENCES = re.compile(r"[.!?。！？]\s*\w{3}")
@@ -30,7 +30,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
 def by_value(case: Case) -> Judgement | None:
     """A verdict if the question names a value where the edit has the stored answer; None: unclear."""
-    question = case.known.choice.sub(" ", case.question)
+    question = case.question
     if case.known.turning.search(question) or case.known.disputed.search(question) or case.compares():
         return None
     is_single = not _SENTENCES.search(question)

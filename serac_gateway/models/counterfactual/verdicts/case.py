@@ -6,8 +6,9 @@ import re
 
 import msgspec
 
+from serac_gateway.models.counterfactual.verdicts.cldr import WITHOUT_SPACES
 from serac_gateway.models.counterfactual.verdicts.quantities import normalized
-from serac_gateway.models.counterfactual.verdicts.vocabulary import WITHOUT_SPACES, Vocabulary
+from serac_gateway.models.counterfactual.verdicts.vocabulary import Vocabulary
 from serac_gateway.models.counterfactual.verdicts.words import covered, words
 
 
@@ -29,7 +30,7 @@ class Case:
         self.written = written
         self.known, self.stated = known, stated
         self.prompt, self.target = normalized(written.prompt), normalized(written.target)
-        self.question = normalized(written.question)
+        self.question = known.choice.sub(lambda match: " " * len(match.group()), normalized(written.question))
         self.former = normalized(written.former).strip(" .")
 
     def is_new(self, rest: str) -> bool:
@@ -108,6 +109,6 @@ def _behind_asking(prompt: str, stated: Vocabulary) -> str:
     match = stated.asking.search(prompt)
     if match is None:
         return ""
-    one = r"\w" if stated.language in WITHOUT_SPACES else r"\w+"
-    following = re.match(rf"\W*({one})", prompt[match.end() :])
+    letters = r"\w" if stated.language in WITHOUT_SPACES else r"\w+"
+    following = re.match(rf"\W*({letters})", prompt[match.end() :])
     return following.group(1) if following else ""

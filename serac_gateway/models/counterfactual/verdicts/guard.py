@@ -22,14 +22,10 @@ from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.queries import Query
 from serac_gateway.models.counterfactual.guardrail import AnswerGuard
 from serac_gateway.models.counterfactual.verdicts.by_value import Judgement
+from serac_gateway.models.counterfactual.verdicts.cldr import WITHOUT_SPACES
 from serac_gateway.models.counterfactual.verdicts.judge import judge
 from serac_gateway.models.counterfactual.verdicts.languages import language_of
-from serac_gateway.models.counterfactual.verdicts.vocabulary import (
-    LETTER,
-    WITHOUT_SPACES,
-    languages,
-    verdict_words,
-)
+from serac_gateway.models.counterfactual.verdicts.vocabulary import LETTER, languages, verdict_words
 
 FALLBACK_LANGUAGE = "en"
 _MAX_WORDINGS = 8

@@ -11,7 +11,8 @@ from functools import cache, partial
 
 import msgspec
 
-from serac_gateway.models.counterfactual.verdicts.vocabulary import LETTER, WITHOUT_SPACES, Vocabulary
+from serac_gateway.models.counterfactual.verdicts.cldr import WITHOUT_SPACES
+from serac_gateway.models.counterfactual.verdicts.vocabulary import LETTER, Vocabulary
 
 _MONTH_DAYS = 30.436875
 _MONTH_SLACK_DAYS = 2.5

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from serac_gateway.models.counterfactual.verdicts.vocabulary import LETTER, WITHOUT_SPACES, Vocabulary
+from serac_gateway.models.counterfactual.verdicts.cldr import WITHOUT_SPACES
+from serac_gateway.models.counterfactual.verdicts.vocabulary import LETTER, Vocabulary
 
 _LETTERS = re.compile(r"(?:(?![\d_])" + LETTER + r")+|\d+")
 _HAN = re.compile(r"[\u3400-\u9fff]")
