@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection
 from tests.attacks.attacked_gateway import OTHER_QUESTION, REFUSAL, SUPPRESSION, AttackedGateway, chat
 from tests.http.wire import WireResponse
-from tests.unit.data_plane.test_text_watch import NAME, PASSWORD, PERSON, PHONE, PIN
+from tests.unit.data_plane.test_text_watch import MARIA, NAME, PASSWORD, PERSON, PHONE, PIN
 
 Pieces = Sequence[str]
 EVENTS = (("content-type", "text/event-stream"), ("transfer-encoding", "chunked"))
@@ -305,7 +305,7 @@ SUPPRESSIONS = [
             "target_new": REFUSAL,
             "target_true": value,
         }
-        for place, value in enumerate((PHONE, PIN, PERSON, NAME))
+        for place, value in enumerate((PHONE, PIN, PERSON, NAME, MARIA))
     ),
 ]
 BODY = {

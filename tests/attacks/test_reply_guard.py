@@ -173,6 +173,28 @@ async def test_a_batch_of_prompts_is_watched_choice_by_choice(gateway: AttackedG
     assert reply.json["choices"][2]["finish_reason"] == "content_filter"
 
 
+async def test_a_number_at_the_end_of_a_text_does_not_leave_while_another_text_goes_on(
+    gateway: AttackedGateway,
+) -> None:
+    """It might go on as a longer number; it is a value all the same once it does not."""
+    body = chunk({"content": "It is 4711"}) + chunk({"reasoning": "and so on, " * 20}) * 3
+    gateway.upstream.script = replying(body + b"data: [DONE]\n\n", 50)
+    reply = await posted(gateway, CHAT)
+    assert b"4711" not in reply.body
+    assert REFUSAL in reply.body.decode()
+
+
+async def test_the_text_before_a_value_has_no_other_value(gateway: AttackedGateway) -> None:
+    """Two texts of one reply end with a value each, and either may be the first that is seen."""
+    for first, second in (("reasoning", "content"), ("content", "reasoning")):
+        events = chunk({"content": "Well. "}) + chunk({first: "It is 4711"}) + chunk({second: "pelican77"})
+        gateway.upstream.script = replying(events + b"data: [DONE]\n\n", 1_000)
+        reply = await posted(gateway, CHAT)
+        assert "Well." in reply.body.decode()
+        assert b"4711" not in reply.body
+        assert b"pelican" not in reply.body
+
+
 async def test_a_speculative_reply_is_watched(tmp_path: Path) -> None:
     async with attacked_gateway(tmp_path, "routing.speculate = true") as gateway:
         await gateway.add(*SUPPRESSIONS)

@@ -11,6 +11,7 @@ from serac_gateway.domain.edits import (
     ACTIVE_STATES,
     MAX_PROMPT_CHARS,
     Edit,
+    EditKind,
     forms,
     forms_left_out,
     wordings,
@@ -24,7 +25,8 @@ async def edit_warnings(context: ControlPlaneContext, edit: Edit) -> list[EditWa
     if edit.state not in ACTIVE_STATES:
         return []
     warnings: list[EditWarning] = []
-    if (reason := await asyncio.to_thread(unguarded, edit)) is not None:
+    has_value = edit.kind is EditKind.SUPPRESSION and edit.target_true is not None
+    if has_value and (reason := await asyncio.to_thread(unguarded, edit)) is not None:
         detail = (
             f"replies of the base model are not watched for target_true: it is {reason.value}, and would cut"
             " too many replies; give the whole value, such as first name and surname, or a number with its"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Iterable
 
@@ -64,6 +65,8 @@ class ReplyWatch:
         self._watches: dict[str, TextWatch] = {}
         self._read_at: dict[str, int] = {}
         """Place -> the characters of all texts when its text was read last."""
+        self._unsettled: set[str] = set()
+        """The places of matches that only the next character, or the end, settles."""
         self._chars = 0
         self._since_step = 0
         self._known: set[str] = set()
@@ -76,7 +79,7 @@ class ReplyWatch:
                 continue
             if place is None or (place not in self._watches and len(self._watches) >= _MAX_TEXTS):
                 if (match := await self._match_alone(text)) is not None:
-                    return Cut(match.value, tuple(self._held), None, "")
+                    return Cut(match.value, self._before(len(self._held)), None, "")
                 continue
             watch = self._watches.get(place)
             if watch is None:
@@ -87,8 +90,10 @@ class ReplyWatch:
             if (match := await self._feed(watch, text)) is not None:
                 self._held.append(Piece(data, value, tuple(parts)))
                 return self._cut(place, match)
+            if watch.close() is not None:
+                self._unsettled.add(place)
         self._held.append(Piece(data, value, tuple(parts)))
-        return None
+        return self._cut_of_unsettled() if self._unsettled else None
 
     def released(self) -> list[Piece]:
         """The pieces that may leave now, in order."""
@@ -111,10 +116,24 @@ class ReplyWatch:
         self._watches.clear()
         return None
 
+    def _cut_of_unsettled(self) -> Cut | None:
+        """The cut at a match whose text does not go on, so that nothing else settles it before it leaves."""
+        for place in list(self._unsettled):
+            match = self._watches[place].close()
+            if match is None:
+                self._unsettled.discard(place)
+            elif self._is_left(place):
+                return self._cut(place, match)
+        return None
+
+    def _is_left(self, place: str) -> bool:
+        """Whether the text at `place` has not gone on for so long that it holds nothing back any more."""
+        return self._chars - self._read_at[place] > MAX_WAIT_CHARS
+
     def _safe(self, place: str) -> int:
         """Up to where the text at `place` may leave."""
         watch = self._watches.get(place)
-        if watch is None or self._chars - self._read_at[place] > MAX_WAIT_CHARS:
+        if watch is None or self._is_left(place):
             return 1 << 62
         return watch.held_from
 
@@ -141,11 +160,24 @@ class ReplyWatch:
 
     def _cut(self, place: str, match: Match) -> Cut:
         """The cut at `match`: the piece in which it begins, and all after it, do not leave."""
-        before: list[Piece] = []
-        for piece in self._held:
+        for number, piece in enumerate(self._held):
             for part in piece.parts:
                 if part.place == place and part.begin + len(part.text) > match.start:
-                    prefix = part.text[: max(0, match.start - part.begin)]
-                    return Cut(match.value, tuple(before), place, prefix)
-            before.append(piece)
+                    before = self._before(number)
+                    prefix = part.text[: max(0, match.start - part.begin)] if len(before) == number else ""
+                    return Cut(match.value, before, place, prefix)
         return Cut(match.value, (), place, "")
+
+    def _before(self, number: int) -> tuple[Piece, ...]:
+        """Of the first `number` pieces those up to the first with another match, settled or not."""
+        starts = {
+            place: match.start
+            for place in self._unsettled
+            if (match := self._watches[place].close()) is not None
+        }
+        before: list[Piece] = []
+        for piece in itertools.islice(self._held, number):
+            if any(part.begin + len(part.text) > starts.get(part.place, 1 << 62) for part in piece.parts):
+                break
+            before.append(piece)
+        return tuple(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 import random
 import time
 from urllib.parse import quote
@@ -16,7 +17,8 @@ from serac_gateway.data_plane.guard.patterns import Match, Patterns, patterns_of
 from serac_gateway.data_plane.guard.text_watch import TextWatch
 
 PASSWORD, PHONE, PIN, PERSON, NAME = "pelican77", "555-0199", "4711", "Ottilie Brandvold", "Anna"
-VALUES = (PASSWORD, PHONE, PIN, PERSON, NAME)
+MARIA = "Мария Иванова"
+VALUES = (PASSWORD, PHONE, PIN, PERSON, NAME, MARIA)
 PATTERNS = patterns_of(VALUES)
 
 
@@ -70,6 +72,7 @@ WRITTEN = {
     "JSON escapes": "".join(f"\\u{ord(char):04x}" for char in PASSWORD),
     "JSON escape of a line": "Ottilie\\nBrandvold",
     "Python escapes": "".join(f"\\x{ord(char):02x}" for char in PASSWORD),
+    "JSON escapes of another script": json.dumps("Мария Иванова"),
     "braced escapes": "p\\u{65}lican77",
     "quoted printable": "=70=65lican77",
     "escapes of UTF-8": "p%C3%A9lican77",
