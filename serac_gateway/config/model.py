@@ -289,7 +289,8 @@ class ModelsConfig(_Section, frozen=True, kw_only=True):
     """Limit of requests that wait for a decision; to further ones the failure policy applies."""
     control_timeout_s: PositiveFloat = 60.0
     """Of one call to /serac/v1/scope or /edits:preview, which decide on many queries; 503 after it."""
-    answer_threads: PositiveInt = 1
+    answer_threads: PositiveInt = 8
+    """Answers generated at once: they progress together, so none waits for the end of another."""
     max_queued_answers: PositiveInt = 32
     """Limit of waiting in-scope requests; to further ones the failure policy applies."""
     max_answer_tokens: PositiveInt = 64

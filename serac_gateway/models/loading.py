@@ -57,7 +57,9 @@ def open_counterfactual_model(
     if models.counterfactual_url is not None:
         return _counterfactual_endpoint(models, models.counterfactual_url)
     adapter = _adapter(models)
-    language_model = open_language_model(models.counterfactual, data_path, on_step, adapter=adapter)
+    language_model = open_language_model(
+        models.counterfactual, data_path, on_step, adapter=adapter, parallel=models.answer_threads
+    )
     if adapter is None:
         return FewShotCounterfactualModel(language_model)
     return FineTunedCounterfactualModel(language_model)
@@ -192,18 +194,17 @@ def classifier_folder(models: ModelsConfig) -> Path:
     return Path(models.scope_classifier or SHIPPED_CLASSIFIER)
 
 
-PARALLEL_ANSWERS = 2
-"""Answers that the embedded model computes at once."""
-
-
 def open_language_model(
     id_or_path: str | None,
     data_path: Path,
     on_step: OnStep = lambda step: None,
     *,
     adapter: Path | None = None,
+    parallel: int = 1,
 ) -> LanguageModel:
     """The model of that id or path, or the embedded Gemma 3 270M for None; with `adapter` merged in.
+
+    The embedded model generates `parallel` answers at once; further ones wait.
 
     The embedded model is converted once, into `data_path`, by whichever process comes first; others wait
     for it. After that all processes only read the converted files.
@@ -215,7 +216,7 @@ def open_language_model(
         path = converted_gemma(data_path, on_step, adapter=adapter)
         on_step(Step("loading Gemma 3 270M"))
         model = CTranslate2LanguageModel(
-            path, context_tokens=CONTEXT_TOKENS, sliding_window=SLIDING_WINDOW, parallel=PARALLEL_ANSWERS
+            path, context_tokens=CONTEXT_TOKENS, sliding_window=SLIDING_WINDOW, parallel=parallel
         )
         trim_malloc()  # memory that reading the vocabulary leaves
         return model

@@ -358,7 +358,7 @@ async def _acquire_counterfactual(
     local = models.counterfactual_url is None
     adapter = models.counterfactual_adapter or (SHIPPED_ADAPTER if models.counterfactual is None else None)
     key = (
-        (models.counterfactual, models.counterfactual_adapter, config.data_path)
+        (models.counterfactual, models.counterfactual_adapter, models.answer_threads, config.data_path)
         if local
         else (models.counterfactual, models.counterfactual_url, models.answer_timeout_s),
         file_stamps(models.counterfactual, adapter) if local else (),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -178,6 +179,71 @@ def test_answers_on_several_threads_do_not_disturb_each_other(model: LanguageMod
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda prompt: text_of(generated(model, prompt)), prompts))
     assert together == alone
+
+
+class Together:
+    """Answers that are all begun before one goes beyond its first tokens."""
+
+    def __init__(self, model: LanguageModel, count: int) -> None:
+        self._model = model
+        self._begun: set[int] = set()
+        self._all_begun = threading.Event()
+        self._count = count
+        self.tokens = [0] * count
+        self.at_first_end: list[int] = []
+        """The tokens of each answer when the first one had ended."""
+
+    def run(self, *, leaver: int | None = None) -> list[str]:
+        """The texts; the answer of the number `leaver` is left after its first piece."""
+        with ThreadPoolExecutor(self._count) as pool:
+            return list(pool.map(lambda number: self._answer(number, leaver == number), range(self._count)))
+
+    def _answer(self, number: int, leaves: bool) -> str:
+        text = ""
+        pieces = self._model.generate(
+            PROMPT, Sampling(max_tokens=30), cancelled=lambda: self._wait_for_all(number)
+        )
+        for piece in pieces:
+            self.tokens[number] += piece.tokens
+            text += piece.text
+            if leaves:
+                break
+        pieces.close()  # type: ignore[attr-defined]
+        self.at_first_end = self.at_first_end or list(self.tokens)
+        return text
+
+    def _wait_for_all(self, number: int) -> bool:
+        self._begun.add(number)
+        if len(self._begun) == self._count:
+            self._all_begun.set()
+        self._all_begun.wait(20)
+        return False
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    folder = tmp_path_factory.mktemp("shared")
+    return CTranslate2LanguageModel(
+        converted_tiny_gemma(folder / "tiny"),
+        context_tokens=CONTEXT_TOKENS,
+        sliding_window=SLIDING_WINDOW,
+        parallel=4,
+    )
+
+
+def test_answers_at_once_progress_together(shared: LanguageModel) -> None:
+    together = Together(shared, 4)
+    assert len(set(together.run())) == 1
+    assert min(together.at_first_end) > 30 / 2
+
+
+def test_an_answer_that_is_left_takes_no_turn_of_the_others(shared: LanguageModel) -> None:
+    whole = text_of(generated(shared, max_tokens=30))
+    together = Together(shared, 4)
+    *others, left = together.run(leaver=3)
+    assert others == [whole] * 3
+    assert len(left) < len(whole)
+    assert text_of(generated(shared, max_tokens=30)) == whole
 
 
 async def test_the_event_loop_stays_responsive_while_an_answer_is_generated(model: LanguageModel) -> None:

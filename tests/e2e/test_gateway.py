@@ -162,7 +162,7 @@ def test_what_is_out_of_scope_is_byte_identical_with_and_without_the_gateway(
 
 
 def test_a_base_model_request_does_not_wait_for_answers_being_generated(gateway: GatewayProcess) -> None:
-    """Ten answers queue on the one answer thread; what passes through is back before the last of them."""
+    """Ten answers are more than the answer threads; what passes through is back before the last of them."""
     finished: list[str] = []
 
     def ask(question: str) -> None:

@@ -22,7 +22,7 @@ from tests.http.running_gateway import (
     chat,
     running_gateway,
 )
-from tests.http.wire import connected, request_bytes
+from tests.http.wire import connected, eventually, request_bytes
 
 DEBUG = ("x-serac-debug", "true")
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
@@ -287,7 +287,8 @@ async def test_a_full_queue_follows_the_policy_and_base_requests_go_on(policy: F
 @POLICIES
 async def test_an_edit_retired_while_its_answer_waits_does_not_act(policy: FailurePolicy) -> None:
     model = HeldModel()
-    async with running_gateway(config=policy_config(policy), counterfactual=model) as gateway:
+    config = policy_config(policy, answer_threads=1)
+    async with running_gateway(config=config, counterfactual=model) as gateway:
         edit = await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         first = asyncio.create_task(gateway.post(in_scope()))
         while not model.calls:
@@ -303,7 +304,7 @@ async def test_an_edit_retired_while_its_answer_waits_does_not_act(policy: Failu
 
 async def test_a_client_that_leaves_the_queue_gives_its_place_up_and_is_not_answered() -> None:
     model = HeldModel()
-    config = policy_config(FailurePolicy.OPEN, max_queued_answers=1)
+    config = policy_config(FailurePolicy.OPEN, answer_threads=1, max_queued_answers=1)
     async with running_gateway(config=config, counterfactual=model) as gateway:
         await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         first = asyncio.create_task(gateway.post(in_scope()))
@@ -325,7 +326,8 @@ async def test_a_client_that_leaves_the_queue_gives_its_place_up_and_is_not_answ
 
 async def test_a_client_that_leaves_a_streamed_answer_stops_the_model() -> None:
     model = ScriptedCounterfactualModel(lambda edit, query: "word " * 600, token_delay_s=0.05)  # 30 s
-    async with running_gateway(counterfactual=model) as gateway:
+    config = policy_config(FailurePolicy.OPEN, answer_threads=1)
+    async with running_gateway(config=config, counterfactual=model) as gateway:
         await gateway.add(EDITED_QUESTION, NEW_ANSWER)
         async with connected(gateway.url) as (reader, writer):
             body = json.dumps(in_scope(stream=True)).encode()
@@ -337,3 +339,36 @@ async def test_a_client_that_leaves_a_streamed_answer_stops_the_model() -> None:
         after = await gateway.post(in_scope(max_tokens=1))  # the one thread is free again
         assert after.one("x-serac-route") == "counterfactual"
         assert time.perf_counter() - begun < 10
+
+
+async def test_eight_answers_at_once_all_begin_before_the_first_ends() -> None:
+    model = ScriptedCounterfactualModel(lambda edit, query: "word " * 40, token_delay_s=0.05)  # 2 s
+    async with running_gateway(counterfactual=model) as gateway:
+        await gateway.add(EDITED_QUESTION, NEW_ANSWER)
+        times = await asyncio.gather(*(_times(gateway) for _ in range(8)))
+        assert max(first_s for first_s, _ in times) < min(ended_s for _, ended_s in times)
+
+
+async def test_one_of_eight_clients_that_leaves_stops_its_answer_alone() -> None:
+    model = ScriptedCounterfactualModel(lambda edit, query: "word " * 60, token_delay_s=0.05)  # 3 s
+    async with running_gateway(counterfactual=model) as gateway:
+        await gateway.add(EDITED_QUESTION, NEW_ANSWER)
+        staying = [asyncio.create_task(gateway.post(in_scope(stream=True))) for _ in range(7)]
+        async with connected(gateway.url) as (reader, writer):
+            body = json.dumps(in_scope(stream=True)).encode()
+            writer.write(request_bytes(gateway.url, "POST", "/v1/chat/completions", [], body))
+            await reader.readuntil(b"word")
+        await eventually(lambda: gateway.engine_counts.open_answers <= 7)
+        assert not any(task.done() for task in staying)
+        assert all(reply.body.count(b"word") == 60 for reply in await asyncio.gather(*staying))
+
+
+async def _times(gateway: Gateway) -> tuple[float, float]:
+    """When the first text and the end of a streamed answer came."""
+    async with connected(gateway.url) as (reader, writer):
+        body = json.dumps(in_scope(stream=True)).encode()
+        writer.write(request_bytes(gateway.url, "POST", "/v1/chat/completions", [], body))
+        await reader.readuntil(b"word")
+        first_s = time.perf_counter()
+        await reader.readuntil(b"[DONE]")
+        return first_s, time.perf_counter()

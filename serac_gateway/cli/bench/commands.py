@@ -31,6 +31,7 @@ from serac_gateway.cli.bench.targets import Aim
 from serac_gateway.cli.options import JsonOption
 from serac_gateway.cli.terminal import print_json, stdout
 from serac_gateway.config.loading import load_config
+from serac_gateway.routing.router import Route
 
 bench_app = typer.Typer(
     no_args_is_help=True,
@@ -90,8 +91,18 @@ def answer(
     table.add_row("first byte, streamed", *latency_cells(result.first_byte))
     table.add_row("whole", *latency_cells(result.whole))
     table.add_row("whole, four clients at once", *latency_cells(result.side_by_side.latencies))
+    for burst in (result.together, result.crowd):
+        table.add_row(f"first byte, {burst.clients} at the same moment", *latency_cells(burst.first_byte))
+        table.add_row(f"whole, {burst.clients} at the same moment", *latency_cells(burst.whole))
     stdout().print(table)
     stdout().print(f"{result.side_by_side.per_second:.1f} answers a second to four clients")
+    for burst in (result.together, result.crowd):
+        answered = burst.by_route.get(Route.COUNTERFACTUAL, 0)
+        rest = burst.clients * burst.rounds - answered
+        stdout().print(
+            f"{burst.clients} at the same moment: the last first byte came {burst.last_by_first:.2f} times as"
+            f" late as the first; {answered} answered here, {rest} turned away"
+        )
 
 
 @bench_app.command()

@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from serac_gateway.cli.bench import workload
+from serac_gateway.cli.bench.at_once import AtOnce, at_once
 from serac_gateway.cli.bench.load import Latencies, Request, Saturated, in_turns, saturated
 from serac_gateway.cli.bench.wire import Target
+
+_ROUNDS = 5
 
 
 class AnswerResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,7 +24,11 @@ class AnswerResult(msgspec.Struct, frozen=True, kw_only=True):
     gap_median_ms: float | None
     """Between two events of a streamed answer; None if every answer came in one event."""
     side_by_side: Saturated
-    """Four clients at once."""
+    """Four clients at once, one request after the other."""
+    together: AtOnce
+    """Eight clients at the same moment."""
+    crowd: AtOnce
+    """Fifty."""
 
 
 class DecisionResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,4 +91,6 @@ async def answers(
         whole=Latencies.of([reply.latency_ms for reply in replies]),
         gap_median_ms=sorted(gaps)[len(gaps) // 2] if gaps else None,
         side_by_side=await saturated(target, whole, connections=4, seconds=seconds),
+        together=await at_once(target, streamed, clients=8, rounds=_ROUNDS),
+        crowd=await at_once(target, streamed, clients=50, rounds=1),
     )

@@ -215,6 +215,7 @@ def main() -> None:
             arguments.model,
             arguments.data_dir,
             on_step=lambda step: report(Report(step=step)),
+            parallel=PARALLEL_ANSWERS,
         )
     except GatewayError as error:
         report(Report(error=error.message))

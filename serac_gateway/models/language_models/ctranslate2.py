@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from tokenizers import Tokenizer
 from serac_gateway.errors import ConfigError, ModelUnavailableError
 from serac_gateway.models.language_models.base import GeneratedToken, LanguageModel, Piece, Sampling
 from serac_gateway.models.language_models.decoding import answer_room, pieces
+from serac_gateway.models.language_models.turns import Turn, Turns
 
 if TYPE_CHECKING:
     from serac_gateway.models.language_models.gemma3_torch import Gemma3
@@ -55,7 +57,8 @@ class CTranslate2LanguageModel(LanguageModel):
             sliding_window: Width in tokens of the narrowest attention window; None: all attention is full,
                 and CTranslate2 reads prompts of any length.
             threads: Per answer. One is best for short prompts: generating waits for memory, not for cores.
-            parallel: Answers computed at once; they share one copy of the weights.
+            parallel: Answers generated at once; they share one copy of the weights. Each reads its prompt as
+                it comes, and then computes its tokens in turns with the others.
 
         Raises:
             ConfigError: The folder does not hold such a model.
@@ -65,6 +68,7 @@ class CTranslate2LanguageModel(LanguageModel):
         self._context_tokens = context_tokens
         self._start = [] if start_token is None else [start_token]
         self._window = context_tokens if sliding_window is None else sliding_window
+        self._turns = Turns(max(1, len(os.sched_getaffinity(0)) // threads))
         self._torch: Gemma3 | None = None
         self._opening = threading.Lock()
         try:
@@ -131,7 +135,7 @@ class CTranslate2LanguageModel(LanguageModel):
             if seeded:
                 ctranslate2.set_random_seed(sampling.seed)
                 generator = self._open(1)
-            steps = _token_steps(generator, prompt, options, cancelled)
+            steps = _token_steps(generator, prompt, options, cancelled, Turn(self._turns))
             try:
                 head = list(islice(steps, 1))
             except (RuntimeError, ValueError) as exc:
@@ -183,8 +187,11 @@ def _token_steps(
     prompt: list[str],
     options: Mapping[str, object],
     cancelled: Callable[[], bool],
+    turn: Turn,
 ) -> Iterator[int]:
     """Token ids as they are computed on another thread. Closing the iterator stops it at the next one.
+
+    The first token takes no turn: prompts are long, and all are read at once.
 
     CTranslate2's own `generate_tokens` does the same without a way to stop.
     """
@@ -193,6 +200,8 @@ def _token_steps(
 
     def on_step(step: ctranslate2.GenerationStepResult) -> bool:
         arrived.put(step.token_id)
+        if not (closed.is_set() or cancelled()):
+            turn.next()
         return closed.is_set() or cancelled()
 
     def compute() -> None:
@@ -201,6 +210,8 @@ def _token_steps(
             arrived.put(None)
         except (RuntimeError, ValueError) as exc:
             arrived.put(exc)
+        finally:
+            turn.end()
 
     thread = threading.Thread(target=compute, name="generate", daemon=True)
     thread.start()

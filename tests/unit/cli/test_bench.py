@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from serac_gateway.cli.bench import workload as material
+from serac_gateway.cli.bench.at_once import at_once
 from serac_gateway.cli.bench.contenders import Contender, Peer
 from serac_gateway.cli.bench.latency import added_latency, first_token, streaming, throughput
 from serac_gateway.cli.bench.load import Latencies, in_turns, open_loop, saturated
@@ -213,3 +214,19 @@ def test_material_is_the_same_every_time_and_no_question_stands_twice() -> None:
 def test_a_process_that_is_not_there_is_named() -> None:
     with pytest.raises(BenchError, match="there is no process 4194304"):
         Watched(4_194_304)
+
+
+async def test_a_burst_counts_who_was_answered_and_how_much_later_the_last_was(mock: MockProcess) -> None:
+    burst = await at_once(
+        mock.target, lambda number: mock.target.chat(f"{number}", stream=True), clients=4, rounds=2
+    )
+    assert (burst.by_status, burst.by_route, burst.whole.count) == ({"200": 8}, {}, 8)
+    assert burst.last_by_first >= 1
+    assert burst.first_byte.median_ms <= burst.whole.median_ms
+
+
+async def test_a_burst_that_nobody_answers_ends_the_measuring() -> None:
+    with serving(refusing) as url:
+        target = Target(url=f"{url}/v1")
+        with pytest.raises(BenchError, match="answered none of 3 requests at once"):
+            await at_once(target, lambda n: everyday(target, n), clients=3, rounds=1)
