@@ -17,7 +17,7 @@ from serac_gateway.data_plane.protocols.base import (
 from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.protocols.edits_in_context import with_edits
 from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
-from serac_gateway.domain.edits import Edit
+from serac_gateway.domain.edits import Edit, EditKind
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.passages import SpokenText
 from serac_gateway.domain.queries import MALFORMED, Bypass, Query, without_surrogates
@@ -68,7 +68,8 @@ class RequestPlan(msgspec.Struct, frozen=True, kw_only=True):
     batch: Batch | None = None
     """Set if, and only if, some of several prompts are to be answered here."""
     body: bytes | None = None
-    """The body for the upstream instead of the client's; None: the client's, byte for byte."""
+    """The body for the upstream instead of the client's; None: the client's, byte for byte. Beside a `task`:
+    where that is declined."""
     model: str | None = None
     """The one that the request names; None where no decision was needed."""
     query: Query | None = None
@@ -161,7 +162,10 @@ def _planned(
     if unsupported is not None and decision.route is Route.COUNTERFACTUAL:
         return msgspec.structs.replace(plan, route=Route.BYPASS, reason=unsupported)
     if (answer := _task_of(query, decision, form.request)) is not None:
-        return msgspec.structs.replace(plan, task=answer)
+        if answer.edit.kind is not EditKind.INSTRUCTION:
+            return msgspec.structs.replace(plan, task=answer)
+        stated = with_edits(protocol, body.strict_members(), [answer.edit])
+        return msgspec.structs.replace(plan, task=answer, body=stated)
     if decision.context_edits:
         edited_body = with_edits(protocol, body.strict_members(), decision.context_edits)
         return msgspec.structs.replace(plan, body=edited_body)

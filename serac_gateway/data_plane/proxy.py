@@ -342,9 +342,9 @@ class DataPlane:
                     await exchange.respond(200, json_headers(exchange, plan), msgspec.json.encode(answer))
         except Exception as exc:
             if exchange.status is None and isinstance(exc, AnswerDeclinedError):
-                return msgspec.structs.replace(
-                    plan, route=Route.BASE, reason="declined", task=None, batch=None
-                )
+                route = Route.BASE if plan.body is None else Route.IN_CONTEXT
+                reason = str(exc.details.get("reason", "declined"))
+                return msgspec.structs.replace(plan, route=route, reason=reason, task=None, batch=None)
             if exchange.status is None:
                 may_leak = plan.task is not None and plan.task.edit.kind is EditKind.SUPPRESSION
                 policy = self._routing.on_failure_of(namespace, suppressions=may_leak)

@@ -14,6 +14,9 @@ from serac_gateway.data_plane.protocols.edits_in_context import with_edits
 from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.domain.edits import Edit, EditDraft, EditKind, first_version
 from serac_gateway.domain.endpoints import Endpoint
+from serac_gateway.domain.queries import Query
+from serac_gateway.models.counterfactual.declines import not_followed
+from serac_gateway.testing import ScriptedCounterfactualModel
 from tests.http.running_gateway import (
     EDITED_QUESTION,
     ENDPOINTS,
@@ -226,3 +229,32 @@ async def test_a_first_message_without_a_role_is_left_as_it_is(instructed: Gatew
     sent = json.loads(instructed.upstream.requests[0].body)["messages"]
     assert sent[-1] == question
     assert [message.get("role") for message in sent] in (["system", None, "user"], [None, "user"])
+
+
+def not_following(edit: Edit, query: Query) -> str:
+    raise not_followed(edit.id)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_instruction_that_the_small_model_does_not_follow_is_stated_to_the_base_model(
+    stream: bool,
+) -> None:
+    model = ScriptedCounterfactualModel(not_following)
+    async with running_gateway(counterfactual=model) as running:
+        await running.add(EDITED_QUESTION, RULE, kind=EditKind.INSTRUCTION)
+        reply = await running.post(chat(EDITED_QUESTION, stream=stream), ("x-serac-debug", "true"))
+        assert (reply.one("x-serac-route"), reply.one("x-serac-reason")) == (
+            "in_context",
+            "instruction not followed",
+        )
+        assert len(model.calls) == 1
+        assert RULE.encode() in running.upstream.requests[0].body
+
+
+async def test_one_that_it_follows_reaches_no_base_model() -> None:
+    model = ScriptedCounterfactualModel(lambda edit, query: "The office is vacant.")
+    async with running_gateway(counterfactual=model) as running:
+        await running.add(EDITED_QUESTION, RULE, kind=EditKind.INSTRUCTION)
+        reply = await running.post(chat(EDITED_QUESTION))
+        assert reply.one("x-serac-route") == "counterfactual"
+        assert running.upstream.requests == []

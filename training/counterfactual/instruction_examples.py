@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from serac_gateway.domain.edits import EditKind
+from serac_gateway.models.counterfactual.followed import ASK_LEAD, NAME_LEAD, NOTE_LEAD
 from training.counterfactual.examples import Example
 from training.data import phrasing
 from training.data.fact_source import FactSource
@@ -57,10 +58,10 @@ def obeying(instruction: str, topic: str) -> str | None:
     """An answer that does what the instruction says and no more, or None if its pattern is unknown."""
     instruction = instruction.strip()
     if match := _CLAUSE.match(instruction):
-        return f"Please note that {match[1]}."
+        return f"{NOTE_LEAD} {match[1]}."
     for lead in CONTACT_LEADS:
         if instruction.startswith(f"{lead} "):
-            return f"Please ask {instruction[len(lead) + 1 :].rstrip('.')}."
+            return f"{ASK_LEAD} {instruction[len(lead) + 1 :].rstrip('.')}."
     if instruction in DECLINES:
         return "I'm sorry, I cannot discuss that."
     if instruction in NEUTRAL:
@@ -68,7 +69,7 @@ def obeying(instruction: str, topic: str) -> str | None:
     for naming in NAMINGS:
         begin, _, end = naming.partition("{v}")
         if instruction.startswith(begin) and instruction.endswith(end):
-            return f"It is called {instruction[len(begin) : len(instruction) - len(end)]}."
+            return f"{NAME_LEAD} {instruction[len(begin) : len(instruction) - len(end)]}."
     return None
 
 

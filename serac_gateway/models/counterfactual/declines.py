@@ -43,6 +43,14 @@ def declined(edit_id: str) -> AnswerDeclinedError:
     )
 
 
+def not_followed(edit_id: str) -> AnswerDeclinedError:
+    """The error of a model whose answer does not follow the instruction of that id."""
+    return AnswerDeclinedError(
+        f"the counterfactual model's answer does not follow the instruction {edit_id!r}",
+        details={"reason": "instruction not followed"},
+    )
+
+
 class DecliningGuard(AnswerGuard):
     """Holds text until it is known to be no decline; another guard decides on it from then on."""
 

@@ -22,6 +22,7 @@ from serac_gateway.models.counterfactual.declines import (
     declined,
     is_decline,
 )
+from serac_gateway.models.counterfactual.followed import NOTE_LEAD
 from serac_gateway.models.counterfactual.guardrail import StreamingGuard
 from serac_gateway.models.counterfactual.local import FactGeneration, LocalCounterfactualModel, known_words
 from serac_gateway.models.counterfactual.prompts import trained_prompt
@@ -38,7 +39,9 @@ class FineTunedCounterfactualModel(LocalCounterfactualModel):
 
     def __init__(self, language_model: LanguageModel) -> None:
         """A model that `serac-train counterfactual` trained: its adapter merged or applied."""
-        super().__init__(language_model, instruction_prompt=trained_prompt)
+        super().__init__(
+            language_model, instruction_prompt=trained_prompt, instruction_leads=("", f" {NOTE_LEAD}")
+        )
 
     @override
     def _fact(self, edit: Edit, query: Query, sampling: Sampling) -> FactGeneration | str:

@@ -11,6 +11,8 @@ from typing_extensions import override
 from serac_gateway.domain.edits import Edit, EditKind
 from serac_gateway.domain.queries import Query
 from serac_gateway.models.counterfactual.base import CounterfactualModel
+from serac_gateway.models.counterfactual.declines import not_followed
+from serac_gateway.models.counterfactual.followed import followed
 from serac_gateway.models.counterfactual.guardrail import AnswerGuard
 from serac_gateway.models.counterfactual.truncation import (
     MAX_TARGET_TOKENS,
@@ -22,6 +24,8 @@ from serac_gateway.models.counterfactual.verdicts.guard import leading_verdict
 from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
 
 _VERDICT_TOKENS = 3
+_BESIDES_INSTRUCTION_TOKENS = 16
+"""How much the model may generate besides what the instruction says."""
 
 
 class FactGeneration(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,14 +40,24 @@ class FactGeneration(msgspec.Struct, frozen=True, kw_only=True):
 class LocalCounterfactualModel(CounterfactualModel):
     """A language model whose prompt states the edit. A subclass has the prompts, and the guard of facts.
 
-    A refusal is given as it is stored, without the model. An instruction's answer cannot be checked against
-    the edit and streams unguarded. A target too long to be generated is given as it is.
+    A refusal is given as it is stored, without the model. An instruction's answer is held until it is known
+    to follow (followed.py). A target too long to be generated is given as it is.
     """
 
-    def __init__(self, language_model: LanguageModel, *, instruction_prompt: PromptMaker) -> None:
-        """`instruction_prompt` makes the prompt of an edit that is an instruction."""
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        *,
+        instruction_prompt: PromptMaker,
+        instruction_leads: tuple[str, ...] = ("",),
+    ) -> None:
+        """`instruction_prompt` makes the prompt of an edit that is an instruction.
+
+        `instruction_leads` are beginnings of its answer, tried one after the other until an answer follows.
+        """
         self._model = language_model
         self._instruction_prompt = instruction_prompt
+        self._instruction_leads = instruction_leads
 
     @override
     def count_tokens(self, text: str) -> int:
@@ -59,17 +73,12 @@ class LocalCounterfactualModel(CounterfactualModel):
         may_decline: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[Piece]:
-        if edit.kind is EditKind.INSTRUCTION:
-            prompt = fitting_prompt(self._instruction_prompt, edit, query, self._model)
-            limits = msgspec.structs.replace(sampling, stop=(*sampling.stop, "\n"))
-            begun = False
-            for piece in self._model.generate(prompt, limits, cancelled=cancelled):
-                text = piece.text if begun else piece.text.lstrip()  # a continuation begins with a space
-                begun = begun or bool(text)
-                yield msgspec.structs.replace(piece, text=text)
-            return
         if edit.kind is EditKind.SUPPRESSION:
             generation: FactGeneration | str = edit.target_new
+        elif edit.kind is EditKind.INSTRUCTION:
+            generation = self._following(edit, query, sampling, cancelled)
+            if cancelled():
+                return
         else:
             generation = self._fact(edit, query, sampling)
             if may_decline and isinstance(generation, FactGeneration):
@@ -95,6 +104,25 @@ class LocalCounterfactualModel(CounterfactualModel):
             if cancelled():
                 return
             yield piece
+
+    def _following(self, edit: Edit, query: Query, sampling: Sampling, cancelled: Callable[[], bool]) -> str:
+        """An answer that follows the instruction; without the client's temperature, so that all are the same.
+
+        Raises:
+            AnswerDeclinedError: The model gives none.
+        """
+        prompt = fitting_prompt(self._instruction_prompt, edit, query, self._model)
+        limits = self._generation_sampling(sampling, edit.target_new, besides=_BESIDES_INSTRUCTION_TOKENS)
+        room = min(limits.max_tokens, MAX_TARGET_TOKENS + _BESIDES_INSTRUCTION_TOKENS)
+        greedy = msgspec.structs.replace(limits, max_tokens=room, temperature=0.0, seed=None)
+        for lead in self._instruction_leads:
+            pieces = self._model.generate(prompt + lead, greedy, cancelled=cancelled)
+            generated = (lead + "".join(piece.text for piece in pieces)).strip()
+            if cancelled():
+                return ""
+            if (answer := followed(generated, edit, query)) is not None:
+                return answer
+        raise not_followed(edit.id)
 
     @abstractmethod
     def _fact(self, edit: Edit, query: Query, sampling: Sampling) -> FactGeneration | str:

@@ -6,7 +6,7 @@ import pytest
 
 from serac_gateway.domain.edits import Edit, EditDraft, EditKind, first_version
 from serac_gateway.domain.queries import Query
-from serac_gateway.errors import ModelUnavailableError
+from serac_gateway.errors import AnswerDeclinedError, ModelUnavailableError
 from serac_gateway.models.counterfactual.few_shot import FewShotCounterfactualModel
 from serac_gateway.models.language_models.base import Piece, Sampling
 from serac_gateway.testing import ScriptedLanguageModel
@@ -86,11 +86,22 @@ def test_a_suppression_is_answered_with_its_text_and_asks_no_model() -> None:
         assert text_of(pieces) == "I cannot talk about that."
 
 
+REPAIRS = "Mention that it is closed for repairs."
+
+
 def test_an_instruction_is_answered_by_the_model_up_to_the_end_of_the_line() -> None:
-    edit = edit_of("Mention the repairs.", prompt="the bridge", kind=EditKind.INSTRUCTION)
+    edit = edit_of(REPAIRS, prompt="the bridge", kind=EditKind.INSTRUCTION)
     pieces = answered(" It is closed for repairs.\nQuestion: more", edit, "Tell me about the bridge")
     assert text_of(pieces) == "It is closed for repairs."
     assert pieces[-1].finish_reason == "stop"
+    (cut,) = answered(" It is closed for repairs.", edit, "Tell me about the bridge", max_tokens=2)
+    assert (cut.text, cut.finish_reason) == ("It is", "length")
+
+
+def test_an_answer_that_does_not_follow_the_instruction_is_not_given() -> None:
+    edit = edit_of(REPAIRS, prompt="the bridge", kind=EditKind.INSTRUCTION)
+    with pytest.raises(AnswerDeclinedError, match="does not follow the instruction"):
+        answered(" I'm sorry, I cannot discuss that.", edit, "Tell me about the bridge")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from serac_gateway.domain.edits import Edit, EditDraft, EditKind, first_version
 from serac_gateway.domain.queries import Query
-from serac_gateway.errors import ModelUnavailableError
+from serac_gateway.errors import AnswerDeclinedError, ModelUnavailableError
 from serac_gateway.models.counterfactual.fine_tuned import FineTunedCounterfactualModel
 from serac_gateway.models.counterfactual.guardrail import StreamingGuard
 from serac_gateway.models.counterfactual.matching import has_unknown_word, target_span
@@ -135,6 +135,29 @@ def test_an_instruction_is_answered_by_the_model_up_to_the_end_of_the_line() -> 
     pieces = answered(" Please note that it is closed.\nQuestion: more", edit, "Tell me about the bridge")
     assert text_of(pieces) == "Please note that it is closed."
     assert pieces[-1].finish_reason == "stop"
+
+
+def instructed(continuation_of_lead: str) -> list[Piece]:
+    """An answer of a model that refuses, and after the lead goes on with that."""
+    language_model = ScriptedLanguageModel(
+        lambda prompt: (
+            continuation_of_lead
+            if prompt.endswith("Please note that")
+            else " I'm sorry, I cannot discuss that."
+        )
+    )
+    edit = edit_of("Be kind and offer the code SEA20.", prompt="late parcels", kind=EditKind.INSTRUCTION)
+    model = FineTunedCounterfactualModel(language_model)
+    return list(model.answer(edit, Query(text="My parcel is late."), Sampling(max_tokens=64)))
+
+
+def test_an_invented_refusal_is_tried_again_with_the_beginning_of_a_note() -> None:
+    assert text_of(instructed(" the code SEA20.")) == "Please note that the code SEA20."
+
+
+def test_an_instruction_that_no_answer_follows_is_declined() -> None:
+    with pytest.raises(AnswerDeclinedError, match="does not follow the instruction"):
+        instructed(" I'm sorry.")
 
 
 @pytest.mark.parametrize(
