@@ -15,7 +15,7 @@ from serac_gateway.data_plane.protocols.base import (
     CompletionRequest,
 )
 from serac_gateway.data_plane.protocols.body import RequestBody
-from serac_gateway.data_plane.protocols.edits_in_context import with_edits
+from serac_gateway.data_plane.protocols.edits_in_context import with_edits, with_edits_in_prompts
 from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.domain.edits import Edit, EditKind
 from serac_gateway.domain.endpoints import Endpoint
@@ -68,8 +68,8 @@ class RequestPlan(msgspec.Struct, frozen=True, kw_only=True):
     batch: Batch | None = None
     """Set if, and only if, some of several prompts are to be answered here."""
     body: bytes | None = None
-    """The body for the upstream instead of the client's; None: the client's, byte for byte. Beside a `task`:
-    where that is declined."""
+    """The body for the upstream instead of the client's; None: the client's, byte for byte. Beside a `task`
+    or a `batch`: for what the base model answers after all."""
     model: str | None = None
     """The one that the request names; None where no decision was needed."""
     query: Query | None = None
@@ -162,13 +162,9 @@ def _planned(
     if unsupported is not None and decision.route is Route.COUNTERFACTUAL:
         return msgspec.structs.replace(plan, route=Route.BYPASS, reason=unsupported)
     if (answer := _task_of(query, decision, form.request)) is not None:
-        if answer.edit.kind is not EditKind.INSTRUCTION:
-            return msgspec.structs.replace(plan, task=answer)
-        stated = with_edits(protocol, body.strict_members(), [answer.edit])
-        return msgspec.structs.replace(plan, task=answer, body=stated)
-    if decision.context_edits:
-        edited_body = with_edits(protocol, body.strict_members(), decision.context_edits)
-        return msgspec.structs.replace(plan, body=edited_body)
+        plan = msgspec.structs.replace(plan, task=answer)
+    if stated := _stated(decision, answer):
+        return msgspec.structs.replace(plan, body=with_edits(protocol, body.strict_members(), stated))
     return plan
 
 
@@ -192,18 +188,28 @@ def _planned_batch(
     if (refusal := router.decide_suppression(namespace, texts, caller=caller)) is not None:
         return _planned(protocol, body, decoded, Query(text=refusal.question or ""), refusal, form)
     by_query = iter(zip(queries, decisions, strict=True))
-    tasks = tuple(
-        _task_of(*next(by_query), form.request) if isinstance(prompt, Query) else None for prompt in prompts
-    )
-    governing = next((decision for decision in decisions if decision.route is Route.COUNTERFACTUAL), None)
-    if governing is None:
+    decided = [next(by_query) if isinstance(prompt, Query) else None for prompt in prompts]
+    tasks = tuple(None if pair is None else _task_of(*pair, form.request) for pair in decided)
+    stated = {
+        place: edits
+        for place, (pair, task) in enumerate(zip(decided, tasks, strict=True))
+        if pair is not None and (edits := _stated(pair[1], task))
+    }
+    chosen = _first_of(decisions, Route.COUNTERFACTUAL) or _first_of(decisions, Route.IN_CONTEXT)
+    if chosen is None:
         first = decisions[0] if decisions else RouteDecision(route=Route.BASE, reason="no candidate")
         return RequestPlan(route=Route.BASE, reason=first.reason, decision=first, model=form.request.model)
     plan = RequestPlan(
-        route=Route.COUNTERFACTUAL, reason="in scope", decision=governing, model=form.request.model
+        route=chosen.route,
+        reason=chosen.reason,
+        decision=chosen,
+        model=form.request.model,
+        body=with_edits_in_prompts(protocol, body.strict_members(), stated) if stated else None,
     )
+    if not any(tasks):
+        return plan
     if form.unsupported_reason is not None:
-        return msgspec.structs.replace(plan, route=Route.BYPASS, reason=form.unsupported_reason)
+        return msgspec.structs.replace(plan, route=Route.BYPASS, reason=form.unsupported_reason, body=None)
     batch = Batch(
         tasks=tasks,
         rest=tuple(place for place, task in enumerate(tasks) if task is None),
@@ -211,6 +217,17 @@ def _planned_batch(
         choices_each=form.request.choices,
     )
     return msgspec.structs.replace(plan, batch=batch)
+
+
+def _stated(decision: RouteDecision, task: AnswerTask | None) -> tuple[Edit, ...]:
+    """The edits to state if the base model answers: an instruction, too, whose answer may be declined."""
+    if task is not None and task.edit.kind is EditKind.INSTRUCTION:
+        return (task.edit,)
+    return decision.context_edits
+
+
+def _first_of(decisions: Sequence[RouteDecision], route: Route) -> RouteDecision | None:
+    return next((decision for decision in decisions if decision.route is route), None)
 
 
 def _task_of(query: Query, decision: RouteDecision, request: CompletionRequest) -> AnswerTask | None:

@@ -179,7 +179,7 @@ class DataPlane:
                 )
             elif plan.batch is not None:
                 assert isinstance(body, RequestBody)
-                whole = body
+                whole = body if plan.body is None else RequestBody(plan.body)
 
                 async def completed(places: Sequence[int]) -> list[Piece]:
                     rest = await asyncio.to_thread(prompts_alone, whole, places)

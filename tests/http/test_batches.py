@@ -8,8 +8,18 @@ import json
 import openai
 import pytest
 
-from serac_gateway.testing import ReceivedRequest, ScriptedConnection
-from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, OTHER_QUESTION, Gateway
+from serac_gateway.config.model import GatewayConfig, InstructionPolicy, RoutingConfig
+from serac_gateway.domain.edits import Edit, EditKind
+from serac_gateway.domain.queries import Query
+from serac_gateway.models.counterfactual.declines import not_followed
+from serac_gateway.testing import ReceivedRequest, ScriptedConnection, ScriptedCounterfactualModel
+from tests.http.running_gateway import (
+    EDITED_QUESTION,
+    NEW_ANSWER,
+    OTHER_QUESTION,
+    Gateway,
+    running_gateway,
+)
 
 TARGET = "/v1/completions"
 THIRD = "What is the boiling point of water?"
@@ -105,3 +115,40 @@ async def test_where_the_base_model_fails_it_is_sent_the_whole_batch(
     body = batch(EDITED_QUESTION, OTHER_QUESTION)
     reply = await editing.post(body, ("x-serac-debug", "true"), target=TARGET)
     assert (reply.json, reply.one("x-serac-reason")) == (body, "answer failed")
+
+
+RULE = "Mention that it takes ten minutes."
+
+
+@pytest.mark.parametrize("with_fact", [True, False])
+async def test_an_instruction_is_stated_before_its_own_prompt_alone(with_fact: bool) -> None:
+    config = GatewayConfig(routing=RoutingConfig(instructions=InstructionPolicy.IN_CONTEXT))
+    async with running_gateway(config=config) as gateway:
+        gateway.upstream.script = complete
+        await gateway.add(OTHER_QUESTION, RULE, kind=EditKind.INSTRUCTION)
+        if with_fact:
+            await gateway.add(EDITED_QUESTION, NEW_ANSWER)
+        reply = await gateway.post(batch(THIRD, EDITED_QUESTION, OTHER_QUESTION), target=TARGET)
+        sent = json.loads(gateway.upstream.requests[0].body)["prompt"]
+    assert reply.one("x-serac-route") == ("counterfactual" if with_fact else "in_context")
+    plain = [THIRD] if with_fact else [THIRD, EDITED_QUESTION]
+    assert sent[:-1] == plain
+    assert sent[-1].endswith(f"{RULE}\n\n{OTHER_QUESTION}")
+
+
+async def test_an_instruction_of_a_batch_that_is_not_followed_is_stated() -> None:
+    def answer(edit: Edit, query: Query) -> str:
+        if edit.kind is EditKind.INSTRUCTION:
+            raise not_followed(edit.id)
+        return edit.target_new
+
+    async with running_gateway(counterfactual=ScriptedCounterfactualModel(answer)) as gateway:
+        gateway.upstream.script = complete
+        await gateway.add(OTHER_QUESTION, RULE, kind=EditKind.INSTRUCTION)
+        await gateway.add(EDITED_QUESTION, NEW_ANSWER)
+        reply = await gateway.post(batch(OTHER_QUESTION, EDITED_QUESTION), target=TARGET)
+        (sent,) = (json.loads(request.body)["prompt"] for request in gateway.upstream.requests)
+    assert [text.endswith(f"{RULE}\n\n{OTHER_QUESTION}") for text in sent] == [True]
+    first, second = (choice["text"] for choice in reply.json["choices"])
+    assert first == sent[0].upper()
+    assert second == NEW_ANSWER

@@ -193,6 +193,12 @@ class ApiProtocol(ABC):
         Changes `members` in place; members without the note keep their bytes and order.
         """
 
+    def add_notes(self, members: Members, notes: Mapping[int, str]) -> None:  # noqa: B027 - most have none
+        """Put each of `notes` before the prompt at its place, in a request of several prompts.
+
+        Called only where `prompt_queries` has several.
+        """
+
     @abstractmethod
     def answer_writer(self, head: AnswerHead, request: CompletionRequest) -> AnswerWriter:
         """A new writer of the answer to `request`."""

@@ -107,6 +107,13 @@ class CompletionsProtocol(OpenAIProtocol):
         prompt = decoded[0] if isinstance(decoded, list) else decoded
         members["prompt"] = raw(f"{note}\n\n{prompt}")
 
+    def add_notes(self, members: Members, notes: Mapping[int, str]) -> None:
+        """At the beginning of each prompt."""
+        prompts = msgspec.json.decode(members["prompt"], type=list[str])
+        for place, note in notes.items():
+            prompts[place] = f"{note}\n\n{prompts[place]}"
+        members["prompt"] = raw(prompts)
+
     def answer_writer(self, head: AnswerHead, request: CompletionRequest) -> AnswerWriter:
         """See `ApiProtocol.answer_writer`."""
         return TextWriter(head, request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -22,6 +22,15 @@ def with_edits(protocol: ApiProtocol, members: Members, edits: Sequence[Edit]) -
     """
     noted = dict(members)
     protocol.add_note(noted, _note(edits))
+    return msgspec.json.encode(noted)
+
+
+def with_edits_in_prompts(
+    protocol: ApiProtocol, members: Members, edits: Mapping[int, Sequence[Edit]]
+) -> bytes:
+    """As `with_edits`, for a request of several prompts: before each the edits of its place."""
+    noted = dict(members)
+    protocol.add_notes(noted, {place: _note(stated) for place, stated in edits.items()})
     return msgspec.json.encode(noted)
 
 
