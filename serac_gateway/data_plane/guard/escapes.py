@@ -18,7 +18,7 @@ _NUMERIC: Final = re.compile(r"&#(?:([0-9]{1,7})|[xX]([0-9A-Fa-f]{1,6}));")
 _BEGINNING: Final = re.compile(
     r"(?:[%=][0-9A-Fa-f]{2}|\\x[0-9A-Fa-f]{2}){0,3}"
     r"(?:[%=][0-9A-Fa-f]?|\\(?:x[0-9A-Fa-f]?|u[0-9A-Fa-f]{0,3}|u\{[0-9A-Fa-f]{0,6}|U[0-9A-Fa-f]{0,7})?"
-    r"|&(?:#(?:[0-9]{0,7}|[xX][0-9A-Fa-f]{0,6})?|[A-Za-z][A-Za-z0-9]{0,31})?|<[^<>]*)?"
+    r"|&(?:#(?:[0-9]{0,7}|[xX][0-9A-Fa-f]{0,6})?|[A-Za-z][A-Za-z0-9]{0,31})?|<(?:[A-Za-z/!][^<>]*)?)?"
 )
 """What may yet become an escape."""
 _CONTROLS: Final = frozenset("abfnrtv0\"'/\\`\r\n")
@@ -40,7 +40,7 @@ def read_escape(text: str) -> str | Escape:
         return Escape.OPEN
     opener, last = text[0], text[-1]
     if opener == "<":
-        return "" if last == ">" else _if_open(text)
+        return "" if last == ">" and len(text) > 2 else _if_open(text)
     if opener == "\\" and len(text) == 2 and last in _CONTROLS:
         return ""
     if opener == "&" and last == ";":

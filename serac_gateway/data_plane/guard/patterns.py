@@ -14,6 +14,8 @@ MAX_PATTERN_CHARS = 256
 """Significant characters of a value that are looked for: its beginning, and its end for the reversed text."""
 _LEADS = frozenset((0xC3, 0xC4, 0xC5, 0xEF))
 """The first bytes in UTF-8 of letters with accents and of full width, which fold to ASCII."""
+LEAST_REVERSED_CHARS = 6
+"""A shorter value is not looked for backwards: "Emil" would be in "lime"."""
 SHORT_CHARS = 8
 """A shorter value also stands in other words and numbers by chance: see `Pattern`."""
 
@@ -37,7 +39,11 @@ class Pattern(msgspec.Struct, frozen=True, kw_only=True):
     ends_in_digit: bool
     """If short, it does not count within a longer number."""
     max_gaps: int | None
-    """If set, the most separators between its letters, unless all of them are separated."""
+    """If set, the most separators within it, unless all its characters are separated."""
+    is_number: bool
+    """Of digits alone and short: it does not count across a sign of arithmetic."""
+    is_whole_word: bool = False
+    """If short, it does not count within a longer word."""
 
 
 class Patterns(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,15 +73,28 @@ def patterns_of(values: Sequence[str]) -> Patterns:
     patterns: list[Pattern] = []
     for place, value in enumerate(values):
         folded = folded_text(value)
+        is_short = len(folded) < SHORT_CHARS
+        is_number = is_short and folded.isdecimal()
+        max_gaps = None
+        if is_short and (is_number or folded.isalpha()):
+            max_gaps = max(_gaps(value), len(folded) // 3 if is_number else 0)
         pattern = Pattern(
             value=place,
-            is_short=len(folded) < SHORT_CHARS,
+            is_short=is_short,
             ends_in_digit=folded[-1].isdecimal(),
-            max_gaps=_gaps(value) if len(folded) < SHORT_CHARS and folded.isalpha() else None,
+            max_gaps=max_gaps,
+            is_number=is_number,
         )
-        for text in dict.fromkeys((folded, folded[::-1])):
-            texts.append(text[:MAX_PATTERN_CHARS])
-            patterns.append(msgspec.structs.replace(pattern, ends_in_digit=text[-1].isdecimal()))
+        texts.append(folded[:MAX_PATTERN_CHARS])
+        patterns.append(pattern)
+        backwards = folded[::-1]
+        if len(folded) >= LEAST_REVERSED_CHARS and backwards != folded:
+            texts.append(backwards[:MAX_PATTERN_CHARS])
+            patterns.append(
+                msgspec.structs.replace(
+                    pattern, ends_in_digit=backwards[-1].isdecimal(), is_whole_word=is_short
+                )
+            )
     automaton = PatternAutomaton((text, number) for number, text in enumerate(texts))
     leads = _LEADS.union(char.encode()[0] for value in values for char in value)
     has_digits = any(char.isdecimal() for text in texts for char in text)

@@ -20,6 +20,8 @@ from serac_gateway.domain.folding import FOLDING
 
 MAX_SEPARATORS = 16
 """In a row, between two characters of a value."""
+_SIGNS = frozenset("=+*×÷<>$€£%#^:")
+"""Between digits that belong to several numbers: prices, equations, times."""
 _MAX_READINGS = 32
 """Of a kind: more than a text has that was not made to have many."""
 _OTHER, _DIGIT, _LETTER, _UNSPACED = range(4)
@@ -79,6 +81,8 @@ class TextWatch:
         self._hex = HexReading(patterns)
         self._base64 = Base64Reading(patterns)
         self._kind = _OTHER
+        self._sign = -1
+        """The place of the latest sign of arithmetic."""
         self._awaiting: tuple[Match, int] | None = None
         """A match that counts unless the next character is of that kind."""
 
@@ -121,6 +125,8 @@ class TextWatch:
             self._awaiting = None
         begins = kind != self._kind or kind == _UNSPACED
         self._kind = kind
+        if char in _SIGNS:
+            self._sign = place
         folded = FOLDING[char]
         made: list[_Reading] = []
         is_letter = kind >= _LETTER
@@ -184,10 +190,13 @@ class TextWatch:
                 gaps = sum(after - before > 3 for before, after in itertools.pairwise(places))
                 if pattern.max_gaps < gaps < length - 1:
                     continue
-            if not pattern.ends_in_digit:
+            if pattern.is_number and reading.last_special < 0 and self._sign > match.start:
+                continue
+            if not (pattern.ends_in_digit or pattern.is_whole_word):
                 return match
             if self._awaiting is None or match.start < self._awaiting[0].start:
-                self._awaiting = (match, _LETTER if spelt else _DIGIT)
+                is_digit = pattern.ends_in_digit and not spelt
+                self._awaiting = (match, _DIGIT if is_digit else _LETTER)
         return None
 
     def _read_words(

@@ -145,10 +145,13 @@ def test_no_character_of_a_match_is_released_before_it_is_complete(name: str) ->
 @pytest.mark.parametrize(
     "text",
     [
-        "147110", "47110", "a number of 14 711 people", "banana", "Hannah and Savanna", "an national park",
-        "Can naive people", "555-0198", "5550 190", "pelican 78", "pelicans", "seventy-seven", "Ottilie", "",
-        "five five five zero one nine", "9910", "%70%65%6C", "&#112;&#101;", "p&bogus;elican", "\\u00", "=7",
-        base64_of("pelican"), b"pelican".hex(), "&&&&%%%%\\\\\\\\====<<<<", "x" * 5_000, "<" * 500,
+        "147110", "47110", "4+7=11", "$4, $7 and $11", "4*7*1*1", "47 = 11", "4 people of 71 and 1", "1174",
+        "47 - 4 = <<47-4=43>>11", "4:7:1:1", "Savannah", "a manna tree",
+        "a number of 14 711 people", "banana",
+        "Hannah and Savanna", "an national park", "Can naive people", "555-0198", "5550 190", "pelican 78",
+        "pelicans", "seventy-seven", "Ottilie", "", "five five five zero one nine", "9910", "%70%65%6C",
+        "&#112;&#101;", "p&bogus;elican", "\\u00", "=7", base64_of("pelican"), b"pelican".hex(),
+        "&&&&%%%%\\\\\\\\====<<<<", "x" * 5_000, "<" * 500,
     ],
 )  # fmt: skip
 def test_what_only_resembles_a_value_passes(text: str) -> None:
