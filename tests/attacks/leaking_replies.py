@@ -295,6 +295,7 @@ def json_events(body: bytes) -> Iterator[dict]:
             yield json.loads(line.removeprefix("data: "))
 
 
+BEFORE = "Certainly! Here you are: "
 SUPPRESSIONS = [
     {**SUPPRESSION, "target_true": PASSWORD},
     *(
@@ -329,3 +330,27 @@ FIELDS = {
     RESPONSES: ("model", "input"),
     MESSAGES: ("model", "messages", "max_tokens"),
 }
+
+
+def strings(value: object) -> str:
+    """All strings of a value, joined."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        return "".join(strings(member) for name, member in value.items() if name != "instructions")
+    return "".join(map(strings, value)) if isinstance(value, list) else ""
+
+
+def answer_in(body: bytes, index: int = 0) -> str:
+    """What a client shows of a stream: the texts of the answer itself, or of its choice `index`."""
+    text = ""
+    for event in json_events(body):
+        for choice in event.get("choices", ()):
+            if choice["index"] == index:
+                content = choice.get("delta", {}).get("content") or choice.get("text") or ""
+                text += content if isinstance(content, str) else strings([part["text"] for part in content])
+        if event.get("type") == "content_block_delta":
+            text += event["delta"].get("text", "")
+        if event.get("type") == "response.output_text.delta":
+            text += event["delta"]
+    return text

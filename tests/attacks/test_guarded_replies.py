@@ -27,6 +27,7 @@ from tests.attacks.attacked_gateway import (
     chat,
 )
 from tests.attacks.leaking_replies import (
+    BEFORE,
     BODY,
     CHAT,
     EVENTS,
@@ -34,6 +35,7 @@ from tests.attacks.leaking_replies import (
     SUPPRESSIONS,
     WHOLE,
     Shape,
+    answer_in,
     chat_stream,
     chunk,
     in_pieces,
@@ -42,11 +44,11 @@ from tests.attacks.leaking_replies import (
     posted,
     replying,
     responses_stream,
+    strings,
 )
 from tests.http.wire import eventually
 from tests.unit.data_plane.test_text_watch import NAME, PASSWORD, PERSON, PHONE, PIN, WRITTEN
 
-BEFORE = "Certainly! Here you are: "
 OPEN = ("x-serac-namespace", "open")
 FOLDED = [folded_text(value) for value in (PASSWORD, PHONE, PERSON)]
 
@@ -67,33 +69,9 @@ def gateway(gateway_of_all: AttackedGateway) -> AttackedGateway:
     return gateway_of_all
 
 
-def strings(value: object) -> str:
-    """All strings of a value, joined."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, dict):
-        return "".join(strings(member) for name, member in value.items() if name != "instructions")
-    return "".join(map(strings, value)) if isinstance(value, list) else ""
-
-
 def leaks(text: str) -> bool:
     watch = TextWatch(patterns_of([PASSWORD, PHONE, PIN, PERSON, NAME]))
     return watch.feed(text) is not None or watch.close() is not None
-
-
-def answer_in(body: bytes, index: int = 0) -> str:
-    """What a client shows of a stream: the texts of the answer itself, or of its choice `index`."""
-    text = ""
-    for event in json_events(body):
-        for choice in event.get("choices", ()):
-            if choice["index"] == index:
-                content = choice.get("delta", {}).get("content") or choice.get("text") or ""
-                text += content if isinstance(content, str) else strings([part["text"] for part in content])
-        if event.get("type") == "content_block_delta":
-            text += event["delta"].get("text", "")
-        if event.get("type") == "response.output_text.delta":
-            text += event["delta"]
-    return text
 
 
 @pytest.mark.parametrize("size", [1, 3, 1_000])

@@ -25,13 +25,17 @@ from tests.attacks.attacked_gateway import (
     chat,
 )
 from tests.attacks.leaking_replies import (
+    BEFORE,
     CHAT,
     COMPLETIONS,
     EVENTS,
     JSON,
     SUPPRESSIONS,
     WHOLE,
+    answer_in,
+    chat_stream,
     chunk,
+    in_pieces,
     posted,
     replying,
 )
@@ -193,6 +197,30 @@ async def test_the_text_before_a_value_has_no_other_value(gateway: AttackedGatew
         assert "Well." in reply.body.decode()
         assert b"4711" not in reply.body
         assert b"pelican" not in reply.body
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/octet-stream", ""])
+async def test_events_of_another_content_type_are_joined_and_ended_as_events(
+    gateway: AttackedGateway, content_type: str
+) -> None:
+    """Clients read them as events whatever the type says."""
+    body = chat_stream(lambda piece: {"content": piece})(in_pieces(f"{BEFORE}pelican77", 3))
+    headers = (*([("content-type", content_type)] if content_type else []), EVENTS[1])
+    gateway.upstream.script = replying(body, 1, headers=headers)
+    reply = await posted(gateway, CHAT)
+    assert reply.complete
+    assert answer_in(reply.body) == f"{BEFORE}\n\n{REFUSAL}"
+
+
+async def test_objects_a_line_each_are_joined_and_break_off(gateway: AttackedGateway) -> None:
+    lines = [json.dumps({"message": {"content": piece}}) for piece in in_pieces(f"{BEFORE}pelican77", 3)]
+    headers = (("content-type", "application/x-ndjson"), EVENTS[1])
+    gateway.upstream.script = replying("\n".join(lines).encode() + b"\n", 5, headers=headers)
+    reply = await posted(gateway, CHAT)
+    assert not reply.complete
+    text = "".join(json.loads(line)["message"]["content"] for line in reply.body.splitlines())
+    assert BEFORE.startswith(text)
+    assert len(text) > len(BEFORE) - 3
 
 
 async def test_a_speculative_reply_is_watched(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import codecs
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -38,6 +38,10 @@ MAX_WHOLE_BYTES: Final = 67_108_864
 """The longest reply that is no stream."""
 GUARD_HEADER: Final = b"x-serac-guard"
 _NO_TEXT: Final = (b"image/", b"audio/", b"video/", b"font/", b"application/pdf", b"application/zip")
+_JSON_LINES: Final = (b"jsonl", b"ndjson", b"json-lines", b"stream+json")
+_LINES: Final = (b"data:", b"event:", b"id:", b"retry:", b": ", b"{")
+"""How a stream of events or of objects begins."""
+_BEGINNING_BYTES: Final = 6
 _KEPT: Final = ("created", "created_at", "usage")
 log = logging.getLogger(__name__)
 
@@ -77,9 +81,29 @@ async def relay_guarded(
     if kind.startswith(MEDIA_TYPE):
         stream = _GuardedStream(exchange, guard, endpoint)
         return await stream.relay(response, watched, ping_interval_s)
-    if b"json" in kind and b"jsonl" not in kind and b"ndjson" not in kind:
+    if b"json" in kind and not any(name in kind for name in _JSON_LINES):
         return await _relay_whole(response, exchange, watched, guard, endpoint)
+    beginning = await _beginning(response.body)
+    response = msgspec.structs.replace(response, body=_joined(beginning, response.body))
+    if beginning.startswith(_LINES):  # events, or objects a line each, whatever the type says
+        is_events = not beginning.startswith(b"{")
+        stream = _GuardedStream(exchange, guard, endpoint, breaks_off=not is_events)
+        return await stream.relay(response, watched, None)
     return await _relay_text(response, exchange, watched, guard)
+
+
+async def _beginning(body: AsyncIterator[bytes]) -> bytes:
+    beginning = b""
+    while len(beginning) < _BEGINNING_BYTES and (chunk := await anext(body, b"")):
+        beginning += chunk
+    return beginning
+
+
+async def _joined(beginning: bytes, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if beginning:
+        yield beginning
+    async for chunk in body:
+        yield chunk
 
 
 async def _relay_whole(
@@ -149,7 +173,16 @@ async def _relay_text(
 class _GuardedStream:
     """A stream of events on its way to the client."""
 
-    def __init__(self, exchange: Exchange, guard: ReplyGuard, endpoint: Endpoint | None) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        guard: ReplyGuard,
+        endpoint: Endpoint | None,
+        *,
+        breaks_off: bool = False,
+    ) -> None:
+        """`breaks_off`: its events are lines that have no form for a refusal."""
+        self._breaks_off = breaks_off
         self._exchange = exchange
         self._guard = guard
         self._watch = ReplyWatch(guard.patterns)
@@ -161,8 +194,9 @@ class _GuardedStream:
     ) -> GuardedValue | None:
         exchange = self._exchange
         headers = response_headers(response, exchange, extra_headers)
-        without_length = [header for header in headers if header[0] != b"content-length"]
-        await exchange.start(response.status, without_length)
+        if not self._breaks_off:
+            headers = [header for header in headers if header[0] != b"content-length"]
+        await exchange.start(response.status, headers)
         chunks = response.body
         if ping_interval_s is not None:
             chunks = after_pings(chunks, exchange, ping_interval_s)
@@ -181,6 +215,8 @@ class _GuardedStream:
         if (cut := self._watch.close()) is not None:
             return await self._end(cut)
         rest = b"".join(piece.data for piece in self._watch.released())
+        if broke_off is not None and self._breaks_off:
+            return None
         if broke_off is not None and not boundaries.ended:
             rest += boundaries.separator + error_event(exchange, broke_off, boundaries.next_number)
         await exchange.finish(rest)
@@ -211,6 +247,10 @@ class _GuardedStream:
     async def _end(self, cut: Cut) -> GuardedValue:
         reason = self._guard.values[cut.value]
         before = self._released(cut.before)
+        if self._breaks_off:
+            if before:
+                await self._exchange.write(before)
+            return reason
         if self._broken is not None:
             last = self._broken.end(reason.refusal, cut.place, cut.prefix)
         else:

@@ -14,6 +14,8 @@ MAX_PATTERN_CHARS = 256
 """Significant characters of a value that are looked for: its beginning, and its end for the reversed text."""
 _LEADS = frozenset((0xC3, 0xC4, 0xC5, 0xEF))
 """The first bytes in UTF-8 of letters with accents and of full width, which fold to ASCII."""
+SIGNS = frozenset("=+*×÷<>$€£%#^:")
+"""Of arithmetic, prices and times: between digits that belong to several numbers."""
 LEAST_REVERSED_CHARS = 6
 """A shorter value is not looked for backwards: "Emil" would be in "lime"."""
 SHORT_CHARS = 8
@@ -41,7 +43,7 @@ class Pattern(msgspec.Struct, frozen=True, kw_only=True):
     max_gaps: int | None
     """If set, the most separators within it, unless all its characters are separated."""
     is_number: bool
-    """Of digits alone and short: it does not count across a sign of arithmetic."""
+    """Of digits alone and short: it does not count across one of `SIGNS`."""
     is_whole_word: bool = False
     """If short, it does not count within a longer word."""
 
@@ -83,7 +85,7 @@ def patterns_of(values: Sequence[str]) -> Patterns:
             is_short=is_short,
             ends_in_digit=folded[-1].isdecimal(),
             max_gaps=max_gaps,
-            is_number=is_number,
+            is_number=is_number and SIGNS.isdisjoint(value.strip()[1:-1]),
         )
         texts.append(folded[:MAX_PATTERN_CHARS])
         patterns.append(pattern)

@@ -15,13 +15,11 @@ from serac_gateway.data_plane.guard.automaton import ROOT
 from serac_gateway.data_plane.guard.byte_codes import Base64Reading, HexReading
 from serac_gateway.data_plane.guard.escapes import OPENERS, Escape, read_escape
 from serac_gateway.data_plane.guard.number_words import START
-from serac_gateway.data_plane.guard.patterns import Match, Patterns
+from serac_gateway.data_plane.guard.patterns import SIGNS, Match, Patterns
 from serac_gateway.domain.folding import FOLDING
 
 MAX_SEPARATORS = 16
 """In a row, between two characters of a value."""
-_SIGNS = frozenset("=+*×÷<>$€£%#^:")
-"""Between digits that belong to several numbers: prices, equations, times."""
 _MAX_READINGS = 32
 """Of a kind: more than a text has that was not made to have many."""
 _OTHER, _DIGIT, _LETTER, _UNSPACED = range(4)
@@ -125,7 +123,7 @@ class TextWatch:
             self._awaiting = None
         begins = kind != self._kind or kind == _UNSPACED
         self._kind = kind
-        if char in _SIGNS:
+        if char in SIGNS:
             self._sign = place
         folded = FOLDING[char]
         made: list[_Reading] = []

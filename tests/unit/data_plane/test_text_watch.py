@@ -184,7 +184,7 @@ def test_any_text_is_read_without_an_error_and_with_little_held_back(text: str) 
         r"^(a+)+$|[\w.]{3,9}?(?=xyz)", "line one\nline two\nline three", "x" * 2_000, "  padded value  ",
         "a" * 8, "Мария Иванова", "山田太郎", "김철수", "القاهرة الجديدة", "สมชาย ใจดี", "राम कुमार",
         "İstanbul ofisi",
-        "Straße 17", "🦩 flamingo 🦩",
+        "Straße 17", "🦩 flamingo 🦩", "14:35", "$4,711", "12.05.1987", "-17.5 °C", "a@b.io", "+49 30 1",
     ],
 )  # fmt: skip
 def test_a_value_of_any_kind_is_seen_and_costs_no_more(value: str) -> None:
