@@ -10,6 +10,7 @@ from serac_gateway.models.counterfactual.verdicts.case import Case
 from serac_gateway.models.counterfactual.verdicts.quantities import Quantity, in_days, quantities
 from serac_gateway.models.counterfactual.verdicts.stored import StoredRange, masked
 from serac_gateway.models.counterfactual.verdicts.vocabulary import LETTER
+from serac_gateway.models.counterfactual.verdicts.words import words
 
 _TIMES = frozenset({"clock", "date", "weekday"})
 _POSTPOSED = ("tr", "hi", "ja", "zh", "ko")
@@ -47,7 +48,7 @@ def by_quantity(case: Case, stored: StoredRange) -> bool | None:
         return None
     if times and case.stated.hours.search(case.prompt):
         rest = case.known.open.sub(" ", rest)
-    if case.is_new(rest):
+    if not set(case.new_words(rest)) <= _of_measure(case, measured):
         return None
     is_measure = comparison.name is not None and not times and not _is_limit(case)
     if not is_measure and case.is_left_out():
@@ -119,6 +120,18 @@ def _comparison(case: Case, rest: str) -> tuple[_Comparison | None, str]:
     if len(comparisons) > 1:
         return None, rest
     return comparisons[0] if comparisons else _Comparison(), rest
+
+
+def _of_measure(case: Case, measured: set[str]) -> frozenset[str]:
+    """The words that only say what is measured, where the edit measures the same: "cost" of a price."""
+    if all(name.isupper() for name in measured):
+        kind = "money"
+    else:
+        kind = {"months": "duration"}.get(name := min(measured), name)
+    of_kind = case.known.measured.get(kind, frozenset())
+    stated = case.stated.measured.get(kind, frozenset())
+    is_same = any(word in stated for word in words(case.prompt, case.stated)) and not case.is_about_age()
+    return of_kind if is_same else frozenset()
 
 
 def _fits(case: Case, comparison: _Comparison, measured: set[str]) -> bool:

@@ -92,8 +92,8 @@ class Case:
         return any(covered(word, self.stated.age) for word in words(self.prompt, self.stated))
 
     def has_more(self, rest: str) -> bool:
-        """Whether `rest` of the stored answer has a word that the prompt does not have."""
-        said, stated = set(words(self.prompt, self.stated)), self.stated
+        """Whether `rest` of the stored answer has a word that neither prompt nor question has."""
+        said, stated = set(words(f"{self.prompt} {self.question}", self.stated)), self.stated
         return any(
             word not in stated.neutral and word not in stated.units and not covered(word, said)
             for word in words(rest, stated)

@@ -21,7 +21,7 @@ _WORD = re.compile(r"(?<!\w)[^\W\d_]{2,}(?!\w)")
 
 
 def language_of(text: str) -> str | None:
-    """An ISO 639 code; None: two languages are as likely, or the text says nothing of its language."""
+    """An ISO 639 code; None: two languages but English are as likely, or nothing shows which it is."""
     letters = sum(map(str.isalpha, text))
     for language, script in _SCRIPTS:
         if len(script.findall(text)) > _SCRIPT_SHARE * letters:
@@ -29,8 +29,11 @@ def language_of(text: str) -> str | None:
     words = _WORD.findall(normalized(text))
     latin = [language for language in languages() if language not in dict(_SCRIPTS)]
     counts = {language: sum(word in common_words(language) for word in words) for language in latin}
-    best, second, *_ = sorted(counts.values(), reverse=True)
-    return max(latin, key=lambda language: counts[language]) if best > second else None
+    best = max(counts.values())
+    likeliest = [language for language in latin if counts[language] == best]
+    if best and "en" in likeliest:
+        return "en"  # a negation of another language would have counted for that one
+    return likeliest[0] if len(likeliest) == 1 else None
 
 
 def writes_as(language: str, other: str) -> bool:

@@ -117,7 +117,7 @@ def _clock_times(text: str, vocabulary: Vocabulary, *, hours_are_times: bool) ->
             minutes += 720 if 6 <= value < 12 else 0
         elif part == "am" or (part or "").startswith("morning"):
             minutes -= 720 if value == 12 else 0
-        elif not minute and value <= 12:
+        elif not minute and (value < 12 or vocabulary.language == "en"):
             later = 720.0
         places.append(_quantity(match, "clock", minutes, or_later=later))
     for name, part in vocabulary.periods.items():

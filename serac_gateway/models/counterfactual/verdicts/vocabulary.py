@@ -42,6 +42,8 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     turning: re.Pattern[str]
     asking: re.Pattern[str]
     object_wanted: re.Pattern[str]
+    measured: dict[str, frozenset[str]]
+    """By what is measured: "money", "mass" or "duration", the words that only say so."""
     age: frozenset[str]
     hours: re.Pattern[str]
     open: re.Pattern[str]
@@ -120,6 +122,10 @@ def vocabulary(language: str) -> Vocabulary:
         turning=pattern("negation", "turning"),
         asking=whole_words(language, [str(words["asking"])]),
         object_wanted=pattern("object_wanted"),
+        measured={
+            name: frozenset(str(words[key]).split())
+            for name, key in (("money", "money"), ("mass", "weight"), ("duration", "duration"))
+        },
         age=frozenset(str(words["age"]).split()),
         hours=pattern("hours"),
         open=pattern("open"),
@@ -148,6 +154,8 @@ def whole_words(language: str, forms: list[str]) -> re.Pattern[str]:
     if not forms:
         return re.compile(r"(?!)")
     longest_first = "|".join(sorted(forms, key=len, reverse=True))
+    if language == "hi":
+        longest_first = longest_first.replace(r"\w", LETTER)
     return re.compile(
         f"(?:{longest_first})"
         if language in cldr.WITHOUT_SPACES
