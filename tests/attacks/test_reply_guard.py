@@ -223,6 +223,21 @@ async def test_objects_a_line_each_are_joined_and_break_off(gateway: AttackedGat
     assert len(text) > len(BEFORE) - 3
 
 
+async def test_a_client_gets_comments_while_a_watched_stream_has_not_begun(tmp_path: Path) -> None:
+    async def script(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        await connection.head(200, *EVENTS)
+        await asyncio.sleep(0.3)
+        await connection.chunk(chunk({"content": "It is pelican77."}))
+        await connection.end()
+
+    async with attacked_gateway(tmp_path, "server.ping_interval_s = 0.05") as gateway:
+        await gateway.add(*SUPPRESSIONS)
+        gateway.upstream.script = script
+        reply = await posted(gateway, CHAT)
+    assert reply.body.count(b": ping\n") >= 2
+    assert answer_in(reply.body) == f"It is \n\n{REFUSAL}"
+
+
 async def test_a_speculative_reply_is_watched(tmp_path: Path) -> None:
     async with attacked_gateway(tmp_path, "routing.speculate = true") as gateway:
         await gateway.add(*SUPPRESSIONS)

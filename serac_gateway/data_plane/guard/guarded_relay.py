@@ -5,6 +5,7 @@ A whole reply leaves once all of it has been read; a stream as it comes, but for
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import logging
 import secrets
@@ -18,7 +19,7 @@ from serac_gateway.data_plane.encodings import codings_of
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.guard.event_pieces import NO_JSON, EventPieces
 from serac_gateway.data_plane.guard.guards import ReplyGuard
-from serac_gateway.data_plane.guard.reply_text import decoded_json, reply_texts
+from serac_gateway.data_plane.guard.reply_text import ReplyText, decoded_json, reply_texts
 from serac_gateway.data_plane.guard.reply_watch import Cut, Piece, ReplyWatch
 from serac_gateway.data_plane.paths import classified_path
 from serac_gateway.data_plane.protocols.base import AnswerHead, Choice, CompletionRequest, Usage
@@ -42,6 +43,8 @@ _JSON_LINES: Final = (b"jsonl", b"ndjson", b"json-lines", b"stream+json")
 _LINES: Final = (b"data:", b"event:", b"id:", b"retry:", b": ", b"{")
 """How a stream of events or of objects begins."""
 _BEGINNING_BYTES: Final = 6
+_LARGE_BYTES: Final = 262_144
+"""A longer reply is decoded on a thread, while other requests are served."""
 _KEPT: Final = ("created", "created_at", "usage")
 log = logging.getLogger(__name__)
 
@@ -114,11 +117,10 @@ async def _relay_whole(
     endpoint: Endpoint | None,
 ) -> GuardedValue | None:
     body = await _whole_body(response, exchange)
-    try:
-        value = decoded_json(body)
-        texts = tuple(reply_texts(value))
-    except ValueError:
-        value, texts = None, ((NO_JSON, body.decode("utf-8", "replace")),)
+    if len(body) > _LARGE_BYTES:
+        value, texts = await asyncio.to_thread(_read, body)
+    else:
+        value, texts = _read(body)
     watch = ReplyWatch(guard.patterns)
     cut = await watch.add(b"", None, texts) or watch.close()
     if cut is None:
@@ -133,6 +135,15 @@ async def _relay_whole(
     own = [(b"content-type", b"application/json"), *others, (GUARD_HEADER, b"cut")]
     await exchange.respond(200, own, refused)
     return reason
+
+
+def _read(body: bytes) -> tuple[object, list[ReplyText]]:
+    """The decoded reply, None if it is no JSON, and its texts."""
+    try:
+        value = decoded_json(body)
+        return value, reply_texts(value)
+    except ValueError:
+        return None, [(NO_JSON, body.decode("utf-8", "replace"))]
 
 
 async def _whole_body(response: UpstreamResponse, exchange: Exchange) -> bytes:
