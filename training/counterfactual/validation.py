@@ -11,6 +11,7 @@ from time import perf_counter
 import msgspec
 
 from serac_gateway.domain.edits import Edit, EditKind, EditState
+from serac_gateway.errors import AnswerDeclinedError
 from serac_gateway.models.counterfactual.fine_tuned import FineTunedCounterfactualModel
 from serac_gateway.models.counterfactual.matching import has_unknown_word
 from serac_gateway.models.counterfactual.prompts import trained_prompt
@@ -77,7 +78,10 @@ def answered(example: Example, model: LanguageModel, *, max_tokens: int) -> Outc
     pieces = FineTunedCounterfactualModel(model).answer(
         _edit(example), example.query, Sampling(max_tokens=max_tokens)
     )
-    served = "".join(piece.text for piece in pieces)
+    try:
+        served = "".join(piece.text for piece in pieces)
+    except AnswerDeclinedError:  # an instruction that the answer does not follow
+        served = ""
     wanted = example.answer if example.kind is EditKind.INSTRUCTION else example.target_new
     known = " ".join((example.prompt, example.target_new, example.text, *example.context, example.answer))
     return Outcome(

@@ -70,9 +70,8 @@ def test_without_the_choice_the_model_says_what_the_edit_says() -> None:
     assert answer(ScriptedLanguageModel(DECLINES), edit_of(), may_decline=False) == DECLINES.strip()
 
 
-@pytest.mark.parametrize("kind", [EditKind.SUPPRESSION, EditKind.INSTRUCTION])
-def test_refusals_and_instructions_are_never_declined(kind: EditKind) -> None:
-    assert answer(ScriptedLanguageModel(DECLINES), edit_of(kind=kind))
+def test_a_refusal_is_never_declined() -> None:
+    assert answer(ScriptedLanguageModel(DECLINES), edit_of(kind=EditKind.SUPPRESSION))
 
 
 @pytest.mark.parametrize("target", ["I only know this song", "I", "I only know this: nothing"])
