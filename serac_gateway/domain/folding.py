@@ -24,6 +24,10 @@ _INVISIBLE: Final = frozenset(
     )
 )  # fmt: skip
 """Letters and marks that nobody sees (Unicode's Default_Ignorable_Code_Point)."""
+_PLAIN: Final = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "ŧ": "t", "æ": "ae", "œ": "oe", "þ": "th"}
+)
+"""Letters with a stroke and ligatures, which Unicode does not decompose."""
 _MAX_KNOWN: Final = 65_536
 
 
@@ -48,7 +52,8 @@ def folded_text(text: str) -> str:
 def _folded(char: str) -> str:
     if char in _INVISIBLE:
         return ""
-    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", char).casefold())
+    plain = unicodedata.normalize("NFKC", char).casefold().translate(_PLAIN)
+    decomposed = unicodedata.normalize("NFKD", plain)
     return "".join([_digit(part) for part in decomposed if _is_significant(part)])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence, Set
 
 import msgspec
@@ -12,6 +14,10 @@ from serac_gateway.domain.folding import FOLDING, folded_text
 
 MAX_PATTERN_CHARS = 256
 """Significant characters of a value that are looked for: its beginning, and its end for the reversed text."""
+_WRITTEN_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe"})
+_LEAST_RESPELT_CHARS = 5
+"""A shorter spelling is another word: "Joel" would be in "jolly"."""
+_TWO_LETTERS = re.compile("(?:ae|oe|ue|aa)")
 _LEADS = frozenset((0xC3, 0xC4, 0xC5, 0xEF))
 """The first bytes in UTF-8 of letters with accents and of full width, which fold to ASCII."""
 SIGNS = frozenset("=+*×÷<>$€£%#^:")
@@ -87,8 +93,9 @@ def patterns_of(values: Sequence[str]) -> Patterns:
             max_gaps=max_gaps,
             is_number=is_number and SIGNS.isdisjoint(value.strip()[1:-1]),
         )
-        texts.append(folded[:MAX_PATTERN_CHARS])
-        patterns.append(pattern)
+        for text in (folded, *_respelt(value, folded)):
+            texts.append(text[:MAX_PATTERN_CHARS])
+            patterns.append(pattern)
         backwards = folded[::-1]
         if len(folded) >= LEAST_REVERSED_CHARS and backwards != folded:
             texts.append(backwards[:MAX_PATTERN_CHARS])
@@ -110,6 +117,13 @@ def patterns_of(values: Sequence[str]) -> Patterns:
             for byte in range(256)
         ),
     )
+
+
+def _respelt(value: str, folded: str) -> set[str]:
+    """The same with umlauts written out, as "Mueller" for "Müller", and the other way round."""
+    written_out = folded_text(unicodedata.normalize("NFC", value).casefold().translate(_WRITTEN_OUT))
+    contracted = _TWO_LETTERS.sub(lambda pair: pair[0][0], folded)
+    return {text for text in (written_out, contracted) if len(text) >= _LEAST_RESPELT_CHARS} - {folded}
 
 
 def _gaps(value: str) -> int:

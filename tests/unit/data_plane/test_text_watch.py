@@ -198,6 +198,26 @@ def test_a_value_of_any_kind_is_seen_and_costs_no_more(value: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("Zürich Süd 9", "Zuerich Sued 9"), ("Zürich Süd 9", "zurich sud 9"), ("Gerd Mueller", "Gerd Müller"),
+        ("Gerd Müller", "GERD MUELLER"), ("Łódź", "Lodz"), ("H. C. Ørsted", "H.C. Orsted"),
+        ("Ørsted", "Oersted"),
+        ("Straße 17", "STRASSE 17"), ("Ærø havn", "Aero Havn"), ("Ålesund", "Aalesund"), ("Iğdır", "Igdir"),
+    ],
+)  # fmt: skip
+def test_letters_with_marks_are_seen_as_people_write_them_without(value: str, text: str) -> None:
+    assert first_match(f"It is {text}.", patterns_of([value]))[0] is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [("Joel", "a jolly day"), ("Noel", "No long way"), ("Anna", "ann")]
+)
+def test_another_spelling_is_no_shorter_word(value: str, text: str) -> None:
+    assert first_match(f"It is {text}.", patterns_of([value]))[0] is None
+
+
 def test_a_value_is_held_back_whole_and_no_more_than_that() -> None:
     watch = TextWatch(patterns_of(["quixotic zebra"]))
     assert watch.feed("It is quixotic ") is None
