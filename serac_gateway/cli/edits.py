@@ -45,7 +45,9 @@ def add(
     alias: Annotated[
         list[str] | None, typer.Option(help="Another name of the subject; may be repeated.")
     ] = None,
-    target_true: Annotated[str | None, typer.Option(help="The old answer.")] = None,
+    target_true: Annotated[
+        str | None, typer.Option(help="The old answer; of a suppression the value to keep back.")
+    ] = None,
     valid_from: Annotated[str | None, typer.Option(help="2026-12-01T00:00:00Z")] = None,
     valid_until: Annotated[str | None, typer.Option(help="2027-01-01T00:00:00Z")] = None,
     author: Annotated[str | None, typer.Option(help="Who says so.")] = None,
