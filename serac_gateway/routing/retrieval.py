@@ -52,8 +52,8 @@ def retrieve(
     """The candidates of each query: what `EditRouter` classifies, and what training calibrates on.
 
     A candidate's similarity, a cosine in -1..1, is at least `floor`, and at most `margin` below that of the
-    nearest edit in its state to the same text of the query. A row has at most `limit` candidates a state; of
-    a text whose nearest edit is less similar than `unlikely`, at most `UNLIKELY_CANDIDATES`.
+    nearest edit in its state to the same text of the query. A row has at most `limit` candidates a state, and
+    at most `UNLIKELY_CANDIDATES` of a text, or of a query, whose nearest edit is less similar than `unlikely`.
 
     Raises:
         ModelUnavailableError: The encoder failed.
@@ -64,7 +64,11 @@ def retrieve(
     encoded = time.perf_counter()
     rows_T = iter(edits.candidates(namespace, vectors_TD, limit, floor=floor))
     candidates_B = [
-        merged([_within(next(rows_T), margin, unlikely) for _ in texts], floor=floor, limit=limit)
+        _within(
+            merged([_within(next(rows_T), margin, unlikely) for _ in texts], floor=floor, limit=limit),
+            WIDEST_MARGIN,
+            unlikely,
+        )
         for texts in texts_B
     ]
     return Retrieved(

@@ -95,3 +95,23 @@ def test_few_are_read_where_even_the_nearest_is_unlikely(
     )  # fmt: skip
     read = [hit.edit.id for hit in retrieved.candidates_B[0]]
     assert sorted(read) == [*names, "t"], "an edit on trial takes no live one's place"
+
+
+class EditsByText(FixedEdits):
+    """Other candidates for every text."""
+
+    def candidates(
+        self, namespace: str, queries_BD: Vectors, limit: int, *, floor: float
+    ) -> list[list[Candidate]]:
+        return [self._row[2 * place : 2 * place + 2] for place in range(len(queries_BD))]
+
+
+@pytest.mark.parametrize(("likeliest", "names"), [(0.44, "ab"), (0.7, "abcdef")])
+def test_few_are_read_of_a_message_of_which_every_sentence_is_unlikely(likeliest: float, names: str) -> None:
+    similarities = (likeliest, 0.43, 0.42, 0.41, 0.40, 0.39)
+    row = [candidate(name, similarity) for name, similarity in zip("abcdef", similarities, strict=True)]
+    retrieved = retrieve(
+        "default", [Query(text="It rains all day. Shayna goes home.")], encoder=WordEncoder(),
+        edits=EditsByText(row), floor=0.1, limit=8, unlikely=0.5,
+    )  # fmt: skip
+    assert "".join(hit.edit.id for hit in retrieved.candidates_B[0]) == names
