@@ -21,6 +21,8 @@ from training.data.files import data_folder, read_rows
 
 WRITTEN_SETS = Path(__file__).parent / "written_sets"
 """Written for validation alone, by a writer who saw neither the training sets nor the code."""
+SECOND_WRITTEN_SETS = WRITTEN_SETS.with_name("written_sets_second")
+"""The same by two further writers after the fifth stage of training had begun: what the first sets have little of."""
 
 
 class DecisionCase(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,4 +105,6 @@ def open_cases(source: str, path: Path | None = None) -> list[DecisionCase]:
         return field_cases(path)
     if source == "written":
         return written_cases(path or WRITTEN_SETS)
-    raise ConfigError(f"no cases are named {source!r}; choose one of field, written")
+    if source == "written-second":
+        return written_cases(path or SECOND_WRITTEN_SETS)
+    raise ConfigError(f"no cases are named {source!r}; choose one of field, written, written-second")

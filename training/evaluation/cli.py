@@ -134,7 +134,7 @@ def report(runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")])
 
 @app.command()
 def cases(
-    source: Annotated[str, typer.Argument(help="field or written.")],
+    source: Annotated[str, typer.Argument(help="field, written or written-second.")],
     path: PathOption = None,
     encoder: EncoderOption = None,
     classifier: ClassifierOption = None,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from training.benchmarks import unrelated
-from training.benchmarks.decision_cases import WRITTEN_SETS, field_cases
+from training.benchmarks.decision_cases import SECOND_WRITTEN_SETS, WRITTEN_SETS, field_cases
 from training.data.contrasts import SETS, load_contrast_sets
 from training.data.files import data_folder
 from training.data.public_sets import unrelated_texts
@@ -65,14 +65,16 @@ def test_the_check_finds_what_differs_by_a_word() -> None:
     assert not overlaps(["Which river flows through [X] and where does it end?"], trained)
 
 
-def test_no_written_validation_query_is_a_training_query() -> None:
+@pytest.mark.parametrize("folder", [WRITTEN_SETS, SECOND_WRITTEN_SETS], ids=lambda folder: folder.name)
+def test_no_written_validation_query_is_a_training_query(folder: Path) -> None:
     """Writers hit on the same short question at times: such lines were taken out of the validation sets."""
-    reported, trained = texts_of(WRITTEN_SETS), texts_of(SETS)
+    reported, trained = texts_of(folder), texts_of(SETS)
     same = overlaps(reported, [*trained, *(form.text for form in load_request_forms())])
     assert not same
 
 
-def test_no_validation_set_has_the_edit_of_a_training_set() -> None:
+@pytest.mark.parametrize("validated", [WRITTEN_SETS, SECOND_WRITTEN_SETS], ids=lambda folder: folder.name)
+def test_no_validation_set_has_the_edit_of_a_training_set(validated: Path) -> None:
     def edits(folder: Path) -> set[tuple[str, str]]:
         return {
             (plain(prompt), subject.casefold())
@@ -81,7 +83,7 @@ def test_no_validation_set_has_the_edit_of_a_training_set() -> None:
             for subject in contrast.subjects
         }
 
-    assert not edits(WRITTEN_SETS) & edits(SETS)
+    assert not edits(validated) & edits(SETS)
 
 
 def test_no_field_case_is_a_training_query() -> None:
