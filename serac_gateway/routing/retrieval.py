@@ -53,7 +53,7 @@ def retrieve(
 
     A candidate's similarity, a cosine in -1..1, is at least `floor`, and at most `margin` below that of the
     nearest edit in its state to the same text of the query. A row has at most `limit` candidates a state, and
-    at most `UNLIKELY_CANDIDATES` of a text, or of a query, whose nearest edit is less similar than `unlikely`.
+    at most `UNLIKELY_CANDIDATES` of a text, or a query, whose nearest edit is less similar than `unlikely`.
 
     Raises:
         ModelUnavailableError: The encoder failed.

@@ -22,7 +22,7 @@ from training.data.files import data_folder, read_rows
 WRITTEN_SETS = Path(__file__).parent / "written_sets"
 """Written for validation alone, by a writer who saw neither the training sets nor the code."""
 SECOND_WRITTEN_SETS = WRITTEN_SETS.with_name("written_sets_second")
-"""The same by two further writers after the fifth stage of training had begun: what the first sets have little of."""
+"""The same by two further writers, while the fifth stage was trained: what the first sets have little of."""
 
 
 class DecisionCase(msgspec.Struct, frozen=True, kw_only=True):
