@@ -1,8 +1,9 @@
-"""Hard negatives out of the decision itself: unrelated requests that the current weights take for an edit's.
+"""Hard pairs: unrelated requests that the current weights take for an edit's, and what they know not yet.
 
 Requests are put to a store of many edits as the gateway does it (`observations.observe`), and what a current
 classifier finds likely is trained on as out of scope, in the spirit of Xiong et al. 2021 (ANCE, arXiv
-2007.00808): negatives drawn at random are too easy to teach anything.
+2007.00808): negatives drawn at random are too easy to teach anything. Of the other pairs, few are trained on
+that are decided rightly and clearly, as in Jiang et al. 2019 (Selective-Backprop, arXiv 1910.00762).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 from serac_gateway.domain.edits import EditDraft
 from serac_gateway.edit_index.base import EditIndex
 from serac_gateway.models.classifiers.base import PairModel
+from serac_gateway.models.classifiers.pair_text import edit_text, request_text
 from serac_gateway.models.encoders.base import Encoder
 from training.benchmarks.base import Benchmark, Case, Probe, Role
 from training.data.files import read_rows
@@ -27,9 +29,10 @@ from training.scope.observations import observe
 
 WRITTEN_PROMPTS = Path(__file__).parent.parent / "data" / "unrelated_prompts"
 _ASSISTANTS = ("banking77/train", "clinc150/train", "hwu64/train", "xsid/valid", "xsemplr/mtop")
-_UNLIKELY_LOGIT = -4.0
+_CLEARLY_OUT, _CLEARLY_IN = -3.0, 2.5
+"""Logits of pairs that are easy: the threshold lies at about -0.5."""
 _KEPT_EASY_SHARE = 0.1
-"""Of the pairs that are far from firing already."""
+"""Of the mined pairs that are far from firing already."""
 
 
 class MiningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,6 +51,8 @@ class MiningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Requests that are in scope of another edit."""
     long: int = 600
     """Several sentences of passages and requests in one message."""
+    easy_share: float = 1.0
+    """Of all pairs that the weights decide rightly and clearly, this share is trained on."""
 
 
 class Unrelated(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +146,7 @@ def mined_pairs(
             continue
         for reading in seen.readings:
             edit = of_edit[(reading.prompt, reading.target)]
-            is_easy = reading.evidence.logit < _UNLIKELY_LOGIT
+            is_easy = reading.evidence.logit < _CLEARLY_OUT
             if (is_easy and rng.random() >= _KEPT_EASY_SHARE) or _may_answer(edit, request):
                 continue
             made.append(
@@ -149,6 +154,27 @@ def mined_pairs(
                      kind=f"mined, {request.kind}", subject=edit.subject)
             )  # fmt: skip
     return made
+
+
+def without_easy(
+    pairs: Sequence[Pair], model: PairModel, settings: MiningSettings, rng: random.Random, *,
+    on_progress: OnProgress,
+) -> list[Pair]:  # fmt: skip
+    """`pairs`, but of those that `model` decides rightly and clearly only `settings.easy_share`.
+
+    Raises:
+        ModelUnavailableError: The model failed.
+    """
+    kept = []
+    for done, pair in enumerate(pairs, 1):
+        edit = edit_text(pair.prompt, pair.target)
+        request = request_text(pair.text, pair.context, pair.instructions, edit)
+        logit = float(model.logits([(edit, request)])[0][0])
+        is_easy = logit > _CLEARLY_IN if pair.in_scope else logit < _CLEARLY_OUT
+        if not is_easy or rng.random() < settings.easy_share:
+            kept.append(pair)
+        on_progress("pairs read", done, len(pairs))
+    return kept
 
 
 def _may_answer(edit: Pair, request: Unrelated) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 
 from serac_gateway.edit_index.opening import index_maker
 from serac_gateway.errors import ConfigError
+from serac_gateway.models.classifiers.base import PairModel
 from serac_gateway.models.classifiers.cross_encoder import (
     DependsCalibration,
     ScopeCalibration,
@@ -32,7 +33,7 @@ from training.scope import calibration as calibrating
 from training.scope import observations as observing
 from training.scope.config import ScopeConfig, digest, starting_weights
 from training.scope.export import export
-from training.scope.mined import mined_pairs, unrelated_requests
+from training.scope.mined import mined_pairs, unrelated_requests, without_easy
 from training.scope.mixture import WIDE, training_pairs
 from training.scope.train import Trained, train_scope
 from training.scope.validation_sets import validation_benchmarks
@@ -60,7 +61,12 @@ def train(config: ScopeConfig, run: Path, *, on_progress: OnProgress) -> Trained
         pairs = training_pairs(world, data, config.mixture, open_embed())
         if config.mined.edits:
             pairs += mined(config, run, world, on_progress=on_progress)
-        random.Random(config.mixture.seed).shuffle(pairs)
+        rng = random.Random(config.mixture.seed)
+        if config.mined.easy_share < 1:
+            pairs = without_easy(
+                pairs, _starting_model(config, run), config.mined, rng, on_progress=on_progress
+            )
+        rng.shuffle(pairs)
         save_records(run / PAIRS_FILE, pairs)
     return train_pairs(config, run, on_progress=on_progress)
 
@@ -71,17 +77,11 @@ def mined(config: ScopeConfig, run: Path, world: World, *, on_progress: OnProgre
     Raises:
         ConfigError: The public data is missing, or the run begins with weights that classify nothing yet.
     """
-    start_from = starting_weights(config)
-    if start_from is None:
-        raise ConfigError(
-            f"start_from = {config.start_from!r} is no classifier, so it has no hard negatives to mine; set"
-            " mined.edits to 0 or begin with weights"
-        )
+    model = _starting_model(config, run)
     data, seed = data_folder(), config.mixture.seed
     rng = random.Random(seed)
     wide = msgspec.structs.replace(WIDE, held_out_relations=config.mixture.held_out_relations, seed=seed)
     pairs = training_pairs(world, data, wide, open_embed())
-    export(start_from, run / MINING_FOLDER)
     _, ships = read_calibration(SHIPPED_CLASSIFIER)
     encoder = open_encoder()
     return mined_pairs(
@@ -89,15 +89,31 @@ def mined(config: ScopeConfig, run: Path, world: World, *, on_progress: OnProgre
         unrelated_requests(data, pairs, world.passages, config.mined, rng),
         encoder=encoder,
         make_index=index_maker(encoder.width),
-        model=open_pair_model(
-            run / MINING_FOLDER, run / CONVERTED_FOLDER, max_tokens=config.training.max_tokens, on_gpu=False
-        ),
+        model=model,
         floor=ships.similarity_floor,
         margin=ships.similarity_margin,
         unlikely=ships.unlikely_similarity,
         edits=config.mined.edits,
         rng=rng,
         on_progress=on_progress,
+    )
+
+
+def _starting_model(config: ScopeConfig, run: Path) -> PairModel:
+    """What the run begins with, as a gateway would run it.
+
+    Raises:
+        ConfigError: It classifies nothing yet, or its folder is damaged.
+    """
+    start_from = starting_weights(config)
+    if start_from is None:
+        raise ConfigError(
+            f"start_from = {config.start_from!r} is no classifier, so it knows of no pair whether it is hard;"
+            " set mined.edits to 0 and mined.easy_share to 1, or begin with weights"
+        )
+    export(start_from, run / MINING_FOLDER)
+    return open_pair_model(
+        run / MINING_FOLDER, run / CONVERTED_FOLDER, max_tokens=config.training.max_tokens, on_gpu=False
     )
 
 

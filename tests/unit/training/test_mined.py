@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,7 +16,14 @@ from serac_gateway.testing import WordEncoder
 from training.data.pairs import Pair
 from training.data.public_sets import is_held_out
 from training.scope import mined
-from training.scope.mined import MiningSettings, Unrelated, mined_pairs, unrelated_requests, written_prompts
+from training.scope.mined import (
+    MiningSettings,
+    Unrelated,
+    mined_pairs,
+    unrelated_requests,
+    without_easy,
+    written_prompts,
+)
 
 
 class FixedModel:
@@ -83,6 +91,22 @@ def test_few_of_the_pairs_that_the_model_knows_already_are_kept() -> None:
     requests = [unrelated(f"who runs the harbour number {number}") for number in range(100)]
     assert len(mine([GHENT], requests)) == 100
     assert 1 <= len(mine([GHENT], requests, logit=-6.0)) <= 25
+
+
+def test_of_easy_pairs_a_share_is_kept_and_of_others_all() -> None:
+    def kept(logit: float, share: float) -> list[bool]:
+        pairs = [GHENT, msgspec.structs.replace(OSLO, in_scope=False)] * 200
+        settings = MiningSettings(easy_share=share)
+        left = without_easy(
+            pairs, FixedModel(logit), settings, random.Random(2),
+            on_progress=lambda part, done, total: None,
+        )  # fmt: skip
+        return [pair.in_scope for pair in left]
+
+    assert kept(3.5, 0.0) == [False] * 200, "in scope is known, out of scope is taken for in scope"
+    assert kept(-3.8, 0.0) == [True] * 200
+    assert len(kept(0.0, 0.0)) == 400, "nothing is clear"
+    assert 230 <= len(kept(3.5, 0.3)) <= 290
 
 
 def test_written_prompts_are_split_by_their_text(tmp_path: Path) -> None:
