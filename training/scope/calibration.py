@@ -219,7 +219,7 @@ def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
 
 MAX_UNREAD = 0.05
 _UNRELATED = "unrelated"
-"""The kind of probe of the validation set "unrelated-zsre"."""
+"""The kind of probe of the validation set of that name."""
 
 
 def check_floor(observations: Sequence[Observation], floor: float) -> None:

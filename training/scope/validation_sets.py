@@ -33,7 +33,7 @@ GENERATED_GROUPS = 600
 def validation_benchmarks(names: Sequence[str], *, held_out: Sequence[str], seed: int) -> list[Benchmark]:
     """The benchmarks of those names.
 
-    Made here: "generated", "contrasts", "attributes", "unrelated-zsre", "unrelated-written".
+    Made here: "generated", "contrasts", "attributes", "unrelated".
 
     Raises:
         ConfigError: A name is unknown, or names a test set.
@@ -46,10 +46,9 @@ def validation_benchmarks(names: Sequence[str], *, held_out: Sequence[str], seed
             made.append(attribute_benchmark(data_folder(), seed=seed))
         elif name == "generated":
             made.append(generated(held_out, seed=seed))
-        elif name == "unrelated-zsre":
-            made.append(unrelated_benchmark(name, unrelated_texts(data_folder(), held_out=True)))
-        elif name == "unrelated-written":
-            made.append(unrelated_benchmark(name, written_prompts(held_out=True)))
+        elif name == "unrelated":
+            texts = [*unrelated_texts(data_folder(), held_out=True), *written_prompts(held_out=True)]
+            made.append(unrelated_benchmark(name, texts))
         else:
             benchmark = catalogue.open_benchmark(name)
             if benchmark.role is Role.TEST:
