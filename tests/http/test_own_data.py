@@ -51,7 +51,7 @@ async def test_from_feedback_to_a_shadow_in_three_commands(
     current = tiny_bert(tmp_path / "current", labels=2, dtype=torch.float16)
     calibration = ScopeCalibration(
         encoder_fingerprint=encoder.fingerprint,
-        stack=Stack(logit_weight=1.0, numbers_weight=-1.0, intercept=0.0),
+        stack=Stack(logit_weight=1.0, intercept=0.0),
         scope_threshold=1.0,
         similarity_floor=-1.0,
         max_tokens=64,

@@ -24,9 +24,8 @@ def probabilities(stack: Stack, readings: Sequence[Reading]) -> NDArray[np.float
 
 
 def features(readings: Sequence[Reading]) -> NDArray[np.float64]:
-    """Logit, numbers differ. *Shape:* (N, 2)."""
-    rows = [(reading.evidence.logit, reading.evidence.numbers_differ) for reading in readings]
-    return np.array(rows, dtype=np.float64).reshape(-1, 2)
+    """The logit. *Shape:* (N, 1)."""
+    return np.array([[reading.evidence.logit] for reading in readings], dtype=np.float64).reshape(-1, 1)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,10 +116,8 @@ def fitted_stack(observations: Sequence[Observation]) -> Stack:
     model = LogisticRegression(C=1e4, max_iter=2_000).fit(
         features(readings), labels_N, sample_weight=weights_N * len(labels_N) / 2
     )
-    logit_weight, numbers_weight = (round(float(weight), 4) for weight in model.coef_[0])
     return Stack(
-        logit_weight=max(MIN_LOGIT_WEIGHT, logit_weight),
-        numbers_weight=min(0.0, numbers_weight),
+        logit_weight=max(MIN_LOGIT_WEIGHT, round(float(model.coef_[0][0]), 4)),
         intercept=round(float(model.intercept_[0]), 4),
     )
 

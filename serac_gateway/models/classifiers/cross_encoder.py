@@ -1,8 +1,9 @@
-"""The trained scope classifier: a cross-encoder reads edit and request together, and numbers are compared.
+"""The trained scope classifier: a cross-encoder reads edit and request together.
 
-A logistic function of its logit and of whether the numbers differ is the scope_probability. Similarity says
-nothing more: across languages a right edit is less similar than a wrong one within one language. Nor do
-names: spelt in another script, or capitalised like any German noun, they cannot be counted (training/LOG.md).
+A logistic function of its logit is the scope_probability. Similarity says nothing more: across languages a
+right edit is less similar than a wrong one within one language. Nor do names, which are spelt in another
+script or capitalised like any German noun, nor numbers, which the model has learned to compare
+(training/LOG.md).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from serac_gateway.models.classifiers.base import Candidate, Classification, Pai
 from serac_gateway.models.classifiers.pair_text import edit_text, request_text
 from serac_gateway.models.classifiers.runtimes import open_pair_model
 from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE, Probability, logistic
-from serac_gateway.models.classifiers.spelling import asks_the_same, numbers_differ, says_something, speaks
+from serac_gateway.models.classifiers.spelling import asks_the_same, says_something, speaks
 from serac_gateway.models.progress import OnStep
 
 CERTAIN_LOGIT = 1_000.0
@@ -29,33 +30,27 @@ CERTAIN_LOGIT = 1_000.0
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """The features of a query and a candidate."""
+    """What is known of a query and a candidate."""
 
     logit: float
     """The cross-encoder's."""
     similarity: float
     """Of the bi-encoder, for reports; the probability does not depend on it."""
-    numbers_differ: bool
-    """Whether the query has other numbers than the edit's prompt."""
 
 
-class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The logistic function from the features to a probability.
+class Stack(msgspec.Struct, frozen=True, kw_only=True):
+    """The logistic function from the logit to a probability (Platt 1999).
 
-    scope_probability = 1 / (1 + exp(-(logit_weight * logit + numbers_weight * numbers_differ + intercept))).
+    scope_probability = 1 / (1 + exp(-(logit_weight * logit + intercept))). Files of earlier versions have a
+    weight of differing numbers too, which is left out.
     """
 
     logit_weight: Annotated[float, msgspec.Meta(gt=0)]
-    numbers_weight: float
     intercept: float
 
     def probability(self, evidence: Evidence) -> float:
         """The scope_probability of a pair, 0..1."""
-        return logistic(
-            self.logit_weight * evidence.logit
-            + self.numbers_weight * evidence.numbers_differ
-            + self.intercept
-        )
+        return logistic(self.logit_weight * evidence.logit + self.intercept)
 
 
 class DependsCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -172,7 +167,7 @@ def pair_texts(query: Query, candidate: Candidate) -> tuple[str, str]:
 
 
 def evidence(query: Query, candidate: Candidate, logit: float, model: PairModel) -> Evidence:
-    """The features of a query and a candidate, given the `logit` of `model`.
+    """What is known of a query and a candidate, given the `logit` of `model`.
 
     An edit's own prompt, asked by itself, is in its scope by definition: its logit is `CERTAIN_LOGIT`. With
     earlier turns or instructions it may be about another subject, or the material of a task. Texts that say
@@ -186,11 +181,7 @@ def evidence(query: Query, candidate: Candidate, logit: float, model: PairModel)
         logit = CERTAIN_LOGIT
     elif not is_legible(prompt, query, model):
         logit = -CERTAIN_LOGIT
-    return Evidence(
-        logit=logit,
-        similarity=candidate.similarity,
-        numbers_differ=numbers_differ(prompt, query.text, query.context),
-    )
+    return Evidence(logit=logit, similarity=candidate.similarity)
 
 
 def is_legible(prompt: str, query: Query, model: PairModel) -> bool:

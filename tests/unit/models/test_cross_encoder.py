@@ -33,7 +33,7 @@ from tests.tiny_cross_encoders import tiny_bert
 from training.scope.export import export
 
 ENCODER = "tiny-encoder"
-STACK = Stack(logit_weight=1.5, numbers_weight=-2.0, intercept=-0.5)
+STACK = Stack(logit_weight=1.5, intercept=-0.5)
 SHIPPED = Path("serac_gateway/models/weights/scope-classifier")
 QUERIES = (
     "Who runs Acme?", "", "   ", "🎉🎉", "def f(x):\n    return x\n" * 400, "a",
@@ -209,10 +209,15 @@ def test_what_the_tokenizer_lacks_is_compared_by_its_characters(prompt: str, tex
     assert evidence(Query(text=text), candidate(prompt), 0.3, READER).logit == logit
 
 
-def test_other_numbers_lower_the_probability_and_similarity_does_not() -> None:
-    known = Evidence(logit=2.0, similarity=0.9, numbers_differ=False)
-    assert STACK.probability(msgspec.structs.replace(known, numbers_differ=True)) < STACK.probability(known)
+def test_the_probability_grows_with_the_logit_and_similarity_says_nothing() -> None:
+    known = Evidence(logit=2.0, similarity=0.9)
+    assert STACK.probability(msgspec.structs.replace(known, logit=1.0)) < STACK.probability(known)
     assert STACK.probability(msgspec.structs.replace(known, similarity=0.1)) == STACK.probability(known)
+
+
+def test_a_calibration_of_an_earlier_version_is_read_without_its_weight_of_numbers() -> None:
+    known = b'{"logit_weight": 1.5, "numbers_weight": -2.7, "intercept": -0.5}'
+    assert msgspec.json.decode(known, type=Stack) == STACK
 
 
 def test_the_request_is_read_with_its_instructions_and_earlier_turns() -> None:

@@ -27,12 +27,12 @@ from training.scope.plots import write_plots
 from training.scope.run import worst
 
 
-def evidence(logit: float, similarity: float = 0.0, **fields: object) -> Evidence:
-    return Evidence(logit=logit, similarity=similarity, **({"numbers_differ": False} | fields))  # type: ignore[arg-type]
+def evidence(logit: float, similarity: float = 0.0) -> Evidence:
+    return Evidence(logit=logit, similarity=similarity)
 
 
 def stack_of(**fields: float) -> Stack:
-    return Stack(**({"logit_weight": 1.0, "numbers_weight": 0.0, "intercept": 0.0} | fields))
+    return Stack(**({"logit_weight": 1.0, "intercept": 0.0} | fields))
 
 
 def observed(count: int = 400, *, seed: int = 1) -> list[Observation]:
@@ -153,8 +153,8 @@ def test_the_weights_that_are_fitted_are_those_of_the_gateway() -> None:
     observations_made = observed()
     stack = calibration.fitted_stack(observations_made)
     readings = [reading for observation in observations_made for reading in observation.readings]
-    weights_2 = [stack.logit_weight, stack.numbers_weight]
-    expected_N = 1 / (1 + np.exp(-(calibration.features(readings) @ weights_2 + stack.intercept)))
+    logits_N = calibration.features(readings)[:, 0]
+    expected_N = 1 / (1 + np.exp(-(logits_N * stack.logit_weight + stack.intercept)))
     assert calibration.probabilities(stack, readings) == pytest.approx(expected_N)
 
 

@@ -31,7 +31,7 @@ RIGHT, WRONG = 5.0, -5.0
 def calibration(threshold: float = 0.5) -> ScopeCalibration:
     return ScopeCalibration(
         encoder_fingerprint=WordEncoder().fingerprint,
-        stack=Stack(logit_weight=1.0, numbers_weight=-1.0, intercept=0.0),
+        stack=Stack(logit_weight=1.0, intercept=0.0),
         scope_threshold=threshold,
         similarity_floor=0.1,
         max_tokens=64,
