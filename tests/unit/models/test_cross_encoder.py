@@ -277,48 +277,54 @@ def test_the_shipped_classifier_separates_scope_from_its_lookalikes(
     ("prompt", "target", "query", "in_scope"),
     [
         (
-            "Sorin Vladescu-Hart residence city", "Galway",
-            "Where's Sorin Vladescu-Hart living these days?", True,
+            "Plauschi Benachrichtigungen deaktivieren", "Profil > Ruhe",
+            "Wo kann ich Plauschi stummschalten?", True,
         ),
         (
-            "What grades does Oskar Bright have?", "That's private.",
-            "Will Oskar Bright have to repeat the year?", True,
+            "the toddler pool water temperature", "27.5 °C",
+            "Swimmers in the toddler pool enjoy water of", True,
         ),
         (
-            "Den Betriebsratsvorsitz bei Hellweg Armaturen hat Waltraud Nienhaus.", "Waltraud Nienhaus",
-            "Wer leitet bei Hellweg Armaturen den Betriebsrat?", True,
-        ),
-        ("半决赛临江猛虎队赢了石城铁人队。", "石城铁人队", "谁在半决赛败给了临江猛虎队？", True),
-        (
-            "Who discovered the asteroid 90210 Pavlina?", "Thekla Amundsdatter",
-            "Who named the asteroid 90210 Pavlina?", False,
+            "The dew gauge was invented by Ishaan Bhagwat.", "Ishaan Bhagwat",
+            "Uitvinder van de dauwmeter:", True,
         ),
         (
-            "Where was Prophet of Thorns filmed?", "Matera",
-            "Where did Prophet of Thorns have its premiere?", False,
+            "Wakaba Railway last train", "0時11分",
+            "わかば鉄道のしゅうでん何じ", True,
         ),
         (
-            "What currency is used in Zambária?", "o novo bizante",
-            "Como se chama o banco central de Zambária?", False,
+            "Quale società possiede Radio Vento?", "Morosetti Holding",
+            "Di che cosa è proprietaria Radio Vento?", False,
         ),
-        ("Tokyo Undertow release year", "2009年", "東京アンダートウが録音されたのは何年ですか？", False),
         (
-            "what should a person put on for the Midsummer Gala?", "anything but shorts",
-            "what do the waiters at the Midsummer Gala wear", False,
+            "What genre is The Dandelion Protocol?", "space opera",
+            "What genre is the book that came out just before The Dandelion Protocol?", False,
+        ),
+        (
+            "who bears the burden of proof in a dispute about a deposit", "the landlord",
+            "which court is responsible for a dispute about a deposit", False,
+        ),
+        (
+            "What world record does Torunn Espeland hold?", "the most languages sung in one concert",
+            "Where did Torunn Espeland set her world record?", False,
+        ),
+        (
+            "At what place did the shooting of Prophet of Thorns happen?", "Ouarzazate",
+            "Quand Prophet of Thorns a-t-il été tourné ?", False,
         ),
     ],
 )  # fmt: skip
 def test_the_shipped_threshold_lies_between_near_hits_and_near_misses(
     shipped: CrossEncoderClassifier, prompt: str, target: str, query: str, in_scope: bool
 ) -> None:
-    """Queries of the contrast sets kept from training: those in scope have .73 to .75, the others .58 to .62.
+    """Queries of the contrast sets kept from training: those in scope have .59 to .62, the others .48 to .52.
 
-    A threshold of .57 or .77, or an intercept that is off by one, decides some of them wrongly. New weights
+    A threshold of .47 or .63, or an intercept that is off by one, decides some of them wrongly. New weights
     or a new calibration need queries near their own threshold.
     """
     (probability,) = probabilities_of(shipped, Query(text=query), [candidate(prompt, target)])
     assert (probability >= shipped.scope_threshold) is in_scope
-    assert (0.696 <= probability < 0.8) if in_scope else (0.54 < probability < 0.696)
+    assert (0.552 <= probability < 0.68) if in_scope else (0.42 < probability < 0.552)
 
 
 def test_the_shipped_weights_agree_in_onnx_runtime_and_torch(tmp_path: Path) -> None:
