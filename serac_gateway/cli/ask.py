@@ -150,6 +150,8 @@ async def _explain(messages: list[dict[str, Any]], url: str, namespace: str, as_
     scope = "in scope" if decision["in_scope"] else "out of scope"
     out.print(f"[bold]{scope}[/] · route [bold]{decision['route']}[/] ({escape(decision['reason'])})")
     _print_read(decision["read_as"])
+    for part in decision["parts"]:
+        out.print(f"[dim]{part['edit_id']} answers:[/] {escape(_shortened(part['text']))}", soft_wrap=True)
     if decision["scope_threshold"] is not None:
         out.print(f"in scope from a scope probability of {decision['scope_threshold']:.3f}")
     if decision["context_edit_ids"]:

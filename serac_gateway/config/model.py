@@ -58,9 +58,13 @@ class CompositePolicy(StrEnum):
     """
 
     COUNTERFACTUAL_ONLY = "counterfactual_only"
-    """A request in scope is answered by the counterfactual model all the same; others are not touched."""
+    """A request in scope is answered by the counterfactual model all the same, and what else it asks is not;
+    others are not touched."""
+    IN_CONTEXT_FOR_SEVERAL = "in_context_for_several"
+    """The base model answers several questions, with the edits that answer some of them in its context; what
+    only depends on edits is not touched."""
     IN_CONTEXT = "in_context_for_composite"
-    """The base model answers, with the relevant edits stated in its context."""
+    """The base model answers both kinds, with the relevant edits stated in its context."""
     PASS_THROUGH = "pass_composite_through"
     """It reaches the base model unchanged."""
 
@@ -335,7 +339,10 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
     """From the whole request to its decision, waiting included; after it the failure policy applies."""
     on_declined: DeclinePolicy = DeclinePolicy.PASS
     """For facts alone: a suppression is never declined, nor is an instruction."""
-    composite: CompositePolicy = CompositePolicy.COUNTERFACTUAL_ONLY
+    composite: CompositePolicy | None = None
+    """None: in_context_for_several where an upstream is configured, else counterfactual_only: see
+    `routing_in_force`. Where edits answer every question of a request, they do so under every policy but
+    PASS_THROUGH."""
     instructions: InstructionPolicy | None = None
     """None: in_context where an upstream is configured, else counterfactual: see `routing_in_force`."""
     tasks: TaskPolicy = TaskPolicy.PASS
@@ -360,7 +367,7 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
     def composite_of(self, namespace: str) -> CompositePolicy:
         """The policy of `namespace` for requests that a single edit does not answer completely."""
         own = self.namespaces.get(namespace, _LIKE_THE_REST).composite
-        return self.composite if own is None else own
+        return own or self.composite or CompositePolicy.COUNTERFACTUAL_ONLY
 
     def instructions_of(self, namespace: str) -> InstructionPolicy:
         """The policy of `namespace` for requests in the scope of an instruction."""
@@ -496,10 +503,14 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
 
     @property
     def routing_in_force(self) -> RoutingConfig:
-        """`routing` with the default that the upstream decides; the embedded model follows no instruction."""
-        if self.routing.instructions is not None or (self.upstream.url is None and not self.upstreams):
+        """`routing` with the defaults that the upstream decides: the embedded model ignores its context."""
+        if self.upstream.url is None and not self.upstreams:
             return self.routing
-        return msgspec.structs.replace(self.routing, instructions=InstructionPolicy.IN_CONTEXT)
+        return msgspec.structs.replace(
+            self.routing,
+            instructions=self.routing.instructions or InstructionPolicy.IN_CONTEXT,
+            composite=self.routing.composite or CompositePolicy.IN_CONTEXT_FOR_SEVERAL,
+        )
 
     @property
     def data_path(self) -> Path:

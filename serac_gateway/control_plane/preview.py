@@ -257,7 +257,7 @@ def _superseded_or_refused(
 def _previewed(edit: Edit, query: Query, decision: RouteDecision) -> PreviewedQuery:
     probabilities = {candidate.edit.id: candidate.scope_probability for candidate in decision.candidates}
     governs = None if decision.edit is None else decision.edit.id
-    captured = governs == edit.id
+    captured = edit.id in {each.id for each in decision.governing_edits}
     return PreviewedQuery(
         query=query,
         captured=captured,

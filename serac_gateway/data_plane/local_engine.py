@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing, suppress
 from functools import partial
@@ -17,6 +17,7 @@ from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.principals import Principal
 from serac_gateway.config.model import ModelsConfig, RoutingConfig
 from serac_gateway.data_plane.engine import Engine, NeedsDecision
+from serac_gateway.data_plane.joined_answers import joined_answers
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan, plan_request
 from serac_gateway.data_plane.protocols.answers import ChoicePiece
 from serac_gateway.data_plane.protocols.base import CompletionRequest
@@ -34,6 +35,7 @@ from serac_gateway.models.language_models.threads import ThreadItems
 from serac_gateway.observability.counts import EngineCounts
 from serac_gateway.routing.guarded_values import GuardedValues, guarded_values, log_unguarded
 from serac_gateway.routing.router import EditRouter
+from serac_gateway.routing.several_questions import PartialAnswer
 from serac_gateway.stores.traffic_recorder import TrafficRecorder
 
 MAX_GENERATED_CHOICES = 8
@@ -208,37 +210,60 @@ class LocalEngine(Engine):
         return self._responses.with_earlier_turns(namespace, request)
 
     def _generate(self, task: AnswerTask, cancelled: Callable[[], bool]) -> Iterator[ChoicePiece]:
-        edit, query, request = task.edit, task.query, task.request
-        if self._active_edits.current(edit.namespace, edit.id) != edit:
-            raise _unavailable("edit out of force", f"edit {edit.id!r} was changed while its answer waited")
-        named = by_name_in(" ".join((*query.context, query.text)), edit)  # the model knows no other names
-        prompt_tokens = sum(self._model.count_tokens(text) for text in (*query.context, query.text))
-        may_decline = self._router.may_decline(edit, query)
+        parts = [PartialAnswer(edit=task.edit, query=task.query), *task.further]
+        for edit in (part.edit for part in parts):
+            if self._active_edits.current(edit.namespace, edit.id) != edit:
+                raise _unavailable(
+                    "edit out of force", f"edit {edit.id!r} was changed while its answer waited"
+                )
+        read = (*task.query.context, *(part.query.text for part in parts))
+        prompt_tokens = sum(self._model.count_tokens(text) for text in read)
+        choices = task.request.choices
         generated: list[list[Piece]] = []
-        for choice in range(min(request.choices, MAX_GENERATED_CHOICES)):
+        for choice in range(min(choices, MAX_GENERATED_CHOICES)):
             generated.append([])
-            for piece in self._model.answer(
-                named,
-                query,
-                self._sampling(edit, request, choice),
-                may_decline=may_decline and choice == 0,
-                cancelled=cancelled,
-            ):
+            for piece in self._choice(parts, task.request, choice, cancelled):
                 generated[choice].append(piece)
                 yield ChoicePiece(choice=choice, piece=piece, prompt_tokens=prompt_tokens)
-        for choice in range(MAX_GENERATED_CHOICES, request.choices):
+        for choice in range(MAX_GENERATED_CHOICES, choices):
             for piece in generated[choice % MAX_GENERATED_CHOICES]:
                 yield ChoicePiece(choice=choice, piece=piece, prompt_tokens=prompt_tokens)
 
-    def _sampling(self, edit: Edit, request: CompletionRequest, choice: int) -> Sampling:
+    def _choice(
+        self,
+        parts: Sequence[PartialAnswer],
+        request: CompletionRequest,
+        choice: int,
+        cancelled: Callable[[], bool],
+    ) -> Iterator[Piece]:
+        if len(parts) == 1:
+            sampling = self._sampling(parts, request, choice)
+            return self._part(parts[0], sampling, choice, cancelled)
+        unlimited = msgspec.structs.replace(request, max_tokens=None, stop=())
+        answers = [
+            partial(self._part, part, self._sampling([part], unlimited, choice), choice, cancelled)
+            for part in parts
+        ]
+        return joined_answers(answers, self._sampling(parts, request, choice), self._model)
+
+    def _part(
+        self, part: PartialAnswer, sampling: Sampling, choice: int, cancelled: Callable[[], bool]
+    ) -> Iterator[Piece]:
+        edit, query = part.edit, part.query
+        named = by_name_in(" ".join((*query.context, query.text)), edit)  # the model knows no other names
+        may_decline = choice == 0 and self._router.may_decline(edit, query)
+        return self._model.answer(named, query, sampling, may_decline=may_decline, cancelled=cancelled)
+
+    def _sampling(self, parts: Sequence[PartialAnswer], request: CompletionRequest, choice: int) -> Sampling:
         """The request's parameters within our limit of tokens; greedy unless it names a temperature.
 
-        The tokens of `target_new` come on top of the limit, except for an instruction: the limit is on text
-        that the model makes up, and must not cut the text that the edit states.
+        The limit is on the text that the model makes up for each part. The tokens of `target_new` come on top
+        of it, except for an instruction, so that it does not cut the text that the edit states.
         """
-        limit = self._config.max_answer_tokens
-        if edit.kind is not EditKind.INSTRUCTION:
-            limit += self._model.count_tokens(edit.target_new)
+        limit = len(parts) * self._config.max_answer_tokens
+        for edit in (part.edit for part in parts):
+            if edit.kind is not EditKind.INSTRUCTION:
+                limit += self._model.count_tokens(edit.target_new)
         return Sampling(
             max_tokens=min(request.max_tokens or limit, limit),
             temperature=request.temperature or 0.0,

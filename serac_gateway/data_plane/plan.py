@@ -23,6 +23,7 @@ from serac_gateway.domain.passages import SpokenText
 from serac_gateway.domain.queries import MALFORMED, Bypass, Query, without_surrogates
 from serac_gateway.errors import UnreadableError
 from serac_gateway.routing.router import EditRouter, Route, RouteDecision
+from serac_gateway.routing.several_questions import PartialAnswer
 
 WANTED = frozenset({"messages", "input", "prompt", "system", "instructions"})
 """The members of a body that are read at any length."""
@@ -36,6 +37,8 @@ class AnswerTask(msgspec.Struct, frozen=True, kw_only=True):
 
     edit: Edit
     query: Query
+    further: tuple[PartialAnswer, ...] = ()
+    """The answers that follow in the same reply, where several edits answer their parts of a request."""
     request: CompletionRequest
     prompt_tokens: int = 0
     """Of a refusal: tokens that the request is reported with."""
@@ -220,7 +223,9 @@ def _planned_batch(
 
 
 def _stated(decision: RouteDecision, task: AnswerTask | None) -> tuple[Edit, ...]:
-    """The edits to state if the base model answers: an instruction, too, whose answer may be declined."""
+    """The edits to state if the base model answers: those, too, of which an answer may be declined."""
+    if task is not None and task.further:
+        return decision.governing_edits
     if task is not None and task.edit.kind is EditKind.INSTRUCTION:
         return (task.edit,)
     return decision.context_edits
@@ -234,6 +239,9 @@ def _task_of(query: Query, decision: RouteDecision, request: CompletionRequest) 
     """The answer to a query that an edit governs."""
     if decision.route is not Route.COUNTERFACTUAL or decision.edit is None:
         return None
+    if decision.parts:
+        first, *further = decision.parts
+        return AnswerTask(edit=first.edit, query=first.query, further=tuple(further), request=request)
     decided = query if decision.question is None else Query(text=decision.question)
     return AnswerTask(edit=decision.edit, query=decided, request=request)
 

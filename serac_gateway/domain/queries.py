@@ -6,7 +6,6 @@ decoded JSON gives a `Query`, or a `Bypass` with the reason why there is none.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -76,14 +75,6 @@ NO_TEXT = Bypass(reason="no text in the user turn")
 _TOOL_RESULT = Bypass(reason="tool result turn")
 _NOT_USER = Bypass(reason="last turn is not the user's")
 _TURNS_UPSTREAM = Bypass(reason="leans on turns not shown", unreadable=True)
-
-_OPEN_QUESTION = re.compile(
-    r"(?:^|[.?!,;:\n]\s?|\b(?:and|also|plus)\s)(?:(?:in|at|on|for|to|by|from|since)\s)?"
-    r"(?:who|whom|whose|what|when|where|why|how|which)\b",
-    re.IGNORECASE,
-)
-"""For text without runs of white space, which `*` would turn into quadratic time."""
-_WHITE_SPACE = re.compile(r"\s+")
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,12 +235,6 @@ def _is_other_part(part: object) -> bool:
 
 def _is_in_words(text: str) -> bool:
     return text.strip()[:1].isalnum()
-
-
-def asks_several_things(text: str) -> bool:
-    """Whether `text` has two open questions or more; a doubt after a question ("Isn't it …?") is none."""
-    spaced = _WHITE_SPACE.sub(lambda run: "\n" if "\n" in run[0] else " ", text)
-    return len(_OPEN_QUESTION.findall(spaced)) > 1
 
 
 def text_of(content: object) -> str:

@@ -65,6 +65,7 @@ class RequestLog:
             edit, timings = decision.scoped_edit, decision.timings
             fields |= {
                 "edit": None if edit is None else edit.id,
+                "edits": [each.id for each in decision.governing_edits] if decision.parts else None,
                 "edit_version": None if edit is None else edit.version,
                 "withheld": decision.withheld is not None or None,
                 "probability": _rounded(decision.scope_probability),

@@ -21,13 +21,22 @@ from serac_gateway.config.model import (
     UnreadablePolicy,
 )
 from serac_gateway.domain.edits import Edit, EditKind, EditState, by_name_in, wordings
+from serac_gateway.domain.parts import Part, parts_of, weight
 from serac_gateway.domain.passages import SpokenText
-from serac_gateway.domain.queries import Query, asks_several_things
+from serac_gateway.domain.queries import Query
 from serac_gateway.edit_index.source import EditSource
 from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.models.classifiers.spelling import asks_the_same
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.routing.retrieval import retrieve, segments
+from serac_gateway.routing.several_questions import (
+    LEAST_QUESTION,
+    PartialAnswer,
+    asks_more,
+    cut_near,
+    is_in_one_part,
+    part_queries,
+)
 from serac_gateway.routing.suppressions import SuppressionSearch
 
 _DEFAULTS = RoutingConfig()
@@ -95,6 +104,8 @@ class RouteDecision(msgspec.Struct, frozen=True, kw_only=True):
     """The edits that the request to the base model states, most probable first; only of Route.IN_CONTEXT."""
     candidates: tuple[ScoredCandidate, ...] = ()
     """Most probable first."""
+    parts: tuple[PartialAnswer, ...] = ()
+    """Of a request that asks several things: what each edit in scope answers, in order, each edit once."""
     question: str | None = None
     """The passage of a longer text that was decided on; None: the query's own text."""
     timings: Timings = Timings()
@@ -113,13 +124,15 @@ class RouteDecision(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def governing_edits(self) -> tuple[Edit, ...]:
-        """The edits that decide on the answer: those put in context, else the one in scope; may be empty.
+        """The edits that decide on the answer: those put in context, else those in scope; may be empty.
 
         A response names them in its headers. They have acted only if the request went the way decided: see
         `FinishedRequest.applied_edits`.
         """
         if self.context_edits:
             return self.context_edits
+        if self.parts and self.route is Route.COUNTERFACTUAL:
+            return tuple(part.edit for part in self.parts)
         return () if self.edit is None else (self.edit,)
 
     @property
@@ -222,6 +235,18 @@ class EditRouter:
                 for _ in queries
             ]  # fmt: skip
         queries = [self._as_read(namespace, query) for query in queries]
+        decisions = self._decide_each(namespace, queries, caller)
+        return [
+            self._decide_questions(namespace, query.questions, decision, caller)
+            if query.questions and not decision.in_scope
+            else self._decide_parts(namespace, query, decision, caller)
+            for query, decision in zip(queries, decisions, strict=True)
+        ]
+
+    def _decide_each(
+        self, namespace: str, queries: Sequence[Query], caller: str | None
+    ) -> list[RouteDecision]:
+        """One decision a query as a whole, in order."""
         retrieved = retrieve(
             namespace,
             queries,
@@ -234,15 +259,9 @@ class EditRouter:
         )
         share = 1.0 / max(1, len(queries))
         timings = Timings(encode_s=retrieved.encode_s * share, search_s=retrieved.search_s * share)
-        decisions = [
+        return [
             self._decide_query(namespace, query, row, timings, caller)
             for query, row in zip(queries, retrieved.candidates_B, strict=True)
-        ]
-        return [
-            self._decide_questions(namespace, query.questions, decision, caller)
-            if query.questions and not decision.in_scope
-            else decision
-            for query, decision in zip(queries, decisions, strict=True)
         ]
 
     def decide_among(self, namespace: str, query: Query, candidates: Sequence[Candidate]) -> RouteDecision:
@@ -315,6 +334,137 @@ class EditRouter:
         ]
         return max(in_scope, key=lambda decision: decision.scope_probability or 0.0, default=whole)
 
+    def _decide_parts(
+        self, namespace: str, query: Query, whole: RouteDecision, caller: str | None
+    ) -> RouteDecision:
+        """`whole`, or the decision by parts if the query asks several things of which edits answer some.
+
+        A message out of scope is read by parts only if signs show several questions and an edit is near.
+        """
+        parts = parts_of(query.text)
+        if whole.refusal is not None or not whole.candidates:
+            return whole
+        are_several = sum(part.is_marked for part in parts) > 1
+        if whole.edit is None:
+            nearest = max(candidate.similarity for candidate in whole.candidates)
+            if not are_several or nearest < self._classifier.unlikely_similarity:
+                return whole
+        elif any(asks_the_same(wording, query.text) for wording in wordings(whole.edit)):
+            return whole
+        elif len(parts) > 1 and not are_several:
+            form, texts = _form_of(whole), [part.text for part in parts]
+            if form is not None and is_in_one_part(texts, query.text, form, self._encoder):
+                return whole
+        decided = self._decided_parts(namespace, query, parts, whole, caller)
+        refused = next((part for part in decided if part.decision.refusal is not None), None)
+        if refused is not None:
+            return msgspec.structs.replace(refused.decision, question=refused.query.text)
+        applied = [candidate for candidate in whole.candidates if candidate.edit.is_applied_to(caller)]
+        if suppressing := self._in_scope(applied, EditKind.SUPPRESSION):
+            refusing = suppressing[0].edit
+            return msgspec.structs.replace(
+                whole, route=Route.COUNTERFACTUAL, reason="in scope", edit=refusing, context_edits=()
+            )
+        return self._composed(namespace, self._with_edits_of_whole(decided, whole, caller), whole)
+
+    def _decided_parts(
+        self,
+        namespace: str,
+        query: Query,
+        parts: Sequence[Part],
+        whole: RouteDecision,
+        caller: str | None,
+    ) -> list[_DecidedPart]:
+        """The parts with their decisions; one that an edit answers is cut where it asks more than that."""
+        queries = part_queries(query, [part.text for part in parts])
+        alone = len(parts) == 1
+        decisions = [whole] if alone else self._decide_each(namespace, queries, caller)
+        decided: list[_DecidedPart] = []
+        for part, of_part, decision in zip(parts, queries, decisions, strict=True):
+            form = _form_of(decision)
+            pieces = None if form is None else cut_near(part.text, form, self._encoder)
+            if pieces is not None:
+                cut = part_queries(of_part, pieces)
+                of_cut = self._decide_each(namespace, cut, caller)
+                of_pieces = [
+                    _DecidedPart(query=piece, decision=each, is_marked=part.is_marked and each.in_scope)
+                    for piece, each in zip(cut, of_cut, strict=True)
+                ]
+                if self._are_two_questions(of_pieces):
+                    decided += of_pieces
+                    continue
+            decided.append(_DecidedPart(query=of_part, decision=decision, is_marked=part.is_marked))
+        return decided
+
+    def _are_two_questions(self, pieces: Sequence[_DecidedPart]) -> bool:
+        """Whether the two pieces of one sentence ask for different things."""
+        answered = [piece for piece in pieces if piece.decision.edit is not None]
+        if len(answered) == 1:
+            return any(self._asks_more(piece, answered) for piece in pieces if piece.decision.edit is None)
+        return len(_partial_answers(answered)) > 1
+
+    def _with_edits_of_whole(
+        self, decided: Sequence[_DecidedPart], whole: RouteDecision, caller: str | None
+    ) -> list[_DecidedPart]:
+        """The parts; one that no edit answers gets one that the whole is in scope of, if it is nearest to it.
+
+        A part has less around it than the whole, and may miss an edit by a little.
+        """
+        parts = list(decided)
+        taken = {part.decision.edit.id for part in parts if part.decision.edit is not None}
+        for candidate in whole.candidates:
+            in_scope = candidate.scope_probability >= self._scope_threshold
+            if not in_scope or candidate.edit.id in taken or not candidate.edit.is_applied_to(caller):
+                continue
+            place = max(range(len(parts)), key=lambda place: _similarity(parts[place], candidate.edit))
+            if parts[place].decision.edit is None and _similarity(parts[place], candidate.edit) > 0:
+                decision = msgspec.structs.replace(
+                    parts[place].decision,
+                    route=Route.COUNTERFACTUAL,
+                    edit=candidate.edit,
+                    similarity=candidate.similarity,
+                    scope_probability=candidate.scope_probability,
+                )
+                parts[place] = msgspec.structs.replace(parts[place], decision=decision)
+        return parts
+
+    def _composed(
+        self, namespace: str, decided: Sequence[_DecidedPart], whole: RouteDecision
+    ) -> RouteDecision:
+        """The decision that follows from those on the parts; `whole` if they ask for one thing."""
+        answered = [part for part in decided if part.decision.edit is not None]
+        answers = _partial_answers(answered)
+        asks_more = any(self._asks_more(part, answered) for part in decided if part.decision.edit is None)
+        if len(answers) < (1 if asks_more and whole.in_scope else 2) or (asks_more and not whole.in_scope):
+            return whole
+        route = _composite_route(self._config.composite_of(namespace), answered, asks_more=asks_more)
+        is_partial = route is Route.COUNTERFACTUAL and asks_more
+        stated = {edit.id: edit for part in answered for edit in part.decision.governing_edits}
+        first = answered[0].decision
+        return msgspec.structs.replace(
+            whole,
+            route=route,
+            reason="answers in part" if is_partial else "asks several things",
+            edit=first.edit,
+            withheld=None,
+            parts=answers,
+            context_edits=tuple(stated.values()) if route is Route.IN_CONTEXT else (),
+            similarity=first.similarity,
+            scope_probability=min(part.decision.scope_probability or 0.0 for part in answered),
+            candidates=_all_candidates([whole, *(part.decision for part in decided)]),
+        )
+
+    def _asks_more(self, part: _DecidedPart, answered: Sequence[_DecidedPart]) -> bool:
+        """Whether a part that no edit answers asks something, beside those that edits answer."""
+        marked = part.is_marked and any(each.is_marked for each in answered)
+        if not answered or (not marked and weight(part.query.text) < LEAST_QUESTION):
+            return False
+        beside = answered[0]
+        form = _form_of(beside.decision)
+        assert form is not None
+        both = f"{beside.query.text} {part.query.text}"
+        return asks_more(beside.query.text, both, form, self._encoder, marked=marked)
+
     def _depends_threshold_in(self, namespace: str) -> float | None:
         """An answer depends on an edit from this probability on; None: the policy ignores dependence."""
         in_context = self._config.composite_of(namespace) is CompositePolicy.IN_CONTEXT
@@ -360,7 +510,7 @@ class EditRouter:
         nearest = chosen or ranked[0]
         depended = self._depended_on(applied, chosen, self._depends_threshold_in(namespace))
         policy = self._config.composite_of(namespace)
-        route, reason = _route(policy, chosen, depended, query)
+        route, reason = _route(policy, chosen, depended)
         if is_stated and chosen is not None and chosen.edit.kind is EditKind.INSTRUCTION:
             route, reason = Route.IN_CONTEXT, "instruction"
             depended = self._stated_with(chosen, applied, depended)
@@ -480,22 +630,71 @@ class EditRouter:
 
 
 def _route(
-    policy: CompositePolicy, chosen: ScoredCandidate | None, depended: Sequence[Edit], query: Query
+    policy: CompositePolicy, chosen: ScoredCandidate | None, depended: Sequence[Edit]
 ) -> tuple[Route, str]:
     """The route and its reason."""
-    if chosen is None:
-        if depended and policy is CompositePolicy.IN_CONTEXT:
-            return Route.IN_CONTEXT, "depends on an edit"
-        return Route.BASE, "below threshold"
-    if (
-        policy is CompositePolicy.COUNTERFACTUAL_ONLY
-        or chosen.edit.kind is EditKind.SUPPRESSION  # the base model must not see the question
-        or not asks_several_things(query.text)
-    ):
+    if chosen is not None:
         return Route.COUNTERFACTUAL, "in scope"
-    if policy is CompositePolicy.IN_CONTEXT:
-        return Route.IN_CONTEXT, "asks several things"
-    return Route.BASE, "asks several things"
+    if depended and policy is CompositePolicy.IN_CONTEXT:
+        return Route.IN_CONTEXT, "depends on an edit"
+    return Route.BASE, "below threshold"
+
+
+class _DecidedPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a query with its own decision."""
+
+    query: Query
+    decision: RouteDecision
+    is_marked: bool
+
+
+def _composite_route(policy: CompositePolicy, answered: Sequence[_DecidedPart], *, asks_more: bool) -> Route:
+    """The route of a request that asks several things; with `asks_more` no edit answers some of them."""
+    if any(part.decision.route is Route.IN_CONTEXT for part in answered):
+        return Route.IN_CONTEXT
+    if policy is CompositePolicy.PASS_THROUGH:
+        return Route.BASE
+    if asks_more and policy is not CompositePolicy.COUNTERFACTUAL_ONLY:
+        return Route.IN_CONTEXT
+    return Route.COUNTERFACTUAL
+
+
+def _partial_answers(answered: Sequence[_DecidedPart]) -> tuple[PartialAnswer, ...]:
+    """What each edit is asked, in the order of their first parts."""
+    by_edit: dict[str, list[_DecidedPart]] = {}
+    for part in answered:
+        if part.decision.edit is not None:
+            by_edit.setdefault(part.decision.edit.id, []).append(part)
+    return tuple(
+        PartialAnswer(
+            edit=parts[0].decision.edit,
+            query=msgspec.structs.replace(parts[0].query, text=" ".join(part.query.text for part in parts)),
+        )
+        for parts in by_edit.values()
+        if parts[0].decision.edit is not None
+    )
+
+
+def _all_candidates(decisions: Sequence[RouteDecision]) -> tuple[ScoredCandidate, ...]:
+    """The candidates of several decisions, each edit once with its highest probability, which come first."""
+    best: dict[str, ScoredCandidate] = {}
+    for candidate in (candidate for decision in decisions for candidate in decision.candidates):
+        known = best.get(candidate.edit.id)
+        if known is None or candidate.scope_probability > known.scope_probability:
+            best[candidate.edit.id] = candidate
+    return tuple(sorted(best.values(), key=lambda candidate: -candidate.scope_probability))
+
+
+def _similarity(part: _DecidedPart, edit: Edit) -> float:
+    """Of the part and the edit; -1 where the edit is no candidate."""
+    return max((each.similarity for each in part.decision.candidates if each.edit.id == edit.id), default=-1)
+
+
+def _form_of(decision: RouteDecision) -> str | None:
+    """The form of the edit in scope that lies nearest; None: no edit is in scope."""
+    if decision.edit is None:
+        return None
+    return next(each.form for each in decision.candidates if each.edit.id == decision.edit.id)
 
 
 _Version = tuple[str, str, int, datetime]

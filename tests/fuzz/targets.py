@@ -24,7 +24,8 @@ from serac_gateway.data_plane.protocols.body import BodyForm, RequestBody
 from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
 from serac_gateway.data_plane.sse import MAX_HELD_BYTES, EventBoundaries
 from serac_gateway.domain.endpoints import Endpoint
-from serac_gateway.domain.queries import MAX_QUERY_CHARS, Bypass, Query, asks_several_things
+from serac_gateway.domain.parts import cuts, parts_of
+from serac_gateway.domain.queries import MAX_QUERY_CHARS, Bypass, Query
 from serac_gateway.errors import UnreadableError
 from serac_gateway.routing.retrieval import retrieval_texts, segments
 from tests.fuzz.whole_requests import WholeRequests
@@ -164,7 +165,8 @@ def check_request(endpoint: Endpoint, body: dict[str, object], overridden: tuple
         *segments(query.text),
     ):
         assert text.encode()
-    assert asks_several_things(query.text) in (True, False)
+    assert all(part.text.encode() for part in parts_of(query.text))
+    assert all(0 < place < len(query.text) for place in cuts(query.text))
 
 
 def _is_read_by_both_parsers(data: bytes) -> bool:

@@ -100,6 +100,13 @@ class ReadQuery(msgspec.Struct, frozen=True, kw_only=True):
     """The question within a longer text that was decided on; null: the whole."""
 
 
+class ScopePart(msgspec.Struct, frozen=True, kw_only=True):
+    """What one of several edits answers of a query that asks several things."""
+
+    text: str
+    edit_id: str
+
+
 class ScopeDecision(msgspec.Struct, frozen=True, kw_only=True):
     """What would happen to a query, and why."""
 
@@ -112,8 +119,10 @@ class ScopeDecision(msgspec.Struct, frozen=True, kw_only=True):
     """The edit on trial that would govern if it were live: a shadow, or a canary not for this user."""
     context_edit_ids: list[str]
     """The edits that the base model would get in its context, on the route in_context."""
+    parts: list[ScopePart]
+    """Of a query that asks several things: what each edit answers, in order; else empty."""
     scope_probability: float | None
-    """Of the edit chosen, else of the most probable candidate; null if there is none."""
+    """Of the edit chosen, else of the most probable candidate; null if there is none. Of parts the lowest."""
     scope_threshold: float | None
     similarity: float | None
     candidates: list[ScopeCandidate]
@@ -263,6 +272,7 @@ def _scope_decision(
         edit_version=decision.edit.version if decision.edit else None,
         withheld_edit_id=decision.withheld.id if decision.withheld else None,
         context_edit_ids=[edit.id for edit in decision.context_edits],
+        parts=[ScopePart(text=part.query.text, edit_id=part.edit.id) for part in decision.parts],
         scope_probability=decision.scope_probability,
         scope_threshold=decision.scope_threshold,
         similarity=decision.similarity,

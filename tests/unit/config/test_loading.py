@@ -208,4 +208,4 @@ def test_a_namespace_may_have_a_policy_of_its_own_and_the_rest_of_the_others() -
     config = load_config(overrides={"routing": {"namespaces": {"acme": {"conflicts": "reject"}}}})
     assert config.routing.conflicts_of("acme") is ConflictPolicy.REJECT
     assert config.routing.conflicts_of("other") is ConflictPolicy.NEWEST_WINS
-    assert config.routing.composite_of("acme") is config.routing.composite
+    assert config.routing.tasks_of("acme") is config.routing.tasks

@@ -17,7 +17,6 @@ from serac_gateway.domain.queries import (
     MAX_QUERY_CHARS,
     Bypass,
     Query,
-    asks_several_things,
 )
 
 CHAT, PROMPT, RESPONSES, MESSAGES = (
@@ -55,24 +54,6 @@ def test_the_query_is_the_text_of_the_last_user_turn() -> None:
     assert query_of(user("What is Dune about?"), {"role": "system", "content": "late"}).text == (
         "What is Dune about?"
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "several"),
-    [
-        ("Who runs Acme?", False),
-        ("Who runs Acme? Isn't it Ada?", False),
-        ("Hi, who runs Acme? I thought it was Ada.", False),
-        ("Who runs Acme and where is it?", True),
-        ("Who runs Acme? In which town is it?", True),
-        ("Where is Acme, how big is it, and since when?", True),
-        ("The one who runs Acme is", False),
-        ("Who runs Acme?  \n\n  where is it?", True),
-        ("Who runs Acme and  \t in   which town", True),
-    ],
-)
-def test_several_open_questions_in_one_message_are_noticed(text: str, several: bool) -> None:
-    assert asks_several_things(text) is several
 
 
 def test_a_long_question_stands_alone() -> None:

@@ -179,14 +179,16 @@ async def test_an_answer_depends_on_an_edit_from_the_threshold_on() -> None:
     assert decision.route is Route.IN_CONTEXT
 
 
-COMPOSITE = "Who runs Acme and where is Acme?"
+COMPOSITE = "Who runs Acme? How do you bake sourdough bread at home?"
 NEXT_STEP = "In which big old town near the sea was the one born who runs Acme?"
 
 
 @pytest.mark.parametrize(
     ("policy", "text", "route", "reason"),
     [
-        (CompositePolicy.COUNTERFACTUAL_ONLY, COMPOSITE, Route.COUNTERFACTUAL, "in scope"),
+        (CompositePolicy.IN_CONTEXT_FOR_SEVERAL, COMPOSITE, Route.IN_CONTEXT, "asks several things"),
+        (CompositePolicy.IN_CONTEXT_FOR_SEVERAL, NEXT_STEP, Route.BASE, "below threshold"),
+        (CompositePolicy.COUNTERFACTUAL_ONLY, COMPOSITE, Route.COUNTERFACTUAL, "answers in part"),
         (CompositePolicy.IN_CONTEXT, COMPOSITE, Route.IN_CONTEXT, "asks several things"),
         (CompositePolicy.PASS_THROUGH, COMPOSITE, Route.BASE, "asks several things"),
         (CompositePolicy.COUNTERFACTUAL_ONLY, NEXT_STEP, Route.BASE, "below threshold"),
