@@ -81,6 +81,12 @@ def ends_with_question_mark(text: str) -> bool:
     return False
 
 
+def is_quoted(text: str) -> bool:
+    """Whether `text` begins with a quotation mark, a bracket, or the sign of a quoted line."""
+    first = text.lstrip()[:1]
+    return bool(first) and (first in "\"'`>" or unicodedata.category(first) in ("Pi", "Ps"))
+
+
 def _items(line: str) -> Iterator[tuple[str, bool]]:
     """The numbered items of a line, without their numbers, and what stands before them."""
     begun = line.strip()

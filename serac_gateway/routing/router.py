@@ -21,7 +21,7 @@ from serac_gateway.config.model import (
     UnreadablePolicy,
 )
 from serac_gateway.domain.edits import Edit, EditKind, EditState, by_name_in, wordings
-from serac_gateway.domain.parts import Part, parts_of, weight
+from serac_gateway.domain.parts import Part, is_quoted, parts_of, weight
 from serac_gateway.domain.passages import SpokenText
 from serac_gateway.domain.queries import Query
 from serac_gateway.edit_index.source import EditSource
@@ -435,9 +435,12 @@ class EditRouter:
         answered = [part for part in decided if part.decision.edit is not None]
         answers = _partial_answers(answered)
         asks_more = any(self._asks_more(part, answered) for part in decided if part.decision.edit is None)
-        if len(answers) < (1 if asks_more and whole.in_scope else 2) or (asks_more and not whole.in_scope):
+        if len(answers) < (1 if asks_more else 2):
             return whole
         route = _composite_route(self._config.composite_of(namespace), answered, asks_more=asks_more)
+        may_be_task = any(part.query.instructions or is_quoted(part.query.text) for part in answered)
+        if asks_more and not whole.in_scope and (may_be_task or route is Route.COUNTERFACTUAL):
+            return whole
         is_partial = route is Route.COUNTERFACTUAL and asks_more
         stated = {edit.id: edit for part in answered for edit in part.decision.governing_edits}
         first = answered[0].decision

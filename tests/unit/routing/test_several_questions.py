@@ -161,6 +161,23 @@ async def test_a_task_for_the_whole_keeps_its_parts_out_of_scope() -> None:
     assert decision.route is Route.BASE
 
 
+@pytest.mark.parametrize(
+    ("message", "route"),
+    [
+        (f"Who is {MAYOR}? How do you bake sourdough bread?", Route.IN_CONTEXT),
+        (f"Does this need a web search at all? “Who is {MAYOR}?”", Route.BASE),
+        (f"Braucht das eine Suche im Netz? „Who is {MAYOR}?“", Route.BASE),
+        (f"次の質問に答えるにはインターネットの検索が必要ですか？「Who is {MAYOR}？」", Route.BASE),
+        (f"> Who is {MAYOR}?\nHow do you bake sourdough bread?", Route.BASE),
+    ],
+)
+async def test_a_quoted_question_of_a_message_out_of_scope_is_its_material(
+    message: str, route: Route
+) -> None:
+    decision = await decided(message, edit(MAYOR, "Ada"), whole=False)
+    assert decision.route is route
+
+
 async def test_unrelated_questions_are_not_read_by_parts() -> None:
     """Most traffic: no part of it is classified once the whole lies far from every edit."""
 
