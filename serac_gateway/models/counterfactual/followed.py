@@ -59,15 +59,14 @@ def followed(answer: str, edit: Edit, query: Query) -> str | None:
     if carried is None:
         return None
     codes = _verbatim(edit.target_new)
-    known = " ".join(
-        (NOTE_LEAD, ASK_LEAD, NAME_LEAD, edit.prompt, edit.target_new, query.text, *query.context)
-    )
+    leads = f"{NOTE_LEAD} {ASK_LEAD} {NAME_LEAD}"
+    topic = " ".join((edit.prompt, edit.target_new, query.text, *query.context))
     if (
         _is_repeated(carried)
         or (carried.words < _MIN_WORDS and not codes)
         or not codes <= _verbatim(answer)
-        or has_unknown_word(f"{carried.before} ", known)
-        or has_unknown_word(f"{carried.after} ", known)
+        or has_unknown_word(f"{carried.before} ", leads)
+        or has_unknown_word(f"{carried.after} ", topic)
         or _is_negated(carried)
     ):
         return None

@@ -56,6 +56,7 @@ def test_an_invented_refusal_is_no_answer(instruction: str, answer: str) -> None
         ("Point to the page times.example.", "Please ask the page times."),
         ("Point to the hotline 0800 555 0147.", "Please ask the hotline 0800 555 0148."),
         ("Name the code A1 and the harbour office.", "Please ask the harbour office."),
+        ("Offer a voucher of 5 euros.", "Please note that the Orlin ferry of 5 euros."),
         ("Say that tickets are sold on board.", "Please note that cheap tickets are sold on board."),
     ],
 )
