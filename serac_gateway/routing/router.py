@@ -30,7 +30,10 @@ from serac_gateway.models.classifiers.spelling import asks_the_same
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.routing.retrieval import retrieve, segments
 from serac_gateway.routing.several_questions import (
+    ASKS_MORE,
+    CUT,
     LEAST_QUESTION,
+    PERHAPS,
     PartialAnswer,
     asks_more,
     cut_near,
@@ -382,7 +385,8 @@ class EditRouter:
         decided: list[_DecidedPart] = []
         for part, of_part, decision in zip(parts, queries, decisions, strict=True):
             form = _form_of(decision)
-            pieces = None if form is None else cut_near(part.text, form, self._encoder)
+            share = CUT if _may_be_two(decision) else ASKS_MORE
+            pieces = None if form is None else cut_near(part.text, form, self._encoder, share=share)
             if pieces is not None:
                 cut = part_queries(of_part, pieces)
                 of_cut = self._decide_each(namespace, cut, caller)
@@ -691,6 +695,12 @@ def _all_candidates(decisions: Sequence[RouteDecision]) -> tuple[ScoredCandidate
 def _similarity(part: _DecidedPart, edit: Edit) -> float:
     """Of the part and the edit; -1 where the edit is no candidate."""
     return max((each.similarity for each in part.decision.candidates if each.edit.id == edit.id), default=-1)
+
+
+def _may_be_two(decision: RouteDecision) -> bool:
+    """Whether an edit besides the one in scope may answer something of the query."""
+    likely = {each.edit.id for each in decision.candidates if each.scope_probability >= PERHAPS}
+    return len(likely) > 1
 
 
 def _form_of(decision: RouteDecision) -> str | None:

@@ -18,10 +18,13 @@ from serac_gateway.domain.parts import cuts, weight
 from serac_gateway.domain.queries import MAX_CONTEXT_CHARS, MAX_CONTEXT_TURNS, Query
 from serac_gateway.models.encoders.base import Encoder
 
-FIRST_CUTS = 3
+FIRST_CUTS = 2
 """Of one text, evenly spread: if no side of them is nearer to the edit than the whole, no other is tried."""
 CUT = 0.85
-"""The most that the cosine of the whole is of that of its part, if the text is cut there."""
+"""The most that the cosine of the whole is of that of its part, if the text is cut there for two edits."""
+PERHAPS = 0.1
+"""The least probability of another edit for a whole that is cut for two; that of an edit that is not meant is
+about .03, and cutting takes some ten embeddings."""
 ASKS_MORE = 0.7
 """The same, if a rest that no edit answers is to count as a question though it has no mark of one.
 
@@ -52,8 +55,10 @@ def part_queries(query: Query, texts: Sequence[str]) -> list[Query]:
     return queries
 
 
-def cut_near(text: str, form: str, encoder: Encoder) -> tuple[str, str] | None:
+def cut_near(text: str, form: str, encoder: Encoder, *, share: float) -> tuple[str, str] | None:
     """`text` in two parts, of which one is much nearer to `form` than the whole; None: it has no such place.
+
+    Much nearer: the cosine of the whole is below `share` of that of the part, in 0..1.
 
     Raises:
         ModelUnavailableError: The encoder failed.
@@ -63,7 +68,7 @@ def cut_near(text: str, form: str, encoder: Encoder) -> tuple[str, str] | None:
         return None
     first_2D = encoder.encode([form, text])
     form_D, of_whole = first_2D[0], float(first_2D[1] @ first_2D[0])
-    if of_whole >= CUT:  # no part can be so much nearer
+    if of_whole >= share:  # no part can be so much nearer
         return None
     step = max(1, len(places) // (FIRST_CUTS + 1))
     best, nearest = _nearest_cut(text, places, range(step - 1, len(places), step), form_D, encoder)
@@ -75,7 +80,7 @@ def cut_near(text: str, form: str, encoder: Encoder) -> tuple[str, str] | None:
         at, similarity = _nearest_cut(text, places, beside, form_D, encoder)
         if similarity > nearest:
             best, nearest = at, similarity
-    if not takes_away(of_whole, nearest, CUT):
+    if not takes_away(of_whole, nearest, share):
         return None
     return text[: places[best]].strip(), text[places[best] :].strip()
 
