@@ -10,9 +10,10 @@ from serac_gateway.models.counterfactual.verdicts.case import Case
 from serac_gateway.models.counterfactual.verdicts.quantities import Quantity, in_days, quantities
 from serac_gateway.models.counterfactual.verdicts.stored import StoredRange, masked
 from serac_gateway.models.counterfactual.verdicts.vocabulary import LETTER
-from serac_gateway.models.counterfactual.verdicts.words import words
+from serac_gateway.models.counterfactual.verdicts.words import covered, words
 
 _TIMES = frozenset({"clock", "date", "weekday"})
+_SHORTEST_NOUN = 4
 _POSTPOSED = ("tr", "hi", "ja", "zh", "ko")
 """Languages in which what a number is compared by stands behind it."""
 
@@ -36,6 +37,11 @@ def by_quantity(case: Case, stored: StoredRange) -> bool | None:
     rest = case.question
     for quantity in sorted(wanted, key=lambda quantity: -quantity.begin):
         rest = rest[: quantity.begin] + " 0 " + rest[quantity.end :]
+    until = dict(case.known.bounds)["le"]
+    if re.search(rf"(?:{until.pattern})\s*0 ", rest):
+        return None  # "open until noon" says more than "open at noon"
+    if not all(_is_counted_alike(case, quantity) for quantity in wanted):
+        return None
     comparison, rest = _comparison(case, rest)
     if comparison is None or case.known.turning.search(rest) or not wanted:
         return None
@@ -46,7 +52,14 @@ def by_quantity(case: Case, stored: StoredRange) -> bool | None:
         and (not case.permits() or (not times and (comparison.name or stored.is_point)))
     ):
         return None
+    if comparison.name in ("ge", "le") and _has_limit(case):
+        return None  # "at most" is what the edit is about
+    if comparison.name and _are_versions(case, stored.like, wanted):
+        return None
     if times and case.stated.hours.search(case.prompt):
+        without = case.known.hours.sub(" ", case.question)
+        if without != case.question and not case.known.open.search(without):
+            return None  # "are the hours 10:00" is no question whether it is open then
         rest = case.known.open.sub(" ", rest)
     if not set(case.new_words(rest)) <= _of_measure(case, measured):
         return None
@@ -69,6 +82,29 @@ def _single_units(case: Case, others: list[Quantity]) -> list[Quantity]:
             if all(end <= other.begin or other.end <= begin for other in others):
                 units.append(Quantity(begin=begin, end=end, dimensions=unit[0], low=unit[1], high=unit[1]))
     return sorted(units, key=lambda unit: unit.begin)[:1]
+
+
+def _is_counted_alike(case: Case, quantity: Quantity) -> bool:
+    """Whether a plain number counts what the edit counts, or stands alone: not "1000 people" for a year."""
+    following = re.match(rf"\s*({LETTER}+)", case.question[quantity.end :])
+    if quantity.dimensions != {"plain"} or following is None or len(following.group(1)) < _SHORTEST_NOUN:
+        return True
+    edit = set(words(f"{case.prompt} {case.target}", case.stated))
+    return all(covered(word, edit) for word in words(following.group(1), case.known)[:1])
+
+
+def _has_limit(case: Case) -> bool:
+    return any(
+        pattern.search(case.prompt) for name, pattern in case.stated.comparisons if name in ("ge", "le")
+    )
+
+
+def _are_versions(case: Case, stored: Quantity, wanted: list[Quantity]) -> bool:
+    """Whether numbers without a unit have other numbers of decimals: 3.10 comes after 3.9."""
+    texts = [case.target[stored.begin : stored.end]]
+    texts += [case.question[quantity.begin : quantity.end] for quantity in wanted]
+    decimals = {len(re.split("[.,]", text)[1]) for text in texts if len(re.split("[.,]", text)) > 1}
+    return stored.dimensions == {"plain"} and len(decimals) > 1
 
 
 def _can_be_age(case: Case, quantity: Quantity) -> bool:
@@ -188,10 +224,20 @@ def _inside(case: Case, stored: StoredRange, wanted: Quantity, comparison: str |
     if not stored.is_point:
         inside = stored.covers(wanted)
         is_open_ended = stored.is_bound and "clock" in wanted.dimensions
-        return None if is_open_ended and inside else inside
+        return None if inside and (is_open_ended or not _admits(case, wanted)) else inside
     if not stored.is_exact or _is_limit(case):
         return None
-    return stored.covers(wanted) if wanted.low != wanted.high else _same(stored, wanted)
+    inside = stored.covers(wanted) if wanted.low != wanted.high else _same(stored, wanted)
+    # What holds 400 kg holds 300, too: another value than the stored one is a no of times and ages alone.
+    is_decided = inside or bool(wanted.dimensions & _TIMES) or case.is_about_age()
+    return inside if is_decided else None
+
+
+def _admits(case: Case, wanted: Quantity) -> bool:
+    """Whether every value of the stored range holds: "sizes 15 to 18", but not "it costs 50 to 80 euros"."""
+    is_amount = any(word in case.stated.measure for word in words(case.prompt, case.stated))
+    is_each = bool(wanted.dimensions & _TIMES) or (wanted.dimensions == {"plain"} and not is_amount)
+    return is_each or case.permits() or case.is_about_age()
 
 
 def _is_limit(case: Case) -> bool:

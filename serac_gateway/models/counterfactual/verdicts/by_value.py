@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import msgspec
 
@@ -53,7 +54,7 @@ def by_value(case: Case) -> Judgement | None:
 
 def _named(case: Case, places: list[tuple[int, int]], *, is_single: bool) -> Judgement | None:
     """Yes for the stored answer, or items of it."""
-    if _is_reversed(case, min(begin for begin, _ in places)):
+    if _is_reversed(case, min(begin for begin, _ in places)) or not _keeps_roles(case):
         return None
     new = _new_words(case, places)
     if case.is_permission() and not case.permits():
@@ -103,12 +104,40 @@ def _new_words(case: Case, places: list[tuple[int, int]]) -> list[str]:
 
 def _is_reversed(case: Case, at: int) -> bool:
     """Whether "Who did X buy?" has become "Did Y buy X?": the same words, the other way round."""
-    if not case.stated.object_wanted.search(case.prompt):
+    before = words(case.question[:at], case.known)
+    is_cloze = case.stated.asking.search(case.prompt) is None and not case.prompt.rstrip().endswith("?")
+    if is_cloze or case.stated.object_wanted.search(case.prompt):
+        named = [word for word in words(case.prompt, case.stated) if word not in case.stated.neutral]
+        return not is_cloze and not any(covered(word, before) for word in named)
+    is_led_in = bool(before) and before[-1] in case.known.neutral - case.known.be
+    return _begins_with_name(case, at) and not is_led_in
+
+
+def _keeps_roles(case: Case) -> bool:
+    """Whether who owns and who does is in the question what it is in the prompt with the stored answer."""
+    owners, owned = ({*re.findall(r"(\w+)['’]s\b", text)} for text in (case.question, case.prompt))
+    if owners & set(words(case.target, case.stated)) or (owned - owners and owned & _first_words(case)):
         return False
-    before = set(words(case.question[:at], case.known))
-    return not any(
-        covered(word, before) for word in words(case.prompt, case.stated) if word not in case.stated.neutral
-    )
+    if (owners - owned) & _behind(words(case.prompt, case.stated), case.stated.be):
+        return False  # "Whose boss is Tom?" and "Tom's boss"
+    agents = [_behind(words(text, case.known), case.known.agent) for text in (case.question, case.prompt)]
+    if agents[1]:
+        return agents[0] == agents[1]
+    return not agents[0] or agents[0] <= set(words(case.target, case.stated))
+
+
+def _behind(text: list[str], forms: frozenset[str]) -> set[str]:
+    return {after for before, after in pairwise(text) if before in forms}
+
+
+def _begins_with_name(case: Case, at: int) -> bool:
+    """Whether a name of the prompt is the subject of the question, and not the stored answer that follows."""
+    names = {normalized(word) for word in re.findall(r"\w+", case.written.prompt)[1:] if word[0].isupper()}
+    return bool(names & _first_words(case, at))
+
+
+def _first_words(case: Case, at: int | None = None) -> set[str]:
+    return {piece.strip("¿¡.,;:?!") for piece in case.question[:at].split()[:2]}
 
 
 def _another_value(case: Case) -> tuple[int, int] | None:
