@@ -31,7 +31,6 @@ from serac_gateway.cli.bench.targets import Aim
 from serac_gateway.cli.options import JsonOption
 from serac_gateway.cli.terminal import print_json, stdout
 from serac_gateway.config.loading import load_config
-from serac_gateway.routing.router import Route
 
 bench_app = typer.Typer(
     no_args_is_help=True,
@@ -97,7 +96,7 @@ def answer(
     stdout().print(table)
     stdout().print(f"{result.side_by_side.per_second:.1f} answers a second to four clients")
     for burst in (result.together, result.crowd):
-        answered = burst.by_route.get(Route.COUNTERFACTUAL, 0)
+        answered = burst.by_route.get("counterfactual", 0)
         rest = burst.clients * burst.rounds - answered
         stdout().print(
             f"{burst.clients} at the same moment: the last first byte came {burst.last_by_first:.2f} times as"
