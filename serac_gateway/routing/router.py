@@ -386,7 +386,10 @@ class EditRouter:
         for part, of_part, decision in zip(parts, queries, decisions, strict=True):
             form = _form_of(decision)
             share = CUT if _may_be_two(decision) else ASKS_MORE
-            pieces = None if form is None else cut_near(part.text, form, self._encoder, share=share)
+            known = -1.0 if of_part.context or not alone else decision.similarity or -1.0
+            pieces = (
+                None if form is None else cut_near(part.text, form, self._encoder, share=share, known=known)
+            )
             if pieces is not None:
                 cut = part_queries(of_part, pieces)
                 of_cut = self._decide_each(namespace, cut, caller)

@@ -55,16 +55,19 @@ def part_queries(query: Query, texts: Sequence[str]) -> list[Query]:
     return queries
 
 
-def cut_near(text: str, form: str, encoder: Encoder, *, share: float) -> tuple[str, str] | None:
+def cut_near(
+    text: str, form: str, encoder: Encoder, *, share: float, known: float = -1.0
+) -> tuple[str, str] | None:
     """`text` in two parts, of which one is much nearer to `form` than the whole; None: it has no such place.
 
-    Much nearer: the cosine of the whole is below `share` of that of the part, in 0..1.
+    Much nearer: the cosine of the whole is below `share` of that of the part, in 0..1. Where the whole is
+    `known` to be so near that no part can be, nothing is embedded; -1: it is not known.
 
     Raises:
         ModelUnavailableError: The encoder failed.
     """
     places = cuts(text)
-    if not places or weight(text) < weight(form) + SHORTEST_REST:
+    if not places or weight(text) < weight(form) + SHORTEST_REST or known >= share:
         return None
     first_2D = encoder.encode([form, text])
     form_D, of_whole = first_2D[0], float(first_2D[1] @ first_2D[0])

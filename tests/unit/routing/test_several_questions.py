@@ -9,8 +9,10 @@ import pytest
 from serac_gateway.config.model import CompositePolicy, RoutingConfig
 from serac_gateway.domain.edits import Edit, EditKind
 from serac_gateway.domain.queries import Query
+from serac_gateway.domain.vectors import Vectors
 from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.routing.router import EditRouter, Route, RouteDecision
+from serac_gateway.routing.several_questions import cut_near
 from serac_gateway.testing import WordEncoder
 from tests.unit.routing.test_router import edit, router
 
@@ -217,3 +219,21 @@ async def test_a_suppression_that_the_whole_is_in_scope_of_refuses_whatever_its_
     made = await router(edit(MAYOR, "Ada"), kept, classifier=Whole())
     (decision,) = made.decide("default", [Query(text=f"Who is {MAYOR}? What is a {TICKET}?")])
     assert decision.refusal == kept
+
+
+class CountingEncoder(WordEncoder):
+    """Counts the texts that it is given."""
+
+    texts = 0
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        self.texts += len(texts)
+        return super().encode(texts)
+
+
+@pytest.mark.parametrize(("known", "is_embedded"), [(-1.0, True), (0.5, True), (0.9, False)])
+def test_a_text_that_is_known_to_be_near_is_not_embedded_again(known: float, is_embedded: bool) -> None:
+    encoder = CountingEncoder()
+    text = f"who is the {MAYOR} please, and what is the price of a {TICKET} there"
+    cut_near(text, MAYOR, encoder, share=0.85, known=known)
+    assert (encoder.texts > 0) is is_embedded
