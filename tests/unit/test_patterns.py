@@ -38,6 +38,7 @@ else the machine does."""
 MAX_STEPS = 1_000_000
 MAX_SYMBOLS = 8
 CALLS = ("search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer")
+_JUDGED = "of a question, prompt or target of at most 600 characters: see `judge`"
 NOT_COMPILED_AT_IMPORT = {
     ("auth/api_keys.py", "fullmatch"): "a key's id, of fixed length",
     ("config/loading.py", "search"): "the operator's own file, read once",
@@ -52,7 +53,20 @@ NOT_COMPILED_AT_IMPORT = {
     ("data_plane/upstream/allowed_requests.py", "split"): "the operator's own paths, read once",
     ("domain/followups.py", "findall"): "runs of one class",
     ("domain/followups.py", "search"): "the first of one class",
-    ("models/counterfactual/matching.py", "sub"): "literals",
+    ("models/counterfactual/followed.py", "split"): "one character each",
+    ("models/counterfactual/verdicts/by_quantity.py", "finditer"): _JUDGED,
+    ("models/counterfactual/verdicts/by_quantity.py", "match"): _JUDGED,
+    ("models/counterfactual/verdicts/by_quantity.py", "search"): _JUDGED,
+    ("models/counterfactual/verdicts/by_quantity.py", "split"): _JUDGED,
+    ("models/counterfactual/verdicts/by_value.py", "findall"): _JUDGED,
+    ("models/counterfactual/verdicts/by_value.py", "finditer"): _JUDGED,
+    ("models/counterfactual/verdicts/by_value.py", "search"): _JUDGED,
+    ("models/counterfactual/verdicts/case.py", "findall"): _JUDGED,
+    ("models/counterfactual/verdicts/case.py", "match"): _JUDGED,
+    ("models/counterfactual/verdicts/quantities.py", "finditer"): _JUDGED,
+    ("models/counterfactual/verdicts/quantities.py", "match"): _JUDGED,
+    ("models/counterfactual/verdicts/quantities.py", "sub"): _JUDGED,
+    ("models/counterfactual/verdicts/vocabulary.py", "findall"): _JUDGED,
     ("stores/redis/clients.py", "search"): "the operator's URL",
     ("stores/redis/connection.py", "sub"): "the operator's URL",
     ("stores/redis/errors.py", "search"): "an operating system's error",
@@ -63,6 +77,9 @@ COMPILED_LATER = {
     "stores/traffic_recorder.py": "the operator's own patterns; a text has at most 2,000 characters",
     "data_plane/upstream/allowed_requests.py": "the operator's own paths with asterisks",
     "data_plane/upstream/by_model.py": "the operator's model names with asterisks",
+    "models/counterfactual/verdicts/cldr.py": "words of a language, for texts as above",
+    "models/counterfactual/verdicts/quantities.py": "words of a language, for texts as above",
+    "models/counterfactual/verdicts/vocabulary.py": "words of a language, for texts as above",
 }
 
 

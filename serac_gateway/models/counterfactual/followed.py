@@ -23,8 +23,8 @@ NOTE_LEAD, ASK_LEAD, NAME_LEAD = "Please note that", "Please ask", "It is called
 _LEAD_LANGUAGE = "en"
 _SENTENCE = re.compile(r"[^.;:!?。；！？؛؟।]*(?:[.;:!?。；！？؛؟।](?!\s|$)[^.;:!?。；！？؛؟।]*)*")
 """Up to a sign that ends a sentence: the one in "help.example" does not."""
-_VERBATIM = re.compile(r"\S*(?:\d|@|://|\w\.\w)\S*")
-"""A contact, a link, a code, a number: what is wrong with a letter missing."""
+_VERBATIM = re.compile(r"\d|@|://|\w\.\w")
+"""In a word: it is a contact, a link, a code or a number, which is wrong with a letter missing."""
 _EDGES = ".,;:!?()\"'“”‘’«»"
 _MIN_WORDS = 2
 
@@ -124,4 +124,4 @@ def _is_negated(carried: _Carried) -> bool:
 
 
 def _verbatim(text: str) -> set[str]:
-    return {code.strip(_EDGES).casefold() for code in _VERBATIM.findall(text)}
+    return {word.strip(_EDGES).casefold() for word in text.split() if _VERBATIM.search(word)}

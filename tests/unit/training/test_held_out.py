@@ -24,7 +24,7 @@ from training.scope.mixture import MixtureSettings, training_pairs
 HELD_OUT = ("P36", "P1303")
 KEPT = ("P19", "P103", "P106", "P264", "P30", "P37")
 """The tables are cut down to these and the held-out ones, so that few groups ask for all of them."""
-MARKS = ("is the capital of", "the capital of ruritania", "which instrument", "seat of government")
+MARKS = ("is the capital of", "the capital of ruritania", "which instrument does", "seat of government")
 """Texts that ask for the held-out relations have one of them; texts for the kept ones have none."""
 
 
