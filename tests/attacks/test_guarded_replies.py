@@ -326,6 +326,7 @@ async def test_a_text_that_does_not_go_on_does_not_hold_another_back(gateway: At
             arrived += data
             if b"big" in arrived:
                 go_on.set()
+    assert go_on.is_set(), "the answer came only with the end of the reply"
 
 
 async def test_real_clients_read_the_end_of_a_cut_stream(gateway: AttackedGateway) -> None:

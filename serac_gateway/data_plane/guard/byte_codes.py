@@ -101,16 +101,16 @@ def _is_readable(latest: int) -> bool:
         return False
 
 
-class HexReading:
-    """Two hexadecimal digits are a byte; separators and prefixes such as ``0x`` do not count."""
+class _AlignedReading:
+    """Bytes written as digits, which may begin at any digit: each alignment is read by itself."""
 
-    def __init__(self, patterns: Patterns) -> None:
-        self._alignments = (_Bytes(patterns), _Bytes(patterns))
+    def __init__(self, patterns: Patterns, *, alignments: int) -> None:
+        self._alignments = tuple(_Bytes(patterns) for _ in range(alignments))
         self._first = patterns.first_bytes
         self._count = 0
         """Digits in a row."""
         self._latest = 0
-        """These digits as a number, the last 64 bits of it."""
+        """The last of these as a number."""
         self._between = 0
         self._last_place = 0
 
@@ -118,6 +118,13 @@ class HexReading:
     def pending(self) -> Iterator[int]:
         """Where each pending match begins, as in a reading."""
         return (alignment.places[0] for alignment in self._alignments if alignment.places)
+
+
+class HexReading(_AlignedReading):
+    """Two hexadecimal digits are a byte; separators and prefixes such as ``0x`` do not count."""
+
+    def __init__(self, patterns: Patterns) -> None:
+        super().__init__(patterns, alignments=2)
 
     def read(self, char: str, place: int) -> Match | None:
         """Read a character of the text, at `place`."""
@@ -149,23 +156,11 @@ class HexReading:
             self._latest >>= 4
 
 
-class Base64Reading:
+class Base64Reading(_AlignedReading):
     """Four characters are three bytes, in the alphabet of RFC 4648 or of URLs; white space is skipped."""
 
     def __init__(self, patterns: Patterns) -> None:
-        self._alignments = tuple(_Bytes(patterns) for _ in range(4))
-        self._first = patterns.first_bytes
-        self._count = 0
-        """Characters in a row."""
-        self._latest = 0
-        """These as a number, the last bits of it."""
-        self._between = 0
-        self._last_place = 0
-
-    @property
-    def pending(self) -> Iterator[int]:
-        """Where each pending match begins, as in a reading."""
-        return (alignment.places[0] for alignment in self._alignments if alignment.places)
+        super().__init__(patterns, alignments=4)
 
     def read(self, char: str, place: int) -> Match | None:
         """Read a character of the text, at `place`."""
