@@ -27,6 +27,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """1 at tokens, 0 at padding."""
     positions_BL: Tensor
     """0 at each text's first token; 0 at padding too."""
+    prompt_end_B: Tensor
+    """The column of each prompt's last token: the last one, unless a target follows."""
 
 
 class CausalModel:
@@ -39,6 +41,11 @@ class CausalModel:
         self.tokenizer: Any = tokenizer
         self.name = name
         self.pad_id = int(tokenizer.pad_token_id or 0)
+        self.prompt_end_B: Tensor | None = None
+        """While prompts are read, the column of each one's last token; None at generated tokens.
+
+        Methods that route decide there, row by row, and keep the decision for the tokens that follow.
+        """
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -114,22 +121,25 @@ class CausalModel:
         inside = [index for index, (begin, _) in enumerate(offsets) if begin < end]
         return inside[-1] + (self.tokenizer.bos_token_id is not None)
 
-    def batch(self, rows: Sequence[Sequence[int]]) -> Batch:
-        """Pad rows of ids on the left."""
+    def batch(self, rows: Sequence[Sequence[int]], *, target_tokens: Sequence[int] | None = None) -> Batch:
+        """Pad rows of ids on the left; of each, the last `target_tokens` (default 0) are a target's."""
         width = max(len(row) for row in rows)
         ids_BL = torch.full((len(rows), width), self.pad_id)
         mask_BL = torch.zeros((len(rows), width), dtype=torch.long)
         for index, row in enumerate(rows):
             ids_BL[index, width - len(row) :] = torch.tensor(row)
             mask_BL[index, width - len(row) :] = 1
-        return Batch(ids_BL=ids_BL, mask_BL=mask_BL, positions_BL=(mask_BL.cumsum(1) - 1).clamp(min=0))
+        ends_B = width - 1 - torch.tensor(target_tokens or [0] * len(rows))
+        positions_BL = (mask_BL.cumsum(1) - 1).clamp(min=0)
+        return Batch(ids_BL=ids_BL, mask_BL=mask_BL, positions_BL=positions_BL, prompt_end_B=ends_B)
 
     def hidden(self, batch: Batch) -> Tensor:
         """The last layer's states after the final norm, (B, L, width); no logits are computed."""
-        out = self.module("model")(
-            input_ids=batch.ids_BL, attention_mask=batch.mask_BL, position_ids=batch.positions_BL,
-            use_cache=False,
-        )  # fmt: skip
+        with self._reading(batch):
+            out = self.module("model")(
+                input_ids=batch.ids_BL, attention_mask=batch.mask_BL, position_ids=batch.positions_BL,
+                use_cache=False,
+            )  # fmt: skip
         return cast(Tensor, out.last_hidden_state)
 
     def logits(self, states: Tensor) -> Tensor:
@@ -147,7 +157,10 @@ class CausalModel:
                 (self.prompt_ids(text), self.target_ids(target))
                 for text, target in pairs[begin : begin + at_once]
             ]
-            batch = self.batch([prompt + target for prompt, target in part])
+            batch = self.batch(
+                [prompt + target for prompt, target in part],
+                target_tokens=[len(target) for _, target in part],
+            )
             states_BLD = self.hidden(batch)
             for index, (_, target) in enumerate(part):
                 logits_TV = self.logits(states_BLD[index, -len(target) - 1 : -1])
@@ -177,10 +190,11 @@ class CausalModel:
         is_open = [True] * len(rows)
         cache = None
         for _ in range(max_tokens):
-            out = self.module("model")(
-                input_ids=ids_BL, attention_mask=mask_BL, position_ids=positions_BL,
-                past_key_values=cache, use_cache=True,
-            )  # fmt: skip
+            with self._reading(batch if cache is None else None):
+                out = self.module("model")(
+                    input_ids=ids_BL, attention_mask=mask_BL, position_ids=positions_BL,
+                    past_key_values=cache, use_cache=True,
+                )  # fmt: skip
             cache = out.past_key_values
             next_B = self.logits(out.last_hidden_state[:, -1]).argmax(-1)
             for index, token in enumerate(next_B.tolist()):
@@ -194,6 +208,14 @@ class CausalModel:
             mask_BL = torch.cat([mask_BL, torch.ones_like(ids_BL)], 1)
             positions_BL = positions_BL[:, -1:] + 1
         return [text.strip().split("\n")[0].strip() for text in texts]
+
+    @contextmanager
+    def _reading(self, batch: Batch | None) -> Iterator[None]:
+        self.prompt_end_B = None if batch is None else batch.prompt_end_B
+        try:
+            yield
+        finally:
+            self.prompt_end_B = None
 
     @contextmanager
     def restored(self, *matrices: nn.Parameter) -> Iterator[None]:

@@ -74,3 +74,22 @@ def test_what_is_restored_is_restored_bit_by_bit(model: CausalModel) -> None:
         weight.data.mul_(2)
         assert not torch.equal(weight, before)
     assert torch.equal(weight, before)
+
+
+def test_layers_can_see_where_a_prompt_ends(model: CausalModel) -> None:
+    """It is the token before the target, row by row; at generated tokens there is no prompt."""
+    ends: list[list[int] | None] = []
+
+    def look(*_: object) -> None:
+        ends.append(None if model.prompt_end_B is None else model.prompt_end_B.tolist())
+
+    handle = model.layers[0].register_forward_hook(look)
+    pairs = [(TEXTS[0], "Paris"), (TEXTS[2], "the Seine")]
+    model.target_log_probs(pairs)
+    model.greedy([TEXTS[0]], max_tokens=3)
+    handle.remove()
+    prompts, targets = zip(*((model.prompt_ids(t), model.target_ids(a)) for t, a in pairs), strict=True)
+    width = max(len(p) + len(t) for p, t in zip(prompts, targets, strict=True))
+    assert ends[0] == [width - 1 - len(target) for target in targets]
+    assert ends[1:] == [[len(prompts[0]) - 1], None, None]
+    assert model.prompt_end_B is None
