@@ -70,8 +70,12 @@ def prompt_by_name_in(
     return prompt if called is None or called not in of_prompt.names else of_prompt.by(called)
 
 
-def check_aliases(prompt: str, subject: str | None, aliases: tuple[str, ...]) -> None:
+def check_aliases(
+    prompt: str, subject: str | None, aliases: tuple[str, ...], *, are_of_value: bool = False
+) -> None:
     """Return if an edit of that prompt and subject may have these aliases, whose texts have been checked.
+
+    Those of a suppression's value need no place in the prompt.
 
     Raises:
         InvalidRequestError: They are too many, repeat or hide something, or have no place in the prompt.
@@ -95,10 +99,13 @@ def check_aliases(prompt: str, subject: str | None, aliases: tuple[str, ...]) ->
                 field=f"aliases[{place}]",
                 details={"value": alias[:80]},
             )
+    if are_of_value:
+        return
     if subject is None:
         raise InvalidRequestError(
             f"aliases such as {aliases[0][:40]!r} need a subject, whose other names they are; give subject,"
-            " as it stands in the prompt",
+            " as it stands in the prompt (or a suppression target_true, whose other forms they are"
+            " then)",
             field="subject",
         )
     if not any(stands_in(name, prompt) for name in (subject, *aliases)):

@@ -92,7 +92,8 @@ class EditDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     subject: str | None = None
     paraphrases: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
-    """Other names of the subject: the edit covers its prompt by each of them."""
+    """Other names of the subject: the edit covers its prompt by each of them. Of a suppression without a
+    subject, other ways to write `target_true`, which must not leave either."""
     state: DecidedState = DecidedState.LIVE
     canary_share: CanaryShare | None = None
     """Of the users to whom a canary is applied; a canary needs it, in other states it waits."""
@@ -335,6 +336,18 @@ def by_name_in(text: str, edit: Edit) -> Edit:
     return msgspec.structs.replace(edit, prompt=prompt)
 
 
+def hides_value(edit: Edit) -> bool:
+    """Whether it is a suppression with a value that must not leave."""
+    return edit.kind is EditKind.SUPPRESSION and edit.target_true is not None
+
+
+def hidden_values(edit: Edit) -> tuple[str, ...]:
+    """What must not leave, however a suppression writes it: the value first; empty if there is none."""
+    if edit.kind is not EditKind.SUPPRESSION or edit.target_true is None:
+        return ()
+    return (edit.target_true, *(edit.aliases if edit.subject is None else ()))
+
+
 def forms_left_out(edit: Edit) -> int:
     """How many forms by other names of the subject there are none of, because of the limits of them."""
     return _alias_forms(edit).left_out
@@ -473,7 +486,9 @@ def check_edit(edit: Edit) -> Edit:
         _check_text(f"paraphrases[{position}]", paraphrase, MAX_PROMPT_CHARS)
     for position, alias in enumerate(edit.aliases[:MAX_ALIASES]):
         _check_text(f"aliases[{position}]", alias, MAX_ALIAS_CHARS)
-    check_aliases(edit.prompt, edit.subject, edit.aliases)
+    check_aliases(
+        edit.prompt, edit.subject, edit.aliases, are_of_value=hides_value(edit) and edit.subject is None
+    )
     if edit.state is EditState.CANARY and edit.canary_share is None:
         raise InvalidRequestError(
             "state 'canary' needs canary_share, the share of users to whom the edit is applied; give a number"

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, EditState
+from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, EditState, hidden_values
 from serac_gateway.domain.folding import folded_text
 from serac_gateway.models.e5.word_frequency import is_common_word
 
@@ -65,14 +65,19 @@ class GuardedValues(msgspec.Struct, frozen=True, kw_only=True):
     values: tuple[GuardedValue, ...]
 
 
-def unguarded(edit: Edit, *, is_common: Callable[[str], bool] = is_common_word) -> Unguarded | None:
-    """Why the value of `edit` is not watched for; None: it is, or there is none."""
-    if edit.kind is not EditKind.SUPPRESSION or edit.target_true is None:
-        return None
-    folded = folded_text(edit.target_true)
+def unguarded(
+    edit: Edit, *, is_common: Callable[[str], bool] = is_common_word
+) -> tuple[tuple[int, Unguarded], ...]:
+    """Which of the `hidden_values` of `edit` are not watched for, by position, and why."""
+    reasons = ((place, _why_not(value, is_common)) for place, value in enumerate(hidden_values(edit)))
+    return tuple((place, reason) for place, reason in reasons if reason is not None)
+
+
+def _why_not(value: str, is_common: Callable[[str], bool]) -> Unguarded | None:
+    folded = folded_text(value)
     if sum(2 if _is_ideograph(char) else 1 for char in folded) < MIN_WEIGHT:
         return Unguarded.TOO_SHORT
-    word = edit.target_true.strip().strip(".!?,;:\"'")
+    word = value.strip().strip(".!?,;:\"'")
     if word.isalpha() and is_common(word):
         return Unguarded.COMMON_WORD
     return None
@@ -86,7 +91,7 @@ def guarded_values(
         GuardedValue(
             namespace=edit.namespace,
             edit_id=edit.id,
-            value=edit.target_true,
+            value=value,
             refusal=edit.target_new,
             state=edit.state,
             canary_share=edit.canary_share,
@@ -94,20 +99,24 @@ def guarded_values(
             valid_until=edit.valid_until,
         )
         for edit in edits
-        if edit.kind is EditKind.SUPPRESSION
-        and edit.state in ACTIVE_STATES
-        and edit.target_true is not None
-        and unguarded(edit, is_common=is_common) is None
+        if edit.state in ACTIVE_STATES
+        for value in hidden_values(edit)
+        if _why_not(value, is_common) is None
     )
+
+
+def value_field(place: int) -> str:
+    """The field of an edit that holds the hidden value at that position."""
+    return f"aliases[{place - 1}]" if place else "target_true"
 
 
 def log_unguarded(edits: Iterable[Edit], *, is_common: Callable[[str], bool] = is_common_word) -> None:
     """Warn of each suppression among `edits` whose value is not watched for, without the value."""
     for edit in edits:
-        if (reason := unguarded(edit, is_common=is_common)) is not None:
+        for place, reason in unguarded(edit, is_common=is_common):
             log.warning(
-                "namespace %s: replies are not watched for the value of suppression %s, which is %s",
-                edit.namespace, edit.id, reason.value,
+                "namespace %s: replies are not watched for the value of suppression %s, whose %s is %s",
+                edit.namespace, edit.id, value_field(place), reason.value,
             )  # fmt: skip
 
 

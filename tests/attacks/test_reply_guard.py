@@ -153,7 +153,7 @@ async def test_a_value_that_most_replies_have_is_not_watched_for_and_the_editor_
         gateway.upstream.script = replying(body, 1, is_stream=False)
         assert ((await posted(gateway, CHAT)).body == body) is not is_guarded
         warned = [
-            r for r in caplog.records if "not watched for the value of suppression hidden" in r.getMessage()
+            r for r in caplog.records if "not watched for the value of suppression hidden," in r.getMessage()
         ]
         assert bool(warned) is not is_guarded
 
@@ -327,3 +327,50 @@ async def test_a_worker_watches_replies_with_the_values_of_the_model_process() -
         assert (await gateway.post(chat(OTHER_QUESTION))).body == body
         await gateway.add("Which bird is it?", "No.", kind=EditKind.SUPPRESSION, target_true="albatross-88")
         assert (await gateway.post(chat(OTHER_QUESTION))).json["choices"][0]["message"]["content"] == "No."
+
+
+async def test_other_forms_of_a_value_do_not_leave_either(tmp_path: Path) -> None:
+    """Without a subject aliases of a suppression are forms of its value, each watched for or warned of."""
+    async with attacked_gateway(tmp_path, "edits.firing_check = false") as gateway:
+        draft = {
+            **SUPPRESSION,
+            "target_true": "14 October 2026",
+            "aliases": ["2026-10-14", "14", "mid-autumn"],
+        }
+        reply = (await gateway.call("POST", "/serac/v1/edits", json=draft)).json()
+        (warning,) = reply["warnings"]
+        assert warning["code"] == "replies_not_guarded"
+        assert "aliases[1]" in warning["detail"]
+        for text, is_cut in (
+            ("It is due 2026.10.14.", True), ("Around mid autumn.", True), ("On 14 October 2026.", True),
+            ("There are 14 of them.", False), ("In October 2026.", False),
+        ):  # fmt: skip
+            body = WHOLE[0].body([text])
+            gateway.upstream.script = replying(body, 1, is_stream=False)
+            assert ((await posted(gateway, CHAT)).body != body) is is_cut, text
+
+
+async def test_names_of_the_subject_may_leave(tmp_path: Path) -> None:
+    """With a subject aliases are its names, and only the value is kept back."""
+    async with attacked_gateway(tmp_path, "edits.firing_check = false") as gateway:
+        await gateway.add(
+            {
+                **SUPPRESSION,
+                "target_true": "pelican77",
+                "subject": "Halyard router",
+                "aliases": ["Halyard gateway"],
+            }
+        )
+        body = WHOLE[0].body(["The Halyard gateway is a router."])
+        gateway.upstream.script = replying(body, 1, is_stream=False)
+        assert (await posted(gateway, CHAT)).body == body
+
+
+@pytest.mark.parametrize("fields", [{}, {"target_true": "x1234", "aliases": ["a", "A"]}, {"kind": "fact"}])
+async def test_aliases_that_name_nothing_are_refused(tmp_path: Path, fields: dict[str, object]) -> None:
+    """Without subject and value, repeated, or of a fact without a subject."""
+    async with attacked_gateway(tmp_path) as gateway:
+        draft = {**SUPPRESSION, "aliases": ["mid-autumn"], **fields}
+        reply = await gateway.call("POST", "/serac/v1/edits", json=draft)
+        assert reply.status_code == 400, reply.text
+        assert "alias" in reply.json()["detail"]

@@ -11,13 +11,13 @@ from serac_gateway.domain.edits import (
     ACTIVE_STATES,
     MAX_PROMPT_CHARS,
     Edit,
-    EditKind,
     forms,
     forms_left_out,
+    hides_value,
     wordings,
 )
 from serac_gateway.models.classifiers.spelling import says_something
-from serac_gateway.routing.guarded_values import unguarded
+from serac_gateway.routing.guarded_values import unguarded, value_field
 
 
 async def edit_warnings(context: ControlPlaneContext, edit: Edit) -> list[EditWarning]:
@@ -25,12 +25,12 @@ async def edit_warnings(context: ControlPlaneContext, edit: Edit) -> list[EditWa
     if edit.state not in ACTIVE_STATES:
         return []
     warnings: list[EditWarning] = []
-    has_value = edit.kind is EditKind.SUPPRESSION and edit.target_true is not None
-    if has_value and (reason := await asyncio.to_thread(unguarded, edit)) is not None:
+    unwatched = await asyncio.to_thread(unguarded, edit) if hides_value(edit) else ()
+    for place, reason in unwatched:
         detail = (
-            f"replies of the base model are not watched for target_true: it is {reason.value}, and would cut"
-            " too many replies; give the whole value, such as first name and surname, or a number with its"
-            " prefix"
+            f"replies of the base model are not watched for {value_field(place)}: it is {reason.value}, and"
+            " would cut too many replies; give the whole value, such as first name and surname, or a number"
+            " with its prefix"
         )
         warnings.append(EditWarning(code=WarningCode.REPLIES_NOT_GUARDED, detail=detail))
     if left_out := forms_left_out(edit):
