@@ -389,6 +389,7 @@ class NamespaceSuppression(_Section, frozen=True, kw_only=True):
     """Settings of a single namespace; None: as for all others."""
 
     guard_replies: bool | None = None
+    redact_requests: bool | None = None
 
 
 class SuppressionConfig(_Section, frozen=True, kw_only=True):
@@ -396,12 +397,21 @@ class SuppressionConfig(_Section, frozen=True, kw_only=True):
 
     guard_replies: bool = True
     """Whether the base model's replies are watched for the values that suppressions keep back."""
+    redact_requests: bool = True
+    """Whether these values are taken out of requests to the base model: it cannot say what it never read."""
     namespaces: dict[str, NamespaceSuppression] = {}
 
     def guards_replies_of(self, namespace: str) -> bool:
         """Whether replies are watched in `namespace`."""
         own = self.namespaces.get(namespace)
         return self.guard_replies if own is None or own.guard_replies is None else own.guard_replies
+
+    def redacts_requests_of(self, namespace: str) -> bool:
+        """Whether values are taken out of requests in `namespace`."""
+        own = self.namespaces.get(namespace)
+        if own is None or own.redact_requests is None:
+            return self.redact_requests
+        return own.redact_requests
 
 
 class EditsConfig(_Section, frozen=True, kw_only=True):

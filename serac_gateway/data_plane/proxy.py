@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -24,7 +24,7 @@ from serac_gateway.data_plane.batch import batch_pieces, completed_choices, prom
 from serac_gateway.data_plane.engine import Engine, NeedsDecision
 from serac_gateway.data_plane.exchange import ClientLeftError, Exchange
 from serac_gateway.data_plane.guard.guarded_relay import relay_guarded
-from serac_gateway.data_plane.guard.guards import ReplyGuards
+from serac_gateway.data_plane.guard.guards import ValueGuards
 from serac_gateway.data_plane.paths import RequestPath, classified_path
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan, serac_headers
 from serac_gateway.data_plane.protocols.answers import ChoicePiece, whole_answer
@@ -105,7 +105,7 @@ class DataPlane:
         self._max_classified_bytes = config.server.max_classified_body_bytes
         self._ping_interval_s = config.server.ping_interval_s
         self._routing = config.routing
-        self._guards = ReplyGuards(engine, config.suppression, config.routing)
+        self._guards = ValueGuards(engine, config.suppression, config.routing)
         self._counts = counts
         self._tracing = tracing
         self._loop_guard = loop_guard or LoopGuard()
@@ -146,8 +146,10 @@ class DataPlane:
             target = target_of(exchange)
             path = classified_path(exchange.raw_path)
 
-            def upstream_request(body: AnyBody, *, rewritten: bool = False) -> UpstreamRequest:
-                passed = passed_headers(exchange.headers, plain_reply=state.guard is not None)
+            async def upstream_request(body: AnyBody, *, rewritten: bool = False) -> UpstreamRequest:
+                passed = passed_headers(exchange.headers, plain_reply=state.reply_guard is not None)
+                if (without := await state.without_values(body)) is not None:
+                    body, rewritten = without, True
                 if rewritten:
                     passed = plain_json_headers(passed)
                 headers = trace.upstream_headers([*passed, loop_header])
@@ -162,8 +164,8 @@ class DataPlane:
                     held=exchange.held,
                 )
 
-            def speculate(body: RequestBody) -> SpeculativeRequest:
-                state.speculative = SpeculativeRequest(self._upstream, upstream_request(body))
+            async def speculate(body: RequestBody) -> SpeculativeRequest:
+                state.speculative = SpeculativeRequest(self._upstream, await upstream_request(body))
                 return state.speculative
 
             body, plan = await self._read_and_plan(exchange, state, namespace, path, principal, speculate)
@@ -182,8 +184,8 @@ class DataPlane:
                 whole = body if plan.body is None else RequestBody(plan.body)
 
                 async def completed(places: Sequence[int]) -> list[Piece]:
-                    rest = await asyncio.to_thread(prompts_alone, whole, places)
-                    async with self._upstream.send(upstream_request(rest, rewritten=True)) as response:
+                    rest = RequestBody(await asyncio.to_thread(prompts_alone, whole, places))
+                    async with self._upstream.send(await upstream_request(rest, rewritten=True)) as response:
                         return await state.guarded(await completed_choices(response), exchange)
 
                 pieces = batch_pieces(plan.batch, lambda task: self._pieces(exchange, task), completed)
@@ -194,11 +196,10 @@ class DataPlane:
             if speculative is not None and speculative.outcome is None:
                 await self._pass_on_speculative(exchange, state, speculative)
             else:
-                request = (
-                    upstream_request(body)
-                    if plan.body is None
-                    else upstream_request(plan.body, rewritten=True)
-                )
+                if plan.body is not None:
+                    request = await upstream_request(RequestBody(plan.body), rewritten=True)
+                else:
+                    request = await upstream_request(body)
                 await self._pass_on(exchange, state, request)
         except ClientLeftError:
             raise
@@ -227,7 +228,7 @@ class DataPlane:
         namespace: str,
         path: RequestPath,
         principal: Principal,
-        speculate: Callable[[RequestBody], SpeculativeRequest],
+        speculate: Callable[[RequestBody], Awaitable[SpeculativeRequest]],
     ) -> tuple[AnyBody, RequestPlan]:
         endpoint = path.endpoint if exchange.method == "POST" else None
         if endpoint is None:
@@ -262,7 +263,7 @@ class DataPlane:
             request = await self.engine.with_earlier_turns(namespace, request)
         if self._routing.speculate:
             state.guard = await self._guards.of(namespace, sender_of(exchange, principal))
-            await speculate(request).written()
+            await (await speculate(request)).written()
         begun = exchange.marks.decide_begun = time.perf_counter()
         try:
             plan = await self.engine.decide(namespace, endpoint, request, sender_of(exchange, principal))
@@ -370,7 +371,7 @@ class DataPlane:
 
     async def _relay(self, exchange: Exchange, state: RequestState, response: UpstreamResponse) -> None:
         headers = serac_headers(exchange, state.plan)
-        cut_by = await relay_guarded(response, exchange, headers, state.guard, self._ping_interval_s)
+        cut_by = await relay_guarded(response, exchange, headers, state.reply_guard, self._ping_interval_s)
         state.note_cut(cut_by, exchange)
 
     def _after_failure(

@@ -9,8 +9,10 @@ import msgspec
 
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.guard.guarded_relay import guarded_pieces
-from serac_gateway.data_plane.guard.guards import ReplyGuard
+from serac_gateway.data_plane.guard.guards import ValueGuard
+from serac_gateway.data_plane.guard.redaction import redacted
 from serac_gateway.data_plane.plan import UNDECIDED
+from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.speculation import SpeculativeRequest
 from serac_gateway.models.language_models.base import Piece
 from serac_gateway.observability.request_record import Failure, FinishedRequest
@@ -23,7 +25,15 @@ class RequestState:
     """The facts about a running request that its response, its record and its cleanup need."""
 
     __slots__ = (
-        "cut_by", "failure", "guard", "key_id", "key_store_failed", "namespace", "plan", "speculative",
+        "cut_by",
+        "failure",
+        "guard",
+        "key_id",
+        "key_store_failed",
+        "namespace",
+        "plan",
+        "redacted_edits",
+        "speculative",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -34,16 +44,34 @@ class RequestState:
         """The request as it was sent to the upstream before the decision, if it was."""
         self.failure: Failure | None = None
         self.key_store_failed = False
-        self.guard: ReplyGuard | None = None
-        """What the upstream's reply is watched for; None: it passes as it is."""
+        self.guard: ValueGuard | None = None
+        """What the request and its reply must not hold; None: they pass as they are."""
         self.cut_by: GuardedValue | None = None
         """The value because of which the reply was cut."""
+        self.redacted_edits: tuple[str, ...] = ()
+        """The suppressions whose values were taken out of the request."""
+
+    @property
+    def reply_guard(self) -> ValueGuard | None:
+        """What the upstream's reply is watched for; None: it passes as it is."""
+        return self.guard if self.guard is not None and self.guard.watches else None
+
+    async def without_values(self, body: object) -> bytes | None:
+        """The body for the upstream without the values kept back; None: it has none, or is not read."""
+        if self.guard is None or not self.guard.redacts or not isinstance(body, RequestBody):
+            return None
+        without = await redacted(body, self.guard)
+        if without is None:
+            return None
+        edit_ids = (self.guard.values[place].edit_id for place in without.values)
+        self.redacted_edits = tuple(dict.fromkeys((*self.redacted_edits, *edit_ids)))
+        return without.body
 
     async def guarded(self, pieces: list[Piece], exchange: Exchange) -> list[Piece]:
         """Whole choices of the base model, in order, a refusal in the place of each that must not leave."""
-        if self.guard is None:
+        if self.reply_guard is None:
             return pieces
-        pieces, value = await guarded_pieces(pieces, self.guard)
+        pieces, value = await guarded_pieces(pieces, self.reply_guard)
         self.note_cut(value, exchange)
         return pieces
 
@@ -92,6 +120,7 @@ def finished_request(exchange: Exchange, state: RequestState) -> FinishedRequest
         speculation=None if state.speculative is None else state.speculative.outcome,
         failure=state.failure,
         key_store_failed=state.key_store_failed,
+        redacted_edits=state.redacted_edits,
         cut_by_edit=None if state.cut_by is None else state.cut_by.edit_id,
         model=plan.model,
         answer_tokens=exchange.answer_tokens,

@@ -92,7 +92,7 @@ def check_aliases(
     for place, alias in enumerate(aliases):
         _check_alias(place, alias)
         first = place_of.setdefault(comparable(alias), place)
-        if first != place:
+        if first != place and not are_of_value:
             raise InvalidRequestError(
                 f"aliases[{place}] {alias[:40]!r} repeats aliases[{first}] {aliases[first][:40]!r}: letter"
                 " case, width and white space make no difference; leave one of them out",

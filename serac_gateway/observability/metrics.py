@@ -85,6 +85,11 @@ class Instruments:
             "Replies of the base model that had the value of a suppression, so that they were cut",
             "namespace",
         )
+        self._redactions = self._counter(
+            "serac_requests_redacted",
+            "Requests to the base model out of which the value of a suppression was taken",
+            "namespace",
+        )
         self._speculations = self._counter(
             "serac_sent_ahead",
             "Requests that were sent to the upstream before the decision: used, or called off",
@@ -135,6 +140,8 @@ class Instruments:
             self._upstream_errors.labels(request.upstream_error).inc()
         if request.cut_by_edit is not None:
             self._cuts.labels(namespace).inc()
+        if request.redacted_edits:
+            self._redactions.labels(namespace).inc()
         if request.speculation is not None:
             self._speculations.labels(request.speculation).inc()
         if request.failure is not None:

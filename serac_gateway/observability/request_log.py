@@ -54,6 +54,7 @@ class RequestLog:
             "key": request.key_id,
             "upstream_error": request.upstream_error,
             "cut_by": request.cut_by_edit,
+            "redacted": request.redacted_edits or None,
             "bytes_in": request.bytes_in,
             "bytes_out": request.bytes_out,
             "total_ms": _ms(request.total_s),

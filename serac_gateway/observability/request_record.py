@@ -60,6 +60,8 @@ class FinishedRequest(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure | None
     key_store_failed: bool
     """Whether the client's API key could not be looked up."""
+    redacted_edits: tuple[str, ...] = ()
+    """The suppressions whose values were taken out of the request before it went to the base model."""
     cut_by_edit: str | None = None
     """The suppression whose value the upstream's reply had, so that it was cut."""
     model: str | None

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 MIN_WEIGHT = 4
 """Letters and digits of the shortest value that is watched for; an ideograph counts twice."""
+MIN_EXACT_CHARS = 3
+"""Of a shorter value yet that is taken out of requests, where it stands by itself as it is written."""
 
 
 class Unguarded(StrEnum):
@@ -38,6 +40,8 @@ class GuardedValue(msgspec.Struct, frozen=True, kw_only=True):
     canary_share: float | None = None
     valid_from: datetime | None = None
     valid_until: datetime | None = None
+    is_exact: bool = False
+    """Too short to be watched for: it is taken out of requests alone, where it stands by itself as it is."""
 
     def applies(self, now: datetime, caller: str) -> bool:
         """Whether its suppression is in force at `now`, and applied to `caller`."""
@@ -86,8 +90,8 @@ def _why_not(value: str, is_common: Callable[[str], bool]) -> Unguarded | None:
 def guarded_values(
     edits: Iterable[Edit], *, is_common: Callable[[str], bool] = is_common_word
 ) -> tuple[GuardedValue, ...]:
-    """The values of the suppressions among `edits` that are watched for."""
-    return tuple(
+    """The values of the suppressions among `edits` that are kept back, those that are watched for first."""
+    values = (
         GuardedValue(
             namespace=edit.namespace,
             edit_id=edit.id,
@@ -97,12 +101,15 @@ def guarded_values(
             canary_share=edit.canary_share,
             valid_from=edit.valid_from,
             valid_until=edit.valid_until,
+            is_exact=reason is not None,
         )
         for edit in edits
         if edit.state in ACTIVE_STATES
         for value in hidden_values(edit)
-        if _why_not(value, is_common) is None
+        if (reason := _why_not(value, is_common)) is None
+        or (reason is Unguarded.TOO_SHORT and len(value.strip()) >= MIN_EXACT_CHARS)
     )
+    return tuple(sorted(values, key=lambda value: value.is_exact))
 
 
 def value_field(place: int) -> str:

@@ -18,7 +18,7 @@ import msgspec
 from serac_gateway.data_plane.encodings import codings_of
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.guard.event_pieces import NO_JSON, EventPieces
-from serac_gateway.data_plane.guard.guards import ReplyGuard
+from serac_gateway.data_plane.guard.guards import ValueGuard
 from serac_gateway.data_plane.guard.reply_text import ReplyText, decoded_json, reply_texts
 from serac_gateway.data_plane.guard.reply_watch import Cut, Piece, ReplyWatch
 from serac_gateway.data_plane.paths import classified_path
@@ -53,7 +53,7 @@ async def relay_guarded(
     response: UpstreamResponse,
     exchange: Exchange,
     extra_headers: Headers,
-    guard: ReplyGuard | None,
+    guard: ValueGuard | None,
     ping_interval_s: float | None,
 ) -> GuardedValue | None:
     """Send `response` to the client, unwatched if `guard` is None; the value because of which it was cut.
@@ -113,7 +113,7 @@ async def _relay_whole(
     response: UpstreamResponse,
     exchange: Exchange,
     extra_headers: Headers,
-    guard: ReplyGuard,
+    guard: ValueGuard,
     endpoint: Endpoint | None,
 ) -> GuardedValue | None:
     body = await _whole_body(response, exchange)
@@ -163,7 +163,7 @@ async def _whole_body(response: UpstreamResponse, exchange: Exchange) -> bytes:
 
 
 async def _relay_text(
-    response: UpstreamResponse, exchange: Exchange, extra_headers: Headers, guard: ReplyGuard
+    response: UpstreamResponse, exchange: Exchange, extra_headers: Headers, guard: ValueGuard
 ) -> GuardedValue | None:
     """Pass on a text that is no JSON; where it has a value, the connection breaks off."""
     watch = ReplyWatch(guard.patterns)
@@ -187,7 +187,7 @@ class _GuardedStream:
     def __init__(
         self,
         exchange: Exchange,
-        guard: ReplyGuard,
+        guard: ValueGuard,
         endpoint: Endpoint | None,
         *,
         breaks_off: bool = False,
@@ -271,7 +271,7 @@ class _GuardedStream:
 
 
 async def guarded_pieces(
-    pieces: list[AnswerPiece], guard: ReplyGuard
+    pieces: list[AnswerPiece], guard: ValueGuard
 ) -> tuple[list[AnswerPiece], GuardedValue | None]:
     """Whole answers of the base model, a refusal in the place of each that has a value; and such a value."""
     reason: GuardedValue | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import msgspec
 
@@ -17,6 +17,8 @@ MAX_PATTERN_CHARS = 256
 _WRITTEN_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe"})
 _LEAST_RESPELT_CHARS = 5
 """A shorter spelling is another word: "Joel" would be in "jolly"."""
+_STARTS = re.compile(r"(?<!\w)\S")
+_WORD = re.compile(r"\w")
 _TWO_LETTERS = re.compile("(?:ae|oe|ue|aa)")
 _LEADS = frozenset((0xC3, 0xC4, 0xC5, 0xEF))
 """The first bytes in UTF-8 of letters with accents and of full width, which fold to ASCII."""
@@ -116,6 +118,41 @@ def patterns_of(values: Sequence[str]) -> Patterns:
             byte in leads if byte >= 0x80 else FOLDING[chr(byte)][:1] in automaton.first
             for byte in range(256)
         ),
+    )
+
+
+class ExactValues(msgspec.Struct, frozen=True, kw_only=True):
+    """Values that are looked for as they are written, in any case, where no letter or digit adjoins them."""
+
+    places: Mapping[str, int]
+    """Folded in case -> the place among the values that are looked for."""
+    lengths: tuple[int, ...]
+    """Of the values in characters, the longest first."""
+
+    def without(self, values: Set[int]) -> ExactValues:
+        """The same but for those at these places."""
+        kept = {text: place for text, place in self.places.items() if place not in values}
+        return msgspec.structs.replace(self, places=kept)
+
+    def spans(self, text: str) -> Iterator[tuple[int, int, int]]:
+        """Begin, end and value of each that stands in `text`, in order; none overlaps another."""
+        end = 0
+        for start in _STARTS.finditer(text) if self.places else ():
+            begin = start.start()
+            for length in self.lengths if begin >= end else ():
+                place = self.places.get(text[begin : begin + length].casefold())
+                if place is not None and not _WORD.match(text, begin + length):
+                    end = begin + length
+                    yield begin, end, place
+                    break
+
+
+def exact_values(places: Mapping[str, int]) -> ExactValues:
+    """Make them of texts and their places."""
+    texts = {text.strip(): place for text, place in places.items()}
+    return ExactValues(
+        places={text.casefold(): place for text, place in texts.items()},
+        lengths=tuple(sorted({len(text) for text in texts}, reverse=True)),
     )
 
 

@@ -95,6 +95,11 @@ class TextWatch:
         """The match that only the end of the text settles."""
         return None if self._awaiting is None else self._awaiting[0]
 
+    def end_of(self, match: Match) -> int:
+        """Behind the last character of `match`, which `feed` has just returned."""
+        was_awaited = self._awaiting is not None and self._awaiting[0] is match
+        return self.length - was_awaited
+
     @property
     def held_from(self) -> int:
         """The first character that may yet belong to a match; `length` if there is none."""

@@ -23,10 +23,11 @@ MAX_CHARS = 4_000_000
 
 _CONVERSATIONS = frozenset({"messages", "input", "prompt"})
 _INSTRUCTION_MEMBERS = frozenset({"system", "instructions"})
-_NOT_FOR_THE_MODEL = frozenset({
+NOT_FOR_THE_MODEL = frozenset({
     "model", "user", "metadata", "safety_identifier", "prompt_cache_key", "previous_response_id",
     "conversation", "service_tier",
 })  # fmt: skip
+"""Members of a body."""
 _NO_TEXT = frozenset({
     "type", "role", "id", "call_id", "tool_call_id", "tool_use_id", "image_url", "url", "data", "file_data",
     "b64_json", "encrypted_content", "signature", "cache_control",
@@ -75,7 +76,7 @@ def all_text(body: Mapping[str, object], overridden: Iterable[object] = ()) -> l
             conversations += _turns(value)
         elif name.lower() in _INSTRUCTION_MEMBERS:
             instructions += _strings(value)
-        elif name.lower() not in _NOT_FOR_THE_MODEL:
+        elif name.lower() not in NOT_FOR_THE_MODEL:
             others += _strings(value)
     others += _strings(tuple(overridden))
     said = [Turn(role="system", content=text) for text in instructions] + conversations
