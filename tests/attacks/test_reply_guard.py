@@ -366,9 +366,9 @@ async def test_names_of_the_subject_may_leave(tmp_path: Path) -> None:
         assert (await posted(gateway, CHAT)).body == body
 
 
-@pytest.mark.parametrize("fields", [{}, {"target_true": "x1234", "aliases": ["a", "A"]}, {"kind": "fact"}])
+@pytest.mark.parametrize("fields", [{}, {"target_true": "x1234", "aliases": ["a\x07"]}, {"kind": "fact"}])
 async def test_aliases_that_name_nothing_are_refused(tmp_path: Path, fields: dict[str, object]) -> None:
-    """Without subject and value, repeated, or of a fact without a subject."""
+    """Without subject and value, of control characters, or of a fact without a subject."""
     async with attacked_gateway(tmp_path) as gateway:
         draft = {**SUPPRESSION, "aliases": ["mid-autumn"], **fields}
         reply = await gateway.call("POST", "/serac/v1/edits", json=draft)
