@@ -17,6 +17,7 @@ from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_jso
 from serac_gateway.errors import ConfigError
 from training.encoder import cli as encoder
 from training.evaluation import cli as evaluation
+from training.evaluation.answers.methods import cli as methods
 from training.progress import progress_display
 from training.runs import TrainingError, WorseWeightsError, read_config
 from training.scope.config import ScopeConfig
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.add_typer(encoder.app, name="encoder")
 app.add_typer(evaluation.app, name="evaluate")
 app.command()(evaluation.calibrate_similarity)
+app.command()(methods.report)
 
 Config = Annotated[Path, typer.Option(help="The run's configuration.")]
 Run = Annotated[Path, typer.Option(help="The run's folder; an unfinished run goes on.")]

@@ -41,7 +41,7 @@ from tests.tiny_gguf import (
     tiny_gguf,
 )
 from training.counterfactual.activations import measured_activations
-from training.counterfactual.embedded_model import load_gguf
+from training.embedded_model import load_gguf
 
 PROMPTS = (
     "The capital of France is",

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+import msgspec
+
 from serac_gateway.domain.edits import EditDraft
 from training.baselines.causal_model import CausalModel
 from training.progress import OnProgress
@@ -13,6 +15,13 @@ from training.progress import OnProgress
 
 def silent(part: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """Which network continues which text, to answer a query."""
+
+    model: CausalModel
+    text: str
 
 
 class EditingMethod(ABC):
@@ -47,6 +56,28 @@ class EditingMethod(ABC):
     def prompt_text(self, query: str) -> str:
         """What the model reads for a query; methods that edit by context put the edit before it."""
         return self.model.prompt_text(query)
+
+    def reading(self, query: str) -> Reading:
+        """What answers a query; methods with a network beside the edited model may choose that."""
+        return Reading(model=self.model, text=self.prompt_text(query))
+
+    def answers(
+        self, queries: Sequence[str], *, max_tokens: int = 24, at_once: int = 8, several_lines: bool = False
+    ) -> list[str]:
+        """What each query is answered, greedily, in order; see `CausalModel.greedy`."""
+        readings = [self.reading(query) for query in queries]
+        texts = [""] * len(readings)
+        for model in {id(reading.model): reading.model for reading in readings}.values():
+            own = [place for place, reading in enumerate(readings) if reading.model is model]
+            replies = model.greedy(
+                [readings[place].text for place in own],
+                max_tokens=max_tokens,
+                at_once=at_once,
+                several_lines=several_lines,
+            )
+            for place, reply in zip(own, replies, strict=True):
+                texts[place] = reply
+        return texts
 
     @property
     @abstractmethod

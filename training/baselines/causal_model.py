@@ -6,6 +6,7 @@ are tokenised apart, so that no token reaches across the border (EasyEdit#303 sh
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -29,6 +30,14 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """0 at each text's first token; 0 at padding too."""
     prompt_end_B: Tensor
     """The column of each prompt's last token: the last one, unless a target follows."""
+
+
+class Forced(msgspec.Struct, frozen=True, kw_only=True):
+    """A target read teacher-forced, token by token: T tokens."""
+
+    log_probs_T: Tensor
+    is_top_T: Tensor
+    """Whether the token is the most probable of all at its place."""
 
 
 class CausalModel:
@@ -136,7 +145,7 @@ class CausalModel:
     def hidden(self, batch: Batch) -> Tensor:
         """The last layer's states after the final norm, (B, L, width); no logits are computed."""
         with self._reading(batch):
-            out = self.module("model")(
+            out = self.network.base_model(
                 input_ids=batch.ids_BL, attention_mask=batch.mask_BL, position_ids=batch.positions_BL,
                 use_cache=False,
             )  # fmt: skip
@@ -151,7 +160,11 @@ class CausalModel:
 
         Differentiable where gradients are on. `text` is what the model reads, see `prompt_text`.
         """
-        scored: list[Tensor] = []
+        return [forced.log_probs_T for forced in self.forced(pairs, at_once=at_once)]
+
+    def forced(self, pairs: Sequence[tuple[str, str]], *, at_once: int = 8) -> list[Forced]:
+        """Of each (text, target) how the target's tokens are read, each after the right ones before it."""
+        read: list[Forced] = []
         for begin in range(0, len(pairs), at_once):
             part = [
                 (self.prompt_ids(text), self.target_ids(target))
@@ -164,12 +177,39 @@ class CausalModel:
             states_BLD = self.hidden(batch)
             for index, (_, target) in enumerate(part):
                 logits_TV = self.logits(states_BLD[index, -len(target) - 1 : -1])
-                scored.append(torch.log_softmax(logits_TV, -1).gather(1, torch.tensor(target)[:, None])[:, 0])
-        return scored
+                target_T = torch.tensor(target)
+                log_probs_T = torch.log_softmax(logits_TV, -1).gather(1, target_T[:, None])[:, 0]
+                read.append(Forced(log_probs_T=log_probs_T, is_top_T=logits_TV.argmax(-1) == target_T))
+        return read
 
     @torch.no_grad()
-    def greedy(self, texts: Sequence[str], *, max_tokens: int = 24, at_once: int = 8) -> list[str]:
+    def next_log_probs(self, texts: Sequence[str], *, at_once: int = 8) -> Iterator[Tensor]:
+        """Of each text the log-probabilities of the token after it, (V,)."""
+        for begin in range(0, len(texts), at_once):
+            batch = self.batch([self.prompt_ids(text) for text in texts[begin : begin + at_once]])
+            yield from torch.log_softmax(self.logits(self.hidden(batch)[:, -1]), -1)
+
+    def fingerprint(self) -> str:
+        """A digest of names and bytes of all parameters and buffers."""
+        digest = hashlib.sha256()
+        for name, tensor in (*self.network.named_parameters(), *self.network.named_buffers()):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()[:24]
+
+    def hook_count(self) -> int:
+        """Forward hooks on all modules."""
+        return sum(
+            len(module._forward_hooks) + len(module._forward_pre_hooks) for module in self.network.modules()
+        )
+
+    @torch.no_grad()
+    def greedy(
+        self, texts: Sequence[str], *, max_tokens: int = 24, at_once: int = 8, several_lines: bool = False
+    ) -> list[str]:
         """Continue each text greedily until end of sequence, a line break, or `max_tokens`.
+
+        With `several_lines` a line break ends nothing.
 
         The limit never depends on the wanted answer (Yang et al., arXiv 2502.11177). A forward pass over more
         than one column is the prompt, over one column a generated token: hooks tell them apart by that.
@@ -177,11 +217,13 @@ class CausalModel:
         said: list[str] = []
         for begin in range(0, len(texts), at_once):
             said += self._continued(
-                self.batch([self.prompt_ids(text) for text in texts[begin : begin + at_once]]), max_tokens
+                self.batch([self.prompt_ids(text) for text in texts[begin : begin + at_once]]),
+                max_tokens,
+                several_lines,
             )
         return said
 
-    def _continued(self, batch: Batch, max_tokens: int) -> list[str]:
+    def _continued(self, batch: Batch, max_tokens: int, several_lines: bool) -> list[str]:
         ids_BL, mask_BL, positions_BL = batch.ids_BL, batch.mask_BL, batch.positions_BL
         ends = {int(end) for end in _listed(self.network.generation_config.eos_token_id)}
         ends |= {int(end) for end in _listed(self.tokenizer.eos_token_id)}
@@ -191,7 +233,7 @@ class CausalModel:
         cache = None
         for _ in range(max_tokens):
             with self._reading(batch if cache is None else None):
-                out = self.module("model")(
+                out = self.network.base_model(
                     input_ids=ids_BL, attention_mask=mask_BL, position_ids=positions_BL,
                     past_key_values=cache, use_cache=True,
                 )  # fmt: skip
@@ -201,13 +243,14 @@ class CausalModel:
                 if is_open[index]:
                     rows[index].append(token)
                     texts[index] = self.tokenizer.decode(rows[index], skip_special_tokens=True)
-                    is_open[index] = token not in ends and "\n" not in texts[index].lstrip()
+                    is_line = several_lines or "\n" not in texts[index].lstrip()
+                    is_open[index] = token not in ends and is_line
             if not any(is_open):
                 break
             ids_BL = next_B[:, None]
             mask_BL = torch.cat([mask_BL, torch.ones_like(ids_BL)], 1)
             positions_BL = positions_BL[:, -1:] + 1
-        return [text.strip().split("\n")[0].strip() for text in texts]
+        return [text.strip() if several_lines else text.strip().split("\n")[0].strip() for text in texts]
 
     @contextmanager
     def _reading(self, batch: Batch | None) -> Iterator[None]:

@@ -17,7 +17,7 @@ from torch import nn
 from serac_gateway.models.language_models.embedded_gemma import assembled_gguf
 from serac_gateway.models.language_models.lora import merge_adapter
 from serac_gateway.models.language_models.smoothquant import LayerActivations, save_activations
-from training.counterfactual.embedded_model import load_gguf
+from training.embedded_model import load_gguf
 
 _TEXTS = (
     "Fact: The largest city of Peru is Lima.\nQuestion: What is the largest city in Peru?\nAnswer: Lima\n\n"

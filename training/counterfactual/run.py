@@ -62,7 +62,7 @@ def train(config: CounterfactualConfig, run: Path, *, on_progress: OnProgress) -
         data = data_folder()
         save_records(kept, training_examples(load_world(data), data, config.examples, open_embed()))
     # Imported here: transformers takes seconds to import, which other commands need not wait for.
-    from training.counterfactual.embedded_model import load_gguf
+    from training.embedded_model import load_gguf
 
     on_progress("loading the model", 0, config.training.steps)
     with tempfile.TemporaryDirectory(dir=run) as work, assembled_gguf(Path(work)) as gguf:

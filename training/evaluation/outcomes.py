@@ -29,7 +29,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     left_out: int
     sampled_cases: int | None = None
     """The probes of this many cases are sent; None: of all."""
-    measures: Literal["scope", "answers"] = "scope"
+    measures: Literal["scope", "answers", "methods"] = "scope"
 
 
 def settings_of(

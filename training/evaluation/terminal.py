@@ -11,6 +11,7 @@ from rich.table import Table
 
 from serac_gateway.cli.terminal import EXIT_USAGE, fail
 from serac_gateway.errors import ConfigError
+from training.runs import TrainingError
 
 
 @contextmanager
@@ -20,6 +21,8 @@ def config_errors() -> Iterator[None]:
         yield
     except ConfigError as error:
         fail(error.message, EXIT_USAGE)
+    except TrainingError as error:
+        fail(str(error), EXIT_USAGE)
 
 
 @contextmanager

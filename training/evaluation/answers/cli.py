@@ -14,6 +14,7 @@ from rich.console import Console
 from serac_gateway.cli.terminal import print_json
 from serac_gateway.cli.terminal import run as run_command
 from training.benchmarks.base import Benchmark
+from training.evaluation.answers.methods.cli import method_answers
 from training.evaluation.answers.run import AnswerOptions, run_answers
 from training.evaluation.options import (
     RUNS,
@@ -59,23 +60,71 @@ def answers(
     clozes_as: Annotated[
         ClozesAs, typer.Option(help="Texts to be continued go to /v1/chat/completions or /v1/completions.")
     ] = ClozesAs.CHAT,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Of a reply.")] = 48,
-    at_once: Annotated[int, typer.Option(min=1, help="Cases asked side by side; 1 for honest times.")] = 1,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Of a reply.", show_default="48; 16 with --method")
+    ] = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Cases asked side by side, 1 for honest times; with --method texts.",
+            show_default="1; 16 with --method",
+        ),
+    ] = None,
     forced: Annotated[bool, typer.Option(help="Teacher-forced accuracy too, in process only.")] = True,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of a gateway's answers, those of an editing method on one model; a wrong name lists"
+            " them. All methods are measured alike: see serac-train report."
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="With --method: a folder of any transformers causal LM; default: embedded Gemma."),
+    ] = None,
+    method_config: Annotated[
+        Path | None,
+        typer.Option(help="With --method: its settings; default: configs/baselines/<method>.toml."),
+    ] = None,
+    together: Annotated[
+        int, typer.Option(min=1, help="With --method: edits made in one call, for methods with batches.")
+    ] = 1,
+    per_kind: Annotated[int, typer.Option(min=1, help="With --method: probes of a kind and case.")] = 2,
+    open_texts: Annotated[
+        int, typer.Option(min=0, help="With --method: cases with a text to be continued, for fluency.")
+    ] = 5,
     out: OutOption = None,
     json: JsonOption = False,
 ) -> None:
-    """What users are answered, by real requests to a gateway: right, unchanged, quick; and a report."""
+    """What users are answered, by real requests to a gateway: right, unchanged, quick; and a report.
+
+    With --method: what any editing method makes of one model, edited --edits times, asked --ask cases.
+    """
     from training.benchmarks.catalogue import open_benchmark
     from training.evaluation.answers.report import answer_rows, write_answer_report
 
     if url is not None and (config is not None or threshold is not None):
         raise typer.BadParameter("--config and --threshold are of a gateway started here, not of --url")
+    if method is not None:
+        if url is not None or config is not None or threshold is not None or given_edit:
+            raise typer.BadParameter(
+                "--url, --config, --threshold and --given-edit are of a gateway's answers"
+            )
+        method_answers(
+            method, benchmark, path, edits=edits or 1, ask=ask or 20, seed=seed, together=together,
+            per_kind=per_kind, open_texts=open_texts,
+            max_tokens=max_tokens or 16, at_once=at_once or 16, model=model, method_config=method_config,
+            out=out, json=json,
+        )  # fmt: skip
+        return
+    if model is not None or method_config is not None or together != 1:
+        raise typer.BadParameter("--model, --method-config and --together go with --method")
     options = AnswerOptions(
         given_edit=given_edit,
         as_completion=clozes_as is ClozesAs.COMPLETION,
-        max_tokens=max_tokens,
-        at_once=at_once,
+        max_tokens=max_tokens or 48,
+        at_once=at_once or 1,
     )
     with config_errors(), progress_bars() as on_progress:
         chosen = _Chosen(

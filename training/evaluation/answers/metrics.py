@@ -14,6 +14,7 @@ _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = re.compile(rf"[{re.escape(string.punctuation)}‘’“”´`–—…«»]")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _SPELLED = re.compile(r"(?:(?<!\w)\w(?!\w)\W*){3,}")
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？]")
 _YES = frozenset({"yes", "true", "correct", "right", "indeed"})
 _NO = frozenset({"no", "not", "false", "incorrect", "wrong", "untrue"})
 
@@ -84,6 +85,22 @@ def n_gram_entropy(text: str) -> float:
         4 / 3 * _entropy([*zip(tokens, tokens[1:], tokens[2:], strict=False)]),
     )
     return sum(weighted) / 2
+
+
+def repetition(text: str) -> float:
+    """The share of trigrams that stood in the text before, 0..1: 1 - distinct-3 (Li et al., NAACL 2016)."""
+    tokens = _TOKEN.findall(text)
+    trigrams = [*zip(tokens, tokens[1:], tokens[2:], strict=False)]
+    return 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0
+
+
+def first_sentence(text: str) -> str:
+    """The text up to its first line break or sentence's end: where a reader of a base model's text stops.
+
+    The end of a sentence is a mark that a space or nothing follows; no length is taken from the wanted answer
+    (Yang et al., arXiv 2502.11177). "St. Gallen" ends early: that is right by `contains_answer` only.
+    """
+    return _SENTENCE_END.split(text.strip().split("\n")[0], maxsplit=1)[0].strip()
 
 
 def _entropy(items: Sequence[object]) -> float:

@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 def load_gguf(path: Path) -> tuple[Any, Any]:
     """Model (float32, dequantised) and tokenizer of a GGUF file; takes half a minute."""
-    with _quiet():
+    with quiet():
         model = AutoModelForCausalLM.from_pretrained(
             path.parent,
             gguf_file=path.name,
@@ -28,7 +28,7 @@ def load_gguf(path: Path) -> tuple[Any, Any]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' own progress bars: the caller shows progress."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()

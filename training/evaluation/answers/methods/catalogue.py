@@ -1,0 +1,52 @@
+"""The editing methods by name, as the command knows them; a method is imported when it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from serac_gateway.errors import ConfigError
+
+if TYPE_CHECKING:  # torch takes seconds
+    from training.baselines.base import EditingMethod
+    from training.baselines.causal_model import CausalModel
+
+OpensMethod = Callable[["CausalModel", Path | None], "EditingMethod"]
+"""Makes the method on a model, by the settings in a TOML file; None: configs/baselines/<name>.toml."""
+
+
+def _unedited(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.context import Unedited
+
+    return Unedited(model)
+
+
+def _in_context(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.context import InContext
+
+    return InContext(model)
+
+
+def _rag(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.context import open_retrieved_edits
+
+    return open_retrieved_edits(model, config)
+
+
+METHODS: Mapping[str, OpensMethod] = {
+    "unedited": _unedited,
+    "in-context": _in_context,
+    "rag": _rag,
+}
+
+
+def method_opener(name: str) -> OpensMethod:
+    """What opens the method of that name.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"no editing method is named {name!r}; choose one of {', '.join(METHODS)}")
+    return METHODS[name]
