@@ -57,6 +57,9 @@ class EditingMethod(ABC):
         """What the model reads for a query; methods that edit by context put the edit before it."""
         return self.model.prompt_text(query)
 
+    def close(self) -> None:  # noqa: B027 - most have none
+        """Release what outlives the edits: processes, sockets. Nothing is called after it."""
+
     def reading(self, query: str) -> Reading:
         """What answers a query; methods with a network beside the edited model may choose that."""
         return Reading(model=self.model, text=self.prompt_text(query))

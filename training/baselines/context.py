@@ -15,6 +15,7 @@ import numpy as np
 from typing_extensions import override
 
 from serac_gateway.domain.edits import EditDraft
+from serac_gateway.models.counterfactual.prompts import PromptedEdit
 from serac_gateway.models.encoders.base import Encoder
 from training.baselines.base import EditingMethod, silent
 from training.baselines.causal_model import CausalModel
@@ -185,11 +186,11 @@ def open_retrieved_edits(model: CausalModel, config: Path | None) -> RetrievedEd
     return RetrievedEdits(model, settings, open_embedded_encoder(load_config().data_path))
 
 
-def statement(edit: EditDraft) -> str:
+def statement(edit: PromptedEdit) -> str:
     """Prompt and new answer as one text; see `serac_gateway.domain.edits.statement`."""
     return f"{edit.prompt.strip()} {edit.target_new.strip()}"
 
 
-def after_edits(edits: Sequence[EditDraft], text: str) -> str:
+def after_edits(edits: Sequence[PromptedEdit], text: str) -> str:
     """The statements of edits, a line each, and the text."""
     return "\n".join([*(f"Fact: {statement(edit)}" for edit in edits), text])

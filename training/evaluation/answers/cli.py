@@ -75,8 +75,9 @@ def answers(
     method: Annotated[
         str | None,
         typer.Option(
-            help="Instead of a gateway's answers, those of an editing method on one model; a wrong name lists"
-            " them. All methods are measured alike: see serac-train report."
+            help="Instead of a gateway's answers, those of an editing method on one model, or of several with"
+            " commas; a wrong name lists them. All are measured alike: see serac-train report. With several,"
+            " --out is the folder of their folders."
         ),
     ] = None,
     model: Annotated[

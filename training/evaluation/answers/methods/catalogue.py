@@ -34,10 +34,31 @@ def _rag(model: CausalModel, config: Path | None) -> EditingMethod:
     return open_retrieved_edits(model, config)
 
 
+def _ike(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.ike import open_ike
+
+    return open_ike(model, config)
+
+
+def _gateway(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.evaluation.answers.methods.gateway import open_in_process
+
+    return open_in_process(model)
+
+
+def _gateway_http(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.evaluation.answers.methods.gateway import open_over_http
+
+    return open_over_http(model)
+
+
 METHODS: Mapping[str, OpensMethod] = {
     "unedited": _unedited,
     "in-context": _in_context,
+    "ike": _ike,
     "rag": _rag,
+    "gateway": _gateway,
+    "gateway-http": _gateway_http,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -81,10 +82,11 @@ def run_method(
         return results
     on_progress("opening the model", 0, len(remaining))
     runner = _Runner(open_model(), open_method, results, done, options, on_progress)
-    runner.prepare(remaining)
-    for count, round_ in enumerate(remaining):
-        on_progress("rounds", count, len(remaining))
-        runner.run(round_)
+    with ExitStack() as stack:
+        runner.prepare(remaining, stack)
+        for count, round_ in enumerate(remaining):
+            on_progress("rounds", count, len(remaining))
+            runner.run(round_)
     on_progress("rounds", len(remaining), len(remaining))
     return results
 
@@ -116,8 +118,8 @@ class _Runner:
         self._timed_queries: list[str] = []
         self._base_ms: tuple[float, ...] = ()
 
-    def prepare(self, remaining: Sequence[Round]) -> None:
-        """Everything that needs the unedited model; the method itself is opened last."""
+    def prepare(self, remaining: Sequence[Round], stack: ExitStack) -> None:
+        """Everything that needs the unedited model; the method is opened last, and closed with `stack`."""
         unedited = Unedited(self._model)
         cases = [case for round_ in remaining for case in round_.cases if case.case.id not in self._done]
         self._on_progress("unedited model", 0, len(cases))
@@ -126,6 +128,7 @@ class _Runner:
         self._timed_queries = [case.case.edit.prompt for case in cases[:_TIMED_QUERIES]]
         self._base_ms = first_token_ms(unedited, self._timed_queries)
         self._method = self._open_method(self._model)
+        stack.callback(self._method.close)
         begun = time.perf_counter()
         self._method.prepare(on_progress=self._on_progress)
         self._prepare_s = time.perf_counter() - begun
