@@ -40,6 +40,12 @@ def _ike(model: CausalModel, config: Path | None) -> EditingMethod:
     return open_ike(model, config)
 
 
+def _serac(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.serac import open_serac
+
+    return open_serac(model, config)
+
+
 def _gateway(model: CausalModel, config: Path | None) -> EditingMethod:
     from training.evaluation.answers.methods.gateway import open_in_process
 
@@ -57,6 +63,7 @@ METHODS: Mapping[str, OpensMethod] = {
     "in-context": _in_context,
     "ike": _ike,
     "rag": _rag,
+    "serac": _serac,
     "gateway": _gateway,
     "gateway-http": _gateway_http,
 }

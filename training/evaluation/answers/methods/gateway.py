@@ -12,13 +12,13 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from typing import Any, TypeVar
 
 import msgspec
 from typing_extensions import override
 
-from serac_gateway.config.model import GatewayConfig, UpstreamConfig
+from serac_gateway.config.model import UpstreamConfig
 from serac_gateway.data_plane.upstream.embedded_server import EmbeddedServer
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, by_name_in, first_version, forms
 from serac_gateway.domain.queries import Query
@@ -129,6 +129,10 @@ class InProcessGateway(Gateway):
         of_base = dict(zip(open_queries, continued, strict=True))
         return [reply if (reply := replies[query]) is not None else of_base[query] for query in queries]
 
+    @override
+    def close(self) -> None:
+        asyncio.run(self._decider.__aexit__())
+
     def _base_text(self, query: str) -> str:
         return after_edits(self._decided(query).context_edits, self.model.prompt_text(query))
 
@@ -164,6 +168,7 @@ class InProcessGateway(Gateway):
 
     @override
     def _retire(self) -> None:
+        self.close()
         self._decider = self._opened_decider()
         self._decisions.clear()
 
@@ -182,13 +187,17 @@ class HttpGateway(Gateway):
     paper = InProcessGateway.paper
 
     def __init__(
-        self, model: CausalModel, config: GatewayConfig, counterfactual: Callable[[], CausalModel], width: int
+        self,
+        model: CausalModel,
+        serve: Callable[[str], AbstractAsyncContextManager[str]],
+        counterfactual: Callable[[], CausalModel],
+        width: int,
     ) -> None:
-        """`config` is the gateway's; its upstream will be the edited model."""
+        """`serve` runs a gateway before the upstream at the URL it is given, and gives the gateway's URL."""
         super().__init__(model, counterfactual, width)
-        self._config = config
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="gateway", daemon=True)
+        self._serve = serve
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._upstream = ExitStack()
         self._stack = AsyncExitStack()
         self._namespace: HttpNamespace | None = None
@@ -196,23 +205,25 @@ class HttpGateway(Gateway):
     @override
     def prepare(self, *, on_progress: OnProgress = silent) -> None:
         """Start upstream and gateway."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="gateway", daemon=True)
         self._thread.start()
         pool = self._upstream.enter_context(ThreadPoolExecutor(1))
         url = self._upstream.enter_context(serving(EmbeddedServer(_ServedModel(self.model), pool)))
-        config = msgspec.structs.replace(self._config, upstream=UpstreamConfig(url=f"{url}/v1"))
-        self._namespace = self._wait(self._opened(config))
+        self._namespace = self._wait(self._opened(f"{url}/v1"))
 
-    async def _opened(self, config: GatewayConfig) -> HttpNamespace:
-        url = await self._stack.enter_async_context(gateway_in_process(config))
+    async def _opened(self, upstream_url: str) -> HttpNamespace:
+        url = await self._stack.enter_async_context(self._serve(upstream_url))
         return await self._stack.enter_async_context(HttpNamespace(url))
 
     @override
     def close(self) -> None:
-        if self._thread.is_alive():
+        if self._loop is not None and self._thread is not None:
             self._wait(self._stack.aclose())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._upstream.close()
+            self._loop.close()
 
     @override
     def answers(
@@ -248,6 +259,7 @@ class HttpGateway(Gateway):
             self._wait(self._namespace.retire())
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        assert self._loop is not None, "prepare has been called"
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
@@ -304,4 +316,8 @@ def open_over_http(model: CausalModel) -> HttpGateway:
 
     config = load_config()
     width = open_embedded_encoder(config.data_path).width
-    return HttpGateway(model, config, open_counterfactual, width)
+
+    def serve(upstream_url: str) -> AbstractAsyncContextManager[str]:
+        return gateway_in_process(msgspec.structs.replace(config, upstream=UpstreamConfig(url=upstream_url)))
+
+    return HttpGateway(model, serve, open_counterfactual, width)
