@@ -66,5 +66,8 @@ def open_benchmark(name: str, path: Path | None = None) -> Benchmark:
             return BENCHMARKS[name]()
         raise ConfigError(f"no benchmark is named {name!r}; choose one of {', '.join(BENCHMARKS)}")
     if name in READERS:
-        return READERS[name](path)
+        try:
+            return READERS[name](path)
+        except ConfigError as exc:
+            raise ConfigError(f"{str(path)!r} as {name!r}: {exc.message}") from exc
     raise ConfigError(f"--path goes with {', '.join(READERS)}, not with {name!r}")

@@ -42,7 +42,12 @@ def read_rows(path: Path) -> list[Row]:
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
+        raise ConfigError(
+            f"data file {str(path)!r} is not in UTF-8 (byte {exc.object[exc.start]:#04x} at {exc.start:,});"
+            " convert it, for instance with iconv -f UTF-16 -t UTF-8"
+        ) from exc
+    except (OSError, EOFError) as exc:
         raise ConfigError(f"cannot read the data file {str(path)!r}: {exc}") from exc
     rows: list[Row]
     if text.lstrip().startswith("["):
