@@ -23,6 +23,7 @@ from serac_gateway.cli.options import JsonOption, NamespaceOption, UrlOption
 from serac_gateway.cli.preview import preview, traffic_app
 from serac_gateway.cli.reload import reload
 from serac_gateway.cli.replicas import replicas
+from serac_gateway.cli.retire import retire
 from serac_gateway.cli.shadow import shadow
 from serac_gateway.cli.store import store_app
 from serac_gateway.cli.terminal import stderr
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 app.add_typer(edits_app, name="edits")
 edits_app.command()(restore)
+edits_app.command()(retire)
 edits_app.command("rollback")(rollback_edit)
 edits_app.command()(purge)
 edits_app.command()(preview)

@@ -110,6 +110,7 @@ def test_a_draft_without_what_it_needs_is_refused_by_name(untouched: ControlPlan
     [
         ("POST", "/edits"), ("POST", "/edits:preview"), ("PATCH", "/edits/a"), ("POST", "/edits/a:rollback"),
         ("POST", "/edits/a:purge"), ("POST", "/rollback"), ("POST", "/scope"), ("POST", "/store:restore"),
+        ("POST", "/edits:retire"),
     ],
 )  # fmt: skip
 def test_a_body_that_is_no_object_reaches_nothing(

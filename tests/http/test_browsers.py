@@ -40,6 +40,7 @@ CHANGES = (
     ("DELETE", "/edits/a", None),
     ("POST", "/edits/a:purge", {}),
     ("POST", "/rollback", {"log_id": "0-0"}),
+    ("POST", "/edits:retire", {"edits": []}),
     ("POST", "/keys", {"name": "x", "role": "admin"}),
     ("POST", "/config:reload", None),
     ("POST", "/store:restore", EDIT),

@@ -68,6 +68,7 @@ def test_the_schema_names_every_call_with_an_example_of_what_to_send(running: Co
         "POST /serac/v1/edits/{edit_id}:rollback",
         "POST /serac/v1/edits/{edit_id}:purge",
         "POST /serac/v1/rollback",
+        "POST /serac/v1/edits:retire",
         "POST /serac/v1/edits:import",
         "GET /serac/v1/edits:export",
         "POST /serac/v1/edits:preview",

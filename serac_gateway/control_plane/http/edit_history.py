@@ -27,10 +27,12 @@ from serac_gateway.control_plane.http.schemas import (
     EditPurge,
     EditReply,
     EditRollback,
+    EditsRetirement,
     NamespaceRollback,
     WhoAndWhy,
 )
 from serac_gateway.control_plane.http.wait import APPLIED, Wait
+from serac_gateway.control_plane.retirement import Retirement, retire_versions
 from serac_gateway.control_plane.rollback import Rollback, roll_back
 from serac_gateway.control_plane.versions import NextVersion
 
@@ -40,7 +42,14 @@ _PURGE = Example(summary="Right to be forgotten", value={"reason": "Request 4711
 _NAMESPACE_ROLLBACK = Example(
     summary="What would it do?", value={"log_id": "1795286099039-0", "dry_run": True}
 )
-
+_RETIREMENT = Example(
+    summary="A base model answers it now",
+    value={
+        "edits": [{"id": "ed_0198c7d5b2f0", "version": 2, "created_at": "2026-12-01T09:30:00.123456Z"}],
+        "reason": "consolidated in gemma-3-270m-2026-12-01",
+        "dry_run": True,
+    },
+)
 
 _PENDING = ResponseHeader(
     name="x-serac-purge-pending",
@@ -139,6 +148,32 @@ class EditHistoryController(Controller):
         if context.store.has_pending_purge:
             response.headers[_PENDING.name or ""] = "true"
         return await waiting.replied(response)
+
+    @post(
+        "/edits:retire",
+        status_code=200,
+        summary="Retire versions that a base model has learnt",
+        description="One commit retires those versions that are still current, made at the time named, live"
+        " facts and without a window; all others are `kept`, each with its reason, and repeating the call"
+        " changes nothing. Suppressions and instructions never go this way. A rollback to `log_id` takes it"
+        " back. With `dry_run` nothing changes.",
+        response_headers=[APPLIED],
+        responses=problems(400, 412, 413, 503),
+    )
+    async def retire(
+        self,
+        data: Annotated[EditsRetirement, BodyKwarg(examples=[_RETIREMENT])],
+        namespace: Namespace,
+        context: Context,
+        principal: Sender,
+        waiting: Wait,
+    ) -> Response[Retirement]:
+        """Retire exactly the versions named, where they are still current."""
+        attribution = attribution_of(principal, data.author, data.reason)
+        done = await retire_versions(
+            context.writer, context.store, namespace, data.edits, attribution, dry_run=data.dry_run
+        )
+        return await waiting.replied(Response(done))
 
     @post(
         "/rollback",

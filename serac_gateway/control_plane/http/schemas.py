@@ -13,10 +13,12 @@ from typing import Annotated
 import msgspec
 
 from serac_gateway.control_plane.conflicts import Conflict
+from serac_gateway.control_plane.retirement import VersionMade
 from serac_gateway.control_plane.verification import Verified
 from serac_gateway.control_plane.writer import Written
 from serac_gateway.domain.edits import AwareDatetime, Edit, EditState
 from serac_gateway.stores.ports import ProbeOutcome, Verification
+from serac_gateway.stores.records import MAX_CHANGES
 
 MAX_PAGE = 1_000
 DEFAULT_PAGE = 100
@@ -144,6 +146,15 @@ class NamespaceRollback(WhoAndWhy, frozen=True, kw_only=True, forbid_unknown_fie
     """Back to what the namespace was after an entry of its log."""
 
     log_id: Annotated[str, msgspec.Meta(description="`0-0`: before the first entry")]
+    dry_run: bool = False
+    """Report what would change, and change nothing."""
+
+
+class EditsRetirement(WhoAndWhy, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Retire versions that a base model has learnt."""
+
+    edits: Annotated[tuple[VersionMade, ...], msgspec.Meta(min_length=1, max_length=MAX_CHANGES)]
+    """No edit twice."""
     dry_run: bool = False
     """Report what would change, and change nothing."""
 
