@@ -35,6 +35,7 @@ SUBJECTS = {
     "decisions",
     "editing",
     "getting_started",
+    "methods",
     "operations",
     "results",
     "training",

@@ -23,6 +23,7 @@ from training.evaluation.answers.methods.outcomes import Group, ProbeOutcome
 from training.evaluation.answers.methods.plan import PlannedCase, PlannedProbe
 
 _OF_THE_PROMPT = (Group.RELIABILITY, Group.GENERALIZATION)
+_FORCED = (*_OF_THE_PROMPT, Group.PORTABILITY)
 
 
 def probe_outcomes(
@@ -101,7 +102,7 @@ def _forced(
     wanted = [
         (probe, answers)
         for case, probe in pairs
-        if probe.group is not Group.LOCALITY and probe.verdict is None
+        if probe.group in _FORCED and probe.verdict is None
         for answers in dict.fromkeys([probe.answers[:1], _former(case, probe)])
         if answers
     ]
