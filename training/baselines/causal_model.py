@@ -144,7 +144,7 @@ class CausalModel:
 
     def hidden(self, batch: Batch) -> Tensor:
         """The last layer's states after the final norm, (B, L, width); no logits are computed."""
-        with self._reading(batch):
+        with self.reading(batch):
             out = self.network.base_model(
                 input_ids=batch.ids_BL, attention_mask=batch.mask_BL, position_ids=batch.positions_BL,
                 use_cache=False,
@@ -232,7 +232,7 @@ class CausalModel:
         is_open = [True] * len(rows)
         cache = None
         for _ in range(max_tokens):
-            with self._reading(batch if cache is None else None):
+            with self.reading(batch if cache is None else None):
                 out = self.network.base_model(
                     input_ids=ids_BL, attention_mask=mask_BL, position_ids=positions_BL,
                     past_key_values=cache, use_cache=True,
@@ -253,7 +253,8 @@ class CausalModel:
         return [text.strip() if several_lines else text.strip().split("\n")[0].strip() for text in texts]
 
     @contextmanager
-    def _reading(self, batch: Batch | None) -> Iterator[None]:
+    def reading(self, batch: Batch | None) -> Iterator[None]:
+        """Inside, layers can see where the prompts of the batch end; None: only generated tokens are read."""
         self.prompt_end_B = None if batch is None else batch.prompt_end_B
         try:
             yield

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serac_gateway.errors import ConfigError
+from training.runs import read_config
 
 if TYPE_CHECKING:  # torch takes seconds
     from training.baselines.base import EditingMethod
     from training.baselines.causal_model import CausalModel
 
+CONFIGS = Path("configs/baselines")
 OpensMethod = Callable[["CausalModel", Path | None], "EditingMethod"]
 """Makes the method on a model, by the settings in a TOML file; None: configs/baselines/<name>.toml."""
 
@@ -58,6 +60,12 @@ def _gateway_http(model: CausalModel, config: Path | None) -> EditingMethod:
     return open_over_http(model)
 
 
+def _grace(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.grace import Grace, GraceSettings
+
+    return Grace(model, read_config(config or CONFIGS / "grace.toml", GraceSettings))
+
+
 METHODS: Mapping[str, OpensMethod] = {
     "unedited": _unedited,
     "in-context": _in_context,
@@ -66,6 +74,7 @@ METHODS: Mapping[str, OpensMethod] = {
     "serac": _serac,
     "gateway": _gateway,
     "gateway-http": _gateway_http,
+    "grace": _grace,
 }
 
 
