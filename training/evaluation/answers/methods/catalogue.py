@@ -66,6 +66,23 @@ def _grace(model: CausalModel, config: Path | None) -> EditingMethod:
     return Grace(model, read_config(config or CONFIGS / "grace.toml", GraceSettings))
 
 
+def _fine_tuning(name: str) -> OpensMethod:
+    def opened(model: CausalModel, config: Path | None) -> EditingMethod:
+        from training.baselines import finetune
+
+        kinds = (
+            finetune.FullFineTuning,
+            finetune.LastLayersFineTuning,
+            finetune.PromptEndFineTuning,
+            finetune.ConstrainedFineTuning,
+            finetune.TargetFineTuning,
+        )
+        (kind,) = (kind for kind in kinds if kind.name == name)
+        return kind(model, read_config(config or CONFIGS / f"{name}.toml", finetune.FineTuningSettings))
+
+    return opened
+
+
 METHODS: Mapping[str, OpensMethod] = {
     "unedited": _unedited,
     "in-context": _in_context,
@@ -75,6 +92,11 @@ METHODS: Mapping[str, OpensMethod] = {
     "gateway": _gateway,
     "gateway-http": _gateway_http,
     "grace": _grace,
+    "ft-all": _fine_tuning("ft-all"),
+    "ft-last": _fine_tuning("ft-last"),
+    "ft-l": _fine_tuning("ft-l"),
+    "ft-c": _fine_tuning("ft-c"),
+    "ft-m": _fine_tuning("ft-m"),
 }
 
 

@@ -121,8 +121,9 @@ def planned_probes(case: Case, *, seed: int, per_kind: int) -> Iterator[PlannedP
             yield msgspec.structs.replace(
                 planned, kind="neighbour after the edit", text=f"{statement} {probe.text}"
             )
+    verdict = next((probe.verdict for probe in case.probes if probe.kind == "prompt"), None)
     for kind, text in disturbed(case.edit, rng):
-        yield PlannedProbe(group=Group.ROBUSTNESS, kind=kind, text=text, answers=target)
+        yield PlannedProbe(group=Group.ROBUSTNESS, kind=kind, text=text, answers=target, verdict=verdict)
 
 
 def open_text(case: Case) -> tuple[PlannedProbe, ...]:
