@@ -22,6 +22,9 @@
     │   ├── ContradictionError      409
     │   ├── DamagedRecordError      409
     │   └── IdempotencyKeyReusedError 422
+    ├── ProposalNotFoundError       404
+    ├── ProposalConflictError       409
+    │   └── ApprovalNeededError     409
     ├── PreconditionFailedError     412
     ├── PreconditionRequiredError   428
     ├── UpstreamError               502
@@ -246,6 +249,31 @@ class IdempotencyKeyReusedError(EditConflictError):
     code = "idempotency_key_reused"
     openai_type = "invalid_request_error"
     title = "The idempotency key was used before"
+
+
+class ProposalNotFoundError(GatewayError):
+    """The namespace has no proposal of that id."""
+
+    status = 404
+    code = "proposal_not_found"
+    openai_type = "not_found_error"
+    title = "There is no such proposal"
+
+
+class ProposalConflictError(GatewayError):
+    """The proposal is closed or stale, so that this can no longer be done with it."""
+
+    status = 409
+    code = "proposal_conflict"
+    openai_type = "conflict_error"
+    title = "The proposal does not allow this any more"
+
+
+class ApprovalNeededError(ProposalConflictError):
+    """The namespace demands the agreement of others, and this call cannot wait for it."""
+
+    code = "approval_needed"
+    title = "Others must agree to this"
 
 
 class DamagedRecordError(EditConflictError):

@@ -18,6 +18,7 @@ from serac_gateway.stores.ports import (
     TrafficStore,
     VerificationStore,
 )
+from serac_gateway.stores.proposals import ProposalStore
 from serac_gateway.stores.records import (
     LOG_START,
     Commit,
@@ -50,7 +51,8 @@ class EditStore(ABC):
     async def commit(self, namespace: str, commit: Commit) -> Receipt:
         """Make the changes durable and append them to the log: all of them or none.
 
-        A purge also replaces every older version of its edit by its tombstone.
+        A purge also replaces every older version of its edit by its tombstone, and deletes every proposal
+        that concerns the edit, reasons included. `Commit.closes` closes its proposal in the same step.
 
         Raises:
             ValueError: The commit is not well formed: no or too many changes, an edit twice, another
@@ -58,7 +60,9 @@ class EditStore(ABC):
             EditConflictError: An added edit's id exists (also as a retired or purged one).
             IdempotencyKeyReusedError: The idempotency key was used with another fingerprint.
             EditNotFoundError: There is no edit of that id to change.
-            PreconditionFailedError: The current version is not the new one - 1, or the log has gone on.
+            PreconditionFailedError: The current version is not the new one - 1, or the log has gone on, or
+                the proposal that it closes.
+            ProposalNotFoundError: There is no such proposal.
         """
 
     @abstractmethod
@@ -207,6 +211,10 @@ class EditStore(ABC):
     @abstractmethod
     def feedback(self) -> FeedbackStore:
         """Reports on requests. Usable for as long as this store is."""
+
+    @abstractmethod
+    def proposals(self) -> ProposalStore:
+        """The changes that wait for agreement. Usable for as long as this store is."""
 
     @abstractmethod
     def verifications(self) -> VerificationStore:

@@ -10,6 +10,8 @@ from serac_gateway.errors import (
     EditNotFoundError,
     IdempotencyKeyReusedError,
     PreconditionFailedError,
+    ProposalConflictError,
+    ProposalNotFoundError,
     StoreUnavailableError,
 )
 from serac_gateway.stores.records import MAX_CHANGES, Action, Change, Commit, Idempotency, StoredEdit
@@ -28,6 +30,8 @@ def check_commit(namespace: str, commit: Commit) -> None:
     ids = {check_edit_id(change.edit.id) for change in commit.changes}
     if len(ids) < len(commit.changes):
         raise ValueError("a commit cannot change an edit twice; commit one version after the other")
+    if commit.approval is not None and not 0 < len(commit.approval.splitlines()) < 2:
+        raise ValueError(f"approval {commit.approval!r} must be one line")
     for change in commit.changes:
         _check_change(namespace, change)
 
@@ -139,4 +143,32 @@ def not_empty(namespace: str) -> EditConflictError:
         " namespace was never used",
         field="namespace",
         details={"value": namespace},
+    )
+
+
+def no_such_proposal(namespace: str, proposal_id: str) -> ProposalNotFoundError:
+    """The namespace has no proposal of that id."""
+    return ProposalNotFoundError(
+        f"there is no proposal {proposal_id!r} in namespace {namespace!r}; list the proposals to see their"
+        " ids",
+        field="proposal_id",
+    )
+
+
+def proposal_went_on(proposal_id: str, *, expected: int, current: int) -> PreconditionFailedError:
+    """Somebody else said something of it, or closed it."""
+    return PreconditionFailedError(
+        f"proposal {proposal_id!r} is at revision {current}, not {expected}; read it again",
+        field="if-match",
+        details={"value": expected, "current": current},
+    )
+
+
+def too_many_open(namespace: str, limit: int) -> ProposalConflictError:
+    """Nobody can read that many."""
+    return ProposalConflictError(
+        f"namespace {namespace!r} has {limit:,} open proposals, and no more are kept; decide on some, or"
+        " withdraw them",
+        field="namespace",
+        details={"limit": limit},
     )

@@ -54,6 +54,7 @@ class LogEvidence(msgspec.Struct, frozen=True, kw_only=True, tag="entry", tag_fi
     digest: str
     stored: VersionRecord | None
     """None: the record is not there."""
+    approval: str | None = None
 
 
 class VersionCount(msgspec.Struct, frozen=True, kw_only=True, tag="edit", tag_field="kind"):
@@ -88,10 +89,17 @@ def sealed(edit: Edit) -> VersionRecord:
 
 
 def fields_digest(
-    *, action: str, edit_id: str, version: int, content_digest: str, author: str | None
+    *,
+    action: str,
+    edit_id: str,
+    version: int,
+    content_digest: str,
+    author: str | None,
+    approval: str | None = None,
 ) -> bytes:
     """SHA-256 of an entry's own fields."""
-    fields = "\n".join((action, edit_id, str(version), content_digest, author or ""))
+    approved = () if approval is None else ("approved", approval)
+    fields = "\n".join((*approved, action, edit_id, str(version), content_digest, author or ""))
     return hashlib.sha256(fields.encode("utf-8", "replace")).digest()
 
 
@@ -126,6 +134,7 @@ def log_entry(evidence: LogEvidence) -> LogEntry:
         at=at,
         author=evidence.author,
         reason=reason,
+        approval=evidence.approval,
         content_digest=evidence.content_digest,
         previous_digest=evidence.previous_digest,
         digest=evidence.digest,

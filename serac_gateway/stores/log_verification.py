@@ -99,6 +99,7 @@ class LogVerifier:
             version=entry.version,
             content_digest=entry.content_digest,
             author=entry.author,
+            approval=entry.approval,
         )
         if chained(entry.previous_digest, fields, entry.log_id) != entry.digest:
             raise BrokenLogError(

@@ -78,6 +78,16 @@ class Idempotency(msgspec.Struct, frozen=True, kw_only=True):
     """Hash of the request; the same key with another fingerprint is refused."""
 
 
+class Closing(msgspec.Struct, frozen=True, kw_only=True):
+    """A proposal that is closed by the commit of its changes: see proposals.py."""
+
+    proposal_id: str
+    revision: int
+    """Of the closed head; the stored one is the revision before."""
+    head: bytes
+    """JSON of the closed head."""
+
+
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """One or several changes to one namespace, all or nothing.
 
@@ -90,6 +100,10 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """If given: a second commit with the same one changes nothing and returns the receipt of the first."""
     expected_log_id: str | None = None
     """If given: nothing is committed unless the log still ends with it."""
+    approval: str | None = None
+    """Who agreed, for the log entries: one line."""
+    closes: Closing | None = None
+    """If given: nothing is committed unless that proposal is still as the closing expects."""
 
 
 class Committed(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +135,8 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     author: str | None = None
     reason: str | None = None
     """None also where the version was purged."""
+    approval: str | None = None
+    """Who agreed to it, or by what right it was made without, where the namespace demands agreement."""
     content_digest: str
     """Of the version's record; 64 hexadecimal digits, as the two that follow."""
     previous_digest: str

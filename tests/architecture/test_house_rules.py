@@ -30,6 +30,7 @@ MAX_LINES = 400
 LONGER_BECAUSE = {
     "tests/http/test_upstreams.py": "the choice among several upstreams, case by case",
     "serac_gateway/config/model.py": "every configuration key with its default, as one tree",
+    "serac_gateway/errors.py": "every error with its status and code, as one tree",
     "serac_gateway/routing/router.py": "the decision and its record, in the order in which it is made",
     "serac_gateway/domain/edits.py": "what an edit is, how its next version is made, its rules",
     "serac_gateway/stores/redis/store.py": "the port to the edit store, method by method, in Redis",
@@ -52,7 +53,12 @@ NAMES_NOTHING = {"tell", "tells", "telling", "told", "untold", "found", "asked",
 """Words that say where a value comes from instead of what it holds."""
 SAYS_WHAT_IT_HOLDS = {
     "serac_gateway/control_plane/http/preview.py": {"asked_as", "shown"},
-    "serac_gateway/errors.py": {"ApiKeyNotFoundError", "EditNotFoundError", "RequestNotFoundError"},
+    "serac_gateway/errors.py": {
+        "ApiKeyNotFoundError",
+        "EditNotFoundError",
+        "ProposalNotFoundError",
+        "RequestNotFoundError",
+    },
 }
 """Names with such a word that are fields of the REST API, or the meaning of a 404."""
 

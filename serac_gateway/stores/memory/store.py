@@ -49,6 +49,7 @@ from serac_gateway.stores.log_chain import (
     fields_digest,
     sealed,
 )
+from serac_gateway.stores.memory.proposals import InMemoryProposalStore
 from serac_gateway.stores.memory.side_stores import (
     InMemoryApiKeyStore,
     InMemoryFeedbackStore,
@@ -64,6 +65,7 @@ from serac_gateway.stores.ports import (
     TrafficStore,
     VerificationStore,
 )
+from serac_gateway.stores.proposals import ProposalStore
 from serac_gateway.stores.records import (
     LOG_START,
     NO_VECTORS,
@@ -114,10 +116,13 @@ class InMemoryEditStore(EditStore):
         self._traffic = InMemoryTrafficStore()
         self._feedback = InMemoryFeedbackStore()
         self._verifications = InMemoryVerificationStore()
+        self._committing = threading.RLock()
+        self._proposals = InMemoryProposalStore(
+            self._current_version, self._committing, idempotency_ttl_s=idempotency_ttl_s
+        )
         self._replicas = InMemoryReplicaRegistry()
         self._readers: set[_InMemoryLogReader] = set()
         self._backup_secret = secrets.token_bytes(32)
-        self._committing = threading.RLock()
 
     @override
     async def commit(self, namespace: str, commit: Commit) -> Receipt:
@@ -135,6 +140,8 @@ class InMemoryEditStore(EditStore):
             replayed = self._receipt(namespace, commit.idempotency)
             if replayed is not None:
                 return replayed
+        if commit.closes is not None:
+            self._proposals.check_next(namespace, commit.closes.proposal_id, commit.closes.revision)
         for change in commit.changes:
             _refuse_unless_next(namespace, held, change)
         log_id = _head_of(namespace, held).log_id
@@ -142,7 +149,13 @@ class InMemoryEditStore(EditStore):
             raise log_went_on(expected=commit.expected_log_id or "", current=log_id)
 
         self._namespaces[namespace] = held
-        receipt = Receipt(changes=tuple(_make(namespace, held, change) for change in commit.changes))
+        made = tuple(_make(namespace, held, change, commit.approval) for change in commit.changes)
+        receipt = Receipt(changes=made)
+        if commit.closes is not None:
+            self._proposals.close(namespace, commit.closes)
+        for change in commit.changes:
+            if change.action is Action.PURGE:
+                self._proposals.forget(namespace, change.edit.id)
         if commit.idempotency is not None:
             held.receipts[commit.idempotency.key] = _StoredReceipt(
                 fingerprint=commit.idempotency.fingerprint,
@@ -291,6 +304,10 @@ class InMemoryEditStore(EditStore):
         return self._feedback
 
     @override
+    def proposals(self) -> ProposalStore:
+        return self._proposals
+
+    @override
     def verifications(self) -> VerificationStore:
         return self._verifications
 
@@ -318,6 +335,11 @@ class InMemoryEditStore(EditStore):
     @override
     async def close(self) -> None:
         return
+
+    def _current_version(self, namespace: str, edit_id: str) -> int:
+        """0: there is no such edit."""
+        stored = self._held(namespace).current.get(edit_id)
+        return 0 if stored is None else stored.edit.version
 
     def _held(self, namespace: str) -> _Namespace:
         return self._namespaces.get(check_namespace(namespace), _Namespace())
@@ -443,7 +465,7 @@ def _refuse_unless_next(namespace: str, held: _Namespace, change: Change) -> Non
         raise stale_version(edit.id, expected=edit.version - 1, current=current.edit.version)
 
 
-def _make(namespace: str, held: _Namespace, change: Change) -> Committed:
+def _make(namespace: str, held: _Namespace, change: Change, approval: str | None) -> Committed:
     """Make a change that is known to be the next one, and append it to the log."""
     edit, head, version = change.edit, _head_of(namespace, held), sealed(change.edit)
     log_id = f"{log_id_order(head.log_id)[0] + 1}-0"
@@ -453,6 +475,7 @@ def _make(namespace: str, held: _Namespace, change: Change) -> Committed:
         version=edit.version,
         content_digest=version.content_digest,
         author=edit.author,
+        approval=approval,
     )
     held.log.append(
         LogEvidence(
@@ -461,6 +484,7 @@ def _make(namespace: str, held: _Namespace, change: Change) -> Committed:
             edit_id=edit.id,
             version=edit.version,
             author=edit.author,
+            approval=approval,
             content_digest=version.content_digest,
             previous_digest=head.digest,
             digest=chained(head.digest, fields, log_id),

@@ -46,6 +46,16 @@ class NamespaceKeys:
         """Stream: an entry a change, with the fields that log_chain.py describes."""
         self.head = f"{self._prefix}:head"
         """Hash: log_id, digest and length of the log, as the last commit left it."""
+        self.proposals = f"{self._prefix}:proposals"
+        """Hash: proposal id to revision and JSON of its head."""
+        self.proposed = f"{self.proposals}:changes"
+        """Hash: proposal id to the JSON of its changes; gone once they are committed."""
+        self.proposed_edits = f"{self.proposals}:edits"
+        """Sorted set, all scores 0: "edit-id proposal-id", so that a purge finds what it must delete."""
+        self.proposal_ids = f"{self.proposals}:ids"
+        """Sorted set, all scores 0: every proposal id, which sorts by time."""
+        self.open_proposals = f"{self.proposals}:open"
+        """Sorted set like `proposal_ids`: those that are open."""
 
     def versions(self, edit_id: str) -> str:
         """List: salt and JSON record of every version; version n is element n - 1.
@@ -57,6 +67,10 @@ class NamespaceKeys:
     def ids_in(self, state: EditState) -> str:
         """Sorted set like `ids`: those whose current version is in `state`."""
         return f"{self.ids}:{state.value}"
+
+    def proposal_result(self, idempotency: Idempotency | None) -> str:
+        """As `result`, of the request that opened a proposal; in place of the receipt, the proposal's id."""
+        return f"{self.result(idempotency)}:proposal"
 
     def result(self, idempotency: Idempotency | None) -> str:
         """Hash with a time to live: salted fingerprint of the request behind the key, and its receipt.

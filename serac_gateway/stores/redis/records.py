@@ -21,7 +21,15 @@ from serac_gateway.stores.log_chain import (
     genesis,
     sealed,
 )
-from serac_gateway.stores.records import NO_VECTORS, Change, Commit, Committed, FormVectors, Idempotency
+from serac_gateway.stores.records import (
+    NO_VECTORS,
+    Change,
+    Closing,
+    Commit,
+    Committed,
+    FormVectors,
+    Idempotency,
+)
 from serac_gateway.stores.redis.connection import Word
 from serac_gateway.stores.redis.keys import NamespaceKeys
 
@@ -103,6 +111,7 @@ def log_evidence(log_id: bytes, fields: Mapping[bytes, bytes]) -> LogEvidence:
         previous_digest=texts.get("previous", ""),
         digest=texts.get("digest", ""),
         stored=None,
+        approval=texts.get("approval"),
     )
 
 
@@ -143,6 +152,11 @@ def commit_keys(keys: NamespaceKeys, commit: Commit) -> list[str]:
         keys.head,
         keys.result(commit.idempotency),
         keys.ids,
+        keys.proposals,
+        keys.proposed,
+        keys.proposed_edits,
+        keys.proposal_ids,
+        keys.open_proposals,
         *(keys.ids_in(state) for state in _STATES),
         *(keys.versions(change.edit.id) for change in commit.changes),
     ]
@@ -158,11 +172,25 @@ def commit_arguments(
         "" if commit.idempotency is None else salted_fingerprint(commit.idempotency),
         genesis(namespace),
         commit.expected_log_id or "",
+        commit.approval or "",
+        *closing_arguments(commit.closes),
         len(commit.changes),
     ]
     for change in commit.changes:
-        arguments += _change_arguments(change, older.get(change.edit.id, []))
+        arguments += _change_arguments(change, older.get(change.edit.id, []), commit.approval)
     return arguments
+
+
+def closing_arguments(closing: Closing | None) -> tuple[Word, Word, Word]:
+    """Id of the proposal ("" for none), revision that it must have, and the head that follows."""
+    if closing is None:
+        return "", "", ""
+    return closing.proposal_id, closing.revision - 1, packed_head(closing)
+
+
+def packed_head(closing: Closing) -> bytes:
+    """A value of `NamespaceKeys.proposals`: revision and JSON, so that a script can read the former."""
+    return b"%d %s" % (closing.revision, closing.head)
 
 
 def committed(receipt: bytes) -> tuple[Committed, ...]:
@@ -173,7 +201,7 @@ def committed(receipt: bytes) -> tuple[Committed, ...]:
     )
 
 
-def _change_arguments(change: Change, older: list[Edit]) -> list[Word]:
+def _change_arguments(change: Change, older: list[Edit], approval: str | None) -> list[Word]:
     edit, version = change.edit, sealed(change.edit)
     fields = fields_digest(
         action=change.action,
@@ -181,6 +209,7 @@ def _change_arguments(change: Change, older: list[Edit]) -> list[Word]:
         version=edit.version,
         content_digest=version.content_digest,
         author=edit.author,
+        approval=approval,
     )
     return [
         change.action,

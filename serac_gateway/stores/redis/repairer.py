@@ -165,6 +165,7 @@ class RedisNamespaceRepairer(NamespaceRepairer):
                     version=entry.version,
                     content_digest=entry.content_digest,
                     author=entry.author,
+                    approval=entry.approval,
                 )
                 follows = entry.previous_digest == head.digest and log_id_order(entry.log_id) > log_id_order(
                     head.log_id

@@ -101,6 +101,7 @@ class RedisNamespaceRestorer(NamespaceRestorer):
                 f"log entry {entry.log_id!r} of the backup holds no edit: {exc}"
             ) from exc
         author: tuple[Word, ...] = () if entry.author is None else ("author", entry.author)
+        approval: tuple[Word, ...] = () if entry.approval is None else ("approval", entry.approval)
         fields: tuple[Word, ...] = (
             "action",
             entry.action,
@@ -114,7 +115,7 @@ class RedisNamespaceRestorer(NamespaceRestorer):
         return [
             # By its id, before all else: whatever is sent, `abandon` finds it.
             ("ZADD", keys.ids, 0, entry.edit_id),
-            ("XADD", self._new_log, entry.log_id, *fields, *digests, *author),
+            ("XADD", self._new_log, entry.log_id, *fields, *digests, *author, *approval),
             ("RPUSH", keys.versions(entry.edit_id), packed_version(stored)),
             ("HSET", keys.current, entry.edit_id, stored.record),
             ("ZADD", keys.ids_in(edit.state), 0, entry.edit_id),

@@ -34,6 +34,8 @@ from serac_gateway.stores.errors import (
     key_reused,
     log_went_on,
     no_such_edit,
+    no_such_proposal,
+    proposal_went_on,
     stale_version,
 )
 from serac_gateway.stores.log_chain import LogEvidence, LogHead, VersionCount
@@ -45,6 +47,7 @@ from serac_gateway.stores.ports import (
     TrafficStore,
     VerificationStore,
 )
+from serac_gateway.stores.proposals import ProposalStore
 from serac_gateway.stores.records import (
     LOG_START,
     Action,
@@ -65,6 +68,7 @@ from serac_gateway.stores.redis.feedback import RedisFeedbackStore
 from serac_gateway.stores.redis.keys import BACKUP_SECRET, NAMESPACES, SCHEMA, NamespaceKeys
 from serac_gateway.stores.redis.log_reader import RedisLogReader
 from serac_gateway.stores.redis.migration import prepare_schema
+from serac_gateway.stores.redis.proposals import RedisProposalStore
 from serac_gateway.stores.redis.records import (
     commit_arguments,
     commit_keys,
@@ -186,6 +190,12 @@ class RedisStore(EditStore):
                 raise stale_version(edit_id.decode(), expected=int(version) - 1, current=int(current_version))
             case [b"log_went_on", log_id]:
                 raise log_went_on(expected=commit.expected_log_id or "", current=log_id.decode())
+            case [b"proposal_went_on", revision]:
+                assert commit.closes is not None
+                proposal_id, expected = commit.closes.proposal_id, commit.closes.revision - 1
+                if not revision:
+                    raise no_such_proposal(namespace, proposal_id)
+                raise proposal_went_on(proposal_id, expected=expected, current=int(revision))
             case [b"damaged", what]:
                 raise damaged_log(namespace, what.decode())
         raise AssertionError(f"commit.lua replied {reply!r}")
@@ -361,6 +371,10 @@ class RedisStore(EditStore):
     @override
     def feedback(self) -> FeedbackStore:
         return RedisFeedbackStore(self._connection)
+
+    @override
+    def proposals(self) -> ProposalStore:
+        return RedisProposalStore(self._connection, idempotency_ttl_s=self._idempotency_ttl_s)
 
     @override
     def verifications(self) -> VerificationStore:

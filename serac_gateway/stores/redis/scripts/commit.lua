@@ -4,15 +4,19 @@
 -- start on a server that is full, read-only or unable to persist. sha256.lua stands before it.
 --
 -- KEYS  1 current  2 vectors  3 log  4 head  5 result of the idempotency key  6 ids
---       7... ids in each state, then for each change the versions of its edit
+--       7 proposals  8 their changes  9 their edits  10 their ids  11 open ones
+--       12... ids in each state, then for each change the versions of its edit
 -- ARGV  1 number of states  2 seconds to remember the result, 0 for no key  3 request fingerprint
 --       4 genesis of the log  5 log_id that the log must end with, "" for any
---       6 number of changes, then for each change:
+--       6 approval, "" for none  7 proposal to close, "" for none  8 its revision  9 its closed head
+--       10 number of changes, then for each change:
 --         action, edit id, version, salt, record, vectors ("": as they are), which state, author ("": none),
 --         content digest, digest of the fields (raw), number of tombstones, tombstones of older versions
 --       last "1" if the namespace is known to stand in the set of namespaces
-local current, vectors, log, head, result, ids = unpack(KEYS, 1, 6)
-local states, ttl_s, fingerprint, count = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[6])
+local current, vectors, log, head, result, ids, proposals, proposed, proposed_edits = unpack(KEYS, 1, 9)
+local states, ttl_s, fingerprint, count = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[10])
+local proposal_ids, open = unpack(KEYS, 10, 11)
+local approval, proposal, proposal_revision, closed_head = unpack(ARGV, 6, 9)
 
 if ttl_s > 0 then
   local first = redis.call('HMGET', result, 'fingerprint', 'receipt')
@@ -23,13 +27,20 @@ if ttl_s > 0 then
   end
 end
 
-local changes, position = {}, 7
+if proposal ~= '' then
+  local revision = string.match(redis.call('HGET', proposals, proposal) or '', '^%d+')
+  if revision ~= proposal_revision then
+    return {'proposal_went_on', revision or ''}
+  end
+end
+
+local changes, position = {}, 11
 for number = 1, count do
   local action, edit_id, version, salt, record, packed, state, author, content, fields, tombstones =
     unpack(ARGV, position, position + 10)
   local change = {action = action, edit_id = edit_id, version = version, salt = salt, record = record,
     vectors = packed, state = tonumber(state), author = author, content = content, fields = fields,
-    tombstones = tonumber(tombstones), first_tombstone = position + 11, versions = KEYS[6 + states + number]}
+    tombstones = tonumber(tombstones), first_tombstone = position + 11, versions = KEYS[11 + states + number]}
   changes[number] = change
   position = position + 11 + change.tombstones
 
@@ -81,6 +92,10 @@ for number, change in ipairs(changes) do
     entry[#entry + 1] = 'author'
     entry[#entry + 1] = change.author
   end
+  if approval ~= '' then
+    entry[#entry + 1] = 'approval'
+    entry[#entry + 1] = approval
+  end
   local appended = redis.pcall('XADD', log, log_id, unpack(entry))
   if type(appended) == 'table' and appended.err then  -- only of the first: the others' ids follow on it
     return string.find(appended.err, 'equal or smaller') and {'damaged', 'it goes on after its head'} or appended
@@ -93,17 +108,32 @@ for number, change in ipairs(changes) do
   redis.call('HSET', current, change.edit_id, change.record)
   if change.action == 'purge' then
     redis.call('HDEL', vectors, change.edit_id)
+    local named = redis.call('ZRANGE', proposed_edits, '[' .. change.edit_id .. ' ', '(' .. change.edit_id .. '!', 'BYLEX')
+    for _, member in ipairs(named) do
+      local purged = string.sub(member, #change.edit_id + 2)
+      redis.call('HDEL', proposals, purged)
+      redis.call('HDEL', proposed, purged)
+      redis.call('ZREM', proposal_ids, purged)
+      redis.call('ZREM', open, purged)
+      redis.call('ZREM', proposed_edits, member)
+    end
   elseif change.vectors ~= '' then
     redis.call('HSET', vectors, change.edit_id, change.vectors)
   end
   redis.call('ZADD', ids, 0, change.edit_id)
   for state = 1, states do
-    redis.call(state == change.state and 'ZADD' or 'ZREM', KEYS[6 + state],
+    redis.call(state == change.state and 'ZADD' or 'ZREM', KEYS[11 + state],
       unpack(state == change.state and {0, change.edit_id} or {change.edit_id}))
   end
   receipt[number] = change.edit_id .. ' ' .. change.version .. ' ' .. log_id
 end
 redis.call('HSET', head, 'log_id', log_id, 'digest', digest, 'length', string.format('%.0f', length + count))
+
+if proposal ~= '' then
+  redis.call('HSET', proposals, proposal, closed_head)
+  redis.call('HDEL', proposed, proposal)
+  redis.call('ZREM', open, proposal)
+end
 
 receipt = table.concat(receipt, '\n')
 if ttl_s > 0 then
