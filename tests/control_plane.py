@@ -17,6 +17,7 @@ from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.model import (
     AccessConfig,
     GatewayConfig,
+    GovernanceConfig,
     RoutingConfig,
     ServerConfig,
     TrafficConfig,
@@ -24,11 +25,13 @@ from serac_gateway.config.model import (
 )
 from serac_gateway.control_plane.conflicts import ConflictFinder
 from serac_gateway.control_plane.firing import FiringCheck
+from serac_gateway.control_plane.foreseen import Foresight
 from serac_gateway.control_plane.http.api import control_plane_app
 from serac_gateway.control_plane.http.colon_paths import ColonPaths
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.control_plane.model_threads import ModelThreads
 from serac_gateway.control_plane.preview import Previewer
+from serac_gateway.control_plane.proposals import Proposals
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
 from serac_gateway.control_plane.writer import EditWriter
@@ -66,6 +69,7 @@ MAX_BODY_BYTES = 3_000_000
 ROUTING = RoutingConfig()
 NO_TRAFFIC = TrafficConfig()
 SERVER = ServerConfig()
+UNGOVERNED = GovernanceConfig()
 
 
 @dataclass
@@ -102,6 +106,7 @@ def fake_gateway(
     server: ServerConfig = SERVER,
     counterfactual: ScriptedCounterfactualModel | None = None,
     max_staleness_s: float = 10.0,
+    governance: GovernanceConfig = UNGOVERNED,
 ) -> FakeGateway:
     """Built as wiring.py builds it."""
     active_edits = ActiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
@@ -143,10 +148,24 @@ def fake_gateway(
         on_applied=heartbeat.note_progress,
     )
     model_threads = ModelThreads(pool, timeout_s=config.models.control_timeout_s)
+    writer = EditWriter(
+        store=store,
+        encoder=encoder,
+        active_edits=active_edits,
+        pool=pool,
+        conflicts=conflicts,
+        governance=governance,
+    )
+    previewer = Previewer(
+        router=router,
+        active_edits=active_edits,
+        encoder=encoder,
+        conflicts=conflicts,
+        traffic=recorded,
+        threads=model_threads,
+    )
     context = ControlPlaneContext(
-        writer=EditWriter(
-            store=store, encoder=encoder, active_edits=active_edits, pool=pool, conflicts=conflicts
-        ),
+        writer=writer,
         store=store,
         active_edits=active_edits,
         follower=follower,
@@ -154,14 +173,7 @@ def fake_gateway(
         wait_timeout_s=1.0,
         search=EditSearch(store=store, encoder=encoder, active_edits=active_edits, pool=pool),
         router=router,
-        previewer=Previewer(
-            router=router,
-            active_edits=active_edits,
-            encoder=encoder,
-            conflicts=conflicts,
-            traffic=recorded,
-            threads=model_threads,
-        ),
+        previewer=previewer,
         verifier=Verifier(
             router=router,
             active_edits=active_edits,
@@ -179,6 +191,14 @@ def fake_gateway(
         upstream_url=upstream_url,
         route_counts=counts,
         data_path=Path(tempfile.gettempdir()),
+        governance=governance,
+        proposals=Proposals(
+            store=store,
+            writer=writer,
+            foresight=Foresight(previewer),
+            governance=governance,
+            on_event=instruments.add_proposal,
+        ),
         backup_key=None,
     )
 

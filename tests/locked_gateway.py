@@ -13,10 +13,11 @@ import httpx
 
 from serac_gateway.auth.api_keys import ApiKeyDraft, new_api_key
 from serac_gateway.auth.principals import Role
+from serac_gateway.config.model import GovernanceConfig, RoutingConfig
 from serac_gateway.data_plane.upstream.embedded_server import EmbeddedServer
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import ScriptedLanguageModel, WordEncoder, serving
-from tests.control_plane import fake_gateway
+from tests.control_plane import ROUTING, UNGOVERNED, fake_gateway
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Locked:
 
     url: str
     admin: str
+    store: InMemoryEditStore
 
     def call(self, key: str | None, method: str, path: str, **more: object) -> httpx.Response:
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
@@ -41,8 +43,13 @@ class Locked:
 
 
 @contextmanager
-def running_locked_gateway() -> Iterator[Locked]:
-    store = InMemoryEditStore()
+def running_locked_gateway(
+    *,
+    governance: GovernanceConfig = UNGOVERNED,
+    routing: RoutingConfig = ROUTING,
+    store: InMemoryEditStore | None = None,
+) -> Iterator[Locked]:
+    store = store or InMemoryEditStore()
     admin = new_api_key(
         ApiKeyDraft(name="Root", role=Role.ADMIN), pepper=b"", created_by=None, now=datetime.now(UTC)
     )
@@ -57,6 +64,8 @@ def running_locked_gateway() -> Iterator[Locked]:
                 upstream_url=f"{upstream_url}/v1",
                 with_data_plane=True,
                 keys_required=True,
+                governance=governance,
+                routing=routing,
             )
             with serving(gateway.app) as url:
-                yield Locked(url=url, admin=admin.text)
+                yield Locked(url=url, admin=admin.text, store=store)

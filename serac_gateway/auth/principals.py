@@ -21,6 +21,8 @@ class Role(StrEnum):
     """Ask the chat model: /v1."""
     EDIT = "edit"
     """Read and change edits, ask for decisions, read log and counts."""
+    APPROVE = "approve"
+    """Agree to what others propose, or refuse it, where a namespace demands that."""
     ADMIN = "admin"
     """Keys, and what cannot be undone."""
 

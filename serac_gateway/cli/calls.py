@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,15 +34,23 @@ async def list_all(
     url: str, namespace: str, state: EditState | None, limit: int
 ) -> tuple[list[dict[str, Any]], bool]:
     """The first `limit` edits, and whether there are more."""
-    edits: list[dict[str, Any]] = []
     query: dict[str, str] = {} if state is None else {"state": state}
+    return await list_items(url, namespace, _EDITS, "edits", query, limit)
+
+
+async def list_items(
+    url: str, namespace: str, path: str, name: str, query: dict[str, str], limit: int
+) -> tuple[list[dict[str, Any]], bool]:
+    """The first `limit` items of the list `name` at `path`, and whether there are more."""
+    items: list[dict[str, Any]] = []
+    query = dict(query)
     async with GatewayClient(url, namespace=namespace) as client:
         while True:
-            query["limit"] = str(min(_PAGE, limit - len(edits)))
-            page = (await client.call("GET", _EDITS, query=query)).json()
-            edits += page["edits"]
-            if page["next_cursor"] is None or len(edits) >= limit:
-                return edits, page["next_cursor"] is not None
+            query["limit"] = str(min(_PAGE, limit - len(items)))
+            page = (await client.call("GET", path, query=query)).json()
+            items += page[name]
+            if page["next_cursor"] is None or len(items) >= limit:
+                return items, page["next_cursor"] is not None
             query["cursor"] = page["next_cursor"]
 
 
@@ -100,8 +108,19 @@ async def retire_edit(
         return edit
 
 
-async def import_file(url: str, namespace: str, file: str, wait: WaitFor, *, as_json: bool) -> dict[str, int]:
-    """Import a file ("-": stdin), show each refused line, and count the lines by their outcome."""
+async def import_file(
+    url: str,
+    namespace: str,
+    file: str,
+    wait: WaitFor,
+    *,
+    as_json: bool,
+    on_proposal: Callable[[dict[str, Any]], None],
+) -> dict[str, int]:
+    """Import a file ("-": stdin), show each refused line, and count the lines by their outcome.
+
+    `on_proposal` takes the proposal that the import became, where others must agree.
+    """
     path = None if file == "-" else Path(file)
     source = path.open("rb") if path else nullcontext(sys.stdin.buffer)
     total_bytes = path.stat().st_size if path else None
@@ -114,7 +133,7 @@ async def import_file(url: str, namespace: str, file: str, wait: WaitFor, *, as_
         disable=as_json or not stderr().is_terminal,
     )
     headers = {**_NDJSON, "x-serac-wait": wait.value}
-    counts = {"added": 0, "there": 0, "refused": 0}
+    counts = {"added": 0, "there": 0, "proposed": 0, "refused": 0}
     with source as lines, bar:
         task = bar.add_task("", total=total_bytes, lines=0)
 
@@ -129,15 +148,17 @@ async def import_file(url: str, namespace: str, file: str, wait: WaitFor, *, as_
         ):
             async for line in response.content:
                 outcome = msgspec.json.decode(line)
+                if "proposal" in outcome:
+                    on_proposal(outcome["proposal"])
+                    continue
                 error = outcome.get("error")
-                counts["refused" if error else "added" if outcome["added"] else "there"] += 1
+                counts[_kind_of(outcome)] += 1
                 bar.update(task, lines=sum(counts.values()))
                 if as_json:
                     print_json(outcome)
                 elif error:
-                    bar.console.print(
-                        f"[red]line {outcome['line']}:[/] {escape(error['detail'])}", soft_wrap=True
-                    )
+                    where = f"line {outcome['line']}" if "line" in outcome else "no proposal was made"
+                    bar.console.print(f"[red]{where}:[/] {escape(error['detail'])}", soft_wrap=True)
     return counts
 
 
@@ -162,6 +183,14 @@ async def export_lines(
                 file.write(chunk)
         file.flush()
     return count
+
+
+def _kind_of(outcome: dict[str, Any]) -> str:
+    if "error" in outcome:
+        return "refused"
+    if outcome.get("proposed"):
+        return "proposed"
+    return "added" if outcome["added"] else "there"
 
 
 def _read(file: BinaryIO) -> bytes:

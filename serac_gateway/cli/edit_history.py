@@ -17,6 +17,7 @@ from serac_gateway.cli.options import (
     chosen_namespace,
     chosen_url,
 )
+from serac_gateway.cli.proposals import is_proposal, print_proposed
 from serac_gateway.cli.terminal import EXIT_USAGE, fail, print_json, run, stderr, stdout
 
 AuthorOption = Annotated[str | None, typer.Option(help="Who says so; an API key's own name comes first.")]
@@ -37,7 +38,12 @@ def restore(
     for edit_id in edit_ids:
         body = _given(author=author, reason=reason)
         edit = _change(url, namespace, edit_id, "restore", body, wait)
-        print_json(edit) if as_json else stdout().print(f"restored {edit['id']} version {edit['version']}")
+        if as_json:
+            print_json(edit)
+        elif is_proposal(edit):
+            print_proposed(edit)
+        else:
+            stdout().print(f"restored {edit['id']} version {edit['version']}")
 
 
 def rollback_edit(
@@ -55,6 +61,8 @@ def rollback_edit(
     edit = _change(url, namespace, edit_id, "rollback", body, wait)
     if as_json:
         print_json(edit)
+    elif is_proposal(edit):
+        print_proposed(edit)
     else:
         stdout().print(f"{edit['id']} version {edit['version']} is version {version} again ({edit['state']})")
 
@@ -112,6 +120,9 @@ def rollback(
     )
     if as_json:
         print_json(done)
+        return
+    if is_proposal(done):
+        print_proposed(done)
         return
     _print_rollback(done)
     verb = "would change" if dry_run else "changed"

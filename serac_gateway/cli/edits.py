@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from serac_gateway.cli.options import (
     chosen_namespace,
     chosen_url,
 )
+from serac_gateway.cli.proposals import is_proposal, print_proposed
 from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stderr, stdout
 from serac_gateway.domain.edits import DecidedState, EditKind, EditState, check_edit_id
 from serac_gateway.errors import InvalidRequestError
@@ -95,10 +97,12 @@ def add(
     edit = _call(url, namespace, "POST", path, body=draft, headers=headers)
     if as_json:
         print_json(edit)
+    elif is_proposal(edit):
+        print_proposed(edit)
     else:
         stdout().print(f"added {edit['id']} version {edit['version']}")
         _print_effect(edit)
-    if verify and not edit["verified"]["passed"]:
+    if verify and not is_proposal(edit) and not edit["verified"]["passed"]:
         raise typer.Exit(EXIT_REFUSED)
 
 
@@ -141,6 +145,8 @@ def change(
     edit = run(patch_edit(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), body))
     if as_json:
         print_json(edit)
+    elif is_proposal(edit):
+        print_proposed(edit)
     else:
         stdout().print(f"changed {edit['id']}, now version {edit['version']}")
         _print_effect(edit)
@@ -242,6 +248,8 @@ def remove(
         edit = run(retire_edit(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), why, wait))
         if as_json:
             print_json(edit)
+        elif is_proposal(edit):
+            print_proposed(edit)
         else:
             stdout().print(f"retired {edit['id']} version {edit['version']}")
 
@@ -264,10 +272,21 @@ def import_edits(
 
     if file != "-" and not Path(file).is_file():
         fail(f"there is no file {file!r}", EXIT_USAGE)
-    counts = run(import_file(chosen_url(url), chosen_namespace(namespace), file, wait, as_json=as_json))
+    on_proposal = partial(_print_import_proposal, as_json=as_json)
+    counts = run(
+        import_file(
+            chosen_url(url),
+            chosen_namespace(namespace),
+            file,
+            wait,
+            as_json=as_json,
+            on_proposal=on_proposal,
+        )
+    )
     if not as_json:
         unchanged = f", {counts['there']:,} there already" if counts["there"] else ""
-        stdout().print(f"{counts['added']:,} imported{unchanged}, {counts['refused']:,} refused")
+        waiting = f", {counts['proposed']:,} proposed" if counts["proposed"] else ""
+        stdout().print(f"{counts['added']:,} imported{waiting}{unchanged}, {counts['refused']:,} refused")
     if counts["refused"]:
         raise typer.Exit(EXIT_REFUSED)
 
@@ -287,6 +306,10 @@ def export(
     count = run(export_lines(chosen_url(url), chosen_namespace(namespace), output))
     if output is not None:
         stderr().print(f"{count:,} edits written to {output}", soft_wrap=True)
+
+
+def _print_import_proposal(proposal: dict[str, Any], *, as_json: bool) -> None:
+    print_json({"proposal": proposal}) if as_json else print_proposed(proposal)
 
 
 def _as_text(value: Any) -> str:  # noqa: ANN401 - decoded JSON

@@ -51,7 +51,10 @@ RedisOption = Annotated[
 
 @keys_app.command()
 def create(
-    role: Annotated[Role, typer.Option(help="chat: ask; edit: also change edits; admin: also keys.")],
+    role: Annotated[
+        Role,
+        typer.Option(help="chat: ask; edit: also edits; approve: also others' proposals; admin: also keys."),
+    ],
     name: Annotated[
         str | None, typer.Option(help="Whose key it is: the author of its edits.", show_default="the role")
     ] = None,

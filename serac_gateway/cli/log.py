@@ -109,10 +109,13 @@ def _print_entries(entries: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("log id", "at", "action", "edit", "version", "author", "reason")
+    approved = any(entry.get("approval") for entry in entries)
+    columns = ("log id", "at", "action", "edit", "version", "author", "reason")
+    table = Table(*columns, *(("approval",) if approved else ()))
     for entry in entries:
         cells = (entry["log_id"], entry["at"][:19], entry["action"], entry["edit_id"], str(entry["version"]))
-        table.add_row(*cells, escape(entry["author"] or ""), escape(entry["reason"] or ""))
+        texts = [entry["author"], entry["reason"], *((entry.get("approval"),) if approved else ())]
+        table.add_row(*cells, *(escape(text or "") for text in texts))
     stdout().print(table)
 
 

@@ -21,6 +21,7 @@ from serac_gateway.cli.keys import keys_app
 from serac_gateway.cli.log import log_app
 from serac_gateway.cli.options import JsonOption, NamespaceOption, UrlOption
 from serac_gateway.cli.preview import preview, traffic_app
+from serac_gateway.cli.proposals import proposals_app
 from serac_gateway.cli.reload import reload
 from serac_gateway.cli.replicas import replicas
 from serac_gateway.cli.retire import retire
@@ -47,6 +48,7 @@ edits_app.command()(preview)
 edits_app.command()(verify)
 edits_app.command()(set_state)
 app.command()(rollback)
+app.add_typer(proposals_app, name="proposals")
 app.add_typer(log_app, name="log")
 app.add_typer(traffic_app, name="traffic")
 app.add_typer(feedback_app, name="feedback")

@@ -16,6 +16,7 @@ from serac_gateway.cli.options import (
     chosen_namespace,
     chosen_url,
 )
+from serac_gateway.cli.proposals import is_proposal, print_proposed
 from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stderr, stdout
 from serac_gateway.domain.consolidation import Absorption, ConsolidationReport, decode_report
 from serac_gateway.errors import InvalidRequestError
@@ -71,6 +72,9 @@ def retire(
             headers={"x-serac-wait": wait.value},
         )
     )
+    if is_proposal(done):
+        print_json(done) if as_json else print_proposed(done)
+        return
     print_json(done) if as_json else _print(done, report, is_done=yes)
     if any(kept["code"] != "already_retired" for kept in done["kept"]):
         raise typer.Exit(EXIT_REFUSED)

@@ -16,6 +16,7 @@ from serac_gateway.cli.options import (
     chosen_namespace,
     chosen_url,
 )
+from serac_gateway.cli.proposals import is_proposal, print_proposed
 from serac_gateway.cli.terminal import EXIT_REFUSED, print_json, run, stderr, stdout
 from serac_gateway.domain.edits import ACTIVE_STATES, DecidedState
 
@@ -54,6 +55,7 @@ def set_state(
     share: Annotated[
         float | None, typer.Option(min=0, max=1, help="Of users to whom a canary is applied.")
     ] = None,
+    reason: Annotated[str | None, typer.Option(help="Why.")] = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
@@ -62,13 +64,17 @@ def set_state(
 
     A shadow is decided and counted and never applied; a canary is applied to a share of users.
     """
-    body = {"state": state.value} | ({} if share is None else {"canary_share": share})
+    given = {"state": state.value, "canary_share": share, "reason": reason}
+    body = {name: value for name, value in given.items() if value is not None}
     from serac_gateway.cli.calls import patch_edit
 
     edit = run(patch_edit(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), body))
-    print_json(edit) if as_json else stdout().print(
-        f"{edit['id']} version {edit['version']} is {edit['state']}"
-    )
+    if as_json:
+        print_json(edit)
+    elif is_proposal(edit):
+        print_proposed(edit)
+    else:
+        stdout().print(f"{edit['id']} version {edit['version']} is {edit['state']}")
 
 
 def _print_failures(failed: Sequence[dict[str, Any]]) -> None:

@@ -74,6 +74,7 @@ def load_config(
             _check_upstream_urls(config)
         except ConfigError as error:
             raise ConfigError(f"{source}: {error.message}", field=error.field) from error
+    _check_governance(config)
     return config
 
 
@@ -87,6 +88,18 @@ def _check_upstream_urls(config: GatewayConfig) -> None:
         parse_upstream_url(config.upstream.url)
     for name, upstream in config.upstreams.items():
         parse_upstream_url(upstream.url, key=f"upstreams.{name}.url")
+
+
+def _check_governance(config: GatewayConfig) -> None:
+    """Without API keys nobody is known to be somebody else, so nobody can agree to what another proposes."""
+    for name, governance in config.governance.namespaces.items():
+        if governance.approvals and not config.demands_keys:
+            raise ConfigError(
+                f"governance.namespaces.{name}.approvals is {governance.approvals}, but no API keys are"
+                " demanded, so nobody is known to be another person; set access.required = true, or approvals"
+                " = 0",
+                field=f"governance.namespaces.{name}.approvals",
+            )
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -233,6 +233,7 @@ class AllowedPaths(_Section, frozen=True, kw_only=True):
 
     chat: tuple[AllowedPath, ...] = ()
     edit: tuple[AllowedPath, ...] = ()
+    approve: tuple[AllowedPath, ...] = ()
     admin: tuple[AllowedPath, ...] = ()
 
 
@@ -422,6 +423,43 @@ class EditsConfig(_Section, frozen=True, kw_only=True):
     are classified for it."""
 
 
+class RequiredField(StrEnum):
+    """What a write can be made to say about itself."""
+
+    REASON = "reason"
+    """Why the version is made."""
+    SOURCE = "source"
+    """Where the new content stands; of added and changed edits."""
+
+
+class NamespaceGovernance(_Section, frozen=True, kw_only=True):
+    """Who must agree to what changes a namespace, and what they must be given to read."""
+
+    approvals: Annotated[int, msgspec.Meta(ge=0, le=10)] = 0
+    """How many others must agree; 0: writes take effect at once."""
+    required: tuple[RequiredField, ...] = ()
+    """Writes without these are refused."""
+
+
+_UNGOVERNED = NamespaceGovernance()
+
+
+class GovernanceConfig(_Section, frozen=True, kw_only=True):
+    """Four eyes: proposals in place of writes."""
+
+    proposal_ttl_s: Annotated[int, msgspec.Meta(ge=60)] = 1_209_600
+    """How long a proposal waits for agreement before it expires; a change holds for new proposals."""
+    namespaces: dict[str, NamespaceGovernance] = {}
+
+    def approvals_of(self, namespace: str) -> int:
+        """How many others must agree to a write in `namespace`."""
+        return self.namespaces.get(namespace, _UNGOVERNED).approvals
+
+    def required_of(self, namespace: str) -> tuple[RequiredField, ...]:
+        """What every write in `namespace` must have."""
+        return self.namespaces.get(namespace, _UNGOVERNED).required
+
+
 class MetricsConfig(_Section, frozen=True, kw_only=True):
     """Contents and access of /metrics."""
 
@@ -505,6 +543,7 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
     routing: RoutingConfig = RoutingConfig()
     suppression: SuppressionConfig = SuppressionConfig()
     edits: EditsConfig = EditsConfig()
+    governance: GovernanceConfig = GovernanceConfig()
     traffic: TrafficConfig = TrafficConfig()
     metrics: MetricsConfig = MetricsConfig()
     feedback: FeedbackConfig = FeedbackConfig()

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 
 import msgspec
 
+from serac_gateway.control_plane.approval import ApprovalOf, no_approval
 from serac_gateway.control_plane.versions import NextVersion
 from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.domain.edits import CONTENT_FIELDS, Edit, EditDraft, first_version, same_content
 from serac_gateway.edit_index.active_edits import ActiveEdits
-from serac_gateway.errors import ContradictionError, EditConflictError, GatewayError, InvalidRequestError
+from serac_gateway.errors import (
+    ApprovalNeededError,
+    ContradictionError,
+    EditConflictError,
+    EditNotFoundError,
+    GatewayError,
+    InvalidRequestError,
+)
 from serac_gateway.stores.base import EditStore
+from serac_gateway.stores.errors import id_taken
+from serac_gateway.stores.proposals import MAX_PROPOSED_CHANGES
 from serac_gateway.stores.records import Action
 
 
@@ -22,10 +32,26 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
 
     edit: Edit
     added: bool
-    """False: an edit with this content was stored before."""
+    """False: an edit with this content was stored before, or it is proposed."""
+    proposed: bool = False
+    """It is a part of the proposal that the import ends with."""
 
 
 Outcome = Imported | GatewayError
+
+
+class ImportRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What the namespace demands of an import."""
+
+    proposes: bool
+    """Whether its edits are proposed and not added."""
+    check: Callable[[Sequence[NextVersion]], None]
+    """Raises InvalidRequestError where an edit lacks something."""
+    approval: ApprovalOf
+    """By what right they are added."""
+
+
+NO_RULES = ImportRules(proposes=False, check=lambda versions: None, approval=no_approval)
 
 
 class EditImport:
@@ -44,6 +70,7 @@ class EditImport:
         active_edits: ActiveEdits,
         namespace: str,
         author: str | None = None,
+        rules: ImportRules = NO_RULES,
     ) -> None:
         """`author`, if given, is the author of all its edits, whatever the drafts say."""
         self._writer = writer
@@ -51,6 +78,9 @@ class EditImport:
         self._active_edits = active_edits
         self._namespace = namespace
         self._author = author
+        self._rules = rules
+        self.proposed: list[NextVersion] = []
+        """What is to be proposed when the import ends, where others must agree."""
         self._ids_by_content: dict[bytes, str] | None = None
 
     async def add(self, drafts: Sequence[EditDraft]) -> list[Outcome]:
@@ -65,6 +95,7 @@ class EditImport:
             draft = msgspec.structs.replace(given, author=self._author or given.author)
             try:
                 edit = first_version(draft, namespace=self._namespace)
+                self._rules.check([NextVersion(action=Action.ADD, edit=edit)])
             except InvalidRequestError as error:
                 outcomes[position] = error
                 continue
@@ -106,22 +137,46 @@ class EditImport:
     async def _committed(self, edits: Sequence[Edit]) -> list[Outcome]:
         if not edits:
             return []
+        if self._rules.proposes:
+            return [await self._to_be_proposed(edit) for edit in edits]
         if self._writer.checks_conflicts_first(self._namespace):
             # One after the other, so that a line that contradicts the line before it is dealt with, too.
             return [await self._committed_alone(edit) for edit in edits]
         try:
-            await self._writer.commit(
-                self._namespace, [NextVersion(action=Action.ADD, edit=edit) for edit in edits]
-            )
+            versions = [NextVersion(action=Action.ADD, edit=edit) for edit in edits]
+            await self._writer.commit(self._namespace, versions, approval=self._rules.approval(versions))
         except EditConflictError:  # at least one of the ids exists
             return [await self._committed_alone(edit) for edit in edits]
         except GatewayError as error:
             return [error] * len(edits)
         return [Imported(edit=edit, added=True) for edit in edits]
 
-    async def _committed_alone(self, edit: Edit) -> Outcome:
+    async def _to_be_proposed(self, edit: Edit) -> Outcome:
+        if len(self.proposed) == MAX_PROPOSED_CHANGES:
+            return ApprovalNeededError(
+                f"a proposal has at most {MAX_PROPOSED_CHANGES:,} changes, and this edit would be one more;"
+                " import the rest once this proposal is decided, or in another import",
+                details={"limit": MAX_PROPOSED_CHANGES},
+            )
         try:
-            await self._writer.write(self._namespace, NextVersion(action=Action.ADD, edit=edit))
+            current = await self._store.get(self._namespace, edit.id)
+        except EditNotFoundError:
+            self.proposed.append(NextVersion(action=Action.ADD, edit=edit))
+            return Imported(edit=edit, added=False, proposed=True)
+        except GatewayError as error:
+            return error
+        return Imported(edit=current, added=False) if same_content(current, edit) else id_taken(edit.id)
+
+    async def _committed_alone(self, edit: Edit) -> Outcome:
+        if self._rules.proposes:  # a second line with the id of one before
+            first = next((other.edit for other in self.proposed if other.edit.id == edit.id), None)
+            if first is not None and same_content(first, edit):
+                return Imported(edit=first, added=False, proposed=True)
+            return id_taken(edit.id)
+        version = NextVersion(action=Action.ADD, edit=edit)
+        try:
+            approval = self._rules.approval([version])
+            await self._writer.write(self._namespace, version, approval=approval)
         except ContradictionError as error:
             return error
         except EditConflictError as conflict:

@@ -130,7 +130,8 @@ async def _mended(
             return msgspec.structs.replace(report, mended=await store.replace_vectors(namespace, made) == 1)
         if damage.remedy in (Remedy.PURGE, Remedy.REPLACE):
             versions = _commit_of(namespace, damage, attribution)
-            await writer.commit(namespace, versions)
+            approval = writer.expedited(namespace, attribution.author)
+            await writer.commit(namespace, versions, approval=approval)
             added = versions[1].edit.id if len(versions) > 1 else None
             return msgspec.structs.replace(report, mended=True, new_id=added)
     except (PreconditionFailedError, EditNotFoundError):

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import msgspec
 
+from serac_gateway.control_plane.approval import ApprovalOf, no_approval
 from serac_gateway.control_plane.versions import NextVersion
 from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.domain.edits import Attribution, AwareDatetime, Edit, EditKind, EditState, check_edit_id
@@ -75,6 +76,13 @@ class Retirement(msgspec.Struct, frozen=True, kw_only=True):
     kept: tuple[KeptEdit, ...]
 
 
+class PlannedRetirement(msgspec.Struct, frozen=True, kw_only=True):
+    """A retirement that is not made yet."""
+
+    retirement: Retirement
+    versions: list[NextVersion]
+
+
 async def retire_versions(
     writer: EditWriter,
     store: EditStore,
@@ -83,6 +91,7 @@ async def retire_versions(
     attribution: Attribution,
     *,
     dry_run: bool = False,
+    approval_of: ApprovalOf = no_approval,
 ) -> Retirement:
     """Retire, in one commit, those of `versions` that are current, live facts without a window.
 
@@ -91,31 +100,40 @@ async def retire_versions(
     Raises:
         InvalidRequestError: None or more than `MAX_CHANGES` are given, one twice, or an id breaks the rules.
         PreconditionFailedError: Others wrote all the while; try again.
+        ApprovalNeededError: Others must agree, and `approval_of` gives none.
     """
-    _check(versions)
     for attempt in itertools.count(1):
-        log_end = await store.log_end(namespace)
-        current = await _current(store, namespace, versions)
-        kept = [refusal for made in versions if (refusal := _refusal(made, current.get(made.id)))]
-        kept_ids = {refusal.edit_id for refusal in kept}
-        retiring = [made for made in versions if made.id not in kept_ids]
-        if retiring and not dry_run:
+        planned = await plan_retirement(store, namespace, versions, attribution)
+        if planned.versions and not dry_run:
+            approval = approval_of(planned.versions)
+            log_end = planned.retirement.log_id
             try:
-                await writer.commit(
-                    namespace,
-                    [NextVersion.retired(current[made.id], attribution) for made in retiring],
-                    expected_log_id=log_end,
-                )
+                await writer.commit(namespace, planned.versions, expected_log_id=log_end, approval=approval)
             except PreconditionFailedError:
                 if attempt == _TRIES:
                     raise
                 continue
-        return Retirement(
-            log_id=log_end,
-            retired=tuple(RetiredEdit(edit_id=made.id, version=made.version) for made in retiring),
-            kept=tuple(kept),
-        )
+        return planned.retirement
     raise AssertionError("itertools.count ended")
+
+
+async def plan_retirement(
+    store: EditStore, namespace: str, versions: Sequence[VersionMade], attribution: Attribution
+) -> PlannedRetirement:
+    """What a retirement would do now. Raises InvalidRequestError as `retire_versions` does."""
+    _check(versions)
+    log_end = await store.log_end(namespace)
+    current = await _current(store, namespace, versions)
+    kept = [refusal for made in versions if (refusal := _refusal(made, current.get(made.id)))]
+    kept_ids = {refusal.edit_id for refusal in kept}
+    retiring = [made for made in versions if made.id not in kept_ids]
+    retirement = Retirement(
+        log_id=log_end,
+        retired=tuple(RetiredEdit(edit_id=made.id, version=made.version) for made in retiring),
+        kept=tuple(kept),
+    )
+    retired = [NextVersion.retired(current[made.id], attribution) for made in retiring]
+    return PlannedRetirement(retirement=retirement, versions=retired)
 
 
 def _check(versions: Sequence[VersionMade]) -> None:

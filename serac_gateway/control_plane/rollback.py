@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from serac_gateway.control_plane.approval import ApprovalOf, no_approval
 from serac_gateway.control_plane.versions import NextVersion
 from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.domain.edits import Attribution, Edit, EditState, retired, same_content
@@ -43,6 +44,15 @@ class Rollback(msgspec.Struct, frozen=True, kw_only=True):
     """Edits that were purged since: their content cannot come back."""
 
 
+class PlannedRollback(msgspec.Struct, frozen=True, kw_only=True):
+    """A rollback that is not made yet."""
+
+    rollback: Rollback
+    versions: list[NextVersion]
+    log_end: str
+    """Where the log ended when it was planned."""
+
+
 async def roll_back(
     writer: EditWriter,
     store: EditStore,
@@ -51,6 +61,7 @@ async def roll_back(
     attribution: Attribution,
     *,
     dry_run: bool = False,
+    approval_of: ApprovalOf = no_approval,
 ) -> Rollback:
     """Make new versions, in one commit, so that every edit is as it was after entry `log_id`.
 
@@ -59,28 +70,41 @@ async def roll_back(
     Raises:
         InvalidRequestError: There is no such entry, or more than `MAX_CHANGES` edits have changed since.
         PreconditionFailedError: Others wrote all the while; try again.
+        ApprovalNeededError: Others must agree, and `approval_of` gives none.
     """
-    attribution = Attribution(
-        author=attribution.author, reason=attribution.reason or f"rollback to log id {log_id}"
-    )
     for attempt in itertools.count(1):
-        await _check_entry(store, namespace, log_id)
-        log_end = await store.log_end(namespace)
-        firsts = await _first_versions_after(store, namespace, log_id)
-        versions, purged = await _versions(store, namespace, firsts, attribution)
-        if versions and not dry_run:
+        planned = await plan_rollback(store, namespace, log_id, attribution)
+        if planned.versions and not dry_run:
+            approval = approval_of(planned.versions)
             try:
-                await writer.commit(namespace, versions, expected_log_id=log_end)
+                await writer.commit(
+                    namespace, planned.versions, expected_log_id=planned.log_end, approval=approval
+                )
             except PreconditionFailedError:
                 if attempt == _TRIES:
                     raise
                 continue
-        return Rollback(
-            log_id=log_id,
-            changes=tuple(_rolled_back(version, firsts[version.edit.id]) for version in versions),
-            purged=tuple(purged),
-        )
+        return planned.rollback
     raise AssertionError("itertools.count ended")
+
+
+async def plan_rollback(
+    store: EditStore, namespace: str, log_id: str, attribution: Attribution
+) -> PlannedRollback:
+    """What a rollback would do now. Raises InvalidRequestError as `roll_back` does."""
+    attribution = Attribution(
+        author=attribution.author, reason=attribution.reason or f"rollback to log id {log_id}"
+    )
+    await _check_entry(store, namespace, log_id)
+    log_end = await store.log_end(namespace)
+    firsts = await _first_versions_after(store, namespace, log_id)
+    versions, purged = await _versions(store, namespace, firsts, attribution)
+    rollback = Rollback(
+        log_id=log_id,
+        changes=tuple(_rolled_back(version, firsts[version.edit.id]) for version in versions),
+        purged=tuple(purged),
+    )
+    return PlannedRollback(rollback=rollback, versions=versions, log_end=log_end)
 
 
 async def _check_entry(store: EditStore, namespace: str, log_id: str) -> None:

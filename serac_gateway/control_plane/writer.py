@@ -18,7 +18,8 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from serac_gateway.config.model import ConflictPolicy, ModelsConfig
+from serac_gateway.config.model import ConflictPolicy, GovernanceConfig, ModelsConfig
+from serac_gateway.control_plane.approval import Approval, check_approved
 from serac_gateway.control_plane.conflicts import Conflict, ConflictFinder, same_effect, to_supersede
 from serac_gateway.control_plane.model_threads import time_limit
 from serac_gateway.control_plane.versions import NextVersion
@@ -46,6 +47,8 @@ _SLICE_TEXTS = 8
 _TRIES = 3
 _PAUSE_S = 0.5
 
+_UNGOVERNED = GovernanceConfig()
+
 _T = TypeVar("_T")
 
 
@@ -72,6 +75,7 @@ class EditWriter:
         threads: int = 1,
         conflicts: ConflictFinder | None = None,
         timeout_s: float = ModelsConfig().control_timeout_s,
+        governance: GovernanceConfig = _UNGOVERNED,
     ) -> None:
         """`pool` encodes and searches for conflicts, for one commit on at most `threads` threads at a time.
 
@@ -85,6 +89,7 @@ class EditWriter:
         self._threads = threads
         self._conflicts = conflicts
         self._timeout_s = timeout_s
+        self._governance = governance
         self._turns: dict[str, asyncio.Lock] = {}
         """By namespace: held from the search for conflicts until the commit is in force."""
 
@@ -105,8 +110,19 @@ class EditWriter:
             and self._conflicts.policy(namespace) is not ConflictPolicy.NEWEST_WINS
         )
 
+    def expedited(self, namespace: str, author: str | None) -> Approval | None:
+        """For what an admin writes without the agreement of others; None where none is demanded."""
+        if not self._governance.approvals_of(namespace):
+            return None
+        return Approval(note=f"expedited by {author or 'an admin'}")
+
     async def write(
-        self, namespace: str, version: NextVersion, *, idempotency: Idempotency | None = None
+        self,
+        namespace: str,
+        version: NextVersion,
+        *,
+        idempotency: Idempotency | None = None,
+        approval: Approval | None = None,
     ) -> Written:
         """Commit one version to `namespace`, and treat its conflicts as the policy of the namespace says.
 
@@ -116,14 +132,16 @@ class EditWriter:
 
         Raises:
             DamagedRecordError: The version is of another namespace.
+            ApprovalNeededError: The namespace demands one, and `approval` is None.
             ContradictionError: It contradicts edits in force, and the namespace refuses that.
             ModelUnavailableError: The encoder failed or took too long, or with such a policy the classifier.
             Others as for `EditStore.commit`.
         """
         edit = version.edit
         _check_namespace_of(namespace, [version])
+        check_approved(self._governance, namespace, approval)
         if self._conflicts is None or not _may_conflict(version):
-            receipt = await self.commit(namespace, [version], idempotency=idempotency)
+            receipt = await self.commit(namespace, [version], idempotency=idempotency, approval=approval)
             return await self._written(namespace, edit, receipt)
         checks_first = self.checks_conflicts_first(namespace)
         if idempotency is not None and checks_first:
@@ -136,11 +154,13 @@ class EditWriter:
         if checks_first:
             # Shielded as a commit is: the next search must not begin before this write has taken effect.
             return await asyncio.shield(
-                asyncio.ensure_future(self._write_in_turn(namespace, encoded, self._conflicts, idempotency))
+                asyncio.ensure_future(
+                    self._write_in_turn(namespace, encoded, self._conflicts, idempotency, approval)
+                )
             )
         searching = asyncio.ensure_future(self._conflicts_or_none(namespace, encoded, self._conflicts))
         try:
-            receipt = await self.commit(namespace, [encoded], idempotency=idempotency)
+            receipt = await self.commit(namespace, [encoded], idempotency=idempotency, approval=approval)
         except BaseException:
             searching.cancel()
             raise
@@ -153,6 +173,7 @@ class EditWriter:
         *,
         idempotency: Idempotency | None = None,
         expected_log_id: str | None = None,
+        approval: Approval | None = None,
     ) -> Receipt:
         """Commit all of `versions` or none, without regard to conflicts, and put them in force.
 
@@ -160,10 +181,12 @@ class EditWriter:
 
         Raises:
             DamagedRecordError: A version is of another namespace.
+            ApprovalNeededError: The namespace demands one, and `approval` is None.
             ModelUnavailableError: The encoder failed or took too long; nothing was stored.
             Others as for `EditStore.commit`.
         """
         _check_namespace_of(namespace, versions)
+        check_approved(self._governance, namespace, approval)
         vectors = await self._vectors(versions)
         commit = Commit(
             changes=tuple(
@@ -172,6 +195,8 @@ class EditWriter:
             ),
             idempotency=idempotency,
             expected_log_id=expected_log_id,
+            approval=None if approval is None else approval.note,
+            closes=None if approval is None or approval.closes is None else approval.closes.as_closing,
         )
         # Shielded: a client that leaves must not part a commit from its effect in this process.
         return await asyncio.shield(asyncio.ensure_future(self._commit_and_apply(namespace, commit)))
@@ -214,13 +239,23 @@ class EditWriter:
         return np.concatenate([made[start] for start in sorted(made)])
 
     async def _write_in_turn(
-        self, namespace: str, version: NextVersion, finder: ConflictFinder, idempotency: Idempotency | None
+        self,
+        namespace: str,
+        version: NextVersion,
+        finder: ConflictFinder,
+        idempotency: Idempotency | None,
+        approval: Approval | None,
     ) -> Written:
         async with self._turns.setdefault(namespace, asyncio.Lock()):
-            return await self._write_by_policy(namespace, version, finder, idempotency)
+            return await self._write_by_policy(namespace, version, finder, idempotency, approval)
 
     async def _write_by_policy(
-        self, namespace: str, version: NextVersion, finder: ConflictFinder, idempotency: Idempotency | None
+        self,
+        namespace: str,
+        version: NextVersion,
+        finder: ConflictFinder,
+        idempotency: Idempotency | None,
+        approval: Approval | None,
     ) -> Written:
         edit = version.edit
         attribution = Attribution(author=edit.author, reason=f"superseded by {edit.id}")
@@ -229,7 +264,9 @@ class EditWriter:
             superseded = to_supersede(finder.policy(namespace), edit, conflicts)
             retiring = [NextVersion.retired(other, attribution) for other in superseded]
             try:
-                receipt = await self.commit(namespace, [version, *retiring], idempotency=idempotency)
+                receipt = await self.commit(
+                    namespace, [version, *retiring], idempotency=idempotency, approval=approval
+                )
             except PreconditionFailedError:
                 if not superseded or attempt == _TRIES:
                     raise

@@ -285,8 +285,8 @@ def purged(edit: Edit, attribution: Attribution = NO_ATTRIBUTION, *, now: dateti
         tombstone(edit),
         version=edit.version + 1,
         created_at=now or datetime.now(UTC),
-        author=_checked_note("author", attribution.author),
-        reason=_checked_note("reason", attribution.reason),
+        author=checked_note("author", attribution.author),
+        reason=checked_note("reason", attribution.reason),
     )
 
 
@@ -444,14 +444,19 @@ def _as_stored(value: Any) -> Any:  # noqa: ANN401 - a field's type is its own
 
 def _next_version(edit: Edit, attribution: Attribution, *, now: datetime | None, **changes: object) -> Edit:
     made_by = {
-        "author": _checked_note("author", attribution.author),
-        "reason": _checked_note("reason", attribution.reason),
+        "author": checked_note("author", attribution.author),
+        "reason": checked_note("reason", attribution.reason),
     }
     version = {"version": edit.version + 1, "created_at": now or datetime.now(UTC)}
     return msgspec.structs.replace(edit, **{**version, **made_by, **changes})
 
 
-def _checked_note(field: str, text: str | None) -> str | None:
+def checked_note(field: str, text: str | None) -> str | None:
+    """`text` itself, which says who or why.
+
+    Raises:
+        InvalidRequestError: It is blank, too long or no valid Unicode; the error names `field`.
+    """
     if text is not None:
         _check_text(field, text, MAX_NOTE_CHARS)
     return text

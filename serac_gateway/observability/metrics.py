@@ -7,6 +7,7 @@ microseconds: the instrument of each combination of labels is looked up once and
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
@@ -21,6 +22,21 @@ from serac_gateway.routing.router import RouteDecision
 OTHER_NAMESPACES = "other"
 """The label of namespaces without edits, of which a client can invent any number, and of namespaces beyond
 `metrics.max_namespaces`."""
+
+
+class ProposalEvent(StrEnum):
+    """What can happen to a proposal."""
+
+    OPENED = "opened"
+    APPROVED = "approved"
+    """Somebody agreed; the last one's agreement counts as `accepted` as well."""
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
+    EXPEDITED = "expedited"
+    """An admin wrote without one."""
+
 
 _SHORT_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _LONG_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -103,6 +119,9 @@ class Instruments:
             "Decisions of the scope classifier on trial, compared with those in force",
             "outcome",
         )
+        self._proposals = self._counter(
+            "serac_proposals", "What happened to proposals, by namespace and event", "namespace", "event"
+        )
         self._store_errors = self._counter("serac_store_errors", "Failures of the edit store", "seen_by")
         self._reloads = self._counter(
             "serac_config_reloads",
@@ -120,6 +139,8 @@ class Instruments:
         )
         for verdict in FeedbackVerdict:  # for the same reason
             self._feedback.labels("", verdict.value)
+        for event in ProposalEvent:
+            self._proposals.labels("", event.value)
         for compared in ShadowOutcome:
             self._shadow.labels(compared.value)
         ProcessCollector(registry=self.registry)
@@ -162,6 +183,10 @@ class Instruments:
     def add_shadow_decision(self, outcome: ShadowOutcome) -> None:
         """Count a decision of the scope classifier on trial by how it compares with the one in force."""
         self._shadow.labels(outcome.value).inc()
+
+    def add_proposal(self, namespace: str, event: ProposalEvent) -> None:
+        """Count what happened to a proposal."""
+        self._proposals.labels(self.label(namespace), event.value).inc()
 
     def add_store_error(self, seen_by: str) -> None:
         """Count a failure of the edit store; `seen_by` names the kind of call that failed."""

@@ -17,9 +17,11 @@ import msgspec
 from serac_gateway.config.model import EVERY_ORIGIN, GatewayConfig
 from serac_gateway.control_plane.conflicts import ConflictFinder
 from serac_gateway.control_plane.firing import FiringCheck
+from serac_gateway.control_plane.foreseen import Foresight
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.control_plane.model_threads import ModelThreads
 from serac_gateway.control_plane.preview import Previewer
+from serac_gateway.control_plane.proposals import Proposals
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
 from serac_gateway.control_plane.writer import EditWriter
@@ -185,16 +187,26 @@ def _build_control_plane(
         classifier=resources.classifier,
         config=config.routing_in_force,
     )
+    writer = EditWriter(
+        store=store,
+        encoder=encoder,
+        active_edits=active_edits,
+        pool=pool,
+        threads=config.models.decision_threads,
+        conflicts=conflicts,
+        timeout_s=config.models.control_timeout_s,
+        governance=config.governance,
+    )
+    previewer = Previewer(
+        router=router,
+        active_edits=active_edits,
+        encoder=encoder,
+        conflicts=conflicts,
+        traffic=resources.traffic,
+        threads=model_threads,
+    )
     return ControlPlaneContext(
-        writer=EditWriter(
-            store=store,
-            encoder=encoder,
-            active_edits=active_edits,
-            pool=pool,
-            threads=config.models.decision_threads,
-            conflicts=conflicts,
-            timeout_s=config.models.control_timeout_s,
-        ),
+        writer=writer,
         store=store,
         active_edits=active_edits,
         follower=process.follower,
@@ -202,14 +214,7 @@ def _build_control_plane(
         wait_timeout_s=config.store.wait_timeout_s,
         search=EditSearch(store=store, encoder=encoder, active_edits=active_edits, pool=pool),
         router=router,
-        previewer=Previewer(
-            router=router,
-            active_edits=active_edits,
-            encoder=encoder,
-            conflicts=conflicts,
-            traffic=resources.traffic,
-            threads=model_threads,
-        ),
+        previewer=previewer,
         verifier=Verifier(
             router=router,
             active_edits=active_edits,
@@ -234,6 +239,14 @@ def _build_control_plane(
         upstream_url=resources.upstream.url,
         route_counts=process.counts,
         data_path=config.data_path,
+        governance=config.governance,
+        proposals=Proposals(
+            store=store,
+            writer=writer,
+            foresight=Foresight(previewer),
+            governance=config.governance,
+            on_event=process.instruments.add_proposal,
+        ),
         backup_key=process.backup_key,
         shadow=shadow,
     )

@@ -31,6 +31,7 @@ LONGER_BECAUSE = {
     "tests/http/test_upstreams.py": "the choice among several upstreams, case by case",
     "serac_gateway/config/model.py": "every configuration key with its default, as one tree",
     "serac_gateway/errors.py": "every error with its status and code, as one tree",
+    "serac_gateway/server/wiring.py": "what the gateway consists of, and how each part is opened",
     "serac_gateway/routing/router.py": "the decision and its record, in the order in which it is made",
     "serac_gateway/domain/edits.py": "what an edit is, how its next version is made, its rules",
     "serac_gateway/stores/redis/store.py": "the port to the edit store, method by method, in Redis",

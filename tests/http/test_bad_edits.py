@@ -58,6 +58,7 @@ def assert_refused(reply: httpx.Response, *statuses: int) -> dict[str, object]:
 
 
 WRONG_TYPES = [1, 1.5, True, [], {}, ["x"], [[]], {"a": 1}]
+PROPOSAL = f"pr_{'0' * 22}"
 TEXTS = ("prompt", "target_new", "target_true", "subject", "author", "reason", "source")
 BAD_FIELDS = [
     *((name, value) for name in (*TEXTS, "id", "kind", "state", "valid_from") for value in WRONG_TYPES),
@@ -110,7 +111,8 @@ def test_a_draft_without_what_it_needs_is_refused_by_name(untouched: ControlPlan
     [
         ("POST", "/edits"), ("POST", "/edits:preview"), ("PATCH", "/edits/a"), ("POST", "/edits/a:rollback"),
         ("POST", "/edits/a:purge"), ("POST", "/rollback"), ("POST", "/scope"), ("POST", "/store:restore"),
-        ("POST", "/edits:retire"),
+        ("POST", "/edits:retire"), ("POST", f"/proposals/{PROPOSAL}:approve"),
+        ("POST", f"/proposals/{PROPOSAL}:reject"), ("POST", f"/proposals/{PROPOSAL}:withdraw"),
     ],
 )  # fmt: skip
 def test_a_body_that_is_no_object_reaches_nothing(

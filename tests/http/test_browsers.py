@@ -41,6 +41,7 @@ CHANGES = (
     ("POST", "/edits/a:purge", {}),
     ("POST", "/rollback", {"log_id": "0-0"}),
     ("POST", "/edits:retire", {"edits": []}),
+    ("POST", f"/proposals/pr_{'0' * 22}:approve", {"reason": "x"}),
     ("POST", "/keys", {"name": "x", "role": "admin"}),
     ("POST", "/config:reload", None),
     ("POST", "/store:restore", EDIT),

@@ -22,6 +22,10 @@ schema = schemathesis.openapi.from_dict(documented_schema.raw_schema)
 schema.config.phases.coverage.enabled = "SERAC_TEST_EXAMPLES" in os.environ
 OPEN = {"GET /health/live", "GET /health/ready"}
 FOR_CHAT = {"POST /serac/v1/feedback"}
+FOR_APPROVE = {
+    "POST /serac/v1/proposals/{proposal_id}:approve",
+    "POST /serac/v1/proposals/{proposal_id}:reject",
+}
 FOR_ADMIN = {
     "POST /serac/v1/edits/{edit_id}:purge",
     "POST /serac/v1/store:repair",
@@ -88,6 +92,8 @@ def needed_role(call: str) -> Role | None:
         return None
     if call in FOR_CHAT:
         return Role.CHAT
+    if call in FOR_APPROVE:
+        return Role.APPROVE
     return Role.ADMIN if call in FOR_ADMIN else Role.EDIT
 
 

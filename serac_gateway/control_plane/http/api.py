@@ -24,6 +24,7 @@ from serac_gateway.control_plane.http.edit_history import EditHistoryController
 from serac_gateway.control_plane.http.edit_streams import EditStreamsController
 from serac_gateway.control_plane.http.edits import EditsController
 from serac_gateway.control_plane.http.feedback import FeedbackController
+from serac_gateway.control_plane.http.governed import provide_governance
 from serac_gateway.control_plane.http.guards import (
     provide_principal,
     require_key,
@@ -35,6 +36,7 @@ from serac_gateway.control_plane.http.metrics import MetricsController
 from serac_gateway.control_plane.http.parameters import provide_namespace
 from serac_gateway.control_plane.http.preview import PreviewController
 from serac_gateway.control_plane.http.problems import exception_handlers
+from serac_gateway.control_plane.http.proposals import ProposalsController
 from serac_gateway.control_plane.http.replicas import ReplicasController
 from serac_gateway.control_plane.http.scope import ScopeController
 from serac_gateway.control_plane.http.shadow import ShadowController
@@ -99,6 +101,7 @@ def _control_router(
             EditsController,
             EditStreamsController,
             EditHistoryController,
+            ProposalsController,
             PreviewController,
             VerificationController,
             ScopeController,
@@ -117,6 +120,7 @@ def _control_router(
             "principal": Provide(provide_principal, sync_to_thread=False),
             "namespace": Provide(provide_namespace, sync_to_thread=False),
             "waiting": Provide(provide_waiting, sync_to_thread=False),
+            "governed": Provide(provide_governance, sync_to_thread=False),
             "keys": _given(authenticator),
             "reloader": _given(reloader),
         },

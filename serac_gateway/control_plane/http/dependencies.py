@@ -15,10 +15,11 @@ import msgspec
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
-from serac_gateway.config.model import FeedbackConfig
+from serac_gateway.config.model import FeedbackConfig, GovernanceConfig
 from serac_gateway.control_plane.firing import FiringCheck
 from serac_gateway.control_plane.model_threads import ModelThreads
 from serac_gateway.control_plane.preview import Previewer
+from serac_gateway.control_plane.proposals import Proposals
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
 from serac_gateway.control_plane.writer import EditWriter
@@ -63,6 +64,8 @@ class ControlPlaneContext(msgspec.Struct, frozen=True, kw_only=True):
     route_counts: RouteCounts
     data_path: Path
     """The data folder, where a backup waits until it is checked."""
+    governance: GovernanceConfig
+    proposals: Proposals
     backup_key: bytes | None
     """The key of backups' seals; None: the store's own."""
     shadow: Shadow | None = None

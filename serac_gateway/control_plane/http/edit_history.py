@@ -13,6 +13,7 @@ from serac_gateway.auth.principals import Role
 from serac_gateway.control_plane.http.dependencies import Context
 from serac_gateway.control_plane.http.edit_warnings import edit_warnings
 from serac_gateway.control_plane.http.etags import matched_edit
+from serac_gateway.control_plane.http.governed import PROPOSED, Governed
 from serac_gateway.control_plane.http.guards import NEEDED_ROLE, Sender
 from serac_gateway.control_plane.http.parameters import (
     ETAG,
@@ -32,8 +33,8 @@ from serac_gateway.control_plane.http.schemas import (
     WhoAndWhy,
 )
 from serac_gateway.control_plane.http.wait import APPLIED, Wait
-from serac_gateway.control_plane.retirement import Retirement, retire_versions
-from serac_gateway.control_plane.rollback import Rollback, roll_back
+from serac_gateway.control_plane.retirement import Retirement, plan_retirement, retire_versions
+from serac_gateway.control_plane.rollback import Rollback, plan_rollback, roll_back
 from serac_gateway.control_plane.versions import NextVersion
 
 _WHY = Example(summary="With a reason", value={"reason": "It was right after all"})
@@ -71,7 +72,7 @@ class EditHistoryController(Controller):
         summary="Restore a retired edit",
         description="Its next version is live again. The body may be `{}`.",
         response_headers=[ETAG, APPLIED],
-        responses=problems(400, 404, 409, 410, 412, 413, 428, 503),
+        responses=problems(400, 404, 409, 410, 412, 413, 428, 503) | PROPOSED,
     )
     async def restore(
         self,
@@ -81,12 +82,16 @@ class EditHistoryController(Controller):
         context: Context,
         principal: Sender,
         waiting: Wait,
+        governed: Governed,
         if_match: IfMatch = None,
     ) -> Response[EditReply]:
         """Store the next version of a retired edit, live."""
         current = await matched_edit(context.store, namespace, edit_id, if_match)
         attribution = attribution_of(principal, data.author, data.reason)
-        written = await context.writer.write(namespace, NextVersion.restored(current, attribution))
+        version = NextVersion.restored(current, attribution)
+        if governed.proposes:
+            return await governed.proposed("restore", [version])
+        written = await context.writer.write(namespace, version, approval=governed.approval([version]))
         warnings = await edit_warnings(context, written.edit)
         return await waiting.replied(edit_response(written.edit, written, warnings=warnings))
 
@@ -96,7 +101,7 @@ class EditHistoryController(Controller):
         summary="Roll an edit back to an older version",
         description="The next version copies content and state of the older one; all versions stay.",
         response_headers=[ETAG, APPLIED],
-        responses=problems(400, 404, 409, 410, 412, 413, 428, 503),
+        responses=problems(400, 404, 409, 410, 412, 413, 428, 503) | PROPOSED,
     )
     async def rollback(
         self,
@@ -106,13 +111,17 @@ class EditHistoryController(Controller):
         context: Context,
         principal: Sender,
         waiting: Wait,
+        governed: Governed,
         if_match: IfMatch = None,
     ) -> Response[EditReply]:
         """Store the next version of an edit as a copy of an older one."""
         current = await matched_edit(context.store, namespace, edit_id, if_match)
         attribution = attribution_of(principal, data.author, data.reason)
         older = await context.store.get(namespace, edit_id, version=data.version)
-        written = await context.writer.write(namespace, NextVersion.rolled_back(current, older, attribution))
+        version = NextVersion.rolled_back(current, older, attribution)
+        if governed.proposes:
+            return await governed.proposed("rollback", [version])
+        written = await context.writer.write(namespace, version, approval=governed.approval([version]))
         warnings = await edit_warnings(context, written.edit)
         return await waiting.replied(edit_response(written.edit, written, warnings=warnings))
 
@@ -138,12 +147,15 @@ class EditHistoryController(Controller):
         context: Context,
         principal: Sender,
         waiting: Wait,
+        governed: Governed,
         if_match: IfMatch = None,
     ) -> Response[EditReply]:
         """Delete an edit's content from all its versions; the reply is its tombstone."""
         current = await matched_edit(context.store, namespace, edit_id, if_match)
         attribution = attribution_of(principal, data.author, data.reason)
-        written = await context.writer.write(namespace, NextVersion.purged(current, attribution))
+        written = await context.writer.write(
+            namespace, NextVersion.purged(current, attribution), approval=governed.expedited([edit_id])
+        )
         response = edit_response(written.edit)
         if context.store.has_pending_purge:
             response.headers[_PENDING.name or ""] = "true"
@@ -158,7 +170,7 @@ class EditHistoryController(Controller):
         " changes nothing. Suppressions and instructions never go this way. A rollback to `log_id` takes it"
         " back. With `dry_run` nothing changes.",
         response_headers=[APPLIED],
-        responses=problems(400, 412, 413, 503),
+        responses=problems(400, 409, 412, 413, 503) | PROPOSED,
     )
     async def retire(
         self,
@@ -167,11 +179,23 @@ class EditHistoryController(Controller):
         context: Context,
         principal: Sender,
         waiting: Wait,
+        governed: Governed,
     ) -> Response[Retirement]:
         """Retire exactly the versions named, where they are still current."""
         attribution = attribution_of(principal, data.author, data.reason)
+        if governed.proposes and not data.dry_run:
+            planned = await plan_retirement(context.store, namespace, data.edits, attribution)
+            if planned.versions:
+                return await governed.proposed("retire_versions", planned.versions)
+            return await waiting.replied(Response(planned.retirement))
         done = await retire_versions(
-            context.writer, context.store, namespace, data.edits, attribution, dry_run=data.dry_run
+            context.writer,
+            context.store,
+            namespace,
+            data.edits,
+            attribution,
+            dry_run=data.dry_run,
+            approval_of=governed.approval,
         )
         return await waiting.replied(Response(done))
 
@@ -183,7 +207,7 @@ class EditHistoryController(Controller):
         " edits added since become retired. Edits purged since stay purged, and are named. With `dry_run`"
         " nothing changes.",
         response_headers=[APPLIED],
-        responses=problems(400, 412, 413, 503),
+        responses=problems(400, 409, 412, 413, 503) | PROPOSED,
     )
     async def roll_back_all(
         self,
@@ -192,10 +216,22 @@ class EditHistoryController(Controller):
         context: Context,
         principal: Sender,
         waiting: Wait,
+        governed: Governed,
     ) -> Response[Rollback]:
         """Roll all edits of the namespace back."""
         attribution = attribution_of(principal, data.author, data.reason)
+        if governed.proposes and not data.dry_run:
+            planned = await plan_rollback(context.store, namespace, data.log_id, attribution)
+            if planned.versions:
+                return await governed.proposed("rollback_all", planned.versions)
+            return await waiting.replied(Response(planned.rollback))
         done = await roll_back(
-            context.writer, context.store, namespace, data.log_id, attribution, dry_run=data.dry_run
+            context.writer,
+            context.store,
+            namespace,
+            data.log_id,
+            attribution,
+            dry_run=data.dry_run,
+            approval_of=governed.approval,
         )
         return await waiting.replied(Response(done))

@@ -12,12 +12,15 @@ from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import HTTPResponseBodyEvent, Receive, Send
 
 from serac_gateway.control_plane.http.dependencies import Context
+from serac_gateway.control_plane.http.governed import Governance, Governed
 from serac_gateway.control_plane.http.guards import NDJSON_TYPES, TAKEN_TYPES, Sender
 from serac_gateway.control_plane.http.ndjson import import_edits
 from serac_gateway.control_plane.http.parameters import Namespace, problems
+from serac_gateway.control_plane.http.problems import problem
 from serac_gateway.control_plane.http.wait import Wait, Waiting
 from serac_gateway.control_plane.importer import EditImport
 from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditDraft, EditState
+from serac_gateway.errors import GatewayError
 from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Page
 
@@ -42,9 +45,11 @@ class EditStreamsController(Controller):
         " reply while you send. The same file again changes nothing: a line whose `id` is live with the same"
         " content, or a line without `id` whose content any live edit has, is answered with that edit and"
         " `added: false`. Conflicts are looked for, line by line, where the namespace refuses or supersedes"
-        " them. With `x-serac-wait: all` the reply ends when all of it is applied in every live gateway, or"
+        " them. Where others must agree, at most 1,000 edits are proposed together: their lines have"
+        ' `"proposed": true`, and the last line is `{"proposal"}`, or `{"error"}` if there is none. With'
+        " `x-serac-wait: all` the reply ends when all of it is applied in every live gateway, or"
         " after `store.wait_timeout_s`.",
-        responses=problems(400, 503),
+        responses=problems(400, 409, 503),
         opt={TAKEN_TYPES: NDJSON_TYPES},
     )
     async def import_lines(
@@ -54,21 +59,21 @@ class EditStreamsController(Controller):
         context: Context,
         principal: Sender,
         waiting: Wait,
+        governed: Governed,
     ) -> ASGIStreamingResponse:
         """Add the edits of an NDJSON stream."""
         chunks = request.stream()
         # Read before the reply begins: a server that has begun to reply no longer sends 100-continue.
         first = await anext(chunks)
-        outcomes = import_edits(
-            EditImport(
-                writer=context.writer,
-                store=context.store,
-                active_edits=context.active_edits,
-                namespace=namespace,
-                author=principal.author,
-            ),
-            _chained(first, chunks),
+        edits = EditImport(
+            writer=context.writer,
+            store=context.store,
+            active_edits=context.active_edits,
+            namespace=namespace,
+            author=principal.author,
+            rules=governed.of_import(checks_conflicts_first=context.writer.checks_conflicts_first(namespace)),
         )
+        outcomes = _with_proposal(import_edits(edits, _chained(first, chunks)), edits, governed)
         return _DuplexResponse(iterator=_ended(outcomes, waiting), media_type=NDJSON)
 
     @get(
@@ -107,6 +112,20 @@ async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[by
     yield first
     async for chunk in rest:
         yield chunk
+
+
+async def _with_proposal(
+    outcomes: AsyncIterator[bytes], edits: EditImport, governed: Governance
+) -> AsyncIterator[bytes]:
+    """The outcomes, and then the proposal of what is only proposed, or why there is none, as last line."""
+    async for chunk in outcomes:
+        yield chunk
+    if edits.proposed:
+        try:
+            reply = await governed.proposed("import", edits.proposed)
+            yield msgspec.json.encode({"proposal": reply.content}) + b"\n"
+        except GatewayError as error:
+            yield msgspec.json.encode({"error": problem(error)[1]}) + b"\n"
 
 
 async def _ended(outcomes: AsyncIterator[bytes], waiting: Waiting) -> AsyncIterator[bytes]:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Annotated
 
 import msgspec
 from litestar import Controller, Response, delete, get, patch, post
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import Example
-from litestar.params import BodyKwarg, HeaderParameter, QueryParameter
+from litestar.params import BodyKwarg, QueryParameter
 
 from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneContext
 from serac_gateway.control_plane.http.edit_warnings import edit_warnings
 from serac_gateway.control_plane.http.etags import matched_edit
+from serac_gateway.control_plane.http.governed import PROPOSED, Governed
 from serac_gateway.control_plane.http.guards import Sender
 from serac_gateway.control_plane.http.parameters import (
     ETAG,
     EditId,
+    IdempotencyKey,
     IfMatch,
     Namespace,
     PageLimit,
     Verify,
     attribution_of,
+    checked_idempotency_key,
     edit_response,
     problems,
 )
@@ -52,7 +54,6 @@ from serac_gateway.errors import InvalidRequestError
 from serac_gateway.stores.checked_records import DamagedRecord
 from serac_gateway.stores.records import Idempotency
 
-_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _DRAFT_EXAMPLE = Example(
     summary="A fact",
     value={
@@ -93,7 +94,7 @@ class EditsController(Controller):
                 name="location", description="The edit's path", documentation_only=True, required=True
             ),
         ],
-        responses=problems(400, 409, 413, 422, 503),
+        responses=problems(400, 409, 413, 422, 503) | PROPOSED,
     )
     async def add(
         self,
@@ -102,32 +103,22 @@ class EditsController(Controller):
         context: Context,
         principal: Sender,
         waiting: Wait,
-        idempotency_key: Annotated[
-            str | None,
-            HeaderParameter(
-                name="idempotency-key",
-                description="1 to 255 visible ASCII characters",
-                schema_extra={"pattern": r"^[\x21-\x7e]{1,255}$"},
-            ),
-        ] = None,
+        governed: Governed,
+        idempotency_key: IdempotencyKey = None,
         verify: Verify = False,
     ) -> Response[EditReply]:
         """Add one edit."""
-        if idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
-            raise InvalidRequestError(
-                f"idempotency-key {idempotency_key[:80]!r} is not allowed; use 1 to 255 visible ASCII"
-                " characters",
-                field="idempotency-key",
-                details={"value": idempotency_key[:80], "limit": 255},
-            )
         data = msgspec.structs.replace(data, author=principal.author or data.author)
         # With the author: the same body under another API key is another request.
         fingerprint = hashlib.sha256(record_json(data)).hexdigest()
         idempotency = None
-        if idempotency_key is not None:
-            idempotency = Idempotency(key=idempotency_key, fingerprint=fingerprint)
+        if checked_idempotency_key(idempotency_key) is not None:
+            idempotency = Idempotency(key=idempotency_key or "", fingerprint=fingerprint)
+        version = NextVersion.added(namespace, data)
+        if governed.proposes:
+            return await governed.proposed("add", [version], idempotency=idempotency)
         written = await context.writer.write(
-            namespace, NextVersion.added(namespace, data), idempotency=idempotency
+            namespace, version, idempotency=idempotency, approval=governed.approval([version])
         )
         verified = await _verified(context, namespace, written.edit) if verify else None
         warnings = await edit_warnings(context, written.edit)
@@ -208,7 +199,7 @@ class EditsController(Controller):
         " live edit goes on trial and back: `shadow` is decided and counted and not applied, `canary` is"
         " applied to `canary_share` of the users. Conflicts are dealt with as for an added edit.",
         response_headers=[ETAG, APPLIED],
-        responses=problems(400, 404, 409, 410, 412, 413, 428, 503),
+        responses=problems(400, 404, 409, 410, 412, 413, 428, 503) | PROPOSED,
     )
     async def change(
         self,
@@ -218,6 +209,7 @@ class EditsController(Controller):
         context: Context,
         principal: Sender,
         waiting: Wait,
+        governed: Governed,
         if_match: IfMatch = None,
         verify: Verify = False,
     ) -> Response[EditReply]:
@@ -225,7 +217,10 @@ class EditsController(Controller):
         current = await matched_edit(context.store, namespace, edit_id, if_match)
         if principal.author is not None and data != EditPatch():
             data = msgspec.structs.replace(data, author=principal.author)
-        written = await context.writer.write(namespace, NextVersion.changed(current, data))
+        version = NextVersion.changed(current, data)
+        if governed.proposes:
+            return await governed.proposed("update", [version])
+        written = await context.writer.write(namespace, version, approval=governed.approval([version]))
         verified = await _verified(context, namespace, written.edit) if verify else None
         warnings = await edit_warnings(context, written.edit)
         return await waiting.replied(
@@ -239,7 +234,7 @@ class EditsController(Controller):
         description="Its last version is in state `retired`: it never fires again, its history stays. An edit"
         " that is retired already is answered as it is.",
         response_headers=[ETAG, APPLIED],
-        responses=problems(400, 404, 410, 412, 428, 503),
+        responses=problems(400, 404, 409, 410, 412, 428, 503) | PROPOSED,
     )
     async def retire(
         self,
@@ -248,6 +243,7 @@ class EditsController(Controller):
         context: Context,
         principal: Sender,
         waiting: Wait,
+        governed: Governed,
         if_match: IfMatch = None,
         author: Annotated[
             str | None, QueryParameter(description="Who does it; an API key's own name comes first")
@@ -259,7 +255,10 @@ class EditsController(Controller):
         if current.state is EditState.RETIRED:
             return await waiting.replied(edit_response(current))
         attribution = attribution_of(principal, author, reason)
-        written = await context.writer.write(namespace, NextVersion.retired(current, attribution))
+        version = NextVersion.retired(current, attribution)
+        if governed.proposes:
+            return await governed.proposed("retire", [version])
+        written = await context.writer.write(namespace, version, approval=governed.approval([version]))
         return await waiting.replied(edit_response(written.edit))
 
 

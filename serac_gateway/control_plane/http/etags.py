@@ -33,7 +33,7 @@ async def matched_edit(store: EditStore, namespace: str, edit_id: str, if_match:
             " no other change is lost; GET the edit for its ETag",
             field="if-match",
         )
-    tags = _entity_tags(if_match)
+    tags = entity_tags(if_match)
     current = check_not_purged(await store.get(namespace, check_edit_id(edit_id)))
     if tags is not None and entity_tag(current) not in tags:
         raise PreconditionFailedError(
@@ -45,7 +45,7 @@ async def matched_edit(store: EditStore, namespace: str, edit_id: str, if_match:
     return current
 
 
-def _entity_tags(if_match: str) -> list[str] | None:
+def entity_tags(if_match: str) -> list[str] | None:
     """The strong tags of an If-Match (RFC 9110 section 13.1.1), with their quotes; None for ``*``."""
     if if_match.strip() == "*":
         return None

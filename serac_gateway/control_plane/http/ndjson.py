@@ -114,4 +114,6 @@ def _outcome(number: int, outcome: Outcome) -> bytes:
         fields["error"] = problem(outcome)[1]
     else:
         fields |= {"id": outcome.edit.id, "version": outcome.edit.version, "added": outcome.added}
+        if outcome.proposed:
+            fields["proposed"] = True
     return msgspec.json.encode(fields) + b"\n"

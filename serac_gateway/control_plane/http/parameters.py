@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
@@ -27,6 +28,7 @@ from serac_gateway.control_plane.verification import Verified
 from serac_gateway.control_plane.writer import Written
 from serac_gateway.domain.edits import Attribution, Edit
 from serac_gateway.domain.headers import Headers
+from serac_gateway.errors import InvalidRequestError
 from serac_gateway.stores.ports import Verification
 
 ETAG = ResponseHeader(
@@ -46,6 +48,16 @@ IfMatch = Annotated[
 ]
 
 
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="idempotency-key",
+        description="1 to 255 visible ASCII characters",
+        schema_extra={"pattern": r"^[\x21-\x7e]{1,255}$"},
+    ),
+]
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
 Verify = Annotated[
     bool,
     QueryParameter(
@@ -53,6 +65,21 @@ Verify = Annotated[
         " and report the result as `verified`; the edit stands either way"
     ),
 ]
+
+
+def checked_idempotency_key(key: str | None) -> str | None:
+    """`key` itself.
+
+    Raises:
+        InvalidRequestError: It is given and cannot be one.
+    """
+    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidRequestError(
+            f"idempotency-key {key[:80]!r} is not allowed; use 1 to 255 visible ASCII characters",
+            field="idempotency-key",
+            details={"value": key[:80], "limit": 255},
+        )
+    return key
 
 
 def attribution_of(principal: Principal, author: str | None, reason: str | None) -> Attribution:
@@ -84,8 +111,9 @@ _DESCRIPTIONS = {
     403: "The API key's role or namespaces do not allow this, or the request comes from a web page that may"
     " not call the gateway, or is for a host that is not the gateway's",
     404: "There is nothing of this id",
-    409: "An edit of this id exists, the edit's state does not allow this, the namespace refuses what it"
-    " contradicts, or the changed configuration cannot be used",
+    409: "An edit of this id exists, the state of the edit or of the proposal does not allow this, the"
+    " namespace refuses what it contradicts or demands the agreement of others, or the changed configuration"
+    " cannot be used",
     410: "The edit was purged",
     412: "If-Match names a version that is not current, or others wrote meanwhile",
     413: "The body is too large",

@@ -153,7 +153,8 @@ class NamespaceRollback(WhoAndWhy, frozen=True, kw_only=True, forbid_unknown_fie
 class EditsRetirement(WhoAndWhy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Retire versions that a base model has learnt."""
 
-    edits: Annotated[tuple[VersionMade, ...], msgspec.Meta(min_length=1, max_length=MAX_CHANGES)]
+    # A list: of a tuple's items Litestar says that they are of this shape or of any, but not of both.
+    edits: Annotated[list[VersionMade], msgspec.Meta(min_length=1, max_length=MAX_CHANGES)]
     """No edit twice."""
     dry_run: bool = False
     """Report what would change, and change nothing."""

@@ -158,6 +158,8 @@ class StoreController(Controller):
             log.warning(
                 "namespace %s: %s vouched for an unsealed backup", namespace, principal.author or "a client"
             )
+        if context.governance.approvals_of(namespace):
+            context.proposals.note_expedited(namespace, principal.author, ())
         await context.active_edits.reload(namespace)
         return restored
 

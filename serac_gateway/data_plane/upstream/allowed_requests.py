@@ -85,6 +85,7 @@ class AllowedRequests(Upstream):
         self._patterns = {
             Role.CHAT: _compiled([*_INFERENCE.strip().splitlines(), *allowed.chat]),
             Role.EDIT: _compiled(allowed.edit),
+            Role.APPROVE: _compiled(allowed.approve),
             Role.ADMIN: _compiled(allowed.admin),
         }
 

@@ -62,6 +62,20 @@ def test_the_production_file_loads_and_asks_for_a_store_and_an_upstream() -> Non
     assert config.upstream.url is not None
 
 
+def test_agreement_of_others_needs_api_keys(tmp_path: Path) -> None:
+    """Without them nobody is known to be another person, so the gateway does not start."""
+    path = tmp_path / "gateway.toml"
+    rules = "[governance.namespaces.legal]\napprovals = 2\n"
+    path.write_text(rules, "utf-8")
+    with pytest.raises(
+        ConfigError, match=r"governance\.namespaces\.legal\.approvals.*access\.required = true"
+    ):
+        load_config(path, environment={})
+    path.write_text(f"[access]\nrequired = true\n{rules}", "utf-8")
+    assert load_config(path, environment={}).governance.approvals_of("legal") == 2
+    assert load_config(path, environment={}).governance.approvals_of("default") == 0
+
+
 def test_environment_beats_the_file_and_the_command_line_beats_both(tmp_path: Path) -> None:
     path = tmp_path / "gateway.toml"
     path.write_text(

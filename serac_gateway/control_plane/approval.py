@@ -1,0 +1,109 @@
+"""Who agreed to a commit, what a write must say about itself, and who is the same person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from serac_gateway.auth.principals import Principal
+from serac_gateway.config.model import GovernanceConfig, RequiredField
+from serac_gateway.control_plane.versions import NextVersion
+from serac_gateway.domain.folding import folded_text
+from serac_gateway.errors import ApprovalNeededError, InvalidRequestError, PermissionDeniedError
+from serac_gateway.stores.proposals import Proposal
+from serac_gateway.stores.records import Action
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """By what right something is committed to a namespace in which others must agree."""
+
+    note: str
+    """For the log: one line."""
+    closes: Proposal | None = None
+    """The accepted proposal, closed: it is stored in the same step. None: an admin did without one."""
+
+
+ApprovalOf = Callable[[Sequence[NextVersion]], Approval | None]
+"""By what right versions are committed; None where none is needed."""
+
+
+def no_approval(versions: Sequence[NextVersion]) -> Approval | None:
+    """For namespaces in which nobody has to agree; where others must, the writer refuses."""
+    return None
+
+
+def check_approved(governance: GovernanceConfig, namespace: str, approval: Approval | None) -> None:
+    """Return if the namespace demands no agreement, or there is some.
+
+    Every commit comes through here, so a call that nobody thought of is refused and not let through.
+
+    Raises:
+        ApprovalNeededError: It does, and there is none.
+    """
+    if approval is None and governance.approvals_of(namespace):
+        raise ApprovalNeededError(
+            f"namespace {namespace!r} demands approvals by others ({governance.approvals_of(namespace)}),"
+            " and this call makes no proposal; add, change or retire edits, or import them, or have an admin"
+            " send the header 'x-serac-expedite: true'",
+            field="namespace",
+            details={"value": namespace},
+        )
+
+
+def check_required(
+    governance: GovernanceConfig,
+    namespace: str,
+    versions: Sequence[NextVersion],
+    *,
+    always: Sequence[RequiredField] = (),
+) -> None:
+    """Return if every version says what the namespace wants to know, and what `always` must be said.
+
+    Raises:
+        InvalidRequestError: One does not; the error names the field.
+    """
+    required = (*governance.required_of(namespace), *always)
+    for version in versions:
+        edit = version.edit
+        missing: RequiredField | None = None
+        if RequiredField.REASON in required and not (edit.reason or "").strip():
+            missing = RequiredField.REASON
+        elif (
+            RequiredField.SOURCE in required
+            and version.action in (Action.ADD, Action.UPDATE)
+            and not (edit.source or "").strip()
+        ):
+            missing = RequiredField.SOURCE
+        if missing is not None:
+            raise InvalidRequestError(
+                f"{missing.value} is missing, and a write to namespace {namespace!r} must have it; give"
+                f" {' and '.join(dict.fromkeys(field.value for field in required))}",
+                field=missing.value,
+                details={"needed": [field.value for field in required]},
+            )
+
+
+class Person(msgspec.Struct, frozen=True, kw_only=True):
+    """Who sends a request, where it counts who is another."""
+
+    author: str
+    """As edits name authors."""
+    owner: str
+    """Whose key it is: equal for all keys of one name, however it is written."""
+    key_id: str
+
+    @classmethod
+    def of(cls, principal: Principal) -> Person:
+        """The person behind a key.
+
+        Raises:
+            PermissionDeniedError: There is no key.
+        """
+        if principal.key_id is None or principal.author is None or principal.name is None:
+            raise PermissionDeniedError(
+                "proposals need an API key: without one nobody can be told from anybody else; ask an admin"
+                " for a key"
+            )
+        owner = folded_text(principal.name) or principal.name
+        return cls(author=principal.author, owner=owner, key_id=principal.key_id)
