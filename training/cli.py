@@ -15,6 +15,7 @@ from rich.table import Table
 from serac_gateway.cli.options import UrlOption
 from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json
 from serac_gateway.errors import ConfigError
+from training.baselines import cli as baselines
 from training.encoder import cli as encoder
 from training.evaluation import cli as evaluation
 from training.evaluation.answers.methods import cli as methods
@@ -30,6 +31,7 @@ app.add_typer(encoder.app, name="encoder")
 app.add_typer(evaluation.app, name="evaluate")
 app.command()(evaluation.calibrate_similarity)
 app.command()(methods.report)
+app.command()(baselines.trace)
 
 Config = Annotated[Path, typer.Option(help="The run's configuration.")]
 Run = Annotated[Path, typer.Option(help="The run's folder; an unfinished run goes on.")]

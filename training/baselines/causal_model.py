@@ -120,6 +120,14 @@ class CausalModel:
         Raises:
             TrainingError: The text does not contain the subject.
         """
+        return self.subject_tokens(text, subject)[-1]
+
+    def subject_tokens(self, text: str, subject: str) -> list[int]:
+        """Indices, in `prompt_ids(text)`, of the tokens that have a part in the subject's last occurrence.
+
+        Raises:
+            TrainingError: The text does not contain the subject.
+        """
         at = text.casefold().rfind(subject.casefold())
         if at < 0 or not subject:
             raise TrainingError(f"the prompt {text!r} does not contain its subject {subject!r}")
@@ -127,8 +135,8 @@ class CausalModel:
         offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
             "offset_mapping"
         ]
-        inside = [index for index, (begin, _) in enumerate(offsets) if begin < end]
-        return inside[-1] + (self.tokenizer.bos_token_id is not None)
+        first = int(self.tokenizer.bos_token_id is not None)
+        return [i for i, (begin, stop) in enumerate(offsets, first) if begin < end and stop > at]
 
     def batch(self, rows: Sequence[Sequence[int]], *, target_tokens: Sequence[int] | None = None) -> Batch:
         """Pad rows of ids on the left; of each, the last `target_tokens` (default 0) are a target's."""

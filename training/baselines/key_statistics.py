@@ -12,10 +12,12 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 
+import msgspec
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from serac_gateway.config.loading import load_config
 from serac_gateway.errors import ConfigError
 from training.baselines.base import silent
 from training.baselines.causal_model import CausalModel
@@ -23,12 +25,31 @@ from training.baselines.hooks import ending_at, recorded
 from training.data.files import data_folder, read_rows
 from training.progress import OnProgress
 
-KEY_TOKENS = 130_000
-STATISTICS = Path("runs/key_statistics")
 _TEXT_FILES = (("squad_sentence_groups/questions.jsonl.gz", "text"), ("tatoeba/pairs.jsonl.gz", "en"))
 """Files of the public data with English lines, and their column: questions and everyday sentences."""
 _ROW_TOKENS = 64
 _ROWS_AT_ONCE = 16
+
+
+class StatisticsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """From which text C is computed."""
+
+    tokens: int
+    """So many are read at most."""
+    texts: str | None = None
+    """A file with a line of plain text each; None: questions and sentences of the public data."""
+
+
+def open_statistics(model: CausalModel, config: StatisticsConfig) -> KeyStatistics:
+    """Statistics kept in the data folder, by model, texts and layer.
+
+    Raises:
+        ConfigError: There is no text.
+    """
+    texts = plain_texts(None if config.texts is None else Path(config.texts))
+    return KeyStatistics(
+        model, texts, tokens=config.tokens, folder=load_config().data_path / "key_statistics"
+    )
 
 
 def plain_texts(path: Path | None) -> list[str]:
@@ -38,10 +59,16 @@ def plain_texts(path: Path | None) -> list[str]:
         ConfigError: There is no text, or no such file.
     """
     if path is None:
-        columns = [
-            list(dict.fromkeys(str(row[column]) for row in read_rows(data_folder() / file)))
-            for file, column in _TEXT_FILES
-        ]
+        try:
+            columns = [
+                list(dict.fromkeys(str(row[column]) for row in read_rows(data_folder() / file)))
+                for file, column in _TEXT_FILES
+            ]
+        except ConfigError as exc:
+            raise ConfigError(
+                f"key statistics need plain text: {exc}; or name a file with lines of text as texts under"
+                " [statistics] in the method's configuration"
+            ) from exc
         return [text for text in chain.from_iterable(zip_longest(*columns)) if text]
     try:
         texts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -55,9 +82,7 @@ def plain_texts(path: Path | None) -> list[str]:
 class KeyStatistics:
     """The matrices C of a model's layers over given texts: computed once, then read from a folder."""
 
-    def __init__(
-        self, model: CausalModel, texts: Sequence[str], *, tokens: int = KEY_TOKENS, folder: Path | None
-    ) -> None:
+    def __init__(self, model: CausalModel, texts: Sequence[str], *, tokens: int, folder: Path | None) -> None:
         """`tokens` are taken at most; None as folder keeps nothing on disk."""
         self._model = model
         self._texts = texts
@@ -85,13 +110,10 @@ class KeyStatistics:
     def _files(self, layers: Sequence[int]) -> dict[int, Path]:
         if self._folder is None:
             return {}
-        digest = hashlib.blake2b(digest_size=8)
-        for name, parameter in self._model.network.named_parameters():
-            digest.update(name.encode())
-            digest.update(parameter.detach().cpu().numpy().data)
+        digest = hashlib.sha256(self._model.fingerprint().encode())
         for text in self._texts:
             digest.update(text.encode() + b"\n")
-        folder = self._folder / f"{self._model.name}-{self._tokens}-{digest.hexdigest()}"
+        folder = self._folder / f"{self._model.name}-{self._tokens}-{digest.hexdigest()[:16]}"
         return {layer: folder / f"layer_{layer:02}.safetensors" for layer in layers}
 
     @torch.no_grad()

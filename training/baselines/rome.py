@@ -33,10 +33,11 @@ from typing_extensions import override
 from serac_gateway.domain.edits import EditDraft
 from training.baselines.base import EditingMethod, silent
 from training.baselines.causal_model import CausalModel
-from training.baselines.key_statistics import KeyStatistics
+from training.baselines.key_statistics import KeyStatistics, StatisticsConfig, open_statistics
 from training.baselines.shifts import EditRows, SearchConfig, edit_rows, searched_shifts, written_contexts
 from training.baselines.suffixes import at_subject
 from training.progress import OnProgress
+from training.runs import read_config
 
 ROME_CONFIG = Path("configs/baselines/rome.toml")
 
@@ -48,6 +49,7 @@ class RomeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     damping: float
     """Added to C's diagonal, as a share of its mean eigenvalue."""
     search: SearchConfig
+    statistics: StatisticsConfig
 
 
 class Rome(EditingMethod):
@@ -106,6 +108,16 @@ class Rome(EditingMethod):
     def held_bytes(self) -> int:
         """The changed matrix, once there is an edit."""
         return 0 if self._original is None else self._original.nbytes
+
+
+def open_rome(model: CausalModel, config: Path | None) -> Rome:
+    """ROME with the repository's settings, or those of a file.
+
+    Raises:
+        ConfigError: The settings cannot be read, the model lacks their layers, or there is no text for C.
+    """
+    settings = read_config(config or ROME_CONFIG, RomeConfig)
+    return Rome(model, settings, open_statistics(model, settings.statistics))
 
 
 def cholesky(moment_II: Tensor, *, damping: float) -> Tensor:

@@ -18,7 +18,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from training.baselines.causal_model import Batch, CausalModel
+from training.baselines.causal_model import CausalModel
 from training.baselines.hooks import ending_at, recorded, replayed
 
 
@@ -40,7 +40,8 @@ class Suffixes:
         self._model = model
         self._below = model.layers[:first_layer]
         self.rows = rows
-        self._suffix = _suffix_batch(model, rows)
+        self._ids_RS, self._positions_RS = _suffix_columns(model, rows)
+        self._mask = torch.ones_like(self._ids_RS)
         self._cache: Any = None
         self._states_RSD: Tensor | None = None
         with torch.no_grad():
@@ -69,31 +70,28 @@ class Suffixes:
 
     def _read_prefixes(self) -> None:
         batch = self._model.batch([row.ids[: row.subject_end] for row in self.rows])
-        out = self._model.module("model")(
+        out = self._model.network.base_model(
             input_ids=batch.ids_BL, attention_mask=batch.mask_BL, position_ids=batch.positions_BL,
             use_cache=True,
         )  # fmt: skip
         self._cache = out.past_key_values
-        self._suffix = msgspec.structs.replace(
-            self._suffix, mask_BL=torch.cat([batch.mask_BL, self._suffix.mask_BL], 1)
-        )
+        self._mask = torch.cat([batch.mask_BL, self._mask], 1)
 
     def _run(self) -> Tensor:
-        out = self._model.module("model")(
-            input_ids=self._suffix.ids_BL, attention_mask=self._suffix.mask_BL,
-            position_ids=self._suffix.positions_BL, past_key_values=deepcopy(self._cache),
-            use_cache=self._cache is not None,
+        out = self._model.network.base_model(
+            input_ids=self._ids_RS, attention_mask=self._mask, position_ids=self._positions_RS,
+            past_key_values=deepcopy(self._cache), use_cache=self._cache is not None,
         )  # fmt: skip
         return cast(Tensor, out.last_hidden_state)
 
 
-def _suffix_batch(model: CausalModel, rows: Sequence[Row]) -> Batch:
-    """The suffixes padded on the right, where nothing looks back at padding."""
+def _suffix_columns(model: CausalModel, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    """Ids and positions of the suffixes, padded on the right, where nothing looks back at padding."""
     suffixes = [row.ids[row.subject_end :] for row in rows]
     width = max(map(len, suffixes))
     ids_RS = torch.tensor([ids + [model.pad_id] * (width - len(ids)) for ids in suffixes])
     begins_R1 = torch.tensor([[row.subject_end] for row in rows])
-    return Batch(ids_BL=ids_RS, mask_BL=torch.ones_like(ids_RS), positions_BL=begins_R1 + torch.arange(width))
+    return ids_RS, begins_R1 + torch.arange(width)
 
 
 @torch.no_grad()

@@ -54,6 +54,16 @@ def test_the_subject_ends_at_its_last_token(model: CausalModel, prompt: str) -> 
     assert model.tokenizer.decode(ids, skip_special_tokens=True) == prompt[: prompt.index("France") + 6]
 
 
+@pytest.mark.parametrize("subject", ["France", "capital of France", "The"])
+def test_the_subject_is_its_tokens(model: CausalModel, subject: str) -> None:
+    """Together they read as the subject, spaces and what shares a token with it aside."""
+    prompt = "The capital of France is"
+    tokens = model.subject_tokens(prompt, subject)
+    assert tokens == list(range(tokens[0], model.subject_end(prompt, subject) + 1))
+    ids = model.prompt_ids(prompt)
+    assert model.tokenizer.decode([ids[token] for token in tokens]).strip() == subject
+
+
 def test_a_missing_subject_is_named(model: CausalModel) -> None:
     """The error has the prompt and the subject."""
     with pytest.raises(TrainingError, match=r"'The capital'.*'Spain'"):

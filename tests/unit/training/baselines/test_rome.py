@@ -9,7 +9,7 @@ import torch
 from serac_gateway.domain.edits import EditDraft
 from serac_gateway.errors import ConfigError
 from training.baselines.causal_model import CausalModel
-from training.baselines.key_statistics import KeyStatistics
+from training.baselines.key_statistics import KeyStatistics, StatisticsConfig
 from training.baselines.rome import ROME_CONFIG, Rome, RomeConfig, cholesky, rank_one
 from training.baselines.shifts import SearchConfig, edit_rows
 from training.baselines.suffixes import at_subject
@@ -21,11 +21,12 @@ TEXTS = ["The capital of France is Paris, and the river is the Seine.", "It rain
 SEARCH = SearchConfig(
     contexts=2, context_tokens=4, steps=25, step=1.0, limit=4.0, decay=1e-3, essence=0.0625, enough=0.05
 )
-CONFIG = RomeConfig(layer=1, damping=1e-2, search=SEARCH)
+STATISTICS = StatisticsConfig(tokens=1_000)
+CONFIG = RomeConfig(layer=1, damping=1e-2, search=SEARCH, statistics=STATISTICS)
 
 
 def rome(model: CausalModel, config: RomeConfig = CONFIG) -> Rome:
-    return Rome(model, config, KeyStatistics(model, TEXTS, folder=None))
+    return Rome(model, config, KeyStatistics(model, TEXTS, tokens=1_000, folder=None))
 
 
 def random_problem() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -90,7 +91,7 @@ def test_the_key_is_the_same_wherever_it_stands(editable: CausalModel) -> None:
     keys, _ = at_subject(editable, rows.in_contexts, [1])
     key_I = keys[1].double().mean(0)
     assert (key_I - keys[1][0].double()).norm() > 1e-3 * key_I.norm()  # the mean is not the bare prompt's key
-    moment_II = KeyStatistics(editable, TEXTS, folder=None).moments([1])[1]
+    moment_II = KeyStatistics(editable, TEXTS, tokens=1_000, folder=None).moments([1])[1]
     editor.edit([EDIT])
     change_DI = (matrix.weight - before_DI).double()
     wanted_DI = rank_one(key_I, change_DI @ key_I, cholesky(moment_II, damping=CONFIG.damping))

@@ -84,7 +84,7 @@ def test_keys_and_states_at_the_subject_ignore_padding_and_what_follows(model: C
         assert torch.allclose(keys[0][index], inputs[0][0, row.subject_end], atol=1e-4)
 
 
-def test_a_pass_ends_where_it_is_told_to(model: CausalModel) -> None:
+def test_a_pass_ends_at_its_module(model: CausalModel) -> None:
     """Later layers do not run; a module that never runs is noticed."""
     batch = model.batch([rows_of(model)[0].ids])
     with recorded(dict(enumerate(model.layers))) as seen, ending_at(model.layers[1]):

@@ -83,6 +83,24 @@ def _fine_tuning(name: str) -> OpensMethod:
     return opened
 
 
+def _rome(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.rome import open_rome
+
+    return open_rome(model, config)
+
+
+def _memit(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.memit import open_memit
+
+    return open_memit(model, config)
+
+
+def _alphaedit(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.alphaedit import open_alphaedit
+
+    return open_alphaedit(model, config)
+
+
 METHODS: Mapping[str, OpensMethod] = {
     "unedited": _unedited,
     "in-context": _in_context,
@@ -97,6 +115,9 @@ METHODS: Mapping[str, OpensMethod] = {
     "ft-l": _fine_tuning("ft-l"),
     "ft-c": _fine_tuning("ft-c"),
     "ft-m": _fine_tuning("ft-m"),
+    "rome": _rome,
+    "memit": _memit,
+    "alphaedit": _alphaedit,
 }
 
 
