@@ -71,8 +71,12 @@ def _room(module: str) -> str | None:
 
 
 def upward_imports(rooms: Rooms) -> list[tuple[str, str]]:
-    """Pairs of rooms whose import runs to the same or a higher layer; a room without a layer is above all."""
+    """Pairs of rooms whose import runs to the same or a higher layer.
+
+    A room without a layer is above all, and training, a package of its own, above these.
+    """
     depth = {room: number for number, layer in enumerate(rooms.layers, 1) for room in layer}
+    depth[TRAINING] = -1
     return sorted(
         (importing, imported)
         for importing, imported in rooms.imports
