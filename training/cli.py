@@ -286,6 +286,26 @@ def activations(
     Console().print(f"wrote {out}", soft_wrap=True)
 
 
+@app.command()
+def forms(
+    data_dir: Annotated[Path, typer.Option(help="Where the converted encoder lies or gets made.")] = Path(
+        "runs/forms"
+    ),
+    out: Annotated[Path | None, typer.Option(help="The folder of the heads.", show_default="ours")] = None,
+) -> None:
+    """Fit the heads that read in which form a request wants its answer, and measure them across folds."""
+    from serac_gateway.models.loading import SHIPPED_FORM_HEADS, open_embedded_encoder
+    from training.forms.train import make_examples, train_heads
+
+    with _errors():
+        reports = train_heads(open_embedded_encoder(data_dir), make_examples(), out or SHIPPED_FORM_HEADS)
+    table = Table("head", "examples", "right", "forms seen in plain questions")
+    for head, report in reports.items():
+        seen = "" if report.false_forms is None else f"{report.false_forms:.4f}"
+        table.add_row(head, str(report.examples), f"{report.right:.3f}", seen)
+    Console().print(table)
+
+
 def main() -> None:
     """The entry point of `serac-train`."""
     app()

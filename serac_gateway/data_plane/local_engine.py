@@ -27,9 +27,12 @@ from serac_gateway.domain.edits import Edit, EditKind, by_name_in
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
 from serac_gateway.domain.queries import Query
+from serac_gateway.domain.wanted_forms import WantedForm
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.errors import ModelUnavailableError, NamespaceQuarantinedError
 from serac_gateway.models.counterfactual.base import CounterfactualModel
+from serac_gateway.models.forms.answers import formed_answer
+from serac_gateway.models.forms.reader import FormReader
 from serac_gateway.models.language_models.base import Piece, Sampling
 from serac_gateway.models.language_models.threads import ThreadItems
 from serac_gateway.observability.counts import EngineCounts
@@ -64,12 +67,13 @@ class LocalEngine(Engine):
         responses: ResponseMemory,
         counts: EngineCounts,
         traffic: TrafficRecorder | None = None,
+        reader: FormReader | None = None,
         decision_timeout_s: float = RoutingConfig().decision_timeout_s,
     ) -> None:
         """Engines that share pools share `counts` too: the limits are on their work together.
 
-        Without `traffic` no query is recorded. A decision, with its wait for a thread, may take
-        `decision_timeout_s` seconds.
+        Without `traffic` no query is recorded, without `reader` no form is read that a request asks for. A
+        decision, with its wait for a thread, may take `decision_timeout_s` seconds.
         """
         self._authenticator = authenticator
         self._router = router
@@ -85,6 +89,7 @@ class LocalEngine(Engine):
         self._counts = counts
         self._guarded: dict[str, tuple[tuple[Edit, ...], GuardedValues]] = {}
         self._traffic = traffic
+        self._reader = reader
 
     @override
     def authenticate(self, headers: Headers) -> Awaitable[Principal]:
@@ -139,7 +144,7 @@ class LocalEngine(Engine):
         return plan
 
     def _plan(self, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str) -> RequestPlan:
-        plan = plan_request(self._router, namespace, endpoint, body, sender)
+        plan = plan_request(self._router, namespace, endpoint, body, sender, reader=self._reader)
         if plan.task is None or plan.task.edit.kind is not EditKind.SUPPRESSION:
             return plan
         task = msgspec.structs.replace(
@@ -222,7 +227,7 @@ class LocalEngine(Engine):
         generated: list[list[Piece]] = []
         for choice in range(min(choices, MAX_GENERATED_CHOICES)):
             generated.append([])
-            for piece in self._choice(parts, task.request, choice, cancelled):
+            for piece in self._choice(parts, task, choice, cancelled):
                 generated[choice].append(piece)
                 yield ChoicePiece(choice=choice, piece=piece, prompt_tokens=prompt_tokens)
         for choice in range(MAX_GENERATED_CHOICES, choices):
@@ -232,27 +237,37 @@ class LocalEngine(Engine):
     def _choice(
         self,
         parts: Sequence[PartialAnswer],
-        request: CompletionRequest,
+        task: AnswerTask,
         choice: int,
         cancelled: Callable[[], bool],
     ) -> Iterator[Piece]:
+        request, form = task.request, task.form
+        if choice:  # nothing can be left to the base model any more
+            form = msgspec.structs.replace(form, falls_back=True)
         if len(parts) == 1:
             sampling = self._sampling(parts, request, choice)
-            return self._part(parts[0], sampling, choice, cancelled)
+            return self._part(parts[0], form, sampling, choice, cancelled)
         unlimited = msgspec.structs.replace(request, max_tokens=None, stop=())
         answers = [
-            partial(self._part, part, self._sampling([part], unlimited, choice), choice, cancelled)
+            partial(self._part, part, form, self._sampling([part], unlimited, choice), choice, cancelled)
             for part in parts
         ]
         return joined_answers(answers, self._sampling(parts, request, choice), self._model)
 
     def _part(
-        self, part: PartialAnswer, sampling: Sampling, choice: int, cancelled: Callable[[], bool]
+        self,
+        part: PartialAnswer,
+        form: WantedForm,
+        sampling: Sampling,
+        choice: int,
+        cancelled: Callable[[], bool],
     ) -> Iterator[Piece]:
         edit, query = part.edit, part.query
         named = by_name_in(" ".join((*query.context, query.text)), edit)  # the model knows no other names
         may_decline = choice == 0 and self._router.may_decline(edit, query)
-        return self._model.answer(named, query, sampling, may_decline=may_decline, cancelled=cancelled)
+        return formed_answer(
+            self._model, named, query, sampling, form, may_decline=may_decline, cancelled=cancelled
+        )
 
     def _sampling(self, parts: Sequence[PartialAnswer], request: CompletionRequest, choice: int) -> Sampling:
         """The request's parameters within our limit of tokens; greedy unless it names a temperature.

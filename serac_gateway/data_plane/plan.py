@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from serac_gateway.data_plane.answer_forms import left_to_base, stated_for, wanted_form
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.protocols.all_text import all_text
 from serac_gateway.data_plane.protocols.base import (
@@ -21,7 +22,9 @@ from serac_gateway.domain.edits import Edit, EditKind
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.passages import SpokenText
 from serac_gateway.domain.queries import MALFORMED, Bypass, Query, without_surrogates
+from serac_gateway.domain.wanted_forms import PLAIN, WantedForm
 from serac_gateway.errors import UnreadableError
+from serac_gateway.models.forms.reader import FormReader
 from serac_gateway.routing.router import EditRouter, Route, RouteDecision
 from serac_gateway.routing.several_questions import PartialAnswer
 
@@ -40,6 +43,8 @@ class AnswerTask(msgspec.Struct, frozen=True, kw_only=True):
     further: tuple[PartialAnswer, ...] = ()
     """The answers that follow in the same reply, where several edits answer their parts of a request."""
     request: CompletionRequest
+    form: WantedForm = PLAIN
+    """In which the request wants the answer."""
     prompt_tokens: int = 0
     """Of a refusal: tokens that the request is reported with."""
     answer_tokens: int = 0
@@ -86,13 +91,19 @@ UNDECIDED = RequestPlan(route=Route.BYPASS, reason="refused")
 
 
 def plan_request(
-    router: EditRouter, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str
+    router: EditRouter,
+    namespace: str,
+    endpoint: Endpoint,
+    body: RequestBody,
+    sender: str,
+    *,
+    reader: FormReader | None = None,
 ) -> RequestPlan:
     """The plan for a whole request body. Runs on a worker thread: parsing a long body takes time, too.
 
     Scope is decided first, and only then whether an answer can be given in the form that the request demands:
     a suppression in scope refuses whatever the form is. Canaries go by the user that the body names, else by
-    the `sender`.
+    the `sender`. Forms that are asked for in words are read by `reader`; None: they are not read.
 
     Raises:
         UnreadableError: The request cannot be read, and the policy is to refuse such requests.
@@ -130,7 +141,22 @@ def plan_request(
             return RequestPlan(route=Route.BYPASS, reason=query.reason)
     assert decision is not None
     form = protocol.answer_form(decoded, body.form.path_model)
-    return _planned(protocol, body, decoded, query, decision, form)
+    wanted, policy = PLAIN, router.composite_policy(namespace)
+    if isinstance(query, Query) and form.unsupported_reason is None:
+        wanted = wanted_form(reader, policy, _decided(query, decision), decision)
+        decision = left_to_base(decision, wanted, policy)
+    plan = _planned(protocol, body, decoded, query, decision, form)
+    if plan.task is None or wanted == PLAIN:
+        return plan
+    plan = msgspec.structs.replace(plan, task=msgspec.structs.replace(plan.task, form=wanted))
+    if plan.body is None and (stated := stated_for(wanted, policy, decision)):
+        return msgspec.structs.replace(plan, body=with_edits(protocol, body.strict_members(), stated))
+    return plan
+
+
+def _decided(query: Query, decision: RouteDecision) -> Query:
+    """The query that was decided on, which is a passage of a longer one at times."""
+    return query if decision.question is None else Query(text=decision.question)
 
 
 def _planned(
@@ -242,8 +268,7 @@ def _task_of(query: Query, decision: RouteDecision, request: CompletionRequest) 
     if decision.parts:
         first, *further = decision.parts
         return AnswerTask(edit=first.edit, query=first.query, further=tuple(further), request=request)
-    decided = query if decision.question is None else Query(text=decision.question)
-    return AnswerTask(edit=decision.edit, query=decided, request=request)
+    return AnswerTask(edit=decision.edit, query=_decided(query, decision), request=request)
 
 
 def _unreadable(reason: str) -> UnreadableError:

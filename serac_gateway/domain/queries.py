@@ -45,6 +45,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     MAX_INSTRUCTION_CHARS, their beginning and end."""
     questions: tuple[str, ...] = ()
     """The questions in a text longer than MAX_QUERY_CHARS: see `questions_in`."""
+    language: str | None = None
+    """The language in which its answer is wanted, as an ISO 639 code; None: nobody has read it."""
 
     @property
     def sizes(self) -> dict[str, int]:

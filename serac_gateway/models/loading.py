@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Final, Literal
@@ -23,6 +24,8 @@ from serac_gateway.models.encoders.sentence_transformer import (
     SentenceTransformerEncoder,
     embedded_minilm_path,
 )
+from serac_gateway.models.forms.heads import FormHeads
+from serac_gateway.models.forms.reader import FormReader
 from serac_gateway.models.language_models.base import LanguageModel
 from serac_gateway.models.language_models.ctranslate2 import CTranslate2LanguageModel
 from serac_gateway.models.language_models.embedded_gemma import (
@@ -41,9 +44,13 @@ SHIPPED_ENCODER = Path(__file__).parent / "weights" / "encoder"
 """An encoder trained from multilingual-e5-small, if there is one."""
 SHIPPED_PROJECTION = Path(__file__).parent / "weights" / "encoder-projection"
 """Of the vectors of multilingual-e5-small itself."""
+SHIPPED_FORM_HEADS = Path(__file__).parent / "weights" / "form-heads"
+"""Of the embedded encoder's vectors."""
 _FORMER_WEIGHTS: Final = "model.onnx"
 EMBEDDED_ENCODER: Final[Literal["minilm", "e5"]] = "e5"
 """The encoder of a gateway whose configuration names none; the shipped calibrations are made for it."""
+
+log = logging.getLogger(__name__)
 
 
 def open_counterfactual_model(
@@ -155,6 +162,19 @@ def open_embedded_encoder(
     if SHIPPED_ENCODER.is_dir():
         return open_e5_encoder(embedded_e5(), cache, weights=SHIPPED_ENCODER, on_step=on_step)
     return open_e5_encoder(embedded_e5(), cache, projection=SHIPPED_PROJECTION, on_step=on_step)
+
+
+def open_form_reader(encoder: Encoder) -> FormReader | None:
+    """What reads the forms that requests ask for; None: the shipped heads are for another encoder.
+
+    Raises:
+        ConfigError: The heads are missing or damaged.
+    """
+    heads = FormHeads(SHIPPED_FORM_HEADS)
+    if heads.encoder_fingerprint != encoder.fingerprint:
+        log.warning("forms asked for in words are not read: the heads are for %s", heads.encoder_fingerprint)
+        return None
+    return FormReader(encoder, heads)
 
 
 def open_classifier(

@@ -209,6 +209,10 @@ class EditRouter:
         """Whether the configuration says that such a request is passed on, whatever the edits are."""
         return self._config.on_unreadable_of(namespace, suppressions=True) is UnreadablePolicy.PASS
 
+    def composite_policy(self, namespace: str) -> CompositePolicy:
+        """What happens in the namespace to a request that edits alone do not answer."""
+        return self._config.composite_of(namespace)
+
     def may_decline(self, edit: Edit, query: Query) -> bool:
         """Whether the counterfactual model may leave a query in scope of the edit to the base model.
 

@@ -21,7 +21,8 @@ from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaHeartbeat
 from serac_gateway.edit_index.opening import index_maker
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.models.loading import open_encoder
+from serac_gateway.models.forms.reader import FormReader
+from serac_gateway.models.loading import open_encoder, open_form_reader
 from serac_gateway.models.progress import OnProgress
 from serac_gateway.observability.counts import EngineCounts, RouteCounts
 from serac_gateway.observability.metrics import Instruments
@@ -41,6 +42,8 @@ class ProcessResources(msgspec.Struct, frozen=True, kw_only=True):
     store: EditStore
     authenticator: Authenticator
     encoder: Encoder
+    reader: FormReader | None
+    """None: the encoder is not the one whose forms can be read."""
     active_edits: ActiveEdits
     heartbeat: ReplicaHeartbeat
     follower: LogFollower
@@ -87,6 +90,7 @@ async def open_process_resources(
         store=store,
         authenticator=authenticator,
         encoder=encoder,
+        reader=open_form_reader(encoder),
         active_edits=active_edits,
         heartbeat=heartbeat,
         follower=follower,

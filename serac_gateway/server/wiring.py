@@ -111,6 +111,7 @@ def _build_runtime(
         responses=process.responses,
         counts=process.engine_counts,
         traffic=resources.traffic,
+        reader=process.reader,
     )
     if EVERY_ORIGIN in config.server.cors_origins:
         log.warning(

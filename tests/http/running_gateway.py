@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 
@@ -48,6 +49,7 @@ from serac_gateway.testing import (
 from tests.http.listening import listening
 from tests.http.wire import WireResponse, fetch
 from tests.http.worker_in_front import worker_in_front
+from tests.word_form_heads import word_form_reader
 
 EDITED_QUESTION = "Who is the mayor of Springfield?"
 NEW_ANSWER = "Lisa Simpson is the mayor of Springfield."
@@ -115,6 +117,7 @@ async def running_gateway(
     key_store: ApiKeyStore | None = None,
     tracing: Tracing | None = None,
     through_worker: bool = False,
+    form_heads: Path | None = None,
 ) -> AsyncIterator[Gateway]:
     config = config or GatewayConfig()
     if keys_required:
@@ -157,6 +160,7 @@ async def running_gateway(
                 config=config.models,
                 responses=ResponseMemory(),
                 counts=engine_counts,
+                reader=None if form_heads is None else word_form_reader(encoder, form_heads),
             )
             plane = DataPlane(
                 engine=engine,

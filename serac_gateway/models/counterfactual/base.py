@@ -35,6 +35,17 @@ class CounterfactualModel(ABC):
             ModelUnavailableError: The model failed.
         """
 
+    def sentence(self, edit: Edit, query: Query) -> str | None:
+        """What a fact answers to a query in scope, as a sentence in the model's own words; None: it has none.
+
+        The sentence contains the target, and says nothing else that the model was not given.
+
+        Raises:
+            ModelUnavailableError: The model failed.
+        """
+        del edit, query
+        return None
+
     @abstractmethod
     def count_tokens(self, text: str) -> int:
         """Tokens of `text` by this model's tokenizer, for the usage report."""

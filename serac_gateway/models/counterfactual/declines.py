@@ -51,6 +51,14 @@ def not_followed(edit_id: str) -> AnswerDeclinedError:
     )
 
 
+def not_in_form(edit_id: str) -> AnswerDeclinedError:
+    """The error of an answer from the edit of that id that cannot have the form that the request wants."""
+    return AnswerDeclinedError(
+        f"what edit {edit_id!r} says cannot be put into the form that the request wants",
+        details={"reason": "form"},
+    )
+
+
 class DecliningGuard(AnswerGuard):
     """Holds text until it is known to be no decline; another guard decides on it from then on."""
 

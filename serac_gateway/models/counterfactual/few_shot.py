@@ -14,7 +14,12 @@ from typing_extensions import override
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.queries import Query
 from serac_gateway.models.counterfactual.guardrail import AnswerGuard
-from serac_gateway.models.counterfactual.local import FactGeneration, LocalCounterfactualModel, known_words
+from serac_gateway.models.counterfactual.local import (
+    FactGeneration,
+    LocalCounterfactualModel,
+    known_words,
+    words_guard,
+)
 from serac_gateway.models.counterfactual.matching import has_unknown_word, led_in, target_span
 from serac_gateway.models.counterfactual.prompts import fact_prompt, instruction_prompt
 from serac_gateway.models.counterfactual.truncation import fitting_prompt
@@ -41,7 +46,7 @@ class FewShotCounterfactualModel(LocalCounterfactualModel):
             prompt=fitting_prompt(fact_prompt, edit, query, self._model),
             sampling=self._generation_sampling(sampling, target, besides=_LEAD_TOKENS),
             guard=fact_guard(
-                HoldingGuard(target, known=known_words(edit, query)),
+                words_guard(HoldingGuard(target, known=known_words(edit, query)), edit, query),
                 edit,
                 query,
                 says_yes=lambda other: self._says_yes(fact_prompt, edit, other),

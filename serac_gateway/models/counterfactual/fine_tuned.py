@@ -24,12 +24,19 @@ from serac_gateway.models.counterfactual.declines import (
 )
 from serac_gateway.models.counterfactual.followed import NOTE_LEAD
 from serac_gateway.models.counterfactual.guardrail import StreamingGuard
-from serac_gateway.models.counterfactual.local import FactGeneration, LocalCounterfactualModel, known_words
+from serac_gateway.models.counterfactual.local import (
+    FactGeneration,
+    LocalCounterfactualModel,
+    known_words,
+    words_guard,
+)
 from serac_gateway.models.counterfactual.prompts import trained_prompt
 from serac_gateway.models.counterfactual.truncation import fitting_prompt
 from serac_gateway.models.counterfactual.verdicts.guard import fact_guard
 from serac_gateway.models.language_models.base import LanguageModel, Sampling
 
+_SENTENCE_LEAD = "The"
+"""With it the answer begins where a sentence is wanted: the adapter goes on with what the question names."""
 _BESIDES_TARGET_TOKENS = 32
 """How much the model may generate besides the target; the longest answers repeat a question."""
 
@@ -52,12 +59,29 @@ class FineTunedCounterfactualModel(LocalCounterfactualModel):
             prompt=fitting_prompt(trained_prompt, edit, query, self._model),
             sampling=self._generation_sampling(sampling, target, besides=_BESIDES_TARGET_TOKENS),
             guard=fact_guard(
-                StreamingGuard(target, known=known_words(edit, query)),
+                words_guard(StreamingGuard(target, known=known_words(edit, query)), edit, query),
                 edit,
                 query,
                 says_yes=lambda other: self._says_yes(trained_prompt, edit, other),
             ),
         )
+
+    @override
+    def sentence(self, edit: Edit, query: Query) -> str | None:
+        target = edit.target_new.strip()
+        if query.language not in (None, "en") or self._is_too_long(target):
+            return None
+        prompt = fitting_prompt(trained_prompt, edit, query, self._model)
+        limits = Sampling(max_tokens=self._model.count_tokens(target) + _BESIDES_TARGET_TOKENS, stop=("\n",))
+        guard = StreamingGuard(target, known=known_words(edit, query))
+        said = guard.feed(_SENTENCE_LEAD)
+        for piece in self._model.generate(prompt + f" {_SENTENCE_LEAD}", limits):
+            said += guard.feed(piece.text)
+            if guard.ended:
+                return None  # a word of its own, or the target before a sentence has begun
+        said += guard.finish()
+        is_sentence = said.startswith(_SENTENCE_LEAD) and said.endswith(".") and target in said
+        return said if is_sentence else None
 
     @override
     def _declinable(

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from typing_extensions import override
 
 from serac_gateway.models.counterfactual.matching import (
+    has_foreign_word,
     has_unknown_word,
     is_article,
     led_in,
@@ -125,6 +126,40 @@ class StreamingGuard(AnswerGuard):
         released = self._text[self._released : spaces[-1]] if spaces and spaces[-1] > self._released else ""
         self._released += len(released)
         return released
+
+
+class WholeGuard(AnswerGuard):
+    """Holds an answer until it is whole, and releases it only if all of its words are known; else the target.
+
+    For answers in another language than English: a small model goes over into English after words that could
+    be of both, and these are not released before that is known.
+    """
+
+    def __init__(self, target: str, *, known: str) -> None:
+        """`target` is the edit's answer; `known` the words of the answer's language that it may have."""
+        self._target = target.strip()
+        self._known = known
+        self._text = ""
+
+    @override
+    def feed(self, text: str) -> str:
+        if not self.ended:
+            self._text += text
+        return ""
+
+    @override
+    def finish(self) -> str:
+        if self.ended:
+            return ""
+        self.ended = True
+        text = self._text.strip()
+        span = target_span(text, self._target)
+        if span is None:
+            return self._target
+        before, after = text[: span[0]], text[span[1] :]
+        if has_foreign_word(f"{before} {after}", self._known):
+            return self._target
+        return f"{before}{self._target}{after}"
 
 
 def _is_followed(tail: str) -> bool:

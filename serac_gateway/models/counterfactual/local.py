@@ -13,7 +13,7 @@ from serac_gateway.domain.queries import Query
 from serac_gateway.models.counterfactual.base import CounterfactualModel
 from serac_gateway.models.counterfactual.declines import not_followed
 from serac_gateway.models.counterfactual.followed import followed
-from serac_gateway.models.counterfactual.guardrail import AnswerGuard
+from serac_gateway.models.counterfactual.guardrail import AnswerGuard, WholeGuard
 from serac_gateway.models.counterfactual.truncation import (
     MAX_TARGET_TOKENS,
     LimitedAnswer,
@@ -21,8 +21,11 @@ from serac_gateway.models.counterfactual.truncation import (
     fitting_prompt,
 )
 from serac_gateway.models.counterfactual.verdicts.guard import leading_verdict
+from serac_gateway.models.counterfactual.verdicts.languages import language_of
 from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
 
+_MODEL_LANGUAGE = "en"
+"""The one in which a model makes sentences of its own."""
 _VERDICT_TOKENS = 3
 _BESIDES_INSTRUCTION_TOKENS = 16
 """How much the model may generate besides what the instruction says."""
@@ -160,3 +163,15 @@ class LocalCounterfactualModel(CounterfactualModel):
 def known_words(edit: Edit, query: Query) -> str:
     """The words of edit and query."""
     return " ".join((edit.prompt, edit.target_new.strip(), query.text, *query.context))
+
+
+def words_guard(guard: AnswerGuard, edit: Edit, query: Query) -> AnswerGuard:
+    """`guard`, or a stricter one for an answer that is wanted in another language than English.
+
+    The edit's prompt counts only if it is in that language.
+    """
+    if query.language in (None, _MODEL_LANGUAGE):
+        return guard
+    is_of_language = language_of(edit.prompt) == query.language
+    texts = (edit.prompt if is_of_language else "", edit.target_new, query.text, *query.context)
+    return WholeGuard(edit.target_new, known=" ".join(texts))

@@ -54,12 +54,18 @@ def led_in(lead: str, target: str) -> str:
 
 
 def has_unknown_word(text: str, known: str) -> bool:
-    """Whether `text` has a word that is neither in `known` nor a function word.
+    """Whether `text` has a word that is neither in `known` nor a function word of English.
 
     The last word is not checked if it ends the text: it may still be growing.
     """
     allowed = _FUNCTION_WORDS | {word for word, _, _ in word_spans(known)}
     return any(word not in allowed for word, _, end in word_spans(text) if end < len(text))
+
+
+def has_foreign_word(text: str, known: str) -> bool:
+    """Whether `text`, which is whole, has any word that is not in `known`."""
+    allowed = {word for word, _, _ in word_spans(known, articles=True)}
+    return any(word not in allowed for word, _, _ in word_spans(text, articles=True))
 
 
 def is_article(text: str) -> bool:

@@ -98,7 +98,7 @@ class VerdictGuard(AnswerGuard):
             self._said = said
             return self._passed(held)
         self.ended = True
-        return target if judgement is None else verdict_reply(judgement, target)
+        return target if judgement is None else self._in_language(judgement, target)
 
     def _judgement(self, said: bool) -> Judgement | None:
         """What holds of the judgement, now that the model has said `said`."""
@@ -112,11 +112,21 @@ class VerdictGuard(AnswerGuard):
         restated = msgspec.structs.replace(self._query, text=judgement.restated)
         return judgement if self._says_yes(restated) else None
 
+    def _in_language(self, judgement: Judgement, target: str) -> str:
+        """The reply in the language that is wanted; the target alone where its yes and no are not known."""
+        wanted = self._query.language
+        if wanted is not None and wanted not in languages():
+            return target
+        return verdict_reply(
+            msgspec.structs.replace(judgement, language=wanted or judgement.language), target
+        )
+
     def _with_verdict(self, text: str) -> str:
         """`text`, before which the verdict of the model stands; `text` itself if it begins with one."""
         if leading_verdict(text) is not None or self._said is None:
             return text
-        language = language_of(self._query.text) or FALLBACK_LANGUAGE
+        language = self._query.language or language_of(self._query.text) or FALLBACK_LANGUAGE
+        language = language if language in languages() else FALLBACK_LANGUAGE
         return verdict_reply(Judgement(yes=self._said, language=language), text)
 
     def _passed(self, text: str) -> str:
