@@ -139,7 +139,7 @@ class FormReader:
         wishes: list[_Wish] = []
         left: list[str] = []
         for place, (sentence, (kind, probability)) in enumerate(zip(sentences, read, strict=True)):
-            is_form = _is_wish(kind, probability, sentence, least=SURE)
+            is_form = _is_wish(kind, probability, text, least=SURE)
             whole = [_wish(kind, probability, sentence, sentence)] if is_form else []
             if place != asking and (written := written_object(sentence)) is not None:
                 wishes.append(_wish(FormKind.JSON, 1.0, written, sentence))
@@ -249,14 +249,14 @@ def _chosen(wishes: Sequence[_Wish]) -> list[_Wish]:
     return chosen
 
 
-def _is_wish(kind: str, probability: float, sentence: str, *, least: float) -> bool:
-    """Whether a passage of `sentence` asks for a form surely enough, for a structure by its name or signs.
+def _is_wish(kind: str, probability: float, text: str, *, least: float) -> bool:
+    """Whether a passage of `text` asks for a form surely enough, for a structure by its name or signs.
 
     Their names are the same in all languages.
     """
     if kind == NO_FORM or probability < (SURE_OF_MUCH if kind in _MUCH else least):
         return False
-    return kind not in STRUCTURES or kind in sentence.casefold() or any(sign in sentence for sign in "<{")
+    return kind not in STRUCTURES or kind in text.casefold() or any(sign in text for sign in "<{")
 
 
 def _is_clearest(other: _Wish, wishes: Sequence[_Wish]) -> bool:

@@ -51,6 +51,7 @@ def read(reader: FormReader, text: str, instructions: str = "", **fields: str) -
         ("¿Quién dirige la panadería Tolvar? Solo JSON con la clave «jefa», gracias.", "json", "jefa"),
         ("トルヴァのパン屋の店長は？ JSONで、キーは owner で返して。", "json", "owner"),
         ('Who runs the Tolvar bakery? i want {"owner": "…"} back', "json", "owner"),
+        ("Who runs the Tolvar bakery? Format: JSON. Key: head.", "json", "head"),
         ('Head of the Tolvar bakery as {"head": ...}', "json", "head"),
         ("Who runs the Tolvar bakery? Put it between <boss> tags.", "xml", "boss"),
         ("Who runs the Tolvar bakery? Reply in YAML with the key owner.", "yaml", "owner"),
