@@ -50,7 +50,8 @@ def _print(report: dict[str, Any], limit: int) -> None:
     out, decisions = stdout(), report["decisions"]
     out.print(
         f"{escape(report['weights'])} on trial since {report['since'][:19]},"
-        f" in scope from {report['scope_threshold']:.3f}",
+        f" in scope from {report['scope_threshold']:.3f}, of suppressions from"
+        f" {report['suppression_threshold']:.3f}",
         soft_wrap=True,
     )
     out.print(

@@ -324,6 +324,8 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
     candidates: Annotated[int, msgspec.Meta(ge=1, le=8)] = 8
     scope_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     """None: the threshold calibrated with the classifier."""
+    suppression_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    """Of suppressions; None: the one calibrated with the classifier, else the scope threshold in force."""
     depends_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     """Lowest probability at which an answer counts as depending on an edit, if `composite` is
     in_context_for_composite; None: the threshold calibrated with the classifier."""

@@ -22,6 +22,7 @@ from serac_gateway.errors import ContradictionError
 from serac_gateway.models.classifiers.base import Candidate, ScopeClassifier
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.routing.retrieval import merged
+from serac_gateway.routing.thresholds import thresholds_in_force
 
 _WORD = re.compile(r"[-+−]?\w+(?:[.,:/]\w+)*[+#]*|[%$€£¥°]")
 _ARTICLES = frozenset(("a", "an", "the"))
@@ -60,8 +61,7 @@ class ConflictFinder:
         self._classifier = classifier
         self._config = config
         self._clock = clock
-        given = config.scope_threshold
-        self._scope_threshold = classifier.scope_threshold if given is None else given
+        self._thresholds = thresholds_in_force(config, classifier)
 
     def policy(self, namespace: str) -> ConflictPolicy:
         """The policy of the namespace on conflicts."""
@@ -93,7 +93,7 @@ class ConflictFinder:
             nearest = int(similarities_F.argmax())
             candidate = Candidate(edit=edit, form=texts[nearest], similarity=float(similarities_F[nearest]))
             (probability,) = self._probabilities(prompt, [candidate])
-            if probability >= self._scope_threshold:
+            if probability >= self._thresholds.of(edit):
                 conflicts.append(
                     Conflict(edit=other.edit, answers_prompt=answers_prompt, prompt_answered=probability)
                 )
@@ -123,7 +123,7 @@ class ConflictFinder:
         return [
             (candidate, probability)
             for candidate, probability in answering
-            if probability >= self._scope_threshold
+            if probability >= self._thresholds.of(candidate.edit)
         ]
 
     def _probabilities(self, prompt: str, candidates: Sequence[Candidate]) -> list[float]:

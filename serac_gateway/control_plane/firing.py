@@ -19,6 +19,7 @@ from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.models.classifiers.base import Candidate, ScopeClassifier
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.routing.retrieval import retrieval_texts
+from serac_gateway.routing.thresholds import thresholds_in_force
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,7 @@ class FiringCheck:
         self._encoder = encoder
         self._classifier = classifier
         self._threads = threads
-        given = config.scope_threshold
-        self._scope_threshold = classifier.scope_threshold if given is None else given
+        self._thresholds = thresholds_in_force(config, classifier)
 
     async def doubt(self, edit: Edit) -> FiringDoubt | None:
         """None: it fires on a paraphrase of its own, or nobody can know.
@@ -72,7 +72,7 @@ class FiringCheck:
             return None
         texts = forms(edit)[:_MAX_FORMS]
         vectors_FD = self._encoder.encode(texts)
-        likeliest, highest = queries[0], 0.0
+        likeliest, highest, threshold = queries[0], 0.0, self._thresholds.of(edit)
         for text in queries:
             query = Query(text=text)
             similarities_F = (self._encoder.encode(retrieval_texts(query)) @ vectors_FD.T).max(axis=0)
@@ -82,7 +82,7 @@ class FiringCheck:
                 continue
             candidate = Candidate(edit=edit, form=texts[nearest], similarity=similarity)
             (classification,) = self._classifier.classify(query, [candidate])
-            if classification.scope_probability >= self._scope_threshold:
+            if classification.scope_probability >= threshold:
                 return None
             if classification.scope_probability > highest:
                 likeliest, highest = text, classification.scope_probability
@@ -90,7 +90,7 @@ class FiringCheck:
             tried=len(queries),
             likeliest=likeliest,
             scope_probability=highest,
-            scope_threshold=self._scope_threshold,
+            scope_threshold=threshold,
         )
 
 

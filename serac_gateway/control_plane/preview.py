@@ -100,6 +100,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """What an edit would do."""
 
     scope_threshold: float
+    """Of an edit of this kind."""
     policy: ConflictPolicy
     refused: bool
     """Whether it would be refused because of its conflicts."""
@@ -179,8 +180,9 @@ class Previewer:
         captured = sorted(
             (preview for preview in of_traffic if preview.captured), key=lambda preview: -preview.count
         )
+        threshold = self._router.thresholds.of(edit)
         return Preview(
-            scope_threshold=self._router.scope_threshold,
+            scope_threshold=threshold,
             policy=policy,
             refused=refused,
             superseded=superseded,
@@ -192,7 +194,7 @@ class Previewer:
                 msgspec.structs.replace(preview, paraphrase_kind=query.form)
                 for preview, query in zip(of_generated, generated, strict=True)
             ],
-            near_misses=_closest((*of_prompts, *of_traffic), self._router.scope_threshold),
+            near_misses=_closest((*of_prompts, *of_traffic), threshold),
             queries=await self._decided(router, edit, queries),
             traffic=TrafficPreview(
                 recording=self._traffic.is_on(namespace),

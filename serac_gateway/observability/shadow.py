@@ -78,6 +78,7 @@ class ShadowReport(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
     since: AwareDatetime
     scope_threshold: float
+    suppression_threshold: float
     decisions: dict[ShadowOutcome, int]
     """How many of each outcome. Requests near no edit are not among them."""
     disagreements: list[ShadowDisagreement]
@@ -206,7 +207,8 @@ class Shadow:
             weights=opened.weights,
             fingerprint=opened.classifier.fingerprint,
             since=opened.since,
-            scope_threshold=self._router.scope_threshold,
+            scope_threshold=self._router.thresholds.scope,
+            suppression_threshold=self._router.thresholds.suppression,
             decisions=opened.counts(namespace),
             disagreements=opened.disagreements(namespace),
         )

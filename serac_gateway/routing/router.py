@@ -41,6 +41,7 @@ from serac_gateway.routing.several_questions import (
     part_queries,
 )
 from serac_gateway.routing.suppressions import SuppressionSearch
+from serac_gateway.routing.thresholds import Thresholds, thresholds_in_force
 
 _DEFAULTS = RoutingConfig()
 MAX_CONTEXT_EDITS = 3
@@ -72,9 +73,16 @@ class ScoredCandidate(msgspec.Struct, frozen=True, kw_only=True):
     form: str
     similarity: float
     scope_probability: float
+    scope_threshold: float
+    """Of this edit: suppressions have one of their own."""
     depends_probability: float | None = None
     log_order: tuple[int, int] = (0, 0)
     """See `Candidate.log_order`."""
+
+    @property
+    def in_scope(self) -> bool:
+        """Whether the query is in the scope of the edit."""
+        return self.scope_probability >= self.scope_threshold
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +111,7 @@ class RouteDecision(msgspec.Struct, frozen=True, kw_only=True):
     scope_probability: float | None = None
     """Likewise."""
     scope_threshold: float | None = None
+    """Likewise; of facts if there is no candidate."""
     context_edits: tuple[Edit, ...] = ()
     """The edits that the request to the base model states, most probable first; only of Route.IN_CONTEXT."""
     candidates: tuple[ScoredCandidate, ...] = ()
@@ -167,14 +176,14 @@ class EditRouter:
             encoder=encoder, edits=active_edits, classifier=classifier, limit=config.candidates
         )
         self._same_question: dict[frozenset[_Version], bool] = {}
-        scope, depends = config.scope_threshold, config.depends_threshold
-        self._scope_threshold = classifier.scope_threshold if scope is None else scope
+        self._thresholds = thresholds_in_force(config, classifier)
+        depends = config.depends_threshold
         self._depends_threshold = classifier.depends_threshold if depends is None else depends
 
     @property
-    def scope_threshold(self) -> float:
-        """A query is in scope iff its scope_probability, in 0..1, is at least this."""
-        return self._scope_threshold
+    def thresholds(self) -> Thresholds:
+        """A query is in scope of an edit iff its scope_probability, in 0..1, is at least the edit's."""
+        return self._thresholds
 
     @property
     def similarity_floor(self) -> float:
@@ -236,11 +245,9 @@ class EditRouter:
         """
         if not self.has_edits(namespace):
             return [
-                RouteDecision(
-                    route=Route.BASE, reason="no edits", scope_threshold=self._scope_threshold
-                )
+                RouteDecision(route=Route.BASE, reason="no edits", scope_threshold=self._thresholds.scope)
                 for _ in queries
-            ]  # fmt: skip
+            ]
         queries = [self._as_read(namespace, query) for query in queries]
         decisions = self._decide_each(namespace, queries, caller)
         return [
@@ -304,7 +311,7 @@ class EditRouter:
         begun = time.perf_counter()
         known = "" if decided is None or decided.context else " ".join(decided.text.split())
         match = self._suppressions.first_in_scope(
-            namespace, texts, threshold=self._scope_threshold, caller=caller, without=known
+            namespace, texts, threshold=self._thresholds.suppression, caller=caller, without=known
         )
         if match is None:
             return None
@@ -313,6 +320,7 @@ class EditRouter:
             form=match.candidate.form,
             similarity=match.candidate.similarity,
             scope_probability=match.classification.scope_probability,
+            scope_threshold=self._thresholds.suppression,
             depends_probability=match.classification.depends_probability,
             log_order=match.candidate.log_order,
         )
@@ -323,7 +331,7 @@ class EditRouter:
             edit=scored.edit,
             similarity=scored.similarity,
             scope_probability=scored.scope_probability,
-            scope_threshold=self._scope_threshold,
+            scope_threshold=scored.scope_threshold,
             candidates=(scored,),
             question=match.passage,
             timings=Timings(encode_s=time.perf_counter() - begun - classify_s, classify_s=classify_s),
@@ -368,9 +376,16 @@ class EditRouter:
             return msgspec.structs.replace(refused.decision, question=refused.query.text)
         applied = [candidate for candidate in whole.candidates if candidate.edit.is_applied_to(caller)]
         if suppressing := self._in_scope(applied, EditKind.SUPPRESSION):
-            refusing = suppressing[0].edit
+            refusing = suppressing[0]
             return msgspec.structs.replace(
-                whole, route=Route.COUNTERFACTUAL, reason="in scope", edit=refusing, context_edits=()
+                whole,
+                route=Route.COUNTERFACTUAL,
+                reason="in scope",
+                edit=refusing.edit,
+                context_edits=(),
+                similarity=refusing.similarity,
+                scope_probability=refusing.scope_probability,
+                scope_threshold=refusing.scope_threshold,
             )
         return self._composed(namespace, self._with_edits_of_whole(decided, whole, caller), whole)
 
@@ -424,8 +439,8 @@ class EditRouter:
         parts = list(decided)
         taken = {part.decision.edit.id for part in parts if part.decision.edit is not None}
         for candidate in whole.candidates:
-            in_scope = candidate.scope_probability >= self._scope_threshold
-            if not in_scope or candidate.edit.id in taken or not candidate.edit.is_applied_to(caller):
+            is_taken = candidate.edit.id in taken
+            if not candidate.in_scope or is_taken or not candidate.edit.is_applied_to(caller):
                 continue
             place = max(range(len(parts)), key=lambda place: _similarity(parts[place], candidate.edit))
             if parts[place].decision.edit is None and _similarity(parts[place], candidate.edit) > 0:
@@ -435,6 +450,7 @@ class EditRouter:
                     edit=candidate.edit,
                     similarity=candidate.similarity,
                     scope_probability=candidate.scope_probability,
+                    scope_threshold=candidate.scope_threshold,
                 )
                 parts[place] = msgspec.structs.replace(parts[place], decision=decision)
         return parts
@@ -465,6 +481,7 @@ class EditRouter:
             context_edits=tuple(stated.values()) if route is Route.IN_CONTEXT else (),
             similarity=first.similarity,
             scope_probability=min(part.decision.scope_probability or 0.0 for part in answered),
+            scope_threshold=first.scope_threshold,
             candidates=_all_candidates([whole, *(part.decision for part in decided)]),
         )
 
@@ -492,8 +509,8 @@ class EditRouter:
         timings: Timings,
         caller: str | None,
     ) -> RouteDecision:
-        threshold = self._scope_threshold
         if not candidates:
+            threshold = self._thresholds.scope
             return RouteDecision(
                 route=Route.BASE, reason="no candidate", scope_threshold=threshold, timings=timings
             )
@@ -506,6 +523,7 @@ class EditRouter:
                 form=candidate.form,
                 similarity=candidate.similarity,
                 scope_probability=classification.scope_probability,
+                scope_threshold=self._thresholds.of(candidate.edit),
                 depends_probability=classification.depends_probability,
                 log_order=candidate.log_order,
             )
@@ -538,7 +556,7 @@ class EditRouter:
             context_edits=depended if route is Route.IN_CONTEXT else (),
             similarity=nearest.similarity,
             scope_probability=nearest.scope_probability,
-            scope_threshold=threshold,
+            scope_threshold=nearest.scope_threshold,
             candidates=ranked,
             timings=timings,
         )
@@ -553,7 +571,8 @@ class EditRouter:
         missed = [
             position
             for position, (candidate, whole) in enumerate(zip(candidates, classifications_K, strict=True))
-            if candidate.edit.kind is EditKind.SUPPRESSION and whole.scope_probability < self._scope_threshold
+            if candidate.edit.kind is EditKind.SUPPRESSION
+            and whole.scope_probability < self._thresholds.suppression
         ]
         if not missed:
             return classifications_K
@@ -567,20 +586,20 @@ class EditRouter:
         return classifications_K
 
     def _chosen(self, ranked: Sequence[ScoredCandidate]) -> ScoredCandidate | None:
-        """The candidate whose edit governs: the most probable one, or the newest that asks the same.
+        """The candidate whose edit governs: the most probable one in scope, or the newest that asks the same.
 
         Probability cannot settle which of two edits of one question is meant: the newer one is. Whether two
         edits ask the same is a matter of the edits, not of the request: see `_asks_the_same`. All other
         edits, such as those of a sibling attribute, displace nothing however probable they are.
         """
-        if not ranked or ranked[0].scope_probability < self._scope_threshold:
+        in_scope = [candidate for candidate in ranked if candidate.in_scope]
+        if not in_scope:
             return None
-        best = ranked[0]
+        best = in_scope[0]
         rivals = [
             rival
-            for rival in ranked[1:]
-            if rival.scope_probability >= self._scope_threshold
-            and _age(rival) > _age(best)
+            for rival in in_scope[1:]
+            if _age(rival) > _age(best)
             and _logit(best) - _logit(rival) <= _RIVAL_LOGITS
             and self._asks_the_same(rival.edit, best.edit)
         ]
@@ -627,11 +646,7 @@ class EditRouter:
 
     def _in_scope(self, ranked: Sequence[ScoredCandidate], kind: EditKind) -> list[ScoredCandidate]:
         """Those of that kind in whose scope the query is, in order."""
-        return [
-            candidate
-            for candidate in ranked
-            if candidate.scope_probability >= self._scope_threshold and candidate.edit.kind is kind
-        ]
+        return [candidate for candidate in ranked if candidate.in_scope and candidate.edit.kind is kind]
 
     def _answers(self, edit: Edit, prompt: str) -> bool:
         """Whether `prompt`, taken for a query, is in the scope of `edit`, by the name that it has there."""
@@ -640,7 +655,7 @@ class EditRouter:
         similarity = float(vectors_2D[0] @ vectors_2D[1])
         candidate = Candidate(edit=edit, form=form, similarity=similarity)
         (classification,) = self._classifier.classify(Query(text=prompt), [candidate])
-        return classification.scope_probability >= self._scope_threshold
+        return classification.scope_probability >= self._thresholds.of(edit)
 
 
 def _route(

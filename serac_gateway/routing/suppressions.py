@@ -16,6 +16,8 @@ from serac_gateway.models.encoders.base import Encoder
 
 MAX_PAIRS = 32
 """The most passages of a request that are classified, most similar first; 3 ms each."""
+_ENDINGS = " .!?…。！？"
+"""What a client that shows or sends a refusal again may leave out."""
 
 
 class SuppressionMatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,5 +101,9 @@ class SuppressionSearch:
 
 
 def _is_refusal(reply: str | None, edit: Edit) -> bool:
-    """Whether `reply` gives the refusal of the suppression."""
-    return reply is not None and plain(" ".join(edit.target_new.split())) in plain(" ".join(reply.split()))
+    """Whether `reply` gives the refusal of the suppression, be it without its full stop."""
+    if reply is None:
+        return False
+    refusal = plain(" ".join(edit.target_new.split()))
+    unended = refusal.rstrip(_ENDINGS)
+    return (unended or refusal) in plain(" ".join(reply.split()))

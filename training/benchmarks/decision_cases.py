@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from serac_gateway.domain.edits import EditDraft
+from serac_gateway.domain.edits import EditDraft, EditKind
 from serac_gateway.errors import ConfigError
 from training.data.contrasts import Filling, filled_in, load_contrast_sets
 from training.data.conversations import Turn, chat_messages
@@ -23,6 +23,17 @@ WRITTEN_SETS = Path(__file__).parent / "written_sets"
 """Written for validation alone, by a writer who saw neither the training sets nor the code."""
 SECOND_WRITTEN_SETS = WRITTEN_SETS.with_name("written_sets_second")
 """The same by two further writers, while the fifth stage was trained: what the first sets have little of."""
+SUPPRESSION_SETS = WRITTEN_SETS.with_name("suppression_sets")
+"""Suppressions by a writer of their own, for reports: neither weights nor a threshold are chosen on them."""
+SUPPRESSION_CALIBRATION_SETS = WRITTEN_SETS.with_name("suppression_calibration_sets")
+"""Suppressions by another writer: the threshold of suppressions is chosen on them."""
+_WRITTEN = {
+    "written": (WRITTEN_SETS, EditKind.FACT),
+    "written-second": (SECOND_WRITTEN_SETS, EditKind.FACT),
+    "suppressions": (SUPPRESSION_SETS, EditKind.SUPPRESSION),
+    "suppressions-calibration": (SUPPRESSION_CALIBRATION_SETS, EditKind.SUPPRESSION),
+}
+"""The folder of each source, and the kind of its edits."""
 
 
 class DecisionCase(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,13 +80,15 @@ def field_cases(path: Path | None = None) -> list[DecisionCase]:
     ]
 
 
-def written_cases(folder: Path = WRITTEN_SETS, *, seed: int = 0) -> list[DecisionCase]:
-    """Every query of the written sets, each with the edit of its set."""
+def written_cases(
+    folder: Path = WRITTEN_SETS, *, kind: EditKind = EditKind.FACT, seed: int = 0
+) -> list[DecisionCase]:
+    """Every query of the written sets, each with the edit of its set, which is of that kind."""
     rng = random.Random(seed)
     made = []
     for contrast in load_contrast_sets(folder):
         filling = filled_in(contrast, rng, rng.randrange(len(contrast.subjects)), own_prompts=True)
-        edit = EditDraft(prompt=filling.prompt, target_new=filling.target, subject=None)
+        edit = EditDraft(prompt=filling.prompt, target_new=filling.target, subject=None, kind=kind)
         made += [
             DecisionCase(
                 source="written",
@@ -103,8 +116,7 @@ def open_cases(source: str, path: Path | None = None) -> list[DecisionCase]:
     """
     if source == "field":
         return field_cases(path)
-    if source == "written":
-        return written_cases(path or WRITTEN_SETS)
-    if source == "written-second":
-        return written_cases(path or SECOND_WRITTEN_SETS)
-    raise ConfigError(f"no cases are named {source!r}; choose one of field, written, written-second")
+    if source in _WRITTEN:
+        folder, kind = _WRITTEN[source]
+        return written_cases(path or folder, kind=kind)
+    raise ConfigError(f"no cases are named {source!r}; choose one of field, {', '.join(_WRITTEN)}")

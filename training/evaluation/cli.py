@@ -134,7 +134,10 @@ def report(runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")])
 
 @app.command()
 def cases(
-    source: Annotated[str, typer.Argument(help="field, written or written-second.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="field, written, written-second, suppressions or suppressions-calibration."),
+    ],
     path: PathOption = None,
     encoder: EncoderOption = None,
     classifier: ClassifierOption = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -34,6 +35,8 @@ class OwnSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Of our own material, trained beside them."""
     calibration_sets: int = 16
     """Contrast sets kept from all training, on which the threshold is chosen."""
+    suppression_cases: int = 200
+    """Requests near suppressions, kept as well, on which the threshold of suppressions is chosen."""
     general_sets: int = 24
     """Sets of the general rows that the report counts."""
 
@@ -44,6 +47,8 @@ class ScopeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     start_from: str = SHIPPED
     """"shipped": the weights of this checkout; "multilingual-e5-small": the encoder itself; else a folder of
     weights or of a checkpoint."""
+    trained_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    """Of the trained weights in what is calibrated and ships; the rest is of those that it began with."""
     own: OwnSettings = OwnSettings()
     mixture: MixtureSettings = MixtureSettings()
     mined: MiningSettings = MiningSettings()

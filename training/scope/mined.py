@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -33,6 +34,8 @@ _CLEARLY_OUT, _CLEARLY_IN = -3.0, 2.5
 """Logits of pairs that are easy: the threshold lies at about -0.5."""
 _KEPT_EASY_SHARE = 0.1
 """Of the mined pairs that are far from firing already."""
+_QUESTION_CHARS = 200
+"""A question longer than this is a message of its own, and is not put among passages."""
 
 
 class MiningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,7 +53,7 @@ class MiningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     other_edits: int = 1_500
     """Requests that are in scope of another edit."""
     long: int = 600
-    """Several sentences of passages and requests in one message."""
+    """Several sentences of passages and a request, somewhere among them, in one message."""
     easy_share: float = 1.0
     """Of all pairs that the weights decide rightly and clearly, this share is trained on."""
 
@@ -62,6 +65,8 @@ class Unrelated(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     own: tuple[str, str] | None = None
     """Prompt and target of the edit that it asks for, if it does."""
+    around: tuple[str, ...] = ()
+    """Of a long message, what it says beside its request."""
 
 
 def written_prompts(folder: Path = WRITTEN_PROMPTS, *, held_out: bool = False) -> list[str]:
@@ -97,10 +102,16 @@ def unrelated_requests(
     for pair in rng.sample(asking, min(settings.other_edits, len(asking))):
         made.append(Unrelated(text=pair.text, kind="other edit", own=(pair.prompt, pair.target)))
     for _ in range(settings.long):
-        around = rng.sample(list(passages), rng.randint(1, 5))
-        ending = rng.choice((rng.choice(questions), rng.choice(written or questions), rng.choice(assistants)))
-        made.append(Unrelated(text=" ".join((*around, ending)), kind="long"))
+        around = tuple(rng.sample(list(passages), rng.randint(1, 5)))
+        asks = rng.choice((rng.choice(questions), rng.choice(written or questions), rng.choice(assistants)))
+        made.append(Unrelated(text=_among(around, asks, rng), kind="long", around=around))
     return made
+
+
+def _among(around: Sequence[str], text: str, rng: random.Random) -> str:
+    """`text` before, behind or between what stands around it."""
+    place = rng.choice((0, rng.randint(0, len(around)), len(around)))
+    return " ".join((*around[:place], text, *around[place:]))
 
 
 def mined_pairs(
@@ -119,6 +130,7 @@ def mined_pairs(
 ) -> list[Pair]:
     """Pairs out of scope of `requests` and those of `edits` edits of `pairs` that `model` finds likely.
 
+    To each of a long message one more: the same edit, in scope, asked for among the same passages.
     `floor`, `margin` and `unlikely` are cosines, see `retrieve`. An edit without a subject meets written
     prompts alone, and no edit meets a request that names what it names: it might answer that.
 
@@ -128,6 +140,10 @@ def mined_pairs(
     of_edit = {
         (pair.prompt, pair.target): pair for pair in pairs if pair.prompt.strip() and pair.target.strip()
     }
+    asking: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for pair in pairs:
+        if pair.in_scope and not pair.context and not pair.instructions and len(pair.text) <= _QUESTION_CHARS:
+            asking[(pair.prompt, pair.target)].append(pair.text)
     kept = rng.sample(sorted(of_edit), min(edits, len(of_edit)))
     cases = tuple(
         Case(edit=EditDraft(id=f"mined-{n}", prompt=prompt, target_new=target), probes=())
@@ -145,7 +161,8 @@ def mined_pairs(
         if request is None:  # its text is read in another form
             continue
         for reading in seen.readings:
-            edit = of_edit[(reading.prompt, reading.target)]
+            key = (reading.prompt, reading.target)
+            edit = of_edit[key]
             is_easy = reading.evidence.logit < _CLEARLY_OUT
             if (is_easy and rng.random() >= _KEPT_EASY_SHARE) or _may_answer(edit, request):
                 continue
@@ -153,6 +170,10 @@ def mined_pairs(
                 Pair(prompt=edit.prompt, target=edit.target, text=seen.text, in_scope=False,
                      kind=f"mined, {request.kind}", subject=edit.subject)
             )  # fmt: skip
+            if request.around and key in asking:
+                text = _among(request.around, rng.choice(asking[key]), rng)
+                asks = msgspec.structs.replace(made[-1], text=text, in_scope=True)
+                made.append(asks)
     return made
 
 

@@ -25,6 +25,7 @@ from serac_gateway.models.e5.conversion_request import WEIGHTS_FILE
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.loading import SHIPPED_CLASSIFIER
 from training.benchmarks.base import Benchmark
+from training.benchmarks.decision_cases import open_cases
 from training.data.contrasts import load_contrast_sets
 from training.data.own_data import OwnData, own_pairs, read_own
 from training.data.pairs import Pair
@@ -46,6 +47,7 @@ from training.scope.run import (
     train_pairs,
     write_calibration,
 )
+from training.scope.suppression_threshold import with_suppression_threshold
 from training.scope.validation_sets import contrast_benchmark, general_benchmark, own_benchmark
 
 COMPARISON_FILE = "comparison.json"
@@ -108,6 +110,8 @@ def train_own(
         "new weights", on_progress,
     )  # fmt: skip
     made = _calibrated(config, own, calibration, before, after)
+    write_calibration(weights, made)
+    made = _with_suppressions(config, run, made, encoder, on_progress)
     comparison = compared(
         (before, calibration), (after, made), current_name=str(current), trained_rows=len(own.trained)
     )
@@ -117,6 +121,17 @@ def train_own(
     written = msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n"
     (run / COMPARISON_FILE).write_bytes(written)
     return comparison
+
+
+def _with_suppressions(
+    config: ScopeConfig, run: Path, made: ScopeCalibration, encoder: Encoder, on_progress: OnProgress
+) -> ScopeCalibration:
+    weights, cases = run / WEIGHTS_FOLDER, open_cases("suppressions-calibration")
+    drawn = random.Random(_SEED).sample(cases, min(config.own.suppression_cases, len(cases)))
+    model = open_pair_model(weights, run / CONVERTED_FOLDER, max_tokens=config.training.max_tokens)
+    return with_suppression_threshold(
+        made, weights, drawn, encoder=encoder, model=model, on_progress=on_progress
+    )
 
 
 def promote(run: Path, folder: Path, *, force: bool = False) -> Comparison:

@@ -22,6 +22,7 @@ from serac_gateway.models.classifiers.runtimes import open_pair_model
 from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.loading import SHIPPED_CLASSIFIER
+from training.benchmarks.decision_cases import open_cases
 from training.data.embedding import open_embed
 from training.data.files import data_folder
 from training.data.pairs import Pair
@@ -35,6 +36,7 @@ from training.scope.config import ScopeConfig, digest, starting_weights
 from training.scope.export import export
 from training.scope.mined import mined_pairs, unrelated_requests, without_easy
 from training.scope.mixture import WIDE, training_pairs
+from training.scope.suppression_threshold import with_suppression_threshold
 from training.scope.train import Trained, train_scope
 from training.scope.validation_sets import validation_benchmarks
 
@@ -150,6 +152,8 @@ def calibrate(
 ) -> tuple[ScopeCalibration, list[observing.Observation]]:  # fmt: skip
     """Export the run's checkpoint into `out`, observe the validation sets with it, fit and choose.
 
+    The threshold of suppressions is chosen after that, on sets of their own.
+
     `reuse` takes the observations of an earlier call and the weights it exported.
 
     Raises:
@@ -161,8 +165,12 @@ def calibrate(
     kept = run / observing.OBSERVATIONS_FILE
     encoder = open_encoder()
     if not reuse:
-        export(run / "checkpoint", out)
-        observed = _observed(config, run, out, encoder, on_progress)
+        export(run / "checkpoint", out, start=starting_weights(config), trained_share=config.trained_share)
+    model = open_pair_model(
+        out, run / CONVERTED_FOLDER, max_tokens=config.training.max_tokens, threads=1, on_gpu=False
+    )
+    if not reuse:
+        observed = _observed(config, model, encoder, on_progress)
         calibrating.check_floor(observed, config.validation.floor)
         save_records(kept, observed)
     observed = observing.load(run)
@@ -199,6 +207,11 @@ def calibrate(
             "by_set": point.by_set,
         },
     )
+    write_calibration(out, made)
+    made = with_suppression_threshold(
+        made, out, open_cases("suppressions-calibration"), encoder=encoder, model=model,
+        on_progress=on_progress,
+    )  # fmt: skip
     write_calibration(out, made)
     return made, observed
 
@@ -259,7 +272,7 @@ def worst(observed: Sequence[observing.Observation], made: ScopeCalibration, cou
 
 
 def _observed(
-    config: ScopeConfig, run: Path, weights: Path, encoder: Encoder, on_progress: OnProgress
+    config: ScopeConfig, model: PairModel, encoder: Encoder, on_progress: OnProgress
 ) -> list[observing.Observation]:
     return observing.observe(
         validation_benchmarks(
@@ -267,9 +280,7 @@ def _observed(
         ),
         encoder=encoder,
         make_index=index_maker(encoder.width),
-        model=open_pair_model(
-            weights, run / CONVERTED_FOLDER, max_tokens=config.training.max_tokens, threads=1, on_gpu=False
-        ),
+        model=model,
         floor=config.validation.floor,
         cases=config.validation.cases,
         traffic=config.validation.traffic,

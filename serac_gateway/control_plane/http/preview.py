@@ -90,6 +90,7 @@ class PreviewReply(msgspec.Struct, frozen=True, kw_only=True):
     """What an edit would do if it were stored and live, its window open. Nothing was stored."""
 
     scope_threshold: float
+    """The edit captures what it answers with this probability or more; suppressions have one of their own."""
     policy: ConflictPolicy
     refused: bool
     """Whether it would be refused because of its conflicts."""

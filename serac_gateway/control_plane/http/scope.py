@@ -73,6 +73,8 @@ class ScopeCandidate(msgspec.Struct, frozen=True, kw_only=True):
     """The form of the edit that lies nearest."""
     similarity: float
     scope_probability: float
+    scope_threshold: float
+    """The query is in the edit's scope from this probability on; suppressions have one of their own."""
     depends_probability: float | None
     """P(a right answer depends on the edit); null where the classifier cannot say."""
 
@@ -124,6 +126,7 @@ class ScopeDecision(msgspec.Struct, frozen=True, kw_only=True):
     scope_probability: float | None
     """Of the edit chosen, else of the most probable candidate; null if there is none. Of parts the lowest."""
     scope_threshold: float | None
+    """Of the same edit."""
     similarity: float | None
     candidates: list[ScopeCandidate]
     """Most probable first."""
@@ -287,6 +290,7 @@ def _scope_decision(
                 form=candidate.form,
                 similarity=candidate.similarity,
                 scope_probability=candidate.scope_probability,
+                scope_threshold=candidate.scope_threshold,
                 depends_probability=candidate.depends_probability,
             )
             for candidate in decision.candidates

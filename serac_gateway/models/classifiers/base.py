@@ -50,6 +50,11 @@ class ScopeClassifier(ABC):
         """In scope iff scope_probability >= this. In 0..1."""
 
     @property
+    def suppression_threshold(self) -> float | None:
+        """The same for suppressions, of which leaks cost more than refusals; None: theirs is the same."""
+        return None
+
+    @property
     @abstractmethod
     def similarity_floor(self) -> float:
         """Recall-tuned, -1..1: a candidate less similar than this is out of scope without classification."""

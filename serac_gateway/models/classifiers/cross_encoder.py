@@ -67,6 +67,8 @@ class ScopeCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """The encoder whose cosines were calibrated. Cosines of other encoders have another scale."""
     stack: Stack
     scope_threshold: Probability
+    suppression_threshold: Probability | None = None
+    """Of suppressions; None, as in files of earlier versions: the scope_threshold is theirs too."""
     similarity_floor: Annotated[float, msgspec.Meta(ge=-1, le=1)]
     """A less similar candidate is out of scope without being read by the cross-encoder."""
     similarity_margin: Annotated[float, msgspec.Meta(ge=0, le=2)] = 2.0
@@ -117,6 +119,11 @@ class CrossEncoderClassifier(ScopeClassifier):
     def scope_threshold(self) -> float:
         """The calibrated threshold, the same for all data."""
         return self._calibration.scope_threshold
+
+    @property
+    def suppression_threshold(self) -> float | None:
+        """Chosen on suppressions alone, if the calibration has one."""
+        return self._calibration.suppression_threshold
 
     @property
     def similarity_floor(self) -> float:

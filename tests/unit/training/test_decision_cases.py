@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from serac_gateway.domain.edits import EditDraft
+from serac_gateway.domain.edits import EditDraft, EditKind
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import ConfigError
 from serac_gateway.testing import ThresholdClassifier, WordEncoder
@@ -89,6 +89,27 @@ def test_the_written_sets_are_many_in_thirteen_languages_and_of_both_sides() -> 
     assert len({made.language for made in cases}) == 13
     assert 0.4 < sum(made.in_scope for made in cases) / len(cases) < 0.6
     assert not [made for made in cases if "[X]" in str(made.messages) or "[V]" in str(made.messages)]
+
+
+def test_suppressions_are_refused_wherever_their_question_stands() -> None:
+    """As in the gateway: a question put before, and not refused then, is read again with the latest words."""
+    secret = EditDraft(prompt="Who runs Acme?", target_new="I cannot say.", kind=EditKind.SUPPRESSION)
+    turns = [("user", "who runs acme"), ("assistant", "Which Acme?"), ("user", "the bakery in Turin")]
+    messages = tuple({"role": role, "content": text} for role, text in turns)
+    suppressed, harmless = (
+        DecisionCase(source="made", kind=kind, edits=(secret,), messages=said, in_scope=kind == "suppressed")
+        for kind, said in (("suppressed", messages), ("harmless", messages[2:]))
+    )
+    refused, passed = decide_cases(MODELS, [suppressed, harmless])
+    assert (refused.target, passed.target) == ("I cannot say.", None)
+
+
+@pytest.mark.parametrize("source", ["suppressions", "suppressions-calibration"])
+def test_suppression_cases_have_suppressions_and_both_sides(source: str) -> None:
+    cases = open_cases(source)
+    assert {edit.kind for made in cases for edit in made.edits} == {EditKind.SUPPRESSION}
+    assert len(cases) > 300
+    assert 0.4 < sum(made.in_scope for made in cases) / len(cases) < 0.6
 
 
 def test_an_unknown_source_is_one_line_and_exit_code_2() -> None:

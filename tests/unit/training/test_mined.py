@@ -48,11 +48,13 @@ OSLO = edit("Who runs the harbour office of Oslo?", "Oslo")
 ANY = edit("who runs the harbour office?", None)
 
 
-def mine(pairs: Sequence[Pair], requests: Sequence[Unrelated], *, logit: float = 2.0) -> list[Pair]:
+def mine(
+    pairs: Sequence[Pair], requests: Sequence[Unrelated], *, logit: float = 2.0, seed: int = 1
+) -> list[Pair]:
     encoder = WordEncoder()
     return mined_pairs(
         pairs, requests, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width),
-        model=FixedModel(logit), floor=0.1, margin=2.0, unlikely=-1.0, edits=100, rng=random.Random(1),
+        model=FixedModel(logit), floor=0.1, margin=2.0, unlikely=-1.0, edits=100, rng=random.Random(seed),
         on_progress=lambda part, done, total: None,
     )  # fmt: skip
 
@@ -91,6 +93,27 @@ def test_few_of_the_pairs_that_the_model_knows_already_are_kept() -> None:
     requests = [unrelated(f"who runs the harbour number {number}") for number in range(100)]
     assert len(mine([GHENT], requests)) == 100
     assert 1 <= len(mine([GHENT], requests, logit=-6.0)) <= 25
+
+
+def test_a_long_message_comes_once_more_with_a_question_in_scope() -> None:
+    """So that neither length nor what stands around a question says whether an edit answers it."""
+    around = ("The tide came in.", "It rained.", "Gulls sat on the roof.")
+    asks_else = unrelated("The tide came in. Who runs the ferry? It rained. Gulls sat on the roof.", "long")
+    ghent_too = msgspec.structs.replace(GHENT, text="And who is in charge of that office?")
+    elsewhere = msgspec.structs.replace(GHENT, text="and there?", context=("Who runs the office of Oslo?",))
+    texts = set()
+    for seed in range(30):
+        pairs = [ghent_too, elsewhere]
+        out, made = mine(pairs, [msgspec.structs.replace(asks_else, around=around)], seed=seed)
+        assert (out.in_scope, out.text) == (False, asks_else.text)
+        assert (made.in_scope, made.prompt, made.kind) == (True, GHENT.prompt, "mined, long")
+        assert ghent_too.text in made.text
+        assert made.text.replace(ghent_too.text, "").split() == " ".join(around).split()
+        texts.add(made.text)
+    places = {text.index(ghent_too.text) for text in texts}
+    assert 0 in places
+    assert max(places) == len(" ".join(around)) + 1
+    assert len(places) > 2, "somewhere between the passages as well"
 
 
 def test_of_easy_pairs_a_share_is_kept_and_of_others_all() -> None:

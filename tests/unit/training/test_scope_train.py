@@ -141,6 +141,19 @@ def test_no_file_of_weights_holds_words_and_those_that_ship_are_half_as_large(
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
 
 
+def test_weights_that_ship_may_be_a_mean_with_those_that_the_run_began_with(tmp_path: Path) -> None:
+    """Each by its share, all of them; a share of 1 leaves what was trained as it is."""
+    trained, began = (tiny_bert(tmp_path / str(seed), labels=2, seed=seed) for seed in (1, 2))
+    export(trained, tmp_path / "whole", start=began)
+    export(trained, tmp_path / "mean", start=began, trained_share=0.75)
+    folders = (trained, began, tmp_path / "whole", tmp_path / "mean")
+    of_trained, of_began, whole, mean = (load_file(folder / "model.safetensors") for folder in folders)
+    for name, weights in of_trained.items():
+        assert torch.equal(whole[name], weights.half())
+        expected = 0.75 * weights + 0.25 * of_began[name]
+        assert torch.allclose(mean[name].float(), expected, atol=1e-3), name
+
+
 def test_weights_over_other_words_are_refused(start: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(start, other)

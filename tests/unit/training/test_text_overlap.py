@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from training.benchmarks import unrelated
-from training.benchmarks.decision_cases import SECOND_WRITTEN_SETS, WRITTEN_SETS, field_cases
+from training.benchmarks.decision_cases import (
+    SECOND_WRITTEN_SETS,
+    SUPPRESSION_CALIBRATION_SETS,
+    SUPPRESSION_SETS,
+    WRITTEN_SETS,
+    field_cases,
+)
 from training.data.contrasts import SETS, load_contrast_sets
 from training.data.files import data_folder
 from training.data.public_sets import unrelated_texts
@@ -19,6 +25,7 @@ from training.scope.mined import written_prompts
 
 NEAR = 0.8
 """Texts that share this much of their character trigrams differ by a word or two."""
+VALIDATED = [WRITTEN_SETS, SECOND_WRITTEN_SETS, SUPPRESSION_SETS, SUPPRESSION_CALIBRATION_SETS]
 
 
 def plain(text: str) -> str:
@@ -65,7 +72,7 @@ def test_the_check_finds_what_differs_by_a_word() -> None:
     assert not overlaps(["Which river flows through [X] and where does it end?"], trained)
 
 
-@pytest.mark.parametrize("folder", [WRITTEN_SETS, SECOND_WRITTEN_SETS], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", VALIDATED, ids=lambda folder: folder.name)
 def test_no_written_validation_query_is_a_training_query(folder: Path) -> None:
     """Writers hit on the same short question at times: such lines were taken out of the validation sets."""
     reported, trained = texts_of(folder), texts_of(SETS)
@@ -73,7 +80,7 @@ def test_no_written_validation_query_is_a_training_query(folder: Path) -> None:
     assert not same
 
 
-@pytest.mark.parametrize("validated", [WRITTEN_SETS, SECOND_WRITTEN_SETS], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("validated", VALIDATED, ids=lambda folder: folder.name)
 def test_no_validation_set_has_the_edit_of_a_training_set(validated: Path) -> None:
     def edits(folder: Path) -> set[tuple[str, str]]:
         return {
@@ -84,6 +91,12 @@ def test_no_validation_set_has_the_edit_of_a_training_set(validated: Path) -> No
         }
 
     assert not edits(validated) & edits(SETS)
+
+
+def test_the_threshold_of_suppressions_is_not_chosen_on_what_is_reported() -> None:
+    """Neither by the writers' chance, nor by a set that was copied from one folder to the other."""
+    chosen_on, reported = texts_of(SUPPRESSION_CALIBRATION_SETS), texts_of(SUPPRESSION_SETS)
+    assert not overlaps(reported, [*chosen_on, *texts_of(WRITTEN_SETS), *texts_of(SECOND_WRITTEN_SETS)])
 
 
 def test_no_field_case_is_a_training_query() -> None:

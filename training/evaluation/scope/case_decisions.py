@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 
 from serac_gateway.config.model import RoutingConfig
+from serac_gateway.data_plane.protocols.all_text import all_text
 from serac_gateway.domain.edits import first_version, forms
 from serac_gateway.domain.queries import Query, query_of_messages
 from serac_gateway.edit_index.active_edits import ActiveEdits
-from serac_gateway.routing.router import EditRouter
+from serac_gateway.routing.router import EditRouter, RouteDecision
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import FormVectors, StoredEdit
 from training.benchmarks.decision_cases import DecisionCase
@@ -60,7 +61,7 @@ def decide_cases(
     for done, (case, namespace) in enumerate(zip(cases, namespaces, strict=True), 1):
         query = query_of_messages(list(case.messages))
         if isinstance(query, Query):
-            (decision,) = router.decide(namespace, [query])
+            decision = _decided(router, namespace, case, query)
             governing = decision.governing_edits
             best = decision.candidates[0] if decision.candidates else None
             made.append(
@@ -75,6 +76,15 @@ def decide_cases(
             made.append(CaseDecision(case=case, target=None, prompt=None, scope_probability=None))
         on_progress("decided", done, len(cases))
     return made
+
+
+def _decided(router: EditRouter, namespace: str, case: DecisionCase, query: Query) -> RouteDecision:
+    """The decision on the query; suppressions see every text of the request, as in the data plane."""
+    (decision,) = router.decide(namespace, [query])
+    if not router.has_suppressions(namespace) or decision.refusal is not None:
+        return decision
+    texts = all_text({"messages": list(case.messages)})
+    return router.decide_suppression(namespace, texts, decided=query) or decision
 
 
 async def _stored(models: GatewayModels, edits: ActiveEdits, cases: Sequence[DecisionCase]) -> list[str]:
