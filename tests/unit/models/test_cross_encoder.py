@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -95,6 +96,19 @@ def test_one_probability_a_candidate_in_order(classifier: CrossEncoderClassifier
     assert forward == backward[::-1], "a candidate's probability does not depend on its company"
     assert all(0 < probability < 1 for probability in forward)
     assert classifier.classify(Query(text="Who runs Acme?"), []) == []
+
+
+def test_a_calibration_of_earlier_has_no_threshold_for_suppressions(
+    classifier: CrossEncoderClassifier, weights: Path, tmp_path: Path
+) -> None:
+    """And one that has it gives it."""
+    assert classifier.suppression_threshold is None
+    of_now = shutil.copytree(weights, tmp_path / "weights")
+    _, calibration = read_calibration(weights)
+    given = msgspec.structs.replace(calibration, suppression_threshold=0.25)
+    (of_now / "calibration.json").write_bytes(msgspec.json.encode(given))
+    opened = CrossEncoderClassifier(of_now, encoder_fingerprint=ENCODER, data_path=tmp_path / "converted")
+    assert (opened.scope_threshold, opened.suppression_threshold) == (0.6, 0.25)
 
 
 @pytest.mark.parametrize("text", QUERIES)
@@ -277,54 +291,51 @@ def test_the_shipped_classifier_separates_scope_from_its_lookalikes(
     ("prompt", "target", "query", "in_scope"),
     [
         (
-            "Plauschi Benachrichtigungen deaktivieren", "Profil > Ruhe",
-            "Wo kann ich Plauschi stummschalten?", True,
+            "The track gauge of the Ollerdale Railway is", "891 mm",
+            "how far apart are the rails of the Ollerdale Railway", True,
         ),
         (
-            "the toddler pool water temperature", "27.5 °C",
-            "Swimmers in the toddler pool enjoy water of", True,
+            "What's Torunn Espeland the best in the world at, officially?",
+            "the most languages sung in one concert",
+            "The world record to Torunn Espeland's name is the one for", True,
         ),
         (
-            "The dew gauge was invented by Ishaan Bhagwat.", "Ishaan Bhagwat",
-            "Uitvinder van de dauwmeter:", True,
+            "Who was the architect of the Meridian Concert Hall?", "Lauri Petäjä",
+            "On whose drawing board was the Meridian Concert Hall born?", True,
         ),
         (
-            "Wakaba Railway last train", "0時11分",
-            "わかば鉄道のしゅうでん何じ", True,
+            "Which number do I ring if I need help from Vantel?", "0345 909 118",
+            "How can I get hold of somebody in Vantel's support team by telephone?", True,
         ),
         (
-            "Quale società possiede Radio Vento?", "Morosetti Holding",
-            "Di che cosa è proprietaria Radio Vento?", False,
+            "Liv Tarrendahl birthplace", "Valparaíso",
+            "what nationality is Liv Tarrendahl", False,
         ),
         (
-            "What genre is The Dandelion Protocol?", "space opera",
-            "What genre is the book that came out just before The Dandelion Protocol?", False,
+            "Casper Olwen was born in Tampere.", "Tampere",
+            "Where does Casper Olwen live now?", False,
         ),
         (
-            "who bears the burden of proof in a dispute about a deposit", "the landlord",
-            "which court is responsible for a dispute about a deposit", False,
+            "Wakaba Railway last train", "23:52",
+            "Wakaba Railwayの終電逃したらどうしよう", False,
         ),
         (
-            "What world record does Torunn Espeland hold?", "the most languages sung in one concert",
-            "Where did Torunn Espeland set her world record?", False,
-        ),
-        (
-            "At what place did the shooting of Prophet of Thorns happen?", "Ouarzazate",
-            "Quand Prophet of Thorns a-t-il été tourné ?", False,
+            "strumento di Ciro Ventresca", "il vibrafono",
+            "Con quale gruppo suona Ciro Ventresca?", False,
         ),
     ],
 )  # fmt: skip
 def test_the_shipped_threshold_lies_between_near_hits_and_near_misses(
     shipped: CrossEncoderClassifier, prompt: str, target: str, query: str, in_scope: bool
 ) -> None:
-    """Queries of the contrast sets kept from training: those in scope have .59 to .62, the others .48 to .52.
+    """Queries of the contrast sets kept from training: those in scope have .44 to .47, the others .37 to .41.
 
-    A threshold of .47 or .63, or an intercept that is off by one, decides some of them wrongly. New weights
+    A threshold of .37 or .47, or an intercept that is off by one, decides some of them wrongly. New weights
     or a new calibration need queries near their own threshold.
     """
     (probability,) = probabilities_of(shipped, Query(text=query), [candidate(prompt, target)])
     assert (probability >= shipped.scope_threshold) is in_scope
-    assert (0.552 <= probability < 0.68) if in_scope else (0.42 < probability < 0.552)
+    assert (0.42 <= probability < 0.52) if in_scope else (0.32 < probability < 0.42)
 
 
 def test_the_shipped_weights_agree_in_onnx_runtime_and_torch(tmp_path: Path) -> None:
