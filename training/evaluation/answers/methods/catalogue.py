@@ -101,6 +101,40 @@ def _alphaedit(model: CausalModel, config: Path | None) -> EditingMethod:
     return open_alphaedit(model, config)
 
 
+def _lora(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.lora import LoraEditing, LoraSettings
+
+    return LoraEditing(model, read_config(config or CONFIGS / "lora.toml", LoraSettings))
+
+
+def _contrastive(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.contrastive import ContrastiveGradient, ContrastiveSettings
+
+    return ContrastiveGradient(
+        model, read_config(config or CONFIGS / "contrastive.toml", ContrastiveSettings)
+    )
+
+
+def _task_vectors(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.task_vectors import TaskVectors, TaskVectorSettings
+
+    return TaskVectors(model, read_config(config or CONFIGS / "task-vectors.toml", TaskVectorSettings))
+
+
+def _steering(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.steering import Steering, SteeringSettings
+
+    return Steering(model, read_config(config or CONFIGS / "steering.toml", SteeringSettings))
+
+
+def _representation(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.steering import RepresentationEngineering, SteeringSettings
+
+    return RepresentationEngineering(
+        model, read_config(config or CONFIGS / "representation.toml", SteeringSettings)
+    )
+
+
 METHODS: Mapping[str, OpensMethod] = {
     "unedited": _unedited,
     "in-context": _in_context,
@@ -118,6 +152,11 @@ METHODS: Mapping[str, OpensMethod] = {
     "rome": _rome,
     "memit": _memit,
     "alphaedit": _alphaedit,
+    "lora": _lora,
+    "contrastive": _contrastive,
+    "task-vectors": _task_vectors,
+    "steering": _steering,
+    "representation": _representation,
 }
 
 
