@@ -139,7 +139,7 @@ def test_sighup_takes_up_what_changed_and_refuses_what_is_broken(
         assert (running.route(), running.route(PARAPHRASE)) == ("counterfactual", "counterfactual")
         assert running.ask("Hello!").json() == {"answered_by": "first"}
 
-        configure(light(second, "routing.scope_threshold = 1.0", 'logging.format = "json"'))
+        configure(light(second, "routing.suppression_threshold = 1.0", 'logging.format = "json"'))
         running.hang_up()
         eventually(lambda: running.logged('"message":"configuration reloaded","generation":2'))
         assert running.ask("Hello!").json() == {"answered_by": "second"}
