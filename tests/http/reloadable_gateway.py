@@ -176,6 +176,7 @@ def fake_process(
         responses=ResponseMemory(),
         backup_key=None,
         shared=SharedResources(),
+        reader=None,
     )
 
 
