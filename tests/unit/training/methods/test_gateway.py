@@ -70,17 +70,19 @@ def test_edits_are_answered_and_everything_else_is_the_models_own(
 
 
 def test_in_process_and_over_http_agree(model: CausalModel) -> None:
-    """Readings and answers are the same, query by query, open texts too."""
+    """Readings and answers are the same, query by query: open texts too, and answers that are cut short."""
     methods = [in_process(model), over_http(model)]
     try:
         for method in methods:
             method.prepare()
             method.edit(EDITS)
         called, requested = methods
-        for several_lines in (False, True):
-            assert called.answers(QUERIES, max_tokens=5, several_lines=several_lines) == requested.answers(
-                QUERIES, max_tokens=5, several_lines=several_lines
+        for max_tokens, several_lines in ((5, False), (5, True), (1, False)):
+            replies, over = (
+                method.answers(QUERIES, max_tokens=max_tokens, several_lines=several_lines)
+                for method in (called, requested)
             )
+            assert replies == over
         assert [called.reading(query).text for query in QUERIES] == [
             requested.reading(query).text for query in QUERIES
         ]

@@ -141,10 +141,9 @@ class InProcessGateway(Gateway):
         if governing is None:
             return None
         read = Query(text=query)
-        limit = max_tokens + self._answering.count_tokens(governing.target_new)
         try:
             pieces = self._answering.answer(
-                by_name_in(query, governing), read, Sampling(max_tokens=limit),
+                by_name_in(query, governing), read, Sampling(max_tokens=max_tokens),
                 may_decline=self._decider.router.may_decline(governing, read),
             )  # fmt: skip
             return "".join(piece.text for piece in pieces).strip()
