@@ -16,6 +16,7 @@ from serac_gateway.cli.options import UrlOption
 from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json
 from serac_gateway.errors import ConfigError
 from training.baselines import cli as baselines
+from training.consolidation.cli import consolidate
 from training.encoder import cli as encoder
 from training.evaluation import cli as evaluation
 from training.evaluation.answers.methods import cli as methods
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.add_typer(encoder.app, name="encoder")
 app.add_typer(evaluation.app, name="evaluate")
 app.command()(evaluation.calibrate_similarity)
+app.command()(consolidate)
 app.command()(methods.report)
 app.command()(baselines.trace)
 

@@ -19,12 +19,12 @@ class Absorption(StrEnum):
     """How far an edit has become the base model's own."""
 
     ABSORBED = "absorbed"
-    """Prompt, wordings that were trained on, and wordings that were held back get its answer, and what its
-    neighbours and its subject's other questions get is as before."""
+    """Its prompt, wordings that were trained on and wordings that were held back all get its answer, and none
+    of its neighbours does."""
     PARTIAL = "partial"
-    """Some wordings get its answer, or all do and something beside it changed."""
+    """Some wordings get its answer, or a neighbour does as well, or no wording could be held back."""
     NEEDS_GATEWAY = "needs_gateway"
-    """No wording gets its answer, or nothing could be held back to judge by."""
+    """No wording gets its answer."""
     CONFLICTING = "conflicting"
     """Another live edit answers the same question differently."""
 
@@ -96,7 +96,7 @@ class ConsolidationReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     namespace: str
     model: str
     base_digest: str
-    """SHA-256 of the base model's parameters, 64 hexadecimal digits."""
+    """Of the base model's parameters."""
     method: str
     settings: dict[str, Any]
     artefact: str
@@ -107,6 +107,8 @@ class ConsolidationReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     edits: tuple[ConsolidatedEdit, ...]
     left_out: tuple[LeftOut, ...]
     drift: Drift
+    refusal: str | None = None
+    """Why no edit counts as absorbed, though some are answered; None: nothing speaks against it."""
     digest: str = ""
     """SHA-256 of the report without it."""
 
