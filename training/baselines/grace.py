@@ -30,6 +30,7 @@ from typing import Any
 import msgspec
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from serac_gateway.domain.edits import EditDraft
 from training.baselines.base import EditingMethod, silent
@@ -123,6 +124,7 @@ class Grace(EditingMethod):
         self._hook: torch.utils.hooks.RemovableHandle | None = None
         self.codebook = Codebook((), 0)
 
+    @override
     def prepare(self, *, on_progress: OnProgress = silent) -> None:
         """Measure ε₀.
 
@@ -135,6 +137,7 @@ class Grace(EditingMethod):
             distances_KK = torch.cdist(keys_KD, keys_KD).fill_diagonal_(float("inf"))
             self._radius = float(distances_KK.min(1).values.quantile(self._settings.radius_quantile))
 
+    @override
     def edit(self, edits: Sequence[EditDraft], *, on_progress: OnProgress = silent) -> None:
         """One after another."""
         self.prepare()
@@ -146,6 +149,7 @@ class Grace(EditingMethod):
         finally:
             self._rebuild()
 
+    @override
     def undo(self) -> None:
         """Take the codebook away."""
         self._edits.clear()
@@ -161,6 +165,7 @@ class Grace(EditingMethod):
         self._rebuild()
 
     @property
+    @override
     def held_bytes(self) -> int:
         """The keys and values of all edits."""
         return sum(edit.key_D.nbytes + edit.value_D.nbytes for edit in self._edits)

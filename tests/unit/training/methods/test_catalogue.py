@@ -21,6 +21,7 @@ SETTINGS = {
     "task-vectors": _TUNED + "weight = 0.5\nforget = 0.0\n" + _FIT,
     "steering": _STEERED + '"mean_difference"',
     "representation": _STEERED + '"principal_component"',
+    **dict.fromkeys(("grace", "wise"), "layer = 1\n"),
 }
 
 
@@ -35,7 +36,7 @@ def test_a_name_opens_its_method_by_the_settings_given(name: str, model: CausalM
         method_opener(name)(model, config)
 
 
-@pytest.mark.parametrize("name", ["unedited", "in-context", "ft-all"])
+@pytest.mark.parametrize("name", ["unedited", "in-context", "ft-all", "t-patcher"])
 def test_a_method_is_opened_by_the_name_that_it_has(name: str, model: CausalModel) -> None:
     """With the settings in the repository; those here fit a model of any size."""
     assert method_opener(name)(model, None).name == name

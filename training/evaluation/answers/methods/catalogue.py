@@ -135,6 +135,18 @@ def _representation(model: CausalModel, config: Path | None) -> EditingMethod:
     )
 
 
+def _t_patcher(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.t_patcher import TPatcher, TPatcherSettings
+
+    return TPatcher(model, read_config(config or CONFIGS / "t-patcher.toml", TPatcherSettings))
+
+
+def _wise(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.wise import Wise, WiseSettings
+
+    return Wise(model, read_config(config or CONFIGS / "wise.toml", WiseSettings))
+
+
 METHODS: Mapping[str, OpensMethod] = {
     "unedited": _unedited,
     "in-context": _in_context,
@@ -157,6 +169,8 @@ METHODS: Mapping[str, OpensMethod] = {
     "task-vectors": _task_vectors,
     "steering": _steering,
     "representation": _representation,
+    "t-patcher": _t_patcher,
+    "wise": _wise,
 }
 
 
