@@ -16,6 +16,7 @@ from serac_gateway.cli.options import UrlOption
 from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json
 from serac_gateway.errors import ConfigError
 from training.baselines import cli as baselines
+from training.baselines import hyper_cli as hyper_networks
 from training.consolidation.cli import consolidate
 from training.encoder import cli as encoder
 from training.evaluation import cli as evaluation
@@ -29,6 +30,7 @@ app = typer.Typer(
     help="Train and measure the encoder, the scope classifier and the counterfactual model.",
 )
 app.add_typer(encoder.app, name="encoder")
+app.add_typer(hyper_networks.app, name="baseline")
 app.add_typer(evaluation.app, name="evaluate")
 app.command()(evaluation.calibrate_similarity)
 app.command()(consolidate)

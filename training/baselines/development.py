@@ -1,11 +1,11 @@
-"""What settings of editing methods are chosen on: no case that is reported."""
+"""What settings of editing methods are chosen on and their networks trained: no case that is reported."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
 
-from training.benchmarks import counterfact
+from training.benchmarks import counterfact, zsre
 from training.benchmarks.base import Case, Role
 from training.data.files import data_folder
 
@@ -22,6 +22,20 @@ def development_cases(count: int) -> list[Case]:
         ConfigError: The public data is missing; SERAC_DATA names its folder.
     """
     return _counterfact_cases()[:DEVELOPMENT_CASES][:count]
+
+
+def hyper_network_cases(*, zsre_rows: int, counterfact_rows: int, seed: int) -> list[Case]:
+    """Training cases of zsRE and the other ones of CounterFact, mixed, about no subject that a test case has.
+
+    Raises:
+        ConfigError: The public data is missing; SERAC_DATA names its folder.
+    """
+    tested = {case.edit.subject for case in zsre.read(data_folder() / zsre.TEST_FILE).cases}
+    questions = zsre.read(data_folder() / zsre.TRAIN_FILE, role=Role.TRAIN).cases
+    cases = [case for case in questions if case.edit.subject not in tested][:zsre_rows]
+    cases += _counterfact_cases()[DEVELOPMENT_CASES:][:counterfact_rows]
+    random.Random(seed).shuffle(cases)
+    return cases
 
 
 def development_prompts(count: int) -> list[str]:

@@ -22,6 +22,7 @@ SETTINGS = {
     "steering": _STEERED + '"mean_difference"',
     "representation": _STEERED + '"principal_component"',
     **dict.fromkeys(("grace", "wise"), "layer = 1\n"),
+    **dict.fromkeys(("mend", "ke"), "layers = [1]\n"),
 }
 
 

@@ -147,6 +147,18 @@ def _wise(model: CausalModel, config: Path | None) -> EditingMethod:
     return Wise(model, read_config(config or CONFIGS / "wise.toml", WiseSettings))
 
 
+def _mend(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.mend import Mend, MendSettings
+
+    return Mend(model, read_config(config or CONFIGS / "mend.toml", MendSettings))
+
+
+def _ke(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.knowledge_editor import KnowledgeEditor, KnowledgeEditorSettings
+
+    return KnowledgeEditor(model, read_config(config or CONFIGS / "ke.toml", KnowledgeEditorSettings))
+
+
 METHODS: Mapping[str, OpensMethod] = {
     "unedited": _unedited,
     "in-context": _in_context,
@@ -171,6 +183,8 @@ METHODS: Mapping[str, OpensMethod] = {
     "representation": _representation,
     "t-patcher": _t_patcher,
     "wise": _wise,
+    "mend": _mend,
+    "ke": _ke,
 }
 
 
