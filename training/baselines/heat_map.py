@@ -23,7 +23,7 @@ def write_heat_map(trace: Trace, path: Path) -> None:
     figure = Figure(figsize=(13, height), layout="constrained")
     largest = max(max(map(max, effects)) for effects in panels.values())
     labels = [
-        f"{token.strip() or token!r}{'*' if place in trace.subject_tokens else ''}"
+        (token.strip() or repr(token)) + ("*" if place in trace.subject_tokens else "")
         for place, token in enumerate(trace.tokens)
     ]
     grid = figure.subplots(1, len(panels), sharey=True)
@@ -31,6 +31,7 @@ def write_heat_map(trace: Trace, path: Path) -> None:
         by_token = list(zip(*effects, strict=True))
         image = axes.imshow(by_token, aspect="auto", cmap="Purples", vmin=0.0, vmax=max(largest, 1e-9))
         axes.set(title=name, xlabel="layer")
+        axes.set_xticks(range(0, len(effects), 2))
         axes.set_yticks(range(len(labels)), labels, parse_math=False)
     figure.colorbar(image, ax=list(grid), label="indirect effect")
     figure.suptitle(
