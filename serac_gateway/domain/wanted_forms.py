@@ -42,6 +42,10 @@ class WantedForm(msgspec.Struct, frozen=True, kw_only=True):
     """The name of the member, element or column that a structure is to have; None: it names none."""
     beginning: str | None = None
     """The words that FormKind.BEGIN wants."""
+    marks: tuple[str, str] = ('"', '"')
+    """The quotation marks that FormKind.QUOTES wants, the opening one first."""
+    bullet: str = "-"
+    """What FormKind.BULLET wants before the answer."""
     language: str | None = None
     """An ISO 639 code: the language asked for, else that of the request; None: it is not known."""
     question: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 MAX_LITERAL_CHARS = 200
 _CLOSING = {
@@ -14,6 +14,7 @@ _CLOSING = {
 _MEMBER = re.compile(r"[{,]\s{0,4}[\"'“”`]?([^\s\"'“”`{}\[\]:,]{1,60})[\"'“”`]?\s{0,4}[:：]")
 """A member in a written-out object: {"answer": …}."""
 _TAG = re.compile(r"<\s{0,2}/?\s{0,2}([^\W\d][\w.-]{0,60})\s{0,2}/?>")
+_BULLET = re.compile(r"(?:^|[\s(\"'`«“„「])([*•‣–—-]|1[.)])(?=$|[\s.)\"'`»”“」])")
 _BEFORE, _BEHIND = 4, 2
 """Words around one that may be a name, by which it is judged."""
 _JOINED = re.compile(r"(?<![A-Za-z0-9_])[A-Za-z][A-Za-z0-9]{0,40}_[A-Za-z0-9_]{1,40}")
@@ -22,6 +23,9 @@ _LAST = re.compile(r"[:：]\s{0,4}([^\W\d][\w-]{0,60})[\s.。!]{0,4}$")
 _LATIN = r"A-Za-z0-9_\u00c0-\u024f"
 _NAME = re.compile(rf"[{_LATIN}]+(?:[.-][{_LATIN}]+)*|[^\W{_LATIN}]+")
 """A word; letters of the Latin alphabet end at those of another, as before a Korean or Japanese particle."""
+_LEAST_FOREIGN = 3
+"""Letters of another script in a text that is not Latin itself."""
+_LATIN_WORD = re.compile(rf"[{_LATIN}]+(?:[.-][{_LATIN}]+)*")
 
 
 def written_keys(text: str) -> tuple[str, ...]:
@@ -67,6 +71,30 @@ def written_beginning(text: str) -> str | None:
         return literals[0]
     _, colon, behind = text.partition(":")
     return behind.strip()[:MAX_LITERAL_CHARS] or None if colon else None
+
+
+def written_marks(text: str) -> tuple[str, str] | None:
+    """The quotation marks that `text` shows with nothing between them."""
+    for begin, sign in enumerate(text):
+        rest = text[begin + 1 :].lstrip()
+        if sign in _CLOSING and rest[:1] and rest[0] in _CLOSING[sign]:
+            return sign, rest[0]
+    return None
+
+
+def written_bullet(text: str) -> str | None:
+    """The sign of a list, or the first number, that `text` shows by itself."""
+    match = _BULLET.search(text)
+    return None if match is None else match[1]
+
+
+def foreign_name(text: str, *, besides: Collection[str] = ()) -> str | None:
+    """The only Latin word of a text in another script, `besides` some; None: there are several, or none."""
+    words = [match[0] for match in _NAME.finditer(text)]
+    latin = [word for word in words if _LATIN_WORD.fullmatch(word)]
+    names = [word for word in latin if word.casefold() not in besides]
+    others = sum(map(len, words)) - sum(map(len, latin))
+    return names[0] if len(names) == 1 and others >= _LEAST_FOREIGN else None
 
 
 def quoted(text: str) -> list[str]:

@@ -21,11 +21,14 @@ from serac_gateway.models.classifiers.spelling import asks_the_same
 from serac_gateway.models.counterfactual.verdicts.languages import language_of
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.forms.arguments import (
+    foreign_name,
     gapped,
     last_name,
     without_quoted,
     written_beginning,
+    written_bullet,
     written_keys,
+    written_marks,
     written_object,
 )
 from serac_gateway.models.forms.heads import (
@@ -116,9 +119,12 @@ class FormReader:
         language = spoken if wish is None else self._wanted_language(wish) or spoken
         if language == spoken:  # the answer has it anyway
             kinds = [kind for kind in kinds if kind is not FormKind.LANGUAGE]
+        marks, bullet = chosen.get(FormKind.QUOTES), chosen.get(FormKind.BULLET)
         return WantedForm(
             kinds=tuple(kinds),
             key=key,
+            marks=(written_marks(marks.sentence) if marks is not None else None) or WantedForm().marks,
+            bullet=(written_bullet(bullet.sentence) if bullet is not None else None) or WantedForm().bullet,
             beginning=None if begin is None else written_beginning(begin.sentence),
             language=language,
             question=question,
@@ -145,7 +151,7 @@ class FormReader:
                 wishes.append(_wish(FormKind.JSON, 1.0, written, sentence))
                 continue
             if is_form and place != asking:
-                wishes += [*whole, *self._pieces(sentence, clauses(sentence))]
+                wishes += [*whole, *self._pieces(sentence, windows(sentence))]
                 continue
             if place == asking:
                 pieces = self._inner_pieces(sentence)
@@ -203,6 +209,9 @@ class FormReader:
 
     def _likely_key(self, structure: _Wish) -> str | None:
         """The word of a passage's sentence that is most likely a name; None: none is."""
+        for text in (structure.text, structure.sentence):
+            if (name := foreign_name(text, besides=STRUCTURES)) is not None:
+                return name
         words = gapped(structure.sentence, GAP)
         place = structure.sentence[: structure.sentence.find(structure.text)].count(" ")
         words = words[max(0, place - _MAX_GAPS // 2) :][:_MAX_GAPS]

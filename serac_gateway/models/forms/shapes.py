@@ -53,8 +53,8 @@ def in_form(form: WantedForm, *, target: str, said: str, sentence: str | None = 
     if structure is not None:
         return _STRUCTURES[structure](form.key, text)
     if FormKind.QUOTES in kinds:
-        text = f'"{text}"'
-    return f"- {text}" if FormKind.BULLET in kinds else text
+        text = f"{form.marks[0]}{text}{form.marks[1]}"
+    return f"{form.bullet} {text}" if FormKind.BULLET in kinds else text
 
 
 def _text(form: WantedForm, target: str, said: str, verdict: bool | None, sentence: str | None) -> str | None:
@@ -73,6 +73,8 @@ def _text(form: WantedForm, target: str, said: str, verdict: bool | None, senten
         return said
     if FormKind.BARE in kinds:
         return _verdict_alone(target, verdict, form.language) or target
+    if FormKind.LANGUAGE in kinds and verdict is None:  # a value alone is of no language
+        return _sentence(form.language, target, said, verdict, sentence) or value
     return value
 
 

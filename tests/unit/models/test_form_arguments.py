@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 
 from serac_gateway.models.forms.arguments import (
+    foreign_name,
     gapped,
     last_name,
     quoted,
     without_quoted,
     written_beginning,
+    written_bullet,
     written_keys,
+    written_marks,
     written_object,
 )
 
@@ -83,3 +86,31 @@ def test_marks_without_an_end_quote_nothing() -> None:
     """However many there are."""
     assert quoted('"' + "a" * 500) == []
     assert quoted("'" * 2_001) == []
+
+
+@pytest.mark.parametrize(("text", "marks"), [
+    ("entre guillemets français « »", ("«", "»")), ("かぎ括弧「」で囲んで", ("「", "」")),
+    ("in „“ bitte", ("„", "“")),
+    ('in "" please', ('"', '"')), ("wrap it in quotes", None), ('the name "Bo" in quotes', None),
+])  # fmt: skip
+def test_marks_that_stand_empty_are_those_wanted(text: str, marks: tuple[str, str] | None) -> None:
+    """A pair with a text between it quotes that text."""
+    assert written_marks(text) == marks
+
+
+@pytest.mark.parametrize(("text", "bullet"), [
+    ("com marcador (*), sem mais nada", "*"), ("as a numbered list (1. ...)", "1."), ("start with •", "•"),
+    ("as a bullet list", None), ("by 10-12 o'clock", None), ("room 1.5 or 1.", "1."),
+])  # fmt: skip
+def test_a_sign_of_a_list_that_stands_by_itself_is_the_one_wanted(text: str, bullet: str | None) -> None:
+    """Not one within a number or word."""
+    assert written_bullet(text) == bullet
+
+
+@pytest.mark.parametrize(("text", "name"), [
+    ("キーは station のJSONだけで返して", "station"), ("键名为city，不要说明文字。", "city"),
+    ("ключ city или town", None), ("key city", None),
+])  # fmt: skip
+def test_the_only_latin_word_of_another_script_is_a_name(text: str, name: str | None) -> None:
+    """It is no word of that language."""
+    assert foreign_name(text, besides={"json"}) == name

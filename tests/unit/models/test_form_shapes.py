@@ -65,7 +65,7 @@ def test_a_name_that_is_no_element_cannot_be_one() -> None:
         (("bullet", "quotes"), '- "Marit Solheim"'),
         (("upper", "bullet"), "- MARIT SOLHEIM"),
         (("bare",), "Marit Solheim"),
-        (("language",), "Marit Solheim"),
+        (("language",), "The answer is Marit Solheim."),
     ],
 )
 def test_signs_and_case_are_put_around_the_target(kinds: tuple[str, ...], expected: str) -> None:
@@ -146,3 +146,9 @@ def test_nothing_is_put_into_a_form_that_a_value_cannot_have() -> None:
     """Tables, code and essays are not ours."""
     assert shaped("other") is None
     assert shaped("other", "upper") is None
+
+
+def test_the_marks_and_the_sign_of_a_list_are_those_that_the_request_shows() -> None:
+    """Ours are for requests that show none."""
+    form = WantedForm(kinds=(FormKind.QUOTES, FormKind.BULLET), marks=("«", "»"), bullet="1.")
+    assert in_form(form, target="Marit Solheim", said="Marit Solheim") == "1. «Marit Solheim»"
