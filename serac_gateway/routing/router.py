@@ -24,10 +24,12 @@ from serac_gateway.domain.edits import Edit, EditKind, EditState, by_name_in, wo
 from serac_gateway.domain.parts import Part, is_quoted, parts_of, weight
 from serac_gateway.domain.passages import SpokenText
 from serac_gateway.domain.queries import Query
+from serac_gateway.domain.wanted_forms import FormKind
 from serac_gateway.edit_index.source import EditSource
 from serac_gateway.models.classifiers.base import Candidate, Classification, ScopeClassifier
 from serac_gateway.models.classifiers.spelling import asks_the_same
 from serac_gateway.models.encoders.base import Encoder
+from serac_gateway.models.forms.reader import FormReader
 from serac_gateway.routing.retrieval import retrieve, segments
 from serac_gateway.routing.several_questions import (
     ASKS_MORE,
@@ -166,7 +168,10 @@ class EditRouter:
         active_edits: EditSource,
         classifier: ScopeClassifier,
         config: RoutingConfig = _DEFAULTS,
+        reader: FormReader | None = None,
     ) -> None:
+        """Without `reader` words about the form of an answer are taken for a part of the question."""
+        self._reader = reader
         self._encoder = encoder
         self._active_edits = active_edits
         self._classifier = classifier
@@ -193,7 +198,11 @@ class EditRouter:
     def over(self, edits: EditSource) -> EditRouter:
         """A router with the same models and configuration, and other edits."""
         return EditRouter(
-            encoder=self._encoder, active_edits=edits, classifier=self._classifier, config=self._config
+            encoder=self._encoder,
+            active_edits=edits,
+            classifier=self._classifier,
+            config=self._config,
+            reader=self._reader,
         )
 
     def is_ready(self, namespace: str) -> bool:
@@ -253,7 +262,9 @@ class EditRouter:
         return [
             self._decide_questions(namespace, query.questions, decision, caller)
             if query.questions and not decision.in_scope
-            else self._decide_parts(namespace, query, decision, caller)
+            else self._decide_without_form(
+                namespace, query, self._decide_parts(namespace, query, decision, caller), caller
+            )
             for query, decision in zip(queries, decisions, strict=True)
         ]
 
@@ -388,6 +399,36 @@ class EditRouter:
                 scope_threshold=refusing.scope_threshold,
             )
         return self._composed(namespace, self._with_edits_of_whole(decided, whole, caller), whole)
+
+    def _decide_without_form(
+        self, namespace: str, query: Query, whole: RouteDecision, caller: str | None
+    ) -> RouteDecision:
+        """`whole`, or the decision on the query without what it says of the form of its answer.
+
+        "… Write it all in capitals!" is read as another task than the question before it. Only beside a fact
+        that is near, where the sentences behind the question ask for a form that an answer here can have. With
+        words left out of it a question asks something else, and in front of it stand orders of helper prompts.
+        """
+        if self._reader is None or whole.route is not Route.BASE or whole.in_scope or not whole.candidates:
+            return whole
+        sentences = [part.text for part in parts_of(query.text)]
+        if len(sentences) < 2:
+            return whole
+        nearest = max(whole.candidates, key=lambda candidate: candidate.similarity)
+        if nearest.similarity < self._classifier.unlikely_similarity:
+            return whole
+        if nearest.edit.kind is not EditKind.FACT or not nearest.edit.is_applied_to(caller):
+            return whole
+        form = self._reader.read(query, nearest.edit)
+        if form.question is None or form.is_plain or FormKind.OTHER in form.kinds:
+            return whole
+        asking = [part.text for part in parts_of(form.question)]
+        if asking != sentences[: len(asking)]:
+            return whole
+        (stripped,) = self._decide_each(
+            namespace, [msgspec.structs.replace(query, text=form.question)], caller
+        )
+        return stripped if stripped.edit is not None and stripped.edit.kind is EditKind.FACT else whole
 
     def _decided_parts(
         self,

@@ -97,6 +97,7 @@ def _build_runtime(
         active_edits=process.active_edits,
         classifier=resources.classifier,
         config=config.routing_in_force,
+        reader=process.reader,
     )
     shadow = _build_shadow(config, process, resources)
     engine = LocalEngine(
@@ -139,6 +140,7 @@ def _build_shadow(
         active_edits=process.active_edits,
         classifier=resources.shadow.classifier,
         config=config.routing_in_force,
+        reader=process.reader,
     )
     return Shadow(
         resources.shadow, router, resources.traffic, on_outcome=process.instruments.add_shadow_decision

@@ -14,6 +14,7 @@ from serac_gateway.data_plane.protocols.all_text import all_text
 from serac_gateway.domain.edits import first_version, forms
 from serac_gateway.domain.queries import Query, query_of_messages
 from serac_gateway.edit_index.active_edits import ActiveEdits
+from serac_gateway.models.loading import open_form_reader
 from serac_gateway.routing.router import EditRouter, RouteDecision
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import FormVectors, StoredEdit
@@ -54,7 +55,7 @@ def decide_cases(
     edits.loaded = True
     router = EditRouter(
         encoder=models.encoder, active_edits=edits, classifier=models.classifier,
-        config=routing or RoutingConfig(),
+        config=routing or RoutingConfig(), reader=open_form_reader(models.encoder),
     )  # fmt: skip
     namespaces = asyncio.run(_stored(models, edits, cases))
     made = []
