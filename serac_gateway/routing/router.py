@@ -406,8 +406,8 @@ class EditRouter:
         """`whole`, or the decision on the query without what it says of the form of its answer.
 
         "… Write it all in capitals!" is read as another task than the question before it. Only beside a fact
-        that is near, where the sentences behind the question ask for a form that an answer here can have. With
-        words left out of it a question asks something else, and in front of it stand orders of helper prompts.
+        that is near, where the sentences behind the question ask for a form that answers here can have. With
+        words left out of it a question asks something else, and in front stand the orders of helper prompts.
         """
         if self._reader is None or whole.route is not Route.BASE or whole.in_scope or not whole.candidates:
             return whole
