@@ -2,7 +2,7 @@
 
 Facts are decided on the user's latest words alone. A suppression must see its question in a system message,
 in an earlier turn that the user now confirms, in a tool's description, in a member that another server reads.
-Two things do not count, unless the latest words lean on what stands before them: a question that was refused
+Two things do not count, unless the latest words ask for what stands before them: a question that was refused
 when it was put, or one refusal would end the conversation; and an instruction not to tell something, which
 often stands beside a suppression.
 """
@@ -124,10 +124,8 @@ def _spoken(turns: Sequence[Turn]) -> Iterator[SpokenText]:
         if place >= begin:
             yield SpokenText(text=text, is_latest=True)
             continue
-        is_last_exchange = not any(later != "assistant" for later, _ in said[place + 1 : begin])
-        leans_on_it = asks_again or (leans_back and is_last_exchange)
-        if role != "assistant" or leans_on_it:
-            yield SpokenText(text=text, reply=None if leans_on_it else _reply_after(said[:begin], place))
+        if role != "assistant" or asks_again:
+            yield SpokenText(text=text, reply=None if asks_again else _reply_after(said[:begin], place))
 
 
 def _asks_again(words: str) -> bool:
