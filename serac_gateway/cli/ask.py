@@ -164,14 +164,11 @@ async def _explain(messages: list[dict[str, Any]], url: str, namespace: str, as_
         probability, threshold = on_trial["scope_probability"], on_trial["scope_threshold"]
         numbers = "" if probability is None else f" ({probability:.3f}, in scope from {threshold:.3f})"
         out.print(f"the classifier on trial: [bold]{verdict}[/]{numbers}")
-    table = Table(
-        "scope probability", "in scope from", "similarity", "edit", "prompt", "new answer", "nearest form"
-    )
+    table = Table("scope probability", "similarity", "edit", "prompt", "new answer", "nearest form")
     for candidate in decision["candidates"]:
         chosen = candidate["edit_id"] == decision["edit_id"]
         cells = (
-            f"{candidate['scope_probability']:.3f}",
-            f"{candidate['scope_threshold']:.3f}",
+            f"{candidate['scope_probability']:.3f} of {candidate['scope_threshold']:.3f}",
             f"{candidate['similarity']:.3f}",
             f"{candidate['edit_id']} v{candidate['edit_version']}",
             *(escape(candidate[name]) for name in ("prompt", "target_new", "form")),

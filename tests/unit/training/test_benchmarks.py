@@ -71,7 +71,7 @@ def test_a_line_separator_of_unicode_inside_a_text_does_not_break_a_line(tmp_pat
         (b"{broken", "neither a JSON array nor JSON Lines"),
         (b"[1, 2]", "holds no rows"),
         (b"", "holds no rows"),
-        (b"\xff\xfe\x00", "cannot read"),
+        (b"\xff\xfe\x00", "not in UTF-8"),
     ],
 )
 def test_a_damaged_file_is_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
