@@ -12,7 +12,7 @@ from serac_gateway.routing.router import EditRouter, Route
 from tests.unit.routing.test_router import edit, router
 from tests.unit.routing.test_several_questions import MAYOR, SubjectClassifier
 
-ASKED = f"Who is the {MAYOR}? Write every single letter of it in capitals, please!"
+MESSAGE = f"Who is the {MAYOR}? Write every single letter of it in capitals, please!"
 """Too long for a classifier that reads short texts only."""
 
 
@@ -35,7 +35,7 @@ async def made(reader: FormReader | None, *, kind: EditKind = EditKind.FACT) -> 
 
 async def test_the_question_is_decided_without_the_words_about_the_form() -> None:
     """The decision is that on the question, and in scope."""
-    (decision,) = (await made(OneForm(FormKind.UPPER))).decide("default", [Query(text=ASKED)])
+    (decision,) = (await made(OneForm(FormKind.UPPER))).decide("default", [Query(text=MESSAGE)])
     assert decision.route is Route.COUNTERFACTUAL
     assert decision.edit is not None
     assert decision.edit.prompt == MAYOR
@@ -46,14 +46,14 @@ async def test_the_question_is_decided_without_the_words_about_the_form() -> Non
 )
 async def test_other_words_stay_a_part_of_the_question(reader: FormReader | None) -> None:
     """Without a reader, without a form, and of what no answer here can be: a poem, a table."""
-    (decision,) = (await made(reader)).decide("default", [Query(text=ASKED)])
+    (decision,) = (await made(reader)).decide("default", [Query(text=MESSAGE)])
     assert decision.route is Route.BASE
 
 
 async def test_a_question_out_of_scope_stays_there() -> None:
     """The form alone brings nothing into scope."""
-    asked = ASKED.replace("mayor", "butcher")
-    (decision,) = (await made(OneForm(FormKind.UPPER))).decide("default", [Query(text=asked)])
+    message = MESSAGE.replace("mayor", "butcher")
+    (decision,) = (await made(OneForm(FormKind.UPPER))).decide("default", [Query(text=message)])
     assert decision.route is Route.BASE
 
 
@@ -68,17 +68,17 @@ async def test_a_question_in_scope_is_read_no_second_time() -> None:
 async def test_only_facts_are_answered_that_way() -> None:
     """A suppression reads every passage anyway, and an instruction is stated with the whole."""
     (decision,) = (await made(OneForm(FormKind.UPPER), kind=EditKind.INSTRUCTION)).decide(
-        "default", [Query(text=ASKED)]
+        "default", [Query(text=MESSAGE)]
     )
     assert decision.route is Route.BASE
 
 
 async def test_a_question_that_loses_words_is_decided_as_it_stands() -> None:
     """Without "in 1987" it would ask something else; behind an order it is what the order is about."""
-    asked = f"Who is, in one word, the {MAYOR} that everybody in the valley talks about?"
+    message = f"Who is, in one word, the {MAYOR} that everybody in the valley talks about?"
     reader = OneForm(FormKind.BARE)
     reader.read = lambda query, edit: WantedForm(kinds=(FormKind.BARE,), question=f"Who is the {MAYOR}?")  # type: ignore[method-assign]
     helper_prompt = f"Extract the names as JSON, and nothing else. Who is the {MAYOR}?"
-    for text in (asked, f"{asked} Thanks.", helper_prompt):
+    for text in (message, f"{message} Thanks.", helper_prompt):
         (decision,) = (await made(reader)).decide("default", [Query(text=text)])
         assert decision.route is Route.BASE
