@@ -211,3 +211,14 @@ async def test_it_stands_in_log_and_metrics_without_the_value(
     lines = [vars(record) for record in caplog.records if record.getMessage() == "request"]
     assert [line["fields"].get("redacted") for line in lines][-2:] == [("hidden",), None]
     assert not any(PASSWORD in f"{record.getMessage()} {vars(record)}" for record in caplog.records)
+
+
+async def test_every_one_of_many_values_is_taken_out(gateway: AttackedGateway) -> None:
+    """Wherever in a long text they stand, side by side and across the steps in which it is read."""
+    text = (
+        " ".join(f"{number} {PASSWORD}, egg;" for number in range(1_000, 1_900))
+        + "x" * 2_044
+        + f" {PASSWORD}"
+    )
+    content = json.loads(await received(gateway, chat(text)))["messages"][0]["content"]
+    assert content == text.replace(PASSWORD, REDACTED)

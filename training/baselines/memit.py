@@ -21,6 +21,7 @@ As in ROME a key is the mean over the contexts, and so is the shift so far.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -110,9 +111,9 @@ class SpreadingMethod(EditingMethod):
             self._matrices[layer].weight.data += update_DI.float()
         on_progress("layers", len(self.layers), len(self.layers))
 
+    @abstractmethod
     def _update(self, layer: int, keys_EI: Tensor, residuals_ED: Tensor) -> Tensor:
         """ΔW, (D, I), for keys and what their values lack; float64."""
-        raise NotImplementedError
 
     def searched_shifts(self, rows: Sequence[EditRows], *, on_progress: OnProgress = silent) -> Tensor:
         """δ of each edit at the output of the last layer, (E, D), float64; changes nothing."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from serac_gateway.data_plane.guard.guards import ValueGuard
+from serac_gateway.data_plane.guard.reply_watch import STEP_CHARS
 from serac_gateway.data_plane.guard.text_watch import TextWatch
 from serac_gateway.data_plane.lenient_json import UNDECODABLE
 from serac_gateway.data_plane.protocols.all_text import NOT_FOR_THE_MODEL
@@ -66,7 +67,9 @@ def _spans(text: str, guard: ValueGuard) -> Iterator[tuple[int, int, int]]:
     begin = 0
     while begin < len(text):
         watch = TextWatch(guard.patterns)
-        match = watch.feed(text[begin:])
+        # In steps, so that a text full of values is not copied once for each of them.
+        steps = (text[start : start + STEP_CHARS] for start in range(begin, len(text), STEP_CHARS))
+        match = next((match for step in steps if (match := watch.feed(step)) is not None), None)
         end = len(text) if match is None else begin + watch.end_of(match)
         match = match or watch.close()
         if match is None:
