@@ -24,6 +24,13 @@ EDITS = [
 QUERIES = ["The mayor of Oru is", "the mayor of Oru is", "The capital of France is", "The river of Moss is"]
 
 
+DECLINED = "The old mayor of Oru is"
+
+
+def declining() -> ScriptedCounterfactualModel:
+    return ScriptedCounterfactualModel(declines=lambda edit, query: query.text == DECLINED)
+
+
 def in_process(model: CausalModel) -> Gateway:
     encoder = WordEncoder()
     models = GatewayModels(
@@ -31,7 +38,7 @@ def in_process(model: CausalModel) -> Gateway:
         classifier=ThresholdClassifier(),
         make_index=lambda: FaissFlatIndex(encoder.width),
     )
-    return InProcessGateway(model, models, ScriptedCounterfactualModel(), lambda: model)
+    return InProcessGateway(model, models, declining(), lambda: model)
 
 
 def over_http(model: CausalModel) -> Gateway:
@@ -39,7 +46,10 @@ def over_http(model: CausalModel) -> Gateway:
     async def serve(upstream_url: str) -> AsyncIterator[str]:
         with ThreadPoolExecutor(2) as pool:
             gateway = fake_gateway(
-                InMemoryEditStore(), WordEncoder(), pool, upstream_url=upstream_url, with_data_plane=True
+                *(InMemoryEditStore(), WordEncoder(), pool),
+                upstream_url=upstream_url,
+                with_data_plane=True,
+                counterfactual=declining(),
             )
             with serving(gateway.app) as url:
                 yield url
@@ -65,6 +75,25 @@ def test_edits_are_answered_and_everything_else_is_the_models_own(
         method.undo()
         assert method.held_bytes == 0
         assert method.answers(QUERIES, max_tokens=4) == own
+    finally:
+        method.close()
+
+
+@pytest.mark.parametrize("opens", [in_process, over_http])
+def test_what_the_counterfactual_model_declines_is_read_by_the_model(
+    opens: Callable[[CausalModel], Gateway], model: CausalModel
+) -> None:
+    """An edit governs the question, and the answer is the model's own, as are forced answers and KL."""
+    method = opens(model)
+    try:
+        method.prepare()
+        method.edit(EDITS)
+        assert method.reading(DECLINED).text == model.prompt_text(DECLINED)
+        assert method.answers([DECLINED], max_tokens=4) == model.greedy(
+            [model.prompt_text(DECLINED)], max_tokens=4
+        )
+        assert method.reading(DECLINED).text == model.prompt_text(DECLINED)
+        assert method.reading(QUERIES[0]).text.startswith("Fact: ")
     finally:
         method.close()
 

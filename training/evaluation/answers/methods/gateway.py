@@ -67,9 +67,9 @@ class Gateway(EditingMethod):
 
     @override
     def reading(self, query: str) -> Reading:
-        governing = self._governing(query)
+        governing = self._answering_edit(query)
         if governing is None:
-            return Reading(model=self.model, text=self.model.prompt_text(query))
+            return Reading(model=self.model, text=self._base_text(query))
         if self._counterfactual is None:
             self._counterfactual = self._open_counterfactual()
         text = trained_prompt(governing, Query(text=query), field_chars=MAX_FIELD_CHARS)
@@ -91,8 +91,12 @@ class Gateway(EditingMethod):
         """Take all of them out of force."""
 
     @abstractmethod
-    def _governing(self, query: str) -> EditDraft | Edit | None:
-        """The edit by which the counterfactual model answers; None: the base model does."""
+    def _answering_edit(self, query: str) -> EditDraft | Edit | None:
+        """The edit by which the counterfactual model answers; None: it declines or is not asked."""
+
+    def _base_text(self, query: str) -> str:
+        """What the base model reads where it answers."""
+        return self.model.prompt_text(query)
 
 
 class InProcessGateway(Gateway):
@@ -114,6 +118,8 @@ class InProcessGateway(Gateway):
         self._answering = answering
         self._decider = self._opened_decider()
         self._decisions: dict[str, RouteDecision] = {}
+        self._declined: dict[str, bool] = {}
+        """Of queries that an edit governs."""
 
     @override
     def answers(
@@ -133,6 +139,7 @@ class InProcessGateway(Gateway):
     def close(self) -> None:
         asyncio.run(self._decider.__aexit__())
 
+    @override
     def _base_text(self, query: str) -> str:
         return after_edits(self._decided(query).context_edits, self.model.prompt_text(query))
 
@@ -146,11 +153,19 @@ class InProcessGateway(Gateway):
                 by_name_in(query, governing), read, Sampling(max_tokens=max_tokens),
                 may_decline=self._decider.router.may_decline(governing, read),
             )  # fmt: skip
-            return "".join(piece.text for piece in pieces).strip()
+            reply: str | None = "".join(piece.text for piece in pieces).strip()
         except AnswerDeclinedError:
-            return None
+            reply = None
+        self._declined[query] = reply is None
+        return reply
 
     @override
+    def _answering_edit(self, query: str) -> Edit | None:
+        governing = self._governing(query)
+        if governing is not None and query not in self._declined:
+            self._answer(query, max_tokens=1)
+        return None if self._declined.get(query) else governing
+
     def _governing(self, query: str) -> Edit | None:
         decision = self._decided(query)
         return decision.edit if decision.route is Route.COUNTERFACTUAL else None
@@ -163,13 +178,17 @@ class InProcessGateway(Gateway):
     @override
     def _store(self, edits: list[EditDraft]) -> None:
         asyncio.run(self._decider.store(edits))
-        self._decisions.clear()
+        self._forget()
 
     @override
     def _retire(self) -> None:
         self.close()
         self._decider = self._opened_decider()
+        self._forget()
+
+    def _forget(self) -> None:
         self._decisions.clear()
+        self._declined.clear()
 
     def _opened_decider(self) -> InProcessDecider:
         return InProcessDecider(
@@ -200,6 +219,8 @@ class HttpGateway(Gateway):
         self._upstream = ExitStack()
         self._stack = AsyncExitStack()
         self._namespace: HttpNamespace | None = None
+        self._answered_by: dict[str, str | None] = {}
+        """Of each query the edit by which the counterfactual model answered."""
 
     @override
     def prepare(self, *, on_progress: OnProgress = silent) -> None:
@@ -235,27 +256,31 @@ class HttpGateway(Gateway):
         assert self._namespace is not None, "prepare has been called"
         body = {"model": "edited", "prompt": query, "max_tokens": max_tokens, "temperature": 0,
                 "stop": None if several_lines else "\n"}  # fmt: skip
-        reply = await self._namespace.client.call("POST", "/v1/completions", body=body)
+        reply = await self._namespace.client.call(
+            "POST", "/v1/completions", body=body, headers={"x-serac-debug": "true"}
+        )
+        is_answered = reply.headers["x-serac-route"] == Route.COUNTERFACTUAL
+        self._answered_by[query] = reply.headers["x-serac-edit-id"] if is_answered else None
         return str(reply.json()["choices"][0]["text"]).strip()
 
     @override
-    def _governing(self, query: str) -> EditDraft | None:
-        assert self._namespace is not None, "prepare has been called"
-        body = {"queries": [query]}
-        reply = self._wait(self._namespace.client.call("POST", "/serac/v1/scope", body=body)).json()
-        (decision,) = reply["decisions"]
-        is_governed = decision["in_scope"] and decision["route"] == Route.COUNTERFACTUAL
-        return self._edits[decision["edit_id"]] if is_governed else None
+    def _answering_edit(self, query: str) -> EditDraft | None:
+        if query not in self._answered_by:
+            self._wait(self._completed(query, max_tokens=1, several_lines=False))
+        edit_id = self._answered_by[query]
+        return None if edit_id is None else self._edits[edit_id]
 
     @override
     def _store(self, edits: list[EditDraft]) -> None:
         assert self._namespace is not None, "prepare has been called"
         self._wait(self._namespace.store(edits))
+        self._answered_by.clear()
 
     @override
     def _retire(self) -> None:
         if self._namespace is not None:
             self._wait(self._namespace.retire())
+        self._answered_by.clear()
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         assert self._loop is not None, "prepare has been called"
