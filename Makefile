@@ -11,7 +11,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 FAISS  ?= cpu
-PYTEST_ARGS ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15
+PYTEST_ARGS ?= --numprocesses 2 --max-worker-restart 1 --dist loadfile --no-loadscope-reorder --durations 15
 VENV   := .venv
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 
