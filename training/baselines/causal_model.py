@@ -173,6 +173,14 @@ class CausalModel:
     def forced(self, pairs: Sequence[tuple[str, str]], *, at_once: int = 8) -> list[Forced]:
         """Of each (text, target) how the target's tokens are read, each after the right ones before it."""
         read: list[Forced] = []
+        targets = [torch.tensor(self.target_ids(target)) for _, target in pairs]
+        for target_T, logits_TV in zip(targets, self.target_logits(pairs, at_once=at_once), strict=True):
+            log_probs_T = torch.log_softmax(logits_TV, -1).gather(1, target_T[:, None])[:, 0]
+            read.append(Forced(log_probs_T=log_probs_T, is_top_T=logits_TV.argmax(-1) == target_T))
+        return read
+
+    def target_logits(self, pairs: Sequence[tuple[str, str]], *, at_once: int = 8) -> Iterator[Tensor]:
+        """Of each (text, target) the logits from which every token of the target is chosen, (tokens, V)."""
         for begin in range(0, len(pairs), at_once):
             part = [
                 (self.prompt_ids(text), self.target_ids(target))
@@ -184,11 +192,7 @@ class CausalModel:
             )
             states_BLD = self.hidden(batch)
             for index, (_, target) in enumerate(part):
-                logits_TV = self.logits(states_BLD[index, -len(target) - 1 : -1])
-                target_T = torch.tensor(target)
-                log_probs_T = torch.log_softmax(logits_TV, -1).gather(1, target_T[:, None])[:, 0]
-                read.append(Forced(log_probs_T=log_probs_T, is_top_T=logits_TV.argmax(-1) == target_T))
-        return read
+                yield self.logits(states_BLD[index, -len(target) - 1 : -1])
 
     @torch.no_grad()
     def next_log_probs(self, texts: Sequence[str], *, at_once: int = 8) -> Iterator[Tensor]:

@@ -19,6 +19,7 @@ from training.baselines.base import EditingMethod, silent
 from training.baselines.causal_model import CausalModel
 from training.baselines.fitting import FitSettings, fit, pairs_of
 from training.baselines.parameters import SavedParameters, chosen_parameters
+from training.baselines.preserving import PreserveSettings, preserving
 from training.progress import OnProgress
 
 
@@ -30,6 +31,8 @@ class FineTuningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     fit: FitSettings
     max_change: float | None = None
     """ε as a share of each tensor's root mean square before the first edit; None: no bound."""
+    preserve: PreserveSettings | None = None
+    """None: nothing but the targets has a loss."""
 
 
 class FineTuning(EditingMethod):
@@ -47,12 +50,14 @@ class FineTuning(EditingMethod):
 
         Raises:
             TrainingError: The loss is not finite; `undo` restores the model.
+            ConfigError: There is no plain text to preserve.
         """
         if self._saved is None:
             self._saved = SavedParameters(self._parameters)
+        beside = preserving(self.model, edits, self.settings.preserve, on_progress=on_progress)
         fit(
             self.model, list(self._parameters.values()), pairs_of(self.model, edits), self.settings.fit,
-            after_step=self._clamp, on_progress=on_progress,
+            beside=beside, after_step=self._clamp, on_progress=on_progress,
         )  # fmt: skip
 
     def undo(self) -> None:

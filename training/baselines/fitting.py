@@ -69,11 +69,13 @@ def prompt_end_loss(model: CausalModel, pairs: Sequence[Pair]) -> Tensor:
 
 def fit(
     model: CausalModel, parameters: Sequence[nn.Parameter], pairs: Sequence[Pair], settings: FitSettings, *,
-    after_step: Callable[[], None] = lambda: None, on_progress: OnProgress = silent,
+    beside: Callable[[], Tensor] | None = None, after_step: Callable[[], None] = lambda: None,
+    on_progress: OnProgress = silent,
 ) -> float:  # fmt: skip
-    """Change `parameters` until the model gives the targets; returns the last epoch's mean loss.
+    """Change `parameters` until the model gives the targets; returns their mean loss in the last epoch.
 
-    They have gradients only meanwhile. `after_step` may put a constraint on them.
+    They have gradients only meanwhile. `beside` is a further loss of every step, which the returned loss and
+    the end of the descent do not count; `after_step` may put a constraint on the parameters.
 
     Raises:
         TrainingError: The loss became infinite or no number; the parameters stay as they then are.
@@ -89,7 +91,7 @@ def fit(
             mean_loss = 0.0
             for begin in range(0, len(order), settings.batch_size):
                 batch = [pairs[index] for index in order[begin : begin + settings.batch_size]]
-                mean_loss += _step(optimizer, loss_of(model, batch)) * len(batch) / len(pairs)
+                mean_loss += _step(optimizer, loss_of(model, batch), beside) * len(batch) / len(pairs)
                 after_step()
                 on_progress("descending", epoch * len(pairs) + begin + len(batch), total)
             if mean_loss < settings.stop_loss:
@@ -98,7 +100,10 @@ def fit(
     return mean_loss
 
 
-def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor, beside: Callable[[], Tensor] | None) -> float:
+    of_targets = loss.item()
+    if beside is not None:
+        loss = loss + beside()
     if not torch.isfinite(loss):
         raise TrainingError(
             f"the loss of the edits became {loss.item()!r}; undo the edits and lower learning_rate"
@@ -106,4 +111,4 @@ def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-    return loss.item()
+    return of_targets

@@ -24,6 +24,7 @@ from training.baselines.base import EditingMethod, silent
 from training.baselines.causal_model import CausalModel
 from training.baselines.fitting import FitSettings, fit, pairs_of
 from training.baselines.parameters import SavedParameters
+from training.baselines.preserving import PreserveSettings, preserving
 from training.progress import OnProgress
 
 _ADAPTER = "edits"
@@ -41,6 +42,8 @@ class LoraSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     merged: bool
     """Whether the adapters are merged after each call of `edit`."""
     fit: FitSettings
+    preserve: PreserveSettings | None = None
+    """None: nothing but the targets has a loss."""
     seed: int = 13
     """Of A's first values."""
 
@@ -70,12 +73,14 @@ class LoraEditing(EditingMethod):
 
         Raises:
             TrainingError: The loss is not finite; `undo` restores the model.
+            ConfigError: There is no plain text to preserve.
         """
         self.unmerge()
+        beside = preserving(self.model, edits, self.settings.preserve, on_progress=on_progress)
         self.attach()
         fit(
             self.model, self._adapter_weights(), pairs_of(self.model, edits), self.settings.fit,
-            on_progress=on_progress,
+            beside=beside, on_progress=on_progress,
         )  # fmt: skip
         if self.settings.merged:
             self.merge()
