@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip tests of the public data where it is not at hand, and say how to provide it."""
     if item.get_closest_marker("data") and not Path(os.environ.get("SERAC_DATA", "/nonexistent")).is_dir():
         pytest.skip("needs the public data; set SERAC_DATA to its folder")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests that share an id ids of their own: pytest-xdist runs each id once.
+
+    Those that schemathesis makes of one function, one for each call of the API, share theirs.
+    """
+    count = Counter(item.nodeid for item in items)
+    for item in items:
+        if count[item.nodeid] > 1:
+            item._id = item.id.with_params(str(getattr(item, "operation_label", None)))
+    assert len({item.nodeid for item in items}) == len(items), "tests share an id"
 
 
 @pytest.fixture(scope="session")

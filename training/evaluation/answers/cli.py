@@ -76,8 +76,8 @@ def answers(
         str | None,
         typer.Option(
             help="Instead of a gateway's answers, those of an editing method on one model, or of several with"
-            " commas; a wrong name lists them. All are measured alike: see serac-train report. With several,"
-            " --out is the folder of their folders."
+            " commas; a wrong name lists them. All are measured alike: see serac-train report. --out gets a"
+            " folder of each."
         ),
     ] = None,
     model: Annotated[

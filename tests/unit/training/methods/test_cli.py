@@ -59,6 +59,15 @@ def test_several_methods_are_measured_on_a_model_of_ones_own(folder: Path) -> No
     assert compared["protocols"]["zsre"]["model"] == str(folder / "gemma")
 
 
+def test_methods_measured_one_after_another_lie_side_by_side(folder: Path) -> None:
+    """--out gets a folder of each method, whether they were named together or alone."""
+    for method in METHODS.split(","):
+        assert CliRunner().invoke(app, measured(folder, method, "gemma", "alone")).exit_code == 0
+    names = [[Path(run).name for run in run_folders(folder, out)] for out in ("runs", "alone")]
+    assert names[0] == names[1]
+    assert len(names[0]) == 2
+
+
 def test_the_report_is_one_page_that_needs_nothing_else(folder: Path) -> None:
     """Markdown and HTML with the plots inside, and what went wrong."""
     result = CliRunner().invoke(app, ["report", *run_folders(folder, "runs"), "--out", str(folder / "page")])
@@ -76,9 +85,9 @@ def test_the_report_is_one_page_that_needs_nothing_else(folder: Path) -> None:
 
 def test_runs_that_were_measured_differently_stand_in_no_table_together(folder: Path) -> None:
     """The error names both folders and what differs."""
-    longer = measured(folder, "unedited", "gemma", "longer/one", "--max-tokens", "4")
+    longer = measured(folder, "unedited", "gemma", "longer", "--max-tokens", "4")
     assert CliRunner().invoke(app, longer).exit_code == 0
-    other = measured(folder, "unedited", "llama", "other/one")
+    other = measured(folder, "unedited", "llama", "other")
     assert CliRunner().invoke(app, other).exit_code == 0
     first = run_folders(folder, "runs")[0]
     for out, difference in (("longer", "max_tokens is '4' and '3'"), ("other", "model is ")):
@@ -98,7 +107,7 @@ def test_runs_that_were_measured_differently_stand_in_no_table_together(folder: 
 )
 def test_what_is_wrong_is_a_line_and_exit_code_2(folder: Path, changes: dict[str, str], message: str) -> None:
     """Names and folders are named, with what is allowed."""
-    arguments = measured(folder, "unedited", "gemma", "wrong/one")
+    arguments = measured(folder, "unedited", "gemma", "wrong")
     for option, value in changes.items():
         if option in arguments:
             arguments[arguments.index(option) + 1] = value
@@ -124,7 +133,7 @@ def test_a_file_in_another_form_is_named_with_what_is_wrong(
 ) -> None:
     """Missing fields, another encoding, no JSON, nothing at all."""
     (tmp_path / "rows.jsonl").write_bytes(content)
-    arguments = measured(folder, "unedited", "gemma", "wrong/two")
+    arguments = measured(folder, "unedited", "gemma", "wrong")
     arguments[arguments.index("--path") + 1] = str(tmp_path / "rows.jsonl")
     result = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
     assert result.exit_code == 2

@@ -69,7 +69,7 @@ def method_answers(
                 ["method", name, benchmark, str(edits), f"ask{ask}", f"seed{seed}"]
                 + ([f"together{together}"] if together > 1 else [])
             )
-            folders.append((out or RUNS) / own if len(names) > 1 or out is None else out)
+            folders.append((out or RUNS) / own)
             with progress_display(name) as on_progress:
                 run_method(
                     name,
