@@ -75,8 +75,9 @@ def plan_probes(
 ) -> list[EditProbes]:
     """The probes of each edit, always the same for the same seed.
 
-    Of an edit's own wordings half are held back, at least one; an edit with none gets wordings by fixed rules
-    (which have no synonyms). Neighbours are its prompt with the subjects of other edits in it.
+    Of an edit's own wordings half are held back, at least one; it is trained on the others and on wordings
+    made by fixed rules (which have no synonyms). Of an edit with none of its own the latter are held back.
+    Neighbours are its prompt with the subjects of other edits in it.
     """
     taken = {text.casefold() for edit in edits for text in wordings(edit)}
     subjects = sorted({edit.subject for edit in edits if edit.subject})
@@ -98,8 +99,8 @@ def _probes(
     half = (len(own) + 1) // 2
     back, trained = own[:half], own[half:]
     given = given or GivenProbes(edit_id=edit.id)
-    trained = [text for text in trained if text not in given.held_back]
-    held_back = dict.fromkeys((*given.held_back, *back)) or _by_rule(edit)
+    held_back = dict.fromkeys((*given.held_back, *back)) or dict.fromkeys(_by_rule(edit))
+    trained = [text for text in dict.fromkeys((*trained, *_by_rule(edit))) if text not in held_back]
     neighbours = given.neighbours or _neighbours(edit, sorted(subjects, key=order), taken)
     return EditProbes(
         edit=edit,

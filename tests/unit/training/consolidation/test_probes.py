@@ -19,21 +19,24 @@ def planned(*edits: object, **settings: object) -> list[EditProbes]:
 
 def test_half_of_the_wordings_are_held_back_and_none_is_both() -> None:
     (probes,) = planned(FOUR)
-    assert (len(probes.trained), len(probes.held_back)) == (2, 2)
-    assert {*probes.trained, *probes.held_back} == set(FOUR.paraphrases)
+    assert (len({*probes.trained} & {*FOUR.paraphrases}), len(probes.held_back)) == (2, 2)
+    assert {*probes.trained, *probes.held_back} >= set(FOUR.paraphrases)
+    assert not {*probes.trained} & {*probes.held_back, FOUR.prompt}
     assert planned(FOUR) == [probes]
     others = [planned(FOUR, seed=seed)[0].held_back for seed in range(20)]
     assert len(set(others)) > 1
 
 
 def test_a_single_wording_is_held_back_and_none_is_replaced_by_rules() -> None:
+    """Wordings by rule are trained on where there is one of the edit's own to judge by."""
     (single, bare, odd) = planned(
         edit("a", paraphrases=["Who heads it?"]),
         edit("b", prompt="Who is the mayor of Marrowby?"),
         edit("c", prompt="???"),
     )
-    assert (single.trained, single.held_back) == ((), ("Who heads it?",))
+    assert single.held_back == ("Who heads it?",)
     assert bare.held_back != ()
+    assert bare.trained == ()
     assert bare.edit.prompt not in bare.held_back
     assert odd.held_back == ()
 
@@ -59,7 +62,8 @@ def test_neighbours_are_the_prompt_with_other_subjects_but_never_what_another_ed
 def test_given_wordings_are_held_back_though_the_edit_has_them_too() -> None:
     given = {"a": GivenProbes(edit_id="a", held_back=FOUR.paraphrases, neighbours=("Who runs b?",))}
     (probes,) = plan_probes([FOUR], given, trains_wordings=True, seed=0)
-    assert (probes.trained, probes.held_back) == ((), FOUR.paraphrases)
+    assert not {*probes.trained} & {*FOUR.paraphrases}
+    assert probes.held_back == FOUR.paraphrases
     assert probes.neighbours == ("Who runs b?",)
 
 
