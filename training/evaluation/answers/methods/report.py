@@ -101,9 +101,9 @@ def write_comparison(folders: Sequence[Path], out: Path) -> Pages[Comparison]:
     sections: list[Section] = [
         ("What was compared", _protocol_table(comparison)),
         ("Quality", quality_rows(rows)),
-        ("Locality by kind of text", _kinds_table(rows, lambda summary: summary.locality_kinds)),
-        ("Robustness: the prompt disturbed", _kinds_table(rows, lambda summary: summary.robustness_kinds)),
-        ("Portability: what follows", _kinds_table(rows, lambda summary: summary.portability_kinds)),
+        *_kinds_section("Locality by kind of text", rows, lambda summary: summary.locality_kinds),
+        *_kinds_section("Robustness: the prompt disturbed", rows, lambda summary: summary.robustness_kinds),
+        *_kinds_section("Portability: what follows", rows, lambda summary: summary.portability_kinds),
         ("Stability, consistency, fluency", _stability_table(rows)),
         ("Costs", cost_rows(rows)),
         ("Failures, some of every run", _failures_table(folders)),
@@ -159,8 +159,9 @@ def _figures(comparison: Comparison, benchmark: str) -> list[tuple[str, str]]:
 
 def quality_rows(rows: Sequence[MethodRow]) -> list[tuple[str, ...]]:
     """The main table, its head first."""
-    head = ("benchmark", "edits", "method", "cases", "reliability", "exact", "forced", "generalization",
-            "exact", "forced", "locality", "KL (nats)", "portability", "robustness", "product")  # fmt: skip
+    head = ("benchmark", "edits", "method", "cases", "product", "reliability", "exact", "forced",
+            "generalization", "exact", "forced", "locality", "KL (nats)", "portability", "robustness"
+            )  # fmt: skip
     return [
         head,
         *(
@@ -169,6 +170,7 @@ def quality_rows(rows: Sequence[MethodRow]) -> list[tuple[str, ...]]:
                 f"{row.edits:,}",
                 row.method + ("" if row.batch == "1" else f", {row.batch} at once"),
                 str(row.summary.cases),
+                interval_text(row.summary.product),
                 interval_text(row.summary.reliability.contained),
                 value_text(row.summary.reliability.exact),
                 value_text(row.summary.reliability.forced_tokens),
@@ -179,7 +181,6 @@ def quality_rows(rows: Sequence[MethodRow]) -> list[tuple[str, ...]]:
                 value_text(row.summary.kl_nats),
                 interval_text(row.summary.portability.contained),
                 value_text(row.summary.robustness.contained),
-                interval_text(row.summary.product),
             )
             for row in rows
         ),
@@ -221,15 +222,16 @@ def _protocol_table(comparison: Comparison) -> Table:
     ]
 
 
-def _kinds_table(
-    rows: Sequence[MethodRow], kinds_of: Callable[[MethodSummary], Sequence[KindMeasured]]
-) -> Table:
+def _kinds_section(
+    title: str, rows: Sequence[MethodRow], kinds_of: Callable[[MethodSummary], Sequence[KindMeasured]]
+) -> list[Section]:
+    """A table with a column a kind; none where no kind was measured."""
     names = sorted({kind.kind for row in rows for kind in kinds_of(row.summary)})
     table = [("benchmark", "edits", "method", *names)]
     for row in rows:
         texts = {kind.kind: count_text(kind.measured) for kind in kinds_of(row.summary)}
         table.append((row.benchmark, f"{row.edits:,}", row.method, *(texts.get(name, "–") for name in names)))
-    return table
+    return [(title, table)] if names else []
 
 
 def _stability_table(rows: Sequence[MethodRow]) -> Table:
