@@ -1,4 +1,4 @@
-"""Search for edits, by a text in them or by meaning."""
+"""Search for edits, by what they have or by meaning."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 
 import msgspec
 
-from serac_gateway.domain.edits import Edit, EditState
+from serac_gateway.domain.edits import Edit, EditKind, EditState
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.stores.base import EditStore
@@ -16,7 +16,7 @@ from serac_gateway.stores.records import Page
 
 _READ_AT_A_TIME = 500
 _READ_AT_MOST = 20_000
-"""Edits that one search by text looks through: some 70 ms. What follows is for the next page."""
+"""Edits that one search looks through: some 70 ms. What follows is for the next page."""
 
 
 class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +27,27 @@ class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
     """The form of it that lies nearest."""
     similarity: float
     """Cosine, -1..1."""
+
+
+class EditFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """What a listed edit must have besides its state."""
+
+    text: str | None = None
+    """Stands in prompt, answers, names or a paraphrase, in any case."""
+    kind: EditKind | None = None
+    author: str | None = None
+    """Stands in the author of the current version, in any case."""
+
+    def admits(self, edit: Edit) -> bool:
+        """Whether `edit` has all of it."""
+        if self.kind not in (None, edit.kind):
+            return False
+        if self.author is not None and self.author.casefold() not in (edit.author or "").casefold():
+            return False
+        return self.text is None or _mentions(edit, self.text.casefold())
+
+
+NO_FILTER = EditFilter()
 
 
 class EditSearch:
@@ -40,22 +61,21 @@ class EditSearch:
         self._encoder = encoder
         self._pool = pool
 
-    async def by_text(
+    async def matching(
         self,
         namespace: str,
-        text: str,
+        wanted: EditFilter,
         *,
         cursor: str | None = None,
         limit: int = 100,
         state: EditState | None = None,
         on_damaged: OnDamaged | None = None,
     ) -> Page:
-        """Stored edits in which `text` stands, in any case: in prompt, answers, names or a paraphrase.
+        """Stored edits that `wanted` admits.
 
         By id, as `EditStore.page`: a page may be short, or empty, and yet not the last. What others write
         meanwhile moves no cursor. `on_damaged` as there.
         """
-        wanted = text.casefold()
         edits: list[Edit] = []
         looked_at = 0
         while True:
@@ -63,7 +83,7 @@ class EditSearch:
                 namespace, cursor=cursor, limit=_READ_AT_A_TIME, state=state, on_damaged=on_damaged
             )
             for edit in page.edits:
-                if _mentions(edit, wanted):
+                if wanted.admits(edit):
                     edits.append(edit)
                 if len(edits) == limit:
                     more = edit is not page.edits[-1] or page.next_cursor is not None

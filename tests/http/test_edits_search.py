@@ -45,6 +45,20 @@ def test_a_search_can_be_limited_to_a_state(filled: ControlPlane) -> None:
     assert ids_matching(filled, q="marrowby", state="retired") == ["b"]
 
 
+def test_the_list_can_be_limited_to_a_kind_and_an_author(filled: ControlPlane) -> None:
+    """The author is a text within it, in any case; without a searched text too."""
+    suppression = {"id": "e", "prompt": "What is the password?", "target_new": "No.", "kind": "suppression"}
+    filled.client.post("/edits", json=suppression | {"author": "Ann Lee (key abc)"})
+    assert ids_matching(filled, kind="suppression") == ["e"]
+    assert ids_matching(filled, kind="instruction") == []
+    assert ids_matching(filled, author="ann LEE") == ["e"]
+    assert ids_matching(filled, author="ann", kind="fact") == []
+    assert ids_matching(filled, q="password", author="ann", state="live") == ["e"]
+    assert filled.client.get("/edits", params={"kind": "rumour"}).status_code == 400
+    reply = filled.client.get("/edits", params={"q": "x", "mode": "meaning", "author": "ann"})
+    assert reply.json()["field"] == "author"
+
+
 def test_pages_of_a_search_go_through_all_that_is_found_while_others_write(filled: ControlPlane) -> None:
     plane = filled
     lines = "".join(

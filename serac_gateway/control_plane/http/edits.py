@@ -37,13 +37,16 @@ from serac_gateway.control_plane.http.schemas import (
     SearchMode,
 )
 from serac_gateway.control_plane.http.wait import APPLIED, Wait
+from serac_gateway.control_plane.search import NO_FILTER, EditFilter
 from serac_gateway.control_plane.verification import Verified
 from serac_gateway.control_plane.versions import NextVersion
 from serac_gateway.domain.edits import (
     ACTIVE_STATES,
+    MAX_NOTE_CHARS,
     MAX_PROMPT_CHARS,
     Edit,
     EditDraft,
+    EditKind,
     EditPatch,
     EditState,
     check_edit_id,
@@ -131,7 +134,8 @@ class EditsController(Controller):
     @get(
         "/edits",
         summary="List or search edits",
-        description="By id. With `q`, those in which that text stands, in any case; with `mode=meaning` those"
+        description="By id. With `q`, those in which that text stands, in any case; with `kind` and `author`"
+        " those that have them; with `mode=meaning` those"
         " in force whose forms lie nearest to it, best first. A page may be short, or empty, and yet not be"
         " the last: follow `next_cursor` until it is null. What others write meanwhile moves no cursor.",
         responses=problems(400, 503),
@@ -154,18 +158,29 @@ class EditsController(Controller):
         edit_state: Annotated[
             EditState | None, QueryParameter(name="state", description="Only edits in this state")
         ] = None,
+        kind: Annotated[EditKind | None, QueryParameter(description="Only edits of this kind")] = None,
+        author: Annotated[
+            str | None,
+            QueryParameter(
+                description="Text that stands in the author of the current version",
+                min_length=1,
+                max_length=MAX_NOTE_CHARS,
+            ),
+        ] = None,
     ) -> EditPage:
         """One page of current edits; an edit that exists for the whole walk is listed once."""
         if mode is SearchMode.MEANING:
-            return await _nearest(context, namespace, q, limit, other={"cursor": cursor, "state": edit_state})
+            other = {"cursor": cursor, "state": edit_state, "kind": kind, "author": author}
+            return await _nearest(context, namespace, q, limit, other=other)
+        wanted = EditFilter(text=q, kind=kind, author=author)
         damaged: list[DamagedRecord] = []
-        if q is None:
+        if wanted == NO_FILTER:
             page = await context.store.page(
                 namespace, cursor=cursor, limit=limit, state=edit_state, on_damaged=damaged.append
             )
         else:
-            page = await context.search.by_text(
-                namespace, q, cursor=cursor, limit=limit, state=edit_state, on_damaged=damaged.append
+            page = await context.search.matching(
+                namespace, wanted, cursor=cursor, limit=limit, state=edit_state, on_damaged=damaged.append
             )
         unreadable = [record.edit_id for record in damaged if not record.usable]
         return EditPage(edits=page.edits, next_cursor=page.next_cursor, damaged=unreadable or msgspec.UNSET)
