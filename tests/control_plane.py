@@ -16,6 +16,7 @@ from litestar.types import Receive, Scope, Send
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.model import (
     AccessConfig,
+    ConsoleConfig,
     GatewayConfig,
     GovernanceConfig,
     RoutingConfig,
@@ -23,6 +24,7 @@ from serac_gateway.config.model import (
     TrafficConfig,
     UpstreamConfig,
 )
+from serac_gateway.console.app import console_app
 from serac_gateway.control_plane.conflicts import ConflictFinder
 from serac_gateway.control_plane.firing import FiringCheck
 from serac_gateway.control_plane.foreseen import Foresight
@@ -39,6 +41,7 @@ from serac_gateway.data_plane.local_engine import LocalEngine
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.data_plane.request_id import add_request_id
 from serac_gateway.data_plane.response_memory import ResponseMemory
+from serac_gateway.data_plane.upstream.base import Upstream
 from serac_gateway.data_plane.upstream.embedded_server import EmbeddedServer
 from serac_gateway.data_plane.upstream.http import HttpUpstream
 from serac_gateway.edit_index.active_edits import ActiveEdits
@@ -70,6 +73,7 @@ ROUTING = RoutingConfig()
 NO_TRAFFIC = TrafficConfig()
 SERVER = ServerConfig()
 UNGOVERNED = GovernanceConfig()
+CONSOLE = ConsoleConfig()
 
 
 @dataclass
@@ -80,6 +84,21 @@ class FakeGateway:
     control_plane: ColonPaths
     context: ControlPlaneContext
     readiness: Readiness
+
+
+class OpenedLater:
+    """A data plane that belongs to the server's event loop."""
+
+    plane: DataPlane
+
+    @property
+    def upstream(self) -> Upstream:
+        return self.plane.upstream
+
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send, refusal: GatewayError | None = None
+    ) -> None:
+        await self.plane(scope, receive, send, refusal)
 
 
 @dataclass
@@ -107,6 +126,7 @@ def fake_gateway(
     counterfactual: ScriptedCounterfactualModel | None = None,
     max_staleness_s: float = 10.0,
     governance: GovernanceConfig = UNGOVERNED,
+    console: ConsoleConfig = CONSOLE,
 ) -> FakeGateway:
     """Built as wiring.py builds it."""
     active_edits = ActiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
@@ -117,6 +137,8 @@ def fake_gateway(
         traffic=traffic,
         access=AccessConfig(required=keys_required),
         server=server,
+        governance=governance,
+        console=console,
     )
     recorded = TrafficRecorder(store.traffic(), config.traffic)
     counts, engine_counts = RouteCounts(), EngineCounts()
@@ -218,13 +240,12 @@ def fake_gateway(
         )
     )
 
-    plane: DataPlane | None = None
+    served_plane = OpenedLater()
 
     @asynccontextmanager
     async def data_plane(app: Litestar) -> AsyncIterator[None]:
-        nonlocal plane
         upstream = HttpUpstream(config.upstream)  # belongs to the server's event loop
-        plane = DataPlane(
+        served_plane.plane = DataPlane(
             engine=engine,
             upstream=upstream,
             config=config,
@@ -248,17 +269,11 @@ def fake_gateway(
         await follower.close()
         await heartbeat.close()
 
-    async def serve_data_plane(
-        scope: Scope, receive: Receive, send: Send, refusal: GatewayError | None
-    ) -> None:
-        assert plane is not None
-        await plane(scope, receive, send, refusal)
-
     async def close() -> None:
         pass
 
     runtime = Runtime(
-        number=1, config=config, data_plane=serve_data_plane, control_plane=context, opened=(), close=close
+        number=1, config=config, data_plane=served_plane, control_plane=context, opened=(), close=close
     )
     control_plane = control_plane_app(
         readiness=readiness,
@@ -270,7 +285,7 @@ def fake_gateway(
         lifespan=[data_plane, following] if with_data_plane else [following],
     )
     return FakeGateway(
-        app=GatewayApp(Runtimes(runtime), control_plane),
+        app=GatewayApp(Runtimes(runtime), control_plane, console_app(authenticator)),
         control_plane=control_plane,
         context=context,
         readiness=readiness,

@@ -12,7 +12,9 @@ import logging
 import math
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 
 from serac_gateway.auth.api_keys import KEY_PREFIX, ApiKey, PresentedKey, fits, pepper_id, presented_key
@@ -40,6 +42,22 @@ _HOW = (
 )
 
 
+_acting: ContextVar[Principal | None] = ContextVar("acting_principal", default=None)
+
+
+@contextmanager
+def acting_as(principal: Principal) -> Iterator[None]:
+    """Let the requests that the current task makes within this process be `principal`'s, without a key.
+
+    For the console, whose sessions are checked by `Authenticator.authenticate_again`. No client can set it.
+    """
+    token = _acting.set(principal)
+    try:
+        yield
+    finally:
+        _acting.reset(token)
+
+
 class Authenticator:
     """Checks keys against the store. Belongs to one event loop."""
 
@@ -63,6 +81,8 @@ class Authenticator:
             RateLimitedError: The key's requests of this minute are spent.
             StoreUnavailableError: The store does not answer, and the key is not in the cache.
         """
+        if (acting := _acting.get()) is not None:
+            return acting
         value = _presented(headers)
         if value is None:
             if self.required:
@@ -75,10 +95,23 @@ class Authenticator:
                 f" and digits, '-', and 43 more; {_HOW}",
                 field="authorization",
             )
-        key = await self._checked(presented)
-        self._take_request(key)
-        self._note_use(key)
-        return Principal(key_id=key.id, name=key.name, role=key.role, namespaces=key.namespaces)
+        return self._admitted(await self._checked(presented))
+
+    async def authenticate_again(self, key_id: str | None) -> Principal:
+        """On whose behalf a session goes on that began with that key; None: it began without one.
+
+        Raises:
+            AuthenticationError: The key was revoked, has expired or is gone, or keys are demanded by now.
+            RateLimitedError, StoreUnavailableError: As for `authenticate`.
+        """
+        if key_id is None:
+            if self.required:
+                raise AuthenticationError(f"this gateway demands an API key; {_HOW}", field="authorization")
+            return ANYONE
+        stored = await self._known.get(key_id)
+        if stored is None:
+            raise AuthenticationError(f"the API key {key_id} is not known here any more; {_HOW}")
+        return self._admitted(_active(stored.key))
 
     def reconfigure(self, *, required: bool, outage_grace_s: float) -> None:
         """Change the rules. Cached keys and the state of their rates stay."""
@@ -117,13 +150,12 @@ class Authenticator:
             if stored is not None and stored.pepper_id != pepper_id(self.pepper):
                 log.warning("API key %s was made under another SERAC_KEY_PEPPER", presented.id)
             raise AuthenticationError(f"the API key is not known here; {_HOW}", field="authorization")
-        now = datetime.now(UTC)
-        if not stored.key.is_active(now):
-            what = "has expired" if stored.key.revoked_at is None else "was revoked"
-            raise AuthenticationError(
-                f"the API key {stored.key.id} {what}; ask an admin for another", field="authorization"
-            )
-        return stored.key
+        return _active(stored.key)
+
+    def _admitted(self, key: ApiKey) -> Principal:
+        self._take_request(key)
+        self._note_use(key)
+        return Principal(key_id=key.id, name=key.name, role=key.role, namespaces=key.namespaces)
 
     def _take_request(self, key: ApiKey) -> None:
         limit = key.requests_per_minute
@@ -158,6 +190,16 @@ class Authenticator:
             await self.store.note_use(key_id, datetime.now(UTC))
         except GatewayError as error:
             log.warning("the last use of API key %s was not noted: %s", key_id, error.message)
+
+
+def _active(key: ApiKey) -> ApiKey:
+    """`key` itself. Raises AuthenticationError if it is revoked or has expired."""
+    if not key.is_active(datetime.now(UTC)):
+        what = "has expired" if key.revoked_at is None else "was revoked"
+        raise AuthenticationError(
+            f"the API key {key.id} {what}; ask an admin for another", field="authorization"
+        )
+    return key
 
 
 def key_headers(headers: Headers) -> Headers:

@@ -43,6 +43,8 @@ class Surface(Enum):
     """/v1: pages of listed origins may use it, without a key too where none is demanded."""
     CONTROL = auto()
     """/serac/v1 and /metrics: pages of other origins need an API key in any case."""
+    CONSOLE = auto()
+    """/console: links to it may stand anywhere, and no page may read it; it refuses forms of other pages."""
     OPEN = auto()
     """/health and /serac/schema: they contain nothing about edits or traffic."""
 
@@ -95,7 +97,11 @@ class OriginPolicy(msgspec.Struct, frozen=True, kw_only=True):
                 field="host",
                 details={"value": host_text, "reason": "foreign host"},
             )
-        if self.keys_demanded or surface is Surface.OPEN or not is_from_other_origin(headers):
+        if (
+            self.keys_demanded
+            or surface in (Surface.OPEN, Surface.CONSOLE)
+            or not is_from_other_origin(headers)
+        ):
             return
         origin = _first(headers, b"origin")
         if key_headers(headers) or (surface is Surface.DATA and self.allows(origin, surface)):
@@ -115,7 +121,7 @@ class OriginPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     def allows(self, origin: bytes | None, surface: Surface) -> bool:
         """Whether pages of `origin` may read replies. `EVERY_ORIGIN` counts for /v1 alone."""
-        if origin is None:
+        if origin is None or surface is Surface.CONSOLE:
             return False
         if surface is not Surface.CONTROL and EVERY_ORIGIN.encode() in self.origins:
             return True

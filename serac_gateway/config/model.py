@@ -158,6 +158,17 @@ class AccessConfig(_Section, frozen=True, kw_only=True):
     """How long a key stays valid after the store last confirmed it, while the store does not answer."""
 
 
+class ConsoleConfig(_Section, frozen=True, kw_only=True):
+    """The console at /console."""
+
+    enabled: bool | None = None
+    """Whether it is served. None: exactly when the gateway listens on loopback."""
+    session_idle_s: Annotated[float, msgspec.Meta(ge=1)] = 1_800.0
+    """How long a session lasts without a request."""
+    session_lifetime_s: Annotated[float, msgspec.Meta(ge=1)] = 43_200.0
+    """How long it lasts in any case."""
+
+
 class StoreConfig(_Section, frozen=True, kw_only=True):
     """The edit store."""
 
@@ -536,6 +547,7 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
     """None: the user's XDG data folder."""
     server: ServerConfig = ServerConfig()
     access: AccessConfig = AccessConfig()
+    console: ConsoleConfig = ConsoleConfig()
     store: StoreConfig = StoreConfig()
     upstream: UpstreamConfig = UpstreamConfig()
     """Serves requests whose model no other upstream names."""
@@ -572,6 +584,11 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
     def demands_keys(self) -> bool:
         """Whether callers need an API key."""
         return not self.is_loopback if self.access.required is None else self.access.required
+
+    @property
+    def serves_console(self) -> bool:
+        """Whether there is a console."""
+        return self.is_loopback if self.console.enabled is None else self.console.enabled
 
     @property
     def is_loopback(self) -> bool:

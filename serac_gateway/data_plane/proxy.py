@@ -101,7 +101,8 @@ class DataPlane:
         `observers` are called with each request that has ended; they must be quick and must not raise.
         """
         self.engine = engine
-        self._upstream = upstream
+        self.upstream = upstream
+        """The base model."""
         self._max_classified_bytes = config.server.max_classified_body_bytes
         self._ping_interval_s = config.server.ping_interval_s
         self._routing = config.routing
@@ -165,7 +166,7 @@ class DataPlane:
                 )
 
             async def speculate(body: RequestBody) -> SpeculativeRequest:
-                state.speculative = SpeculativeRequest(self._upstream, await upstream_request(body))
+                state.speculative = SpeculativeRequest(self.upstream, await upstream_request(body))
                 return state.speculative
 
             body, plan = await self._read_and_plan(exchange, state, namespace, path, principal, speculate)
@@ -185,7 +186,7 @@ class DataPlane:
 
                 async def completed(places: Sequence[int]) -> list[Piece]:
                     rest = RequestBody(await asyncio.to_thread(prompts_alone, whole, places))
-                    async with self._upstream.send(await upstream_request(rest, rewritten=True)) as response:
+                    async with self.upstream.send(await upstream_request(rest, rewritten=True)) as response:
                         return await state.guarded(await completed_choices(response), exchange)
 
                 pieces = batch_pieces(plan.batch, lambda task: self._pieces(exchange, task), completed)
@@ -357,7 +358,7 @@ class DataPlane:
 
     async def _pass_on(self, exchange: Exchange, state: RequestState, request: UpstreamRequest) -> None:
         exchange.marks.upstream_sent = time.perf_counter()
-        async with self._upstream.send(request) as response:
+        async with self.upstream.send(request) as response:
             exchange.marks.upstream_answered = time.perf_counter()
             await self._relay(exchange, state, response)
 

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from serac_gateway.config.model import GatewayConfig
+from serac_gateway.console.app import console_app
 from serac_gateway.control_plane.http.api import control_plane_app
 from serac_gateway.data_plane.request_id import add_request_id
 from serac_gateway.errors import ReloadRefusedError
@@ -121,7 +122,7 @@ async def start_gateway(
         loading = asyncio.ensure_future(_load_edits(process, on_progress))
         stack.push_async_callback(_cancel, loading)
         yield Gateway(
-            app=GatewayApp(runtimes, control_plane),
+            app=GatewayApp(runtimes, control_plane, console_app(process.authenticator)),
             process=process,
             runtimes=runtimes,
             reloader=reloader,

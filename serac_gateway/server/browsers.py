@@ -14,6 +14,7 @@ from litestar.enums import ScopeType
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from serac_gateway.auth.origins import OriginPolicy, Surface, is_preflight
+from serac_gateway.console.paths import is_console_path
 from serac_gateway.control_plane.http.problems import PROBLEM_MEDIA_TYPE, problem
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.paths import is_data_plane_path
@@ -85,6 +86,8 @@ def surface_of(path: str) -> Surface:
     """What a percent-decoded path belongs to."""
     if is_data_plane_path(path):
         return Surface.DATA
+    if is_console_path(path):
+        return Surface.CONSOLE
     if any(path == prefix or path.startswith(f"{prefix}/") for prefix in _OPEN_PREFIXES):
         return Surface.OPEN
     return Surface.CONTROL

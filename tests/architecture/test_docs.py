@@ -32,6 +32,7 @@ SUBJECTS = {
     "api",
     "architecture",
     "changelog",
+    "console",
     "decisions",
     "editing",
     "getting_started",

@@ -16,6 +16,7 @@ import msgspec
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.config.model import GatewayConfig, UpstreamConfig
+from serac_gateway.console.app import console_app
 from serac_gateway.control_plane.http.api import control_plane_app
 from serac_gateway.data_plane.local_engine import LocalEngine
 from serac_gateway.data_plane.proxy import DataPlane
@@ -201,7 +202,7 @@ async def running_gateway(
                 opened=(),
                 close=http_upstream.close,
             )
-            app = GatewayApp(Runtimes(runtime), control_plane)
+            app = GatewayApp(Runtimes(runtime), control_plane, console_app(authenticator))
             if through_worker:
                 serving = worker_in_front(
                     app,

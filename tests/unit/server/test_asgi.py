@@ -30,6 +30,8 @@ class Planes:
             await self.go_on.wait()
             self.served.append(("data plane", number))
 
+        data_plane.upstream = None
+
         return Runtime(
             number=number,
             config=GatewayConfig(),
@@ -45,6 +47,9 @@ class Planes:
             return
         await self.go_on.wait()
         self.served.append(("control plane", current_context()))
+
+    async def console(self, scope: dict[str, str], receive: object, send: object) -> None:
+        self.served.append(("console", current_context()))
 
 
 def request(path: str) -> dict[str, object]:
@@ -62,18 +67,25 @@ def request(path: str) -> dict[str, object]:
         ("/serac/v1/edits", "control plane"),
         ("/health/live", "control plane"),
         ("/", "control plane"),
+        ("/console", "console"),
+        ("/console/n/default/edits", "console"),
+        ("/consoles", "control plane"),
     ],
 )
-async def test_v1_is_the_data_planes_and_every_other_path_the_control_planes(path: str, plane: str) -> None:
+async def test_v1_is_the_data_planes_console_the_consoles_and_every_other_path_the_control_planes(
+    path: str, plane: str
+) -> None:
     planes = Planes()
-    await GatewayApp(Runtimes(planes.runtime(1)), planes.control_plane)(request(path), None, None)
+    await GatewayApp(Runtimes(planes.runtime(1)), planes.control_plane, planes.console)(
+        request(path), None, None
+    )
     assert [name for name, _ in planes.served] == [plane]
 
 
 async def test_lifespan_events_lease_no_runtime_and_go_to_the_control_plane() -> None:
     planes = Planes()
     runtimes = Runtimes(planes.runtime(1))
-    await GatewayApp(runtimes, planes.control_plane)({"type": "lifespan"}, None, None)
+    await GatewayApp(runtimes, planes.control_plane, planes.console)({"type": "lifespan"}, None, None)
     assert (planes.served, runtimes.current.users) == ([("lifespan", None)], 0)
 
 
@@ -89,7 +101,7 @@ async def test_a_request_is_served_by_the_runtime_it_began_with_which_closes_whe
 ) -> None:
     planes = Planes()
     runtimes = Runtimes(planes.runtime(1))
-    app = GatewayApp(runtimes, planes.control_plane)
+    app = GatewayApp(runtimes, planes.control_plane, planes.console)
     planes.go_on.clear()
     early = asyncio.create_task(app(request(path), None, None))
     await asyncio.sleep(0)
@@ -110,7 +122,7 @@ async def test_a_request_that_fails_releases_its_runtime() -> None:
 
     runtimes = Runtimes(Planes().runtime(1))
     with pytest.raises(RuntimeError, match="broken"):
-        await GatewayApp(runtimes, failing)(request("/health/live"), None, None)
+        await GatewayApp(runtimes, failing, failing)(request("/health/live"), None, None)
     assert runtimes.current.users == 0
     with pytest.raises(LookupError):
         current_context()

@@ -1,0 +1,136 @@
+"""The pages about stored edits: the list, and one edit with its history."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import msgspec
+from litestar import Controller, Response, get, post
+from litestar.params import FromPath
+
+from serac_gateway.console.diffs import as_text
+from serac_gateway.console.edit_fields import content_of
+from serac_gateway.console.paths import page_path
+from serac_gateway.console.planes import RefusedError
+from serac_gateway.console.sessions import Notice
+from serac_gateway.console.visits import Visiting
+from serac_gateway.domain.edits import EditKind, EditState
+
+PAGE = 50
+FILTERS = ("q", "mode", "state", "kind", "author")
+
+
+class ChangedField(msgspec.Struct, frozen=True, kw_only=True):
+    """A field that a version changed."""
+
+    name: str
+    before: object
+    after: object
+
+
+class VersionStep(msgspec.Struct, frozen=True, kw_only=True):
+    """A version, and what it changed."""
+
+    record: dict[str, Any]
+    changed: tuple[ChangedField, ...]
+
+
+class EditPages(Controller):
+    """/console/n/{namespace}/edits, to read."""
+
+    path = "/n/{namespace:str}/edits"
+
+    @get()
+    async def listing(self, visit: Visiting) -> Response[str]:
+        """The edits that the filters admit; with JavaScript the list alone, while somebody types."""
+        given = {name: visit.request.query_params.get(name, "") for name in (*FILTERS, "cursor")}
+        by_meaning = given["mode"] == "meaning" and bool(given["q"].strip())
+        query = {name: value.strip() or None for name, value in given.items()}
+        if by_meaning:
+            query |= dict.fromkeys(("state", "kind", "author", "cursor"))
+        else:
+            query["mode"] = None
+        reply = await visit.client.control("GET", "/edits", query={**query, "limit": str(PAGE)})
+        page = reply.json
+        following = None
+        if page["next_cursor"] is not None:
+            filters = {name: given[name] for name in FILTERS}
+            following = page_path(visit.namespace, "edits", **filters, cursor=page["next_cursor"])
+        return visit.page(
+            "_edit_rows.html" if visit.is_fragment else "edits.html",
+            edits=page["edits"],
+            similarities=page.get("similarities"),
+            damaged=page.get("damaged") or [],
+            following=following,
+            is_short=len(page["edits"]) < PAGE,
+            given=given,
+            is_filtered=any(given[name] for name in FILTERS if name != "mode"),
+            states=[state.value for state in EditState],
+            kinds=[kind.value for kind in EditKind],
+        )
+
+    @get("/{edit_id:str}")
+    async def detail(self, visit: Visiting, edit_id: FromPath[str]) -> Response[str]:
+        """One edit: what it says, its effect, its history, and what is proposed about it."""
+        return await _detail(visit, edit_id)
+
+    @post("/{edit_id:str}", status_code=200)
+    async def verify(self, visit: Visiting, edit_id: FromPath[str]) -> Response[str]:
+        """Ask the edit's own questions, and show the answers on its page."""
+        reply = await visit.client.control("POST", f"/edits/{edit_id}:verify")
+        return await _detail(visit, edit_id, verified=reply.json)
+
+
+async def _detail(visit: Visiting, edit_id: str, *, verified: dict[str, Any] | None = None) -> Response[str]:
+    edit = (await visit.client.control("GET", f"/edits/{edit_id}")).json
+    versions = (await visit.client.control("GET", f"/edits/{edit_id}/versions")).json["versions"]
+    proposals = await open_proposals(visit, edit_id)
+    return visit.page(
+        "edit.html",
+        edit=edit,
+        content=content_of(edit),
+        steps=history(versions),
+        verified=verified,
+        proposals=proposals,
+    )
+
+
+async def open_proposals(visit: Visiting, edit_id: str) -> list[dict[str, Any]]:
+    """The open proposals that concern an edit."""
+    query: dict[str, str | None] = {"state": "open", "edit_id": edit_id, "limit": "1000"}
+    return list((await visit.client.control("GET", "/proposals", query=query)).json["proposals"])
+
+
+def history(versions: list[dict[str, Any]]) -> list[VersionStep]:
+    """Each version with the fields that it changed, the newest first."""
+    steps = [
+        VersionStep(record=after, changed=changed_fields(before, after))
+        for before, after in itertools.pairwise([{}, *versions])
+    ]
+    return steps[::-1]
+
+
+def changed_fields(before: dict[str, Any], after: dict[str, Any]) -> tuple[ChangedField, ...]:
+    """The fields of content, and the state, in which two versions differ; all that hold anything if first."""
+    old, new = content_of(before), content_of(after)
+    old["state"], new["state"] = before.get("state"), after.get("state")
+    names = dict.fromkeys([*new, *old])
+    return tuple(
+        ChangedField(name=name, before=old.get(name), after=new.get(name))
+        for name in names
+        if as_text(old.get(name)) != as_text(new.get(name))
+    )
+
+
+def effect_notice(key: str, edit: dict[str, Any]) -> Notice:
+    """What a page says after a write: that it is done, and what the API warns of."""
+    conflicts = edit.get("conflicts") or []
+    details = [warning["detail"] for warning in edit.get("warnings") or []]
+    details += [f"{other['edit_id']}: {other['prompt']} → {other['target_new']}" for other in conflicts]
+    return Notice(key=f"{key}_with_details" if details else key, details=tuple(details))
+
+
+def error_of(error: RefusedError) -> dict[str, str | None]:
+    """What a form says about a refusal: its text, and the name of the field."""
+    return {"detail": error.detail, "field": (error.field or "").partition("[")[0] or None}
