@@ -40,11 +40,14 @@ class PreserveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     other_subjects: tuple[str, ...]
     """Put in place of an edit's subject; names that no edit is about."""
     others_per_edit: int = 2
-    continuation_tokens: int = 8
+    continuation_tokens: int = 4
     texts: str | None = None
     """A file with lines of plain text; None: the public data."""
     most_texts: int = 400
-    text_words: int = 24
+    text_words: int = 16
+    """A text is read up to one of its first words, drawn by the seed."""
+    held_words: int = 3
+    """Of a text, behind that word. Few: logits are most of the cost."""
     batch_size: int = 8
     likeliest: int = 64
     """K."""
@@ -75,7 +78,7 @@ class Preserved:
         texts = rng.sample(texts, min(settings.most_texts, len(texts)))
         continued = model.greedy(prompts, max_tokens=settings.continuation_tokens, at_once=_AT_ONCE)
         pairs = [(prompt, reply) for prompt, reply in zip(prompts, continued, strict=True) if reply]
-        pairs += [pair for text in texts if (pair := _halved(text, settings.text_words))]
+        pairs += [pair for text in texts if (pair := _cut(text, settings, rng))]
         self._held = list(self._recorded(pairs, on_progress))
         self._order = self._endless(rng)
 
@@ -134,10 +137,13 @@ def about_others(edits: Sequence[EditDraft], settings: PreserveSettings, rng: ra
     return [text for text in texts if text not in taken]
 
 
-def _halved(text: str, words: int) -> Pair | None:
-    """The first words of a text as what is read and what follows; None for a text of a single word."""
-    some = text.split()[:words]
-    return (" ".join(some[: len(some) // 2]), " ".join(some[len(some) // 2 :])) if len(some) > 1 else None
+def _cut(text: str, settings: PreserveSettings, rng: random.Random) -> Pair | None:
+    """What is read of a text and the words that follow; None for a text of a single word."""
+    words = text.split()
+    if len(words) < 2:
+        return None
+    at = rng.randint(1, min(len(words) - 1, settings.text_words))
+    return " ".join(words[:at]), " ".join(words[at : at + settings.held_words])
 
 
 def _divergence_T(held: _Held, logits_TV: Tensor) -> Tensor:

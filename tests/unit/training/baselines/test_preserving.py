@@ -27,9 +27,7 @@ OTHERS = ("Paris", "the Seine", "It")
 def settings(tmp_path: Path) -> PreserveSettings:
     texts = tmp_path / "texts.txt"
     texts.write_text("The river of France is the Seine\nParis is the capital\nword\n", "utf-8")
-    return PreserveSettings(
-        weight=5.0, other_subjects=OTHERS, continuation_tokens=4, texts=str(texts), batch_size=64, likeliest=8
-    )
+    return PreserveSettings(weight=5.0, other_subjects=OTHERS, texts=str(texts), batch_size=64, likeliest=8)
 
 
 def move(model: CausalModel, share: float = 0.5) -> None:
@@ -55,9 +53,11 @@ def test_the_divergence_is_that_over_the_vocabulary_and_never_more_with_fewer_to
 ) -> None:
     """With nearly all tokens kept it is the KL, computed here from both models' distributions."""
     vocabulary = model.network.config.vocab_size
+    texts = Path(str(settings.texts))
+    texts.write_text("The capital\nParis is\n", "utf-8")  # of two words the second is held
     whole = Preserved(model, [], msgspec.structs.replace(settings, likeliest=vocabulary - 1))
     few = Preserved(model, [], msgspec.structs.replace(settings, likeliest=2))
-    pairs = [("The river of", "France is the Seine"), ("Paris is", "the capital")]
+    pairs = [("The", "capital"), ("Paris", "is")]
 
     def log_probs() -> torch.Tensor:
         return torch.cat([torch.log_softmax(logits, -1) for logits in model.target_logits(pairs)]).detach()
