@@ -36,7 +36,10 @@ def consolidate(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="The method's settings.", show_default="configs/baselines/<method>.toml"),
+        typer.Option(
+            help="The method's settings.",
+            show_default="configs/consolidation/<method>.toml, memit: configs/baselines/memit.toml",
+        ),
     ] = None,
     probes: Annotated[
         Path | None,

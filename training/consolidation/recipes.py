@@ -34,13 +34,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """Wordings that are not held back are edits of their own to it."""
 
 
-def _opener(name: str) -> Callable[[CausalModel, Path | None], EditingMethod]:
-    def opens(model: CausalModel, config: Path | None) -> EditingMethod:
-        from training.evaluation.answers.methods.catalogue import method_opener
+def _memit(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.evaluation.answers.methods.catalogue import method_opener
 
-        return method_opener(name)(model, config)
-
-    return opens
+    return method_opener(MethodName.MEMIT)(model, config)
 
 
 def _lora(model: CausalModel, config: Path | None) -> EditingMethod:
@@ -51,16 +48,22 @@ def _lora(model: CausalModel, config: Path | None) -> EditingMethod:
     return LoraEditing(model, msgspec.structs.replace(settings, merged=True))  # what ships are the matrices
 
 
-_CONFIGS = Path("configs/baselines")
+def _finetune(model: CausalModel, config: Path | None) -> EditingMethod:
+    from training.baselines.finetune import FineTuningSettings, TargetFineTuning
+    from training.runs import read_config
+
+    return TargetFineTuning(model, read_config(config or _CONFIGS / "finetune.toml", FineTuningSettings))
+
+
+_CONFIGS = Path("configs/consolidation")
+_MEMIT = Path("configs/baselines/memit.toml")
 
 RECIPES: Mapping[MethodName, Recipe] = {
     MethodName.LORA: Recipe(
         opens=_lora, settings=_CONFIGS / "lora.toml", needs_subject=False, trains_wordings=True
     ),
-    MethodName.MEMIT: Recipe(
-        opens=_opener("memit"), settings=_CONFIGS / "memit.toml", needs_subject=True, trains_wordings=False
-    ),
+    MethodName.MEMIT: Recipe(opens=_memit, settings=_MEMIT, needs_subject=True, trains_wordings=False),
     MethodName.FINETUNE: Recipe(
-        opens=_opener("ft-m"), settings=_CONFIGS / "ft-m.toml", needs_subject=False, trains_wordings=True
+        opens=_finetune, settings=_CONFIGS / "finetune.toml", needs_subject=False, trains_wordings=True
     ),
 }
