@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import Executor
 
 import msgspec
@@ -16,7 +17,9 @@ from serac_gateway.stores.records import Page
 
 _READ_AT_A_TIME = 500
 _READ_AT_MOST = 20_000
-"""Edits that one search looks through: some 70 ms. What follows is for the next page."""
+"""Edits that one search looks through. What follows is for the next page."""
+_LONGEST_S = 0.2
+"""Or as many as it gets through in this time: on a busy machine 20,000 take 0.6 s."""
 
 
 class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +80,7 @@ class EditSearch:
         meanwhile moves no cursor. `on_damaged` as there.
         """
         edits: list[Edit] = []
-        looked_at = 0
+        looked_at, deadline_s = 0, time.monotonic() + _LONGEST_S
         while True:
             page = await self._store.page(
                 namespace, cursor=cursor, limit=_READ_AT_A_TIME, state=state, on_damaged=on_damaged
@@ -90,7 +93,7 @@ class EditSearch:
                     return Page(edits=edits, next_cursor=edit.id if more else None)
             looked_at += _READ_AT_A_TIME
             cursor = page.next_cursor
-            if cursor is None or looked_at >= _READ_AT_MOST:
+            if cursor is None or looked_at >= _READ_AT_MOST or time.monotonic() >= deadline_s:
                 return Page(edits=edits, next_cursor=cursor)
 
     async def by_meaning(self, namespace: str, text: str, *, limit: int = 10) -> list[SearchHit]:
