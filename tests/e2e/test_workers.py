@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from serac_gateway.testing import ReceivedRequest, ScriptedConnection, ScriptedUpstream
+from tests.http.console_visitor import visiting
 from tests.http.reloadable_gateway import ANSWER, chat_body, config_text, write_calibration
 from tests.http.wire import (
     WireResponse,
@@ -129,6 +130,28 @@ async def running(folder: Path, upstream: ScriptedUpstream, settings: str = "") 
 async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     async with ScriptedUpstream() as upstream, running(tmp_path, upstream) as started:
         yield started
+
+
+async def test_the_console_has_one_session_in_all_workers(gateway: Gateway) -> None:
+    """Whichever worker a connection reaches, the pages are those of the process with the store."""
+
+    def visit() -> None:
+        key = gateway.admin[1].removeprefix("Bearer ")
+        with visiting(gateway.url, key) as visitor:
+            for _ in range(8):
+                visitor.client.headers["connection"] = "close"
+                assert visitor.get("/n/lab/health").status_code == 200
+                assert "are decided" in visitor.text
+            visitor.get("/n/lab/new")
+            draft = {"prompt": "Who is it?", "target_new": "Nobody", "kind": "fact", "state": "live"}
+            visitor.post("/n/lab/new", **draft)
+            assert "The edit is in force." in visitor.text
+            visitor.get("/n/lab/try")
+            visitor.post("/n/lab/try", question="Who is it?")
+            assert "an edit governs the question" in visitor.text
+            assert visitor.client.get("/console/n/lab/log/export/log").text.count("\n") == 1
+
+    await asyncio.to_thread(visit)
 
 
 async def test_an_edit_holds_in_every_worker_when_it_is_acknowledged(gateway: Gateway) -> None:

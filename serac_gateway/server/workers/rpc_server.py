@@ -6,7 +6,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 from litestar.enums import ScopeType
@@ -17,10 +17,12 @@ from serac_gateway.data_plane.engine import Engine
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan
 from serac_gateway.data_plane.protocols.body import RequestBody
+from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavailableError
 from serac_gateway.server.body_memory import Asgi
 from serac_gateway.server.workers.rpc_messages import (
     ANSWER_PATH,
+    HOST_HEADER,
     TOKEN_HEADER,
     AnswerFrame,
     AuthenticateCall,
@@ -38,6 +40,7 @@ log = logging.getLogger(__name__)
 MessageT = TypeVar("MessageT")
 
 _HEADER = TOKEN_HEADER.encode()
+_HOST = HOST_HEADER.encode()
 _UNLIMITED = 1 << 40
 """Bytes. The workers enforce the limits on bodies; a call is read whole, whatever its size."""
 _STATUS_FAILED = 500
@@ -78,6 +81,7 @@ class RpcServer:
             if presented is not None and secrets.compare_digest(presented, self._token):
                 await self._answer_call(scope, receive, send)
                 return
+            scope["headers"] = _with_clients_host(cast("Headers", scope["headers"]))
         await self._app(scope, receive, send)
 
     async def _answer_call(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
@@ -103,6 +107,12 @@ class RpcServer:
 
     async def _take_report(self, engine: Engine, body: bytes) -> None:
         self._on_report(_decoded(body, RequestReport))
+
+
+def _with_clients_host(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The headers of a relayed request with the Host that its client sent."""
+    hosts = [(b"host", value) for name, value in headers if name == _HOST]
+    return [*hosts, *(header for header in headers if header[0] not in (_HOST, b"host"))]
 
 
 async def _authenticate(engine: Engine, body: bytes) -> Principal:

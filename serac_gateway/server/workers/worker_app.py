@@ -14,11 +14,12 @@ from serac_gateway.data_plane.upstream.base import Upstream, UpstreamRequest
 from serac_gateway.data_plane.upstream.headers import end_to_end
 from serac_gateway.errors import BodyMemoryError, ModelUnavailableError, UpstreamError
 from serac_gateway.server.browsers import BrowserGuard, send_problem
-from serac_gateway.server.workers.rpc_messages import TOKEN_HEADER
+from serac_gateway.server.workers.rpc_messages import HOST_HEADER, TOKEN_HEADER
 
 log = logging.getLogger(__name__)
 
-_NEVER_RELAYED = frozenset({TOKEN_HEADER.encode()})
+_HOST = HOST_HEADER.encode()
+_NEVER_RELAYED = frozenset({TOKEN_HEADER.encode(), _HOST})
 _WHOLE_BODY_BYTES = 0
 """Bodies are streamed: an import reports on its first line before the client has sent the second."""
 
@@ -44,7 +45,10 @@ class WorkerApp:
                 request = UpstreamRequest(
                     method=exchange.method,
                     target=scope["raw_path"] + (b"?" + query if query else b""),
-                    headers=end_to_end(exchange.headers, without=_NEVER_RELAYED),
+                    headers=[
+                        *end_to_end(exchange.headers, without=_NEVER_RELAYED),
+                        *((_HOST, host) for host in exchange.all_of(b"host")),
+                    ],
                     body=await exchange.read_body(_WHOLE_BODY_BYTES),
                 )
                 async with self._control_plane.send(request) as response:
