@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
+from serac_gateway.errors import ConfigError
 from tests.unit.training.methods.conftest import place_case
 from training.benchmarks.base import Benchmark
 from training.evaluation.answers.methods.outcomes import Group
@@ -31,6 +34,15 @@ def test_rounds_have_as_many_edits_as_wanted(benchmark_of_places: Benchmark) -> 
     made, _ = rounds(benchmark_of_places, edits=5, ask=2, seed=0)
     assert [(len(r.edits), len(r.cases)) for r in made] == [(5, 2)]
     assert len({edit.id for edit in made[0].edits}) == 5
+
+
+def test_more_edits_than_the_benchmark_has_are_refused(benchmark_of_places: Benchmark) -> None:
+    """A run says of how many edits it is, so it makes no fewer."""
+    count = len(benchmark_of_places.cases)
+    with pytest.raises(
+        ConfigError, match=rf"has {count} cases to edit, not {count + 1}; give --edits {count}"
+    ):
+        rounds(benchmark_of_places, edits=count + 1, ask=1, seed=0)
 
 
 def test_a_case_is_asked_by_all_groups_of_probes() -> None:

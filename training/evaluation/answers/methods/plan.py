@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import msgspec
 
 from serac_gateway.domain.edits import EditDraft
+from serac_gateway.errors import ConfigError
 from training.benchmarks.base import Benchmark, Case, Probe, chosen, prepared
 from training.evaluation.answers.methods.outcomes import Group
 
@@ -64,8 +65,16 @@ def rounds(
         seed: Draws cases, their order, and what is put around prompts.
         per_kind: At most so many probes of a kind and case.
         open_texts: Cases whose subject gets an open text to be continued, which takes longest; None: all.
+
+    Raises:
+        ConfigError: The benchmark has fewer cases than a round is to edit.
     """
     usable = chosen(benchmark, edits=None, seed=seed)
+    if edits > len(usable.cases):
+        raise ConfigError(
+            f"{benchmark.name} has {len(usable.cases):,} cases to edit, not {edits:,}; give --edits "
+            f"{len(usable.cases)} or less"
+        )
     rng = random.Random(seed)
     drawn = rng.sample(usable.cases, len(usable.cases))
     measured, fillers = drawn[:ask], drawn[ask:]
