@@ -14,6 +14,7 @@ import typer
 from serac_gateway import __version__
 from serac_gateway.cli.bench.commands import bench_app
 from serac_gateway.cli.bench.storage_commands import import_edits, start, write
+from serac_gateway.cli.doctor import doctor
 from serac_gateway.cli.edit_history import purge, restore, rollback, rollback_edit
 from serac_gateway.cli.edits import edits_app
 from serac_gateway.cli.feedback import feedback_app
@@ -56,6 +57,7 @@ app.add_typer(store_app, name="store")
 app.command()(replicas)
 app.command()(reload)
 app.command()(shadow)
+app.command()(doctor)
 app.add_typer(keys_app, name="keys")
 app.add_typer(bench_app, name="bench")
 bench_app.command("import")(import_edits)

@@ -23,19 +23,24 @@ def write_digests(folder: Path) -> None:
     (folder / DIGESTS_FILE).write_bytes(msgspec.json.encode(_digests(folder)))
 
 
-def is_sound(folder: Path) -> bool:
-    """Whether the folder is there with the files whose digests were noted; else a log line says why.
+def folder_fault(folder: Path) -> str | None:
+    """What is wrong with the files of a folder that is there; None: they are those whose digests were noted.
 
     290 MB take a quarter of a second. Files whose times and sizes did not change are read once a process.
     """
-    if not folder.is_dir():
-        return False
     try:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         stamps = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
-        fault = _fault(folder, stamps)
+        return _fault(folder, stamps)
     except (OSError, ValueError) as exc:
-        fault = str(exc)
+        return str(exc)
+
+
+def is_sound(folder: Path) -> bool:
+    """Whether the folder is there with the files whose digests were noted; else a log line says why."""
+    if not folder.is_dir():
+        return False
+    fault = folder_fault(folder)
     if fault is not None:
         log.warning("the converted model in %r is made anew: %s", str(folder), fault)
     return fault is None

@@ -18,7 +18,7 @@ from serac_gateway.models.counterfactual.few_shot import FewShotCounterfactualMo
 from serac_gateway.models.counterfactual.fine_tuned import FineTunedCounterfactualModel
 from serac_gateway.models.e5.embedded import embedded_e5
 from serac_gateway.models.encoders.base import Encoder
-from serac_gateway.models.encoders.e5 import open_e5_encoder
+from serac_gateway.models.encoders.e5 import e5_fingerprint, open_e5_encoder
 from serac_gateway.models.encoders.onnx import open_embedded_minilm
 from serac_gateway.models.encoders.sentence_transformer import (
     SentenceTransformerEncoder,
@@ -159,9 +159,24 @@ def open_embedded_encoder(
     cache = data_path / "models"
     if name == "minilm":
         return open_embedded_minilm(embedded_minilm_path(), cache, on_step)
-    if SHIPPED_ENCODER.is_dir():
-        return open_e5_encoder(embedded_e5(), cache, weights=SHIPPED_ENCODER, on_step=on_step)
-    return open_e5_encoder(embedded_e5(), cache, projection=SHIPPED_PROJECTION, on_step=on_step)
+    weights, projection = _embedded_e5_weights()
+    return open_e5_encoder(embedded_e5(), cache, weights=weights, projection=projection, on_step=on_step)
+
+
+def encoder_fingerprint(config: GatewayConfig) -> str:
+    """Of the encoder that `open_encoder` opens. The embedded one is not opened for it, nor converted.
+
+    Raises:
+        ConfigError: Its weights are missing or damaged.
+    """
+    if config.models.encoder is not None:
+        return SentenceTransformerEncoder(config.models.encoder).fingerprint
+    return e5_fingerprint(embedded_e5(), *_embedded_e5_weights())
+
+
+def _embedded_e5_weights() -> tuple[Path | None, Path | None]:
+    """The folders of the trained weights, and of the projection where there are none."""
+    return (SHIPPED_ENCODER, None) if SHIPPED_ENCODER.is_dir() else (None, SHIPPED_PROJECTION)
 
 
 def open_form_reader(encoder: Encoder) -> FormReader | None:

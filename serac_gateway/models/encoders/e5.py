@@ -65,6 +65,15 @@ class E5Encoder(Encoder):
         return vectors_BD
 
 
+def e5_fingerprint(e5: EmbeddedE5, weights: Path | None, projection: Path | None) -> str:
+    """Of the encoder that `open_e5_encoder` opens from the same.
+
+    Raises:
+        ConfigError: The weights cannot be read.
+    """
+    return f"{_RECIPE}-{weights_digest(e5, weights, projection)}"
+
+
 def open_e5_encoder(
     e5: EmbeddedE5,
     models: Path,
@@ -82,7 +91,7 @@ def open_e5_encoder(
     Raises:
         ConfigError: The weights cannot be read, or the copy cannot be written.
     """
-    fingerprint = f"{_RECIPE}-{weights_digest(e5, weights, projection)}"
+    fingerprint = e5_fingerprint(e5, weights, projection)
     model = converted_e5(
         e5, models, kind="encoder", name=fingerprint, weights=weights, projection=projection,
         on_step=on_step, others=1,

@@ -80,7 +80,7 @@ def converted_gemmas(
     """
     package = _package()
     models = data_path / "models"
-    folders = {adapter: models / _folder_name(adapter) for adapter in adapters}
+    folders = {adapter: gemma_folder(data_path, adapter) for adapter in adapters}
     unusable = [folder for folder in folders.values() if not is_sound(folder)]
     if unusable:
         needed_bytes = _GGUF_BYTES + len(unusable) * _MODEL_BYTES
@@ -102,6 +102,28 @@ def converted_gemmas(
                 " (data_dir or --data-dir)"
             ) from exc
     return [folders[adapter] for adapter in adapters]
+
+
+def gemma_folder(data_path: Path, adapter: Path | None) -> Path:
+    """Where the converted model with that adapter lies, or will.
+
+    Raises:
+        ConfigError: The adapter is missing or damaged.
+    """
+    return data_path / "models" / _folder_name(adapter)
+
+
+def check_gemma_package() -> None:
+    """Compare the chunks of the embedded model with their digests.
+
+    Raises:
+        ConfigError: The package is missing, or a chunk is missing, damaged or another one.
+    """
+    name, version = GEMMA_PACKAGE.split("==")
+    for number, (chunk, digest) in enumerate(
+        zip(_package().chunk_paths(), GEMMA_CHUNK_DIGESTS, strict=True), start=1
+    ):
+        check_file(chunk, digest, package=f"{name}-part{number}=={version}")
 
 
 def _folder_name(adapter: Path | None) -> str:

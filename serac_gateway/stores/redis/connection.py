@@ -259,10 +259,28 @@ class RedisConnection:
         await self._client.initialize()
         return await self._client.execute_command(*command, target_nodes=self._client.get_default_node())
 
+    async def ask_any_node(self, *command: Word) -> Any:  # noqa: ANN401 - as in `read`
+        """The reply to a command without keys that changes nothing; in a cluster, one node's.
+
+        Raises:
+            StoreUnavailableError: The server could not be reached or refused.
+        """
+        return await self.run(self._send_to_any_node(*command))
+
+    async def server_version(self) -> str:
+        """As the server says. Raises as `ask_any_node` does."""
+        return _version_in(await self.ask_any_node("HELLO"))
+
+    async def settings_that_lose_edits(self) -> dict[str, tuple[str, str]] | None:
+        """By name what the server has and what it should have; None: this user may not read settings.
+
+        Raises:
+            StoreUnavailableError: The server could not be reached or refused otherwise.
+        """
+        return await self.run(self._unsafe_settings())
+
     async def _check_server(self) -> None:
-        hello = await self._send_to_any_node("HELLO")
-        facts = dict(zip(hello[::2], hello[1::2], strict=True))
-        version = facts[b"version"].decode()
+        version = _version_in(await self._send_to_any_node("HELLO"))
         if int(version.split(".")[0]) < _OLDEST_SERVER:
             raise ConfigError(
                 f"the edit store at {self._name} is version {version!r}; it must be Redis 7.0,"
@@ -271,17 +289,26 @@ class RedisConnection:
         await self._warn_if_edits_could_be_lost()
 
     async def _warn_if_edits_could_be_lost(self) -> None:
+        unsafe = await self._unsafe_settings()
+        if unsafe:
+            words = [f"{name} is {value!r} and should be {safe!r}" for name, (value, safe) in unsafe.items()]
+            log.warning("the edit store at %s may lose acknowledged edits: %s", self._name, ", ".join(words))
+
+    async def _unsafe_settings(self) -> dict[str, tuple[str, str]] | None:
         try:
             settings = await self._send_to_any_node("CONFIG GET", *_SETTINGS_THAT_KEEP_EDITS)
         except ResponseError:
-            return  # this user may not read the settings; they are the operator's decision
-        unsafe = [
-            f"{name} is {settings[name]!r} and should be {safe!r}"
+            return None  # they are the operator's decision
+        return {
+            name: (settings[name], safe)
             for name, safe in _SETTINGS_THAT_KEEP_EDITS.items()
             if settings.get(name, safe) != safe
-        ]
-        if unsafe:
-            log.warning("the edit store at %s may lose acknowledged edits: %s", self._name, ", ".join(unsafe))
+        }
+
+
+def _version_in(hello: list[Any]) -> str:
+    version: bytes = dict(zip(hello[::2], hello[1::2], strict=True))[b"version"]
+    return version.decode()
 
 
 def without_password(url: str) -> str:

@@ -23,6 +23,7 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote
@@ -92,7 +93,7 @@ class EmbeddedValkey:
         self._lock = lock
         self._folder_fd = folder_fd
         """Holds the folder's lock."""
-        self._socket = self._socket_path()
+        self._socket = _socket_path(folder, folder_fd)
         self._damaged = folder.parent / "damaged"
         self.eraser = PurgeEraser(folder, self._send_later)
         """Takes off the disk what was purged."""
@@ -143,7 +144,7 @@ class EmbeddedValkey:
     @property
     def url(self) -> str:
         """For a client in this process."""
-        return f"unix://{quote(self._socket)}"
+        return _socket_url(self._socket)
 
     @property
     def pid(self) -> int:
@@ -164,17 +165,6 @@ class EmbeddedValkey:
             os.close(self._folder_fd)
             os.close(self._lock)
             self._lock = -1
-
-    def _socket_path(self) -> str:
-        path = self._folder / _SOCKET
-        if len(os.fsencode(path)) <= _MAX_SOCKET_PATH_BYTES:
-            return str(path)
-        if sys.platform == "linux":
-            return f"/proc/self/fd/{self._folder_fd}/{_SOCKET}"
-        raise ConfigError(
-            f"the path of the data folder {str(self._folder)!r} is too long for a socket in it; name a"
-            " shorter one with --data-dir"
-        )
 
     async def _launch(self) -> None:
         """Start the process and wait until it answers."""
@@ -347,6 +337,36 @@ class EmbeddedValkey:
                 f" {' | '.join(word.strip() for word in words)!r}; see {str(self._folder / _LOG)!r}"
             )
         return f"the embedded Valkey of {str(self._folder)!r} {what}, without a log"
+
+
+@contextlib.contextmanager
+def running_server_url(folder: Path) -> Iterator[str]:
+    """The URL, while the context lasts, of the server that another process runs in `folder`.
+
+    Raises:
+        OSError: There is no such folder.
+    """
+    folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield _socket_url(_socket_path(folder.absolute(), folder_fd))
+    finally:
+        os.close(folder_fd)
+
+
+def _socket_path(folder: Path, folder_fd: int) -> str:
+    path = folder / _SOCKET
+    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH_BYTES:
+        return str(path)
+    if sys.platform == "linux":
+        return f"/proc/self/fd/{folder_fd}/{_SOCKET}"
+    raise ConfigError(
+        f"the path of the data folder {str(folder)!r} is too long for a socket in it; name a"
+        " shorter one with --data-dir"
+    )
+
+
+def _socket_url(path: str) -> str:
+    return f"unix://{quote(path)}"
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

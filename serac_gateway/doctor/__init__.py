@@ -1,0 +1,1 @@
+"""What `serac doctor` looks at: each check returns findings, and none changes anything that is kept."""
