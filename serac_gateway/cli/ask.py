@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import msgspec
 from rich.markup import escape
 from rich.table import Table
 
-from serac_gateway.cli.client import GatewayClient
+from serac_gateway.cli.client import CommandClient
 from serac_gateway.cli.options import chosen_namespace, chosen_url
 from serac_gateway.cli.terminal import (
     EXIT_USAGE,
@@ -21,6 +20,7 @@ from serac_gateway.cli.terminal import (
     stderr,
     stdout,
 )
+from serac_gateway.client.clients import StreamedReply
 
 CHAT_PATH = "/v1/chat/completions"
 _LINE_CHARS = 300
@@ -76,7 +76,7 @@ def _shortened(text: str) -> str:
     return line if len(line) <= _LINE_CHARS else f"{line[: _LINE_CHARS // 2]} … {line[-_LINE_CHARS // 2 :]}"
 
 
-async def first_model(client: GatewayClient) -> str:
+async def first_model(client: CommandClient) -> str:
     """The id of the upstream's first model.
 
     Raises:
@@ -91,7 +91,7 @@ async def first_model(client: GatewayClient) -> str:
 async def _ask(
     question: str, model: str | None, max_tokens: int, url: str, namespace: str, as_json: bool
 ) -> None:
-    async with GatewayClient(url, namespace=namespace) as client:
+    async with CommandClient(url, namespace=namespace) as client:
         body = {
             "model": model or await first_model(client),
             "messages": [{"role": "user", "content": question}],
@@ -120,9 +120,9 @@ async def _ask(
         stderr().print(f"[dim]{escape(remark)}[/]", soft_wrap=True)
 
 
-async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
+async def _pieces(response: StreamedReply) -> AsyncIterator[str]:
     """The texts in a stream of chat completion chunks."""
-    async for line in response.content:
+    async for line in response.lines():
         data = line.strip().removeprefix(b"data:").strip()
         if not line.startswith(b"data:") or data == b"[DONE]":
             continue
@@ -140,7 +140,7 @@ class _ChatBody(msgspec.Struct):
 
 
 async def _explain(messages: list[dict[str, Any]], url: str, namespace: str, as_json: bool) -> None:
-    async with GatewayClient(url, namespace=namespace) as client:
+    async with CommandClient(url, namespace=namespace) as client:
         reply = await client.call("POST", "/serac/v1/scope", body={"queries": [{"messages": messages}]})
     (decision,) = reply.json()["decisions"]
     if as_json:

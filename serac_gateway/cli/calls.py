@@ -13,7 +13,7 @@ import msgspec
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from serac_gateway.cli.client import GatewayClient
+from serac_gateway.cli.client import CommandClient
 from serac_gateway.cli.options import WaitFor
 from serac_gateway.cli.terminal import print_json, stderr
 from serac_gateway.domain.edits import EditState
@@ -26,7 +26,7 @@ _CHUNK_BYTES = 65_536
 
 async def call_gateway(url: str, namespace: str, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401 - decoded JSON
     """Make one call, and return its decoded reply."""
-    async with GatewayClient(url, namespace=namespace) as client:
+    async with CommandClient(url, namespace=namespace) as client:
         return (await client.call(method, path, **more)).json()
 
 
@@ -44,7 +44,7 @@ async def list_items(
     """The first `limit` items of the list `name` at `path`, and whether there are more."""
     items: list[dict[str, Any]] = []
     query = dict(query)
-    async with GatewayClient(url, namespace=namespace) as client:
+    async with CommandClient(url, namespace=namespace) as client:
         while True:
             query["limit"] = str(min(_PAGE, limit - len(items)))
             page = (await client.call("GET", path, query=query)).json()
@@ -60,7 +60,7 @@ async def search_edits(
     """The first `limit` edits of a search, and whether there are more."""
     edits: list[dict[str, Any]] = []
     query = {"q": text, "mode": "meaning" if meaning else "text", **({"state": state} if state else {})}
-    async with GatewayClient(url, namespace=namespace) as client:
+    async with CommandClient(url, namespace=namespace) as client:
         while True:
             query["limit"] = str(limit - len(edits))
             page = (await client.call("GET", _EDITS, query=query)).json()
@@ -78,7 +78,7 @@ async def change_edit(
     url: str, namespace: str, path: str, verb: str, body: dict[str, Any], wait: WaitFor
 ) -> dict[str, Any]:
     """Restore, roll back or purge the current version of the edit at `path`, and return the new version."""
-    async with GatewayClient(url, namespace=namespace) as client:
+    async with CommandClient(url, namespace=namespace) as client:
         current = await client.call("GET", path)
         headers = {"if-match": current.headers["etag"], "x-serac-wait": wait.value}
         edit: dict[str, Any] = (
@@ -89,7 +89,7 @@ async def change_edit(
 
 async def patch_edit(url: str, namespace: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
     """Patch the current version of the edit at `path`, and return the new version."""
-    async with GatewayClient(url, namespace=namespace) as client:
+    async with CommandClient(url, namespace=namespace) as client:
         etag = (await client.call("GET", path)).headers["etag"]
         edit: dict[str, Any] = (
             await client.call("PATCH", path, body=body, headers={"if-match": etag})
@@ -101,7 +101,7 @@ async def retire_edit(
     url: str, namespace: str, path: str, why: dict[str, str], wait: WaitFor
 ) -> dict[str, Any]:
     """Retire the current version of the edit at `path`, and return its last version."""
-    async with GatewayClient(url, namespace=namespace) as client:
+    async with CommandClient(url, namespace=namespace) as client:
         current = await client.call("GET", path)
         headers = {"if-match": current.headers["etag"], "x-serac-wait": wait.value}
         edit: dict[str, Any] = (await client.call("DELETE", path, headers=headers, query=why)).json()
@@ -143,10 +143,10 @@ async def import_file(
                 bar.advance(task, len(chunk))
 
         async with (
-            GatewayClient(url, namespace=namespace) as client,
+            CommandClient(url, namespace=namespace) as client,
             client.stream("POST", f"{_EDITS}:import", content=chunks(), headers=headers) as response,
         ):
-            async for line in response.content:
+            async for line in response.lines():
                 outcome = msgspec.json.decode(line)
                 if "proposal" in outcome:
                     on_proposal(outcome["proposal"])
@@ -175,10 +175,10 @@ async def export_lines(
     target = nullcontext(sys.stdout.buffer) if output is None else output.open("wb")
     with target as file:
         async with (
-            GatewayClient(url, namespace=namespace) as client,
+            CommandClient(url, namespace=namespace) as client,
             client.stream("GET", path, query=query) as response,
         ):
-            async for chunk in response.content.iter_any():
+            async for chunk in response.chunks():
                 count += chunk.count(b"\n")
                 file.write(chunk)
         file.flush()

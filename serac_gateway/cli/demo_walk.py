@@ -12,8 +12,9 @@ from pathlib import Path
 import msgspec
 
 from serac_gateway.cli.ask import CHAT_PATH, first_model
-from serac_gateway.cli.client import GatewayClient, Reply
+from serac_gateway.cli.client import CommandClient
 from serac_gateway.cli.terminal import GatewayRefusedError
+from serac_gateway.client.replies import Reply
 from serac_gateway.routing.router import Route
 
 NAMESPACE = "demo"
@@ -76,7 +77,7 @@ async def walk(url: str, on_answer: Callable[[], None], *, with_key: bool) -> As
         GatewayUnreachableError, GatewayRefusedError: A call failed.
     """
     edits, probes = load_demo()
-    async with GatewayClient(url, namespace=NAMESPACE, with_key=with_key) as gateway:
+    async with CommandClient(url, namespace=NAMESPACE, with_key=with_key) as gateway:
         await _clear(gateway)
         model = await first_model(gateway)
 
@@ -110,7 +111,7 @@ def _questions(probe: Probe) -> tuple[tuple[str, str], ...]:
     )
 
 
-async def _clear(gateway: GatewayClient) -> None:
+async def _clear(gateway: CommandClient) -> None:
     """Retire the edits of an earlier run."""
     while edits := (await gateway.call("GET", "/serac/v1/edits", query={"state": "live"})).json()["edits"]:
         for edit in edits:
@@ -119,9 +120,9 @@ async def _clear(gateway: GatewayClient) -> None:
             )
 
 
-async def _import(gateway: GatewayClient, edits: bytes) -> None:
+async def _import(gateway: CommandClient, edits: bytes) -> None:
     async with gateway.stream("POST", "/serac/v1/edits:import", content=edits) as response:
-        async for line in response.content:
+        async for line in response.lines():
             if error := msgspec.json.decode(line).get("error"):
                 raise GatewayRefusedError(f"configs/demo/edits.jsonl: {error['detail']}")
 
@@ -135,7 +136,7 @@ def _chat(model: str, question: str) -> dict[str, object]:
     }
 
 
-async def _ask(gateway: GatewayClient, model: str, question: str) -> Answer:
+async def _ask(gateway: CommandClient, model: str, question: str) -> Answer:
     begun = time.perf_counter()
     reply = await gateway.call("POST", CHAT_PATH, body=_chat(model, question))
     latency_ms = (time.perf_counter() - begun) * 1_000
@@ -169,11 +170,11 @@ def _line(probe: Probe, kind: str, question: str, before: Answer, after: Answer)
     )
 
 
-async def _unrelated(gateway: GatewayClient, model: str, on_answer: Callable[[], None]) -> Line:
+async def _unrelated(gateway: CommandClient, model: str, on_answer: Callable[[], None]) -> Line:
     """The same request to the upstream itself and through the gateway: the replies must be the same bytes."""
     upstream_url = (await gateway.call("GET", "/serac/v1/stats")).json()["upstream_url"]
     body = _chat(model, _UNRELATED)
-    async with GatewayClient(
+    async with CommandClient(
         upstream_url.removesuffix("/v1"), namespace=NAMESPACE, with_key=False
     ) as upstream:
         direct = await upstream.call("POST", CHAT_PATH, body=body)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,8 +18,6 @@ from serac_gateway.cli.options import (
 from serac_gateway.cli.terminal import EXIT_REFUSED, fail, print_json, run, stderr, stdout
 
 if TYPE_CHECKING:  # imported by the functions that use them: together they take a quarter of a second
-    import aiohttp
-
     from serac_gateway.stores.log_chain import LogHead
 
 log_app = typer.Typer(no_args_is_help=True, help="Read, export and verify the log of all changes.")
@@ -138,17 +135,17 @@ async def verified_head(url: str, namespace: str, expected: str | None) -> LogHe
         LogNotVerifiedError: The log is not what was written.
         GatewayUnreachableError, GatewayRefusedError: The gateway sends no evidence.
     """
-    from serac_gateway.cli.client import GatewayClient
+    from serac_gateway.cli.client import CommandClient
     from serac_gateway.stores.log_chain import LogHead
     from serac_gateway.stores.log_verification import BrokenLogError, Evidence, LogVerifier
 
     ended = False
     async with (
-        GatewayClient(url, namespace=namespace) as client,
+        CommandClient(url, namespace=namespace) as client,
         client.stream("GET", "/serac/v1/log:export", query={"evidence": "true"}) as response,
     ):
         verifier = LogVerifier(namespace or response.headers["x-serac-namespace"], expected=expected)
-        async for line in _lines(response):
+        async for line in response.lines():
             try:
                 evidence = msgspec.json.decode(line, type=Evidence)
                 verifier.take(evidence)
@@ -160,14 +157,3 @@ async def verified_head(url: str, namespace: str, expected: str | None) -> LogHe
     if not ended:
         raise LogNotVerifiedError("the gateway's evidence ended before the head of the log")
     return verifier.head
-
-
-async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The lines of the body, of any length: aiohttp's own iteration refuses long ones."""
-    rest = b""
-    async for chunk in response.content.iter_any():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line
-    if rest:
-        yield rest

@@ -219,17 +219,17 @@ async def write_backup(url: str, namespace: str, file: Path) -> dict[str, Any]:
     Raises:
         GatewayUnreachableError: The backup broke off.
     """
-    from serac_gateway.cli.client import GatewayClient
+    from serac_gateway.cli.client import CommandClient
 
     part = file.with_name(file.name + ".part")
     tail = b""
     try:
         with part.open("wb") as target:
             async with (
-                GatewayClient(url, namespace=namespace) as client,
+                CommandClient(url, namespace=namespace) as client,
                 client.stream("GET", "/serac/v1/store:backup") as response,
             ):
-                async for chunk in response.content.iter_any():
+                async for chunk in response.chunks():
                     await asyncio.to_thread(target.write, chunk)
                     tail = (tail + chunk)[-_HEAD_BYTES:]
         head = _last_line(tail)
@@ -243,7 +243,7 @@ async def write_backup(url: str, namespace: str, file: Path) -> dict[str, Any]:
 
 async def send_backup(url: str, namespace: str, file: Path, accept_unsealed: bool = False) -> dict[str, Any]:
     """Send the backup, and return the gateway's summary."""
-    from serac_gateway.cli.client import GatewayClient
+    from serac_gateway.cli.client import CommandClient
 
     path = "/serac/v1/store:restore" + ("?accept_unsealed=true" if accept_unsealed else "")
 
@@ -253,7 +253,7 @@ async def send_backup(url: str, namespace: str, file: Path, accept_unsealed: boo
                 yield chunk
 
     async with (
-        GatewayClient(url, namespace=namespace) as client,
+        CommandClient(url, namespace=namespace) as client,
         client.stream("POST", path, content=chunks()) as response,
     ):
         done: dict[str, Any] = msgspec.json.decode(await response.read())
@@ -267,7 +267,7 @@ async def run_reencoding(url: str, namespace: str) -> dict[str, Any]:
         GatewayRefusedError: The gateway's store or encoder failed.
         GatewayUnreachableError: The response broke off.
     """
-    from serac_gateway.cli.client import GatewayClient
+    from serac_gateway.cli.client import CommandClient
 
     progress_line: dict[str, Any] = {"complete": False}
     progress = Progress(
@@ -279,10 +279,10 @@ async def run_reencoding(url: str, namespace: str) -> dict[str, Any]:
     with progress:
         task = progress.add_task("", total=None, reencoded=0)
         async with (
-            GatewayClient(url, namespace=namespace) as client,
+            CommandClient(url, namespace=namespace) as client,
             client.stream("POST", "/serac/v1/store:reencode") as response,
         ):
-            async for line in response.content:
+            async for line in response.lines():
                 progress_line = msgspec.json.decode(line)
                 if "error" in progress_line:
                     raise GatewayRefusedError(f"{progress_line['error']['detail']}; {_GO_ON}")

@@ -21,7 +21,7 @@ from serac_gateway.cli.terminal import EXIT_REFUSED, print_json, run, stderr, st
 from serac_gateway.domain.edits import ACTIVE_STATES, DecidedState
 
 if TYPE_CHECKING:
-    from serac_gateway.cli.client import GatewayClient
+    from serac_gateway.cli.client import CommandClient
 
 
 def verify(
@@ -102,14 +102,14 @@ async def run_verification(
     url: str, namespace: str, edit_ids: Sequence[str], *, as_json: bool
 ) -> tuple[int, list[dict[str, Any]]]:
     """Verify edits, by default all active ones: how many passed, and the outcomes of the others."""
-    from serac_gateway.cli.client import GatewayClient
+    from serac_gateway.cli.client import CommandClient
 
     bar = Progress(
         TextColumn("verifying"), MofNCompleteColumn(), TextColumn("{task.fields[failed]:,} failed"),
         TimeElapsedColumn(), console=stderr(), disable=as_json or not stderr().is_terminal,
     )  # fmt: skip
     passed, failed = 0, list[dict[str, Any]]()
-    async with GatewayClient(url, namespace=namespace) as client:
+    async with CommandClient(url, namespace=namespace) as client:
         with bar:
             task = bar.add_task("", total=len(edit_ids) or None, failed=0)
             async for edit_id in _each(edit_ids) if edit_ids else _ids(client):
@@ -129,7 +129,7 @@ async def _each(edit_ids: Sequence[str]) -> AsyncIterator[str]:
         yield edit_id
 
 
-async def _ids(client: GatewayClient) -> AsyncIterator[str]:
+async def _ids(client: CommandClient) -> AsyncIterator[str]:
     """The ids of all edits that are live or on trial."""
     query = {"limit": str(_PAGE)}
     while True:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import aiohttp
+import asyncio
+
 import msgspec
 
+from serac_gateway.client.clients import SILENT, AsyncGatewayClient
+from serac_gateway.client.errors import ApiError, UnreachableError
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.doctor.findings import Finding, failure, fine
 
@@ -36,30 +39,34 @@ def gateway_url(config: GatewayConfig) -> str:
 
 async def gateway_report(url: str) -> GatewayReport:
     """Ask the gateway at `url` whether it decides on requests."""
-    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+    client = AsyncGatewayClient(url, attempts=1)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"{url}/health/ready") as reply,
-        ):
-            body = await reply.read()
-    except (aiohttp.ClientConnectorError, aiohttp.InvalidURL):
-        return GatewayReport(findings=[fine("gateway", f"none runs at {url}")], running=False)
-    except (aiohttp.ClientError, TimeoutError) as exc:
-        finding = failure(
-            "gateway", f"{url} takes connections and does not answer ({type(exc).__name__})", _LOG
-        )
-        return GatewayReport(findings=[finding], running=True)
-    try:
-        readiness = msgspec.json.decode(body, type=_Readiness)
+        async with asyncio.timeout(_TIMEOUT_S), client, client.stream("GET", "/health/ready") as reply:
+            readiness = msgspec.json.decode(await reply.read(), type=_Readiness)
+    except ApiError as error:  # 503: not ready
+        try:
+            readiness = msgspec.convert(error.members, _Readiness)
+        except msgspec.ValidationError:
+            return _something_else(url)
     except msgspec.DecodeError:
-        finding = failure(
-            "gateway",
-            f"something else answers at {url} ({reply.status})",
-            "end it, or let the gateway listen elsewhere (server.port)",
-        )
-        return GatewayReport(findings=[finding], running=False)
+        return _something_else(url)
+    except UnreachableError as error:
+        if isinstance(error.__cause__, SILENT):
+            return GatewayReport(findings=[fine("gateway", f"none runs at {url}")], running=False)
+        return GatewayReport(findings=[failure("gateway", str(error), _LOG)], running=True)
+    except TimeoutError:
+        finding = failure("gateway", f"{url} takes connections and does not answer", _LOG)
+        return GatewayReport(findings=[finding], running=True)
     return GatewayReport(findings=readiness_findings(url, readiness), running=True)
+
+
+def _something_else(url: str) -> GatewayReport:
+    finding = failure(
+        "gateway",
+        f"something else answers at {url}",
+        "end it, or let the gateway listen elsewhere (server.port)",
+    )
+    return GatewayReport(findings=[finding], running=False)
 
 
 def readiness_findings(url: str, readiness: _Readiness) -> list[Finding]:

@@ -33,8 +33,8 @@ async def read_live_edits(url: str, namespace: str) -> list[Edit]:
     By the listing, since the export has no versions.
 
     Raises:
-        GatewayUnreachableError: No gateway answers.
-        GatewayRefusedError: It refuses the namespace or the API key.
+        UnreachableError: No gateway answers.
+        ApiError: It refuses the namespace or the API key.
     """
     from serac_gateway.cli.calls import list_all
 

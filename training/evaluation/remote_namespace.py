@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from serac_gateway.cli.client import GatewayClient
+from serac_gateway.cli.client import CommandClient
 from serac_gateway.domain.edits import EditDraft
 from serac_gateway.errors import ConfigError
 
@@ -27,7 +27,7 @@ class HttpNamespace:
         """`url` as http://host:port."""
         self.url = url.rstrip("/")
         self.name = f"evaluation-{secrets.token_hex(6)}"
-        self.client = GatewayClient(self.url, namespace=self.name)
+        self.client = CommandClient(self.url, namespace=self.name)
         self._live: list[str] = []
 
     async def __aenter__(self) -> HttpNamespace:

@@ -30,10 +30,10 @@ def store_edits(url: str, namespace: str, edits: Sequence[dict[str, str]]) -> No
         BenchError: An edit was refused.
     """
     # Imported here: the commands are listed without an HTTP client.
-    from serac_gateway.cli.client import GatewayClient
+    from serac_gateway.cli.client import CommandClient
 
     async def store() -> None:
-        async with GatewayClient(url, namespace=namespace) as client:
+        async with CommandClient(url, namespace=namespace) as client:
             for start in range(0, len(edits), _IMPORT_BATCH):
                 lines = b"".join(
                     msgspec.json.encode(edit) + b"\n" for edit in edits[start : start + _IMPORT_BATCH]

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from serac_gateway.cli.terminal import GatewayRefusedError
+from serac_gateway.client import ApiError
 from serac_gateway.domain.edits import EditDraft, EditKind
 from serac_gateway.errors import ConfigError
 from tests.control_plane import running_whole_gateway
@@ -154,7 +154,7 @@ async def test_a_base_model_that_fails_ends_the_run_and_keeps_what_was_answered(
     served: Served, tmp_path: Path
 ) -> None:
     served.failing = True
-    with pytest.raises(GatewayRefusedError):
+    with pytest.raises(ApiError):
         await measured(served, tmp_path)
     served.failing = False
     assert len(await measured(served, tmp_path)) == 5

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from serac_gateway.cli.ask import CHAT_PATH
-from serac_gateway.cli.client import GatewayClient
+from serac_gateway.cli.client import CommandClient
 from serac_gateway.cli.terminal import GatewayRefusedError
 from training.benchmarks.base import Probe
 from training.data.conversations import chat_messages
@@ -50,12 +50,13 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """Without id and time; empty if streamed."""
 
 
-async def ask_streamed(client: GatewayClient, probe: Probe, form: Form) -> Reply:
+async def ask_streamed(client: CommandClient, probe: Probe, form: Form) -> Reply:
     """Ask, and read the stream.
 
     Raises:
-        GatewayUnreachableError: Nobody answers, or the stream breaks off.
-        GatewayRefusedError: The status is not 2xx, or the stream ends with an error.
+        UnreachableError: Nobody answers, or the stream breaks off.
+        ApiError: The status is not 2xx.
+        GatewayRefusedError: The stream ends with an error.
     """
     path, body = _request(probe, form)
     body |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -64,7 +65,7 @@ async def ask_streamed(client: GatewayClient, probe: Probe, form: Form) -> Reply
     async with client.stream(
         "POST", path, content=msgspec.json.encode(body), headers={"x-serac-debug": "true"}
     ) as response:
-        async for line in response.content:
+        async for line in response.lines():
             data = line.strip().removeprefix(b"data:").strip()
             if not line.startswith(b"data:") or data == b"[DONE]":
                 continue
@@ -88,7 +89,7 @@ async def ask_streamed(client: GatewayClient, probe: Probe, form: Form) -> Reply
     )
 
 
-async def ask_whole(client: GatewayClient, probe: Probe, form: Form) -> Reply:
+async def ask_whole(client: CommandClient, probe: Probe, form: Form) -> Reply:
     """Ask, and read the reply at once. Raises as `ask_streamed` does."""
     path, body = _request(probe, form)
     begun = time.perf_counter()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from serac_gateway.cli.ask import first_model
-from serac_gateway.cli.client import GatewayClient
+from serac_gateway.cli.client import CommandClient
 from serac_gateway.domain.edits import EditDraft, EditKind
 from training.benchmarks.base import Benchmark, Case, Probe, chosen, prepared, stored
 from training.evaluation.answers.client import Form, Reply, ask_streamed, ask_whole
@@ -58,7 +58,7 @@ async def run_answers(
 
     Raises:
         ConfigError: The folder holds another run, or an edit was refused.
-        GatewayUnreachableError, GatewayRefusedError: The gateway cannot be asked.
+        UnreachableError, ApiError, GatewayRefusedError: The gateway cannot be asked.
     """
     subset = chosen(benchmark, edits=edits, seed=seed)
     if not options.given_edit:
@@ -82,7 +82,7 @@ async def run_answers(
     async with AsyncExitStack() as stack:
         first = await stack.enter_async_context(HttpNamespace(url))
         untouched = await stack.enter_async_context(
-            GatewayClient(first.url, namespace=f"{first.name}-without-edits")
+            CommandClient(first.url, namespace=f"{first.name}-without-edits")
         )
         form = Form(
             model=await first_model(first.client),
@@ -127,7 +127,7 @@ class _Asker:
     def __init__(
         self,
         benchmark: Benchmark,
-        untouched: GatewayClient,
+        untouched: CommandClient,
         form: Form,
         options: AnswerOptions,
         forcing: TeacherForcing | None,
@@ -166,7 +166,7 @@ class _Asker:
             probes=tuple(answers),
         )
 
-    async def _answer(self, case: Case | None, probe: Probe, client: GatewayClient) -> ProbeAnswer:
+    async def _answer(self, case: Case | None, probe: Probe, client: CommandClient) -> ProbeAnswer:
         base: Reply | None = None
         if probe.in_scope:
             reply = await ask_streamed(client, probe, self._form)
