@@ -57,7 +57,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Adding the tools that test and train it"
-	$(PIP) install --constraint constraints.txt --editable '.[$(FAISS),otel,train,dev]'
+	$(PIP) install --constraint constraints.txt --editable '.[$(FAISS),otel,mcp,train,dev]'
 	@touch $@
 
 $(VENV)/bin/python:
@@ -71,5 +71,5 @@ $(VENV)/bin/python:
 # The tested set; made with Debian 12's Python 3.11.2, which needs a backport more than later ones. Local
 # version labels (torch's +cpu) are cut: an index may hold the release under another one.
 constraints: $(VENV)/.installed-dev
-	@{ echo "# Every package of .[cpu,otel,train,dev] at the version that the tests ran with. Made by: make constraints"; \
+	@{ echo "# Every package of .[cpu,otel,mcp,train,dev] at the version that the tests ran with. Made by: make constraints"; \
 	   $(PIP) freeze --all --exclude pip --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > constraints.tmp && mv constraints.tmp constraints.txt

@@ -74,7 +74,7 @@ async def walk(url: str, on_answer: Callable[[], None], *, with_key: bool) -> As
     """Ask all questions, and yield one line after another; `on_answer` is called for every answer.
 
     Raises:
-        GatewayUnreachableError, GatewayRefusedError: A call failed.
+        UnreachableError, ApiError, GatewayRefusedError: A call failed.
     """
     edits, probes = load_demo()
     async with CommandClient(url, namespace=NAMESPACE, with_key=with_key) as gateway:

@@ -133,7 +133,7 @@ async def verified_head(url: str, namespace: str, expected: str | None) -> LogHe
 
     Raises:
         LogNotVerifiedError: The log is not what was written.
-        GatewayUnreachableError, GatewayRefusedError: The gateway sends no evidence.
+        UnreachableError, ApiError: The gateway sends no evidence.
     """
     from serac_gateway.cli.client import CommandClient
     from serac_gateway.stores.log_chain import LogHead

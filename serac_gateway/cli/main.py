@@ -20,6 +20,7 @@ from serac_gateway.cli.edits import edits_app
 from serac_gateway.cli.feedback import feedback_app
 from serac_gateway.cli.keys import keys_app
 from serac_gateway.cli.log import log_app
+from serac_gateway.cli.mcp import mcp
 from serac_gateway.cli.options import JsonOption, NamespaceOption, UrlOption
 from serac_gateway.cli.preview import preview, traffic_app
 from serac_gateway.cli.proposals import proposals_app
@@ -58,6 +59,7 @@ app.command()(replicas)
 app.command()(reload)
 app.command()(shadow)
 app.command()(doctor)
+app.command()(mcp)
 app.add_typer(keys_app, name="keys")
 app.add_typer(bench_app, name="bench")
 bench_app.command("import")(import_edits)

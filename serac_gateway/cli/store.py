@@ -264,7 +264,7 @@ async def run_reencoding(url: str, namespace: str) -> dict[str, Any]:
     """Have the gateway encode the namespace again, show the progress, and return the last progress line.
 
     Raises:
-        GatewayRefusedError: The gateway's store or encoder failed.
+        GatewayRefusedError: The gateway's store or encoder failed meanwhile.
         GatewayUnreachableError: The response broke off.
     """
     from serac_gateway.cli.client import CommandClient

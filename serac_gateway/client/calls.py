@@ -40,8 +40,12 @@ class Call(msgspec.Struct, Generic[ResultT], frozen=True, kw_only=True):
     """Whether sending it again after a reply was lost does no harm."""
 
 
-def add_edit(draft: EditDraft, *, idempotency_key: str | None = None) -> Call[KnownEdit | ProposalRecord]:
+def add_edit(
+    draft: EditDraft, *, idempotency_key: str | None = None, propose: bool = False
+) -> Call[KnownEdit | ProposalRecord]:
     """Add an edit; it is in force when the call returns, or a proposal where others must agree.
+
+    With `propose` it is a proposal in any case, as with the calls below.
 
     With a key of your own, also a later process can repeat it; without, this value alone can.
     """
@@ -49,32 +53,39 @@ def add_edit(draft: EditDraft, *, idempotency_key: str | None = None) -> Call[Kn
         method="POST",
         path=f"{_API}/edits",
         body=_given(draft),
-        headers={"idempotency-key": idempotency_key or secrets.token_urlsafe(24)},
+        headers={"idempotency-key": idempotency_key or secrets.token_urlsafe(24), **_proposed(propose)},
         read=_written,
     )
 
 
-def change_edit(edit_id: str, patch: EditPatch, *, version: int) -> Call[KnownEdit | ProposalRecord]:
+def change_edit(
+    edit_id: str, patch: EditPatch, *, version: int, propose: bool = False
+) -> Call[KnownEdit | ProposalRecord]:
     """Change what `patch` gives, if `version` is still the current one."""
     return Call(
         method="PATCH",
         path=_edit_path(edit_id),
         body=msgspec.json.encode(patch),
-        headers=_if_match(version),
+        headers=_if_match(version) | _proposed(propose),
         read=_written,
         repeatable=False,
     )
 
 
 def retire_edit(
-    edit_id: str, *, version: int, reason: str | None = None, author: str | None = None
+    edit_id: str,
+    *,
+    version: int,
+    reason: str | None = None,
+    author: str | None = None,
+    propose: bool = False,
 ) -> Call[KnownEdit | ProposalRecord]:
     """Retire it, if `version` is still the current one: it never fires again, its history stays."""
     return Call(
         method="DELETE",
         path=_edit_path(edit_id),
         query=_texts(reason=reason, author=author),
-        headers=_if_match(version),
+        headers=_if_match(version) | _proposed(propose),
         read=_written,
         repeatable=False,
     )
@@ -180,6 +191,10 @@ def _proposal_path(proposal_id: str) -> str:
 
 def _if_match(version: int) -> dict[str, str]:
     return {"if-match": f'"{version}"'}
+
+
+def _proposed(propose: bool) -> dict[str, str]:
+    return {"x-serac-propose": "true"} if propose else {}
 
 
 def _texts(**given: str | None) -> dict[str, str]:

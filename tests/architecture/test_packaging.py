@@ -52,7 +52,7 @@ def pins() -> dict[str, str]:
 def direct_requirements() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    chosen = [text for extra in ("cpu", "otel", "train", "dev") for text in extras[extra]]
+    chosen = [text for extra in ("cpu", "otel", "mcp", "train", "dev") for text in extras[extra]]
     return [Requirement(text) for text in project["dependencies"] + chosen]
 
 

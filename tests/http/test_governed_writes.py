@@ -8,7 +8,7 @@ import httpx
 import msgspec
 import pytest
 
-from tests.http.four_eyes import DRAFT, People, running_people
+from tests.http.four_eyes import DRAFT, YES, People, running_people
 
 
 @pytest.fixture
@@ -210,6 +210,37 @@ def test_a_namespace_without_rules_is_as_before(people: People) -> None:
     for headers in ({"x-serac-namespace": "free"}, {"x-serac-namespace": "free", "x-serac-expedite": "true"}):
         assert people.call(people.ann, "POST", "/edits", json=DRAFT, headers=headers).status_code == 201
     assert [entry["approval"] for entry in people.log("free")] == [None, None]
+
+
+def test_where_nobody_has_to_agree_a_write_can_still_be_proposed(people: People) -> None:
+    """By a header: one other must agree then. What is never proposed is refused, and so are other words."""
+    header = {"x-serac-namespace": "free"}
+    propose = header | {"x-serac-propose": "true"}
+    reply = people.call(people.ann, "POST", "/edits", json=DRAFT | {"id": "harbour"}, headers=propose)
+    assert (reply.status_code, reply.json()["needed"]) == (202, 1)
+    assert people.edits("free") == {}
+    path = f"/proposals/{reply.json()['id']}:approve"
+    own = people.call(people.ann_too, "POST", path, json=YES, headers=header)
+    assert own.status_code == 403
+    agreed = people.call(people.bo, "POST", path, json=YES, headers=header)
+    assert (agreed.status_code, agreed.json()["state"]) == (200, "accepted")
+    assert people.edits("free").keys() == {"harbour"}
+    for method, call, body in (
+        ("PATCH", "/edits/harbour", {"target_new": "Ilse"}),
+        ("DELETE", "/edits/harbour", None),
+        ("POST", "/rollback", {"log_id": "0-0"}),
+    ):
+        more = {} if body is None else {"json": body}
+        reply = people.call(people.ann, method, call, headers=propose | {"if-match": "*"}, **more)
+        assert reply.status_code == 202, reply.text
+    assert people.edits("free")["harbour"]["version"] == 1
+    admin = people.locked.admin
+    purge = propose | {"if-match": "*"}
+    refused = people.call(admin, "POST", "/edits/harbour:purge", json={"reason": "R"}, headers=purge)
+    assert (refused.status_code, refused.json()["field"]) == (409, "x-serac-propose")
+    for headers in ({"x-serac-propose": "yes"}, {"x-serac-propose": "true", "x-serac-expedite": "true"}):
+        reply = people.call(admin, "POST", "/edits", json=DRAFT, headers=header | headers)
+        assert (reply.status_code, reply.json()["field"]) == (400, "x-serac-propose")
 
 
 def test_a_write_without_what_the_namespace_wants_to_know_is_refused(people: People) -> None:

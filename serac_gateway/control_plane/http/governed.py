@@ -36,18 +36,25 @@ class Governance:
     """The rules of the request's namespace, for one request."""
 
     def __init__(
-        self, context: ControlPlaneContext, principal: Principal, namespace: str, *, expedite: bool
+        self,
+        context: ControlPlaneContext,
+        principal: Principal,
+        namespace: str,
+        *,
+        expedite: bool,
+        propose: bool = False,
     ) -> None:
         self._context = context
         self._principal = principal
         self._namespace = namespace
         self._demands = context.governance.approvals_of(namespace) > 0
         self._expedite = expedite
+        self._propose = propose
 
     @property
     def proposes(self) -> bool:
         """Whether a write becomes a proposal."""
-        return self._demands and not self._expedite
+        return self._propose or (self._demands and not self._expedite)
 
     def approval(self, versions: Sequence[NextVersion]) -> Approval | None:
         """By what right `versions` are committed at once; None where none is needed. Noted where it is one.
@@ -59,7 +66,16 @@ class Governance:
         return self.expedited([version.edit.id for version in versions]) if self._expedite else None
 
     def expedited(self, edit_ids: Sequence[str]) -> Approval | None:
-        """For what is never proposed, because an admin alone may do it; None where none is needed."""
+        """For what is never proposed, because an admin alone may do it; None where none is needed.
+
+        Raises:
+            ApprovalNeededError: The sender wants it to be proposed.
+        """
+        if self._propose:
+            raise ApprovalNeededError(
+                "this call cannot be proposed; send it without the header x-serac-propose",
+                field="x-serac-propose",
+            )
         if not self._demands:
             return None
         self._context.proposals.note_expedited(self._namespace, self._principal.author, edit_ids)
@@ -118,11 +134,20 @@ def provide_governance(
             schema_extra={"enum": ["true", "false"]},
         ),
     ] = "false",
+    propose: Annotated[
+        str,
+        HeaderParameter(
+            name="x-serac-propose",
+            description="`true`: the write becomes a proposal that somebody else must agree to, also where"
+            " the namespace does not demand it; for senders that may not decide, as agents",
+            schema_extra={"enum": ["true", "false"]},
+        ),
+    ] = "false",
 ) -> Governance:
     """What a writing handler asks before it writes.
 
     Raises:
-        InvalidRequestError: The header holds another word.
+        InvalidRequestError: A header holds another word, or both are `true`.
         PermissionDeniedError: It is `true`, others must agree, and the API key is no admin's.
     """
     if expedite not in ("true", "false"):
@@ -131,9 +156,16 @@ def provide_governance(
             field="x-serac-expedite",
             details={"value": expedite[:80]},
         )
+    if propose not in ("true", "false") or propose == expedite == "true":
+        raise InvalidRequestError(
+            f"x-serac-propose {propose[:80]!r} is not allowed here; send 'true' without x-serac-expedite, or"
+            " leave it out",
+            field="x-serac-propose",
+            details={"value": propose[:80]},
+        )
     if expedite == "true" and context.governance.approvals_of(namespace):
         principal.require(Role.ADMIN)
-    return Governance(context, principal, namespace, expedite=expedite == "true")
+    return Governance(context, principal, namespace, expedite=expedite == "true", propose=propose == "true")
 
 
 Governed = NamedDependency[SkipValidation[Governance]]

@@ -1,0 +1,1 @@
+"""The edit API for agents, by the Model Context Protocol: they look up and propose, others decide."""
