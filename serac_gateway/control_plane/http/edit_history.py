@@ -136,7 +136,7 @@ class EditHistoryController(Controller):
         " reply, or as soon as it can if that takes more than ten seconds (`serac_purge_pending`); on another"
         " one the content is in that file until the next BGREWRITEAOF. In backups made before it stays.",
         response_headers=[ETAG, APPLIED, _PENDING],
-        responses=problems(400, 404, 410, 412, 413, 428, 503),
+        responses=problems(400, 404, 409, 410, 412, 413, 428, 503),
         opt={NEEDED_ROLE: Role.ADMIN},
     )
     async def purge(
