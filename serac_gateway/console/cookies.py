@@ -9,8 +9,9 @@ from serac_gateway.domain.headers import Headers
 
 SESSION_COOKIE = "__Host-serac-console"
 """The prefix has browsers refuse it from another host, from plain HTTP and for a path of its own."""
-LOOPBACK_COOKIE = "serac-console"
-"""The same on http://localhost, where not every browser keeps a Secure cookie."""
+LOOPBACK_COOKIE = "serac-console-"
+"""The same on http://localhost, where not every browser keeps a Secure cookie. The port follows: cookies are
+sent to every port of a host, and two gateways of one machine must not end each other's sessions."""
 LANGUAGE_COOKIE = "serac-console-language"
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _YEAR_S = 31_536_000
@@ -19,23 +20,29 @@ _YEAR_S = 31_536_000
 def is_loopback_host(host: str) -> bool:
     """Whether a Host header, or an origin's host with its port, names this machine."""
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    port = host.removeprefix(name).removeprefix(":")
+    if port and not port.isdecimal():
+        return False
     return name.lower() in _LOOPBACK
 
 
 def session_cookie_name(*, host: str) -> str:
     """The name under which a session's id comes with requests for `host`."""
-    return LOOPBACK_COOKIE if is_loopback_host(host) else SESSION_COOKIE
+    if not is_loopback_host(host):
+        return SESSION_COOKIE
+    port = host.rpartition(":")[2]
+    return LOOPBACK_COOKIE + (port if port.isdecimal() else "80")
 
 
 def session_cookie(session_id: str, *, host: str) -> Cookie:
-    """It ends with the browser; JavaScript cannot read it, and no request of another site has it."""
+    """It ends with the browser; JavaScript cannot read it; from other sites only links bring it along."""
     return Cookie(
         key=session_cookie_name(host=host),
         value=session_id,
         path="/",
         httponly=True,
         secure=not is_loopback_host(host),
-        samesite="strict",
+        samesite="lax",
     )
 
 
@@ -48,7 +55,7 @@ def ended_session_cookie(*, host: str) -> Cookie:
         max_age=0,
         httponly=True,
         secure=not is_loopback_host(host),
-        samesite="strict",
+        samesite="lax",
     )
 
 

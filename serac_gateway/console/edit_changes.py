@@ -191,6 +191,7 @@ def _form(
     """The form with `texts`; of an `edit` that is changed, or of a new one."""
     fields = form_fields_of_edit()
     empty = record_texts({})
+    required = [field.value for field in visit.client.planes.config.governance.required_of(visit.namespace)]
     return visit.page(
         "edit_form.html",
         status=status,
@@ -199,11 +200,13 @@ def _form(
         first=[field for field in fields if field.name in FIRST],
         later=[field for field in fields if field.name not in FIRST],
         is_more_open=any(
-            texts[field.name] != empty[field.name] for field in fields if field.name not in FIRST
+            texts[field.name] != empty[field.name] or field.name in required
+            for field in fields
+            if field.name not in FIRST
         ),
         token=visit.fields.get("token") or secrets.token_hex(16),
         needed=visit.client.planes.config.governance.approvals_of(visit.namespace),
-        required_fields=visit.client.planes.config.governance.required_of(visit.namespace),
+        required_fields=required,
         can_expedite=_can_expedite(visit),
         error=error,
         merge=merge,

@@ -17,7 +17,7 @@ import msgspec
 
 from serac_gateway.config.model import ConsoleConfig
 
-MAX_SESSIONS = 10_000
+MAX_SESSIONS = 1_000
 """Beyond it the session that was idle longest ends."""
 MAX_KEPT_CHARS = 200_000
 _MAX_NOTICES = 10

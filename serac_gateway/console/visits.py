@@ -19,7 +19,7 @@ from serac_gateway.console.form_checks import CSRF_FIELD, check_own_page, form_f
 from serac_gateway.console.languages import Texts
 from serac_gateway.console.pages import rendered
 from serac_gateway.console.planes import PlanesClient, current_planes
-from serac_gateway.console.sessions import KeptForm, Notice, Session, Sessions
+from serac_gateway.console.sessions import MAX_KEPT_CHARS, KeptForm, Notice, Session, Sessions
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import AuthenticationError
@@ -167,9 +167,10 @@ class Doorkeeper:
 
 
 def kept_form(path: str, fields: Mapping[str, str]) -> KeptForm | None:
-    """What was typed, without tokens and keys; None if that is nothing."""
+    """What was typed, without tokens and keys; None if that is nothing, or too much to be kept."""
     typed = {name: value for name, value in fields.items() if name not in _NEVER_KEPT}
-    return KeptForm(path=path, fields=typed) if any(typed.values()) else None
+    chars = sum(map(len, typed.values()))
+    return KeptForm(path=path, fields=typed) if 0 < chars <= MAX_KEPT_CHARS else None
 
 
 def default_namespace(principal: Principal) -> str:

@@ -204,6 +204,15 @@ def test_where_others_must_agree_a_form_becomes_a_proposal(people: People, ann: 
     assert people.edits("one") == {}
 
 
+def test_the_form_names_the_fields_that_a_namespace_demands(ann: Visitor) -> None:
+    """Also those that are optional elsewhere; a form without them is refused."""
+    ann.get("/n/strict/new")
+    assert ann.text.count("(required)") == 4
+    assert re.search(r'<details class="more" open', ann.page.text)
+    assert ann.post("/n/strict/new", **DRAFT).status_code == 400
+    assert "source" in ann.text
+
+
 def test_markup_in_every_field_is_text_on_every_page(people: People, ann: Visitor) -> None:
     """Whatever an editor types, no page runs it."""
     attack = "\"'><img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}}"

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from serac_gateway.console.cookies import chosen_language, is_loopback_host, session_cookie
+from serac_gateway.console.cookies import (
+    chosen_language,
+    is_loopback_host,
+    session_cookie,
+    session_cookie_name,
+)
 from serac_gateway.console.form_checks import check_own_page, form_fields, is_of_session
 from serac_gateway.console.paths import page_path, safe_target
 from serac_gateway.errors import ForeignOriginError, InvalidRequestError, UnsupportedMediaTypeError
@@ -70,6 +75,7 @@ def test_a_form_that_is_no_text_or_too_long_is_refused(body: bytes) -> None:
         ("[::1]", True),
         ("localhost.evil.example", False),
         ("127.0.0.1.evil.example:80", False),
+        ("localhost:80@evil.example", False),
         ("example.org", False),
         ("", False),
     ],
@@ -126,3 +132,10 @@ def test_the_language_is_the_one_chosen_else_the_browsers(
     """English where there is none of these."""
     cookies = {} if cookie is None else {"serac-console-language": cookie}
     assert chosen_language(cookies, accepted) == language
+
+
+def test_two_gateways_of_one_machine_have_cookies_of_their_own() -> None:
+    """Browsers send cookies to every port of a host."""
+    names = [session_cookie_name(host=f"localhost:{port}") for port in (8080, 8081)]
+    assert len(set(names)) == 2
+    assert session_cookie_name(host="[::1]") == session_cookie_name(host="localhost")
