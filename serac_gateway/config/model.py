@@ -437,12 +437,25 @@ class EditsConfig(_Section, frozen=True, kw_only=True):
 
 
 class RequiredField(StrEnum):
-    """What a write can be made to say about itself."""
+    """What a write can be made to say about itself: a field of the version that it makes."""
 
+    AUTHOR = "author"
     REASON = "reason"
     """Why the version is made."""
+    TICKET = "ticket"
+    """Under which case or order it is made."""
+    INSTITUTION = "institution"
+    """Who answers for the content. This and what follows: of added and changed edits only."""
     SOURCE = "source"
-    """Where the new content stands; of added and changed edits."""
+    SOURCE_URL = "source_url"
+    SOURCE_SHA256 = "source_sha256"
+    LEGAL_BASIS = "legal_basis"
+    REVIEW_BY = "review_by"
+
+    @property
+    def is_of_content(self) -> bool:
+        """Whether only a write of content must have it; the others every write, a retirement too."""
+        return self not in (RequiredField.AUTHOR, RequiredField.REASON, RequiredField.TICKET)
 
 
 class NamespaceGovernance(_Section, frozen=True, kw_only=True):

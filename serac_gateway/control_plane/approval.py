@@ -63,24 +63,18 @@ def check_required(
     Raises:
         InvalidRequestError: One does not; the error names the field.
     """
-    required = (*governance.required_of(namespace), *always)
+    demanded = dict.fromkeys((*governance.required_of(namespace), *always))
     for version in versions:
-        edit = version.edit
-        missing: RequiredField | None = None
-        if RequiredField.REASON in required and not (edit.reason or "").strip():
-            missing = RequiredField.REASON
-        elif (
-            RequiredField.SOURCE in required
-            and version.action in (Action.ADD, Action.UPDATE)
-            and not (edit.source or "").strip()
-        ):
-            missing = RequiredField.SOURCE
-        if missing is not None:
+        has_content = version.action in (Action.ADD, Action.UPDATE)
+        needed = [field for field in demanded if has_content or not field.is_of_content]
+        missing = [field.value for field in needed if getattr(version.edit, field.value) is None]
+        if missing:
+            verb = "is" if len(missing) == 1 else "are"
             raise InvalidRequestError(
-                f"{missing.value} is missing, and a write to namespace {namespace!r} must have it; give"
-                f" {' and '.join(dict.fromkeys(field.value for field in required))}",
-                field=missing.value,
-                details={"needed": [field.value for field in required]},
+                f"{' and '.join(missing)} {verb} missing, and a write to namespace {namespace!r} must have"
+                f" {' and '.join(field.value for field in needed)}; give what is missing",
+                field=missing[0],
+                details={"needed": [field.value for field in needed], "missing": missing},
             )
 
 

@@ -19,6 +19,7 @@ import msgspec
 from serac_gateway.control_plane.versions import NextVersion
 from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.domain.edits import (
+    CONTENT_FIELDS,
     Attribution,
     DecidedState,
     Edit,
@@ -161,21 +162,12 @@ def _commit_of(namespace: str, damage: Damage, attribution: Attribution) -> list
 
 
 def _draft_of(edit: Edit, attribution: Attribution) -> EditDraft:
+    content = {name: getattr(edit, name) for name in CONTENT_FIELDS}
     return EditDraft(
+        **{**content, "state": DecidedState(edit.state.value)},
         id=new_edit_id(),
-        prompt=edit.prompt,
-        target_new=edit.target_new,
-        kind=edit.kind,
-        target_true=edit.target_true,
-        subject=edit.subject,
-        paraphrases=edit.paraphrases,
-        state=DecidedState(edit.state.value),
-        canary_share=edit.canary_share,
-        valid_from=edit.valid_from,
-        valid_until=edit.valid_until,
         author=attribution.author,
         reason=f"version {edit.version} of edit {edit.id}, whose newer version is damaged",
-        source=edit.source,
     )
 
 

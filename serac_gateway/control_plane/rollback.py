@@ -92,9 +92,8 @@ async def plan_rollback(
     store: EditStore, namespace: str, log_id: str, attribution: Attribution
 ) -> PlannedRollback:
     """What a rollback would do now. Raises InvalidRequestError as `roll_back` does."""
-    attribution = Attribution(
-        author=attribution.author, reason=attribution.reason or f"rollback to log id {log_id}"
-    )
+    reason = attribution.reason or f"rollback to log id {log_id}"
+    attribution = msgspec.structs.replace(attribution, reason=reason)
     await _check_entry(store, namespace, log_id)
     log_end = await store.log_end(namespace)
     firsts = await _first_versions_after(store, namespace, log_id)

@@ -258,7 +258,7 @@ class EditWriter:
         approval: Approval | None,
     ) -> Written:
         edit = version.edit
-        attribution = Attribution(author=edit.author, reason=f"superseded by {edit.id}")
+        attribution = Attribution(author=edit.author, reason=f"superseded by {edit.id}", ticket=edit.ticket)
         for attempt in itertools.count(1):
             conflicts = await self._search(namespace, version, finder)
             superseded = to_supersede(finder.policy(namespace), edit, conflicts)

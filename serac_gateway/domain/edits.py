@@ -10,7 +10,7 @@ import hashlib
 import re
 import secrets
 import time
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -25,14 +25,20 @@ from serac_gateway.domain.aliases import (
     check_aliases,
     prompt_by_name_in,
 )
+from serac_gateway.domain.provenance import (
+    MAX_NOTE_CHARS,
+    NOTES,
+    OF_ONE_VERSION,
+    check_document,
+    check_text,
+    checked_note,
+)
 from serac_gateway.errors import EditConflictError, EditPurgedError, InvalidRequestError
 
 MAX_PROMPT_CHARS = 2_000
 MAX_TARGET_CHARS = 2_000
 MAX_SUBJECT_CHARS = 500
 MAX_PARAPHRASES = 32
-MAX_NOTE_CHARS = 2_000
-"""Limit of the free texts `author`, `reason` and `source`."""
 
 DEFAULT_NAMESPACE = "default"
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -102,6 +108,17 @@ class EditDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     author: str | None = None
     reason: str | None = None
     source: str | None = None
+    """What the content rests on, in words."""
+    ticket: str | None = None
+    """Under which case or order this version is made."""
+    institution: str | None = None
+    """Who answers for the content."""
+    source_url: str | None = None
+    source_sha256: str | None = None
+    """Of the document at `source_url`, as it was read."""
+    legal_basis: str | None = None
+    review_by: date | None = None
+    """By when somebody should look at the edit again; it stays in force."""
 
 
 class EditPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,6 +138,12 @@ class EditPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     author: str | msgspec.UnsetType | None = msgspec.UNSET
     reason: str | msgspec.UnsetType | None = msgspec.UNSET
     source: str | msgspec.UnsetType | None = msgspec.UNSET
+    ticket: str | msgspec.UnsetType | None = msgspec.UNSET
+    institution: str | msgspec.UnsetType | None = msgspec.UNSET
+    source_url: str | msgspec.UnsetType | None = msgspec.UNSET
+    source_sha256: str | msgspec.UnsetType | None = msgspec.UNSET
+    legal_basis: str | msgspec.UnsetType | None = msgspec.UNSET
+    review_by: date | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Attribution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,10 +151,11 @@ class Attribution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     author: str | None = None
     reason: str | None = None
+    ticket: str | None = None
 
 
 NO_ATTRIBUTION = Attribution()
-"""Neither author nor reason are known."""
+"""Neither author nor reason nor ticket are known."""
 
 
 class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -157,6 +181,12 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     author: str | None = None
     reason: str | None = None
     source: str | None = None
+    ticket: str | None = None
+    institution: str | None = None
+    source_url: str | None = None
+    source_sha256: str | None = None
+    legal_basis: str | None = None
+    review_by: date | None = None
 
     def is_in_force(self, now: datetime) -> bool:
         """Whether requests are decided with the edit at `now`: by state, and by window (end excluded).
@@ -180,8 +210,17 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return self.state is EditState.LIVE
 
 
-CONTENT_FIELDS = tuple(name for name in EditPatch.__struct_fields__ if name not in ("author", "reason"))
-"""The fields of an edit that say what it does, to whom, and from which source."""
+CONTENT_FIELDS = tuple(name for name in EditPatch.__struct_fields__ if name not in OF_ONE_VERSION)
+"""The fields of an edit that say what it does, to whom, and what it rests on."""
+
+_LEFT_OUT_WHERE_EMPTY = (
+    b'"aliases":[],',
+    *(
+        f',"{name}":null'.encode()
+        for name in ("ticket", "institution", "source_url", "source_sha256", "legal_basis", "review_by")
+    ),
+)
+"""The empty fields that releases before do not know. No text can hold these: quotes in it are escaped."""
 
 
 def new_edit_id() -> str:
@@ -209,7 +248,7 @@ def first_version(draft: EditDraft, *, namespace: str, now: datetime | None = No
 def patched(edit: Edit, patch: EditPatch, *, now: datetime | None = None) -> Edit:
     """The next version of `edit`, with the fields of `patch` that are set.
 
-    `author` and `reason` belong to one version: where the patch has none, the new version has none.
+    `OF_ONE_VERSION` is not handed on: where the patch has no author, the new version has none.
 
     Raises:
         InvalidRequestError: The patch is empty, or the edit it gives breaks a rule.
@@ -285,8 +324,7 @@ def purged(edit: Edit, attribution: Attribution = NO_ATTRIBUTION, *, now: dateti
         tombstone(edit),
         version=edit.version + 1,
         created_at=now or datetime.now(UTC),
-        author=checked_note("author", attribution.author),
-        reason=checked_note("reason", attribution.reason),
+        **_checked(attribution),
     )
 
 
@@ -362,11 +400,13 @@ def _alias_forms(edit: Edit) -> AliasForms:
 def record_json(edit: Edit | EditDraft) -> bytes:
     """The JSON that is stored, or of which a digest is.
 
-    Without `aliases` it is what releases before them wrote: they can read it, and a request is recognised.
+    Without the fields that are empty it is what releases before these fields wrote: they can read it, and a
+    request is recognised.
     """
     encoded = msgspec.json.encode(edit)
-    # A text cannot hold this: quotes in it are escaped.
-    return encoded if edit.aliases else encoded.replace(b'"aliases":[],', b"", 1)
+    for empty in _LEFT_OUT_WHERE_EMPTY:
+        encoded = encoded.replace(empty, b"", 1)
+    return encoded
 
 
 def is_namespace(text: str) -> bool:
@@ -428,7 +468,7 @@ def check_not_purged(edit: Edit) -> Edit:
 
 
 def same_content(edit: Edit, other: Edit) -> bool:
-    """Whether they say the same: everything but id, version, time, author and reason."""
+    """Whether they say the same: everything but id, version, time, author, reason and ticket."""
     return all(getattr(edit, name) == getattr(other, name) for name in CONTENT_FIELDS)
 
 
@@ -443,23 +483,12 @@ def _as_stored(value: Any) -> Any:  # noqa: ANN401 - a field's type is its own
 
 
 def _next_version(edit: Edit, attribution: Attribution, *, now: datetime | None, **changes: object) -> Edit:
-    made_by = {
-        "author": checked_note("author", attribution.author),
-        "reason": checked_note("reason", attribution.reason),
-    }
     version = {"version": edit.version + 1, "created_at": now or datetime.now(UTC)}
-    return msgspec.structs.replace(edit, **{**version, **made_by, **changes})
+    return msgspec.structs.replace(edit, **{**version, **_checked(attribution), **changes})
 
 
-def checked_note(field: str, text: str | None) -> str | None:
-    """`text` itself, which says who or why.
-
-    Raises:
-        InvalidRequestError: It is blank, too long or no valid Unicode; the error names `field`.
-    """
-    if text is not None:
-        _check_text(field, text, MAX_NOTE_CHARS)
-    return text
+def _checked(attribution: Attribution) -> dict[str, str | None]:
+    return {name: checked_note(name, getattr(attribution, name)) for name in OF_ONE_VERSION}
 
 
 def check_edit(edit: Edit) -> Edit:
@@ -469,18 +498,17 @@ def check_edit(edit: Edit) -> Edit:
         InvalidRequestError: A field breaks a rule; the error names field, value and limit.
     """
     check_edit_id(edit.id)
-    _check_text("prompt", edit.prompt, MAX_PROMPT_CHARS)
-    _check_text("target_new", edit.target_new, MAX_TARGET_CHARS)
+    check_text("prompt", edit.prompt, MAX_PROMPT_CHARS)
+    check_text("target_new", edit.target_new, MAX_TARGET_CHARS)
     for name, limit in (
         ("target_true", MAX_TARGET_CHARS),
         ("subject", MAX_SUBJECT_CHARS),
-        ("author", MAX_NOTE_CHARS),
-        ("reason", MAX_NOTE_CHARS),
-        ("source", MAX_NOTE_CHARS),
+        *((note, MAX_NOTE_CHARS) for note in NOTES),
     ):
         text = getattr(edit, name)
         if text is not None:
-            _check_text(name, text, limit)
+            check_text(name, text, limit)
+    check_document(edit.source_url, edit.source_sha256)
     if len(edit.paraphrases) > MAX_PARAPHRASES:
         raise InvalidRequestError(
             f"{len(edit.paraphrases)} paraphrases are too many; the limit is {MAX_PARAPHRASES}",
@@ -488,9 +516,9 @@ def check_edit(edit: Edit) -> Edit:
             details={"value": len(edit.paraphrases), "limit": MAX_PARAPHRASES},
         )
     for position, paraphrase in enumerate(edit.paraphrases):
-        _check_text(f"paraphrases[{position}]", paraphrase, MAX_PROMPT_CHARS)
+        check_text(f"paraphrases[{position}]", paraphrase, MAX_PROMPT_CHARS)
     for position, alias in enumerate(edit.aliases[:MAX_ALIASES]):
-        _check_text(f"aliases[{position}]", alias, MAX_ALIAS_CHARS)
+        check_text(f"aliases[{position}]", alias, MAX_ALIAS_CHARS)
     check_aliases(
         edit.prompt, edit.subject, edit.aliases, are_of_value=hides_value(edit) and edit.subject is None
     )
@@ -508,23 +536,3 @@ def check_edit(edit: Edit) -> Edit:
             details={"value": edit.valid_until.isoformat(), "limit": edit.valid_from.isoformat()},
         )
     return edit
-
-
-def _check_text(field: str, text: str, limit: int) -> None:
-    if not text.strip():
-        raise InvalidRequestError(
-            f"{field} {text[:40]!r} is blank; give it a text", field=field, details={"value": text[:40]}
-        )
-    if len(text) > limit:
-        raise InvalidRequestError(
-            f"{field} has {len(text):,} characters; the limit is {limit:,}; shorten it"
-            f" (it begins {text[:40]!r})",
-            field=field,
-            details={"value": len(text), "limit": limit},
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as exc:
-        raise InvalidRequestError(
-            f"{field} holds a lone surrogate at character {exc.start}; send valid Unicode", field=field
-        ) from exc

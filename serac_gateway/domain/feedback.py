@@ -10,7 +10,8 @@ from enum import StrEnum
 
 import msgspec
 
-from serac_gateway.domain.edits import MAX_NOTE_CHARS, AwareDatetime
+from serac_gateway.domain.edits import AwareDatetime
+from serac_gateway.domain.provenance import MAX_NOTE_CHARS
 from serac_gateway.errors import InvalidRequestError
 
 MAX_COMMENT_CHARS = MAX_NOTE_CHARS

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
-from serac_gateway.domain.edits import MAX_NOTE_CHARS, Edit, EditKind, EditState, check_edit, forms, tombstone
+from serac_gateway.domain.edits import Edit, EditKind, EditState, check_edit, forms, tombstone
+from serac_gateway.domain.provenance import MAX_NOTE_CHARS, OF_ONE_VERSION
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.errors import DamagedRecordError, InvalidRequestError
 from serac_gateway.stores.records import FormVectors
@@ -105,8 +106,9 @@ def array_fault(vectors_FD: Vectors, expected: int) -> str | None:
 
 
 def _check_tombstone(edit: Edit) -> None:
-    bare = msgspec.structs.replace(tombstone(edit), author=edit.author, reason=edit.reason)
+    kept = {name: getattr(edit, name) for name in OF_ONE_VERSION}
+    bare = msgspec.structs.replace(tombstone(edit), **kept)
     if bare != edit:
         raise ValueError("it is purged and has content")
-    if any(len(note or "") > MAX_NOTE_CHARS for note in (edit.author, edit.reason)):
-        raise ValueError(f"its author or reason is longer than {MAX_NOTE_CHARS} characters")
+    if any(len(note or "") > MAX_NOTE_CHARS for note in kept.values()):
+        raise ValueError(f"its author, reason or ticket is longer than {MAX_NOTE_CHARS} characters")

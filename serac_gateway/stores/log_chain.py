@@ -23,6 +23,8 @@ from serac_gateway.errors import StoreUnavailableError
 from serac_gateway.stores.records import LOG_START, Action, LogEntry, log_id_order
 
 _SALT_BYTES = 16
+_FROM_THE_RECORD = ("reason", "ticket", "institution", "source", "source_url", "source_sha256", "legal_basis")
+"""What an entry takes over of its version, so that who reads the log need not read all versions."""
 _LATEST_MS = 253_402_300_799_000
 """The last second that a `datetime` can hold."""
 
@@ -109,16 +111,16 @@ def chained(previous_digest: str, fields: bytes, log_id: str) -> str:
 
 
 def log_entry(evidence: LogEvidence) -> LogEntry:
-    """The entry with time and reason from its record; of a damaged record, with the time of the log id.
+    """The entry with time and provenance from its record; of a damaged record, with the time of the log id.
 
     Raises:
         StoreUnavailableError: The entry itself is damaged.
     """
-    at, reason = log_time(evidence.log_id), None
+    at, provenance = log_time(evidence.log_id), dict[str, str | None]()
     if evidence.stored is not None:
         with contextlib.suppress(ValueError):
             edit = msgspec.json.decode(evidence.stored.record, type=Edit)
-            at, reason = edit.created_at, edit.reason
+            at, provenance = edit.created_at, {name: getattr(edit, name) for name in _FROM_THE_RECORD}
     try:
         action = Action(evidence.action)
     except ValueError as exc:
@@ -133,7 +135,7 @@ def log_entry(evidence: LogEvidence) -> LogEntry:
         version=evidence.version,
         at=at,
         author=evidence.author,
-        reason=reason,
+        **provenance,
         approval=evidence.approval,
         content_digest=evidence.content_digest,
         previous_digest=evidence.previous_digest,

@@ -134,7 +134,13 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     at: AwareDatetime
     author: str | None = None
     reason: str | None = None
-    """None also where the version was purged."""
+    """None also where the version was purged, as are those that follow up to `legal_basis`."""
+    ticket: str | None = None
+    institution: str | None = None
+    source: str | None = None
+    source_url: str | None = None
+    source_sha256: str | None = None
+    legal_basis: str | None = None
     approval: str | None = None
     """Who agreed to it, or by what right it was made without, where the namespace demands agreement."""
     content_digest: str

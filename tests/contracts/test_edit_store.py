@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import msgspec
 import numpy as np
@@ -52,6 +52,12 @@ async def test_an_added_edit_comes_back_whole(edit_store: EditStore) -> None:
         aliases=("alpha", "الف", "🅰️", 'the "A"'),
         valid_until=until,
         source="x",
+        ticket="LEG-7",
+        institution="Gemeinde «A»",
+        source_url="https://a.example/%C3%A4.pdf?v=1#p2",
+        source_sha256="0123456789abcdef" * 4,
+        legal_basis="Art. 17 (1)",
+        review_by=date(2031, 2, 28),
     )
     receipt = await add(edit_store, edit)
     (committed,) = receipt.changes
@@ -344,14 +350,35 @@ async def test_vectors_that_a_change_leaves_out_stay(edit_store: EditStore) -> N
     assert (await edit_store.stored(NS, "a")).vectors.fingerprint == "encoder 1"
 
 
+async def test_the_log_names_what_each_version_rests_on(edit_store: EditStore) -> None:
+    """Of the version that the entry made, not of the current one."""
+    first = new("a", ticket="T 1", institution="Acme", legal_basis="§ 5", source_url="https://a.example/1")
+    await add(edit_store, first)
+    second = next_of(first, ticket=None, source="Minutes", source_url=None, source_sha256="0" * 64)
+    await update(edit_store, second)
+    names = ("ticket", "institution", "source", "source_url", "source_sha256", "legal_basis")
+    assert [tuple(getattr(entry, name) for name in names) for entry in await edit_store.log(NS)] == [
+        ("T 1", "Acme", None, "https://a.example/1", None, "§ 5"),
+        (None, "Acme", "Minutes", None, "0" * 64, "§ 5"),
+    ]
+
+
 # -- purge
 
 
 async def test_a_purge_leaves_tombstones_of_all_versions_and_no_vectors(edit_store: EditStore) -> None:
-    first = new("a", author="Ann", reason="news", subject="Acme")
+    first = new(
+        "a",
+        author="Ann",
+        reason="news",
+        subject="Acme",
+        ticket="T 1",
+        institution="Acme",
+        source_url="http://a",
+    )
     await add(edit_store, first)
     await update(edit_store, next_of(first, target_new="Bea"))
-    gone = purged(next_of(first), Attribution(author="Cy", reason="asked to"))
+    gone = purged(next_of(first), Attribution(author="Cy", reason="asked to", ticket="T 2"))
     await edit_store.commit(NS, commit_of(Action.PURGE, gone))
     versions = await edit_store.versions(NS, "a")
     assert versions == [tombstone(first), tombstone(next_of(first)), gone]
@@ -360,10 +387,11 @@ async def test_a_purge_leaves_tombstones_of_all_versions_and_no_vectors(edit_sto
     assert (await edit_store.stored(NS, "a")).vectors == NO_VECTORS
     assert await snapshot(edit_store) == {}
     entries = await edit_store.log(NS)
-    assert [(entry.action, entry.version, entry.author, entry.reason) for entry in entries] == [
-        (Action.ADD, 1, "Ann", None),
-        (Action.UPDATE, 2, "Ann", None),
-        (Action.PURGE, 3, "Cy", "asked to"),
+    assert [(entry.action, entry.version, entry.author, entry.reason, entry.ticket) for entry in entries] == [
+        (Action.ADD, 1, "Ann", None, None),
+        (Action.UPDATE, 2, "Ann", None, None),
+        (Action.PURGE, 3, "Cy", "asked to", "T 2"),
     ]
+    assert {(entry.institution, entry.source_url) for entry in entries} == {(None, None)}
     with pytest.raises(EditConflictError, match="was purged, and its id is not given out again"):
         await add(edit_store, new("a"))

@@ -91,6 +91,12 @@ def test_an_export_imported_again_changes_nothing_and_elsewhere_gives_the_same_e
         "author": "jo",
         "reason": "because",
         "source": "hearsay ☂",
+        "ticket": "LEG-7",
+        "institution": "Town of Marrowby",
+        "source_url": "https://marrowby.example/minutes.pdf",
+        "source_sha256": "0123456789abcdef" * 4,
+        "legal_basis": "Art. 17 (1) (d)",
+        "review_by": "2027-12-01",
     }
     control_plane.client.post("/edits", json=full)
     retired = control_plane.client.post("/edits", json=DRAFT).json()["id"]

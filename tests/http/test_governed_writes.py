@@ -244,7 +244,7 @@ def test_where_nobody_has_to_agree_a_write_can_still_be_proposed(people: People)
 
 
 def test_a_write_without_what_the_namespace_wants_to_know_is_refused(people: People) -> None:
-    """The error names the field; a source is wanted of new content only."""
+    """The error names field and namespace; a source is wanted of new content only."""
     headers = {"x-serac-namespace": "strict"}
 
     def add(**fields: object) -> httpx.Response:
@@ -253,6 +253,8 @@ def test_a_write_without_what_the_namespace_wants_to_know_is_refused(people: Peo
     assert (add(source="Minutes").status_code, add(source="Minutes").json()["field"]) == (400, "reason")
     assert add(reason=" \u00a0", source="M").status_code == 400
     assert (add(reason="Elected").status_code, add(reason="Elected").json()["field"]) == (400, "source")
+    assert "namespace 'strict'" in add(reason="Elected").json()["detail"]
+    assert add().json()["missing"] == ["reason", "source"]
     edit = add(id="harbour", reason="Elected", source="Minutes").json()
     path, match = f"/edits/{edit['id']}", headers | {"if-match": "*"}
     assert (

@@ -41,7 +41,10 @@ async def read_live_edits(url: str, namespace: str) -> list[Edit]:
     rows: list[dict[str, Any]] = []
     for state in ACTIVE_STATES:
         rows += (await list_all(url, namespace, state, _ALL))[0]
-    edits = [msgspec.convert({name: row[name] for name in Edit.__struct_fields__}, Edit) for row in rows]
+    edits = [
+        msgspec.convert({name: row[name] for name in Edit.__struct_fields__ if name in row}, Edit)
+        for row in rows
+    ]
     return sorted(edits, key=lambda edit: edit.id)
 
 

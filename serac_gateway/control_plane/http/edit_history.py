@@ -87,7 +87,7 @@ class EditHistoryController(Controller):
     ) -> Response[EditReply]:
         """Store the next version of a retired edit, live."""
         current = await matched_edit(context.store, namespace, edit_id, if_match)
-        attribution = attribution_of(principal, data.author, data.reason)
+        attribution = attribution_of(principal, data.author, data.reason, data.ticket)
         version = NextVersion.restored(current, attribution)
         if governed.proposes:
             return await governed.proposed("restore", [version])
@@ -116,7 +116,7 @@ class EditHistoryController(Controller):
     ) -> Response[EditReply]:
         """Store the next version of an edit as a copy of an older one."""
         current = await matched_edit(context.store, namespace, edit_id, if_match)
-        attribution = attribution_of(principal, data.author, data.reason)
+        attribution = attribution_of(principal, data.author, data.reason, data.ticket)
         older = await context.store.get(namespace, edit_id, version=data.version)
         version = NextVersion.rolled_back(current, older, attribution)
         if governed.proposes:
@@ -152,7 +152,7 @@ class EditHistoryController(Controller):
     ) -> Response[EditReply]:
         """Delete an edit's content from all its versions; the reply is its tombstone."""
         current = await matched_edit(context.store, namespace, edit_id, if_match)
-        attribution = attribution_of(principal, data.author, data.reason)
+        attribution = attribution_of(principal, data.author, data.reason, data.ticket)
         written = await context.writer.write(
             namespace, NextVersion.purged(current, attribution), approval=governed.expedited([edit_id])
         )
@@ -182,7 +182,7 @@ class EditHistoryController(Controller):
         governed: Governed,
     ) -> Response[Retirement]:
         """Retire exactly the versions named, where they are still current."""
-        attribution = attribution_of(principal, data.author, data.reason)
+        attribution = attribution_of(principal, data.author, data.reason, data.ticket)
         if governed.proposes and not data.dry_run:
             planned = await plan_retirement(context.store, namespace, data.edits, attribution)
             if planned.versions:
@@ -219,7 +219,7 @@ class EditHistoryController(Controller):
         governed: Governed,
     ) -> Response[Rollback]:
         """Roll all edits of the namespace back."""
-        attribution = attribution_of(principal, data.author, data.reason)
+        attribution = attribution_of(principal, data.author, data.reason, data.ticket)
         if governed.proposes and not data.dry_run:
             planned = await plan_rollback(context.store, namespace, data.log_id, attribution)
             if planned.versions:

@@ -67,6 +67,9 @@ _DRAFT_EXAMPLE = Example(
         "paraphrases": ["Who is in charge of Marrowby's harbour office?"],
         "author": "jo@example.org",
         "reason": "Took office in October",
+        "institution": "Town of Marrowby",
+        "source_url": "https://marrowby.example/minutes/2026-10.pdf",
+        "review_by": "2027-10-01",
     },
 )
 _PATCH_EXAMPLE = Example(
@@ -264,12 +267,13 @@ class EditsController(Controller):
             str | None, QueryParameter(description="Who does it; an API key's own name comes first")
         ] = None,
         reason: Annotated[str | None, QueryParameter(description="Why")] = None,
+        ticket: Annotated[str | None, QueryParameter(description="Under which case or order")] = None,
     ) -> Response[EditReply]:
         """Store the last version of an edit."""
         current = await matched_edit(context.store, namespace, edit_id, if_match)
         if current.state is EditState.RETIRED:
             return await waiting.replied(edit_response(current))
-        attribution = attribution_of(principal, author, reason)
+        attribution = attribution_of(principal, author, reason, ticket)
         version = NextVersion.retired(current, attribution)
         if governed.proposes:
             return await governed.proposed("retire", [version])

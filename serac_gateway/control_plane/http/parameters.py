@@ -82,9 +82,11 @@ def checked_idempotency_key(key: str | None) -> str | None:
     return key
 
 
-def attribution_of(principal: Principal, author: str | None, reason: str | None) -> Attribution:
+def attribution_of(
+    principal: Principal, author: str | None, reason: str | None, ticket: str | None = None
+) -> Attribution:
     """Who does it and why. The author is the API key's where one was sent, whatever the request says."""
-    return Attribution(author=principal.author or author, reason=reason)
+    return Attribution(author=principal.author or author, reason=reason, ticket=ticket)
 
 
 def edit_response(

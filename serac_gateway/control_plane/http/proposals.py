@@ -33,7 +33,8 @@ from serac_gateway.control_plane.http.proposal_replies import (
 from serac_gateway.control_plane.http.schemas import DEFAULT_PAGE
 from serac_gateway.control_plane.http.wait import APPLIED, Wait
 from serac_gateway.control_plane.opinions import Opinion
-from serac_gateway.domain.edits import MAX_NOTE_CHARS, check_edit_id, checked_note
+from serac_gateway.domain.edits import check_edit_id
+from serac_gateway.domain.provenance import MAX_NOTE_CHARS, checked_note
 from serac_gateway.errors import PreconditionFailedError
 from serac_gateway.stores.proposals import Proposal, ProposalState
 

@@ -124,6 +124,7 @@ class WhoAndWhy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     author: str | None = None
     """An API key's own name comes first."""
     reason: str | None = None
+    ticket: str | None = None
 
 
 class EditRollback(WhoAndWhy, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -140,6 +141,8 @@ class EditPurge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Why; it stays in the tombstone, so put nothing into it that is to be forgotten."""
     author: str | None = None
     """An API key's own name comes first."""
+    ticket: str | None = None
+    """Under which case or order; it stays as well."""
 
 
 class NamespaceRollback(WhoAndWhy, frozen=True, kw_only=True, forbid_unknown_fields=True):
