@@ -14,7 +14,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from serac_gateway.cli.client import CommandClient
-from serac_gateway.cli.options import WaitFor
 from serac_gateway.cli.terminal import print_json, stderr
 from serac_gateway.domain.edits import EditState
 
@@ -75,35 +74,37 @@ async def search_edits(
 
 
 async def change_edit(
-    url: str, namespace: str, path: str, verb: str, body: dict[str, Any], wait: WaitFor
+    url: str, namespace: str, path: str, verb: str, body: dict[str, Any], headers: Mapping[str, str]
 ) -> dict[str, Any]:
     """Restore, roll back or purge the current version of the edit at `path`, and return the new version."""
     async with CommandClient(url, namespace=namespace) as client:
         current = await client.call("GET", path)
-        headers = {"if-match": current.headers["etag"], "x-serac-wait": wait.value}
+        headers = {**headers, "if-match": current.headers["etag"]}
         edit: dict[str, Any] = (
             await client.call("POST", f"{path}:{verb}", body=body, headers=headers)
         ).json()
         return edit
 
 
-async def patch_edit(url: str, namespace: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+async def patch_edit(
+    url: str, namespace: str, path: str, body: dict[str, Any], headers: Mapping[str, str]
+) -> dict[str, Any]:
     """Patch the current version of the edit at `path`, and return the new version."""
     async with CommandClient(url, namespace=namespace) as client:
         etag = (await client.call("GET", path)).headers["etag"]
         edit: dict[str, Any] = (
-            await client.call("PATCH", path, body=body, headers={"if-match": etag})
+            await client.call("PATCH", path, body=body, headers={**headers, "if-match": etag})
         ).json()
         return edit
 
 
 async def retire_edit(
-    url: str, namespace: str, path: str, why: dict[str, str], wait: WaitFor
+    url: str, namespace: str, path: str, why: dict[str, str], headers: Mapping[str, str]
 ) -> dict[str, Any]:
     """Retire the current version of the edit at `path`, and return its last version."""
     async with CommandClient(url, namespace=namespace) as client:
         current = await client.call("GET", path)
-        headers = {"if-match": current.headers["etag"], "x-serac-wait": wait.value}
+        headers = {**headers, "if-match": current.headers["etag"]}
         edit: dict[str, Any] = (await client.call("DELETE", path, headers=headers, query=why)).json()
         return edit
 
@@ -112,7 +113,7 @@ async def import_file(
     url: str,
     namespace: str,
     file: str,
-    wait: WaitFor,
+    headers: Mapping[str, str],
     *,
     as_json: bool,
     on_proposal: Callable[[dict[str, Any]], None],
@@ -132,7 +133,7 @@ async def import_file(
         console=stderr(),
         disable=as_json or not stderr().is_terminal,
     )
-    headers = {**_NDJSON, "x-serac-wait": wait.value}
+    headers = {**headers, **_NDJSON}
     counts = {"added": 0, "there": 0, "proposed": 0, "refused": 0}
     with source as lines, bar:
         task = bar.add_task("", total=total_bytes, lines=0)

@@ -9,19 +9,22 @@ import typer
 
 from serac_gateway.cli.edits import EditIdArgument, edit_path
 from serac_gateway.cli.options import (
+    AuthorOption,
+    ExpediteOption,
     JsonOption,
     NamespaceOption,
+    ReasonOption,
+    TicketOption,
     UrlOption,
     WaitFor,
     WaitOption,
     chosen_namespace,
     chosen_url,
+    write_headers,
 )
 from serac_gateway.cli.proposals import is_proposal, print_proposed
 from serac_gateway.cli.terminal import EXIT_USAGE, fail, print_json, run, stderr, stdout
 
-AuthorOption = Annotated[str | None, typer.Option(help="Who says so; an API key's own name comes first.")]
-ReasonOption = Annotated[str | None, typer.Option(help="Why.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -29,15 +32,17 @@ def restore(
     edit_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of retired edits.")],
     author: AuthorOption = None,
     reason: ReasonOption = None,
+    ticket: TicketOption = None,
     wait: WaitOption = WaitFor.LOCAL,
+    expedite: ExpediteOption = False,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make retired edits live again."""
     for edit_id in edit_ids:
-        body = _given(author=author, reason=reason)
-        edit = _change(url, namespace, edit_id, "restore", body, wait)
+        body = _given(author=author, reason=reason, ticket=ticket)
+        edit = _change(url, namespace, edit_id, "restore", body, write_headers(wait, expedite=expedite))
         if as_json:
             print_json(edit)
         elif is_proposal(edit):
@@ -51,14 +56,16 @@ def rollback_edit(
     version: Annotated[int, typer.Argument(min=1, help="The version to go back to.")],
     author: AuthorOption = None,
     reason: ReasonOption = None,
+    ticket: TicketOption = None,
     wait: WaitOption = WaitFor.LOCAL,
+    expedite: ExpediteOption = False,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go back to an older version of an edit: a new version copies it, and all versions stay."""
-    body = {"version": version, **_given(author=author, reason=reason)}
-    edit = _change(url, namespace, edit_id, "rollback", body, wait)
+    body = {"version": version, **_given(author=author, reason=reason, ticket=ticket)}
+    edit = _change(url, namespace, edit_id, "rollback", body, write_headers(wait, expedite=expedite))
     if as_json:
         print_json(edit)
     elif is_proposal(edit):
@@ -71,6 +78,7 @@ def purge(
     edit_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of the edits.")],
     reason: Annotated[str, typer.Option(help="Why; it stays, so name nothing that is to be forgotten.")],
     author: AuthorOption = None,
+    ticket: TicketOption = None,
     wait: WaitOption = WaitFor.LOCAL,
     yes: YesOption = False,
     url: UrlOption = None,
@@ -81,8 +89,8 @@ def purge(
     paths = {edit_id: edit_path(edit_id) for edit_id in edit_ids}
     _confirm(f"Delete the content of {', '.join(paths)} for good?", yes=yes)
     for edit_id in paths:
-        body = {"reason": reason, **_given(author=author)}
-        edit = _change(url, namespace, edit_id, "purge", body, wait)
+        body = {"reason": reason, **_given(author=author, ticket=ticket)}
+        edit = _change(url, namespace, edit_id, "purge", body, write_headers(wait))
         print_json(edit) if as_json else stdout().print(f"purged {edit['id']}: a tombstone is left")
 
 
@@ -91,7 +99,9 @@ def rollback(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     author: AuthorOption = None,
     reason: ReasonOption = None,
+    ticket: TicketOption = None,
     wait: WaitOption = WaitFor.LOCAL,
+    expedite: ExpediteOption = False,
     yes: YesOption = False,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
@@ -106,8 +116,8 @@ def rollback(
         _confirm(f"Take the namespace {name} back to log id {log_id}?", yes=yes)
     from serac_gateway.cli.calls import call_gateway
 
-    body = {"log_id": log_id, "dry_run": dry_run, **_given(author=author, reason=reason)}
-    headers = {"x-serac-wait": wait.value}
+    body = {"log_id": log_id, "dry_run": dry_run, **_given(author=author, reason=reason, ticket=ticket)}
+    headers = write_headers(wait, expedite=expedite)
     done = run(
         call_gateway(
             chosen_url(url),
@@ -130,12 +140,17 @@ def rollback(
 
 
 def _change(
-    url: str | None, namespace: str | None, edit_id: str, verb: str, body: dict[str, Any], wait: WaitFor
+    url: str | None,
+    namespace: str | None,
+    edit_id: str,
+    verb: str,
+    body: dict[str, Any],
+    headers: dict[str, str],
 ) -> Any:  # noqa: ANN401 - decoded JSON
     from serac_gateway.cli.calls import change_edit
 
     return run(
-        change_edit(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), verb, body, wait)
+        change_edit(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), verb, body, headers)
     )
 
 

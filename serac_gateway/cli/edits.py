@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,146 +9,28 @@ from typing import Annotated, Any
 import typer
 
 from serac_gateway.cli.options import (
+    AuthorOption,
+    ExpediteOption,
     JsonOption,
     NamespaceOption,
+    ReasonOption,
+    TicketOption,
     UrlOption,
     WaitFor,
     WaitOption,
     chosen_namespace,
     chosen_url,
+    write_headers,
 )
 from serac_gateway.cli.proposals import is_proposal, print_proposed
 from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stderr, stdout
-from serac_gateway.domain.edits import DecidedState, EditKind, EditState, check_edit_id
+from serac_gateway.domain.edits import EditState, check_edit_id
 from serac_gateway.errors import InvalidRequestError
 
 edits_app = typer.Typer(no_args_is_help=True, help="Add, read, remove, import and export edits.")
 
 
-class Clearable(StrEnum):
-    """A field that a change can empty."""
-
-    SUBJECT = "subject"
-    PARAPHRASES = "paraphrases"
-    ALIASES = "aliases"
-
-
 EditIdArgument = Annotated[str, typer.Argument(metavar="ID", help="The edit's id.")]
-
-
-@edits_app.command()
-def add(
-    prompt: Annotated[str, typer.Argument(help="The question that gets a new answer.")],
-    target_new: Annotated[str, typer.Argument(metavar="ANSWER", help="The new answer.")],
-    kind: Annotated[EditKind, typer.Option(help="What the edit does.")] = EditKind.FACT,
-    paraphrase: Annotated[list[str] | None, typer.Option(help="Another wording; may be repeated.")] = None,
-    subject: Annotated[str | None, typer.Option(help="What the question is about.")] = None,
-    alias: Annotated[
-        list[str] | None, typer.Option(help="Another name of the subject; may be repeated.")
-    ] = None,
-    target_true: Annotated[
-        str | None, typer.Option(help="The old answer; of a suppression the value to keep back.")
-    ] = None,
-    valid_from: Annotated[str | None, typer.Option(help="2026-12-01T00:00:00Z")] = None,
-    valid_until: Annotated[str | None, typer.Option(help="2027-01-01T00:00:00Z")] = None,
-    author: Annotated[str | None, typer.Option(help="Who says so.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Why.")] = None,
-    source: Annotated[str | None, typer.Option(help="Where it stands.")] = None,
-    state: Annotated[DecidedState, typer.Option(help="On trial, or live at once.")] = DecidedState.LIVE,
-    canary_share: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Of users to whom a canary is applied.")
-    ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Ask its own questions at once; exit code 1 if one fails.")
-    ] = False,
-    edit_id: Annotated[str | None, typer.Option("--id", help="An id of your own.")] = None,
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="Repeat the command with it without adding twice.")
-    ] = None,
-    wait: WaitOption = WaitFor.LOCAL,
-    url: UrlOption = None,
-    namespace: NamespaceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Add an edit; it is in force when this returns."""
-    given = {
-        "prompt": prompt,
-        "target_new": target_new,
-        "kind": kind,
-        "paraphrases": paraphrase,
-        "aliases": alias,
-        "subject": subject,
-        "target_true": target_true,
-        "valid_from": valid_from,
-        "valid_until": valid_until,
-        "author": author,
-        "reason": reason,
-        "source": source,
-        "state": state,
-        "canary_share": canary_share,
-        "id": edit_id,
-    }
-    draft = {name: value for name, value in given.items() if value is not None and value != []}
-    headers = {"x-serac-wait": wait.value}
-    if idempotency_key:
-        headers["idempotency-key"] = idempotency_key
-    path = "/serac/v1/edits?verify=true" if verify else "/serac/v1/edits"
-    edit = _call(url, namespace, "POST", path, body=draft, headers=headers)
-    if as_json:
-        print_json(edit)
-    elif is_proposal(edit):
-        print_proposed(edit)
-    else:
-        stdout().print(f"added {edit['id']} version {edit['version']}")
-        _print_effect(edit)
-    if verify and not is_proposal(edit) and not edit["verified"]["passed"]:
-        raise typer.Exit(EXIT_REFUSED)
-
-
-@edits_app.command()
-def change(
-    edit_id: EditIdArgument,
-    prompt: Annotated[str | None, typer.Option(help="Another prompt.")] = None,
-    target: Annotated[str | None, typer.Option(help="Another answer.")] = None,
-    paraphrase: Annotated[
-        list[str] | None, typer.Option(help="The wordings in place of those it has; may be repeated.")
-    ] = None,
-    subject: Annotated[str | None, typer.Option(help="What the question is about.")] = None,
-    alias: Annotated[
-        list[str] | None, typer.Option(help="The other names in place of those it has; may be repeated.")
-    ] = None,
-    clear: Annotated[list[Clearable] | None, typer.Option(help="A field to empty; may be repeated.")] = None,
-    author: Annotated[str | None, typer.Option(help="Who says so.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Why.")] = None,
-    url: UrlOption = None,
-    namespace: NamespaceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Change an edit; what is not given stays."""
-    from serac_gateway.cli.calls import patch_edit
-
-    given = {
-        "prompt": prompt,
-        "target_new": target,
-        "paraphrases": paraphrase or None,
-        "subject": subject,
-        "aliases": alias or None,
-        "author": author,
-        "reason": reason,
-    }
-    body: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    for field in clear or ():
-        if field.value in body:
-            fail(f"--clear {field.value} contradicts the value given for it; give one of them", EXIT_USAGE)
-        body[field.value] = None if field is Clearable.SUBJECT else []
-    edit = run(patch_edit(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), body))
-    if as_json:
-        print_json(edit)
-    elif is_proposal(edit):
-        print_proposed(edit)
-    else:
-        stdout().print(f"changed {edit['id']}, now version {edit['version']}")
-        _print_effect(edit)
 
 
 @edits_app.command("list")
@@ -233,9 +114,11 @@ def show(
 @edits_app.command()
 def remove(
     edit_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of the edits.")],
-    author: Annotated[str | None, typer.Option(help="Who says so.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Why.")] = None,
+    author: AuthorOption = None,
+    reason: ReasonOption = None,
+    ticket: TicketOption = None,
     wait: WaitOption = WaitFor.LOCAL,
+    expedite: ExpediteOption = False,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
@@ -244,8 +127,12 @@ def remove(
     from serac_gateway.cli.calls import retire_edit
 
     for edit_id in edit_ids:
-        why = {name: text for name, text in (("author", author), ("reason", reason)) if text is not None}
-        edit = run(retire_edit(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), why, wait))
+        given = {"author": author, "reason": reason, "ticket": ticket}
+        why = {name: text for name, text in given.items() if text is not None}
+        headers = write_headers(wait, expedite=expedite)
+        edit = run(
+            retire_edit(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), why, headers)
+        )
         if as_json:
             print_json(edit)
         elif is_proposal(edit):
@@ -258,6 +145,7 @@ def remove(
 def import_edits(
     file: Annotated[str, typer.Argument(help="NDJSON, one edit a line; - reads stdin.")],
     wait: WaitOption = WaitFor.LOCAL,
+    expedite: ExpediteOption = False,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
@@ -278,7 +166,7 @@ def import_edits(
             chosen_url(url),
             chosen_namespace(namespace),
             file,
-            wait,
+            write_headers(wait, expedite=expedite),
             as_json=as_json,
             on_proposal=on_proposal,
         )
@@ -317,23 +205,6 @@ def _as_text(value: Any) -> str:  # noqa: ANN401 - decoded JSON
     if isinstance(value, dict):
         return f"version {value['edit_version']} {'passed' if value['passed'] else 'failed'} {value['at']}"
     return "\n".join(value) if isinstance(value, list) else str(value)
-
-
-def _print_effect(edit: dict[str, Any]) -> None:
-    """Print what an edit that was just written contradicts or may lack, and how its verification ended."""
-    from rich.markup import escape
-
-    for conflict in edit["conflicts"] or ():
-        fate = "retired it" if conflict["superseded"] else "the newer one wins"
-        stderr().print(
-            f"[yellow]contradicts[/] {conflict['edit_id']} ({fate}): {escape(conflict['target_new'])}",
-            soft_wrap=True,
-        )
-    for warning in edit.get("warnings", ()):
-        stderr().print(f"[yellow]warning[/] {escape(warning['detail'])}", soft_wrap=True)
-    for probe in edit.get("verified", {}).get("probes", ()):
-        outcome = "[green]passed[/]" if probe["passed"] else f"[red]failed[/] ({escape(probe['failure'])})"
-        stderr().print(f"{outcome}: {escape(probe['query'])}", soft_wrap=True)
 
 
 def _call(url: str | None, namespace: str | None, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401 - decoded JSON

@@ -106,12 +106,11 @@ def _print_entries(entries: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    approved = any(entry.get("approval") for entry in entries)
-    columns = ("log id", "at", "action", "edit", "version", "author", "reason")
-    table = Table(*columns, *(("approval",) if approved else ()))
+    further = [name for name in ("ticket", "approval") if any(entry.get(name) for entry in entries)]
+    table = Table("log id", "at", "action", "edit", "version", "author", "reason", *further)
     for entry in entries:
         cells = (entry["log_id"], entry["at"][:19], entry["action"], entry["edit_id"], str(entry["version"]))
-        texts = [entry["author"], entry["reason"], *((entry.get("approval"),) if approved else ())]
+        texts = [entry["author"], entry["reason"], *(entry.get(name) for name in further)]
         table.add_row(*cells, *(escape(text or "") for text in texts))
     stdout().print(table)
 

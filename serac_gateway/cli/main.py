@@ -16,6 +16,7 @@ from serac_gateway.cli.bench.commands import bench_app
 from serac_gateway.cli.bench.storage_commands import import_edits, start, write
 from serac_gateway.cli.doctor import doctor
 from serac_gateway.cli.edit_history import purge, restore, rollback, rollback_edit
+from serac_gateway.cli.edit_writing import add, change
 from serac_gateway.cli.edits import edits_app
 from serac_gateway.cli.feedback import feedback_app
 from serac_gateway.cli.keys import keys_app
@@ -42,6 +43,8 @@ app = typer.Typer(
     " usage or configuration · 3 no gateway answers.",
 )
 app.add_typer(edits_app, name="edits")
+edits_app.command()(add)
+edits_app.command()(change)
 edits_app.command()(restore)
 edits_app.command()(retire)
 edits_app.command("rollback")(rollback_edit)

@@ -45,6 +45,24 @@ WaitOption = Annotated[
 ]
 
 
+AuthorOption = Annotated[str | None, typer.Option(help="Who says so; an API key's own name comes first.")]
+ReasonOption = Annotated[str | None, typer.Option(help="Why.")]
+TicketOption = Annotated[str | None, typer.Option(help="Under which case or order.")]
+ExpediteOption = Annotated[
+    bool,
+    typer.Option(
+        "--expedite",
+        help="As an admin write at once where others would have to agree; with --reason. The log says so.",
+        rich_help_panel="Gateway",
+    ),
+]
+
+
+def write_headers(wait: WaitFor = WaitFor.LOCAL, *, expedite: bool = False) -> dict[str, str]:
+    """The headers of a call that writes: where it is waited for, and whether it goes round agreement."""
+    return {"x-serac-wait": wait.value, **({"x-serac-expedite": "true"} if expedite else {})}
+
+
 def chosen_url(url: str | None) -> str:
     """The option, else SERAC_URL, else the default; without a trailing slash."""
     return (url or os.environ.get("SERAC_URL") or DEFAULT_URL).rstrip("/")

@@ -8,13 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from serac_gateway.cli.options import (
+    AuthorOption,
+    ExpediteOption,
     JsonOption,
     NamespaceOption,
+    TicketOption,
     UrlOption,
     WaitFor,
     WaitOption,
     chosen_namespace,
     chosen_url,
+    write_headers,
 )
 from serac_gateway.cli.proposals import is_proposal, print_proposed
 from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stderr, stdout
@@ -27,11 +31,13 @@ def retire(
         Path, typer.Option("--consolidated-in", help="The report.json of `serac-train consolidate`.")
     ],
     yes: Annotated[bool, typer.Option("--yes", help="Retire them; without it, only show it.")] = False,
-    author: Annotated[str | None, typer.Option(help="Who says so.")] = None,
+    author: AuthorOption = None,
     reason: Annotated[
         str | None, typer.Option(help="Why.", show_default="names the report's method, model and digest")
     ] = None,
+    ticket: TicketOption = None,
     wait: WaitOption = WaitFor.LOCAL,
+    expedite: ExpediteOption = False,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
@@ -58,7 +64,7 @@ def retire(
         "dry_run": not yes,
         "reason": reason
         or f"consolidated by {report.method} into {report.model}, report {report.digest[:16]}",
-        **({} if author is None else {"author": author}),
+        **{name: text for name, text in (("author", author), ("ticket", ticket)) if text is not None},
     }
     from serac_gateway.cli.calls import call_gateway
 
@@ -69,7 +75,7 @@ def retire(
             "POST",
             "/serac/v1/edits:retire",
             body=body,
-            headers={"x-serac-wait": wait.value},
+            headers=write_headers(wait, expedite=expedite),
         )
     )
     if is_proposal(done):

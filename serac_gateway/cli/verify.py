@@ -10,11 +10,16 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 
 from serac_gateway.cli.edits import EditIdArgument, edit_path
 from serac_gateway.cli.options import (
+    AuthorOption,
+    ExpediteOption,
     JsonOption,
     NamespaceOption,
+    ReasonOption,
+    TicketOption,
     UrlOption,
     chosen_namespace,
     chosen_url,
+    write_headers,
 )
 from serac_gateway.cli.proposals import is_proposal, print_proposed
 from serac_gateway.cli.terminal import EXIT_REFUSED, print_json, run, stderr, stdout
@@ -55,7 +60,10 @@ def set_state(
     share: Annotated[
         float | None, typer.Option(min=0, max=1, help="Of users to whom a canary is applied.")
     ] = None,
-    reason: Annotated[str | None, typer.Option(help="Why.")] = None,
+    author: AuthorOption = None,
+    reason: ReasonOption = None,
+    ticket: TicketOption = None,
+    expedite: ExpediteOption = False,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
@@ -64,11 +72,18 @@ def set_state(
 
     A shadow is decided and counted and never applied; a canary is applied to a share of users.
     """
-    given = {"state": state.value, "canary_share": share, "reason": reason}
+    given = {
+        "state": state.value,
+        "canary_share": share,
+        "author": author,
+        "reason": reason,
+        "ticket": ticket,
+    }
     body = {name: value for name, value in given.items() if value is not None}
+    headers = write_headers(expedite=expedite)
     from serac_gateway.cli.calls import patch_edit
 
-    edit = run(patch_edit(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), body))
+    edit = run(patch_edit(chosen_url(url), chosen_namespace(namespace), edit_path(edit_id), body, headers))
     if as_json:
         print_json(edit)
     elif is_proposal(edit):

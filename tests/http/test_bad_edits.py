@@ -63,8 +63,9 @@ TEXTS = ("prompt", "target_new", "target_true", "subject", "author", "reason", "
 NOTES = ("ticket", "institution", "legal_basis", "source_url")
 BAD_FIELDS = [
     *((name, value) for name in (*TEXTS, "id", "kind", "state", "valid_from") for value in WRONG_TYPES),
-    *((name, value) for name in (*NOTES, "source_sha256", "review_by") for value in WRONG_TYPES),
-    *((name, value) for name in (*TEXTS, *NOTES) for value in ("", " \t\n", "\ud800", "x" * 2_001)),
+    *((name, value) for name in (*NOTES, "source_sha256", "review_by") for value in (1, ["x"])),
+    *((name, value) for name in TEXTS for value in ("", " \t\n", "\ud800", "x" * 2_001)),
+    *((name, value) for name in NOTES for value in ("", "\ud800", "x" * 2_001)),
     *(("source_url", value) for value in ("javascript:alert(1)", "//a/b", "https://", "https://u:p@a/b")),
     *(("source_sha256", value) for value in ("", "0" * 63, "0" * 65, "A" * 64, "g" * 64, "0" * 64 + "\n")),
     *(("review_by", value) for value in ("", "soon", "2027-02-30", "2027-12-01T00:00:00Z", "01.12.2027")),
