@@ -28,6 +28,7 @@ from serac_gateway.cli.proposals import proposals_app
 from serac_gateway.cli.reload import reload
 from serac_gateway.cli.replicas import replicas
 from serac_gateway.cli.retire import retire
+from serac_gateway.cli.review import due
 from serac_gateway.cli.shadow import shadow
 from serac_gateway.cli.store import store_app
 from serac_gateway.cli.terminal import stderr
@@ -45,6 +46,7 @@ app = typer.Typer(
 app.add_typer(edits_app, name="edits")
 edits_app.command()(add)
 edits_app.command()(change)
+edits_app.command()(due)
 edits_app.command()(restore)
 edits_app.command()(retire)
 edits_app.command("rollback")(rollback_edit)

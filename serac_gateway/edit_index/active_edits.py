@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import msgspec
 
@@ -246,6 +246,23 @@ class ActiveEdits:
         """How many edits of each namespace are in each state. For any thread."""
         return {namespace: dict(held.states) for namespace, held in list(self._namespaces.items())}
 
+    def due(self, namespace: str, day: date) -> list[Edit]:
+        """The edits whose review is due by `day`, the longest due first, those of one day by id."""
+        held = self._namespaces.get(namespace)
+        if held is None:
+            return []
+        places = sorted((due, edit_id) for edit_id, due in list(held.review_by.items()) if due <= day)
+        edits = (held.edits.get(edit_id) for _, edit_id in places)
+        return [edit for edit in edits if edit is not None and edit.review_by is not None]
+
+    def overdue(self) -> dict[str, int]:
+        """How many edits of each namespace should have been reviewed before today (UTC). For any thread."""
+        today = self._clock().astimezone(UTC).date()
+        return {
+            namespace: sum(due < today for due in list(held.review_by.values()))
+            for namespace, held in list(self._namespaces.items())
+        }
+
     async def _build(
         self,
         namespace: str,
@@ -307,6 +324,11 @@ class ActiveEdits:
         held.index.remove(gone)
         for edit_id in gone:
             held.edits.pop(edit_id, None)
+        for edit_id in (*live, *gone):
+            held.review_by.pop(edit_id, None)
+        held.review_by.update(
+            {edit_id: edit.review_by for edit_id, (edit, _) in live.items() if edit.review_by is not None}
+        )
         applied = {edit_id for edit_id, (edit, _) in live.items() if _is_applied_suppression(edit)}
         changed = {edit.id for edit in held.suppressions}.intersection((*live, *gone))
         if applied or changed:

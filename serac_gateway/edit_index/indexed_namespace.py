@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import date
 
 from serac_gateway.domain.edits import Edit, EditState, forms
 from serac_gateway.domain.vectors import Vectors
@@ -32,6 +33,8 @@ class IndexedNamespace:
         self.edits: dict[str, Edit] = {}
         self.states: Counter[EditState] = Counter()
         """How many of `edits` are in each state."""
+        self.review_by: dict[str, date] = {}
+        """Of those of `edits` that have one."""
         self.newest_version: dict[str, int] = {}
         self.log_orders: dict[str, LogOrder] = {}
         """Where the log made the newest version seen of each edit."""

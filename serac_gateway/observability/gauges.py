@@ -35,7 +35,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gauges(Collector):
-    """Reads `Sources`. Any thread may collect; a scrape costs sums over namespaces and nothing more."""
+    """Reads `Sources`. Any thread may collect; a scrape costs sums over namespaces and over review dates."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
@@ -112,6 +112,16 @@ class Gauges(Collector):
         for labels, count in labelled.items():
             by_state.add_metric(labels, count)
         yield by_state
+        overdue: dict[str, float] = {}
+        for namespace, count in self._sources.active_edits.overdue().items():
+            label = self._sources.instruments.label(namespace)
+            overdue[label] = overdue.get(label, 0) + count
+        yield _labelled(
+            "serac_edits_overdue",
+            "Edits in force that should have been reviewed before today",
+            "namespace",
+            overdue,
+        )
         quarantine = self._sources.active_edits.quarantine
         yield GaugeMetricFamily(
             "serac_quarantined_namespaces",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -90,9 +91,9 @@ def test_what_an_edit_rests_on_goes_through_add_change_log_export_and_import(
     assert [entry["ticket"] for entry in entries] == [None, None, None, None, "DSR-1"]
 
 
-@pytest.mark.parametrize(
-    ("options", "code", "why"),
-    [
+def test_what_cannot_be_is_refused_with_the_remedy_and_nothing_is_stored(serac: Serac) -> None:
+    """By the command where it can see it, else by the gateway."""
+    for options, code, why in (
         (("--source-url", "javascript:alert(1)"), 1, "scheme 'javascript'"),
         (("--source-sha256", "abc"), 1, "sha256sum"),
         (("--source-file", "no-such-file"), 2, "No such file"),
@@ -102,13 +103,8 @@ def test_what_an_edit_rests_on_goes_through_add_change_log_export_and_import(
         (("--review-by", "2027-02-30"), 2, "2027-02-30"),
         (("--institution", " "), 1, "institution ' ' is blank"),
         (("--ticket", "x" * 2_001), 1, "the limit is 2,000"),
-    ],
-)
-def test_what_cannot_be_is_refused_with_the_remedy_and_nothing_is_stored(
-    serac: Serac, options: tuple[str, ...], code: int, why: str
-) -> None:
-    """By the command where it can see it, else by the gateway."""
-    assert why in serac("edits", "add", PROMPT, ANSWER, *options, code=code).output
+    ):
+        assert why in serac("edits", "add", PROMPT, ANSWER, *options, code=code).output
     assert json.loads(serac("edits", "list", "--all", "--json").stdout) == []
 
 
@@ -144,3 +140,30 @@ def test_an_admin_in_a_hurry_writes_by_every_command_and_the_log_says_so(
     actions = [entry["action"] for entry in entries]
     assert actions == ["add", "update", "update", "rollback", "retire", "restore", "rollback", "add"]
     assert all(entry["approval"].startswith("expedited by ") for entry in entries)
+
+
+def test_what_is_due_for_review_is_listed_in_order_of_date(serac: Serac) -> None:
+    """Overdue ones as such; the window is in days or weeks."""
+    today = datetime.now(UTC).date()
+    days = {"a": date(2020, 1, 2), "b": date(2020, 1, 1), "c": today, "d": today + timedelta(days=10)}
+    for edit_id, day in days.items():
+        serac("edits", "add", f"Who is {edit_id}?", "A [b]", "--id", edit_id, "--review-by", day.isoformat())
+
+    def due(*arguments: str) -> list[str]:
+        return [edit["id"] for edit in json.loads(serac("edits", "due", *arguments, "--json").stdout)]
+
+    assert due() == ["b", "a", "c"]
+    assert due("--within", "9d") == ["b", "a", "c"]
+    assert due("--within", "2w") == due("--within", "10d") == ["b", "a", "c", "d"]
+    table = serac("edits", "due", "--limit", "3")
+    assert (table.stdout.count("overdue"), "A [b]" in table.stdout) == (2, True)
+    assert "more than 2" in serac("edits", "due", "--limit", "2").output
+    serac("edits", "change", "b", "--clear", "review_by")
+    assert due() == ["a", "c"]
+
+
+def test_a_window_that_is_none_is_wrong_usage() -> None:
+    """Before the gateway is called."""
+    for within in ("", "30", "d", "-1d", "1.5d", "30h", "36501d", "99999w", "1d\n", "١d"):
+        result = CliRunner().invoke(app, ["edits", "due", f"--within={within}"])
+        assert (result.exit_code, "30d, 4w" in result.output) == (2, True), within

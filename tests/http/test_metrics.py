@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -221,6 +222,29 @@ def test_edits_by_state_index_and_store_show_and_follow_every_change() -> None:
         after = gauges()
         assert after["serac_edits", "default", "live"] == 0
         assert after["serac_edits", "default", "shadow"] == 2
+
+
+def test_edits_whose_review_is_overdue_are_counted_until_they_are_reviewed_or_retired() -> None:
+    """Today's are not overdue yet."""
+    today = datetime.now(UTC).date()
+    with running_control_plane(InMemoryEditStore()) as control_plane:
+
+        def overdue() -> float:
+            return samples(httpx.get(f"{control_plane.url}/metrics").text)["serac_edits_overdue", "default"]
+
+        client, match = control_plane.client, {"if-match": "*"}
+        for edit_id, day in (("a", "2020-01-01"), ("b", "2021-01-01"), ("c", "2100-01-01"), ("d", None)):
+            draft = {"id": edit_id, "prompt": f"Who is {edit_id}?", "target_new": "You.", "review_by": day}
+            assert client.post("/edits", json=draft).status_code == 201
+        assert overdue() == 2
+        later = (today + timedelta(days=1)).isoformat()
+        client.patch("/edits/a", json={"review_by": later}, headers=match)
+        assert overdue() == 1
+        client.delete("/edits/b", headers=match)
+        assert overdue() == 0
+        client.patch("/edits/c", json={"review_by": "2020-01-01"}, headers=match)
+        client.patch("/edits/d", json={"reason": "no date"}, headers=match)
+        assert overdue() == 1
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,7 @@ from serac_gateway.control_plane.http.preview import PreviewController
 from serac_gateway.control_plane.http.problems import exception_handlers
 from serac_gateway.control_plane.http.proposals import ProposalsController
 from serac_gateway.control_plane.http.replicas import ReplicasController
+from serac_gateway.control_plane.http.review import ReviewController
 from serac_gateway.control_plane.http.scope import ScopeController
 from serac_gateway.control_plane.http.shadow import ShadowController
 from serac_gateway.control_plane.http.store import StoreController
@@ -101,6 +102,7 @@ def _control_router(
             EditsController,
             EditStreamsController,
             EditHistoryController,
+            ReviewController,
             ProposalsController,
             PreviewController,
             VerificationController,
