@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import nullcontext
@@ -13,6 +14,7 @@ import msgspec
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from serac_gateway.cli.attestation import Exported
 from serac_gateway.cli.client import CommandClient
 from serac_gateway.cli.terminal import print_json, stderr
 from serac_gateway.domain.edits import EditState
@@ -170,9 +172,9 @@ async def export_lines(
     *,
     path: str = f"{_EDITS}:export",
     query: Mapping[str, str] | None = None,
-) -> int:
-    """Write the lines at `path`, by default all live edits, to the file or to stdout, and count them."""
-    count = 0
+) -> Exported:
+    """Write the lines at `path`, by default all live edits, to the file or to stdout."""
+    digest, lines, size_bytes = hashlib.sha256(), 0, 0
     target = nullcontext(sys.stdout.buffer) if output is None else output.open("wb")
     with target as file:
         async with (
@@ -180,10 +182,13 @@ async def export_lines(
             client.stream("GET", path, query=query) as response,
         ):
             async for chunk in response.chunks():
-                count += chunk.count(b"\n")
+                lines += chunk.count(b"\n")
+                size_bytes += len(chunk)
+                digest.update(chunk)
                 file.write(chunk)
         file.flush()
-    return count
+    name = response.headers.get("x-serac-namespace", namespace)
+    return Exported(namespace=name, lines=lines, size_bytes=size_bytes, sha256=digest.hexdigest())
 
 
 def _kind_of(outcome: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from serac_gateway.cli.attestation import ExportKind
 from serac_gateway.cli.options import (
     AuthorOption,
     ExpediteOption,
@@ -23,6 +24,7 @@ from serac_gateway.cli.options import (
     write_headers,
 )
 from serac_gateway.cli.proposals import is_proposal, print_proposed
+from serac_gateway.cli.signed_exports import Signing, SignOption
 from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stderr, stdout
 from serac_gateway.domain.edits import EditState, check_edit_id
 from serac_gateway.errors import InvalidRequestError
@@ -184,6 +186,7 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write.", show_default="stdout")
     ] = None,
+    sign: SignOption = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
@@ -191,9 +194,11 @@ def export(
     """Write all live edits as NDJSON, as `import` takes them (--json changes nothing)."""
     from serac_gateway.cli.calls import export_lines
 
-    count = run(export_lines(chosen_url(url), chosen_namespace(namespace), output))
+    signing = Signing(sign, output)
+    done = run(export_lines(chosen_url(url), chosen_namespace(namespace), output))
     if output is not None:
-        stderr().print(f"{count:,} edits written to {output}", soft_wrap=True)
+        stderr().print(f"{done.lines:,} edits written to {output}", soft_wrap=True)
+    signing.sign(done, ExportKind.EDITS)
 
 
 def _print_import_proposal(proposal: dict[str, Any], *, as_json: bool) -> None:

@@ -95,12 +95,12 @@ def export(
         fail("--edits goes with --training: serac edits export writes edits alone", EXIT_USAGE)
     path, query = "/serac/v1/feedback:export", {"training": "true"} if training else {}
     where = chosen_url(url), chosen_namespace(namespace)
-    count = run(export_lines(*where, output, path=path, query=query))
+    done = run(export_lines(*where, output, path=path, query=query))
     if output is not None:
-        stderr().print(f"{count:,} lines written to {output}", soft_wrap=True)
+        stderr().print(f"{done.lines:,} lines written to {output}", soft_wrap=True)
     if edits is not None:
-        count = run(export_lines(*where, edits))
-        stderr().print(f"{count:,} edits written to {edits}", soft_wrap=True)
+        done = run(export_lines(*where, edits))
+        stderr().print(f"{done.lines:,} edits written to {edits}", soft_wrap=True)
 
 
 @feedback_app.command()

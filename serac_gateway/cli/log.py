@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
+from serac_gateway.cli.attestation import ExportKind
+from serac_gateway.cli.log_evidence import EvidenceReader, LogNotVerifiedError
 from serac_gateway.cli.options import (
     JsonOption,
     NamespaceOption,
@@ -15,6 +16,7 @@ from serac_gateway.cli.options import (
     chosen_namespace,
     chosen_url,
 )
+from serac_gateway.cli.signed_exports import Signing, SignOption
 from serac_gateway.cli.terminal import EXIT_REFUSED, fail, print_json, run, stderr, stdout
 
 if TYPE_CHECKING:  # imported by the functions that use them: together they take a quarter of a second
@@ -59,6 +61,7 @@ def export(
     evidence: Annotated[
         bool, typer.Option("--evidence", help="With the records and salts that verify the entries.")
     ] = False,
+    sign: SignOption = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
@@ -68,9 +71,11 @@ def export(
 
     path = "/serac/v1/log:export"
     query = {"evidence": "true"} if evidence else {}
-    count = run(export_lines(chosen_url(url), chosen_namespace(namespace), output, path=path, query=query))
+    signing = Signing(sign, output)
+    done = run(export_lines(chosen_url(url), chosen_namespace(namespace), output, path=path, query=query))
     if output is not None:
-        stderr().print(f"{count:,} lines written to {output}", soft_wrap=True)
+        stderr().print(f"{done.lines:,} lines written to {output}", soft_wrap=True)
+    signing.sign(done, ExportKind.LOG_EVIDENCE if evidence else ExportKind.LOG)
 
 
 @log_app.command()
@@ -115,18 +120,6 @@ def _print_entries(entries: list[dict[str, Any]]) -> None:
     stdout().print(table)
 
 
-class LogNotVerifiedError(Exception):
-    """The log is not what was written, or the gateway's evidence cannot be read.
-
-    Attributes:
-        log_id: The entry that does not verify; None if the error is not in an entry.
-    """
-
-    def __init__(self, message: str, log_id: str | None = None) -> None:
-        super().__init__(message)
-        self.log_id = log_id
-
-
 async def verified_head(url: str, namespace: str, expected: str | None) -> LogHead:
     """The head of the namespace's log, after all of its evidence has been verified.
 
@@ -135,24 +128,12 @@ async def verified_head(url: str, namespace: str, expected: str | None) -> LogHe
         UnreachableError, ApiError: The gateway sends no evidence.
     """
     from serac_gateway.cli.client import CommandClient
-    from serac_gateway.stores.log_chain import LogHead
-    from serac_gateway.stores.log_verification import BrokenLogError, Evidence, LogVerifier
 
-    ended = False
     async with (
         CommandClient(url, namespace=namespace) as client,
         client.stream("GET", "/serac/v1/log:export", query={"evidence": "true"}) as response,
     ):
-        verifier = LogVerifier(namespace or response.headers["x-serac-namespace"], expected=expected)
+        reader = EvidenceReader(namespace or response.headers["x-serac-namespace"], expected)
         async for line in response.lines():
-            try:
-                evidence = msgspec.json.decode(line, type=Evidence)
-                verifier.take(evidence)
-            except BrokenLogError as error:
-                raise LogNotVerifiedError(str(error), error.log_id) from error
-            except msgspec.DecodeError as error:
-                raise LogNotVerifiedError(f"the gateway sent a line that is no evidence ({error})") from error
-            ended = isinstance(evidence, LogHead)
-    if not ended:
-        raise LogNotVerifiedError("the gateway's evidence ended before the head of the log")
-    return verifier.head
+            reader.take(line)
+    return reader.head()

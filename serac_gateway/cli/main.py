@@ -30,6 +30,8 @@ from serac_gateway.cli.replicas import replicas
 from serac_gateway.cli.retire import retire
 from serac_gateway.cli.review import due
 from serac_gateway.cli.shadow import shadow
+from serac_gateway.cli.signed_exports import verify_export
+from serac_gateway.cli.signing_keys import signing_key_app
 from serac_gateway.cli.store import store_app
 from serac_gateway.cli.terminal import stderr
 from serac_gateway.cli.verify import set_state, verify
@@ -57,6 +59,8 @@ edits_app.command()(set_state)
 app.command()(rollback)
 app.add_typer(proposals_app, name="proposals")
 app.add_typer(log_app, name="log")
+app.command("verify-export")(verify_export)
+app.add_typer(signing_key_app, name="signing-key")
 app.add_typer(traffic_app, name="traffic")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(store_app, name="store")

@@ -7,14 +7,13 @@ from typing import Annotated
 
 import msgspec
 from litestar import Controller, get
-from litestar.datastructures import ResponseHeader
 from litestar.params import QueryParameter
 from litestar.response import Stream
 
 from serac_gateway.auth.principals import EVERY_NAMESPACE, Principal
 from serac_gateway.config.upstream_url import without_secrets
 from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneContext
-from serac_gateway.control_plane.http.edit_streams import NDJSON
+from serac_gateway.control_plane.http.edit_streams import NAMESPACE_HEADER, NDJSON
 from serac_gateway.control_plane.http.guards import Sender
 from serac_gateway.control_plane.http.parameters import Namespace, PageLimit, problems
 from serac_gateway.control_plane.http.schemas import DEFAULT_PAGE
@@ -84,14 +83,7 @@ class LogController(Controller):
         description="One entry a line, oldest first, as `GET /log` has them. With `evidence=true`, all that"
         " is needed to verify the log without trusting this gateway, as `serac log verify` does: each entry"
         " with salt and record of its version, then how many versions each edit has, then the head.",
-        response_headers=[
-            ResponseHeader(
-                name="x-serac-namespace",
-                description="Whose log it is",
-                documentation_only=True,
-                required=True,
-            )
-        ],
+        response_headers=[NAMESPACE_HEADER],
         responses=problems(400, 503),
     )
     async def export(

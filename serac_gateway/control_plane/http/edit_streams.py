@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 from litestar import Controller, Request, get, post
-from litestar.datastructures import State
+from litestar.datastructures import ResponseHeader, State
 from litestar.response import Stream
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import HTTPResponseBodyEvent, Receive, Send
@@ -25,6 +25,10 @@ from serac_gateway.stores.base import EditStore
 from serac_gateway.stores.records import Page
 
 NDJSON = "application/x-ndjson"
+
+NAMESPACE_HEADER = ResponseHeader(
+    name="x-serac-namespace", description="Whose export it is", documentation_only=True, required=True
+)
 
 _EXPORT_PAGE = 500
 
@@ -82,12 +86,14 @@ class EditStreamsController(Controller):
         summary="Export all edits that are live or on trial as NDJSON",
         description="By id, one a line, as import takes them. A reply that ends before its last chunk is"
         " incomplete: the store failed on the way.",
+        response_headers=[NAMESPACE_HEADER],
         responses=problems(400, 503),
     )
     async def export_lines(self, namespace: Namespace, context: Context) -> Stream:
         """All edits of the namespace that are live or on trial."""
         first = await context.store.page(namespace, limit=_EXPORT_PAGE)
-        return Stream(_exported(context.store, namespace, first), media_type=NDJSON)
+        lines = _exported(context.store, namespace, first)
+        return Stream(lines, media_type=NDJSON, headers={"x-serac-namespace": namespace})
 
 
 class _DuplexResponse(ASGIStreamingResponse):
