@@ -16,6 +16,7 @@ from litestar.params import FromPath
 
 from serac_gateway.console.edit_fields import (
     FIRST,
+    OF_THIS_CHANGE,
     draft_body,
     form_fields_of_edit,
     patch_body,
@@ -88,7 +89,7 @@ class EditChangePages(Controller):
         if typed is not None and typed.get("version", "").isdigit():
             base = {**edit, "version": int(typed["version"])}
             return _form(visit, typed_texts(typed), edit=base, restored=True)
-        return _form(visit, record_texts(edit) | {"reason": ""}, edit=edit)
+        return _form(visit, record_texts(edit) | dict.fromkeys(OF_THIS_CHANGE, ""), edit=edit)
 
     @post("/edits/{edit_id:str}/change", status_code=200)
     async def change(self, visit: Visiting, edit_id: FromPath[str]) -> Response[Any]:

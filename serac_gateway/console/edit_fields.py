@@ -14,15 +14,18 @@ from typing import Any
 import msgspec
 
 from serac_gateway.domain.edits import EditDraft
+from serac_gateway.domain.provenance import OF_ONE_VERSION
 
 LONG_TEXTS = ("prompt", "target_new", "reason")
 FIRST = ("prompt", "target_new", "reason")
 """In a form these come first, in this order; what is left is optional."""
 _LATER_ORDER = ("kind", "subject", "aliases", "paraphrases", "target_true", "state", "canary_share")
 _NOT_TYPED = ("id", "author")
+OF_THIS_CHANGE = tuple(name for name in OF_ONE_VERSION if name not in _NOT_TYPED)
+"""What is said of each change anew: a form begins without it."""
 _NOT_CONTENT = frozenset(
     {
-        *("id", "namespace", "version", "state", "created_at", "author", "reason", "in_force"),
+        *("id", "namespace", "version", "state", "created_at", *OF_ONE_VERSION, "in_force"),
         *("conflicts", "warnings", "verification", "verified"),
     }
 )
@@ -34,7 +37,7 @@ class FormField(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     kind: str
-    """``text``, ``long``, ``lines``, ``choice``, ``number``, ``moment`` or ``json``."""
+    """``text``, ``long``, ``lines``, ``choice``, ``number``, ``moment``, ``day`` or ``json``."""
     required: bool
     choices: tuple[str, ...] = ()
     """Of a choice: what can be chosen, the default first."""
@@ -83,7 +86,7 @@ def patch_body(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str,
     """The body that changes an edit: the fields whose texts differ. An emptied optional field is cleared."""
     body: dict[str, object] = {}
     for field in form_fields_of_edit():
-        if field.name == "reason":  # belongs to the version that is made
+        if field.name in OF_THIS_CHANGE:
             if after[field.name].strip():
                 body[field.name] = after[field.name]
         elif before[field.name] != after[field.name]:
@@ -149,6 +152,8 @@ def _kind(name: str, kind: msgspec.inspect.Type) -> str:
         return "number"
     if isinstance(kind, msgspec.inspect.DateTimeType):
         return "moment"
+    if isinstance(kind, msgspec.inspect.DateType):
+        return "day"
     if isinstance(kind, msgspec.inspect.VarTupleType | msgspec.inspect.ListType) and isinstance(
         kind.item_type, msgspec.inspect.StrType
     ):

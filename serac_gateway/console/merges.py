@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from serac_gateway.console.edit_fields import form_fields_of_edit
+from serac_gateway.console.edit_fields import OF_THIS_CHANGE, form_fields_of_edit
 
 
 class MergedField(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,12 +35,12 @@ class Merge(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def merged(before: Mapping[str, str], mine: Mapping[str, str], theirs: Mapping[str, str]) -> Merge:
-    """Merge two changes of one version; the reason is one's own, since each version has its own."""
+    """Merge two changes of one version; what is said of a change is one's own: each version has its own."""
     texts, fields = {}, []
     for field in form_fields_of_edit():
         name = field.name
         texts[name] = mine[name]
-        if name == "reason" or theirs[name] == before[name] or theirs[name] == mine[name]:
+        if name in OF_THIS_CHANGE or theirs[name] == before[name] or theirs[name] == mine[name]:
             continue
         both = mine[name] != before[name]
         if not both:

@@ -42,7 +42,6 @@ from serac_gateway.control_plane.verification import Verified
 from serac_gateway.control_plane.versions import NextVersion
 from serac_gateway.domain.edits import (
     ACTIVE_STATES,
-    MAX_NOTE_CHARS,
     MAX_PROMPT_CHARS,
     Edit,
     EditDraft,
@@ -53,6 +52,7 @@ from serac_gateway.domain.edits import (
     check_not_purged,
     record_json,
 )
+from serac_gateway.domain.provenance import MAX_NOTE_CHARS
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.stores.checked_records import DamagedRecord
 from serac_gateway.stores.records import Idempotency

@@ -28,6 +28,7 @@ RECORD = {
     "valid_from": "2026-12-01T10:00:00.250000Z",
     "valid_until": None,
     "source": None,
+    "review_by": "2027-12-01",
 }
 
 
@@ -54,6 +55,11 @@ def test_only_what_was_changed_is_sent_and_an_emptied_field_is_cleared() -> None
         "canary_share": 0.5,
         "reason": "Why",
     }
+    assert patch_body(before, before | {"ticket": "T 1", "review_by": "2028-12-01"}) == {
+        "ticket": "T 1",
+        "review_by": "2028-12-01",
+    }
+    assert patch_body(before, before | {"review_by": ""}) == {"review_by": None}
 
 
 def test_a_draft_leaves_out_what_is_empty() -> None:
