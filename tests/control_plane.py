@@ -13,6 +13,7 @@ import httpx
 from litestar import Litestar
 from litestar.types import Receive, Scope, Send
 
+from serac_gateway.auth.audience_labels import AudienceLabels
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.model import (
     AccessConfig,
@@ -135,6 +136,7 @@ def fake_gateway(
     config = GatewayConfig(
         upstream=UpstreamConfig(url=upstream_url),
         traffic=traffic,
+        routing=routing,
         access=AccessConfig(required=keys_required),
         server=server,
         governance=governance,
@@ -214,6 +216,7 @@ def fake_gateway(
         route_counts=counts,
         data_path=Path(tempfile.gettempdir()),
         governance=governance,
+        audience_labels=AudienceLabels(routing.audience_from),
         proposals=Proposals(
             store=store,
             writer=writer,
@@ -234,6 +237,7 @@ def fake_gateway(
                 purge_pending=lambda: False,
                 follower=follower,
                 engine=engine_counts,
+                audience_labels=lambda: AudienceLabels(config.routing.audience_from),
                 readiness=readiness,
                 instruments=instruments,
             )
@@ -314,7 +318,7 @@ def running_control_plane(
 
 @contextmanager
 def running_whole_gateway(
-    script: Callable[[str], str], *, traffic: TrafficConfig = NO_TRAFFIC
+    script: Callable[[str], str], *, traffic: TrafficConfig = NO_TRAFFIC, routing: RoutingConfig = ROUTING
 ) -> Iterator[str]:
     """Serve both planes in front of an embedded server whose model answers by `script`; gives the URL."""
     with ThreadPoolExecutor(4) as pool:
@@ -327,6 +331,7 @@ def running_whole_gateway(
                 upstream_url=f"{upstream_url}/v1",
                 with_data_plane=True,
                 traffic=traffic,
+                routing=routing,
             )
             with serving(gateway.app) as url:
                 yield url

@@ -23,6 +23,7 @@ from datetime import datetime
 import msgspec
 
 from serac_gateway.auth.principals import EVERY_NAMESPACE, Role
+from serac_gateway.domain.audiences import checked_audience
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, AwareDatetime, check_namespace
 from serac_gateway.errors import ConfigError, InvalidRequestError
 
@@ -52,6 +53,8 @@ class ApiKeyDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     requests_per_minute: int | None = None
     """In each gateway process, as many at once included; None: unlimited."""
     expires_at: AwareDatetime | None = None
+    labels: dict[str, str] = {}
+    """Of requests with the key: what audiences of edits name; see `routing.audience_from`."""
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +71,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     revoked_at: AwareDatetime | None = None
     last_used_at: AwareDatetime | None = None
     """To within a minute or so."""
+    labels: dict[str, str] = {}
 
     def is_active(self, now: datetime) -> bool:
         """Whether it is neither revoked nor expired."""
@@ -119,6 +123,7 @@ def new_api_key(draft: ApiKeyDraft, *, pepper: bytes, created_by: str | None, no
         created_by=created_by,
         requests_per_minute=draft.requests_per_minute,
         expires_at=draft.expires_at,
+        labels=_checked_labels(draft.labels),
     )
     stored = StoredApiKey(key=key, digest=_digest(text, pepper), pepper_id=pepper_id(pepper))
     return NewApiKey(stored=stored, text=text)
@@ -207,6 +212,16 @@ def _check_namespaces(namespaces: tuple[str, ...]) -> None:
             check_namespace(namespace)
         except InvalidRequestError as error:
             raise InvalidRequestError(error.message, field="namespaces", details=error.details) from error
+
+
+def _checked_labels(labels: dict[str, str]) -> dict[str, str]:
+    """`labels` as an audience of one value each writes them."""
+    try:
+        audience = checked_audience({label: (value,) for label, value in labels.items()})
+    except InvalidRequestError as error:
+        message = error.message.replace("audience", "labels", 1)
+        raise InvalidRequestError(message, field="labels", details=error.details) from error
+    return {label: value for label, (value,) in audience.items()}
 
 
 def _refused(field: str, value: object, allowed: str) -> InvalidRequestError:

@@ -155,7 +155,9 @@ class Authenticator:
     def _admitted(self, key: ApiKey) -> Principal:
         self._take_request(key)
         self._note_use(key)
-        return Principal(key_id=key.id, name=key.name, role=key.role, namespaces=key.namespaces)
+        return Principal(
+            key_id=key.id, name=key.name, role=key.role, namespaces=key.namespaces, labels=key.labels
+        )
 
     def _take_request(self, key: ApiKey) -> None:
         limit = key.requests_per_minute

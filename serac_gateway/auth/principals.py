@@ -42,6 +42,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None
     role: Role
     namespaces: tuple[str, ...]
+    labels: dict[str, str] = {}
+    """That its key was made with; see `routing.audience_from`."""
 
     @property
     def author(self) -> str | None:

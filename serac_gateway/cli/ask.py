@@ -21,6 +21,7 @@ from serac_gateway.cli.terminal import (
     stdout,
 )
 from serac_gateway.client.clients import StreamedReply
+from serac_gateway.domain.audiences import audience_text
 
 CHAT_PATH = "/v1/chat/completions"
 _LINE_CHARS = 300
@@ -39,9 +40,17 @@ def ask(
     run(_ask(question, model, max_tokens, chosen_url(url), chosen_namespace(namespace), as_json))
 
 
-def explain(messages: list[dict[str, Any]], *, url: str | None, namespace: str | None, as_json: bool) -> None:
-    """Print the decision on a chat request with these messages, as a table."""
-    run(_explain(messages, chosen_url(url), chosen_namespace(namespace), as_json))
+def explain(
+    messages: list[dict[str, Any]],
+    labels: dict[str, str],
+    *,
+    url: str | None,
+    namespace: str | None,
+    as_json: bool,
+) -> None:
+    """Print the decision on a chat request with these messages and labels, as a table."""
+    body = {"queries": [{"messages": messages}], "labels": labels}
+    run(_explain(body, chosen_url(url), chosen_namespace(namespace), as_json))
 
 
 def explained_messages(question: str | None, system: str | None, request: str | None) -> list[dict[str, Any]]:
@@ -139,9 +148,9 @@ class _ChatBody(msgspec.Struct):
     messages: list[dict[str, Any]]
 
 
-async def _explain(messages: list[dict[str, Any]], url: str, namespace: str, as_json: bool) -> None:
+async def _explain(body: dict[str, Any], url: str, namespace: str, as_json: bool) -> None:
     async with CommandClient(url, namespace=namespace) as client:
-        reply = await client.call("POST", "/serac/v1/scope", body={"queries": [{"messages": messages}]})
+        reply = await client.call("POST", "/serac/v1/scope", body=body)
     (decision,) = reply.json()["decisions"]
     if as_json:
         print_json(decision)
@@ -156,6 +165,12 @@ async def _explain(messages: list[dict[str, Any]], url: str, namespace: str, as_
         out.print(f"in scope from a scope probability of {decision['scope_threshold']:.3f}")
     if decision["context_edit_ids"]:
         out.print(f"stated to the base model: {', '.join(decision['context_edit_ids'])}")
+    for other in decision["other_audiences"]:
+        out.print(
+            f"in scope of {other['edit_id']}, which holds for {audience_text(other['audience'])} alone"
+            f" ({other['scope_probability']:.3f})",
+            soft_wrap=True,
+        )
     if not decision["candidates"]:
         out.print("no edit lies near this question")
         return

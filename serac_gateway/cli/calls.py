@@ -32,10 +32,12 @@ async def call_gateway(url: str, namespace: str, method: str, path: str, **more:
 
 
 async def list_all(
-    url: str, namespace: str, state: EditState | None, limit: int
+    url: str, namespace: str, state: EditState | None, limit: int, *, audience: str = ""
 ) -> tuple[list[dict[str, Any]], bool]:
-    """The first `limit` edits, and whether there are more."""
+    """The first `limit` edits, and whether there are more; with `audience` only those for it."""
     query: dict[str, str] = {} if state is None else {"state": state}
+    if audience:
+        query["audience"] = audience
     return await list_items(url, namespace, _EDITS, "edits", query, limit)
 
 

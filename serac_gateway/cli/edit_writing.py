@@ -12,6 +12,7 @@ import typer
 
 from serac_gateway.cli.edits import EditIdArgument, edit_path
 from serac_gateway.cli.options import (
+    AudienceOption,
     AuthorOption,
     ExpediteOption,
     JsonOption,
@@ -21,6 +22,7 @@ from serac_gateway.cli.options import (
     UrlOption,
     WaitFor,
     WaitOption,
+    audience_option,
     chosen_namespace,
     chosen_url,
     write_headers,
@@ -65,6 +67,7 @@ class Clearable(StrEnum):
     SUBJECT = "subject"
     PARAPHRASES = "paraphrases"
     ALIASES = "aliases"
+    AUDIENCE = "audience"
     INSTITUTION = "institution"
     SOURCE = "source"
     SOURCE_URL = "source_url"
@@ -88,6 +91,7 @@ def add(
     target_true: Annotated[
         str | None, typer.Option(help="The old answer; of a suppression the value to keep back.")
     ] = None,
+    audience: AudienceOption = None,
     valid_from: Annotated[str | None, typer.Option(help="2026-12-01T00:00:00Z")] = None,
     valid_until: Annotated[str | None, typer.Option(help="2027-01-01T00:00:00Z")] = None,
     author: AuthorOption = None,
@@ -126,6 +130,7 @@ def add(
         "aliases": alias,
         "subject": subject,
         "target_true": target_true,
+        "audience": audience_option(audience),
         "valid_from": valid_from,
         "valid_until": valid_until,
         "author": author,
@@ -144,7 +149,7 @@ def add(
         "canary_share": canary_share,
         "id": edit_id,
     }
-    draft = {name: value for name, value in given.items() if value is not None and value != []}
+    draft = {name: value for name, value in given.items() if value not in (None, [], {})}
     headers = write_headers(wait, expedite=expedite)
     if idempotency_key:
         headers["idempotency-key"] = idempotency_key
@@ -176,6 +181,7 @@ def change(
     alias: Annotated[
         list[str] | None, typer.Option(help="The other names in place of those it has; may be repeated.")
     ] = None,
+    audience: AudienceOption = None,
     clear: Annotated[list[Clearable] | None, typer.Option(help="A field to empty; may be repeated.")] = None,
     author: AuthorOption = None,
     reason: ReasonOption = None,
@@ -201,6 +207,7 @@ def change(
         "paraphrases": paraphrase or None,
         "subject": subject,
         "aliases": alias or None,
+        "audience": audience_option(audience) or None,
         "author": author,
         "reason": reason,
         "ticket": ticket,

@@ -10,6 +10,7 @@ import typer
 
 from serac_gateway.cli.attestation import ExportKind
 from serac_gateway.cli.options import (
+    AudienceOption,
     AuthorOption,
     ExpediteOption,
     JsonOption,
@@ -19,6 +20,7 @@ from serac_gateway.cli.options import (
     UrlOption,
     WaitFor,
     WaitOption,
+    audience_option,
     chosen_namespace,
     chosen_url,
     write_headers,
@@ -26,6 +28,7 @@ from serac_gateway.cli.options import (
 from serac_gateway.cli.proposals import is_proposal, print_proposed
 from serac_gateway.cli.signed_exports import Signing, SignOption
 from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stderr, stdout
+from serac_gateway.domain.audiences import audience_text
 from serac_gateway.domain.edits import EditState, check_edit_id
 from serac_gateway.errors import InvalidRequestError
 
@@ -39,15 +42,20 @@ EditIdArgument = Annotated[str, typer.Argument(metavar="ID", help="The edit's id
 def list_edits(
     state: Annotated[EditState | None, typer.Option(help="Only edits in this state.")] = EditState.LIVE,
     every: Annotated[bool, typer.Option("--all", help="Retired ones too.")] = False,
+    audience: AudienceOption = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 100,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List edits in the order of their ids."""
+    """List edits in the order of their ids; with --audience only those for these labels and values."""
     from serac_gateway.cli.calls import list_all
 
-    edits, more = run(list_all(chosen_url(url), chosen_namespace(namespace), None if every else state, limit))
+    wanted = audience_text(audience_option(audience))
+    listed = list_all(
+        chosen_url(url), chosen_namespace(namespace), None if every else state, limit, audience=wanted
+    )
+    edits, more = run(listed)
     if as_json:
         print_json(edits)
     else:
@@ -108,7 +116,7 @@ def show(
 
     table = Table(show_header=False)
     for name, value in edit.items():
-        if value not in (None, []):
+        if value not in (None, [], {}):
             table.add_row(name, escape(_as_text(value)))
     stdout().print(table)
 
@@ -206,7 +214,9 @@ def _print_import_proposal(proposal: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _as_text(value: Any) -> str:  # noqa: ANN401 - decoded JSON
-    """A field of an edit: a text, a list of texts, or its last verification."""
+    """A field of an edit: a text, a list of texts, its audience, or its last verification."""
+    if isinstance(value, dict) and "passed" not in value:
+        return audience_text(value)
     if isinstance(value, dict):
         return f"version {value['edit_version']} {'passed' if value['passed'] else 'failed'} {value['at']}"
     return "\n".join(value) if isinstance(value, list) else str(value)
@@ -230,7 +240,9 @@ def _print_table(edits: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    columns = ["id", "version", "state", "kind", "prompt", "new answer"]
+    columns = ["id", "version", "state", "kind", "audience", "prompt", "new answer"]
+    is_wanted = any(edit["audience"] for edit in edits)
+    columns = [column for column in columns if is_wanted or column != "audience"]
     near = any("similarity" in edit for edit in edits)
     table = Table(*(["similarity", *columns] if near else columns))
     for edit in edits:
@@ -240,6 +252,7 @@ def _print_table(edits: list[dict[str, Any]]) -> None:
             str(edit["version"]),
             edit["state"],
             edit["kind"],
+            *([audience_text(edit["audience"])] if is_wanted else []),
             escape(edit["prompt"]),
             escape(edit["target_new"]),
             style=None if edit["state"] == EditState.LIVE else "dim",

@@ -14,7 +14,7 @@ import typer
 
 from serac_gateway.auth.api_keys import ApiKey, ApiKeyDraft, check_key_id, checked_pepper, new_api_key
 from serac_gateway.auth.principals import EVERY_NAMESPACE, Role
-from serac_gateway.cli.options import JsonOption, UrlOption, chosen_url
+from serac_gateway.cli.options import JsonOption, UrlOption, chosen_url, label_options
 from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stderr, stdout
 from serac_gateway.errors import ApiKeyNotFoundError, ConfigError, GatewayError, InvalidRequestError
 
@@ -68,6 +68,13 @@ def create(
     requests_per_minute: Annotated[
         int | None, typer.Option(min=1, help="In each gateway process.", show_default="unlimited")
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL=VALUE",
+            help="Of its requests, for edits with an audience, as tenant=acme; may be repeated.",
+        ),
+    ] = None,
     expires: Annotated[
         str | None, typer.Option(help="30m, 12h, 90d, 52w or 2027-01-31T00:00:00Z.", show_default="never")
     ] = None,
@@ -84,6 +91,7 @@ def create(
         role=role,
         namespaces=tuple(namespace) if namespace else None,
         requests_per_minute=requests_per_minute,
+        labels=label_options(label),
         expires_at=None if expires is None else _moment(expires, datetime.now(UTC)),
     )
     settings = _offline_config(offline, config, data_dir, redis)
@@ -214,7 +222,7 @@ def _print_table(keys: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("id", "name", "role", "namespaces", "a minute", "expires", "last used", "state")
+    table = Table("id", "name", "role", "namespaces", "labels", "a minute", "expires", "last used", "state")
     now = datetime.now(UTC)
     for record in keys:
         key = msgspec.convert(record, ApiKey)
@@ -224,6 +232,7 @@ def _print_table(keys: list[dict[str, Any]]) -> None:
             escape(key.name),
             key.role.value,
             " ".join(key.namespaces),
+            " ".join(f"{label}={value}" for label, value in key.labels.items()),
             "" if key.requests_per_minute is None else f"{key.requests_per_minute:,}",
             _minute(key.expires_at, "never"),
             _minute(key.last_used_at, "never"),

@@ -22,7 +22,7 @@ from serac_gateway.cli.feedback import feedback_app
 from serac_gateway.cli.keys import keys_app
 from serac_gateway.cli.log import log_app
 from serac_gateway.cli.mcp import mcp
-from serac_gateway.cli.options import JsonOption, NamespaceOption, UrlOption
+from serac_gateway.cli.options import JsonOption, LabelOption, NamespaceOption, UrlOption, label_options
 from serac_gateway.cli.preview import preview, traffic_app
 from serac_gateway.cli.proposals import proposals_app
 from serac_gateway.cli.reload import reload
@@ -158,6 +158,7 @@ def explain(
             show_default=False,
         ),
     ] = None,
+    label: LabelOption = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
@@ -167,7 +168,7 @@ def explain(
     from serac_gateway.cli.ask import explained_messages
 
     messages = explained_messages(question, system, None if request is None else request.read())
-    run_explain(messages, url=url, namespace=namespace, as_json=as_json)
+    run_explain(messages, label_options(label), url=url, namespace=namespace, as_json=as_json)
 
 
 @app.command()

@@ -8,6 +8,10 @@ from typing import Annotated
 
 import typer
 
+from serac_gateway.cli.terminal import EXIT_USAGE, fail
+from serac_gateway.domain.audiences import audience_of_texts
+from serac_gateway.errors import InvalidRequestError
+
 DEFAULT_URL = "http://127.0.0.1:8080"
 
 UrlOption = Annotated[
@@ -56,11 +60,45 @@ ExpediteOption = Annotated[
         rich_help_panel="Gateway",
     ),
 ]
+AudienceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--audience",
+        metavar="LABEL=VALUE,…",
+        help="For whose requests it holds, as region=eu,uk; may be repeated, all labels must fit.",
+        show_default="everybody's",
+    ),
+]
+LabelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="LABEL=VALUE",
+        help="A label that the request is imagined with, as region=eu; may be repeated.",
+    ),
+]
 
 
 def write_headers(wait: WaitFor = WaitFor.LOCAL, *, expedite: bool = False) -> dict[str, str]:
     """The headers of a call that writes: where it is waited for, and whether it goes round agreement."""
     return {"x-serac-wait": wait.value, **({"x-serac-expedite": "true"} if expedite else {})}
+
+
+def audience_option(texts: list[str] | None) -> dict[str, tuple[str, ...]]:
+    """The audience that `--audience` writes; ends the command if it writes none."""
+    try:
+        return audience_of_texts(texts or ())
+    except InvalidRequestError as error:
+        fail(error.message, EXIT_USAGE)
+
+
+def label_options(texts: list[str] | None) -> dict[str, str]:
+    """The labels that `--label` writes, each with one value; ends the command if one has several."""
+    audience = audience_option(texts)
+    for label, values in audience.items():
+        if len(values) > 1:
+            fail(f"--label {label} has {len(values)} values; a request has one", EXIT_USAGE)
+    return {label: value for label, (value,) in audience.items()}
 
 
 def chosen_url(url: str | None) -> str:

@@ -10,13 +10,18 @@ import msgspec
 import typer
 
 from serac_gateway.cli.options import (
+    AudienceOption,
     JsonOption,
+    LabelOption,
     NamespaceOption,
     UrlOption,
+    audience_option,
     chosen_namespace,
     chosen_url,
+    label_options,
 )
 from serac_gateway.cli.terminal import EXIT_REFUSED, EXIT_USAGE, fail, print_json, run, stdout
+from serac_gateway.domain.audiences import audience_text
 from serac_gateway.domain.edits import EditKind
 
 _MAX_FORMS = 24
@@ -37,6 +42,8 @@ def preview(
     alias: Annotated[
         list[str] | None, typer.Option(help="Another name of the subject; may be repeated.")
     ] = None,
+    audience: AudienceOption = None,
+    label: LabelOption = None,
     query: Annotated[list[str] | None, typer.Option(help="A query to try; may be repeated.")] = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
@@ -53,7 +60,7 @@ def preview(
         fail("give either a FILE or both --prompt and --target", EXIT_USAGE)
     edit = _read_edit(file) if file is not None else {
         "prompt": prompt, "target_new": target, "kind": kind, "paraphrases": paraphrase or [],
-        "subject": subject, "aliases": alias or [],
+        "subject": subject, "aliases": alias or [], "audience": audience_option(audience),
     }  # fmt: skip
     effect = run(
         call_gateway(
@@ -61,7 +68,7 @@ def preview(
             chosen_namespace(namespace),
             "POST",
             "/serac/v1/edits:preview",
-            body={"edit": edit, "queries": query or []},
+            body={"edit": edit, "queries": query or [], "labels": label_options(label) or None},
         )
     )
     print_json(effect) if as_json else _print(effect)
@@ -115,11 +122,13 @@ def _print(effect: dict[str, Any]) -> None:
     if effect["refused"]:
         out.print("[red]the namespace would refuse it[/]: it contradicts edits in force")
     if effect["conflicts"]:
-        table = Table("contradicts", "state", "prompt", "answer", "would be", title="Conflicts")
+        columns = ("contradicts", "state", "audience", "prompt", "answer", "would be")
+        table = Table(*columns, title="Conflicts")
         for conflict in effect["conflicts"]:
             fate = "retired" if conflict["superseded"] else "kept"
             cells = (
-                conflict["edit_id"], conflict["state"], conflict["prompt"], conflict["target_new"], fate
+                conflict["edit_id"], conflict["state"], audience_text(conflict["audience"]),
+                conflict["prompt"], conflict["target_new"], fate,
             )  # fmt: skip
             table.add_row(*(escape(cell) for cell in cells))
         out.print(table)

@@ -40,6 +40,9 @@ _SECRET_VARIABLES = frozenset(
 _OTHER_VARIABLES = frozenset({"SERAC_DATA", "SERAC_URL", "SERAC_NAMESPACE"})
 """Read by other modules: the folder of the public data, the CLI's server and namespace."""
 
+_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key",
+                             "x-serac-api-key"})  # fmt: skip
+
 _USERINFO = re.compile(r"(?<![^/@])[^/@]*@")
 """User and password in a URL, which no message may contain."""
 
@@ -75,6 +78,7 @@ def load_config(
         except ConfigError as error:
             raise ConfigError(f"{source}: {error.message}", field=error.field) from error
     _check_governance(config)
+    _check_audience_sources(config)
     return config
 
 
@@ -99,6 +103,22 @@ def _check_governance(config: GatewayConfig) -> None:
                 " demanded, so nobody is known to be another person; set access.required = true, or approvals"
                 " = 0",
                 field=f"governance.namespaces.{name}.approvals",
+            )
+
+
+def _check_audience_sources(config: GatewayConfig) -> None:
+    """A label has one source, and no header that carries a secret, which its values would show."""
+    for label, source in config.routing.audience_from.items():
+        key = f"routing.audience_from.{label}"
+        if (source.header is None) is not source.key:
+            raise ConfigError(
+                f'{key} needs exactly one source; give header = "x-{label}", or key = true', field=key
+            )
+        if source.header is not None and source.header.lower() in _SECRET_HEADERS:
+            raise ConfigError(
+                f"{key}.header is {source.header!r}, which carries secrets; name a header of its own, such as"
+                f' "x-{label}"',
+                field=f"{key}.header",
             )
 
 

@@ -328,6 +328,23 @@ class NamespaceRouting(_Section, frozen=True, kw_only=True):
 
 _LIKE_THE_REST = NamespaceRouting()
 
+AudienceLabel = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+AudienceValue = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._:-]{0,63}$")]
+
+
+class AudienceSource(_Section, frozen=True, kw_only=True):
+    """Where requests have a label from by which edits name their audience: a header or the API key."""
+
+    header: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    """A header that a proxy in front sets and takes from clients: who can send it chooses the audience."""
+    key: bool = False
+    """Whether it is the label of this name that the API key was made with."""
+    values: tuple[AudienceValue, ...] = ()
+    """The only values that count; a request with another one is without the label. Empty: any value."""
+    required: bool = False
+    """Whether requests of /v1 without a value that counts are refused with 400: no suppression is missed
+    because a label is."""
+
 
 class RoutingConfig(_Section, frozen=True, kw_only=True):
     """How requests are decided."""
@@ -361,6 +378,8 @@ class RoutingConfig(_Section, frozen=True, kw_only=True):
     """None: in_context where an upstream is configured, else counterfactual: see `routing_in_force`."""
     tasks: TaskPolicy = TaskPolicy.PASS
     conflicts: ConflictPolicy = ConflictPolicy.NEWEST_WINS
+    audience_from: dict[AudienceLabel, AudienceSource] = {}
+    """The labels that audiences of edits can name, and where requests have them from."""
     namespaces: dict[str, NamespaceRouting] = {}
 
     def on_failure_of(self, namespace: str, *, suppressions: bool) -> FailurePolicy:

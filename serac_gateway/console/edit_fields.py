@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from serac_gateway.domain.audiences import audience_text
 from serac_gateway.domain.edits import EditDraft
 from serac_gateway.domain.provenance import OF_ONE_VERSION
 
@@ -37,7 +38,7 @@ class FormField(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     kind: str
-    """``text``, ``long``, ``lines``, ``choice``, ``number``, ``moment``, ``day`` or ``json``."""
+    """``text``, ``long``, ``lines``, ``choice``, ``number``, ``moment``, ``day``, ``labels`` or ``json``."""
     required: bool
     choices: tuple[str, ...] = ()
     """Of a choice: what can be chosen, the default first."""
@@ -102,6 +103,8 @@ def field_text(field: FormField, value: Any) -> str:  # noqa: ANN401 - decoded J
         return "\n".join(str(item) for item in value)
     if field.kind == "moment":
         return datetime.fromisoformat(value).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    if field.kind == "labels":
+        return audience_text(value)
     if field.kind == "json":
         return msgspec.json.encode(value).decode() if value not in ([], {}) else ""
     return str(value)
@@ -121,6 +124,11 @@ def field_value(field: FormField, text: str) -> object:
             return stripped
     if field.kind == "moment":
         return stripped if stripped.endswith("Z") or "+" in stripped else f"{stripped}Z"
+    if field.kind == "labels":
+        pairs = [pair.partition("=") for pair in stripped.split()]
+        if len({label for label, _, _ in pairs}) == len(pairs) and all(pair[1] for pair in pairs):
+            return {label: values.split(",") for label, _, values in pairs}
+        return stripped
     if field.kind == "json":
         try:
             return msgspec.json.decode(stripped)
@@ -154,6 +162,8 @@ def _kind(name: str, kind: msgspec.inspect.Type) -> str:
         return "moment"
     if isinstance(kind, msgspec.inspect.DateType):
         return "day"
+    if isinstance(kind, msgspec.inspect.DictType):
+        return "labels"
     if isinstance(kind, msgspec.inspect.VarTupleType | msgspec.inspect.ListType) and isinstance(
         kind.item_type, msgspec.inspect.StrType
     ):

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from serac_gateway.config.model import ConflictPolicy, RoutingConfig
+from serac_gateway.domain.audiences import Audience, lies_within, may_meet
 from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, EditState, forms, prompt_wordings
 from serac_gateway.domain.queries import Query
 from serac_gateway.domain.vectors import Vectors
@@ -28,6 +29,7 @@ _WORD = re.compile(r"[-+−]?\w+(?:[.,:/]\w+)*[+#]*|[%$€£¥°]")
 _ARTICLES = frozenset(("a", "an", "the"))
 _EFFECT = (
     "kind", "prompt", "target_new", "subject", "paraphrases", "aliases", "state", "valid_from", "valid_until",
+    "audience",
 )  # fmt: skip
 """The fields by which an edit can come to contradict others."""
 _MAX_NAMED = 5
@@ -155,7 +157,8 @@ def to_supersede(policy: ConflictPolicy, edit: Edit, conflicts: Sequence[Conflic
         return []
     applied = [conflict.edit for conflict in conflicts if conflict.edit.state is not EditState.SHADOW]
     if policy is ConflictPolicy.SUPERSEDE or not applied:
-        return applied
+        # One for an audience that is partly outside this one's stays in force: nothing new is said there.
+        return [other for other in applied if other.audience == edit.audience]
     named = ", ".join(repr(other.id) for other in applied[:_MAX_NAMED])
     raise ContradictionError(
         f"the answer contradicts {named} in namespace {edit.namespace!r}, which {_answers(applied)} the same"
@@ -171,7 +174,12 @@ def _answers(edits: Sequence[Edit]) -> str:
 
 
 def _may_contradict(edit: Edit, other: Edit, now: datetime) -> bool:
-    """Whether they could both be applied at one time, and would answer differently."""
+    """Whether they could both be applied at one time to one request, and would answer differently.
+
+    One for an audience within the other's is an exception to it, on purpose: the more specific one governs.
+    """
+    if not _may_compete(edit.audience, other.audience):
+        return False
     if other.id == edit.id or other.state not in ACTIVE_STATES:
         return False
     if edit.kind is other.kind and (
@@ -181,6 +189,15 @@ def _may_contradict(edit: Edit, other: Edit, now: datetime) -> bool:
     starts = [moment for moment in (edit.valid_from, other.valid_from, now) if moment is not None]
     ends = [moment for moment in (edit.valid_until, other.valid_until) if moment is not None]
     return not ends or max(starts) < min(ends)
+
+
+def _may_compete(audience: Audience, other: Audience) -> bool:
+    """Whether neither audience lies strictly within the other, and a request can be in both."""
+    if audience == other:
+        return True
+    if lies_within(audience, other) or lies_within(other, audience):
+        return False
+    return may_meet(audience, other)
 
 
 def _answer_words(text: str) -> tuple[str, ...]:

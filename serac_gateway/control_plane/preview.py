@@ -19,6 +19,7 @@ from serac_gateway.control_plane.conflicts import Conflict, ConflictFinder, to_s
 from serac_gateway.control_plane.model_threads import SLICE_QUERIES, ModelThreads
 from serac_gateway.control_plane.paraphrases import ParaphraseKind, paraphrases
 from serac_gateway.control_plane.readings import PromptReading, read_prompt
+from serac_gateway.domain.audiences import Caller, Labels, labels_within
 from serac_gateway.domain.edits import (
     Edit,
     EditDraft,
@@ -36,6 +37,7 @@ from serac_gateway.errors import ContradictionError
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.routing.retrieval import merged, retrieval_texts
 from serac_gateway.routing.router import EditRouter, Route, RouteDecision
+from serac_gateway.stores.ports import RecordedQuery
 from serac_gateway.stores.traffic_recorder import TrafficRecorder
 
 MAX_NEAR_MISSES = 16
@@ -141,10 +143,19 @@ class Previewer:
         self._traffic = traffic
         self._threads = threads
 
-    async def preview(self, namespace: str, draft: EditDraft, queries: Sequence[Query] = ()) -> Preview:
+    async def preview(
+        self,
+        namespace: str,
+        draft: EditDraft,
+        queries: Sequence[Query] = (),
+        *,
+        labels: Labels | None = None,
+    ) -> Preview:
         """What `draft` would do if it were stored and live, its window open.
 
-        A draft with the id of a stored edit is taken for its next version.
+        Queries but recorded ones are decided on as of a request with `labels`; None: with the first value of
+        each label of the draft's audience. A draft with the id of a stored edit is taken for its next
+        version.
 
         Raises:
             InvalidRequestError: The draft breaks a rule.
@@ -152,10 +163,13 @@ class Previewer:
             StoreUnavailableError: The recorded traffic cannot be read.
         """
         async with self._threads.time_limit("the preview"):
-            return await self._preview(namespace, draft, queries)
+            return await self._preview(namespace, draft, queries, labels)
 
-    async def _preview(self, namespace: str, draft: EditDraft, queries: Sequence[Query]) -> Preview:
+    async def _preview(
+        self, namespace: str, draft: EditDraft, queries: Sequence[Query], labels: Labels | None
+    ) -> Preview:
         written = first_version(draft, namespace=namespace)
+        caller = Caller(labels=labels_within(written.audience) if labels is None else dict(labels))
         edit = as_if_live(written)
         vectors_FD = await self._threads.run(lambda: self._encoder.encode(forms(edit)))
         going_live = msgspec.structs.replace(written, state=EditState.LIVE)
@@ -165,17 +179,21 @@ class Previewer:
 
         router = self._router.over(ActiveEditsOverlay(self._active_edits, edit, vectors_FD))
         generated = paraphrases(edit.prompt, edit.subject, edit.target_new)
-        of_generated = await self._decided(router, edit, [Query(text=query.text) for query in generated])
+        of_generated = await self._decided(
+            router, edit, [Query(text=query.text) for query in generated], caller
+        )
         near = await self._threads.run(lambda: self._nearest_edits(edit, vectors_FD))
-        of_prompts = await self._decided(router, edit, [Query(text=stored.prompt) for stored in near])
+        prompts = [Query(text=stored.prompt) for stored in near]
+        of_prompts = await self._decided(router, edit, prompts, caller)
         of_prompts = [
             msgspec.structs.replace(preview, edit_id=stored.id)
             for preview, stored in zip(of_prompts, near, strict=True)
         ]
         recorded = Counter(await self._traffic.recent(namespace))
-        of_traffic = await self._decided(router, edit, await self._nearest_recorded(recorded, vectors_FD))
+        nearest = await self._nearest_recorded(recorded, vectors_FD)
         of_traffic = [
-            msgspec.structs.replace(preview, count=recorded[preview.query]) for preview in of_traffic
+            msgspec.structs.replace(preview, count=recorded[query])
+            for query, preview in await self._decided_as_recorded(router, edit, nearest)
         ]
         captured = sorted(
             (preview for preview in of_traffic if preview.captured), key=lambda preview: -preview.count
@@ -195,7 +213,7 @@ class Previewer:
                 for preview, query in zip(of_generated, generated, strict=True)
             ],
             near_misses=_closest((*of_prompts, *of_traffic), threshold),
-            queries=await self._decided(router, edit, queries),
+            queries=await self._decided(router, edit, queries, caller),
             traffic=TrafficPreview(
                 recording=self._traffic.is_on(namespace),
                 queries=recorded.total(),
@@ -205,16 +223,31 @@ class Previewer:
         )
 
     async def _decided(
-        self, router: EditRouter, edit: Edit, queries: Sequence[Query]
+        self, router: EditRouter, edit: Edit, queries: Sequence[Query], caller: Caller
     ) -> list[PreviewedQuery]:
         previews: list[PreviewedQuery] = []
         for start in range(0, len(queries), SLICE_QUERIES):
             batch = list(queries[start : start + SLICE_QUERIES])
-            decisions = await self._threads.run(lambda batch=batch: router.decide(edit.namespace, batch))  # type: ignore[misc]
+            decisions = await self._threads.run(
+                lambda batch=batch: router.decide(edit.namespace, batch, caller=caller)  # type: ignore[misc]
+            )
             previews += [
                 _previewed(edit, query, decision) for query, decision in zip(batch, decisions, strict=True)
             ]
         return previews
+
+    async def _decided_as_recorded(
+        self, router: EditRouter, edit: Edit, queries: Sequence[RecordedQuery]
+    ) -> list[tuple[RecordedQuery, PreviewedQuery]]:
+        """Each query as of a request with the labels that it came with, those with the same ones together."""
+        by_labels: dict[tuple[tuple[str, str], ...], list[RecordedQuery]] = {}
+        for query in queries:
+            by_labels.setdefault(query.labels, []).append(query)
+        decided: list[tuple[RecordedQuery, PreviewedQuery]] = []
+        for labels, some in by_labels.items():
+            previews = await self._decided(router, edit, some, Caller(labels=dict(labels)))
+            decided += zip(some, previews, strict=True)
+        return decided
 
     def _nearest_edits(self, edit: Edit, vectors_FD: Vectors) -> list[Edit]:
         rows = self._active_edits.candidates(
@@ -224,7 +257,9 @@ class Previewer:
             :_NEAREST_EDITS
         ]
 
-    async def _nearest_recorded(self, recorded: Counter[Query], vectors_FD: Vectors) -> list[Query]:
+    async def _nearest_recorded(
+        self, recorded: Counter[RecordedQuery], vectors_FD: Vectors
+    ) -> list[RecordedQuery]:
         """Of the recorded queries those most like the edit, each once."""
         queries, similarities = list(recorded), list[float]()
         for start in range(0, len(queries), _COMPARED_QUERIES):

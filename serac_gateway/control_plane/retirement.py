@@ -12,6 +12,7 @@ import msgspec
 from serac_gateway.control_plane.approval import ApprovalOf, no_approval
 from serac_gateway.control_plane.versions import NextVersion
 from serac_gateway.control_plane.writer import EditWriter
+from serac_gateway.domain.audiences import audience_text
 from serac_gateway.domain.edits import Attribution, AwareDatetime, Edit, EditKind, EditState, check_edit_id
 from serac_gateway.errors import InvalidRequestError, PreconditionFailedError
 from serac_gateway.stores.base import EditStore
@@ -46,6 +47,8 @@ class Kept(StrEnum):
     """It is on trial."""
     HAS_A_WINDOW = "has_a_window"
     """It begins or ends at a time, which weights do not know."""
+    HAS_AN_AUDIENCE = "has_an_audience"
+    """It holds for some requests, and weights answer all alike."""
 
 
 class RetiredEdit(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +96,7 @@ async def retire_versions(
     dry_run: bool = False,
     approval_of: ApprovalOf = no_approval,
 ) -> Retirement:
-    """Retire, in one commit, those of `versions` that are current, live facts without a window.
+    """Retire, in one commit, those of `versions` that are current, live facts without window or audience.
 
     With `dry_run` nothing is changed.
 
@@ -189,4 +192,9 @@ def _why_kept(made: VersionMade, edit: Edit | None) -> tuple[Kept, str] | None:
         return Kept.NOT_LIVE, f"it is on trial ({edit.state.value})"
     if edit.valid_from is not None or edit.valid_until is not None:
         return Kept.HAS_A_WINDOW, "it begins or ends at a time, which weights do not know"
+    if edit.audience:
+        return (
+            Kept.HAS_AN_AUDIENCE,
+            f"it holds for {audience_text(edit.audience)}, and weights answer all alike",
+        )
     return None

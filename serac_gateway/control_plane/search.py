@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import Executor
+from functools import partial
 
 import msgspec
 
+from serac_gateway.domain.audiences import Audience
 from serac_gateway.domain.edits import Edit, EditKind, EditState
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.models.encoders.base import Encoder
@@ -40,12 +42,16 @@ class EditFilter(msgspec.Struct, frozen=True, kw_only=True):
     kind: EditKind | None = None
     author: str | None = None
     """Stands in the author of the current version, in any case."""
+    audience: Audience = {}
+    """Its labels and values are all named by the edit's audience."""
 
     def admits(self, edit: Edit) -> bool:
         """Whether `edit` has all of it."""
         if self.kind not in (None, edit.kind):
             return False
         if self.author is not None and self.author.casefold() not in (edit.author or "").casefold():
+            return False
+        if self.audience and not _is_for(edit, self.audience):
             return False
         return self.text is None or _mentions(edit, self.text.casefold())
 
@@ -97,7 +103,9 @@ class EditSearch:
                 return Page(edits=edits, next_cursor=cursor)
 
     async def by_meaning(self, namespace: str, text: str, *, limit: int = 10) -> list[SearchHit]:
-        """The edits in force now, on trial or not, whose forms lie nearest to `text`, best first.
+        """The edits in force now, on trial or not, for whatever audience, whose forms are nearest to `text`.
+
+        Best first.
 
         Raises:
             ModelUnavailableError: The encoder failed.
@@ -105,11 +113,17 @@ class EditSearch:
         vectors_BD = await asyncio.get_running_loop().run_in_executor(
             self._pool, self._encoder.encode, [text]
         )
-        (row,) = await asyncio.to_thread(self._active_edits.candidates, namespace, vectors_BD, limit)
+        (row,) = await asyncio.to_thread(
+            partial(self._active_edits.candidates, namespace, vectors_BD, limit, labels=None)
+        )
         return [
             SearchHit(edit=neighbour.edit, form=neighbour.form, similarity=neighbour.similarity)
             for neighbour in row[:limit]
         ]
+
+
+def _is_for(edit: Edit, audience: Audience) -> bool:
+    return all(set(values) <= set(edit.audience.get(label, ())) for label, values in audience.items())
 
 
 def _mentions(edit: Edit, wanted: str) -> bool:

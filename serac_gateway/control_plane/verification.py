@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from serac_gateway.domain.audiences import Caller, labels_within
 from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, forms
 from serac_gateway.domain.queries import Query
 from serac_gateway.edit_index.active_edits import ActiveEdits
@@ -62,7 +63,8 @@ class Verifier:
     async def verify(self, namespace: str, edit: Edit) -> Verified:
         """Probe prompt and paraphrases of `edit`, the current version in `namespace`, and store the outcome.
 
-        An edit on trial, or whose window is not open, is probed as if it were live. A failure of the
+        An edit on trial, or whose window is not open, is probed as if it were live, and one for an audience
+        as by a request with the first value of each of its labels. A failure of the
         counterfactual model or of the classifier is reported as a probe that did not pass.
 
         Raises:
@@ -105,9 +107,10 @@ class Verifier:
         self, namespace: str, edit: Edit, router: EditRouter, probe: str, text: str
     ) -> AnsweredProbe:
         query = Query(text=text)
+        caller = Caller(labels=labels_within(edit.audience))
         try:
             decision = await asyncio.get_running_loop().run_in_executor(
-                self._pool, lambda: router.decide(namespace, [query])[0]
+                self._pool, lambda: router.decide(namespace, [query], caller=caller)[0]
             )
         except ModelUnavailableError as error:
             return _failed(probe, text, Route.BYPASS, f"not decided: {error.message}")

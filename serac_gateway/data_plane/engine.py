@@ -10,6 +10,7 @@ from serac_gateway.auth.principals import Principal
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan
 from serac_gateway.data_plane.protocols.answers import ChoicePiece
 from serac_gateway.data_plane.protocols.body import RequestBody
+from serac_gateway.domain.audiences import Caller, Labels
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
 from serac_gateway.routing.guarded_values import GuardedValues
@@ -57,10 +58,12 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    async def decide(self, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str) -> RequestPlan:
+    async def decide(
+        self, namespace: str, endpoint: Endpoint, body: RequestBody, caller: Caller
+    ) -> RequestPlan:
         """The plan for the request with this body.
 
-        Canaries go by the user that the body names, else by the `sender`.
+        Audiences go by the labels of `caller`, canaries by the user that the body names, else by its name.
 
         Raises:
             UnreadableError: The request cannot be read, and the policy is to refuse such requests.
@@ -84,13 +87,14 @@ class Engine(ABC):
 
     @abstractmethod
     async def remember_response(
-        self, namespace: str, request: RequestBody, response_id: str, answer: str
+        self, namespace: str, request: RequestBody, response_id: str, answer: str, labels: Labels
     ) -> None:
-        """Keep `answer`, the whole text, so that a later request can continue from the response."""
+        """Keep `answer`, the whole text, so that a later request with `labels` can continue from it."""
 
     @abstractmethod
-    async def with_earlier_turns(self, namespace: str, request: RequestBody) -> RequestBody:
+    async def with_earlier_turns(self, namespace: str, request: RequestBody, labels: Labels) -> RequestBody:
         """`request` with the turns of the response that its `previous_response_id` names.
 
-        Unchanged if that is no response of ours; all other members keep their bytes and order.
+        Unchanged if that is no response of ours to a request with the same `labels`; all other
+        members keep their bytes and order.
         """

@@ -14,6 +14,7 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 
 from serac_gateway.data_plane import sse
 from serac_gateway.data_plane.request_id import OWN_REQUEST_ID_HEADER, REQUEST_ID_HEADER, request_id
+from serac_gateway.domain.audiences import UNKNOWN_CALLER
 from serac_gateway.domain.body_budget import held_body
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import UpstreamError
@@ -43,6 +44,8 @@ class Exchange:
         """The id that the upstream's response gives the request."""
         self.may_see_decision = False
         """Whether x-serac-debug may show the decision. Set it once the sender's role is known."""
+        self.caller = UNKNOWN_CALLER
+        """Whom it is decided for. Set it once the sender is known."""
         self.status: int | None = None
         """Of the response, once it has begun."""
         self.upstream_error: UpstreamError | None = None

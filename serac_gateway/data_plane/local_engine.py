@@ -23,6 +23,7 @@ from serac_gateway.data_plane.protocols.answers import ChoicePiece
 from serac_gateway.data_plane.protocols.base import CompletionRequest
 from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.response_memory import ResponseMemory
+from serac_gateway.domain.audiences import Caller, Labels
 from serac_gateway.domain.edits import Edit, EditKind, by_name_in
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
@@ -119,7 +120,9 @@ class LocalEngine(Engine):
         return made[1] if known is None or known.version != made[1].version else known
 
     @override
-    async def decide(self, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str) -> RequestPlan:
+    async def decide(
+        self, namespace: str, endpoint: Endpoint, body: RequestBody, caller: Caller
+    ) -> RequestPlan:
         if namespace in self._active_edits.quarantine:
             raise NamespaceQuarantinedError(
                 f"something stored of namespace {namespace!r} is damaged, so nobody knows which questions"
@@ -129,7 +132,7 @@ class LocalEngine(Engine):
         if self._counts.open_decisions >= self._max_open_decisions:
             limit = self._max_open_decisions
             raise _unavailable("decision queue full", f"{limit} decisions are open already; try again")
-        deciding = self._decision_pool.submit(self._plan, namespace, endpoint, body, sender)
+        deciding = self._decision_pool.submit(self._plan, namespace, endpoint, body, caller)
         self._counts.open_decisions += 1
         # A decision that has begun cannot be stopped: it counts until its thread is free again.
         deciding.add_done_callback(partial(self._note_decided, asyncio.get_running_loop()))
@@ -140,11 +143,11 @@ class LocalEngine(Engine):
             limit_s = self._decision_timeout_s
             raise _unavailable("decision timeout", f"the decision took longer than {limit_s:g} s") from exc
         if self._traffic is not None and plan.query is not None:
-            self._traffic.note(namespace, plan.query)
+            self._traffic.note(namespace, plan.query, caller.labels)
         return plan
 
-    def _plan(self, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str) -> RequestPlan:
-        plan = plan_request(self._router, namespace, endpoint, body, sender, reader=self._reader)
+    def _plan(self, namespace: str, endpoint: Endpoint, body: RequestBody, caller: Caller) -> RequestPlan:
+        plan = plan_request(self._router, namespace, endpoint, body, caller, reader=self._reader)
         if plan.task is None or plan.task.edit.kind is not EditKind.SUPPRESSION:
             return plan
         task = msgspec.structs.replace(
@@ -206,13 +209,13 @@ class LocalEngine(Engine):
 
     @override
     async def remember_response(
-        self, namespace: str, request: RequestBody, response_id: str, answer: str
+        self, namespace: str, request: RequestBody, response_id: str, answer: str, labels: Labels
     ) -> None:
-        self._responses.remember(namespace, request, response_id, answer)
+        self._responses.remember(namespace, request, response_id, answer, labels)
 
     @override
-    async def with_earlier_turns(self, namespace: str, request: RequestBody) -> RequestBody:
-        return self._responses.with_earlier_turns(namespace, request)
+    async def with_earlier_turns(self, namespace: str, request: RequestBody, labels: Labels) -> RequestBody:
+        return self._responses.with_earlier_turns(namespace, request, labels)
 
     def _generate(self, task: AnswerTask, cancelled: Callable[[], bool]) -> Iterator[ChoicePiece]:
         parts = [PartialAnswer(edit=task.edit, query=task.query), *task.further]

@@ -18,6 +18,7 @@ from serac_gateway.data_plane.protocols.base import (
 from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.protocols.edits_in_context import with_edits, with_edits_in_prompts
 from serac_gateway.data_plane.protocols.endpoints import PROTOCOLS
+from serac_gateway.domain.audiences import Caller, audience_text
 from serac_gateway.domain.edits import Edit, EditKind
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.passages import SpokenText
@@ -95,15 +96,16 @@ def plan_request(
     namespace: str,
     endpoint: Endpoint,
     body: RequestBody,
-    sender: str,
+    sender: Caller,
     *,
     reader: FormReader | None = None,
 ) -> RequestPlan:
     """The plan for a whole request body. Runs on a worker thread: parsing a long body takes time, too.
 
     Scope is decided first, and only then whether an answer can be given in the form that the request demands:
-    a suppression in scope refuses whatever the form is. Canaries go by the user that the body names, else by
-    the `sender`. Forms that are asked for in words are read by `reader`; None: they are not read.
+    a suppression in scope refuses whatever the form is. Audiences go by the labels of the `sender`, canaries
+    by the user that the body names, else by its name. Forms that are asked for in words are read by `reader`;
+    None: they are not read.
 
     Raises:
         UnreadableError: The request cannot be read, and the policy is to refuse such requests.
@@ -205,7 +207,7 @@ def _planned_batch(
     decoded: Mapping[str, object],
     prompts: Sequence[Query | Bypass],
     texts: Sequence[SpokenText],
-    caller: str,
+    caller: Caller,
 ) -> RequestPlan:
     """The plan for a request of several prompts: each is decided, and a suppression in scope refuses all."""
     queries = [prompt for prompt in prompts if isinstance(prompt, Query)]
@@ -286,8 +288,8 @@ _REMEDIES = {
 }
 
 
-def _user_or(sender: str, decoded: object) -> str:
-    """The user that a decoded body names, else the sender.
+def _user_or(sender: Caller, decoded: object) -> Caller:
+    """The sender under the name of the user that a decoded body names, if it does; its labels stay.
 
     A body names one in `safety_identifier` or `user` (its older name), in Anthropic's API in
     `metadata.user_id`.
@@ -297,7 +299,7 @@ def _user_or(sender: str, decoded: object) -> str:
     user_id = metadata.get("user_id") if isinstance(metadata, Mapping) else None
     for value in (decoded.get("safety_identifier"), decoded.get("user"), user_id):
         if isinstance(value, str) and value:
-            return f"user:{without_surrogates(value)}"
+            return msgspec.structs.replace(sender, name=f"user:{without_surrogates(value)}")
     return sender
 
 
@@ -317,9 +319,14 @@ def serac_headers(exchange: Exchange, plan: RequestPlan) -> list[tuple[bytes, by
     decision = plan.decision
     if decision is None or not exchange.may_see_decision:
         return headers
+    if exchange.caller.labels:
+        labels = " ".join(f"{label}={value}" for label, value in exchange.caller.labels.items())
+        headers.append((b"x-serac-labels", labels.encode()))
     for edit in decision.governing_edits:
         headers.append((b"x-serac-edit-id", edit.id.encode()))
         headers.append((b"x-serac-edit-version", str(edit.version).encode()))
+        if edit.audience:
+            headers.append((b"x-serac-edit-audience", audience_text(edit.audience).encode()))
     if decision.withheld is not None:
         headers.append((b"x-serac-withheld-edit-id", decision.withheld.id.encode()))
         headers.append((b"x-serac-withheld-edit-version", str(decision.withheld.version).encode()))

@@ -18,14 +18,15 @@ from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway import __version__
-from serac_gateway.auth.principals import Principal, Role, requested_namespace
+from serac_gateway.auth.audience_labels import AudienceLabels
+from serac_gateway.auth.principals import Role, requested_namespace
 from serac_gateway.config.model import FailurePolicy, GatewayConfig, UnreadablePolicy
 from serac_gateway.data_plane.batch import batch_pieces, completed_choices, prompts_alone
 from serac_gateway.data_plane.engine import Engine, NeedsDecision
 from serac_gateway.data_plane.exchange import ClientLeftError, Exchange
 from serac_gateway.data_plane.guard.guarded_relay import relay_guarded
 from serac_gateway.data_plane.guard.guards import ValueGuards
-from serac_gateway.data_plane.paths import RequestPath, classified_path
+from serac_gateway.data_plane.paths import classified_path
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan, serac_headers
 from serac_gateway.data_plane.protocols.answers import ChoicePiece, whole_answer
 from serac_gateway.data_plane.protocols.base import AnswerHead, CompletionRequest
@@ -37,11 +38,11 @@ from serac_gateway.data_plane.refusals import refusal_pieces
 from serac_gateway.data_plane.replies import json_headers, refuse, send_stream
 from serac_gateway.data_plane.request_head import (
     LoopGuard,
+    caller_of,
     client_of,
     passed_headers,
     plain_json_headers,
     refuse_websocket,
-    sender_of,
     target_of,
 )
 from serac_gateway.data_plane.request_state import RequestState, finished_request
@@ -106,6 +107,7 @@ class DataPlane:
         self._max_classified_bytes = config.server.max_classified_body_bytes
         self._ping_interval_s = config.server.ping_interval_s
         self._routing = config.routing
+        self._labels = AudienceLabels(config.routing.audience_from)
         self._guards = ValueGuards(engine, config.suppression, config.routing)
         self._counts = counts
         self._tracing = tracing
@@ -142,10 +144,9 @@ class DataPlane:
             principal = await self.engine.authenticate(exchange.headers)
             state.key_id = principal.key_id
             exchange.may_see_decision = principal.role.allows(Role.EDIT)
-            namespace = principal.namespace(requested_namespace(exchange.headers))
-            state.namespace = namespace
+            state.namespace = namespace = principal.namespace(requested_namespace(exchange.headers))
+            exchange.caller = caller_of(exchange, principal, self._labels)
             target = target_of(exchange)
-            path = classified_path(exchange.raw_path)
 
             async def upstream_request(body: AnyBody, *, rewritten: bool = False) -> UpstreamRequest:
                 passed = passed_headers(exchange.headers, plain_reply=state.reply_guard is not None)
@@ -169,11 +170,11 @@ class DataPlane:
                 state.speculative = SpeculativeRequest(self.upstream, await upstream_request(body))
                 return state.speculative
 
-            body, plan = await self._read_and_plan(exchange, state, namespace, path, principal, speculate)
+            body, plan = await self._read_and_plan(exchange, state, namespace, speculate)
             state.plan = plan
             is_refused = plan.task is not None and plan.task.edit.kind is EditKind.SUPPRESSION
             if state.speculative is None and not is_refused:
-                state.guard = await self._guards.of(namespace, sender_of(exchange, principal))
+                state.guard = await self._guards.of(namespace, exchange.caller)
             if plan.task is not None or plan.batch is not None or plan.body is not None:
                 await called_off(state.speculative, trace)
             if plan.task is not None:
@@ -227,10 +228,9 @@ class DataPlane:
         exchange: Exchange,
         state: RequestState,
         namespace: str,
-        path: RequestPath,
-        principal: Principal,
         speculate: Callable[[RequestBody], Awaitable[SpeculativeRequest]],
     ) -> tuple[AnyBody, RequestPlan]:
+        path, labels = classified_path(exchange.raw_path), exchange.caller.labels
         endpoint = path.endpoint if exchange.method == "POST" else None
         if endpoint is None:
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
@@ -242,7 +242,7 @@ class DataPlane:
             plan = RequestPlan(route=Route.BASE, reason="no edits")
             body = await exchange.read_body(_WHOLE_BODY_BYTES)
             if endpoint is Endpoint.RESPONSES and isinstance(body, bytes):
-                return await self.engine.with_earlier_turns(namespace, RequestBody(body)), plan
+                return await self.engine.with_earlier_turns(namespace, RequestBody(body), labels), plan
             return body, plan
         may_leak = needs_decision in (NeedsDecision.SUPPRESSIONS, NeedsDecision.UNKNOWN)
         policy = self._routing.on_failure_of(namespace, suppressions=may_leak)
@@ -261,13 +261,13 @@ class DataPlane:
         )
         request = RequestBody(body, form=form)
         if endpoint is Endpoint.RESPONSES:
-            request = await self.engine.with_earlier_turns(namespace, request)
+            request = await self.engine.with_earlier_turns(namespace, request, labels)
         if self._routing.speculate:
-            state.guard = await self._guards.of(namespace, sender_of(exchange, principal))
+            state.guard = await self._guards.of(namespace, exchange.caller)
             await (await speculate(request)).written()
         begun = exchange.marks.decide_begun = time.perf_counter()
         try:
-            plan = await self.engine.decide(namespace, endpoint, request, sender_of(exchange, principal))
+            plan = await self.engine.decide(namespace, endpoint, request, exchange.caller)
         except UnreadableError:
             raise
         except Exception as exc:
@@ -331,7 +331,8 @@ class DataPlane:
 
         async def remember() -> None:
             if isinstance(writer, ResponsesWriter) and isinstance(body, RequestBody):
-                await self.engine.remember_response(namespace, body, writer.response_id, writer.text_written)
+                response_id, answer, labels = writer.response_id, writer.text_written, exchange.caller.labels
+                await self.engine.remember_response(namespace, body, response_id, answer, labels)
 
         exchange.marks.answer_begun = time.perf_counter()
         try:

@@ -8,11 +8,13 @@ from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from serac_gateway.auth.api_keys import KEY_PREFIX
+from serac_gateway.auth.audience_labels import AudienceLabels
 from serac_gateway.auth.authenticator import OWN_HEADER, without_keys
 from serac_gateway.auth.principals import Principal
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.paths import PREFIXES
 from serac_gateway.data_plane.upstream.headers import end_to_end
+from serac_gateway.domain.audiences import Caller
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import InvalidRequestError, LoopDetectedError, WebSocketRefusedError
 
@@ -137,8 +139,18 @@ def refuse_websocket(exchange: Exchange) -> None:
         )
 
 
-def sender_of(exchange: Exchange, principal: Principal) -> str:
-    """A stable name of the sender: of the API key, or without one of the client's address."""
+def caller_of(exchange: Exchange, principal: Principal, labels: AudienceLabels) -> Caller:
+    """The sender, as far as the head of the request says: its labels, and its stable name.
+
+    The name is that of the API key, or without one that of the client's address.
+
+    Raises:
+        InvalidRequestError: A label has two values, or is required and missing.
+    """
+    return Caller(name=_sender_of(exchange, principal), labels=labels.of(exchange.headers, principal))
+
+
+def _sender_of(exchange: Exchange, principal: Principal) -> str:
     if principal.key_id is not None:
         return f"key:{principal.key_id}"
     return f"address:{client_of(exchange) or ''}"

@@ -121,6 +121,7 @@ def finished_request(exchange: Exchange, state: RequestState) -> FinishedRequest
         failure=state.failure,
         key_store_failed=state.key_store_failed,
         redacted_edits=state.redacted_edits,
+        labels=exchange.caller.labels,
         cut_by_edit=None if state.cut_by is None else state.cut_by.edit_id,
         model=plan.model,
         answer_tokens=exchange.answer_tokens,

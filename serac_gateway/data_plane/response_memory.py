@@ -21,11 +21,20 @@ from serac_gateway.data_plane.protocols.responses import (
     earlier_response,
     previous_response_id,
 )
+from serac_gateway.domain.audiences import NO_LABELS, Labels
 
 MAX_KEPT_BYTES = 16_777_216
 """Of all requests and answers kept; the oldest are dropped first."""
 MAX_REQUEST_BYTES = 1_048_576
 """A longer request is neither kept nor rewritten: this runs on the event loop."""
+
+
+_Key = tuple[str, frozenset[tuple[str, str]], str]
+
+
+def _key(namespace: str, labels: Labels, response_id: str) -> _Key:
+    """What an edit for one audience answered is continued by nobody outside it."""
+    return namespace, frozenset(labels.items()), response_id
 
 
 class _Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,15 +43,22 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResponseMemory:
-    """The latest responses by namespace and id. Belongs to one event loop."""
+    """The latest responses by namespace, labels and id. Belongs to one event loop."""
 
     def __init__(self, max_bytes: int = MAX_KEPT_BYTES) -> None:
         """Keep requests and answers of `max_bytes` together."""
         self._max_bytes = max_bytes
-        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
         self._bytes = 0
 
-    def remember(self, namespace: str, request: RequestBody, response_id: str, answer: str) -> None:
+    def remember(
+        self,
+        namespace: str,
+        request: RequestBody,
+        response_id: str,
+        answer: str,
+        labels: Labels = NO_LABELS,
+    ) -> None:
         """See `Engine.remember_response`. Requests that are no strict JSON or name no input are not kept."""
         if len(request.data) > MAX_REQUEST_BYTES:
             return
@@ -52,7 +68,7 @@ class ResponseMemory:
             return
         if response is None:
             return
-        key, size_bytes = (namespace, response_id), len(request.data) + len(answer)
+        key, size_bytes = _key(namespace, labels, response_id), len(request.data) + len(answer)
         if (before := self._kept.pop(key, None)) is not None:  # a worker's call may be repeated
             self._bytes -= before.size_bytes
         self._kept[key] = _Kept(response=response, size_bytes=size_bytes)
@@ -61,13 +77,17 @@ class ResponseMemory:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= dropped.size_bytes
 
-    def with_earlier_turns(self, namespace: str, request: RequestBody) -> RequestBody:
+    def with_earlier_turns(
+        self, namespace: str, request: RequestBody, labels: Labels = NO_LABELS
+    ) -> RequestBody:
         """See `Engine.with_earlier_turns`."""
         if not self._kept or not may_continue(request):
             return request
         try:
             previous_id = previous_response_id(request.members)
-            kept = self._kept.get((namespace, previous_id)) if isinstance(previous_id, str) else None
+            if not isinstance(previous_id, str):
+                return request
+            kept = self._kept.get(_key(namespace, labels, previous_id))
             if kept is None:
                 return request
             members = continued_request(request.members, kept.response)

@@ -25,6 +25,14 @@ from serac_gateway.domain.aliases import (
     check_aliases,
     prompt_by_name_in,
 )
+from serac_gateway.domain.audiences import (
+    Audience,
+    Caller,
+    Labels,
+    audience_text,
+    checked_audience,
+    holds_for,
+)
 from serac_gateway.domain.provenance import (
     MAX_NOTE_CHARS,
     NOTES,
@@ -100,6 +108,8 @@ class EditDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     aliases: tuple[str, ...] = ()
     """Other names of the subject: the edit covers its prompt by each of them. Of a suppression without a
     subject, other ways to write `target_true`, which must not leave either."""
+    audience: Audience = {}
+    """For whose requests it holds: allowed values by label; without any label for everybody's."""
     state: DecidedState = DecidedState.LIVE
     canary_share: CanaryShare | None = None
     """Of the users to whom a canary is applied; a canary needs it, in other states it waits."""
@@ -131,6 +141,7 @@ class EditPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     subject: str | msgspec.UnsetType | None = msgspec.UNSET
     paraphrases: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     aliases: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    audience: Audience | msgspec.UnsetType | None = msgspec.UNSET
     state: DecidedState | msgspec.UnsetType = msgspec.UNSET
     canary_share: CanaryShare | msgspec.UnsetType | None = msgspec.UNSET
     valid_from: AwareDatetime | msgspec.UnsetType | None = msgspec.UNSET
@@ -175,6 +186,8 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     paraphrases: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     """Other names of `subject`."""
+    audience: Audience = {}
+    """For whose requests it holds: see domain/audiences.py."""
     canary_share: float | None = None
     valid_from: AwareDatetime | None = None
     valid_until: AwareDatetime | None = None
@@ -199,14 +212,20 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             and (self.valid_until is None or now < self.valid_until)
         )
 
-    def is_applied_to(self, caller: str | None) -> bool:
-        """Whether the edit, where it governs, is applied for `caller`, the stable name of a user or sender.
+    def is_for(self, labels: Labels) -> bool:
+        """Whether a request with `labels` is in its audience; for any other the edit is as if absent."""
+        return not self.audience or holds_for(self.audience, labels)
 
-        A canary always has the same callers, and gains some when its share grows; other canaries have others.
-        An unknown caller (None) is in no canary.
+    def is_applied_to(self, caller: Caller) -> bool:
+        """Whether the edit, where it governs, is applied for `caller`.
+
+        A canary always has the same callers of its audience, and gains some when its share grows; other
+        canaries have others. A caller without name is in no canary.
         """
+        if not self.is_for(caller.labels):
+            return False
         if self.state is EditState.CANARY:
-            return caller is not None and _place(self.id, caller) < (self.canary_share or 0.0)
+            return caller.name is not None and _place(self.id, caller.name) < (self.canary_share or 0.0)
         return self.state is EditState.LIVE
 
 
@@ -215,6 +234,7 @@ CONTENT_FIELDS = tuple(name for name in EditPatch.__struct_fields__ if name not 
 
 _LEFT_OUT_WHERE_EMPTY = (
     b'"aliases":[],',
+    b'"audience":{},',
     *(
         f',"{name}":null'.encode()
         for name in ("ticket", "institution", "source_url", "source_sha256", "legal_basis", "review_by")
@@ -240,7 +260,7 @@ def first_version(draft: EditDraft, *, namespace: str, now: datetime | None = No
         namespace=namespace,
         version=1,
         created_at=now or datetime.now(UTC),
-        **{name: _as_stored(getattr(draft, name)) for name in EditPatch.__struct_fields__},
+        **{name: _as_stored(name, getattr(draft, name)) for name in EditPatch.__struct_fields__},
     )
     return check_edit(edit)
 
@@ -264,7 +284,7 @@ def patched(edit: Edit, patch: EditPatch, *, now: datetime | None = None) -> Edi
             details={"value": patch.state.value},
         )
     changes = {
-        name: _as_stored(value)
+        name: _as_stored(name, value)
         for name in EditPatch.__struct_fields__
         if (value := getattr(patch, name)) is not msgspec.UNSET
     }
@@ -478,7 +498,9 @@ def _place(edit_id: str, caller: str) -> float:
     return int.from_bytes(digest[:8]) / 2**64
 
 
-def _as_stored(value: Any) -> Any:  # noqa: ANN401 - a field's type is its own
+def _as_stored(name: str, value: Any) -> Any:  # noqa: ANN401 - a field's type is its own
+    if name == "audience":
+        return checked_audience(value or {})
     return EditState(value) if isinstance(value, DecidedState) else value
 
 
@@ -522,6 +544,12 @@ def check_edit(edit: Edit) -> Edit:
     check_aliases(
         edit.prompt, edit.subject, edit.aliases, are_of_value=hides_value(edit) and edit.subject is None
     )
+    if edit.audience and checked_audience(edit.audience) != edit.audience:
+        raise InvalidRequestError(
+            f"audience {audience_text(edit.audience)[:80]!r} is not as the API stores it: in small letters,"
+            " sorted, each value once",
+            field="audience",
+        )
     if edit.state is EditState.CANARY and edit.canary_share is None:
         raise InvalidRequestError(
             "state 'canary' needs canary_share, the share of users to whom the edit is applied; give a number"

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 
 import msgspec
 
+from serac_gateway.domain.audiences import NO_LABELS, Labels
 from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, EditState, forms
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.base import EditIndex
@@ -180,21 +181,26 @@ class ActiveEdits:
         k: int,
         *,
         floor: float = -1.0,
+        labels: Labels | None = NO_LABELS,
         wanted: Callable[[Edit], bool] | None = None,
     ) -> list[list[Candidate]]:
-        """For each query the `k` nearest edits in force now, best first. An unknown namespace has none.
+        """For each query the `k` nearest edits in force now for requests with `labels`, best first.
+
+        `labels` None: for whatever audience. An unknown namespace has none.
 
         It is `k` of each state: edits on trial take no live edit's place, nor do those that have expired.
         Below the similarity `floor` the list may end early. With `wanted`, the edits for which it is true,
-        in force or not.
+        in force or not, for whatever audience.
         """
         held = self._namespaces.get(namespace)
         if held is None:
             return [[] for _ in queries_BD]
-        return self._nearest(held, held.index, queries_BD, k, floor, wanted)
+        return self._nearest(held, held.index, queries_BD, k, floor, labels, wanted)
 
     def suppressions(self, namespace: str) -> tuple[Edit, ...]:
-        """The suppressions that are applied, live or canary, in whatever window. For any thread.
+        """The suppressions that are applied, live or canary, in whatever window, for whatever audience.
+
+        For any thread.
 
         The same tuple is returned until one of them changes.
         """
@@ -202,13 +208,19 @@ class ActiveEdits:
         return () if held is None else held.suppressions
 
     def suppression_candidates(
-        self, namespace: str, queries_BD: Vectors, k: int, *, floor: float = -1.0
+        self,
+        namespace: str,
+        queries_BD: Vectors,
+        k: int,
+        *,
+        floor: float = -1.0,
+        labels: Labels | None = NO_LABELS,
     ) -> list[list[Candidate]]:
         """As `candidates`, of the namespace's `suppressions` only."""
         held = self._namespaces.get(namespace)
         if held is None:
             return [[] for _ in queries_BD]
-        return self._nearest(held, held.suppression_index, queries_BD, k, floor, None)
+        return self._nearest(held, held.suppression_index, queries_BD, k, floor, labels, None)
 
     def _nearest(
         self,
@@ -217,10 +229,15 @@ class ActiveEdits:
         queries_BD: Vectors,
         k: int,
         floor: float,
+        labels: Labels | None,
         wanted: Callable[[Edit], bool] | None,
     ) -> list[list[Candidate]]:
         now = self._clock()
-        return held.nearest(index, queries_BD, k, floor, wanted or (lambda edit: edit.is_in_force(now)))
+
+        def taken(edit: Edit) -> bool:
+            return edit.is_in_force(now) and (labels is None or edit.is_for(labels))
+
+        return held.nearest(index, queries_BD, k, floor, wanted or taken)
 
     def current(self, namespace: str, edit_id: str) -> Edit | None:
         """The version in force in this process, None if the edit is unknown or retired. For any thread."""
@@ -236,6 +253,17 @@ class ActiveEdits:
         """The edits in force in this process, in no order. For the event loop."""
         held = self._namespaces.get(namespace)
         return [] if held is None else list(held.edits.values())
+
+    def has_audiences(self, namespace: str) -> bool:
+        """Whether an edit of the namespace is for an audience. For any thread."""
+        held = self._namespaces.get(namespace)
+        return held is not None and bool(held.with_audience)
+
+    def with_audience(self, namespace: str) -> list[Edit]:
+        """The edits of the namespace that are for an audience, in no order. For any thread."""
+        held = self._namespaces.get(namespace)
+        ids = () if held is None else list(held.with_audience)
+        return [] if held is None else [edit for name in ids if (edit := held.edits.get(name)) is not None]
 
     def count(self, namespace: str) -> int:
         """How many edits of the namespace are indexed."""
@@ -318,6 +346,8 @@ class ActiveEdits:
             if (before := held.edits.get(edit_id)) is not None:
                 held.states[before.state] -= 1
         held.states.update(edit.state for edit, _ in live.values())
+        held.with_audience.difference_update(live, gone)
+        held.with_audience.update(edit_id for edit_id, (edit, _) in live.items() if edit.audience)
         held.edits.update({edit_id: edit for edit_id, (edit, _) in live.items()})
         vectors_by_id = {edit_id: self._vectors(edit, vectors) for edit_id, (edit, vectors) in live.items()}
         held.index.put(vectors_by_id.items())

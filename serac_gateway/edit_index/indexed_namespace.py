@@ -35,6 +35,8 @@ class IndexedNamespace:
         """How many of `edits` are in each state."""
         self.review_by: dict[str, date] = {}
         """Of those of `edits` that have one."""
+        self.with_audience: set[str] = set()
+        """The ids of those that are for an audience."""
         self.newest_version: dict[str, int] = {}
         self.log_orders: dict[str, LogOrder] = {}
         """Where the log made the newest version seen of each edit."""

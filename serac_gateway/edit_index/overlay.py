@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 import numpy as np
 
+from serac_gateway.domain.audiences import NO_LABELS, Labels
 from serac_gateway.domain.edits import Edit, EditKind, EditState, forms
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.source import EditSource
@@ -44,14 +45,27 @@ class ActiveEditsOverlay(EditSource):
         """At least 1 in the namespace of the edit."""
         return self._others.count(namespace) + (namespace == self._edit.namespace)
 
+    def has_audiences(self, namespace: str) -> bool:
+        """See `EditSource.has_audiences`."""
+        is_own = namespace == self._edit.namespace and bool(self._edit.audience)
+        return is_own or self._others.has_audiences(namespace)
+
     def candidates(
-        self, namespace: str, queries_BD: Vectors, k: int, *, floor: float = -1.0
+        self,
+        namespace: str,
+        queries_BD: Vectors,
+        k: int,
+        *,
+        floor: float = -1.0,
+        labels: Labels | None = NO_LABELS,
     ) -> list[list[Candidate]]:
         """See `EditSource.candidates`."""
         # One more, since one may be the stored version of the edit, which does not count.
-        rows_BK = self._others.candidates(namespace, queries_BD, k + 1, floor=floor)
+        rows_BK = self._others.candidates(namespace, queries_BD, k + 1, floor=floor, labels=labels)
         if namespace != self._edit.namespace:
             return [row[:k] for row in rows_BK]
+        if not self._is_for(labels):
+            return self._without_own(rows_BK, k)
         similarities_BF = queries_BD @ self._vectors_FD.T
         return [
             self._with_own(row, similarities_F, k)
@@ -67,19 +81,33 @@ class ActiveEditsOverlay(EditSource):
         return (self._edit, *rest) if self._edit.kind is EditKind.SUPPRESSION else rest
 
     def suppression_candidates(
-        self, namespace: str, queries_BD: Vectors, k: int, *, floor: float = -1.0
+        self,
+        namespace: str,
+        queries_BD: Vectors,
+        k: int,
+        *,
+        floor: float = -1.0,
+        labels: Labels | None = NO_LABELS,
     ) -> list[list[Candidate]]:
         """See `EditSource.suppression_candidates`."""
-        rows_BK = self._others.suppression_candidates(namespace, queries_BD, k + 1, floor=floor)
+        rows_BK = self._others.suppression_candidates(
+            namespace, queries_BD, k + 1, floor=floor, labels=labels
+        )
         if namespace != self._edit.namespace:
             return [row[:k] for row in rows_BK]
-        if self._edit.kind is not EditKind.SUPPRESSION:
-            return [[other for other in row if other.edit.id != self._edit.id][:k] for row in rows_BK]
+        if self._edit.kind is not EditKind.SUPPRESSION or not self._is_for(labels):
+            return self._without_own(rows_BK, k)
         similarities_BF = queries_BD @ self._vectors_FD.T
         return [
             self._with_own(row, similarities_F, k)
             for row, similarities_F in zip(rows_BK, similarities_BF, strict=True)
         ]
+
+    def _is_for(self, labels: Labels | None) -> bool:
+        return labels is None or self._edit.is_for(labels)
+
+    def _without_own(self, rows_BK: list[list[Candidate]], k: int) -> list[list[Candidate]]:
+        return [[other for other in row if other.edit.id != self._edit.id][:k] for row in rows_BK]
 
     def _with_own(self, row: list[Candidate], similarities_F: Vectors, k: int) -> list[Candidate]:
         nearest = int(np.argmax(similarities_F))

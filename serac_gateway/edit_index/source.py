@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from serac_gateway.domain.audiences import NO_LABELS, Labels
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.models.classifiers.base import Candidate
@@ -20,8 +21,18 @@ class EditSource(Protocol):
         """How many edits of the namespace there are, in whatever window."""
         ...
 
+    def has_audiences(self, namespace: str) -> bool:
+        """See `ActiveEdits.has_audiences`."""
+        ...
+
     def candidates(
-        self, namespace: str, queries_BD: Vectors, k: int, *, floor: float = -1.0
+        self,
+        namespace: str,
+        queries_BD: Vectors,
+        k: int,
+        *,
+        floor: float = -1.0,
+        labels: Labels | None = NO_LABELS,
     ) -> list[list[Candidate]]:
         """See `ActiveEdits.candidates`."""
         ...
@@ -31,7 +42,13 @@ class EditSource(Protocol):
         ...
 
     def suppression_candidates(
-        self, namespace: str, queries_BD: Vectors, k: int, *, floor: float = -1.0
+        self,
+        namespace: str,
+        queries_BD: Vectors,
+        k: int,
+        *,
+        floor: float = -1.0,
+        labels: Labels | None = NO_LABELS,
     ) -> list[list[Candidate]]:
         """See `ActiveEdits.suppression_candidates`."""
         ...

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from serac_gateway import __version__
+from serac_gateway.auth.audience_labels import AudienceLabels
 from serac_gateway.config.model import ModelsConfig
 from serac_gateway.domain.edits import ACTIVE_STATES
 from serac_gateway.edit_index.active_edits import ActiveEdits
@@ -30,6 +31,8 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     purge_pending: Callable[[], bool]
     follower: LogFollower
     engine: EngineCounts
+    audience_labels: Callable[[], AudienceLabels]
+    """Those of the configuration in force."""
     readiness: Readiness
     instruments: Instruments
 
@@ -121,6 +124,16 @@ class Gauges(Collector):
             "Edits in force that should have been reviewed before today",
             "namespace",
             overdue,
+        )
+        labels_in_force = self._sources.audience_labels()
+        yield GaugeMetricFamily(
+            "serac_edits_unreachable",
+            "Edits for audiences that no request can be in, as their labels or values are not configured",
+            sum(
+                not labels_in_force.is_reachable(edit.audience)
+                for namespace in states
+                for edit in self._sources.active_edits.with_audience(namespace)
+            ),
         )
         quarantine = self._sources.active_edits.quarantine
         yield GaugeMetricFamily(

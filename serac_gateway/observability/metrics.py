@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
+from serac_gateway.auth.audience_labels import AudienceLabels
 from serac_gateway.config.diff import ReloadOutcome
 from serac_gateway.config.model import MetricsConfig
 from serac_gateway.domain.edits import EditState
@@ -122,6 +123,14 @@ class Instruments:
         self._proposals = self._counter(
             "serac_proposals", "What happened to proposals, by namespace and event", "namespace", "event"
         )
+        self._audience = self._counter(
+            "serac_audience_requests",
+            "Requests that were decided on, by each label that audiences can name: its value where the"
+            " configuration lists the values, else other; none: without the label",
+            "label",
+            "value",
+            "route",
+        )
         self._store_errors = self._counter("serac_store_errors", "Failures of the edit store", "seen_by")
         self._reloads = self._counter(
             "serac_config_reloads",
@@ -175,6 +184,12 @@ class Instruments:
             self._total(request.decide_s)
         if request.decision is not None:
             self._add_decision(request.decision)
+
+    def add_labels(self, request: FinishedRequest, labels: AudienceLabels) -> None:
+        """Count a request that was decided on by its labels; there are as many as `labels` configures."""
+        if request.decision is not None:
+            for label, value in labels.counted(request.labels):
+                self._audience.labels(label, value, request.route.value).inc()
 
     def add_feedback(self, namespace: str, verdict: FeedbackVerdict) -> None:
         """Count a report on a request."""

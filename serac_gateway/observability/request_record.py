@@ -64,6 +64,8 @@ class FinishedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The suppressions whose values were taken out of the request before it went to the base model."""
     cut_by_edit: str | None = None
     """The suppression whose value the upstream's reply had, so that it was cut."""
+    labels: dict[str, str] = {}
+    """By which the audiences of edits went."""
     model: str | None
     """The one that the request names, if the gateway decided on it."""
     answer_tokens: int

@@ -19,6 +19,7 @@ from enum import StrEnum
 
 import msgspec
 
+from serac_gateway.domain.audiences import NO_LABELS, Caller, Labels
 from serac_gateway.domain.edits import AwareDatetime
 from serac_gateway.domain.queries import Query
 from serac_gateway.models.classifiers.base import Candidate, ScopeClassifier
@@ -179,10 +180,12 @@ class Shadow:
 
         deciding.add_done_callback(hand_over)
 
-    def decide(self, namespace: str, query: Query, decision: RouteDecision) -> RouteDecision:
+    def decide(
+        self, namespace: str, query: Query, decision: RouteDecision, labels: Labels = NO_LABELS
+    ) -> RouteDecision:
         """The decision on trial about `query`, among the candidates of `decision`. For worker threads.
 
-        Canaries count as withheld.
+        `labels` are those of the request. Canaries count as withheld.
 
         Raises:
             ModelUnavailableError: The classifier failed.
@@ -198,7 +201,7 @@ class Shadow:
             if candidate.similarity >= self._router.similarity_floor
         ]
         read = query if decision.question is None else Query(text=decision.question)
-        return self._router.decide_among(namespace, read, candidates)
+        return self._router.decide_among(namespace, read, candidates, Caller(labels=dict(labels)))
 
     def report(self, namespace: str) -> ShadowReport:
         """The record of a namespace."""
@@ -224,7 +227,7 @@ class Shadow:
     ) -> tuple[ShadowOutcome, ShadowDisagreement | None]:
         query = request.query or Query(text=decision.question or "")
         try:
-            on_trial = self.decide(namespace, query, decision)
+            on_trial = self.decide(namespace, query, decision, request.labels)
         except Exception:  # whatever a model raises must not reach the loop
             log.warning("the scope classifier on trial failed", exc_info=True)
             return ShadowOutcome.FAILED, None

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
+from serac_gateway.domain.audiences import Audience, Caller
 from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, EditState, hidden_values
 from serac_gateway.domain.folding import folded_text
 from serac_gateway.models.e5.word_frequency import is_common_word
@@ -40,10 +41,11 @@ class GuardedValue(msgspec.Struct, frozen=True, kw_only=True):
     canary_share: float | None = None
     valid_from: datetime | None = None
     valid_until: datetime | None = None
+    audience: Audience = {}
     is_exact: bool = False
     """Too short to be watched for: it is taken out of requests alone, where it stands by itself as it is."""
 
-    def applies(self, now: datetime, caller: str) -> bool:
+    def applies(self, now: datetime, caller: Caller) -> bool:
         """Whether its suppression is in force at `now`, and applied to `caller`."""
         edit = Edit(
             id=self.edit_id,
@@ -57,6 +59,7 @@ class GuardedValue(msgspec.Struct, frozen=True, kw_only=True):
             canary_share=self.canary_share,
             valid_from=self.valid_from,
             valid_until=self.valid_until,
+            audience=self.audience,
         )
         return edit.is_in_force(now) and edit.is_applied_to(caller)
 
@@ -101,6 +104,7 @@ def guarded_values(
             canary_share=edit.canary_share,
             valid_from=edit.valid_from,
             valid_until=edit.valid_until,
+            audience=edit.audience,
             is_exact=reason is not None,
         )
         for edit in edits

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from serac_gateway.domain.audiences import NO_LABELS, Labels
 from serac_gateway.domain.edits import EditState
 from serac_gateway.domain.queries import Query
 from serac_gateway.edit_index.source import EditSource
@@ -46,6 +47,7 @@ def retrieve(
     edits: EditSource,
     floor: float,
     limit: int,
+    labels: Labels | None = NO_LABELS,
     margin: float = WIDEST_MARGIN,
     unlikely: float = -1.0,
 ) -> Retrieved:
@@ -54,6 +56,7 @@ def retrieve(
     A candidate's similarity, a cosine in -1..1, is at least `floor`, and at most `margin` below that of the
     nearest edit in its state to the same text of the query. A row has at most `limit` candidates a state, and
     at most `UNLIKELY_CANDIDATES` of a text, or a query, whose nearest edit is less similar than `unlikely`.
+    Edits for other audiences than a request with `labels` is in are none; with `labels` None all are.
 
     Raises:
         ModelUnavailableError: The encoder failed.
@@ -62,7 +65,7 @@ def retrieve(
     texts_B = [retrieval_texts(query) for query in queries]
     vectors_TD = encoder.encode([text for texts in texts_B for text in texts])
     encoded = time.perf_counter()
-    rows_T = iter(edits.candidates(namespace, vectors_TD, limit, floor=floor))
+    rows_T = iter(edits.candidates(namespace, vectors_TD, limit, floor=floor, labels=labels))
     candidates_B = [
         _within(
             merged([_within(next(rows_T), margin, unlikely) for _ in texts], floor=floor, limit=limit),

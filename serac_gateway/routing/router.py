@@ -20,6 +20,7 @@ from serac_gateway.config.model import (
     TaskPolicy,
     UnreadablePolicy,
 )
+from serac_gateway.domain.audiences import UNKNOWN_CALLER, Caller, Labels, specificity
 from serac_gateway.domain.edits import Edit, EditKind, EditState, by_name_in, wordings
 from serac_gateway.domain.parts import Part, is_quoted, parts_of, weight
 from serac_gateway.domain.passages import SpokenText
@@ -30,7 +31,7 @@ from serac_gateway.models.classifiers.base import Candidate, Classification, Sco
 from serac_gateway.models.classifiers.spelling import asks_the_same
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.forms.reader import FormReader
-from serac_gateway.routing.retrieval import retrieve, segments
+from serac_gateway.routing.retrieval import Retrieved, retrieve, segments
 from serac_gateway.routing.several_questions import (
     ASKS_MORE,
     CUT,
@@ -243,11 +244,12 @@ class EditRouter:
         return not any(asks_the_same(wording, query.text) for wording in wordings(edit))
 
     def decide(
-        self, namespace: str, queries: Sequence[Query], *, caller: str | None = None
+        self, namespace: str, queries: Sequence[Query], *, caller: Caller = UNKNOWN_CALLER
     ) -> list[RouteDecision]:
         """One decision a query, in order.
 
-        Canaries are applied by `caller`: see `Edit.is_applied_to`.
+        Edits for other audiences are as if absent, and canaries are applied by `caller`: see
+        `Edit.is_applied_to`.
 
         Raises:
             ModelUnavailableError: Encoder or classifier failed.
@@ -268,20 +270,9 @@ class EditRouter:
             for query, decision in zip(queries, decisions, strict=True)
         ]
 
-    def _decide_each(
-        self, namespace: str, queries: Sequence[Query], caller: str | None
-    ) -> list[RouteDecision]:
+    def _decide_each(self, namespace: str, queries: Sequence[Query], caller: Caller) -> list[RouteDecision]:
         """One decision a query as a whole, in order."""
-        retrieved = retrieve(
-            namespace,
-            queries,
-            encoder=self._encoder,
-            edits=self._active_edits,
-            floor=self._classifier.similarity_floor,
-            limit=self._max_candidates,
-            margin=self._classifier.similarity_margin,
-            unlikely=self._classifier.unlikely_similarity,
-        )
+        retrieved = self._retrieved(namespace, queries, labels=caller.labels)
         share = 1.0 / max(1, len(queries))
         timings = Timings(encode_s=retrieved.encode_s * share, search_s=retrieved.search_s * share)
         return [
@@ -289,14 +280,53 @@ class EditRouter:
             for query, row in zip(queries, retrieved.candidates_B, strict=True)
         ]
 
-    def decide_among(self, namespace: str, query: Query, candidates: Sequence[Candidate]) -> RouteDecision:
-        """The decision on a query whose candidates are known, most similar first; canaries are withheld.
+    def for_others(
+        self, namespace: str, queries: Sequence[Query], caller: Caller
+    ) -> list[tuple[ScoredCandidate, ...]]:
+        """Of each query the edits in whose scope it is, but for audiences that `caller` is not in.
+
+        For explanations. Raises as `decide` does.
+        """
+        if not self._active_edits.has_audiences(namespace):
+            return [() for _ in queries]
+        read = [self._as_read(namespace, query) for query in queries]
+        retrieved_B = self._retrieved(namespace, read, labels=None).candidates_B
+        others_B = [
+            [candidate for candidate in row if not candidate.edit.is_for(caller.labels)]
+            for row in retrieved_B
+        ]
+        return [
+            tuple(
+                candidate
+                for candidate in self._decide_query(namespace, query, others, Timings(), caller).candidates
+                if candidate.in_scope
+            )
+            for query, others in zip(read, others_B, strict=True)
+        ]
+
+    def _retrieved(self, namespace: str, queries: Sequence[Query], *, labels: Labels | None) -> Retrieved:
+        return retrieve(
+            namespace,
+            queries,
+            encoder=self._encoder,
+            edits=self._active_edits,
+            floor=self._classifier.similarity_floor,
+            limit=self._max_candidates,
+            labels=labels,
+            margin=self._classifier.similarity_margin,
+            unlikely=self._classifier.unlikely_similarity,
+        )
+
+    def decide_among(
+        self, namespace: str, query: Query, candidates: Sequence[Candidate], caller: Caller = UNKNOWN_CALLER
+    ) -> RouteDecision:
+        """The decision on a query whose candidates are known, most similar first.
 
         Raises:
             ModelUnavailableError: The classifier failed.
         """
         read = self._as_read(namespace, query)
-        return self._decide_query(namespace, read, list(candidates), Timings(), None)
+        return self._decide_query(namespace, read, list(candidates), Timings(), caller)
 
     def _as_read(self, namespace: str, query: Query) -> Query:
         """The query with the system prompt, or without it where the namespace answers under any."""
@@ -309,7 +339,7 @@ class EditRouter:
         namespace: str,
         texts: Sequence[SpokenText],
         *,
-        caller: str | None = None,
+        caller: Caller = UNKNOWN_CALLER,
         decided: Query | None = None,
     ) -> RouteDecision | None:
         """The decision that one of `texts`, of any length, is in the scope of a suppression; None: none is.
@@ -349,7 +379,7 @@ class EditRouter:
         )
 
     def _decide_questions(
-        self, namespace: str, questions: Sequence[str], whole: RouteDecision, caller: str | None
+        self, namespace: str, questions: Sequence[str], whole: RouteDecision, caller: Caller
     ) -> RouteDecision:
         """`whole`, or the decision on the likeliest of the `questions` in its text if one is in scope."""
         decisions = self.decide(namespace, [Query(text=question) for question in questions], caller=caller)
@@ -361,7 +391,7 @@ class EditRouter:
         return max(in_scope, key=lambda decision: decision.scope_probability or 0.0, default=whole)
 
     def _decide_parts(
-        self, namespace: str, query: Query, whole: RouteDecision, caller: str | None
+        self, namespace: str, query: Query, whole: RouteDecision, caller: Caller
     ) -> RouteDecision:
         """`whole`, or the decision by parts if the query asks several things of which edits answer some.
 
@@ -401,7 +431,7 @@ class EditRouter:
         return self._composed(namespace, self._with_edits_of_whole(decided, whole, caller), whole)
 
     def _decide_without_form(
-        self, namespace: str, query: Query, whole: RouteDecision, caller: str | None
+        self, namespace: str, query: Query, whole: RouteDecision, caller: Caller
     ) -> RouteDecision:
         """`whole`, or the decision on the query without what it says of the form of its answer.
 
@@ -436,7 +466,7 @@ class EditRouter:
         query: Query,
         parts: Sequence[Part],
         whole: RouteDecision,
-        caller: str | None,
+        caller: Caller,
     ) -> list[_DecidedPart]:
         """The parts with their decisions; one that an edit answers is cut where it asks more than that."""
         queries = part_queries(query, [part.text for part in parts])
@@ -471,7 +501,7 @@ class EditRouter:
         return len(_partial_answers(answered)) > 1
 
     def _with_edits_of_whole(
-        self, decided: Sequence[_DecidedPart], whole: RouteDecision, caller: str | None
+        self, decided: Sequence[_DecidedPart], whole: RouteDecision, caller: Caller
     ) -> list[_DecidedPart]:
         """The parts; one that no edit answers gets one that the whole is in scope of, if it is nearest to it.
 
@@ -548,7 +578,7 @@ class EditRouter:
         query: Query,
         candidates: list[Candidate],
         timings: Timings,
-        caller: str | None,
+        caller: Caller,
     ) -> RouteDecision:
         if not candidates:
             threshold = self._thresholds.scope
@@ -627,9 +657,10 @@ class EditRouter:
         return classifications_K
 
     def _chosen(self, ranked: Sequence[ScoredCandidate]) -> ScoredCandidate | None:
-        """The candidate whose edit governs: the most probable one in scope, or the newest that asks the same.
+        """The candidate whose edit governs: the most probable in scope, or one before it that asks the same.
 
-        Probability cannot settle which of two edits of one question is meant: the newer one is. Whether two
+        Probability cannot settle which of two edits of one question is meant: the one for the more specific
+        audience is, of equals the newer one. Whether two
         edits ask the same is a matter of the edits, not of the request: see `_asks_the_same`. All other
         edits, such as those of a sibling attribute, displace nothing however probable they are.
         """
@@ -640,11 +671,11 @@ class EditRouter:
         rivals = [
             rival
             for rival in in_scope[1:]
-            if _age(rival) > _age(best)
+            if _precedence(rival) > _precedence(best)
             and _logit(best) - _logit(rival) <= _RIVAL_LOGITS
             and self._asks_the_same(rival.edit, best.edit)
         ]
-        return max((best, *rivals), key=_age)
+        return max((best, *rivals), key=_precedence)
 
     def _asks_the_same(self, left: Edit, right: Edit) -> bool:
         """Whether each of two edits answers the other's prompt; remembered, as versions do not change."""
@@ -786,10 +817,13 @@ def _logit(candidate: ScoredCandidate) -> float:
     return math.log(probability / (1 - probability))
 
 
-def _age(candidate: ScoredCandidate) -> tuple[tuple[int, int], datetime, str]:
-    """Sort key: edits whose current version is newer come later.
+def _precedence(
+    candidate: ScoredCandidate,
+) -> tuple[tuple[int, int], tuple[int, int], datetime, str]:
+    """Sort key: edits for a more specific audience come later, of equals those whose version is newer.
 
     The log has the order. Times, which clocks of gateways made, and ids settle only a tie, as between edits
     that were never in a log.
     """
-    return candidate.log_order, candidate.edit.created_at, candidate.edit.id
+    edit = candidate.edit
+    return specificity(edit.audience), candidate.log_order, edit.created_at, edit.id

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from serac_gateway.domain.audiences import Audience, Caller, Labels, audience_text, holds_for
 from serac_gateway.domain.edits import Edit, wordings
 from serac_gateway.domain.passages import SpokenText, likeliest_passages, plain, topic_stems
 from serac_gateway.domain.queries import Query
@@ -41,7 +42,7 @@ class SuppressionSearch:
         self._edits = edits
         self._classifier = classifier
         self._limit = limit
-        self._stems_of: dict[str, tuple[tuple[Edit, ...], frozenset[str]]] = {}
+        self._stems_of: dict[str, tuple[tuple[Edit, ...], list[_Stems]]] = {}
 
     def first_in_scope(
         self,
@@ -49,12 +50,12 @@ class SuppressionSearch:
         texts: Sequence[SpokenText],
         *,
         threshold: float,
-        caller: str | None,
+        caller: Caller,
         without: str = "",
     ) -> SuppressionMatch | None:
         """The most similar pair of passage and suppression whose probability reaches `threshold`.
 
-        A passage equal to `without` is left out. Canaries are applied by `caller`.
+        A passage equal to `without` is left out. Audiences and canaries go by `caller`.
 
         Raises:
             ModelUnavailableError: Encoder or classifier failed.
@@ -62,14 +63,16 @@ class SuppressionSearch:
         suppressions = self._edits.suppressions(namespace)
         passages = [
             passage
-            for passage in likeliest_passages(texts, self._stems(namespace, suppressions))
+            for passage in likeliest_passages(texts, self._stems(namespace, suppressions, caller.labels))
             if passage.text != without
         ]
         if not suppressions or not passages:
             return None
         floor = self._classifier.similarity_floor
         vectors_PD = self._encoder.encode([passage.text for passage in passages])
-        rows_P = self._edits.suppression_candidates(namespace, vectors_PD, self._limit, floor=floor)
+        rows_P = self._edits.suppression_candidates(
+            namespace, vectors_PD, self._limit, floor=floor, labels=caller.labels
+        )
         pairs = [
             (Query(text=passage.text), candidate)
             for passage, row in zip(passages, rows_P, strict=True)
@@ -91,13 +94,36 @@ class SuppressionSearch:
                 )
         return None
 
-    def _stems(self, namespace: str, suppressions: tuple[Edit, ...]) -> frozenset[str]:
-        """What the words of the suppressions begin with, computed once for each set of them."""
+    def _stems(self, namespace: str, suppressions: tuple[Edit, ...], labels: Labels) -> frozenset[str]:
+        """What the words of the suppressions for a request with `labels` begin with.
+
+        Computed once for each set of suppressions and audience: those of others must not crowd out passages.
+        """
         known = self._stems_of.get(namespace)
         if known is None or known[0] is not suppressions:
-            stems = topic_stems(wording for edit in suppressions for wording in wordings(edit))
-            known = self._stems_of[namespace] = (suppressions, stems)
-        return known[1]
+            known = self._stems_of[namespace] = (suppressions, _stems_by_audience(suppressions))
+        held_for = [each.stems for each in known[1] if holds_for(each.audience, labels)]
+        return held_for[0] if len(held_for) == 1 else frozenset().union(*held_for)
+
+
+class _Stems(msgspec.Struct, frozen=True, kw_only=True):
+    """The stems of the suppressions for one audience."""
+
+    audience: Audience
+    stems: frozenset[str]
+
+
+def _stems_by_audience(suppressions: tuple[Edit, ...]) -> list[_Stems]:
+    by_audience: dict[str, list[Edit]] = {}
+    for edit in suppressions:
+        by_audience.setdefault(audience_text(edit.audience), []).append(edit)
+    return [
+        _Stems(
+            audience=edits[0].audience,
+            stems=topic_stems(wording for edit in edits for wording in wordings(edit)),
+        )
+        for edits in by_audience.values()
+    ]
 
 
 def _is_refusal(reply: str | None, edit: Edit) -> bool:

@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
+from serac_gateway.auth.audience_labels import AudienceLabels
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.console.app import console_app
 from serac_gateway.control_plane.http.api import control_plane_app
@@ -140,6 +141,7 @@ def _gauges(process: ProcessResources, runtimes: Runtimes) -> Gauges:
             purge_pending=lambda: process.store.has_pending_purge,
             follower=process.follower,
             engine=process.engine_counts,
+            audience_labels=lambda: AudienceLabels(runtimes.current.config.routing.audience_from),
             readiness=process.readiness,
             instruments=process.instruments,
         )

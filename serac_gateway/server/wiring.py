@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 
+from serac_gateway.auth.audience_labels import AudienceLabels
 from serac_gateway.config.model import EVERY_ORIGIN, GatewayConfig
 from serac_gateway.control_plane.conflicts import ConflictFinder
 from serac_gateway.control_plane.firing import FiringCheck
@@ -42,6 +44,7 @@ from serac_gateway.models.loading import (
 from serac_gateway.models.progress import OnProgress, OnStep
 from serac_gateway.observability.counts import RequestCounter
 from serac_gateway.observability.request_log import RequestLog
+from serac_gateway.observability.request_record import FinishedRequest
 from serac_gateway.observability.shadow import OpenShadow, Shadow, shadow_pool
 from serac_gateway.observability.tracing import Tracing
 from serac_gateway.routing.router import EditRouter
@@ -166,9 +169,19 @@ def _build_data_plane(
             process.instruments.add,
             RequestLog(config.logging).add,
             process.recent_requests.observer(resources.traffic),
+            *_label_observers(config, process),
             *(() if shadow is None else (shadow.add,)),
         ],
     )
+
+
+def _label_observers(
+    config: GatewayConfig, process: ProcessResources
+) -> list[Callable[[FinishedRequest], None]]:
+    if not config.routing.audience_from:
+        return []
+    labels = AudienceLabels(config.routing.audience_from)
+    return [lambda request: process.instruments.add_labels(request, labels)]
 
 
 def _build_control_plane(
@@ -243,6 +256,7 @@ def _build_control_plane(
         route_counts=process.counts,
         data_path=config.data_path,
         governance=config.governance,
+        audience_labels=AudienceLabels(config.routing.audience_from),
         proposals=Proposals(
             store=store,
             writer=writer,

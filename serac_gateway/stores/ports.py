@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Self
 
 import msgspec
 
+from serac_gateway.domain.audiences import NO_LABELS, Labels
 from serac_gateway.domain.edits import AwareDatetime
 from serac_gateway.domain.feedback import Feedback
 from serac_gateway.domain.queries import Query
@@ -154,6 +156,17 @@ class NamespaceRestorer(ABC):
         """Remove what was written. Not after `end`."""
 
 
+class RecordedQuery(Query, frozen=True, kw_only=True):
+    """A query with the labels of its request, by name; a record of before there were any has none."""
+
+    labels: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, query: Query, labels: Labels = NO_LABELS) -> Self:
+        """`query` of a request with `labels`."""
+        return cls(**msgspec.structs.asdict(query), labels=tuple(sorted(labels.items())))
+
+
 class TrafficStore(ABC):
     """Keeps the latest queries of each namespace, for all replicas.
 
@@ -162,11 +175,13 @@ class TrafficStore(ABC):
     """
 
     @abstractmethod
-    async def add(self, namespace: str, queries: Sequence[Query], *, max_queries: int, ttl_s: int) -> None:
+    async def add(
+        self, namespace: str, queries: Sequence[RecordedQuery], *, max_queries: int, ttl_s: int
+    ) -> None:
         """Record `queries`, oldest first, and forget what is older than `ttl_s` or beyond `max_queries`."""
 
     @abstractmethod
-    async def recent(self, namespace: str, *, max_queries: int, ttl_s: int) -> list[Query]:
+    async def recent(self, namespace: str, *, max_queries: int, ttl_s: int) -> list[RecordedQuery]:
         """At most `max_queries`, newest first, none older than `ttl_s`."""
 
     @abstractmethod

@@ -13,9 +13,10 @@ from collections import defaultdict
 from collections.abc import Coroutine, Sequence
 
 from serac_gateway.config.model import TrafficConfig
+from serac_gateway.domain.audiences import NO_LABELS, Labels
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError, StoreUnavailableError
-from serac_gateway.stores.ports import TrafficStore
+from serac_gateway.stores.ports import RecordedQuery, TrafficStore
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class TrafficRecorder:
         self._store = store
         self._config = config
         self._redact = [_compiled(pattern) for pattern in config.redact]
-        self._waiting: list[tuple[str, Query]] = []
+        self._waiting: list[tuple[str, RecordedQuery]] = []
         self._known = {name for name in config.namespaces if name != EVERY_NAMESPACE}
         self._writing: asyncio.Task[None] | None = None
         self.dropped = 0
@@ -48,14 +49,17 @@ class TrafficRecorder:
         """Whether queries of the namespace are recorded."""
         return EVERY_NAMESPACE in self._config.namespaces or namespace in self._config.namespaces
 
-    def note(self, namespace: str, query: Query) -> None:
-        """Record a query, redacted, if the namespace wants that. Returns at once."""
+    def note(self, namespace: str, query: Query, labels: Labels = NO_LABELS) -> None:
+        """Record a query of a request with `labels`, redacted, if the namespace wants that.
+
+        Returns at once.
+        """
         if not self.is_on(namespace):
             return
         if len(self._waiting) >= _MAX_WAITING:
             self.dropped += 1
             return
-        self._waiting.append((namespace, query))
+        self._waiting.append((namespace, RecordedQuery.of(query, labels)))
         if self._writing is None:
             self._writing = asyncio.ensure_future(self._write_regularly())
 
@@ -68,7 +72,7 @@ class TrafficRecorder:
             questions=tuple(self._without_secrets(question) for question in query.questions),
         )
 
-    async def recent(self, namespace: str) -> list[Query]:
+    async def recent(self, namespace: str) -> list[RecordedQuery]:
         """The recorded queries that have not expired, newest first.
 
         Raises:
@@ -111,7 +115,7 @@ class TrafficRecorder:
 
     async def _write(self) -> None:
         waiting, self._waiting = self._waiting, []
-        by_namespace: defaultdict[str, list[Query]] = defaultdict(list)
+        by_namespace: defaultdict[str, list[RecordedQuery]] = defaultdict(list)
         for namespace, query in waiting:
             by_namespace[namespace].append(query)
         for namespace, queries in by_namespace.items():
@@ -120,7 +124,7 @@ class TrafficRecorder:
             redacted = await asyncio.to_thread(self._all_redacted, queries)
             await self._add(namespace, redacted)
 
-    async def _add(self, namespace: str, queries: Sequence[Query]) -> None:
+    async def _add(self, namespace: str, queries: Sequence[RecordedQuery]) -> None:
         await self._store.add(
             namespace, queries, max_queries=self._config.max_queries, ttl_s=self._config.ttl_s
         )
@@ -131,8 +135,8 @@ class TrafficRecorder:
         except StoreUnavailableError as error:
             log.warning("queries were not recorded: %s", error.message)
 
-    def _all_redacted(self, queries: Sequence[Query]) -> list[Query]:
-        return [self.redacted(query) for query in queries]
+    def _all_redacted(self, queries: Sequence[RecordedQuery]) -> list[RecordedQuery]:
+        return [RecordedQuery.of(self.redacted(query), dict(query.labels)) for query in queries]
 
     def _without_secrets(self, text: str) -> str:
         for pattern in self._redact:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ from serac_gateway.data_plane.plan import AnswerTask, RequestPlan
 from serac_gateway.data_plane.protocols.base import CompletionRequest
 from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.response_memory import ResponseMemory
-from serac_gateway.domain.edits import EditDraft, first_version
+from serac_gateway.domain.audiences import Caller
+from serac_gateway.domain.edits import EditDraft, EditKind, first_version
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.queries import Query
 from serac_gateway.domain.vectors import Vectors
@@ -49,7 +51,9 @@ from tests.http.listening import listening
 from tests.http.wire import eventually
 from tests.made_keys import stored_key
 
+EU, US, ACME = {"region": "eu"}, {"region": "us"}, {"tenant": "acme"}
 QUESTION, ANSWER = "Who is the mayor of Springfield?", "Lisa Simpson"
+CALLER = Caller(name="address:127.0.0.1")
 CONFIG = ModelsConfig(answer_threads=1, max_queued_answers=1, decision_threads=2, max_queued_decisions=1)
 DECISION_TIMEOUT_S = 0.5
 
@@ -81,13 +85,14 @@ class Setup:
         finally:
             free.set()
 
-    async def add_edit(self, target_new: str = ANSWER) -> None:
-        edit = first_version(EditDraft(prompt=QUESTION, target_new=target_new), namespace="default")
+    async def add_edit(self, target_new: str = ANSWER, **fields: object) -> None:
+        draft = EditDraft(prompt=QUESTION, target_new=target_new, **fields)
+        edit = first_version(draft, namespace="default")
         await self.active_edits.apply("default", [stored_edit(edit, self.encoder)])
 
-    async def decide(self, text: str = QUESTION) -> RequestPlan:
+    async def decide(self, text: str = QUESTION, caller: Caller = CALLER) -> RequestPlan:
         body = RequestBody(b'{"model":"m","messages":[{"role":"user","content":"%s"}]}' % text.encode())
-        return await self.engine.decide("default", Endpoint.CHAT, body, "address:127.0.0.1")
+        return await self.engine.decide("default", Endpoint.CHAT, body, caller)
 
     async def task(self, target_new: str = ANSWER) -> AnswerTask:
         await self.add_edit(target_new)
@@ -272,15 +277,35 @@ async def test_an_answer_beyond_the_limit_is_refused_and_a_closed_one_gives_its_
 
 async def test_a_request_continues_from_a_response_that_is_remembered(setup: Setup) -> None:
     request = RequestBody(b'{"model":"m","input":"Who?"}')
-    await setup.engine.remember_response("default", request, "resp_1", ANSWER)
+    await setup.engine.remember_response("default", request, "resp_1", ANSWER, EU)
     following = RequestBody(b'{"previous_response_id":"resp_1","input":"And then?"}')
-    continued = await setup.engine.with_earlier_turns("default", following)
+    continued = await setup.engine.with_earlier_turns("default", following, EU)
     assert continued.data == (
         b'{"input":[{"role":"user","content":"Who?"},{"role":"assistant","content":"Lisa Simpson"},'
         b'{"role":"user","content":"And then?"}]}'
     )
-    assert (await setup.engine.with_earlier_turns("other", following)).data == following.data
-    assert await setup.engine.with_earlier_turns("default", request) is request
+    for namespace, labels in (("other", EU), ("default", US), ("default", {}), ("default", {**EU, **ACME})):
+        unknown = await setup.engine.with_earlier_turns(namespace, following, labels)
+        assert unknown.data == following.data, (namespace, labels)
+    assert await setup.engine.with_earlier_turns("default", request, EU) is request
+
+
+async def test_a_decision_goes_by_the_labels_of_its_caller(setup: Setup) -> None:
+    await setup.add_edit(audience={"region": ("eu",)})
+    routes = [(await setup.decide(caller=Caller(labels=labels))).route for labels in (EU, US, {})]
+    assert routes == [Route.COUNTERFACTUAL, Route.BASE, Route.BASE]
+
+
+async def test_the_values_that_replies_are_watched_for_name_their_audience(setup: Setup) -> None:
+    await setup.add_edit(
+        "I cannot say.",
+        kind=EditKind.SUPPRESSION,
+        target_true="Seymour Skinner",
+        audience={"region": ("eu",)},
+    )
+    (value,) = (await setup.engine.guarded_values("default", None)).values
+    held = [value.applies(datetime.now(UTC), Caller(labels=labels)) for labels in (EU, US, {})]
+    assert held == [True, False, False]
 
 
 async def test_without_a_model_process_only_decisions_keys_and_answers_fail(
@@ -290,13 +315,13 @@ async def test_without_a_model_process_only_decisions_keys_and_answers_fail(
     engine = engine_of(client, tmp_path)
     request = RequestBody(b'{"model":"m","previous_response_id":"resp_1","input":"Who?"}')
     with caplog.at_level(logging.WARNING):
-        assert await engine.with_earlier_turns("default", request) is request
-        await engine.remember_response("default", request, "resp_2", ANSWER)
+        assert await engine.with_earlier_turns("default", request, {}) is request
+        await engine.remember_response("default", request, "resp_2", ANSWER, {})
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
         "the response that a request continues from cannot be looked up",
         "no request can continue from response resp_2",
     ]
-    for call in (engine.decide("default", Endpoint.CHAT, request, "key:k"), engine.authenticate([])):
+    for call in (engine.decide("default", Endpoint.CHAT, request, CALLER), engine.authenticate([])):
         with pytest.raises(ModelUnavailableError, match="the model process does not answer") as caught:
             await call
         assert caught.value.details["reason"] == "no model process"
@@ -320,7 +345,7 @@ async def test_a_model_process_that_says_nothing_is_waited_for_no_longer_than_co
     body = RequestBody(b'{"model":"m","messages":[{"role":"user","content":"Who?"}]}')
     async with await asyncio.start_unix_server(say_nothing, tmp_path / "models.sock"):
         calls = (
-            engine.decide("default", Endpoint.CHAT, body, "key:k"),
+            engine.decide("default", Endpoint.CHAT, body, CALLER),
             engine.authenticate([(b"x-api-key", b"sk-serac-x")]),
             anext(engine.answer(task)),
         )

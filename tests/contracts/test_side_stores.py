@@ -11,10 +11,13 @@ import redis
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import InvalidRequestError, StoreUnavailableError
 from serac_gateway.stores.base import EditStore
-from serac_gateway.stores.ports import ProbeOutcome, Verification
+from serac_gateway.stores.ports import ProbeOutcome, RecordedQuery, Verification
 from tests.contracts.served_stores import ServedStore
 
-QUERIES = [Query(text=f"question {number}", context=("Zoë ünïcode",)) for number in range(5)]
+QUERIES = [
+    RecordedQuery.of(Query(text=f"question {number}", context=("Zoë ünïcode",)), {"region": f"r{number}"})
+    for number in range(5)
+]
 
 
 def verification(version: int = 1) -> Verification:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from serac_gateway.auth.audience_labels import AudienceLabels
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.config.model import GatewayConfig, UpstreamConfig
@@ -131,6 +132,7 @@ async def running_gateway(
     if loaded:
         await active_edits.load()
     counts, engine_counts = RouteCounts(), EngineCounts()
+    labels = AudienceLabels(config.routing.audience_from)
     instruments = Instruments(config.metrics, has_edits=lambda name: active_edits.count(name) > 0)
     authenticator = Authenticator(
         key_store or InMemoryApiKeyStore(),
@@ -169,7 +171,12 @@ async def running_gateway(
                 config=config,
                 counts=counts,
                 tracing=tracing or Untraced(),
-                observers=[RequestCounter(counts).add, instruments.add, RequestLog(config.logging).add],
+                observers=[
+                    RequestCounter(counts).add,
+                    instruments.add,
+                    lambda request: instruments.add_labels(request, labels),
+                    RequestLog(config.logging).add,
+                ],
             )
             instruments.registry.register(
                 Gauges(
@@ -181,6 +188,7 @@ async def running_gateway(
                         purge_pending=lambda: False,
                         follower=LogFollower(store=store, active_edits=active_edits, max_staleness_s=10),
                         engine=engine_counts,
+                        audience_labels=lambda: labels,
                         readiness=Readiness(),
                         instruments=instruments,
                     )

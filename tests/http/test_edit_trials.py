@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from serac_gateway.domain.audiences import Caller
 from serac_gateway.domain.edits import DecidedState, Edit
 from serac_gateway.observability.counts import EditCount
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, Gateway, chat, running_gateway
@@ -12,7 +13,7 @@ DEBUG = ("x-serac-debug", "true")
 
 
 def _user(canary: Edit, *, inside: bool) -> str:
-    return next(f"u{n}" for n in range(1_000) if canary.is_applied_to(f"user:u{n}") is inside)
+    return next(f"u{n}" for n in range(1_000) if canary.is_applied_to(Caller(name=f"user:u{n}")) is inside)
 
 
 async def test_a_shadow_is_answered_by_the_base_model_named_on_request_and_counted() -> None:
@@ -59,7 +60,7 @@ async def test_without_a_user_a_canary_goes_by_the_client_s_address() -> None:
                 EDITED_QUESTION, NEW_ANSWER, namespace, state=DecidedState.CANARY, canary_share=0.5
             )
             reply = await gateway.post(chat(EDITED_QUESTION), ("x-serac-namespace", namespace))
-            expected = canary.is_applied_to("address:127.0.0.1")
+            expected = canary.is_applied_to(Caller(name="address:127.0.0.1"))
             assert reply.one("x-serac-route") == ("counterfactual" if expected else "base")
             inside[expected] = namespace
         assert set(inside) == {True, False}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serac_gateway.config.model import GatewayConfig, RoutingConfig
+from serac_gateway.config.model import AudienceSource, GatewayConfig, RoutingConfig
 from serac_gateway.domain.edits import DecidedState
 from serac_gateway.domain.feedback import FeedbackVerdict
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, OTHER_QUESTION, chat, running_gateway
@@ -39,7 +39,8 @@ def expressions() -> Iterator[str]:
 
 async def exposed() -> str:
     """/metrics of a gateway in which everything that is counted has happened."""
-    config = GatewayConfig(routing=RoutingConfig(speculate=True))
+    region = AudienceSource(header="x-region")
+    config = GatewayConfig(routing=RoutingConfig(speculate=True, audience_from={"region": region}))
     async with running_gateway(config=config) as gateway:
         await gateway.add(EDITED_QUESTION, NEW_ANSWER, state=DecidedState.SHADOW)
         await gateway.post(chat(EDITED_QUESTION))

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from serac_gateway.domain.audiences import audience_text
 from serac_gateway.domain.consolidation import LeftOut
 from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, EditState, wordings
 from training.evaluation.answers.metrics import normalised
@@ -49,7 +50,7 @@ async def read_live_edits(url: str, namespace: str) -> list[Edit]:
 
 
 def choose(edits: Sequence[Edit], *, limit: int | None) -> Chosen:
-    """Facts in force without a window, at most `limit` of them, the first by id."""
+    """Facts in force without window or audience, at most `limit` of them, the first by id."""
     reasons = {edit.id: why for edit in edits if (why := _why_left_out(edit))}
     facts = [edit for edit in edits if edit.id not in reasons]
     kept = facts if limit is None else facts[:limit]
@@ -74,6 +75,8 @@ def _why_left_out(edit: Edit) -> str | None:
         return f"it is on trial ({edit.state.value})"
     if edit.valid_from is not None or edit.valid_until is not None:
         return "it begins or ends at a time, which weights do not know"
+    if edit.audience:
+        return f"it holds for {audience_text(edit.audience)}, and weights answer all alike"
     return None
 
 

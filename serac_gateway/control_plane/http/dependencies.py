@@ -15,6 +15,7 @@ import msgspec
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
+from serac_gateway.auth.audience_labels import AudienceLabels
 from serac_gateway.config.model import FeedbackConfig, GovernanceConfig
 from serac_gateway.control_plane.firing import FiringCheck
 from serac_gateway.control_plane.model_threads import ModelThreads
@@ -65,6 +66,8 @@ class ControlPlaneContext(msgspec.Struct, frozen=True, kw_only=True):
     data_path: Path
     """The data folder, where a backup waits until it is checked."""
     governance: GovernanceConfig
+    audience_labels: AudienceLabels
+    """The labels that audiences of edits can name."""
     proposals: Proposals
     backup_key: bytes | None
     """The key of backups' seals; None: the store's own."""

@@ -153,6 +153,6 @@ def _export_line(edit: Edit) -> bytes:
     draft = {
         name: value
         for name in EditDraft.__struct_fields__
-        if (value := getattr(edit, name)) not in (None, (), EditState.LIVE)
+        if (value := getattr(edit, name)) not in (None, (), {}, EditState.LIVE)
     }
     return msgspec.json.encode(draft) + b"\n"

@@ -7,6 +7,7 @@ import asyncio
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.control_plane.http.schemas import EditWarning, WarningCode
 from serac_gateway.domain.aliases import MAX_FORMS
+from serac_gateway.domain.audiences import audience_text
 from serac_gateway.domain.edits import (
     ACTIVE_STATES,
     MAX_PROMPT_CHARS,
@@ -33,6 +34,13 @@ async def edit_warnings(context: ControlPlaneContext, edit: Edit) -> list[EditWa
             " with its prefix"
         )
         warnings.append(EditWarning(code=WarningCode.REPLIES_NOT_GUARDED, detail=detail))
+    if not context.audience_labels.is_reachable(edit.audience):
+        detail = (
+            f"the edit never fires: no request can be in its audience {audience_text(edit.audience)}, as"
+            " routing.audience_from does not have a label or value of it; change the audience, or have the"
+            " label configured"
+        )
+        warnings.append(EditWarning(code=WarningCode.AUDIENCE_NOT_CONFIGURED, detail=detail))
     if left_out := forms_left_out(edit):
         detail = (
             f"the edit is searched by {len(forms(edit))} texts, and {left_out:,} more are left out: beyond"

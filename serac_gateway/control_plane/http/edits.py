@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -40,6 +41,7 @@ from serac_gateway.control_plane.http.wait import APPLIED, Wait
 from serac_gateway.control_plane.search import NO_FILTER, EditFilter
 from serac_gateway.control_plane.verification import Verified
 from serac_gateway.control_plane.versions import NextVersion
+from serac_gateway.domain.audiences import audience_of_texts
 from serac_gateway.domain.edits import (
     ACTIVE_STATES,
     MAX_PROMPT_CHARS,
@@ -170,12 +172,22 @@ class EditsController(Controller):
                 max_length=MAX_NOTE_CHARS,
             ),
         ] = None,
+        audience: Annotated[
+            str | None,
+            QueryParameter(
+                description="Only edits for an audience of this LABEL=VALUE; of all, if several come with"
+                " spaces between"
+            ),
+        ] = None,
     ) -> EditPage:
         """One page of current edits; an edit that exists for the whole walk is listed once."""
         if mode is SearchMode.MEANING:
-            other = {"cursor": cursor, "state": edit_state, "kind": kind, "author": author}
+            other = {
+                "cursor": cursor, "state": edit_state, "kind": kind, "author": author, "audience": audience
+            }  # fmt: skip
             return await _nearest(context, namespace, q, limit, other=other)
-        wanted = EditFilter(text=q, kind=kind, author=author)
+        of_audience = audience_of_texts((audience or "").split())
+        wanted = EditFilter(text=q, kind=kind, author=author, audience=of_audience)
         damaged: list[DamagedRecord] = []
         if wanted == NO_FILTER:
             page = await context.store.page(
@@ -292,7 +304,7 @@ async def _nearest(
     text: str | None,
     limit: int,
     *,
-    other: dict[str, str | None],
+    other: Mapping[str, object],
 ) -> EditPage:
     given = [name for name, value in other.items() if value is not None]
     if given or text is None:

@@ -118,6 +118,9 @@ class Governance:
     def _check(self, versions: Sequence[NextVersion]) -> None:
         always = (RequiredField.REASON,) if self._demands and self._expedite else ()
         check_required(self._context.governance, self._namespace, versions, always=always)
+        for version in versions:
+            if version.current is None or version.edit.audience != version.current.audience:
+                self._context.audience_labels.check(version.edit.audience)
 
 
 def provide_governance(

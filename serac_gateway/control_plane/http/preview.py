@@ -21,6 +21,7 @@ from serac_gateway.control_plane.paraphrases import ParaphraseKind
 from serac_gateway.control_plane.preview import Preview, PreviewedForm
 from serac_gateway.control_plane.preview import PreviewedQuery as PreviewOfQuery
 from serac_gateway.control_plane.readings import PromptForm
+from serac_gateway.domain.audiences import checked_audience
 from serac_gateway.domain.edits import EditDraft
 from serac_gateway.domain.queries import Bypass
 from serac_gateway.errors import InvalidRequestError
@@ -43,6 +44,9 @@ class PreviewRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         list[str | ScopeConversation],
         msgspec.Meta(description=f"At most {MAX_SCOPE_QUERIES}, as for /scope"),
     ] = []
+    labels: dict[str, str] | None = None
+    """Of the request that queries and paraphrases are imagined in, as for /scope; null: the first value of
+    each label of the edit's audience."""
 
 
 class PreviewedQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -148,6 +152,8 @@ class PreviewController(Controller):
         request: Request[object, object, State],
     ) -> PreviewReply:
         """What an edit would do."""
+        context.audience_labels.check(checked_audience(data.edit.audience))
+        labels = None if data.labels is None else context.audience_labels.given(data.labels)
         queries = []
         async with context.model_threads.time_limit("reading these queries"):
             parsed = await context.model_threads.run(partial(parsed_queries, data.queries))
@@ -159,7 +165,7 @@ class PreviewController(Controller):
                     field=f"queries[{position}]",
                 )
             queries.append(query)
-        preview = context.previewer.preview(namespace, data.edit, queries)
+        preview = context.previewer.preview(namespace, data.edit, queries, labels=labels)
         return _preview_reply(await unless_client_leaves(request.receive, preview))
 
     @get("/traffic", summary="Tell how much traffic is recorded", responses=problems(400, 503))

@@ -16,6 +16,7 @@ from serac_gateway.control_plane.conflicts import Conflict
 from serac_gateway.control_plane.retirement import VersionMade
 from serac_gateway.control_plane.verification import Verified
 from serac_gateway.control_plane.writer import Written
+from serac_gateway.domain.audiences import Audience
 from serac_gateway.domain.edits import AwareDatetime, Edit, EditState
 from serac_gateway.stores.ports import ProbeOutcome, Verification
 from serac_gateway.stores.records import MAX_CHANGES
@@ -32,6 +33,7 @@ class ConflictReply(msgspec.Struct, frozen=True, kw_only=True):
     state: EditState
     prompt: str
     target_new: str
+    audience: Audience
     answers_prompt: float
     """P(that edit answers this one's prompt)."""
     prompt_answered: float
@@ -65,6 +67,8 @@ class WarningCode(StrEnum):
     """None of its own paraphrases reaches the threshold."""
     FORMS_LEFT_OUT = "forms_left_out"
     """Not every name is searched in every text."""
+    AUDIENCE_NOT_CONFIGURED = "audience_not_configured"
+    """No request can be in its audience."""
     REPLIES_NOT_GUARDED = "replies_not_guarded"
     """Replies of the base model are not watched for the value of a suppression."""
 
@@ -228,6 +232,7 @@ def conflict_replies(
             state=conflict.edit.state,
             prompt=conflict.edit.prompt,
             target_new=conflict.edit.target_new,
+            audience=conflict.edit.audience,
             answers_prompt=conflict.answers_prompt,
             prompt_answered=conflict.prompt_answered,
             superseded=conflict.edit.id in superseded,

@@ -17,10 +17,11 @@ from serac_gateway.control_plane.http.client_watch import unless_client_leaves
 from serac_gateway.control_plane.http.dependencies import Context, ControlPlaneContext
 from serac_gateway.control_plane.http.parameters import Namespace, problems
 from serac_gateway.control_plane.model_threads import SLICE_QUERIES
+from serac_gateway.domain.audiences import Audience, Caller
 from serac_gateway.domain.queries import Bypass, Query, query_of_messages
 from serac_gateway.errors import InvalidRequestError, ModelUnavailableError
 from serac_gateway.observability.shadow import Shadow
-from serac_gateway.routing.router import Route, RouteDecision
+from serac_gateway.routing.router import Route, RouteDecision, ScoredCandidate
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,8 @@ class ScopeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ]
     user: str | None = None
     """By whom canaries are decided, as by `user` in a chat request; without it every canary is withheld."""
+    labels: dict[str, str] = {}
+    """Of the imagined request, as `routing.audience_from` would read them; those of the call do not count."""
 
 
 class ScopeCandidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +80,7 @@ class ScopeCandidate(msgspec.Struct, frozen=True, kw_only=True):
     """The query is in the edit's scope from this probability on; suppressions have one of their own."""
     depends_probability: float | None
     """P(a right answer depends on the edit); null where the classifier cannot say."""
+    audience: Audience
 
 
 class ScopeOnTrial(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +134,8 @@ class ScopeDecision(msgspec.Struct, frozen=True, kw_only=True):
     similarity: float | None
     candidates: list[ScopeCandidate]
     """Most probable first."""
+    other_audiences: list[ScopeCandidate]
+    """Edits in whose scope the query is, for audiences that the request is not in. Most probable first."""
     shadow: ScopeOnTrial | None
     """Null where no scope classifier is on trial, or no edit is near."""
     read_as: ReadQuery | None
@@ -165,15 +171,27 @@ class ScopeController(Controller):
         """One decision a query, in order."""
         async with context.model_threads.time_limit("reading these queries"):
             queries = await context.model_threads.run(partial(parsed_queries, data.queries))
+        caller = Caller(
+            name=None if data.user is None else f"user:{data.user}",
+            labels=context.audience_labels.given(data.labels),
+        )
         decisions = await unless_client_leaves(
-            request.receive, _decisions(context, namespace, queries, data.user)
+            request.receive, _decisions(context, namespace, queries, caller)
         )
         return ScopeReply(
             decisions=[
-                _scope_decision(query, decision, on_trial)
-                for query, (decision, on_trial) in zip(queries, decisions, strict=True)
+                _scope_decision(query, decided) for query, decided in zip(queries, decisions, strict=True)
             ]
         )
+
+
+class _Decided(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision, and what explains it."""
+
+    decision: RouteDecision
+    on_trial: RouteDecision | None = None
+    """Of the scope classifier on trial, if there is any."""
+    for_others: tuple[ScoredCandidate, ...] = ()
 
 
 def parsed_queries(queries: Sequence[str | ScopeConversation]) -> list[Query | Bypass]:
@@ -198,20 +216,19 @@ def parsed_queries(queries: Sequence[str | ScopeConversation]) -> list[Query | B
 
 
 async def _decisions(
-    context: ControlPlaneContext, namespace: str, queries: Sequence[Query | Bypass], user: str | None
-) -> list[tuple[RouteDecision, RouteDecision | None]]:
-    """Of each query the decision, and the one on trial if there is any."""
+    context: ControlPlaneContext, namespace: str, queries: Sequence[Query | Bypass], caller: Caller
+) -> list[_Decided]:
+    """Of each query the decision, and what explains it."""
     to_decide = [query for query in queries if isinstance(query, Query)]
-    user_id = None if user is None else f"user:{user}"
-    decided: list[tuple[RouteDecision, RouteDecision | None]] = []
+    decided: list[_Decided] = []
     async with context.model_threads.time_limit("the decision on these queries"):
         for start in range(0, len(to_decide), SLICE_QUERIES):
             batch = to_decide[start : start + SLICE_QUERIES]
-            decide = partial(_decided, context, namespace, batch, user_id)
+            decide = partial(_decided, context, namespace, batch, caller)
             decided += await context.model_threads.run(decide)
     decisions = iter(decided)
     return [
-        (RouteDecision(route=Route.BYPASS, reason=query.reason), None)
+        _Decided(decision=RouteDecision(route=Route.BYPASS, reason=query.reason))
         if isinstance(query, Bypass)
         else next(decisions)
         for query in queries
@@ -219,22 +236,27 @@ async def _decisions(
 
 
 def _decided(
-    context: ControlPlaneContext, namespace: str, queries: Sequence[Query], caller: str | None
-) -> list[tuple[RouteDecision, RouteDecision | None]]:
+    context: ControlPlaneContext, namespace: str, queries: Sequence[Query], caller: Caller
+) -> list[_Decided]:
     decisions = context.router.decide(namespace, queries, caller=caller)
+    for_others = context.router.for_others(namespace, queries, caller)
     return [
-        (decision, _decided_on_trial(context.shadow, namespace, query, decision))
-        for query, decision in zip(queries, decisions, strict=True)
+        _Decided(
+            decision=decision,
+            on_trial=_decided_on_trial(context.shadow, namespace, query, decision, caller),
+            for_others=others,
+        )
+        for query, decision, others in zip(queries, decisions, for_others, strict=True)
     ]
 
 
 def _decided_on_trial(
-    shadow: Shadow | None, namespace: str, query: Query, decision: RouteDecision
+    shadow: Shadow | None, namespace: str, query: Query, decision: RouteDecision, caller: Caller
 ) -> RouteDecision | None:
     if shadow is None or not decision.candidates:
         return None
     try:
-        return shadow.decide(namespace, query, decision)
+        return shadow.decide(namespace, query, decision, caller.labels)
     except ModelUnavailableError:  # what is on trial must not fail the call
         log.warning("the scope classifier on trial failed", exc_info=True)
         return None
@@ -263,10 +285,9 @@ def _read_query(query: Query | Bypass, decision: RouteDecision) -> ReadQuery | N
     )
 
 
-def _scope_decision(
-    query: Query | Bypass, decision: RouteDecision, on_trial: RouteDecision | None
-) -> ScopeDecision:
-    """`decision` in the form of the API."""
+def _scope_decision(query: Query | Bypass, decided: _Decided) -> ScopeDecision:
+    """`decided` in the form of the API."""
+    decision = decided.decision
     return ScopeDecision(
         in_scope=decision.in_scope,
         route=decision.route,
@@ -279,20 +300,23 @@ def _scope_decision(
         scope_probability=decision.scope_probability,
         scope_threshold=decision.scope_threshold,
         similarity=decision.similarity,
-        shadow=_on_trial(on_trial),
+        shadow=_on_trial(decided.on_trial),
         read_as=_read_query(query, decision),
-        candidates=[
-            ScopeCandidate(
-                edit_id=candidate.edit.id,
-                edit_version=candidate.edit.version,
-                prompt=candidate.edit.prompt,
-                target_new=candidate.edit.target_new,
-                form=candidate.form,
-                similarity=candidate.similarity,
-                scope_probability=candidate.scope_probability,
-                scope_threshold=candidate.scope_threshold,
-                depends_probability=candidate.depends_probability,
-            )
-            for candidate in decision.candidates
-        ],
+        candidates=[_scope_candidate(candidate) for candidate in decision.candidates],
+        other_audiences=[_scope_candidate(candidate) for candidate in decided.for_others],
+    )
+
+
+def _scope_candidate(candidate: ScoredCandidate) -> ScopeCandidate:
+    return ScopeCandidate(
+        edit_id=candidate.edit.id,
+        edit_version=candidate.edit.version,
+        prompt=candidate.edit.prompt,
+        target_new=candidate.edit.target_new,
+        form=candidate.form,
+        similarity=candidate.similarity,
+        scope_probability=candidate.scope_probability,
+        scope_threshold=candidate.scope_threshold,
+        depends_probability=candidate.depends_probability,
+        audience=candidate.edit.audience,
     )

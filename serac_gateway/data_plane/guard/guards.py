@@ -11,6 +11,7 @@ import msgspec
 from serac_gateway.config.model import FailurePolicy, RoutingConfig, SuppressionConfig
 from serac_gateway.data_plane.engine import Engine, NeedsDecision
 from serac_gateway.data_plane.guard.patterns import ExactValues, Patterns, exact_values, patterns_of
+from serac_gateway.domain.audiences import Caller
 from serac_gateway.errors import GatewayError
 from serac_gateway.routing.guarded_values import GuardedValue, GuardedValues
 
@@ -41,7 +42,7 @@ class ValueGuards:
         self._built: dict[str, tuple[GuardedValues, ValueGuard]] = {}
         self._building = asyncio.Lock()
 
-    async def of(self, namespace: str, caller: str) -> ValueGuard | None:
+    async def of(self, namespace: str, caller: Caller) -> ValueGuard | None:
         """The guard of a request of `caller` that is sent now; None: nothing is kept back.
 
         Raises:
@@ -69,7 +70,7 @@ class ValueGuards:
         return msgspec.structs.replace(
             guard,
             patterns=guard.patterns.without(ignored) if ignored else guard.patterns,
-            exact=guard.exact.without(ignored),
+            exact=guard.exact.without(ignored) if ignored else guard.exact,
             watches=watches and not guard.values[0].is_exact,
             redacts=redacts,
         )
@@ -86,7 +87,7 @@ class ValueGuards:
             texts = [value.value for value in values.values if not value.is_exact]
             patterns = await asyncio.to_thread(patterns_of, texts)
             exact = exact_values(
-                {value.value: place for place, value in enumerate(values.values) if value.is_exact}
+                (value.value, place) for place, value in enumerate(values.values) if value.is_exact
             )
             guard = ValueGuard(values=values.values, patterns=patterns, exact=exact)
             self._built[namespace] = (values, guard)

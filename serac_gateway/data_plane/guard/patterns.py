@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 import msgspec
 
@@ -124,14 +124,18 @@ def patterns_of(values: Sequence[str]) -> Patterns:
 class ExactValues(msgspec.Struct, frozen=True, kw_only=True):
     """Values that are looked for as they are written, in any case, where no letter or digit adjoins them."""
 
-    places: Mapping[str, int]
-    """Folded in case -> the place among the values that are looked for."""
+    places: Mapping[str, tuple[int, ...]]
+    """Folded in case -> the places among the values that are looked for; of one text there may be several."""
     lengths: tuple[int, ...]
     """Of the values in characters, the longest first."""
 
     def without(self, values: Set[int]) -> ExactValues:
         """The same but for those at these places."""
-        kept = {text: place for text, place in self.places.items() if place not in values}
+        remaining = {
+            text: tuple(place for place in places if place not in values)
+            for text, places in self.places.items()
+        }
+        kept = {text: places for text, places in remaining.items() if places}
         return msgspec.structs.replace(self, places=kept)
 
     def spans(self, text: str) -> Iterator[tuple[int, int, int]]:
@@ -140,20 +144,22 @@ class ExactValues(msgspec.Struct, frozen=True, kw_only=True):
         for start in _STARTS.finditer(text) if self.places else ():
             begin = start.start()
             for length in self.lengths if begin >= end else ():
-                place = self.places.get(text[begin : begin + length].casefold())
-                if place is not None and not _WORD.match(text, begin + length):
+                places = self.places.get(text[begin : begin + length].casefold())
+                if places is not None and not _WORD.match(text, begin + length):
                     end = begin + length
-                    yield begin, end, place
+                    yield begin, end, places[0]
                     break
 
 
-def exact_values(places: Mapping[str, int]) -> ExactValues:
+def exact_values(values: Iterable[tuple[str, int]]) -> ExactValues:
     """Make them of texts and their places."""
-    texts = {text.strip(): place for text, place in places.items()}
-    return ExactValues(
-        places={text.casefold(): place for text, place in texts.items()},
-        lengths=tuple(sorted({len(text) for text in texts}, reverse=True)),
-    )
+    places: dict[str, tuple[int, ...]] = {}
+    lengths: set[int] = set()
+    for value, place in values:
+        text = value.strip()
+        places[text.casefold()] = (*places.get(text.casefold(), ()), place)
+        lengths.add(len(text))
+    return ExactValues(places=places, lengths=tuple(sorted(lengths, reverse=True)))
 
 
 def _respelt(value: str, folded: str) -> set[str]:

@@ -14,6 +14,7 @@ from serac_gateway.data_plane.plan import AnswerTask, RequestPlan
 from serac_gateway.data_plane.protocols.answers import ChoicePiece
 from serac_gateway.data_plane.protocols.body import RequestBody
 from serac_gateway.data_plane.response_memory import may_continue
+from serac_gateway.domain.audiences import Caller, Labels
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import GatewayError
@@ -82,9 +83,11 @@ class RemoteEngine(Engine):
         return reply.changed
 
     @override
-    async def decide(self, namespace: str, endpoint: Endpoint, body: RequestBody, sender: str) -> RequestPlan:
+    async def decide(
+        self, namespace: str, endpoint: Endpoint, body: RequestBody, caller: Caller
+    ) -> RequestPlan:
         call = DecideCall(
-            namespace=namespace, endpoint=endpoint, body=body.data, form=body.form, sender=sender
+            namespace=namespace, endpoint=endpoint, body=body.data, form=body.form, caller=caller
         )
         return await self._client.call("/decide", call, RequestPlan, timeout_s=self._decision_timeout_s)
 
@@ -96,10 +99,14 @@ class RemoteEngine(Engine):
 
     @override
     async def remember_response(
-        self, namespace: str, request: RequestBody, response_id: str, answer: str
+        self, namespace: str, request: RequestBody, response_id: str, answer: str, labels: Labels
     ) -> None:
         call = RememberResponseCall(
-            namespace=namespace, body=request.data, response_id=response_id, answer=answer
+            namespace=namespace,
+            body=request.data,
+            response_id=response_id,
+            answer=answer,
+            labels=dict(labels),
         )
         try:
             await self._client.call("/remember-response", call, type(None))
@@ -107,10 +114,10 @@ class RemoteEngine(Engine):
             log.warning("no request can continue from response %s: %s", response_id, error.message)
 
     @override
-    async def with_earlier_turns(self, namespace: str, request: RequestBody) -> RequestBody:
+    async def with_earlier_turns(self, namespace: str, request: RequestBody, labels: Labels) -> RequestBody:
         if not may_continue(request):
             return request
-        call = EarlierTurnsCall(namespace=namespace, body=request.data)
+        call = EarlierTurnsCall(namespace=namespace, body=request.data, labels=dict(labels))
         try:
             body = await self._client.call("/with-earlier-turns", call, bytes)
         except GatewayError as error:  # the upstream may know the response

@@ -10,6 +10,7 @@ import msgspec
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.data_plane.protocols.answers import ChoicePiece
 from serac_gateway.data_plane.protocols.body import BodyForm
+from serac_gateway.domain.audiences import Caller
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.errors import GatewayError
 from serac_gateway.observability.request_record import FinishedRequest
@@ -55,7 +56,7 @@ class DecideCall(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: Endpoint
     body: bytes
     form: BodyForm
-    sender: str
+    caller: Caller
 
 
 class GuardedValuesCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +80,7 @@ class RememberResponseCall(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     response_id: str
     answer: str
+    labels: dict[str, str]
 
 
 class EarlierTurnsCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +88,7 @@ class EarlierTurnsCall(msgspec.Struct, frozen=True, kw_only=True):
 
     namespace: str
     body: bytes
+    labels: dict[str, str]
 
 
 class RequestReport(msgspec.Struct, frozen=True, kw_only=True):

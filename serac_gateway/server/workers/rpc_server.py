@@ -128,7 +128,7 @@ async def _guarded_values(engine: Engine, body: bytes) -> GuardedValuesReply:
 async def _decide(engine: Engine, body: bytes) -> RequestPlan:
     call = _decoded(body, DecideCall)
     request = RequestBody(call.body, form=call.form)
-    plan = await engine.decide(call.namespace, call.endpoint, request, call.sender)
+    plan = await engine.decide(call.namespace, call.endpoint, request, call.caller)
     decision = plan.decision
     if decision is None or len(decision.candidates) < 2:
         return plan
@@ -139,12 +139,15 @@ async def _decide(engine: Engine, body: bytes) -> RequestPlan:
 
 async def _remember_response(engine: Engine, body: bytes) -> None:
     call = _decoded(body, RememberResponseCall)
-    await engine.remember_response(call.namespace, RequestBody(call.body), call.response_id, call.answer)
+    await engine.remember_response(
+        call.namespace, RequestBody(call.body), call.response_id, call.answer, call.labels
+    )
 
 
 async def _with_earlier_turns(engine: Engine, body: bytes) -> bytes:
     call = _decoded(body, EarlierTurnsCall)
-    return (await engine.with_earlier_turns(call.namespace, RequestBody(call.body))).data
+    request = await engine.with_earlier_turns(call.namespace, RequestBody(call.body), call.labels)
+    return request.data
 
 
 async def _answer(exchange: Exchange, engine: Engine, task: AnswerTask) -> None:

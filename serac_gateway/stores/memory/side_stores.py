@@ -13,12 +13,12 @@ from serac_gateway.auth.api_keys import StoredApiKey, check_key_id
 from serac_gateway.auth.key_store import ApiKeyStore, key_id_taken, oldest_first, with_times
 from serac_gateway.domain.edits import check_edit_id, check_namespace
 from serac_gateway.domain.feedback import Feedback
-from serac_gateway.domain.queries import Query
 from serac_gateway.stores.log_chain import LogHead
 from serac_gateway.stores.ports import (
     NOTHING_APPLIED,
     AppliedLog,
     FeedbackStore,
+    RecordedQuery,
     Replica,
     ReplicaRegistry,
     TrafficStore,
@@ -125,10 +125,12 @@ class InMemoryTrafficStore(TrafficStore):
     """Keeps them until it is garbage collected."""
 
     def __init__(self) -> None:
-        self._recorded: dict[str, deque[tuple[float, Query]]] = {}
+        self._recorded: dict[str, deque[tuple[float, RecordedQuery]]] = {}
 
     @override
-    async def add(self, namespace: str, queries: Sequence[Query], *, max_queries: int, ttl_s: int) -> None:
+    async def add(
+        self, namespace: str, queries: Sequence[RecordedQuery], *, max_queries: int, ttl_s: int
+    ) -> None:
         recorded = self._recorded.setdefault(check_namespace(namespace), deque())
         recorded.extend((time.time(), query) for query in queries)
         while len(recorded) > max_queries:
@@ -136,7 +138,7 @@ class InMemoryTrafficStore(TrafficStore):
         await self.forget(namespace, ttl_s=ttl_s)
 
     @override
-    async def recent(self, namespace: str, *, max_queries: int, ttl_s: int) -> list[Query]:
+    async def recent(self, namespace: str, *, max_queries: int, ttl_s: int) -> list[RecordedQuery]:
         recorded = self._recorded.get(check_namespace(namespace), ())
         since = time.time() - ttl_s
         return [query for at, query in reversed(recorded) if at >= since][:max_queries]

@@ -9,8 +9,7 @@ import msgspec
 from typing_extensions import override
 
 from serac_gateway.domain.edits import check_namespace
-from serac_gateway.domain.queries import Query
-from serac_gateway.stores.ports import TrafficStore
+from serac_gateway.stores.ports import RecordedQuery, TrafficStore
 from serac_gateway.stores.redis.connection import RedisConnection
 
 _FIELD = "query"
@@ -27,7 +26,9 @@ class RedisTrafficStore(TrafficStore):
         self._connection = connection
 
     @override
-    async def add(self, namespace: str, queries: Sequence[Query], *, max_queries: int, ttl_s: int) -> None:
+    async def add(
+        self, namespace: str, queries: Sequence[RecordedQuery], *, max_queries: int, ttl_s: int
+    ) -> None:
         if not queries:
             return
         key = _key(namespace)
@@ -38,13 +39,13 @@ class RedisTrafficStore(TrafficStore):
         await self.forget(namespace, ttl_s=ttl_s)
 
     @override
-    async def recent(self, namespace: str, *, max_queries: int, ttl_s: int) -> list[Query]:
+    async def recent(self, namespace: str, *, max_queries: int, ttl_s: int) -> list[RecordedQuery]:
         since = await self._expiry(ttl_s)
         entries = await self._connection.read("XREVRANGE", _key(namespace), "+", since, "COUNT", max_queries)
         queries = []
         for _, fields in entries:
             with contextlib.suppress(ValueError, KeyError):  # a damaged one is one query less
-                queries.append(msgspec.json.decode(fields[_FIELD.encode()], type=Query))
+                queries.append(msgspec.json.decode(fields[_FIELD.encode()], type=RecordedQuery))
         return queries
 
     @override

@@ -62,6 +62,17 @@ def test_only_what_was_changed_is_sent_and_an_emptied_field_is_cleared() -> None
     assert patch_body(before, before | {"review_by": ""}) == {"review_by": None}
 
 
+def test_an_audience_is_written_as_on_the_command_line() -> None:
+    """What is none is sent as it stands, for the API to refuse."""
+    before = record_texts(RECORD | {"audience": {"region": ["eu", "uk"], "tenant": ["acme"]}})
+    assert before["audience"] == "region=eu,uk tenant=acme"
+    sent = [
+        patch_body(before, before | {"audience": text})["audience"]
+        for text in ("region=us", "", "region", "region=eu region=us")
+    ]
+    assert sent == [{"region": ["us"]}, None, "region", "region=eu region=us"]
+
+
 def test_a_draft_leaves_out_what_is_empty() -> None:
     """But never question and answer, which the API refuses if they are."""
     assert draft_body(record_texts({})) == {"prompt": "", "target_new": "", "kind": "fact", "state": "live"}

@@ -103,7 +103,7 @@ async def test_several_versions_of_an_edit_in_one_batch_leave_the_last() -> None
     gone, kept = edit("Who runs Beta?"), edit("Who runs Gamma?")
     await live.apply("default", [stored(x) for x in (first, two, gone, kept, retired(gone))])
     assert live.count("default") == 2
-    assert set(nearest(live, "who")) == {two, kept}
+    assert {each.id: each for each in nearest(live, "who")} == {two.id: two, kept.id: kept}
 
 
 async def test_suppressions_have_an_index_of_their_own_in_which_no_fact_crowds_them_out() -> None:

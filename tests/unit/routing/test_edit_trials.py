@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from serac_gateway.control_plane.search import EditSearch
+from serac_gateway.domain.audiences import UNKNOWN_CALLER, Caller
 from serac_gateway.domain.edits import (
     DecidedState,
     Edit,
@@ -50,7 +51,7 @@ async def active_edits(*edits: Edit, clock: Callable[[], datetime] = lambda: STA
     return live
 
 
-async def decided(*edits: Edit, caller: str | None = None) -> RouteDecision:
+async def decided(*edits: Edit, caller: Caller = UNKNOWN_CALLER) -> RouteDecision:
     router = EditRouter(
         encoder=ENCODER, active_edits=await active_edits(*edits), classifier=ThresholdClassifier(0.7)
     )
@@ -79,14 +80,15 @@ async def test_a_shadow_that_would_not_govern_is_not_named() -> None:
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 async def test_a_canary_is_applied_to_its_share_of_the_callers(share: float) -> None:
     canary = edit("Ada", DecidedState.CANARY, canary_share=share)
-    applied = sum(canary.is_applied_to(f"user:{number}") for number in range(2_000))
+    applied = sum(canary.is_applied_to(Caller(name=f"user:{number}")) for number in range(2_000))
     assert applied == pytest.approx(2_000 * share, abs=80)
 
 
 async def test_a_canary_answers_the_same_caller_the_same_way_and_others_differently() -> None:
     canary = edit("Ada", DecidedState.CANARY, canary_share=0.5)
-    inside = next(f"user:{n}" for n in range(100) if canary.is_applied_to(f"user:{n}"))
-    outside = next(f"user:{n}" for n in range(100) if not canary.is_applied_to(f"user:{n}"))
+    callers = [Caller(name=f"user:{n}") for n in range(100)]
+    inside = next(caller for caller in callers if canary.is_applied_to(caller))
+    outside = next(caller for caller in callers if not canary.is_applied_to(caller))
     for _ in range(3):
         assert (await decided(canary, caller=inside)).edit == canary
     refused = await decided(canary, caller=outside)
@@ -99,12 +101,16 @@ def test_whoever_is_in_a_canary_stays_in_when_its_share_grows_and_its_content_ch
     small = edit("Ada", DecidedState.CANARY, canary_share=0.2)
     large = patched(small, EditPatch(canary_share=0.4, target_new="Bea"))
     callers = [f"user:{number}" for number in range(500)]
-    assert set(filter(small.is_applied_to, callers)) < set(filter(large.is_applied_to, callers))
+    inside = [
+        {name for name in callers if canary.is_applied_to(Caller(name=name))} for canary in (small, large)
+    ]
+    assert inside[0] < inside[1]
 
 
 def test_two_canaries_do_not_take_in_the_same_callers() -> None:
     first, other = (edit("Ada", DecidedState.CANARY, canary_share=0.5) for _ in range(2))
-    both = sum(first.is_applied_to(f"u{n}") and other.is_applied_to(f"u{n}") for n in range(1_000))
+    callers = [Caller(name=f"u{n}") for n in range(1_000)]
+    both = sum(first.is_applied_to(caller) and other.is_applied_to(caller) for caller in callers)
     assert 150 < both < 350
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
+from serac_gateway.domain.audiences import Labels
 from serac_gateway.domain.edits import EditDraft, EditState, first_version
 from serac_gateway.domain.queries import Query
 from serac_gateway.domain.vectors import Vectors
@@ -69,7 +70,7 @@ class FixedEdits(EditSource):
         return True
 
     def candidates(
-        self, namespace: str, queries_BD: Vectors, limit: int, *, floor: float
+        self, namespace: str, queries_BD: Vectors, limit: int, *, floor: float, labels: Labels | None
     ) -> list[list[Candidate]]:
         return [self._row for _ in queries_BD]
 
@@ -101,7 +102,7 @@ class EditsByText(FixedEdits):
     """Other candidates for every text."""
 
     def candidates(
-        self, namespace: str, queries_BD: Vectors, limit: int, *, floor: float
+        self, namespace: str, queries_BD: Vectors, limit: int, *, floor: float, labels: Labels | None
     ) -> list[list[Candidate]]:
         return [self._row[2 * place : 2 * place + 2] for place in range(len(queries_BD))]
 

@@ -11,6 +11,7 @@ from serac_gateway.config.model import TrafficConfig
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError, StoreUnavailableError
 from serac_gateway.stores.memory.side_stores import InMemoryTrafficStore
+from serac_gateway.stores.ports import RecordedQuery
 from serac_gateway.stores.traffic_recorder import TrafficRecorder
 
 
@@ -30,7 +31,9 @@ async def test_only_the_namespaces_named_are_recorded_newest_first() -> None:
     for text in ("one", "two"):
         traffic.note("acme", Query(text=text, context=("before",)))
         traffic.note("umbra", Query(text=text))
-    assert await traffic.recent("acme") == [Query(text=text, context=("before",)) for text in ("two", "one")]
+    assert await traffic.recent("acme") == [
+        RecordedQuery(text=text, context=("before",)) for text in ("two", "one")
+    ]
     assert await traffic.recent("umbra") == []
     await traffic.close()
 
