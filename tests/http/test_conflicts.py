@@ -97,6 +97,7 @@ def test_an_edit_goes_on_trial_and_live_again_by_patch(control_plane: ControlPla
         "shadow": None, "parts": [], "withheld_edit_id": shadow.json()["id"], "context_edit_ids": [],
         "scope_probability": pytest.approx(1.0, abs=1e-5), "scope_threshold": 0.8,
         "similarity": pytest.approx(1.0, abs=1e-5), "candidates": [],
+        "other_audiences": [],
         "read_as": {"text": QUESTION, "context": [], "instructions": "", "question": None},
     }  # fmt: skip
     unmatched = control_plane.client.patch(path, json={"state": "live"})
