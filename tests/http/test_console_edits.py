@@ -218,6 +218,7 @@ def test_markup_in_every_field_is_text_on_every_page(people: People, ann: Visito
     attack = "\"'><img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}}"
     texts = {field.name: attack for field in form_fields_of_edit() if field.kind in ("text", "long", "lines")}
     texts |= {"subject": "", "aliases": "", "source": f"javascript:alert(3)//{attack}"}
+    texts |= {"source_url": "", "source_sha256": ""}  # that are anything else than what they say is refused
     path = added(ann, **texts)
     for page in (path, f"{path}/change", f"{path}/retire", "/n/lab/edits", "/n/lab/log", "/n/lab/traffic"):
         ann.get(page)

@@ -69,6 +69,7 @@ def test_the_schema_names_every_call_with_an_example_of_what_to_send(running: Co
         "POST /serac/v1/edits/{edit_id}:purge",
         "POST /serac/v1/rollback",
         "POST /serac/v1/edits:retire",
+        "GET /serac/v1/edits:due",
         "GET /serac/v1/proposals",
         "GET /serac/v1/proposals/{proposal_id}",
         "POST /serac/v1/proposals/{proposal_id}:approve",
