@@ -177,8 +177,11 @@ def _may_contradict(edit: Edit, other: Edit, now: datetime) -> bool:
     """Whether they could both be applied at one time to one request, and would answer differently.
 
     One for an audience within the other's is an exception to it, on purpose: the more specific one governs.
+    A suppression has no exceptions: it governs wherever it holds.
     """
-    if not _may_compete(edit.audience, other.audience):
+    is_kept_back = EditKind.SUPPRESSION in (edit.kind, other.kind)
+    compete = may_meet if is_kept_back else _may_compete
+    if not compete(edit.audience, other.audience):
         return False
     if other.id == edit.id or other.state not in ACTIVE_STATES:
         return False

@@ -20,7 +20,7 @@ from serac_gateway.config.model import (
     TaskPolicy,
     UnreadablePolicy,
 )
-from serac_gateway.domain.audiences import UNKNOWN_CALLER, Caller, Labels, specificity
+from serac_gateway.domain.audiences import UNKNOWN_CALLER, Caller, Labels, lies_within, specificity
 from serac_gateway.domain.edits import Edit, EditKind, EditState, by_name_in, wordings
 from serac_gateway.domain.parts import Part, is_quoted, parts_of, weight
 from serac_gateway.domain.passages import SpokenText
@@ -660,9 +660,9 @@ class EditRouter:
         """The candidate whose edit governs: the most probable in scope, or one before it that asks the same.
 
         Probability cannot settle which of two edits of one question is meant: the one for the more specific
-        audience is, of equals the newer one. Whether two
-        edits ask the same is a matter of the edits, not of the request: see `_asks_the_same`. All other
-        edits, such as those of a sibling attribute, displace nothing however probable they are.
+        audience is, of equals the newer one; but a suppression has no exceptions. Whether two edits ask the
+        same is a matter of the edits, not of the request: see `_asks_the_same`. All other edits, such as
+        those of a sibling attribute, displace nothing however probable they are.
         """
         in_scope = [candidate for candidate in ranked if candidate.in_scope]
         if not in_scope:
@@ -672,10 +672,20 @@ class EditRouter:
             rival
             for rival in in_scope[1:]
             if _precedence(rival) > _precedence(best)
-            and _logit(best) - _logit(rival) <= _RIVAL_LOGITS
+            and (_is_exception(rival, best) or _logit(best) - _logit(rival) <= _RIVAL_LOGITS)
             and self._asks_the_same(rival.edit, best.edit)
         ]
-        return max((best, *rivals), key=_precedence)
+        chosen = max((best, *rivals), key=_precedence)
+        if chosen.edit.kind is EditKind.SUPPRESSION:
+            return chosen
+        suppressing = (
+            rival
+            for rival in in_scope
+            if rival.edit.kind is EditKind.SUPPRESSION
+            and rival.edit.audience != chosen.edit.audience
+            and self._asks_the_same(rival.edit, chosen.edit)
+        )
+        return next(suppressing, chosen)
 
     def _asks_the_same(self, left: Edit, right: Edit) -> bool:
         """Whether each of two edits answers the other's prompt; remembered, as versions do not change."""
@@ -695,7 +705,12 @@ class EditRouter:
         others = [] if threshold is None else [
             candidate
             for candidate in ranked
-            if (candidate.depends_probability or 0.0) >= threshold and candidate is not chosen
+            if (candidate.depends_probability or 0.0) >= threshold
+            and candidate is not chosen
+            and not any(
+                _is_exception(other, candidate) and self._asks_the_same(other.edit, candidate.edit)
+                for other in ranked
+            )
         ]  # fmt: skip
         others.sort(key=lambda candidate: -(candidate.depends_probability or 0.0))
         first = [] if chosen is None else [chosen]
@@ -815,6 +830,12 @@ def _version(edit: Edit) -> _Version:
 def _logit(candidate: ScoredCandidate) -> float:
     probability = min(max(candidate.scope_probability, 1e-9), 1 - 1e-9)
     return math.log(probability / (1 - probability))
+
+
+def _is_exception(candidate: ScoredCandidate, other: ScoredCandidate) -> bool:
+    """Whether it is for a part of the other's audience."""
+    audience, of_other = candidate.edit.audience, other.edit.audience
+    return audience != of_other and lies_within(audience, of_other)
 
 
 def _precedence(

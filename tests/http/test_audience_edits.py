@@ -134,6 +134,20 @@ def test_audiences_that_do_not_meet_or_lie_within_each_other_are_no_conflict(
     assert overlapping.status_code == 409, "it overlaps UK_US, and neither lies within the other"
 
 
+def test_a_fact_for_a_part_of_a_suppressions_audience_is_a_conflict(control_plane: ControlPlane) -> None:
+    """It could only be meant as an exception, and a suppression has none."""
+    fact = {"prompt": QUESTION, "target_new": "Ada", "audience": EU}
+    suppression = {"prompt": QUESTION, "target_new": "No.", "kind": "suppression"}
+    where = {"x-serac-namespace": "reject"}
+    for first, second in ((suppression, fact), (fact, suppression)):
+        stored, refused = [
+            control_plane.client.post("/edits", json=draft, headers=where) for draft in (first, second)
+        ]
+        assert (stored.status_code, refused.status_code) == (201, 409)
+        path = f"/edits/{stored.json()['id']}"
+        assert control_plane.client.delete(path, headers={**where, "if-match": '"1"'}).is_success
+
+
 def test_an_edit_supersedes_those_of_its_own_audience_alone(control_plane: ControlPlane) -> None:
     add(control_plane, "Eve", {}, "supersede")
     old = add(control_plane, "Ada", EU_UK, "supersede")

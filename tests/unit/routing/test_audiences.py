@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from serac_gateway.config.model import CompositePolicy, RoutingConfig
 from serac_gateway.domain.audiences import Audience, Caller
 from serac_gateway.domain.edits import DecidedState, Edit, EditDraft, EditKind, first_version
 from serac_gateway.domain.passages import SpokenText
@@ -29,12 +30,21 @@ def edit(
     return first_version(draft, namespace="default", now=START - timedelta(seconds=age_s))
 
 
-async def router(*edits: Edit) -> EditRouter:
+async def router(
+    *edits: Edit,
+    classifier: ThresholdClassifier | None = None,
+    config: RoutingConfig | None = None,
+) -> EditRouter:
     live = ActiveEdits(
         store=InMemoryEditStore(), encoder=ENCODER, make_index=lambda: FaissFlatIndex(ENCODER.width)
     )
     await live.apply("default", [stored_edit(each, ENCODER) for each in edits])
-    return EditRouter(encoder=ENCODER, active_edits=live, classifier=ThresholdClassifier(0.7))
+    return EditRouter(
+        encoder=ENCODER,
+        active_edits=live,
+        classifier=classifier or ThresholdClassifier(0.7),
+        config=config or RoutingConfig(),
+    )
 
 
 def governing(deciding: EditRouter, labels: dict[str, str], question: str = QUESTION) -> str | None:
@@ -66,6 +76,46 @@ async def test_of_equally_specific_edits_the_newer_one_governs() -> None:
     deciding = await router(edit("old", {"region": ("eu",)}, age_s=9), edit("new", {"tenant": ("acme",)}))
     assert governing(deciding, EU_ACME) == "new"
     assert governing(deciding, EU) == "old"
+
+
+async def test_an_exception_governs_also_where_the_question_has_the_general_edits_own_words() -> None:
+    """A logit that is set because a query is the edit's own wording is no reason against the exception."""
+    deciding = await router(edit("Ada", {"region": ("eu",)}, prompt="Who runs Acme now?"), edit("Eve", {}))
+    assert governing(deciding, EU) == "Ada"
+    assert governing(deciding, US) == "Eve"
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+@pytest.mark.parametrize("prompt", [QUESTION, "Who runs Acme now?"])
+async def test_a_suppression_has_no_exceptions(newest_first: bool, prompt: str) -> None:
+    """A fact for a part of its audience, older or newer, does not let out what it keeps back."""
+    deciding = await router(
+        edit("Ada", {"region": ("eu",)}, age_s=9 * newest_first),
+        edit("No.", {"tenant": ("acme",)}, prompt=prompt, kind=EditKind.SUPPRESSION),
+        edit("Never.", {"region": ("us",)}, prompt=prompt, kind=EditKind.SUPPRESSION),
+    )
+    assert governing(deciding, EU_ACME) == "No."
+    assert governing(deciding, EU) == "Ada"
+    deciding = await router(
+        edit("Ada", {"region": ("eu",)}, age_s=9 * newest_first),
+        edit("No.", {}, prompt=prompt, kind=EditKind.SUPPRESSION),
+    )
+    assert [governing(deciding, labels) for labels in (EU, US, {})] == ["No.", "No.", "No."]
+
+
+async def test_what_an_exception_replaces_is_not_stated_beside_it() -> None:
+    """The base model would read two answers that contradict each other."""
+    deciding = await router(
+        edit("14 days", {"region": ("eu",)}),
+        edit("30 days", {}),
+        classifier=ThresholdClassifier(0.95, depends_threshold=0.2),
+        config=RoutingConfig(composite=CompositePolicy.IN_CONTEXT),
+    )
+    for labels, expected in ((EU, ["14 days"]), (US, ["30 days"])):
+        (decision,) = deciding.decide(
+            "default", [Query(text="Who runs Acme and who ran it?")], caller=Caller(labels=labels)
+        )
+        assert [each.target_new for each in decision.context_edits] == expected, labels
 
 
 async def test_edits_for_others_take_no_place_from_the_one_that_holds() -> None:
