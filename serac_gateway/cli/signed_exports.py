@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +48,10 @@ class Signing:
             fail("--sign needs --output FILE: the signature lies beside it, as FILE.sig", EXIT_USAGE)
         self._key = read_private_key(key_file)
         self._beside = signature_file_of(output)
+        if key_file.resolve() in (output.resolve(), self._beside.resolve()):
+            fail(
+                f"the export would overwrite its own key {str(key_file)!r}; give another --output", EXIT_USAGE
+            )
         # What an earlier export left would vouch for another file.
         self._beside.unlink(missing_ok=True)
 
@@ -70,17 +75,31 @@ def verify_export(
     file: Annotated[Path, typer.Argument(help="The exported file.")],
     public_key: Annotated[Path, typer.Option(help="The public key of who exported it.")],
     signature: Annotated[Path | None, typer.Option(help="The signature.", show_default="FILE.sig")] = None,
+    of_namespace: Annotated[
+        str | None, typer.Option("--namespace", help="Of which it has to be.", show_default="(any)")
+    ] = None,
+    kind: Annotated[
+        ExportKind | None, typer.Option(help="What it has to hold.", show_default="(anything)")
+    ] = None,
+    not_before: Annotated[
+        datetime | None,
+        typer.Option(
+            help="The earliest time, in UTC, at which it may have been exported.", show_default="(any)"
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Verify that an export is, byte for byte, what was signed. No gateway is called.
 
-    Of a log with evidence, the chain is verified too. Exit code 1 if anything is not as it was exported.
+    An earlier export, or one of another namespace, verifies too: say which one it has to be. Of a log with
+    evidence, the chain is verified too. Exit code 1 if anything is not as it was exported.
     """
     key = read_public_key(public_key)
     beside = signature_file_of(file) if signature is None else signature
     head: LogHead | None = None
     try:
         manifest = verified_export(file, beside, key)
+        _expect_of(manifest, of_namespace, kind, not_before)
         if manifest.kind is ExportKind.LOG_EVIDENCE:
             head = _verified_chain(file, manifest)
     except OSError as error:
@@ -101,6 +120,20 @@ def verify_export(
     )
     if head is not None:
         stdout().print(f"the log's chain holds: {head.length:,} entries\ndigest {head.digest}")
+
+
+def _expect_of(
+    manifest: Manifest, namespace: str | None, kind: ExportKind | None, not_before: datetime | None
+) -> None:
+    """Raises NotAttestedError where it is a sound export of something else."""
+    if namespace not in (None, manifest.namespace):
+        raise NotAttestedError(f"it is of namespace {manifest.namespace!r}, not of {namespace!r}")
+    if kind not in (None, manifest.kind):
+        raise NotAttestedError(f"it holds {manifest.kind}, not {kind}")
+    if not_before is not None and manifest.exported_at < not_before.replace(tzinfo=UTC):
+        raise NotAttestedError(
+            f"it was exported at {manifest.exported_at:%Y-%m-%dT%H:%M:%S} UTC, before {not_before}"
+        )
 
 
 def _verified_chain(file: Path, manifest: Manifest) -> LogHead:

@@ -115,6 +115,34 @@ def test_whatever_is_changed_in_the_manifest_or_signature_is_detected(exported: 
     assert "No such file" in verify(exported, key, code=2).output
 
 
+@pytest.mark.parametrize(
+    ("option", "wrong", "right"),
+    [
+        ("--namespace", "other", "default"),
+        ("--kind", "log", "edits"),
+        ("--not-before", "2999-01-01", "2026-01-01"),
+    ],
+)
+def test_a_sound_export_of_something_else_is_refused(
+    exported: Path, key: Path, option: str, wrong: str, right: str
+) -> None:
+    """An earlier one, or one of another namespace, has the same key's signature."""
+    verify(exported, key, option, right)
+    refused = json.loads(verify(exported, key, option, wrong, "--json", code=1).stdout)
+    assert refused["valid"] is False
+    assert wrong[:4] in refused["problem"]
+
+
+@pytest.mark.parametrize("output", ["key", "legal"])
+def test_an_export_never_overwrites_its_own_key(key: Path, output: str) -> None:
+    """Neither as the exported file nor as the signature beside it."""
+    own = key.rename(key.with_name("legal.sig")) if output == "legal" else key
+    before = own.read_bytes()
+    refused = serac("edits", "export", "-o", key.with_name(output), "--sign", own, code=2)
+    assert "overwrite its own key" in refused.stderr.replace("\n", " ")
+    assert own.read_bytes() == before
+
+
 def test_another_key_is_no_signature(exported: Path, key: Path, tmp_path: Path) -> None:
     """Neither that of a stranger who signs anew, nor the wrong one of two that one has."""
     serac("signing-key", "create", tmp_path / "other")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serac_gateway.console.edit_fields import (
@@ -79,6 +79,7 @@ def test_a_draft_leaves_out_what_is_empty() -> None:
     assert draft_body(record_texts(RECORD))["valid_from"] == "2026-12-01T10:00:00Z"
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(st.text(max_size=40).filter(str.strip), st.lists(st.from_regex(r"[^\s]+( [^\s]+)?", fullmatch=True)))
 def test_texts_and_lists_come_through_a_form_unchanged(answer: str, paraphrases: list[str]) -> None:
     """Any text is kept as it was typed."""
