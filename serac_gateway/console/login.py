@@ -167,8 +167,17 @@ def _check_keeps_secrets(origin: str, host: str) -> None:
     """Return if the browser will keep a session cookie, which is for https and for this machine alone.
 
     Raises:
-        InvalidRequestError: It comes by plain http from another machine.
+        InvalidRequestError: It comes by plain http from another machine, or a proxy hid the host.
     """
+    _, separator, called = origin.partition("://")
+    if separator and is_loopback_host(host) and not is_loopback_host(called):
+        raise InvalidRequestError(
+            f"the console is open at {origin[:200]!r}, and a proxy calls the gateway as {host[:200]!r}: its"
+            " session would be as one of this machine; have the proxy pass the client's Host on (nginx:"
+            " proxy_set_header Host $host)",
+            field="host",
+            details={"value": host[:200]},
+        )
     if origin.startswith("http://") and not is_loopback_host(host):
         raise InvalidRequestError(
             f"the console is open at {origin[:200]!r}, where keys and sessions could be read on the way; put"

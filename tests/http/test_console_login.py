@@ -112,6 +112,19 @@ def test_beyond_this_machine_the_cookie_is_secure_and_plain_http_is_refused(peop
     assert "Domain" not in secure.headers["set-cookie"]
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_hides_which_host_was_called_is_named(people: People, scheme: str) -> None:
+    """Else the session of a public site would be kept as that of this machine: without Secure."""
+    reply = httpx.post(
+        f"{people.locked.url}/console/login",
+        data={"api_key": people.ann},
+        headers={**OWN_PAGE, "origin": f"{scheme}://edits.example.org"},
+    )
+    assert reply.status_code == 400
+    assert "proxy_set_header Host" in reply.text
+    assert "set-cookie" not in reply.headers
+
+
 def test_after_logout_the_session_is_gone_on_the_server(people: People) -> None:
     """The cookie of before opens nothing."""
     with visiting(people.locked.url, people.ann) as visitor:
