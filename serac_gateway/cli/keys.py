@@ -222,17 +222,18 @@ def _print_table(keys: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("id", "name", "role", "namespaces", "labels", "a minute", "expires", "last used", "state")
+    listed = [msgspec.convert(record, ApiKey) for record in keys]
+    labels = ["labels"] if any(key.labels for key in listed) else []  # else the others have the room
+    table = Table("id", "name", "role", "namespaces", *labels, "a minute", "expires", "last used", "state")
     now = datetime.now(UTC)
-    for record in keys:
-        key = msgspec.convert(record, ApiKey)
+    for key in listed:
         state = "active" if key.is_active(now) else "expired" if key.revoked_at is None else "revoked"
         table.add_row(
             key.id,
             escape(key.name),
             key.role.value,
             " ".join(key.namespaces),
-            " ".join(f"{label}={value}" for label, value in key.labels.items()),
+            *[" ".join(f"{label}={value}" for label, value in key.labels.items()) for _ in labels],
             "" if key.requests_per_minute is None else f"{key.requests_per_minute:,}",
             _minute(key.expires_at, "never"),
             _minute(key.last_used_at, "never"),

@@ -106,7 +106,7 @@ def test_another_configuration_and_a_model_without_the_modules_are_one_line_and_
         ["consolidate", "--method", "finetune", "--model", str(model_folder), "--out", str(tmp_path / "two")],
     )
     assert missing.exit_code == 2
-    assert "no parameter of 'model' matches 'model.layers.13.mlp.*'" in missing.stderr
+    assert "no parameter of 'model' matches 'model.layers.8.mlp.*'" in missing.stderr
     nowhere = consolidated(tmp_path, tmp_path / "nowhere")
     assert (nowhere.exit_code, "has no config.json" in nowhere.stderr) == (2, True)
 
