@@ -259,3 +259,25 @@ def test_a_write_warns_of_an_audience_that_is_not_configured_any_more() -> None:
         )
     assert reply.status_code == 200, reply.text
     assert "audience_not_configured" in {warning["code"] for warning in reply.json()["warnings"]}
+
+
+def test_what_is_rolled_back_comes_back_though_its_label_is_not_configured_any_more() -> None:
+    """A single edit and a whole namespace: it never fires, and all else that changed is as it was."""
+    store, tag = InMemoryEditStore(), {"if-match": "*"}
+    with running_control_plane(store, ROUTING) as before:
+        edit = add(before, "Ada", EU)
+        other = before.client.post("/edits", json={"prompt": "When did Umbra begin?", "target_new": "1901"})
+        point = before.client.get("/log").json()["entries"][-1]["log_id"]
+        changes = ((edit["id"], {"audience": {}}), (other.json()["id"], {"target_new": "1902"}))
+        for edit_id, change in changes:
+            assert before.client.patch(f"/edits/{edit_id}", json=change, headers=tag).is_success
+    with running_control_plane(store) as after:
+        single = after.client.post(f"/edits/{edit['id']}:rollback", json={"version": 1}, headers=tag)
+        assert (single.status_code, single.json()["audience"]) == (200, EU), single.text
+        assert after.client.patch(f"/edits/{edit['id']}", json={"audience": {}}, headers=tag).is_success
+        whole = after.client.post("/rollback", json={"log_id": point})
+        assert whole.status_code == 200, whole.text
+        stored = [after.client.get(f"/edits/{edit_id}").json() for edit_id, _ in changes]
+        refused = after.client.patch(f"/edits/{other.json()['id']}", json={"audience": EU}, headers=tag)
+    assert (stored[0]["audience"], stored[1]["target_new"]) == (EU, "1901")
+    assert refused.status_code == 400

@@ -20,7 +20,7 @@ from serac_gateway.control_plane.http.proposal_replies import ProposalReply, pro
 from serac_gateway.control_plane.importer import ImportRules
 from serac_gateway.control_plane.versions import NextVersion
 from serac_gateway.errors import ApprovalNeededError, InvalidRequestError
-from serac_gateway.stores.records import Idempotency
+from serac_gateway.stores.records import Action, Idempotency
 
 PROPOSED: dict[int, ResponseSpec] = {
     202: ResponseSpec(
@@ -119,7 +119,9 @@ class Governance:
         always = (RequiredField.REASON,) if self._demands and self._expedite else ()
         check_required(self._context.governance, self._namespace, versions, always=always)
         for version in versions:
-            if version.current is None or version.edit.audience != version.current.audience:
+            # What is rolled back was stored before: a label that went since must not keep it away.
+            is_new = version.current is None or version.edit.audience != version.current.audience
+            if is_new and version.action is not Action.ROLLBACK:
                 self._context.audience_labels.check(version.edit.audience)
 
 
