@@ -3,6 +3,7 @@
 # make lint     style, types, imports  make constraints  pin what .venv holds now
 # make clients  try the gateway with clients of others: LangChain, LiteLLM, the Vercel AI SDK, a browser, …
 # make graph    draw the import graph of the rooms, here and in serac_gateway/docs/architecture.md
+# make manifests  write docker/kubernetes/ from the Helm chart
 # PYTHON=/path/to/python3.11 picks the interpreter, FAISS=gpu the index that uses a CUDA device, PYTEST_ARGS
 # what is run and how: by default two files of tests side by side, as most of them wait.
 #
@@ -15,7 +16,7 @@ PYTEST_ARGS ?= --numprocesses 2 --max-worker-restart 1 --dist loadfile --no-load
 VENV   := .venv
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help install run test clients lint graph constraints
+.PHONY: help install run test clients lint graph manifests constraints
 .DELETE_ON_ERROR:
 
 help:
@@ -45,6 +46,9 @@ lint: $(VENV)/.installed-dev
 
 graph: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m tests.architecture.import_graph serac_gateway/docs/architecture.md
+
+manifests: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m tests.architecture.helm_chart docker/kubernetes/serac-gateway.yaml
 
 # The stamps make a second `make run` start at once; a change of what is installed runs pip again.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
