@@ -16,6 +16,7 @@
     ├── RateLimitedError            429
     ├── ApiKeyNotFoundError         404
     ├── RequestNotFoundError        404
+    ├── WebhookNotFoundError        404
     ├── EditNotFoundError           404
     │   └── EditPurgedError         410
     ├── EditConflictError           409
@@ -207,6 +208,15 @@ class RequestNotFoundError(GatewayError):
     code = "request_not_found"
     openai_type = "not_found_error"
     title = "The request is not remembered"
+
+
+class WebhookNotFoundError(GatewayError):
+    """The configuration has no webhook of that name."""
+
+    status = 404
+    code = "webhook_not_found"
+    openai_type = "not_found_error"
+    title = "There is no such webhook"
 
 
 class EditNotFoundError(GatewayError):

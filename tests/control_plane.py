@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -37,6 +37,8 @@ from serac_gateway.control_plane.preview import Previewer
 from serac_gateway.control_plane.proposals import Proposals
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
+from serac_gateway.control_plane.webhooks.dispatcher import SendEvent, Webhooks
+from serac_gateway.control_plane.webhooks.sending import Endpoint, send
 from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.data_plane.local_engine import LocalEngine
 from serac_gateway.data_plane.proxy import DataPlane
@@ -128,6 +130,8 @@ def fake_gateway(
     max_staleness_s: float = 10.0,
     governance: GovernanceConfig = UNGOVERNED,
     console: ConsoleConfig = CONSOLE,
+    endpoints: Sequence[Endpoint] = (),
+    send_webhook: SendEvent = send,
 ) -> FakeGateway:
     """Built as wiring.py builds it."""
     active_edits = ActiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
@@ -172,6 +176,9 @@ def fake_gateway(
         on_applied=heartbeat.note_progress,
     )
     model_threads = ModelThreads(pool, timeout_s=config.models.control_timeout_s)
+    webhooks = Webhooks(
+        store.webhooks(), send=send_webhook, pauses_s=(0.05,), on_outcome=instruments.add_webhook_event
+    )
     writer = EditWriter(
         store=store,
         encoder=encoder,
@@ -179,6 +186,7 @@ def fake_gateway(
         pool=pool,
         conflicts=conflicts,
         governance=governance,
+        announce=webhooks.announce,
     )
     previewer = Previewer(
         router=router,
@@ -205,6 +213,7 @@ def fake_gateway(
             answer=engine.answer_text,
             store=store.verifications(),
             pool=pool,
+            announce=webhooks.announce,
         ),
         firing=FiringCheck(encoder=encoder, classifier=classifier, config=routing, threads=model_threads),
         traffic=recorded,
@@ -223,7 +232,9 @@ def fake_gateway(
             foresight=Foresight(previewer),
             governance=governance,
             on_event=instruments.add_proposal,
+            announce=webhooks.announce,
         ),
+        webhooks=webhooks,
         backup_key=None,
     )
 
@@ -268,7 +279,9 @@ def fake_gateway(
     async def following(app: Litestar) -> AsyncIterator[None]:
         await heartbeat.start()
         follower.start()
+        webhooks.reconfigure(endpoints)
         yield
+        await webhooks.close()
         await recorded.close()
         await follower.close()
         await heartbeat.close()

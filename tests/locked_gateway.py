@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ import httpx
 from serac_gateway.auth.api_keys import ApiKeyDraft, new_api_key
 from serac_gateway.auth.principals import Role
 from serac_gateway.config.model import GovernanceConfig, RoutingConfig
+from serac_gateway.control_plane.webhooks.dispatcher import SendEvent
+from serac_gateway.control_plane.webhooks.sending import Endpoint, send
 from serac_gateway.data_plane.upstream.embedded_server import EmbeddedServer
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import ScriptedLanguageModel, WordEncoder, serving
@@ -48,6 +50,8 @@ def running_locked_gateway(
     governance: GovernanceConfig = UNGOVERNED,
     routing: RoutingConfig = ROUTING,
     store: InMemoryEditStore | None = None,
+    endpoints: Sequence[Endpoint] = (),
+    send_webhook: SendEvent = send,
 ) -> Iterator[Locked]:
     store = store or InMemoryEditStore()
     admin = new_api_key(
@@ -66,6 +70,8 @@ def running_locked_gateway(
                 keys_required=True,
                 governance=governance,
                 routing=routing,
+                endpoints=endpoints,
+                send_webhook=send_webhook,
             )
             with serving(gateway.app) as url:
                 yield Locked(url=url, admin=admin.text, store=store)

@@ -35,6 +35,7 @@ from serac_gateway.cli.signing_keys import signing_key_app
 from serac_gateway.cli.store import store_app
 from serac_gateway.cli.terminal import stderr
 from serac_gateway.cli.verify import set_state, verify
+from serac_gateway.cli.webhooks import webhooks_app
 
 app = typer.Typer(
     name="serac",
@@ -63,6 +64,7 @@ app.command("verify-export")(verify_export)
 app.add_typer(signing_key_app, name="signing-key")
 app.add_typer(traffic_app, name="traffic")
 app.add_typer(feedback_app, name="feedback")
+app.add_typer(webhooks_app, name="webhooks")
 app.add_typer(store_app, name="store")
 app.command()(replicas)
 app.command()(reload)

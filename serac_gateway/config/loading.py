@@ -21,9 +21,11 @@ from serac_gateway.config.model import (
     COUNTERFACTUAL_API_KEY_VARIABLE,
     KEY_PEPPER_VARIABLE,
     UPSTREAM_API_KEY_VARIABLE,
+    WEBHOOK_SECRET_VARIABLE,
     GatewayConfig,
 )
 from serac_gateway.config.upstream_url import parse_upstream_url
+from serac_gateway.config.webhook_targets import check_webhooks
 from serac_gateway.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "SERAC_"
@@ -37,6 +39,8 @@ _SECRET_VARIABLES = frozenset(
         API_KEY_VARIABLE,
     }
 )
+_SECRET_PREFIXES = (f"{UPSTREAM_API_KEY_VARIABLE}_", f"{WEBHOOK_SECRET_VARIABLE}_")
+"""Followed by the name of an upstream or webhook."""
 _OTHER_VARIABLES = frozenset({"SERAC_DATA", "SERAC_URL", "SERAC_NAMESPACE"})
 """Read by other modules: the folder of the public data, the CLI's server and namespace."""
 
@@ -79,6 +83,7 @@ def load_config(
             raise ConfigError(f"{source}: {error.message}", field=error.field) from error
     _check_governance(config)
     _check_audience_sources(config)
+    check_webhooks(config.webhooks)
     return config
 
 
@@ -136,7 +141,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
     for name, text in environment.items():
         if not name.startswith(ENVIRONMENT_PREFIX) or not text:
             continue
-        if name in _SECRET_VARIABLES | _OTHER_VARIABLES or name.startswith(f"{UPSTREAM_API_KEY_VARIABLE}_"):
+        if name in _SECRET_VARIABLES | _OTHER_VARIABLES or name.startswith(_SECRET_PREFIXES):
             continue
         *sections, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
         branch: dict[str, object] = {key: _scalar(text)}

@@ -20,6 +20,8 @@ KEY_PEPPER_VARIABLE = "SERAC_KEY_PEPPER"
 BACKUP_KEY_VARIABLE = "SERAC_BACKUP_KEY"
 API_KEY_VARIABLE = "SERAC_API_KEY"
 """The API key that the CLI sends to the gateway."""
+WEBHOOK_SECRET_VARIABLE = "SERAC_WEBHOOK_SECRET"
+"""Followed by the name of the webhook: see `webhook_secret_variable`."""
 
 EVERY_ORIGIN = "*"
 _ORIGIN = r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/\s,]+)$"
@@ -516,6 +518,52 @@ class MetricsConfig(_Section, frozen=True, kw_only=True):
     """Limit of such labels; further namespaces are counted together as "other"."""
 
 
+class WebhookEvent(StrEnum):
+    """Of what webhooks are sent events."""
+
+    PROPOSAL_OPENED = "proposal.opened"
+    PROPOSAL_APPROVED = "proposal.approved"
+    """Somebody agreed; the last agreement that was needed is followed by `proposal.accepted`."""
+    PROPOSAL_ACCEPTED = "proposal.accepted"
+    PROPOSAL_REJECTED = "proposal.rejected"
+    PROPOSAL_WITHDRAWN = "proposal.withdrawn"
+    PROPOSAL_EXPIRED = "proposal.expired"
+    EDITS_EXPEDITED = "edits.expedited"
+    """An admin wrote without the agreement that the namespace demands."""
+    EDIT_CONFLICTS = "edit.conflicts"
+    """An edit was written that contradicts others in force."""
+    VERIFICATION_FAILED = "verification.failed"
+    REVIEW_DUE = "review.due"
+    """Edits should be reviewed: once a day as long as there are any."""
+    CONFIG_RELOADED = "config.reloaded"
+    CONFIG_REFUSED = "config.refused"
+    """A reload was refused; the earlier configuration goes on."""
+
+
+EVERY_EVENT = "*"
+
+
+class WebhookConfig(_Section, frozen=True, kw_only=True):
+    """A receiver of events. Its secrets come from the environment."""
+
+    url: str
+    """https://; http:// only where all addresses of the host lie in `allowed_networks`."""
+    events: tuple[str, ...] = (EVERY_EVENT,)
+    """Of `WebhookEvent`; "*": all."""
+    namespaces: tuple[str, ...] = ("*",)
+    """Whose events are sent; "*": all, and those that concern no single one."""
+    allowed_networks: tuple[str, ...] = ()
+    """Networks (10.1.0.0/16) of private addresses that the host may have. Without them only public ones."""
+    ca_file: str | None = None
+    """PEM file of the authorities that may have signed its certificate; None: the system's."""
+    timeout_s: PositiveFloat = 15.0
+    """Of an attempt, from the look-up of the host to the response's headers."""
+    max_attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 10
+    """After which an event is given up; ten take some four days."""
+    max_waiting: PositiveInt = 1_000
+    """Events that wait in the store; further ones are dropped."""
+
+
 class FeedbackConfig(_Section, frozen=True, kw_only=True):
     """Reports on requests. The text of a query is kept where `traffic` records it."""
 
@@ -593,6 +641,8 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
     traffic: TrafficConfig = TrafficConfig()
     metrics: MetricsConfig = MetricsConfig()
     feedback: FeedbackConfig = FeedbackConfig()
+    webhooks: dict[str, WebhookConfig] = {}
+    """Receivers of events, by names of your own."""
     tracing: TracingConfig = TracingConfig()
     logging: LoggingConfig = LoggingConfig()
 
@@ -637,3 +687,8 @@ def upstream_api_key_variable(name: str | None) -> str:
     if name is None:
         return UPSTREAM_API_KEY_VARIABLE
     return f"{UPSTREAM_API_KEY_VARIABLE}_{re.sub('[^A-Z0-9]', '_', name.upper())}"
+
+
+def webhook_secret_variable(name: str) -> str:
+    """The environment variable that holds the secrets of the webhook of that name."""
+    return f"{WEBHOOK_SECRET_VARIABLE}_{re.sub('[^A-Z0-9]', '_', name.upper())}"

@@ -15,11 +15,17 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from serac_gateway.auth.principals import Principal, Role
-from serac_gateway.config.model import GovernanceConfig
+from serac_gateway.config.model import GovernanceConfig, WebhookEvent
 from serac_gateway.control_plane.approval import Approval, Person
 from serac_gateway.control_plane.foreseen import Foresight
 from serac_gateway.control_plane.opinions import Opinion, is_repeated, key_digest, staleness
 from serac_gateway.control_plane.versions import NextVersion
+from serac_gateway.control_plane.webhooks.events import (
+    Announce,
+    announce_nothing,
+    expedited_event,
+    proposal_event,
+)
 from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.domain.edits import Edit
 from serac_gateway.errors import (
@@ -61,6 +67,7 @@ class Proposals:
         foresight: Foresight,
         governance: GovernanceConfig,
         on_event: OnEvent,
+        announce: Announce = announce_nothing,
     ) -> None:
         self._store = store
         self._proposals = store.proposals()
@@ -68,6 +75,12 @@ class Proposals:
         self._foresight = foresight
         self._governance = governance
         self._on_event = on_event
+        self._announce = announce
+
+    @property
+    def governed_namespaces(self) -> list[str]:
+        """The namespaces that the configuration names; others can have proposals, too."""
+        return list(self._governance.namespaces)
 
     def needed(self, namespace: str) -> int:
         """How many must agree to a proposal now; at least one, also where none are demanded any more."""
@@ -115,7 +128,7 @@ class Proposals:
         try:
             opened = await self._proposals.open(proposal, changes, idempotency=idempotency)
         except ProposalConflictError:  # as many as may be open: perhaps some have expired
-            if not await self._expire_due(namespace):
+            if not await self.expire_due(namespace):
                 raise
             opened = await self._proposals.open(proposal, changes, idempotency=idempotency)
         if opened.id == proposal.id:
@@ -234,6 +247,7 @@ class Proposals:
             ", ".join(edit_ids[:10]) or "a whole backup",
             " …" if len(edit_ids) > 10 else "",
         )
+        self._announce(expedited_event(namespace, author, edit_ids))
 
     async def _decided(
         self, proposal: Proposal, person: Person, opinion: Opinion, *, repeated: bool
@@ -312,10 +326,10 @@ class Proposals:
             await self._proposals.replace(closed)
         except PreconditionFailedError:
             return await self._proposals.get(proposal.namespace, proposal.id)
-        self._note(closed, ProposalEvent.EXPIRED, proposal.author)
+        self._note(closed, ProposalEvent.EXPIRED, None)
         return closed
 
-    async def _expire_due(self, namespace: str) -> int:
+    async def expire_due(self, namespace: str) -> int:
         """Close every open proposal whose time is over, and count them."""
         count, cursor = 0, None
         while True:
@@ -325,9 +339,11 @@ class Proposals:
             if (cursor := page.next_cursor) is None:
                 return count
 
-    def _note(self, proposal: Proposal, event: ProposalEvent, by: str) -> None:
+    def _note(self, proposal: Proposal, event: ProposalEvent, by: str | None) -> None:
         self._on_event(proposal.namespace, event)
-        log.info("namespace %s: proposal %s %s (%s)", proposal.namespace, proposal.id, event.value, by)
+        who = by or proposal.author
+        log.info("namespace %s: proposal %s %s (%s)", proposal.namespace, proposal.id, event.value, who)
+        self._announce(proposal_event(WebhookEvent(f"proposal.{event.value}"), proposal, by))
 
 
 def _check_open(proposal: Proposal) -> None:

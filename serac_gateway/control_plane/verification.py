@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from serac_gateway.control_plane.webhooks.events import Announce, announce_nothing, verification_event
 from serac_gateway.domain.audiences import Caller, labels_within
 from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, forms
 from serac_gateway.domain.queries import Query
@@ -52,6 +53,7 @@ class Verifier:
         answer: Callable[[Edit, Query], Awaitable[str]],
         store: VerificationStore,
         pool: Executor,
+        announce: Announce = announce_nothing,
     ) -> None:
         self._router = router
         self._active_edits = active_edits
@@ -59,6 +61,7 @@ class Verifier:
         self._answer = answer
         self._store = store
         self._pool = pool
+        self._announce = announce
 
     async def verify(self, namespace: str, edit: Edit) -> Verified:
         """Probe prompt and paraphrases of `edit`, the current version in `namespace`, and store the outcome.
@@ -101,6 +104,8 @@ class Verifier:
             await self._store.put(namespace, verification)
         except StoreUnavailableError as error:  # the result is returned all the same
             log.warning("the verification of edit %s was not kept: %s", edit.id, error.message)
+        if not verification.passed:
+            self._announce(verification_event(namespace, verification))
         return Verified(verification=verification, probes=probes)
 
     async def _probed(

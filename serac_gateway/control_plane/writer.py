@@ -23,6 +23,7 @@ from serac_gateway.control_plane.approval import Approval, check_approved
 from serac_gateway.control_plane.conflicts import Conflict, ConflictFinder, same_effect, to_supersede
 from serac_gateway.control_plane.model_threads import time_limit
 from serac_gateway.control_plane.versions import NextVersion
+from serac_gateway.control_plane.webhooks.events import Announce, announce_nothing, conflict_event
 from serac_gateway.domain.edits import ACTIVE_STATES, Attribution, Edit, forms
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.active_edits import ActiveEdits
@@ -76,6 +77,7 @@ class EditWriter:
         conflicts: ConflictFinder | None = None,
         timeout_s: float = ModelsConfig().control_timeout_s,
         governance: GovernanceConfig = _UNGOVERNED,
+        announce: Announce = announce_nothing,
     ) -> None:
         """`pool` encodes and searches for conflicts, for one commit on at most `threads` threads at a time.
 
@@ -90,6 +92,7 @@ class EditWriter:
         self._conflicts = conflicts
         self._timeout_s = timeout_s
         self._governance = governance
+        self._announce = announce
         self._turns: dict[str, asyncio.Lock] = {}
         """By namespace: held from the search for conflicts until the commit is in force."""
 
@@ -312,6 +315,8 @@ class EditWriter:
             first = receipt.changes[0]
             edit = await self._store.get(namespace, first.edit_id, version=first.version)
             superseded = ()
+        elif conflicts:
+            self._announce(conflict_event(edit, [conflict.edit for conflict in conflicts], superseded))
         return Written(edit=edit, conflicts=conflicts, superseded=superseded)
 
     async def _commit_and_apply(self, namespace: str, commit: Commit) -> Receipt:

@@ -26,6 +26,7 @@ from serac_gateway.doctor.packages import (
 )
 from serac_gateway.doctor.store import encoder_findings, store_findings
 from serac_gateway.doctor.upstream import upstream_report
+from serac_gateway.doctor.webhooks import delivery_findings, target_findings
 from serac_gateway.errors import ConfigError, GatewayError
 from serac_gateway.stores.redis.inspection import InspectedStore, inspected_store
 
@@ -59,6 +60,7 @@ async def diagnosis(
         *await _store(config, models, environment),
         *(finding for finding in certificates if finding is not None),
         *upstreams,
+        *await target_findings(config, environment),
         *gateway.findings,
     ]
 
@@ -93,7 +95,8 @@ async def _contents(
     else:
         findings += key_findings(config, stored, pepper=pepper, now=now)
     findings += approval_findings(config, [key.key for key in stored], now=now)
-    return findings + await proposal_findings(config, inspected.store.proposals(), now=now)
+    findings += await proposal_findings(config, inspected.store.proposals(), now=now)
+    return findings + await delivery_findings(config, inspected.store.webhooks())
 
 
 async def _upstreams(config: GatewayConfig, environment: Mapping[str, str]) -> list[Finding]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from serac_gateway.auth.audience_labels import AudienceLabels
 from serac_gateway.config.diff import ReloadOutcome
@@ -131,6 +131,19 @@ class Instruments:
             "value",
             "route",
         )
+        self._webhooks = self._counter(
+            "serac_webhook_events",
+            "Events for receivers of webhooks, by outcome: delivered; retried, at each attempt that failed;"
+            " failed, after the last; dropped, never sent",
+            "webhook",
+            "outcome",
+        )
+        self._webhooks_waiting = Gauge(
+            "serac_webhook_events_waiting",
+            "Events that wait in the store for the receiver of a webhook, as this gateway saw last",
+            ["webhook"],
+            registry=self.registry,
+        )
         self._store_errors = self._counter("serac_store_errors", "Failures of the edit store", "seen_by")
         self._reloads = self._counter(
             "serac_config_reloads",
@@ -152,6 +165,8 @@ class Instruments:
             self._proposals.labels("", event.value)
         for compared in ShadowOutcome:
             self._shadow.labels(compared.value)
+        self._webhooks.labels("", "delivered")
+        self._webhooks_waiting.labels("")
         ProcessCollector(registry=self.registry)
 
     def add(self, request: FinishedRequest) -> None:
@@ -202,6 +217,14 @@ class Instruments:
     def add_proposal(self, namespace: str, event: ProposalEvent) -> None:
         """Count what happened to a proposal."""
         self._proposals.labels(self.label(namespace), event.value).inc()
+
+    def add_webhook_event(self, webhook: str, outcome: str) -> None:
+        """Count an event for a webhook by what became of it."""
+        self._webhooks.labels(webhook, outcome).inc()
+
+    def set_webhook_waiting(self, webhook: str, waiting: int) -> None:
+        """Note how many events wait for its receiver."""
+        self._webhooks_waiting.labels(webhook).set(waiting)
 
     def add_store_error(self, seen_by: str) -> None:
         """Count a failure of the edit store; `seen_by` names the kind of call that failed."""

@@ -16,9 +16,12 @@ from functools import partial
 from typing import Any
 
 from serac_gateway.auth.audience_labels import AudienceLabels
+from serac_gateway.config.diff import Reloaded, ReloadOutcome
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.console.app import console_app
+from serac_gateway.control_plane.clock_watch import watch_clock
 from serac_gateway.control_plane.http.api import control_plane_app
+from serac_gateway.control_plane.webhooks.events import reload_event, reload_refused_event
 from serac_gateway.data_plane.request_id import add_request_id
 from serac_gateway.errors import ReloadRefusedError
 from serac_gateway.models.progress import OnProgress, Step
@@ -103,6 +106,7 @@ async def start_gateway(
         runtimes = Runtimes(await open_runtime(1, config, process, on_progress))
         stack.push_async_callback(runtimes.close)
         process.instruments.registry.register(_gauges(process, runtimes))
+        process.webhooks.reconfigure(runtimes.current.webhooks)
         reloader = None
         if read_config is not None:
             reloader = Reloader(
@@ -111,6 +115,7 @@ async def start_gateway(
                 open_runtime=partial(_open_next_runtime, process),
                 instruments=process.instruments,
                 on_reloaded=[partial(_reconfigure_access, process), on_reloaded],
+                on_outcome=partial(_note_reload, process),
             )
         control_plane = control_plane_app(
             readiness=process.readiness,
@@ -122,6 +127,8 @@ async def start_gateway(
         )
         loading = asyncio.ensure_future(_load_edits(process, on_progress))
         stack.push_async_callback(_cancel, loading)
+        watching = asyncio.ensure_future(_watch_when_loaded(process, runtimes, loading))
+        stack.push_async_callback(_cancel, watching)
         yield Gateway(
             app=GatewayApp(runtimes, control_plane, console_app(process.authenticator)),
             process=process,
@@ -177,6 +184,30 @@ def _reconfigure_access(process: ProcessResources, runtime: Runtime) -> None:
     process.authenticator.reconfigure(
         required=runtime.config.demands_keys,
         outage_grace_s=runtime.config.access.outage_grace_s,
+    )
+
+
+def _note_reload(process: ProcessResources, runtime: Runtime, reloaded: Reloaded | None) -> None:
+    webhooks, gateway = process.webhooks, process.heartbeat.replica.name
+    if reloaded is None:
+        webhooks.announce(reload_refused_event(generation=runtime.number, gateway=gateway))
+        return
+    webhooks.reconfigure(runtime.webhooks)
+    if reloaded.outcome is ReloadOutcome.RELOADED:
+        webhooks.announce(reload_event(generation=runtime.number, gateway=gateway, changed=reloaded.changed))
+
+
+async def _watch_when_loaded(
+    process: ProcessResources, runtimes: Runtimes, loading: asyncio.Future[None]
+) -> None:
+    await asyncio.wait([loading])
+    if process.readiness.missing:
+        return  # loading failed, and whoever waits for it has the error
+    await watch_clock(
+        process.webhooks,
+        store=process.store,
+        active_edits=process.active_edits,
+        proposals=lambda: runtimes.current.control_plane.proposals,
     )
 
 

@@ -14,6 +14,7 @@ from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.config.model import BACKUP_KEY_VARIABLE, KEY_PEPPER_VARIABLE, GatewayConfig
 from serac_gateway.control_plane.backup_seal import configured_backup_key
+from serac_gateway.control_plane.webhooks.dispatcher import Webhooks
 from serac_gateway.data_plane.request_head import LoopGuard
 from serac_gateway.data_plane.response_memory import ResponseMemory
 from serac_gateway.edit_index.active_edits import ActiveEdits
@@ -54,6 +55,7 @@ class ProcessResources(msgspec.Struct, frozen=True, kw_only=True):
     recent_requests: RecentRequests
     loop_guard: LoopGuard
     responses: ResponseMemory
+    webhooks: Webhooks
     backup_key: bytes | None
     """The configured key of backups' seals; None: the store's own."""
     shared: SharedResources
@@ -86,6 +88,13 @@ async def open_process_resources(
         on_applied=heartbeat.note_progress,
     )
     stack.push_async_callback(follower.close)
+    instruments = Instruments(config.metrics, has_edits=lambda name: active_edits.count(name) > 0)
+    webhooks = Webhooks(
+        store.webhooks(),
+        on_outcome=instruments.add_webhook_event,
+        on_waiting=instruments.set_webhook_waiting,
+    )
+    stack.push_async_callback(webhooks.close)
     return ProcessResources(
         store=store,
         authenticator=authenticator,
@@ -95,12 +104,13 @@ async def open_process_resources(
         heartbeat=heartbeat,
         follower=follower,
         readiness=Readiness("edits"),
-        instruments=Instruments(config.metrics, has_edits=lambda name: active_edits.count(name) > 0),
+        instruments=instruments,
         counts=RouteCounts(),
         engine_counts=EngineCounts(),
         recent_requests=RecentRequests(limit=config.feedback.remembered_requests),
         loop_guard=LoopGuard(),
         responses=ResponseMemory(),
+        webhooks=webhooks,
         backup_key=backup_key,
         shared=SharedResources(),
     )

@@ -21,6 +21,8 @@ OpenRuntime = Callable[[int, GatewayConfig], Awaitable[Runtime]]
 """Opens the runtime of that number completely, or leaves nothing open. Raises GatewayError."""
 OnReloaded = Callable[[Runtime], None]
 """Called with the new current runtime. It must return at once and must not raise."""
+OnOutcome = Callable[[Runtime, Reloaded | None], None]
+"""Called after each reload with the runtime in force; None: it was refused. It must not raise."""
 Prepare = Callable[[Runtime], Awaitable[Callable[[], None]]]
 """Prepares for a runtime that is not current yet, and returns a function that switches to it.
 
@@ -39,8 +41,10 @@ class Reloader:
         open_runtime: OpenRuntime,
         instruments: Instruments,
         on_reloaded: Sequence[OnReloaded] = (),
+        on_outcome: OnOutcome = lambda runtime, reloaded: None,
     ) -> None:
         """`on_reloaded` are called in order, before any request begins in the new runtime."""
+        self._on_outcome = on_outcome
         self._runtimes = runtimes
         self._read_config = read_config
         self._open_runtime = open_runtime
@@ -61,8 +65,10 @@ class Reloader:
                 reloaded = await self._reload()
             except Exception as exc:
                 self._instruments.add_reload(ReloadOutcome.REFUSED)
+                self._on_outcome(self._runtimes.current, None)
                 raise self._refused(exc) from exc
             self._instruments.add_reload(reloaded.outcome)
+            self._on_outcome(self._runtimes.current, reloaded)
             log.info(
                 "configuration %s",
                 reloaded.outcome.value,

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 
 from serac_gateway.auth.origins import OriginPolicy
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
+from serac_gateway.control_plane.webhooks.sending import Endpoint
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.models.memory import trim_malloc
 from serac_gateway.server.browsers import BrowserGuard
@@ -36,6 +37,7 @@ class Runtime:
         control_plane: ControlPlaneContext,
         opened: tuple[str, ...],
         close: Callable[[], Awaitable[None]],
+        webhooks: Sequence[Endpoint] = (),
     ) -> None:
         self.number = number
         """The generation: 1 for the first of a process, one more with each reload."""
@@ -44,6 +46,8 @@ class Runtime:
         self.control_plane = control_plane
         self.opened = opened
         """The names of the resources that were opened for it; the others it shares with earlier runtimes."""
+        self.webhooks = webhooks
+        """To which events are sent while it is the current one."""
         self.users = 0
         """How many leases of it there are: requests that it serves, and its workers."""
         self.close = close

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from serac_gateway.control_plane.preview import Previewer
 from serac_gateway.control_plane.proposals import Proposals
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
+from serac_gateway.control_plane.webhooks.sending import Endpoint, open_endpoints
 from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.data_plane.local_engine import LocalEngine
 from serac_gateway.data_plane.proxy import DataPlane
@@ -68,8 +70,9 @@ async def open_runtime(
     """
     lease = process.shared.lease()
     try:
+        webhooks = await asyncio.to_thread(open_endpoints, config.webhooks, os.environ)
         resources = await _open_resources(config, process, lease, on_progress)
-        return _build_runtime(number, config, process, resources, lease)
+        return _build_runtime(number, config, process, resources, lease, webhooks)
     except BaseException:
         await lease.close()
         raise
@@ -94,6 +97,7 @@ def _build_runtime(
     process: ProcessResources,
     resources: RuntimeResources,
     lease: ResourceLease,
+    webhooks: Sequence[Endpoint],
 ) -> Runtime:
     router = EditRouter(
         encoder=process.encoder,
@@ -130,6 +134,7 @@ def _build_runtime(
         control_plane=_build_control_plane(config, process, resources, router, engine, shadow),
         opened=tuple(lease.opened),
         close=lease.close,
+        webhooks=webhooks,
     )
 
 
@@ -212,6 +217,7 @@ def _build_control_plane(
         conflicts=conflicts,
         timeout_s=config.models.control_timeout_s,
         governance=config.governance,
+        announce=process.webhooks.announce,
     )
     previewer = Previewer(
         router=router,
@@ -238,6 +244,7 @@ def _build_control_plane(
             answer=engine.answer_text,
             store=store.verifications(),
             pool=pool,
+            announce=process.webhooks.announce,
         ),
         firing=FiringCheck(
             encoder=encoder,
@@ -263,7 +270,9 @@ def _build_control_plane(
             foresight=Foresight(previewer),
             governance=config.governance,
             on_event=process.instruments.add_proposal,
+            announce=process.webhooks.announce,
         ),
+        webhooks=process.webhooks,
         backup_key=process.backup_key,
         shadow=shadow,
     )

@@ -10,6 +10,7 @@ from serac_gateway.domain.edits import Edit, EditState
 from serac_gateway.stores.checked_records import OnDamaged
 from serac_gateway.stores.damage import NamespaceRepairer
 from serac_gateway.stores.log_chain import LogEvidence, LogHead, VersionCount, log_entry
+from serac_gateway.stores.outbox import WebhookOutbox
 from serac_gateway.stores.ports import (
     FeedbackStore,
     LogReader,
@@ -219,6 +220,10 @@ class EditStore(ABC):
     @abstractmethod
     def verifications(self) -> VerificationStore:
         """The last verification of each edit. Usable for as long as this store is."""
+
+    @abstractmethod
+    def webhooks(self) -> WebhookOutbox:
+        """The events that wait for the receivers of webhooks. Usable for as long as this store is."""
 
     @abstractmethod
     async def backup_secret(self) -> bytes:

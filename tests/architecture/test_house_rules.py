@@ -59,6 +59,7 @@ SAYS_WHAT_IT_HOLDS = {
         "EditNotFoundError",
         "ProposalNotFoundError",
         "RequestNotFoundError",
+        "WebhookNotFoundError",
     },
 }
 """Names with such a word that are fields of the REST API, or the meaning of a 404."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 
 from serac_gateway.config.model import GovernanceConfig, NamespaceGovernance, RequiredField, RoutingConfig
+from serac_gateway.control_plane.webhooks.dispatcher import SendEvent
+from serac_gateway.control_plane.webhooks.sending import Endpoint, send
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from tests.control_plane import ROUTING
 from tests.locked_gateway import Locked, running_locked_gateway
@@ -85,10 +87,20 @@ class People:
 
 @contextmanager
 def running_people(
-    *, routing: RoutingConfig = ROUTING, store: InMemoryEditStore | None = None
+    *,
+    routing: RoutingConfig = ROUTING,
+    store: InMemoryEditStore | None = None,
+    endpoints: Sequence[Endpoint] = (),
+    send_webhook: SendEvent = send,
 ) -> Iterator[People]:
     """The gateway, until the context ends."""
-    with running_locked_gateway(governance=GOVERNANCE, routing=routing, store=store) as locked:
+    with running_locked_gateway(
+        governance=GOVERNANCE,
+        routing=routing,
+        store=store,
+        endpoints=endpoints,
+        send_webhook=send_webhook,
+    ) as locked:
         yield People(
             locked=locked,
             ann=locked.key("edit", "*", name="Ann Lee"),

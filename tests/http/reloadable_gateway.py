@@ -16,6 +16,7 @@ import uvicorn
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.config.loading import load_config
 from serac_gateway.config.model import GatewayConfig
+from serac_gateway.control_plane.webhooks.dispatcher import Webhooks
 from serac_gateway.data_plane.request_head import LoopGuard
 from serac_gateway.data_plane.response_memory import ResponseMemory
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, Edit, EditDraft, EditKind, first_version
@@ -146,6 +147,7 @@ async def reloadable_gateway(
             await gateway.wait_until_ready()
             async with listening(gateway.app) as url:
                 yield ReloadableGateway(url, gateway, file, classifier, upstream, reloaded)
+        await process.webhooks.close()
         await process.follower.close()
         await process.heartbeat.close()
         await process.authenticator.close()
@@ -174,6 +176,7 @@ def fake_process(
         recent_requests=RecentRequests(limit=100),
         loop_guard=LoopGuard(),
         responses=ResponseMemory(),
+        webhooks=Webhooks(store.webhooks()),
         backup_key=None,
         shared=SharedResources(),
         reader=None,

@@ -92,6 +92,9 @@ def test_the_schema_names_every_call_with_an_example_of_what_to_send(running: Co
         "POST /serac/v1/store:reencode",
         "GET /serac/v1/replicas",
         "POST /serac/v1/config:reload",
+        "GET /serac/v1/webhooks",
+        "GET /serac/v1/webhooks/{name}/deliveries",
+        "POST /serac/v1/webhooks/{name}:test",
         "GET /serac/v1/namespaces",
         "GET /serac/v1/stats",
         "POST /serac/v1/keys",
@@ -107,6 +110,6 @@ def test_the_schema_names_every_call_with_an_example_of_what_to_send(running: Co
     for path, methods in paths.items():
         for method in ("post", "patch"):
             if method in methods and not path.endswith(
-                (":import", ":verify", ":reload", "store:restore", "store:reencode", "store:repair")
+                (":import", ":verify", ":reload", ":test", "store:restore", "store:reencode", "store:repair")
             ):
                 assert "example" in str(methods[method]["requestBody"]), path

@@ -44,6 +44,7 @@ from serac_gateway.control_plane.http.shadow import ShadowController
 from serac_gateway.control_plane.http.store import StoreController
 from serac_gateway.control_plane.http.verification import VerificationController
 from serac_gateway.control_plane.http.wait import provide_waiting
+from serac_gateway.control_plane.http.webhooks import WebhooksController
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
 
@@ -114,6 +115,7 @@ def _control_router(
             ReplicasController,
             ConfigController,
             FeedbackController,
+            WebhooksController,
         ],
         guards=[require_key(authenticator), require_media_type],
         security=[{"apiKey": []}, {}],

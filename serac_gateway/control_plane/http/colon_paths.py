@@ -1,8 +1,8 @@
 """Calls on one edit are written ``/edits/{id}:restore``, but a path parameter of Litestar is a whole segment.
 
-So their handlers are declared at ``/edits/{id}/:restore``, as those of calls on one proposal. `ColonPaths`
-rewrites the path of a request before Litestar routes it, and `ColonOpenAPIConfig` rewrites the paths of the
-OpenAPI description back.
+So their handlers are declared at ``/edits/{id}/:restore``, as those of calls on one proposal or webhook.
+`ColonPaths` rewrites the path of a request before Litestar routes it, and `ColonOpenAPIConfig` rewrites the
+paths of the OpenAPI description back.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from litestar.types import (
     Send,
 )
 
-_CALL = re.compile(r"(/serac/v1/(?:edits|proposals)/[^/]+)(:[a-z]+)")
+_CALL = re.compile(r"(/serac/v1/(?:edits|proposals|webhooks)/[^/]+)(:[a-z]+)")
 
 
 class ColonPaths:

@@ -23,6 +23,7 @@ from serac_gateway.control_plane.preview import Previewer
 from serac_gateway.control_plane.proposals import Proposals
 from serac_gateway.control_plane.search import EditSearch
 from serac_gateway.control_plane.verification import Verifier
+from serac_gateway.control_plane.webhooks.dispatcher import Webhooks
 from serac_gateway.control_plane.writer import EditWriter
 from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.follower import LogFollower
@@ -69,6 +70,7 @@ class ControlPlaneContext(msgspec.Struct, frozen=True, kw_only=True):
     audience_labels: AudienceLabels
     """The labels that audiences of edits can name."""
     proposals: Proposals
+    webhooks: Webhooks
     backup_key: bytes | None
     """The key of backups' seals; None: the store's own."""
     shadow: Shadow | None = None

@@ -49,6 +49,7 @@ from serac_gateway.stores.log_chain import (
     fields_digest,
     sealed,
 )
+from serac_gateway.stores.memory.outbox import InMemoryWebhookOutbox
 from serac_gateway.stores.memory.proposals import InMemoryProposalStore
 from serac_gateway.stores.memory.side_stores import (
     InMemoryApiKeyStore,
@@ -57,6 +58,7 @@ from serac_gateway.stores.memory.side_stores import (
     InMemoryTrafficStore,
     InMemoryVerificationStore,
 )
+from serac_gateway.stores.outbox import WebhookOutbox
 from serac_gateway.stores.ports import (
     FeedbackStore,
     LogReader,
@@ -115,6 +117,7 @@ class InMemoryEditStore(EditStore):
         self._api_keys = InMemoryApiKeyStore()
         self._traffic = InMemoryTrafficStore()
         self._feedback = InMemoryFeedbackStore()
+        self._webhooks = InMemoryWebhookOutbox()
         self._verifications = InMemoryVerificationStore()
         self._committing = threading.RLock()
         self._proposals = InMemoryProposalStore(
@@ -302,6 +305,10 @@ class InMemoryEditStore(EditStore):
     @override
     def feedback(self) -> FeedbackStore:
         return self._feedback
+
+    @override
+    def webhooks(self) -> WebhookOutbox:
+        return self._webhooks
 
     @override
     def proposals(self) -> ProposalStore:

@@ -39,6 +39,7 @@ from serac_gateway.stores.errors import (
     stale_version,
 )
 from serac_gateway.stores.log_chain import LogEvidence, LogHead, VersionCount
+from serac_gateway.stores.outbox import WebhookOutbox
 from serac_gateway.stores.ports import (
     FeedbackStore,
     LogReader,
@@ -68,6 +69,7 @@ from serac_gateway.stores.redis.feedback import RedisFeedbackStore
 from serac_gateway.stores.redis.keys import BACKUP_SECRET, NAMESPACES, SCHEMA, NamespaceKeys
 from serac_gateway.stores.redis.log_reader import RedisLogReader
 from serac_gateway.stores.redis.migration import prepare_schema
+from serac_gateway.stores.redis.outbox import RedisWebhookOutbox
 from serac_gateway.stores.redis.proposals import RedisProposalStore
 from serac_gateway.stores.redis.records import (
     commit_arguments,
@@ -371,6 +373,10 @@ class RedisStore(EditStore):
     @override
     def feedback(self) -> FeedbackStore:
         return RedisFeedbackStore(self._connection)
+
+    @override
+    def webhooks(self) -> WebhookOutbox:
+        return RedisWebhookOutbox(self._connection)
 
     @override
     def proposals(self) -> ProposalStore:
