@@ -119,6 +119,7 @@ async def import_file(
     file: str,
     headers: Mapping[str, str],
     *,
+    dry_run: bool = False,
     as_json: bool,
     on_proposal: Callable[[dict[str, Any]], None],
 ) -> dict[str, int]:
@@ -149,7 +150,13 @@ async def import_file(
 
         async with (
             CommandClient(url, namespace=namespace) as client,
-            client.stream("POST", f"{_EDITS}:import", content=chunks(), headers=headers) as response,
+            client.stream(
+                "POST",
+                f"{_EDITS}:import",
+                query={"dry_run": "true"} if dry_run else None,
+                content=chunks(),
+                headers=headers,
+            ) as response,
         ):
             async for line in response.lines():
                 outcome = msgspec.json.decode(line)

@@ -154,6 +154,9 @@ def remove(
 @edits_app.command("import")
 def import_edits(
     file: Annotated[str, typer.Argument(help="NDJSON, one edit a line; - reads stdin.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, line by line, and do nothing.")
+    ] = False,
     wait: WaitOption = WaitFor.LOCAL,
     expedite: ExpediteOption = False,
     url: UrlOption = None,
@@ -177,6 +180,7 @@ def import_edits(
             chosen_namespace(namespace),
             file,
             write_headers(wait, expedite=expedite),
+            dry_run=dry_run,
             as_json=as_json,
             on_proposal=on_proposal,
         )
@@ -184,7 +188,8 @@ def import_edits(
     if not as_json:
         unchanged = f", {counts['there']:,} there already" if counts["there"] else ""
         waiting = f", {counts['proposed']:,} proposed" if counts["proposed"] else ""
-        stdout().print(f"{counts['added']:,} imported{waiting}{unchanged}, {counts['refused']:,} refused")
+        imported = "would be imported" if dry_run else "imported"
+        stdout().print(f"{counts['added']:,} {imported}{waiting}{unchanged}, {counts['refused']:,} refused")
     if counts["refused"]:
         raise typer.Exit(EXIT_REFUSED)
 

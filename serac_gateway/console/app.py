@@ -16,7 +16,10 @@ from serac_gateway.auth.api_keys import redacted
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.console.edit_changes import EditChangePages
 from serac_gateway.console.edits import EditPages
+from serac_gateway.console.exports import ExportPages
 from serac_gateway.console.health import HealthPages
+from serac_gateway.console.import_jobs import ImportDesk
+from serac_gateway.console.imports import ImportPages
 from serac_gateway.console.log import LogPages
 from serac_gateway.console.login import LoginPages, login_page, see_login
 from serac_gateway.console.pages import rendered
@@ -50,6 +53,8 @@ _PAGES: list[ControllerRouterHandler] = [
     TryPages,
     EditPages,
     EditChangePages,
+    ImportPages,
+    ExportPages,
     ProposalPages,
     LogPages,
     HealthPages,
@@ -62,12 +67,14 @@ def console_app(authenticator: Authenticator, sessions: Sessions | None = None) 
     Requests must be made inside `planes.serving_console_with`. `sessions` are those of the process.
     """
     door = Doorkeeper(sessions or Sessions(), authenticator)
+    desk = ImportDesk()
     return Litestar(
         _PAGES,
         path=CONSOLE_PREFIX,
         dependencies={
             "visit": Provide(door.provide_visit),
             "door": Provide(lambda: door, sync_to_thread=False),
+            "desk": Provide(lambda: desk, sync_to_thread=False),
         },
         exception_handlers={
             LoginNeededError: lambda request, exc: _on_login_needed(door, request, exc),

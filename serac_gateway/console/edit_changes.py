@@ -174,7 +174,7 @@ async def _confirm(
         changed=changed_fields(current, after),
         reason=reason,
         error=error,
-        can_expedite=_can_expedite(visit),
+        can_expedite=can_expedite(visit),
     )
 
 
@@ -208,7 +208,7 @@ def _form(
         token=visit.fields.get("token") or secrets.token_hex(16),
         needed=visit.client.planes.config.governance.approvals_of(visit.namespace),
         required_fields=required,
-        can_expedite=_can_expedite(visit),
+        can_expedite=can_expedite(visit),
         error=error,
         merge=merge,
         restored=restored,
@@ -250,7 +250,8 @@ def _author(visit: Visit) -> dict[str, object]:
     return {"author": author} if visit.principal.key_id is None and author else {}
 
 
-def _can_expedite(visit: Visit) -> bool:
+def can_expedite(visit: Visit) -> bool:
+    """Whether the form offers to write without the agreement of others."""
     return visit.may("admin") and visit.client.planes.config.governance.approvals_of(visit.namespace) > 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from serac_gateway.console.edit_fields import content_of
 from serac_gateway.console.paths import page_path
 from serac_gateway.console.planes import RefusedError
 from serac_gateway.console.sessions import Notice
-from serac_gateway.console.visits import Visiting
+from serac_gateway.console.visits import Visit, Visiting
 from serac_gateway.domain.edits import EditKind, EditState
 
 PAGE = 50
@@ -44,18 +45,11 @@ class EditPages(Controller):
     @get()
     async def listing(self, visit: Visiting) -> Response[str]:
         """The edits that the filters admit; with JavaScript the list alone, while somebody types."""
-        given = {name: visit.request.query_params.get(name, "") for name in (*FILTERS, "cursor")}
-        by_meaning = given["mode"] == "meaning" and bool(given["q"].strip())
-        query = {name: value.strip() or None for name, value in given.items()}
-        if by_meaning:
-            query |= dict.fromkeys(("state", "kind", "author", "cursor"))
-        else:
-            query["mode"] = None
-        reply = await visit.client.control("GET", "/edits", query={**query, "limit": str(PAGE)})
-        page = reply.json
+        given = given_filters(visit)
+        page = await listed_page(visit, given, limit=PAGE)
+        filters = {name: given[name] for name in FILTERS}
         following = None
         if page["next_cursor"] is not None:
-            filters = {name: given[name] for name in FILTERS}
             following = page_path(visit.namespace, "edits", **filters, cursor=page["next_cursor"])
         return visit.page(
             "_edit_rows.html" if visit.is_fragment else "edits.html",
@@ -65,6 +59,7 @@ class EditPages(Controller):
             following=following,
             is_short=len(page["edits"]) < PAGE,
             given=given,
+            filters=filters,
             is_filtered=any(given[name] for name in FILTERS if name != "mode"),
             states=[state.value for state in EditState],
             kinds=[kind.value for kind in EditKind],
@@ -80,6 +75,23 @@ class EditPages(Controller):
         """Ask the edit's own questions, and show the answers on its page."""
         reply = await visit.client.control("POST", f"/edits/{edit_id}:verify")
         return await _detail(visit, edit_id, verified=reply.json)
+
+
+def given_filters(visit: Visit) -> dict[str, str]:
+    """What the page's query says of `FILTERS` and of the place in the list; empty where it does not."""
+    return {name: visit.request.query_params.get(name, "") for name in (*FILTERS, "cursor")}
+
+
+async def listed_page(visit: Visit, given: Mapping[str, str], *, limit: int) -> dict[str, Any]:
+    """A page of the API's list of edits, as `given_filters` want it. Raises RefusedError."""
+    query = {name: value.strip() or None for name, value in given.items()}
+    if given["mode"] == "meaning" and given["q"].strip():
+        query |= dict.fromkeys(("state", "kind", "author", "cursor"))
+    else:
+        query["mode"] = None
+    reply = await visit.client.control("GET", "/edits", query={**query, "limit": str(limit)})
+    page: dict[str, Any] = reply.json
+    return page
 
 
 async def _detail(visit: Visiting, edit_id: str, *, verified: dict[str, Any] | None = None) -> Response[str]:

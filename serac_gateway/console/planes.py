@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, cast
 from urllib.parse import quote, urlencode
@@ -33,6 +33,8 @@ class Planes(msgspec.Struct, frozen=True, kw_only=True):
     upstream: Upstream
     """The base model, without edits."""
     config: GatewayConfig
+    hold: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Keeps what serves open, also after the request that it began with."""
 
 
 _current: ContextVar[Planes] = ContextVar("console_planes")
@@ -170,6 +172,48 @@ class PlanesClient:
         with acting_as(self._principal):
             scope = self._scope_of("GET", CONTROL_PREFIX + path, query, {}, b"")
             await self.planes.control(scope, receive, send)
+
+    async def send_lines(
+        self,
+        path: str,
+        chunks: Iterator[bytes],
+        take: Callable[[bytes], Awaitable[None]],
+        *,
+        query: Mapping[str, str | None],
+        headers: Mapping[str, str],
+    ) -> None:
+        """POST NDJSON in chunks, and have `take` read the reply, chunk by chunk, while it is sent.
+
+        Raises:
+            RefusedError: The status is 400 or higher.
+        """
+        ended = asyncio.Event()
+        status, refusal = 500, b""
+
+        async def receive() -> Any:  # noqa: ANN401 - one of ASGI's messages
+            if (chunk := next(chunks, None)) is not None:
+                return {"type": "http.request", "body": chunk, "more_body": True}
+            if not ended.is_set():
+                ended.set()
+                return {"type": "http.request", "body": b"", "more_body": False}
+            await asyncio.Event().wait()  # there is no client that could break off
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            nonlocal status, refusal
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif message["type"] == "http.response.body" and status >= 400:
+                refusal += message["body"]
+            elif message["type"] == "http.response.body":
+                await take(message["body"])
+
+        own = {"content-type": "application/x-ndjson", **headers}
+        with acting_as(self._principal), self.planes.hold():
+            scope = self._scope_of("POST", CONTROL_PREFIX + path, query, own, b"")
+            await self.planes.control(scope, receive, send)
+        if status >= 400:
+            raise RefusedError(Reply(status=status, headers={}, body=refusal))
 
     async def _call(
         self,

@@ -20,6 +20,7 @@ from serac_gateway.console.languages import Texts
 from serac_gateway.console.pages import rendered
 from serac_gateway.console.planes import PlanesClient, current_planes
 from serac_gateway.console.sessions import MAX_KEPT_CHARS, KeptForm, Notice, Session, Sessions
+from serac_gateway.console.uploads import Upload, drain, is_upload, read_upload
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import AuthenticationError
@@ -61,6 +62,8 @@ class Visit(msgspec.Struct, kw_only=True):
     texts: Texts
     fields: Mapping[str, str]
     """Of the form, if one was sent, without its token."""
+    upload: Upload | None = None
+    """The file that came with it."""
     started: str | None = None
     """The id of the session, if it began with this request."""
 
@@ -133,14 +136,19 @@ class Doorkeeper:
         is_form = request.method not in ("GET", "HEAD")
         if is_form:
             check_own_page(headers)
-        fields = form_fields(await request.body(), header(headers, b"content-type")) if is_form else {}
-        kept = kept_form(request.url.path, fields) if is_form else None
+        content_type = header(headers, b"content-type")
+        has_file, upload = is_form and is_upload(content_type), None
+        # A file is read when it is clear who sends it.
+        fields = form_fields(await request.body(), content_type) if is_form and not has_file else {}
+        kept = kept_form(request.url.path, fields) if fields else None
         host = header(headers, b"host")
         session_id = request.cookies.get(session_cookie_name(host=host))
         planes = current_planes()
         session = self.sessions.resume(session_id, planes.config.console)
         started = None
         if session is None:
+            if has_file:
+                await drain(request)
             if is_form or session_id is not None or self.authenticator.required:
                 raise LoginNeededError(kept, None if session_id is None and not is_form else "login.over")
             # Whoever reaches a gateway without keys may do everything, by the API too.
@@ -150,6 +158,8 @@ class Doorkeeper:
         except AuthenticationError as error:
             self.sessions.end(session_id)
             raise LoginNeededError(kept, "login.key_ended") from error
+        if has_file:
+            fields, upload = await read_upload(request)
         if is_form and not is_of_session(fields, session.csrf_token):
             session.kept = kept
             raise OldFormError(request.url.path)
@@ -162,6 +172,7 @@ class Doorkeeper:
             client=PlanesClient(planes, request.scope, request.receive, principal, namespace),
             texts=texts_of(request),
             fields={name: value for name, value in fields.items() if name != CSRF_FIELD},
+            upload=upload,
             started=started,
         )
 

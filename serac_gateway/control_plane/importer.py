@@ -32,7 +32,7 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
 
     edit: Edit
     added: bool
-    """False: an edit with this content was stored before, or it is proposed."""
+    """False: an edit with this content was stored before, or it is proposed. Of a dry run: would be."""
     proposed: bool = False
     """It is a part of the proposal that the import ends with."""
 
@@ -71,14 +71,21 @@ class EditImport:
         namespace: str,
         author: str | None = None,
         rules: ImportRules = NO_RULES,
+        dry_run: bool = False,
     ) -> None:
-        """`author`, if given, is the author of all its edits, whatever the drafts say."""
+        """`author`, if given, is the author of all its edits, whatever the drafts say.
+
+        A `dry_run` gives the outcomes and writes nothing.
+        """
         self._writer = writer
         self._store = store
         self._active_edits = active_edits
         self._namespace = namespace
         self._author = author
         self._rules = rules
+        self._dry_run = dry_run
+        self._foreseen: dict[str, bytes] = {}
+        """The digest of the content by id, of what a dry run would add."""
         self.proposed: list[NextVersion] = []
         """What is to be proposed when the import ends, where others must agree."""
         self._ids_by_content: dict[bytes, str] | None = None
@@ -137,6 +144,8 @@ class EditImport:
     async def _committed(self, edits: Sequence[Edit]) -> list[Outcome]:
         if not edits:
             return []
+        if self._dry_run:
+            return [await self._committed_alone(edit) for edit in edits]
         if self._rules.proposes:
             return [await self._to_be_proposed(edit) for edit in edits]
         if self._writer.checks_conflicts_first(self._namespace):
@@ -151,13 +160,34 @@ class EditImport:
             return [error] * len(edits)
         return [Imported(edit=edit, added=True) for edit in edits]
 
+    async def _foresee(self, edit: Edit) -> Outcome:
+        """What adding the edit would give."""
+        if (earlier := self._foreseen.get(edit.id)) is not None:
+            if earlier != _content_digest(edit):
+                return id_taken(edit.id)
+            return Imported(edit=edit, added=False, proposed=self._rules.proposes)
+        if self._rules.proposes and len(self._foreseen) == MAX_PROPOSED_CHANGES:
+            return _too_many_proposed()
+        try:
+            current = await self._store.get(self._namespace, edit.id)
+        except EditNotFoundError:
+            pass
+        except GatewayError as error:
+            return error
+        else:
+            return Imported(edit=current, added=False) if same_content(current, edit) else id_taken(edit.id)
+        try:
+            await self._writer.check_contradictions(
+                self._namespace, NextVersion(action=Action.ADD, edit=edit)
+            )
+        except GatewayError as error:
+            return error
+        self._foreseen[edit.id] = _content_digest(edit)
+        return Imported(edit=edit, added=not self._rules.proposes, proposed=self._rules.proposes)
+
     async def _to_be_proposed(self, edit: Edit) -> Outcome:
         if len(self.proposed) == MAX_PROPOSED_CHANGES:
-            return ApprovalNeededError(
-                f"a proposal has at most {MAX_PROPOSED_CHANGES:,} changes, and this edit would be one more;"
-                " import the rest once this proposal is decided, or in another import",
-                details={"limit": MAX_PROPOSED_CHANGES},
-            )
+            return _too_many_proposed()
         try:
             current = await self._store.get(self._namespace, edit.id)
         except EditNotFoundError:
@@ -168,6 +198,8 @@ class EditImport:
         return Imported(edit=current, added=False) if same_content(current, edit) else id_taken(edit.id)
 
     async def _committed_alone(self, edit: Edit) -> Outcome:
+        if self._dry_run:
+            return await self._foresee(edit)
         if self._rules.proposes:  # a second line with the id of one before
             first = next((other.edit for other in self.proposed if other.edit.id == edit.id), None)
             if first is not None and same_content(first, edit):
@@ -188,6 +220,14 @@ class EditImport:
         except GatewayError as error:
             return error
         return Imported(edit=edit, added=True)
+
+
+def _too_many_proposed() -> ApprovalNeededError:
+    return ApprovalNeededError(
+        f"a proposal has at most {MAX_PROPOSED_CHANGES:,} changes, and this edit would be one more;"
+        " import the rest once this proposal is decided, or in another import",
+        details={"limit": MAX_PROPOSED_CHANGES},
+    )
 
 
 def _ids_by_content(edits: Sequence[Edit]) -> dict[bytes, str]:

@@ -169,6 +169,18 @@ class EditWriter:
             raise
         return await self._written(namespace, edit, receipt, conflicts=await searching)
 
+    async def check_contradictions(self, namespace: str, version: NextVersion) -> None:
+        """Return if `write` would not refuse `version` for what it contradicts; nothing is written.
+
+        Raises:
+            ContradictionError: It contradicts edits in force, and the namespace refuses that.
+            ModelUnavailableError: Encoder or classifier failed or took too long.
+        """
+        finder = self._conflicts
+        if finder is not None and finder.policy(namespace) is not ConflictPolicy.NEWEST_WINS:
+            conflicts = await self._search(namespace, version, finder)
+            to_supersede(finder.policy(namespace), version.edit, conflicts)
+
     async def commit(
         self,
         namespace: str,

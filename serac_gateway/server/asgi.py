@@ -68,6 +68,7 @@ class GatewayApp:
                 data=runtime.data_plane,
                 upstream=runtime.data_plane.upstream,
                 config=runtime.config,
+                hold=partial(self._runtimes.lease, runtime),
             )
             with serving_console_with(planes):
                 await self._console(scope, receive, send)

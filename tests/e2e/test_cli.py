@@ -111,6 +111,8 @@ class TestImportAndExport:
         lines = [{**DRAFT, "id": f"edit-{n:04}", "kind": "fact"} for n in range(300)]
         file = tmp_path / "edits.jsonl"
         file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        result = serac("edits", "import", str(file), "--dry-run")
+        assert result.stdout == "300 would be imported, 0 refused\n"
         result = serac("edits", "import", str(file))
         assert (result.exit_code, result.stdout) == (0, "300 imported, 0 refused\n")
         exported = tmp_path / "exported.jsonl"

@@ -18,6 +18,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
 
+from serac_gateway.console.uploads import MAX_UPLOAD_BYTES
 from tests.http.four_eyes import DRAFT, People, running_people
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -27,7 +28,7 @@ ATTACK = (
     "\"'><img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
     "<b hx-get=/v1 hx-trigger=load>"
 )
-PAGES = ("try", "new", "edits", "proposals", "log", "traffic", "health")
+PAGES = ("try", "new", "edits", "import", "proposals", "log", "traffic", "health")
 
 pytestmark = [
     pytest.mark.slow,
@@ -244,6 +245,53 @@ def test_the_log_is_verified_and_downloaded(browser: Browser, people: People, ed
         with page.expect_download() as download:
             page.get_by_role("link", name="Export the log").click()
         assert download.value.suggested_filename == "lab-log.ndjson"
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_file_is_checked_and_imported(browser: Browser, people: People, scripts: bool) -> None:
+    """With a table of failed lines; markup runs nowhere, not even in a file's name."""
+    name = f"import-{scripts}".lower()
+    attack = ATTACK.replace('"', '""')
+    content = f'prompt,target_new,subject\nWho runs {name}?,Ada,\n"{attack}",,x\n'
+    file = {"name": "<img src=x onerror=alert(1)>.csv", "mimeType": "text/csv", "buffer": content.encode()}
+    with watched(browser, people, people.ann, java_script_enabled=scripts) as page:
+        page.goto(f"/console/n/{name}/edits")
+        page.get_by_role("link", name="Import").click()
+        page.locator("#f-file").set_input_files(file)
+        page.get_by_label("Reason").fill("List of March")
+        page.get_by_role("button", name="Check the file").click()
+        expect(page.get_by_role("button", name="Import 1")).to_be_visible()
+        expect(page.locator("tbody tr")).to_have_count(1)
+        expect(page.locator("#said")).to_contain_text("Nothing has been imported yet")
+        assert page.locator("main img, main script, main b").count() == 0
+        if scripts:
+            check_accessible(page)
+            photographed(page, "import-checked")
+        page.get_by_role("button", name="Import 1").click()
+        expect(page.locator("#said")).to_have_text("The import has ended.")
+        assert [edit["reason"] for edit in people.edits(name).values()] == ["List of March"]
+        page.get_by_role("link", name="Edits").last.click()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="CSV").click()
+        assert download.value.suggested_filename == f"{name}-edits.csv"
+
+
+def test_a_file_that_is_too_large_is_refused_by_the_page_and_by_the_gateway(
+    browser: Browser, people: People, tmp_path: Path
+) -> None:
+    """Before it is sent where there is JavaScript, else in words once it is sent."""
+    huge = tmp_path / "huge.csv"
+    huge.write_bytes(b"x" * (MAX_UPLOAD_BYTES + 1))
+    for scripts in (True, False):
+        with watched(browser, people, people.ann, java_script_enabled=scripts) as page:
+            page.goto("/console/n/lab/import")
+            page.locator("#f-file").set_input_files(huge)
+            page.get_by_role("button", name="Check the file").click()
+            if scripts:
+                problem = page.locator("#f-file").evaluate("input => input.validationMessage")
+                assert "larger than 16 MiB" in problem
+            else:
+                expect(page.locator("main")).to_contain_text("larger than 16 MiB")
 
 
 def test_markup_of_editors_and_users_runs_nowhere(browser: Browser, people: People) -> None:

@@ -40,6 +40,19 @@ class Visitor:
         )
         return self.page
 
+    def upload(self, path: str, name: str, content: bytes, **fields: str) -> httpx.Response:
+        """Send a form with a file and the token of the page that is shown."""
+        token = _CSRF.search(self.page.text)
+        csrf = {} if token is None else {"csrf": token[1]}
+        self.page = self.client.post(
+            f"/console{path}",
+            data=csrf | fields,
+            files={"file": (name, content)},
+            headers=OWN_PAGE,
+            follow_redirects=True,
+        )
+        return self.page
+
     def log_in(self, key: str | None, **fields: str) -> httpx.Response:
         return self.send("/login", {"api_key": key or ""} | fields)
 

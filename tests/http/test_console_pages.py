@@ -15,7 +15,7 @@ from tests.http.console_visitor import Visitor, console_of_people, visiting
 from tests.http.four_eyes import DRAFT, People
 
 LAB = {"x-serac-namespace": "lab"}
-PAGES = ("try", "new", "edits", "proposals", "log", "traffic", "health")
+PAGES = ("try", "new", "edits", "import", "proposals", "log", "traffic", "health")
 
 
 @pytest.fixture(scope="module")

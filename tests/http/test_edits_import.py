@@ -211,3 +211,26 @@ async def test_lines_are_the_same_wherever_the_chunks_are_cut() -> None:
 
     for size in range(1, len(content) + 1):
         assert [line async for line in split_lines(chunks(size), 10)] == whole
+
+
+def test_a_dry_run_says_what_would_be_and_writes_nothing(control_plane: ControlPlane) -> None:
+    """Also of what lines say of each other, and of an id that is taken."""
+    _import(control_plane, _lines({**DRAFT, "id": "a"}))
+    before = control_plane.client.get("/edits:export").content
+    lines = _lines(
+        DRAFT,
+        {**DRAFT, "id": "a", "target_new": "Else"},
+        {**DRAFT, "id": "b", "prompt": "Who?"},
+        {**DRAFT, "id": "b", "prompt": "Who?"},
+        {**DRAFT, "id": "b", "prompt": "Else?"},
+        {"prompt": "Whose?"},
+    )
+    reply = control_plane.client.post("/edits:import?dry_run=true", content=lines)
+    outcomes = [json.loads(line) for line in reply.text.splitlines()]
+    assert outcomes[0] == {"line": 1, "id": "a", "version": 1, "added": False}
+    assert [outcome.get("added") for outcome in outcomes] == [False, None, True, False, None, None]
+    statuses = [outcome["error"]["status"] for outcome in outcomes if "error" in outcome]
+    assert statuses == [409, 409, 400]
+    assert control_plane.client.get("/edits:export").content == before
+    real = _import(control_plane, lines)
+    assert [outcome.get("added") for outcome in real] == [outcome.get("added") for outcome in outcomes]

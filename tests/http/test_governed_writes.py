@@ -128,6 +128,7 @@ def test_an_import_becomes_one_proposal(people: People) -> None:
     ]
     content = b"\n".join(map(msgspec.json.encode, lines))
     before = people.log()
+    dry_run = people.call(people.ann, "POST", "/edits:import?dry_run=true", content=content)
     reply = people.call(
         people.ann, "POST", "/edits:import", content=content, headers={"content-type": "application/x-ndjson"}
     )
@@ -135,6 +136,10 @@ def test_an_import_becomes_one_proposal(people: People) -> None:
     assert [("error" in line, line.get("proposed", False)) for line in outcomes[:-1]] == [
         *((False, False), (False, True), (False, True)),
         *((True, False), (True, False), (True, False), (False, True)),
+    ]
+    foreseen = [msgspec.json.decode(line) for line in dry_run.content.splitlines()]
+    assert [("error" in line, line.get("proposed", False)) for line in foreseen] == [
+        ("error" in line, line.get("proposed", False)) for line in outcomes[:-1]
     ]
     proposal = outcomes[-1]["proposal"]
     assert (proposal["action"], len(proposal["edit_ids"])) == ("import", 2)

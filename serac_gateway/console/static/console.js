@@ -47,3 +47,12 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 document.addEventListener("htmx:afterRequest", (event) => {
   event.detail.target.removeAttribute("aria-busy");
 });
+
+// A file that is too large is refused before it is sent.
+document.addEventListener("change", (event) => {
+  const input = event.target;
+  if (!(input instanceof HTMLInputElement) || !input.dataset.maxBytes) return;
+  const size = input.files[0] ? input.files[0].size : 0;
+  input.setCustomValidity(size > Number(input.dataset.maxBytes) ? input.dataset.tooLarge : "");
+  input.reportValidity();
+});

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Annotated
 
 import msgspec
 from litestar import Controller, Request, get, post
 from litestar.datastructures import ResponseHeader, State
+from litestar.params import QueryParameter
 from litestar.response import Stream
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import HTTPResponseBodyEvent, Receive, Send
@@ -52,7 +54,8 @@ class EditStreamsController(Controller):
         " them. Where others must agree, at most 1,000 edits are proposed together: their lines have"
         ' `"proposed": true`, and the last line is `{"proposal"}`, or `{"error"}` if there is none. With'
         " `x-serac-wait: all` the reply ends when all of it is applied in every live gateway, or"
-        " after `store.wait_timeout_s`.",
+        " after `store.wait_timeout_s`. With `dry_run=true` nothing is written: the outcomes say what"
+        " would be done, and there is no proposal.",
         responses=problems(400, 409, 503),
         opt={TAKEN_TYPES: NDJSON_TYPES},
     )
@@ -64,6 +67,7 @@ class EditStreamsController(Controller):
         principal: Sender,
         waiting: Wait,
         governed: Governed,
+        dry_run: Annotated[bool, QueryParameter(description="Only say what would be done")] = False,
     ) -> ASGIStreamingResponse:
         """Add the edits of an NDJSON stream."""
         chunks = request.stream()
@@ -76,6 +80,7 @@ class EditStreamsController(Controller):
             namespace=namespace,
             author=principal.author,
             rules=governed.of_import(checks_conflicts_first=context.writer.checks_conflicts_first(namespace)),
+            dry_run=dry_run,
         )
         outcomes = _with_proposal(import_edits(edits, _chained(first, chunks)), edits, governed)
         return _DuplexResponse(iterator=_ended(outcomes, waiting), media_type=NDJSON)

@@ -18,7 +18,7 @@ FOLDER = Path(serac_gateway.console.__file__).parent
 TEMPLATES = sorted((FOLDER / "templates").glob("*.html"))
 SPOKEN = ("alt", "aria-label", "placeholder", "title", "value")
 """Attributes that are read out or shown."""
-NO_LANGUAGE = {"serac", "serac_gateway", "ms"}
+NO_LANGUAGE = {"serac", "serac_gateway", "ms", "CSV", "NDJSON"}
 """Names and units."""
 HTMX_SHA256 = "d6fdc75f204e6bdefa99b69bf1e6d4ac69b8a364f77929f45c13476b4000f717"
 """Of dist/htmx.min.js in the npm package htmx.org 2.0.11."""
