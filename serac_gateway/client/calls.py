@@ -116,14 +116,21 @@ def search_edits(
     return Call(method="GET", path=f"{_API}/edits", query=query, read=_as(Edits))
 
 
-def decide(question: str, *, system: str | None = None) -> Call[Decision]:
-    """What would become of a question, under a system prompt perhaps. No model answers it."""
+def decide(
+    question: str, *, system: str | None = None, labels: Mapping[str, str] | None = None
+) -> Call[Decision]:
+    """What would become of a question, under a system prompt perhaps. No model answers it.
+
+    `labels` are those of the imagined request, by which audiences are judged.
+    """
     messages = [{"role": "system", "content": system}] if system is not None else []
     messages.append({"role": "user", "content": question})
     return Call(
         method="POST",
         path=f"{_API}/scope",
-        body=msgspec.json.encode({"queries": [{"messages": messages}]}),
+        body=msgspec.json.encode(
+            {"queries": [{"messages": messages}]} | ({"labels": labels} if labels else {})
+        ),
         read=lambda reply: msgspec.json.decode(reply.raw, type=Decisions).decisions[0],
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from serac_gateway.domain.audiences import Audience
 from serac_gateway.domain.edits import AwareDatetime, Edit, EditState
 
 
@@ -119,6 +120,8 @@ class DecisionCandidate(msgspec.Struct, frozen=True, kw_only=True):
     similarity: float
     scope_probability: float
     scope_threshold: float
+    audience: Audience = {}
+    """For whose requests it holds; empty: everybody's."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +136,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     scope_threshold: float | None
     candidates: list[DecisionCandidate]
     """Most probable first."""
+    other_audiences: list[DecisionCandidate] = []
+    """Edits in whose scope the question is, for requests with other labels. Most probable first."""
 
 
 class Decisions(msgspec.Struct, frozen=True, kw_only=True):

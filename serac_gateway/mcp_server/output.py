@@ -7,7 +7,15 @@ from typing import Any
 
 import msgspec
 
-from serac_gateway.client import Decision, Edits, KnownEdit, ProposalRecord, Proposals, Usage
+from serac_gateway.client import (
+    Decision,
+    DecisionCandidate,
+    Edits,
+    KnownEdit,
+    ProposalRecord,
+    Proposals,
+    Usage,
+)
 
 MAX_ITEMS = 20
 _MAX_TEXT_CHARS = 400
@@ -34,16 +42,6 @@ def edit_json(edit: KnownEdit) -> str:
 
 def decision_json(decision: Decision) -> str:
     """What would become of a question, with the edits that were weighed."""
-    candidates = [
-        {
-            "edit_id": candidate.edit_id,
-            "prompt": _short(candidate.prompt),
-            "target_new": _short(candidate.target_new),
-            "scope_probability": round(candidate.scope_probability, 3),
-            "scope_threshold": round(candidate.scope_threshold, 3),
-        }
-        for candidate in decision.candidates[:MAX_ITEMS]
-    ]
     decided = {
         "answered_by_edit": decision.edit_id,
         "in_scope": decision.in_scope,
@@ -51,7 +49,8 @@ def decision_json(decision: Decision) -> str:
         "reason": decision.reason,
         "scope_probability": decision.scope_probability,
         "scope_threshold": decision.scope_threshold,
-        "candidates": candidates,
+        "candidates": [_candidate(candidate) for candidate in decision.candidates[:MAX_ITEMS]],
+        "for_other_audiences": [_candidate(candidate) for candidate in decision.other_audiences[:MAX_ITEMS]],
     }
     return _encoded(decided, "candidates")
 
@@ -82,6 +81,7 @@ def _edit(edit: KnownEdit) -> dict[str, Any]:
         "kind": edit.kind,
         "prompt": _short(edit.prompt),
         "target_new": _short(edit.target_new),
+        "audience": edit.audience or None,
         "target_true": None if edit.target_true is None else _short(edit.target_true),
         "subject": None if edit.subject is None else _short(edit.subject),
         "paraphrases": [text[:_MAX_LISTED_CHARS] for text in edit.paraphrases[:MAX_ITEMS]],
@@ -94,6 +94,17 @@ def _edit(edit: KnownEdit) -> dict[str, Any]:
         "in_force": edit.in_force,
     }
     return {name: value for name, value in fields.items() if value not in (None, [])}
+
+
+def _candidate(candidate: DecisionCandidate) -> dict[str, Any]:
+    fields = {
+        "edit_id": candidate.edit_id,
+        "prompt": _short(candidate.prompt),
+        "target_new": _short(candidate.target_new),
+        "scope_probability": round(candidate.scope_probability, 3),
+        "scope_threshold": round(candidate.scope_threshold, 3),
+    }
+    return fields | ({"audience": candidate.audience} if candidate.audience else {})
 
 
 def _proposal(proposal: ProposalRecord) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""The tools: each one call of the edit API, under the API key that the server was started with."""
+"""The tools: each one call of the edit API, on behalf of the caller."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Annotated, Literal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
 from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
 from msgspec import UNSET
@@ -15,7 +16,6 @@ from pydantic import Field
 from serac_gateway import __version__
 from serac_gateway.client import (
     ApiError,
-    AsyncGatewayClient,
     Call,
     EditDraft,
     EditPatch,
@@ -31,6 +31,8 @@ from serac_gateway.client import (
     search_edits,
     usage,
 )
+from serac_gateway.client.clients import StreamedReply
+from serac_gateway.domain.audiences import MAX_LABELS
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.mcp_server.output import (
     MAX_ITEMS,
@@ -62,37 +64,73 @@ EditId = Annotated[
     str, Field(min_length=1, max_length=64, description="An edit's id, as search_edits has it.")
 ]
 Limit = Annotated[int, Field(ge=1, le=MAX_ITEMS)]
+Labels = Annotated[
+    dict[str, str] | None,
+    Field(max_length=MAX_LABELS, description="Labels of the request, as {'region': 'eu'}."),
+]
+Audience = Annotated[
+    dict[str, list[str]] | None,
+    Field(
+        max_length=MAX_LABELS,
+        description="For requests with these labels only, as {'region': ['eu', 'uk']}; without it for all.",
+    ),
+]
+
+ResultT = TypeVar("ResultT")
+if TYPE_CHECKING:
+    ToolContext = Context[Any, Any]
+else:
+    ToolContext = Context  # pydantic would make a class of the other and put it into an importing module
 
 
-def edit_server(client: AsyncGatewayClient) -> MCPServer:
-    """A server whose tools call `client`, which is open for as long as the server runs."""
-    server: MCPServer = MCPServer("serac", instructions=_INSTRUCTIONS, version=__version__)
-    _add_lookups(server, client)
-    _add_proposals(server, client)
+class EditApi(Protocol):
+    """The edit API as a caller of tools has it; `AsyncGatewayClient` is."""
+
+    async def send(self, call: Call[ResultT]) -> ResultT:
+        """See `AsyncGatewayClient.send`."""
+        ...
+
+    def stream(self, method: str, path: str) -> AbstractAsyncContextManager[StreamedReply]:
+        """See `AsyncGatewayClient.stream`."""
+        ...
+
+
+def edit_server(api_of: Callable[[ToolContext], EditApi]) -> MCPServer:
+    """A server whose tools call what `api_of` gives for a call of a tool."""
+    server: MCPServer = MCPServer(
+        "serac", instructions=_INSTRUCTIONS, version=__version__, log_level="WARNING"
+    )
+    _add_lookups(server, api_of)
+    _add_proposals(server, api_of)
     return server
 
 
-def _add_lookups(server: MCPServer, client: AsyncGatewayClient) -> None:
+def _add_lookups(server: MCPServer, api_of: Callable[[ToolContext], EditApi]) -> None:
     @server.tool(name="search_edits", annotations=_READS, structured_output=False)
-    async def search(text: Text, by_meaning: bool = False, limit: Limit = 10) -> str:
+    async def search(context: ToolContext, text: Text, by_meaning: bool = False, limit: Limit = 10) -> str:
         """Find edits by a text in them, or (by_meaning) those in force that are nearest in meaning."""
         async with _errors():
-            return edits_json(await client.send(search_edits(text, by_meaning=by_meaning, limit=limit)))
+            call = search_edits(text, by_meaning=by_meaning, limit=limit)
+            return edits_json(await api_of(context).send(call))
 
     @server.tool(name="get_edit", annotations=_READS, structured_output=False)
-    async def read(edit_id: EditId) -> str:
+    async def read(context: ToolContext, edit_id: EditId) -> str:
         """Read one edit with its wordings, author, reason and source."""
         async with _errors():
-            return edit_json(await client.send(get_edit(edit_id)))
+            return edit_json(await api_of(context).send(get_edit(edit_id)))
 
     @server.tool(name="explain_answer", annotations=_READS, structured_output=False)
-    async def explain(question: Text, system_prompt: Text | None = None) -> str:
+    async def explain(
+        context: ToolContext, question: Text, system_prompt: Text | None = None, labels: Labels = None
+    ) -> str:
         """Say which edit would answer a question, or why none would. No model is asked."""
         async with _errors():
-            return decision_json(await client.send(decide(question, system=system_prompt)))
+            call = decide(question, system=system_prompt, labels=labels)
+            return decision_json(await api_of(context).send(call))
 
     @server.tool(name="list_proposals", annotations=_READS, structured_output=False)
     async def proposals(
+        context: ToolContext,
         state: Literal["open", "accepted", "rejected", "withdrawn", "expired"] = "open",
         edit_id: EditId | None = None,
         limit: Limit = 10,
@@ -100,18 +138,19 @@ def _add_lookups(server: MCPServer, client: AsyncGatewayClient) -> None:
         """List proposals in a state, all or those that concern an edit, with what approvers said."""
         async with _errors():
             call = list_proposals(state=state, edit_id=edit_id, limit=limit)
-            return proposals_json(await client.send(call))
+            return proposals_json(await api_of(context).send(call))
 
     @server.tool(name="usage", annotations=_READS, structured_output=False)
-    async def count() -> str:
+    async def count(context: ToolContext) -> str:
         """Count edits by namespace, and requests of this gateway process by route and by edit."""
         async with _errors():
-            return usage_json(await client.send(usage()))
+            return usage_json(await api_of(context).send(usage()))
 
 
-def _add_proposals(server: MCPServer, client: AsyncGatewayClient) -> None:
+def _add_proposals(server: MCPServer, api_of: Callable[[ToolContext], EditApi]) -> None:
     @server.tool(name="propose_edit", annotations=_PROPOSES, structured_output=False)
     async def propose(
+        context: ToolContext,
         prompt: Annotated[Text, Field(description="The question that gets a new answer.")],
         target_new: Annotated[Text, Field(description="The new answer, as short as it can be.")],
         reason: Reason,
@@ -122,13 +161,15 @@ def _add_proposals(server: MCPServer, client: AsyncGatewayClient) -> None:
             str | None, Field(max_length=500, description="What the question is about.")
         ] = None,
         paraphrases: Annotated[list[str] | None, Field(max_length=16)] = None,
+        audience: Audience = None,
         replaces: Annotated[
             EditId | None, Field(description="Change this edit instead of adding a new edit.")
         ] = None,
     ) -> str:
         """Propose a new edit, or a change of one. Nothing changes until people agree."""
         async with _errors():
-            await _check_proposes(client)
+            client = await _proposing(api_of(context))
+            limited_to = {label: tuple(values) for label, values in (audience or {}).items()}
             if replaces is None:
                 draft = EditDraft(
                     prompt=prompt,
@@ -137,6 +178,7 @@ def _add_proposals(server: MCPServer, client: AsyncGatewayClient) -> None:
                     source=source,
                     subject=subject,
                     paraphrases=tuple(paraphrases or ()),
+                    audience=limited_to,
                 )
                 return await _proposed(client, add_edit(draft, propose=True))
             current = await client.send(get_edit(replaces))
@@ -147,23 +189,24 @@ def _add_proposals(server: MCPServer, client: AsyncGatewayClient) -> None:
                 source=UNSET if source is None else source,
                 subject=UNSET if subject is None else subject,
                 paraphrases=UNSET if paraphrases is None else tuple(paraphrases),
+                audience=UNSET if audience is None else limited_to,
             )
             return await _proposed(
                 client, change_edit(replaces, patch, version=current.version, propose=True)
             )
 
     @server.tool(name="propose_retirement", annotations=_PROPOSES, structured_output=False)
-    async def retire(edit_id: EditId, reason: Reason) -> str:
+    async def retire(context: ToolContext, edit_id: EditId, reason: Reason) -> str:
         """Propose that an edit no longer answers anything. Nothing changes until people agree."""
         async with _errors():
-            await _check_proposes(client)
+            client = await _proposing(api_of(context))
             current = await client.send(get_edit(edit_id))
             call = retire_edit(edit_id, version=current.version, reason=reason, propose=True)
             return await _proposed(client, call)
 
 
-async def _check_proposes(client: AsyncGatewayClient) -> None:
-    """A gateway that does not know the header would write at once, so it is not sent anything to write.
+async def _proposing(client: EditApi) -> EditApi:
+    """The same, if its gateway knows the header: else it would write at once, and is sent nothing to write.
 
     Raises:
         ToolError: It is of an earlier release.
@@ -174,9 +217,10 @@ async def _check_proposes(client: AsyncGatewayClient) -> None:
                 "this gateway is of a release that cannot take proposals where its rules demand none; ask its"
                 " operator to update it"
             )
+    return client
 
 
-async def _proposed(client: AsyncGatewayClient, call: Call[KnownEdit | ProposalRecord]) -> str:
+async def _proposed(client: EditApi, call: Call[KnownEdit | ProposalRecord]) -> str:
     result = await client.send(call)
     if isinstance(result, KnownEdit):
         raise ToolError(f"the gateway wrote edit {result.id!r} at once; have its operator look at it")

@@ -47,7 +47,7 @@ def with_client(
     async def run() -> None:
         async with (
             AsyncGatewayClient(url, namespace=namespace, api_key=key, attempts=1) as gateway,
-            Client(edit_server(gateway), read_timeout_seconds=30) as client,
+            Client(edit_server(lambda context: gateway), read_timeout_seconds=30) as client,
         ):
             await work(client)
 
@@ -203,7 +203,7 @@ async def test_a_gateway_that_would_write_at_once_is_sent_nothing_to_write() -> 
     async with (
         ScriptedUpstream(script) as server,
         AsyncGatewayClient(server.url.removesuffix("/v1")) as gateway,
-        Client(edit_server(gateway), read_timeout_seconds=30) as client,
+        Client(edit_server(lambda context: gateway), read_timeout_seconds=30) as client,
     ):
         failed, text = await called(client, "propose_edit", **NEW)
         assert (failed, "update it" in text) == (True, True)

@@ -1,0 +1,113 @@
+"""The tools over HTTP: each message acts under the API key that came with it, and the server has none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar, cast
+
+import msgspec
+from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serac_gateway.client import ApiError, AsyncGatewayClient, Call, UnreachableError
+from serac_gateway.client.clients import StreamedReply
+from serac_gateway.mcp_server.tools import edit_server
+
+MCP_PATH = "/mcp"
+MAX_MESSAGE_BYTES = 1_000_000
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+_TAKEN_ON = ("authorization", "x-api-key", "api-key", "x-serac-api-key", "x-serac-namespace")
+"""Of a caller's headers: the credentials that the gateway reads, and the namespace."""
+_PROBLEM = "application/problem+json"
+
+ResultT = TypeVar("ResultT")
+
+
+class CallerApi:
+    """The edit API with the credentials of one HTTP request; it shares the connections of all."""
+
+    def __init__(self, client: AsyncGatewayClient, request: Request) -> None:
+        """`client` has no API key of its own."""
+        self._client = client
+        self._headers = {name: request.headers[name] for name in _TAKEN_ON if name in request.headers}
+
+    async def send(self, call: Call[ResultT]) -> ResultT:
+        """See `AsyncGatewayClient.send`."""
+        headers = {**call.headers, **self._headers}
+        return await self._client.send(msgspec.structs.replace(call, headers=headers))
+
+    def stream(self, method: str, path: str) -> AbstractAsyncContextManager[StreamedReply]:
+        """See `AsyncGatewayClient.stream`."""
+        return self._client.stream(method, path, headers=self._headers)
+
+
+class Door:
+    """Lets a request in if its host and origin are allowed, and the gateway takes its key for role edit."""
+
+    def __init__(self, app: ASGIApp, client: AsyncGatewayClient, settings: TransportSecuritySettings) -> None:
+        self._app = app
+        self._client = client
+        self._security = TransportSecurityMiddleware(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or the lifespan of the server."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        refusal = await self._security.validate_request(request) or await self._refusal(request)
+        await (refusal or self._app)(scope, receive, send)
+
+    async def _refusal(self, request: Request) -> Response | None:
+        """The reply to a request that the gateway would refuse, in its words; None: it would not."""
+        for name in _TAKEN_ON:
+            if len(request.headers.getlist(name)) > 1:
+                return _problem(400, f"the header {name!r} is there twice; send it once")
+        check: Call[None] = Call(method="GET", path="/serac/v1/namespaces", read=lambda reply: None)
+        try:
+            await CallerApi(self._client, request).send(check)
+        except ApiError as error:
+            headers = {"www-authenticate": "Bearer"} if error.status == 401 else {}
+            if error.retry_after_s is not None:
+                headers["retry-after"] = str(int(error.retry_after_s))
+            return _problem(error.status if error.status >= 400 else 502, error.detail, headers)
+        except UnreachableError as error:
+            return _problem(503, str(error))
+        return None
+
+
+def http_app(client: AsyncGatewayClient, *, hosts: Iterable[str], origins: Iterable[str]) -> ASGIApp:
+    """The ASGI application at `MCP_PATH`; `client` has no API key, and is open for as long as it serves.
+
+    `hosts` are the names in the header Host, each with or without a port; `origins` those of web pages and of
+    applications that embed a browser, as they are in the header Origin. Requests without Origin are let in.
+
+    No session is kept: nothing of a request outlives it, so none can be continued under another key.
+    """
+    names = list(hosts)
+    settings = TransportSecuritySettings(
+        allowed_hosts=[*names, *(f"{name}:*" for name in names)], allowed_origins=list(origins)
+    )
+    server = edit_server(lambda context: CallerApi(client, _request_of(context.request_context.request)))
+    app = server.streamable_http_app(
+        streamable_http_path=MCP_PATH,
+        stateless_http=True,
+        json_response=True,
+        max_request_body_size=MAX_MESSAGE_BYTES,
+        transport_security=settings,
+    )
+    return Door(app, client, settings)
+
+
+def _request_of(request: Any) -> Request:  # noqa: ANN401 - the SDK's, which is whatever the transport has
+    if not isinstance(request, Request):
+        raise TypeError("a tool was called outside an HTTP request, so nobody knows under which key")
+    return request
+
+
+def _problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    body = {"type": "about:blank", "status": status, "detail": detail}
+    return cast("Response", JSONResponse(body, status, headers, media_type=_PROBLEM))
