@@ -33,7 +33,8 @@ def demo(*, once: bool, url: str | None, data_dir: Path | None, port: int, as_js
             os.kill(os.getpid(), signal.SIGTERM)  # as an operator ends the server
         else:
             stderr().print(
-                f"serving on [bold]{address}/v1[/] until Ctrl-C; try `serac ask --namespace demo …`",
+                f"serving on [bold]{address}/v1[/] until Ctrl-C; open [bold]{address}/console[/], or try"
+                " `serac ask --namespace demo …`",
                 soft_wrap=True,
             )
 

@@ -109,10 +109,12 @@ def verify(
 
 def _print_entries(entries: list[dict[str, Any]]) -> None:
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     further = [name for name in ("ticket", "approval") if any(entry.get(name) for entry in entries)]
-    table = Table("log id", "at", "action", "edit", "version", "author", "reason", *further)
+    table = Table(
+        Column("log id", no_wrap=True), "at", "action", "edit", "version", "author", "reason", *further
+    )
     for entry in entries:
         cells = (entry["log_id"], entry["at"][:19], entry["action"], entry["edit_id"], str(entry["version"]))
         texts = [entry["author"], entry["reason"], *(entry.get(name) for name in further)]

@@ -122,9 +122,9 @@ def is_proposal(reply: dict[str, Any]) -> bool:
 
 def print_proposed(proposal: dict[str, Any]) -> None:
     """Say what has become of a write in whose place there is a proposal."""
-    others = "1 other" if proposal["needed"] == 1 else f"{proposal['needed']} others"
+    others = "1 other agrees" if proposal["needed"] == 1 else f"{proposal['needed']} others agree"
     stdout().print(
-        f"proposed {proposal['id']}: nothing is changed until {others} agree, by"
+        f"proposed {proposal['id']}: nothing is changed until {others}, by"
         f" {proposal['expires_at'][:10]}; `serac proposals show {proposal['id']}`",
         soft_wrap=True,
     )
@@ -168,9 +168,10 @@ def _path(proposal_id: str) -> str:
 
 def _print_table(proposals: list[dict[str, Any]]) -> None:
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("id", "state", "does", "edits", "author", "agree", "until", "reason")
+    columns = ("state", "does", "edits", "author", "agree", "until", "reason")
+    table = Table(Column("id", no_wrap=True), *columns)
     for proposal in proposals:
         edits = proposal["edit_ids"]
         more = f" and {len(edits) - 1:,} more" if len(edits) > 1 else ""

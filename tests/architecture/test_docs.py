@@ -36,10 +36,13 @@ SUBJECTS = {
     "decisions",
     "editing",
     "getting_started",
+    "guides",
     "methods",
     "operations",
     "results",
+    "threat_model",
     "training",
+    "tutorial",
 }
 
 MAX_README_LINES = 200

@@ -18,7 +18,9 @@ _START_TIMEOUT_S = 300
 class GatewayProcess:
     """Started when made, ready when `url` is there. Use as ``with``: it is ended in any case."""
 
-    def __init__(self, data_path: Path, converted_models: Path, *options: str) -> None:
+    def __init__(
+        self, data_path: Path, converted_models: Path, *options: str, cwd: Path | None = None
+    ) -> None:
         data_path.mkdir(exist_ok=True)
         if not (data_path / "models").exists():
             (data_path / "models").symlink_to(converted_models / "models")
@@ -37,6 +39,7 @@ class GatewayProcess:
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "300"},
+            cwd=cwd,
         )
         self.errors: list[str] = []
         self.url = ""

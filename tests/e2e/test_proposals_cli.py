@@ -83,6 +83,16 @@ def test_every_command_that_writes_prints_the_proposal(people: People, tmp_path:
     assert people.log() == before
 
 
+def test_an_id_is_printed_whole_on_a_narrow_terminal(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a proposal and of an entry of the log: they are copied into the next command."""
+    monkeypatch.setenv("COLUMNS", "80")
+    proposal = people.propose(author="Somebody of a long name", reason="A reason of several words")
+    assert proposal["id"] in run(people.bo, "proposals", "list").stdout
+    people.accepted(id="harbour", reason="A reason of several words")
+    (entry,) = people.log()
+    assert entry["log_id"] in run(people.ann, "log", "list").stdout
+
+
 def test_what_is_no_id_of_a_proposal_is_wrong_usage(people: People) -> None:
     """Before the gateway is called."""
     for verb in ("show", "approve", "reject", "withdraw"):

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, RedocRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import BeforeMessageSendHookHandler
 
@@ -143,7 +143,10 @@ def _given(dependency: object) -> Provide:
 
 
 def _openapi_config() -> OpenAPIConfig:
-    """The API's description at /serac/schema: as a page, and as /serac/schema/openapi.json."""
+    """The API's description at /serac/schema and /serac/schema/openapi.json.
+
+    No page: those that Litestar has load their scripts from the networks of others.
+    """
     return ColonOpenAPIConfig(
         title="serac_gateway control plane",
         version=__version__,
@@ -157,6 +160,6 @@ def _openapi_config() -> OpenAPIConfig:
             }
         ),
         path="/serac/schema",
-        render_plugins=[RedocRenderPlugin(), JsonRenderPlugin()],
+        render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
         use_handler_docstrings=True,
     )

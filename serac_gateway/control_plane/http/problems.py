@@ -78,7 +78,7 @@ def _nothing_at(path: str) -> dict[str, object]:
     """The problem's detail; for a client of OpenAI's API, which reads no problems, its `error` too."""
     short = _abbreviated(path)
     if not _INFERENCE_PATH.match(path):
-        what_there_is = "/serac/schema lists what there is, and /v1 goes to the chat model"
+        what_there_is = "/console has pages, /serac/schema lists the calls, and /v1 goes to the chat model"
         return {"detail": f"there is nothing at {short!r}; {what_there_is}"}
     message = (
         f"there is nothing at {short!r}; the OpenAI-compatible API is below /v1: end the client's base"
