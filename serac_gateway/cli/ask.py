@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from serac_gateway.domain.audiences import audience_text
 
 CHAT_PATH = "/v1/chat/completions"
 _LINE_CHARS = 300
+_HEADER = re.compile(r"([A-Za-z0-9_-]+):[ \t]*([!-~][ -~]*)")
 
 
 def ask(
@@ -32,24 +34,44 @@ def ask(
     *,
     model: str | None,
     max_tokens: int,
+    user: str | None,
+    headers: dict[str, str],
     url: str | None,
     namespace: str | None,
     as_json: bool,
 ) -> None:
     """Stream the answer to stdout; the route goes to stderr."""
-    run(_ask(question, model, max_tokens, chosen_url(url), chosen_namespace(namespace), as_json))
+    body: dict[str, Any] = {
+        "messages": [{"role": "user", "content": question}],
+        "max_tokens": max_tokens,
+        "stream": True,
+    }
+    body |= {} if user is None else {"user": user}
+    run(_ask(body, model, headers, chosen_url(url), chosen_namespace(namespace), as_json))
+
+
+def header_options(texts: Iterable[str]) -> dict[str, str]:
+    """The headers that `--header` writes as NAME:VALUE, by name; ends the command if one is none."""
+    headers = {}
+    for text in texts:
+        match = _HEADER.fullmatch(text)
+        if match is None:
+            fail(f"--header {text!r} is no header; write it as x-region:eu", EXIT_USAGE)
+        headers[match[1].lower()] = match[2]
+    return headers
 
 
 def explain(
     messages: list[dict[str, Any]],
     labels: dict[str, str],
     *,
+    user: str | None,
     url: str | None,
     namespace: str | None,
     as_json: bool,
 ) -> None:
-    """Print the decision on a chat request with these messages and labels, as a table."""
-    body = {"queries": [{"messages": messages}], "labels": labels}
+    """Print the decision on a chat request of `user` with these messages and labels, as a table."""
+    body = {"queries": [{"messages": messages}], "labels": labels, "user": user}
     run(_explain(body, chosen_url(url), chosen_namespace(namespace), as_json))
 
 
@@ -85,32 +107,32 @@ def _shortened(text: str) -> str:
     return line if len(line) <= _LINE_CHARS else f"{line[: _LINE_CHARS // 2]} … {line[-_LINE_CHARS // 2 :]}"
 
 
-async def first_model(client: CommandClient) -> str:
-    """The id of the upstream's first model.
+async def first_model(client: CommandClient, headers: Mapping[str, str] | None = None) -> str:
+    """The id of the upstream's first model, as it is listed for a request with `headers`.
 
     Raises:
         GatewayRefusedError: The upstream lists no model.
     """
-    models = (await client.call("GET", "/v1/models")).json().get("data") or []
+    models = (await client.call("GET", "/v1/models", headers=headers)).json().get("data") or []
     if not models:
         raise GatewayRefusedError("the upstream lists no models; name one with --model")
     return str(models[0]["id"])
 
 
 async def _ask(
-    question: str, model: str | None, max_tokens: int, url: str, namespace: str, as_json: bool
+    body: dict[str, Any],
+    model: str | None,
+    headers: dict[str, str],
+    url: str,
+    namespace: str,
+    as_json: bool,
 ) -> None:
     async with CommandClient(url, namespace=namespace) as client:
-        body = {
-            "model": model or await first_model(client),
-            "messages": [{"role": "user", "content": question}],
-            "max_tokens": max_tokens,
-            "stream": True,
-        }
+        body = {"model": model or await first_model(client, headers), **body}
         out = stdout()
         answer = ""
         async with client.stream(
-            "POST", CHAT_PATH, content=msgspec.json.encode(body), headers={"x-serac-debug": "true"}
+            "POST", CHAT_PATH, content=msgspec.json.encode(body), headers={**headers, "x-serac-debug": "true"}
         ) as response:
             async for piece in _pieces(response):
                 answer += piece

@@ -22,7 +22,14 @@ from serac_gateway.cli.feedback import feedback_app
 from serac_gateway.cli.keys import keys_app
 from serac_gateway.cli.log import log_app
 from serac_gateway.cli.mcp import mcp
-from serac_gateway.cli.options import JsonOption, LabelOption, NamespaceOption, UrlOption, label_options
+from serac_gateway.cli.options import (
+    JsonOption,
+    LabelOption,
+    NamespaceOption,
+    UrlOption,
+    UserOption,
+    label_options,
+)
 from serac_gateway.cli.preview import preview, traffic_app
 from serac_gateway.cli.proposals import proposals_app
 from serac_gateway.cli.reload import reload
@@ -135,14 +142,29 @@ def ask(
     question: Annotated[str, typer.Argument(help="What to ask the chat model through the gateway.")],
     model: Annotated[str | None, typer.Option(help="Model id.", show_default="the upstream's first")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
+    user: UserOption = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME:VALUE", help="A further header, as x-region:eu; may be repeated."),
+    ] = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a question, stream the answer, and show who answered."""
     from serac_gateway.cli.ask import ask as run_ask
+    from serac_gateway.cli.ask import header_options
 
-    run_ask(question, model=model, max_tokens=max_tokens, url=url, namespace=namespace, as_json=as_json)
+    run_ask(
+        question,
+        model=model,
+        max_tokens=max_tokens,
+        user=user,
+        headers=header_options(header or ()),
+        url=url,
+        namespace=namespace,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -161,6 +183,7 @@ def explain(
         ),
     ] = None,
     label: LabelOption = None,
+    user: UserOption = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     as_json: JsonOption = False,
@@ -170,7 +193,7 @@ def explain(
     from serac_gateway.cli.ask import explained_messages
 
     messages = explained_messages(question, system, None if request is None else request.read())
-    run_explain(messages, label_options(label), url=url, namespace=namespace, as_json=as_json)
+    run_explain(messages, label_options(label), user=user, url=url, namespace=namespace, as_json=as_json)
 
 
 @app.command()

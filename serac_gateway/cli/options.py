@@ -32,6 +32,11 @@ NamespaceOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.", rich_help_panel="Output")]
 
 
+UserOption = Annotated[
+    str | None, typer.Option(help="On whose behalf: canaries go by the user.", show_default=False)
+]
+
+
 class WaitFor(StrEnum):
     """Where a change is in force when a command returns."""
 

@@ -13,6 +13,7 @@ from serac_gateway.cli.main import app
 from serac_gateway.config.model import AudienceSource, RoutingConfig
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from tests.control_plane import running_control_plane
+from tests.locked_gateway import running_locked_gateway
 
 QUESTION = "How long is the cooling-off period?"
 SOURCES = {"region": AudienceSource(header="x-region"), "tenant": AudienceSource(key=True)}
@@ -93,3 +94,40 @@ def test_a_key_is_made_with_labels() -> None:
     assert json.loads(made.stdout)["key"]["labels"] == {"tenant": "acme"}
     assert "tenant=acme" in run("keys", "list").stdout
     assert run("keys", "create", "--role", "chat", "--label", "tenant").exit_code == 2
+
+
+def test_a_question_is_sent_with_the_headers_and_the_user_that_are_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So also where a label is required, and to see who is in a canary."""
+    source = AudienceSource(header="x-region", values=("eu", "us"), required=True)
+    with running_locked_gateway(routing=RoutingConfig(audience_from={"region": source})) as locked:
+        monkeypatch.setenv("SERAC_URL", locked.url)
+        monkeypatch.setenv("SERAC_API_KEY", locked.admin)
+        added("14 days", "--audience", "region=eu", "--state", "canary", "--canary-share", "0.5", "--id", "c")
+
+        def answered(user: str, region: str) -> tuple[str, str]:
+            sent = ("--user", user, "--header", f"x-region: {region}", "--header", "x-request-id:mine")
+            result = run("ask", QUESTION, *sent, "--json")
+            assert result.exit_code == 0, result.output
+            reply = json.loads(result.stdout)
+            assert reply["request_id"] == "mine"
+            return reply["route"], reply["reason"]
+
+        users = [f"user-{number}" for number in range(20)]
+        in_canary = {user for user in users if answered(user, "eu")[0] == "counterfactual"}
+        assert 0 < len(in_canary) < 20
+        for user in users[:6]:
+            decision = json.loads(
+                run("explain", QUESTION, "--user", user, "--label", "region=eu", "--json").stdout
+            )
+            assert decision["in_scope"] == (user in in_canary)
+        assert answered(min(in_canary), "us")[0] == "base"
+        without = run("ask", QUESTION)
+        assert (without.exit_code, "x-region" in without.output) == (1, True)
+
+
+def test_what_is_no_header_ends_the_command() -> None:
+    for text in ("x-region", "x-region:", ": eu", "x region: eu", "x-region: e\nu", "x-region: ü"):
+        refused = run("ask", QUESTION, "--header", text)
+        assert (refused.exit_code, "is no header" in refused.output) == (2, True), text
