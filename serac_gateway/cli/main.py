@@ -18,6 +18,7 @@ from serac_gateway.cli.doctor import doctor
 from serac_gateway.cli.edit_history import purge, restore, rollback, rollback_edit
 from serac_gateway.cli.edit_writing import add, change
 from serac_gateway.cli.edits import edits_app
+from serac_gateway.cli.engine import engine_app
 from serac_gateway.cli.feedback import feedback_app
 from serac_gateway.cli.keys import keys_app
 from serac_gateway.cli.log import log_app
@@ -73,6 +74,7 @@ app.add_typer(traffic_app, name="traffic")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(webhooks_app, name="webhooks")
 app.add_typer(store_app, name="store")
+app.add_typer(engine_app, name="engine")
 app.command()(replicas)
 app.command()(reload)
 app.command()(shadow)

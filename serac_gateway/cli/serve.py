@@ -17,8 +17,11 @@ def serve_gateway(
     config_file: Path | None,
     overrides: Mapping[str, object],
     on_ready: Callable[[str], None],
+    is_engine: bool = False,
 ) -> None:
     """Serve until SIGINT or SIGTERM. An unusable configuration ends it with one line and exit code 2.
+
+    As an engine it also serves other gateways; as none, with `engine.url`, it is a gateway without models.
 
     SIGHUP reads file and environment again, under the same `overrides`. `on_ready` is called with the URL on
     the event loop, so it must not block.
@@ -39,7 +42,7 @@ def serve_gateway(
         with StartProgress(stderr()) as progress:
             # Takes seconds, so a bad configuration is reported before.
             from serac_gateway.observability.logging import configure_logging
-            from serac_gateway.server.app import serve
+            from serac_gateway.server.app import serve, serve_engine, serve_without_models
 
             configure_logging(config.logging)
 
@@ -47,7 +50,15 @@ def serve_gateway(
                 progress.stop()
                 on_ready(url)
 
-            serve(
+            if not is_engine and config.engine.url is not None:
+                serve_without_models(config, on_ready=show_ready)
+                return
+            if not is_engine and config.engine.listen is not None:
+                raise ConfigError(
+                    f"engine.listen is {config.engine.listen!r}: start the engine with `serac engine serve`,"
+                    " or set engine.url for a gateway in front of it"
+                )
+            (serve_engine if is_engine else serve)(
                 config,
                 read_config=read_config,
                 on_progress=progress.show,

@@ -14,6 +14,7 @@ from serac_gateway.errors import ReloadRefusedError
 NEEDS_RESTART = (
     "data_dir",
     "store",
+    "engine",
     "metrics",
     "models.encoder",
     "feedback.remembered_requests",

@@ -22,6 +22,8 @@ API_KEY_VARIABLE = "SERAC_API_KEY"
 """The API key that the CLI sends to the gateway."""
 WEBHOOK_SECRET_VARIABLE = "SERAC_WEBHOOK_SECRET"
 """Followed by the name of the webhook: see `webhook_secret_variable`."""
+ENGINE_SECRET_VARIABLE = "SERAC_ENGINE_SECRET"
+"""What gateways show the engine besides their certificates, where it is set there."""
 
 EVERY_ORIGIN = "*"
 _ORIGIN = r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^/\s,]+)$"
@@ -188,6 +190,34 @@ class StoreConfig(_Section, frozen=True, kw_only=True):
     cannot be reached, or other gateways write faster than this one reads. `inf`: it stays ready."""
     wait_timeout_s: PositiveFloat = 5.0
     """How long a writing call with `x-serac-wait: all` waits for the other gateways."""
+
+
+EngineAddress = Annotated[str, msgspec.Meta(pattern=r"^(tls://[^/]+:[0-9]+|unix:///.+)$")]
+
+
+class EngineConfig(_Section, frozen=True, kw_only=True):
+    """One process with store, edits and models for several gateways."""
+
+    url: EngineAddress | None = None
+    """Where it is, for `serac serve`: tls://host:port, or unix:///path on this machine. None: everything is
+    in the gateway itself."""
+    listen: EngineAddress | None = None
+    """Where it listens for gateways, for `serac engine serve`."""
+    ca_file: str | None = None
+    """With tls: PEM file of the authorities that may have signed the other side's certificate. Both sides
+    demand one."""
+    cert_file: str | None = None
+    """With tls: this side's own certificate."""
+    key_file: str | None = None
+    """The private key of `cert_file`."""
+    connect_timeout_s: PositiveFloat = 5.0
+    """For a connection, TLS included."""
+    silence_timeout_s: Annotated[float, msgspec.Meta(ge=2)] = 5.0
+    """The engine sends a sign of life every second; after so long without one it counts as away."""
+    longest_pause_s: PositiveFloat = 5.0
+    """The pause between attempts to connect doubles up to this."""
+    max_open_calls: PositiveInt = 256
+    """Calls of one gateway under way at a time; to further requests the failure policy applies."""
 
 
 REDACTED_BY_DEFAULT = (
@@ -629,6 +659,7 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
     access: AccessConfig = AccessConfig()
     console: ConsoleConfig = ConsoleConfig()
     store: StoreConfig = StoreConfig()
+    engine: EngineConfig = EngineConfig()
     upstream: UpstreamConfig = UpstreamConfig()
     """Serves requests whose model no other upstream names."""
     upstreams: dict[str, NamedUpstreamConfig] = {}

@@ -31,7 +31,8 @@ class NeedsDecision(Enum):
 class Engine(ABC):
     """The work on a request that needs a model or a store. Belongs to one event loop.
 
-    `LocalEngine` does it in this process; in a worker process `RemoteEngine` has the model process do it.
+    `LocalEngine` does it in this process; in a worker process `RemoteEngine` has the model process do it, and
+    in a gateway without models `SharedEngine` the engine of several gateways.
     """
 
     @abstractmethod
@@ -47,7 +48,10 @@ class Engine(ABC):
 
     @abstractmethod
     def needs_decision(self, namespace: str) -> NeedsDecision:
-        """Whether requests of the namespace have to be decided on. A look-up in memory."""
+        """Whether requests of the namespace have to be decided on. A look-up in memory.
+
+        What another process has is known some milliseconds later; after `authenticate`, at once.
+        """
 
     @abstractmethod
     async def guarded_values(self, namespace: str, known: GuardedValues | None) -> GuardedValues:

@@ -40,6 +40,18 @@ def tls_servers(config: GatewayConfig) -> Iterator[TlsServer]:
             yield TlsServer(
                 name=name, host=url.hostname or "", port=url.port or 443, ca_file=upstream.ca_file
             )
+    engine = config.engine
+    if engine.url is not None and engine.url.startswith("tls:"):
+        url = urlsplit(engine.url)
+        yield TlsServer(
+            name="engine",
+            host=url.hostname or "",
+            port=url.port or 0,
+            ca_file=engine.ca_file,
+            cert_file=engine.cert_file,
+            key_file=engine.key_file,
+        )
+        return  # the store is the engine's
     store = config.store
     scheme, _, rest = (store.url or "").partition("://")
     hosts = rest.rpartition("@")[2].partition("?")[0].partition("/")[0]

@@ -13,6 +13,7 @@ from serac_gateway.config.model import KEY_PEPPER_VARIABLE, GatewayConfig, upstr
 from serac_gateway.doctor.certificates import certificate_finding, tls_servers
 from serac_gateway.doctor.clocks import clock_finding
 from serac_gateway.doctor.configuration import config_findings
+from serac_gateway.doctor.engine import engine_findings
 from serac_gateway.doctor.findings import Finding, failure, fine
 from serac_gateway.doctor.gateway import gateway_report, gateway_url
 from serac_gateway.doctor.governance import approval_findings, key_findings, proposal_findings
@@ -45,24 +46,38 @@ async def diagnosis(
 ) -> list[Finding]:
     """All findings, in the order in which a gateway needs what they speak of.
 
-    `url` is the running gateway's, where it is not what the configuration says.
+    `url` is the running gateway's, where it is not what the configuration says. With `engine.url` store and
+    models are the engine's: run it there for them.
     """
     gateway = await gateway_report(url or gateway_url(config))
+    if config.engine.url is not None:
+        return [
+            *config_findings(config, file=file, environment=environment),
+            *installation_findings(),
+            *await engine_findings(config, environment),
+            *await _certificates(config),
+            *await _upstreams(config, environment),
+            *gateway.findings,
+        ]
     models, upstreams = await asyncio.gather(
         asyncio.to_thread(model_report, config), _upstreams(config, environment)
     )
-    certificates = await asyncio.gather(*map(certificate_finding, tls_servers(config)))
     return [
         *config_findings(config, file=file, environment=environment),
         *installation_findings(),
         *room_findings(config, room_of(config.data_path), running=gateway.running),
         *models.findings,
         *await _store(config, models, environment),
-        *(finding for finding in certificates if finding is not None),
+        *await _certificates(config),
         *upstreams,
         *await target_findings(config, environment),
         *gateway.findings,
     ]
+
+
+async def _certificates(config: GatewayConfig) -> list[Finding]:
+    findings = await asyncio.gather(*map(certificate_finding, tls_servers(config)))
+    return [finding for finding in findings if finding is not None]
 
 
 async def _store(config: GatewayConfig, models: ModelReport, environment: Mapping[str, str]) -> list[Finding]:

@@ -99,8 +99,12 @@ class RequestCounter:
 
     def add(self, request: FinishedRequest) -> None:
         """Count a request that has ended."""
-        self._counts.add(request.route, request.reason, request.namespace)
+        self.add_of_other_gateway(request)
         self._counts.clients_left += request.client_left
+
+    def add_of_other_gateway(self, request: FinishedRequest) -> None:
+        """Count a request that another gateway has served, by its route and its edits alone."""
+        self._counts.add(request.route, request.reason, request.namespace)
         decision = request.decision
         if request.namespace is None or decision is None:
             return

@@ -37,6 +37,25 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     instruments: Instruments
 
 
+def build_info() -> Metric:
+    """Which version runs."""
+    return _labelled("serac_build_info", "Which version runs", "version", {__version__: 1})
+
+
+def request_gauges(counts: RouteCounts) -> Iterator[Metric]:
+    """What is counted of requests and is no instrument of metrics.py."""
+    yield GaugeMetricFamily(
+        "serac_requests_in_flight",
+        "Requests of /v1 that are being served",
+        counts.in_flight + sum(list(counts.in_flight_of_workers.values())),
+    )
+    yield CounterMetricFamily(
+        "serac_clients_left",
+        "Requests whose client left before the response was complete",
+        counts.clients_left,
+    )
+
+
 class Gauges(Collector):
     """Reads `Sources`. Any thread may collect; a scrape costs sums over namespaces and over review dates."""
 
@@ -45,28 +64,15 @@ class Gauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """See `Collector.collect`."""
-        yield _labelled("serac_build_info", "Which version runs", "version", {__version__: 1})
+        yield build_info()
         yield GaugeMetricFamily(
             "serac_config_generation",
             "Which generation of the configuration is in force: 1 at the start, one more with each reload",
             self._sources.generation(),
         )
-        yield from self._requests()
+        yield from request_gauges(self._sources.counts)
         yield from self._models()
         yield from self._edits()
-
-    def _requests(self) -> Iterator[Metric]:
-        counts = self._sources.counts
-        yield GaugeMetricFamily(
-            "serac_requests_in_flight",
-            "Requests of /v1 that are being served",
-            counts.in_flight + sum(list(counts.in_flight_of_workers.values())),
-        )
-        yield CounterMetricFamily(
-            "serac_clients_left",
-            "Requests whose client left before the response was complete",
-            counts.clients_left,
-        )
 
     def _models(self) -> Iterator[Metric]:
         models, engine = self._sources.models(), self._sources.engine

@@ -23,10 +23,12 @@ from serac_gateway.control_plane.clock_watch import watch_clock
 from serac_gateway.control_plane.http.api import control_plane_app
 from serac_gateway.control_plane.webhooks.events import reload_event, reload_refused_event
 from serac_gateway.data_plane.request_id import add_request_id
-from serac_gateway.errors import ReloadRefusedError
+from serac_gateway.errors import ConfigError, ReloadRefusedError
 from serac_gateway.models.progress import OnProgress, Step
 from serac_gateway.observability.gauges import Gauges, Sources
 from serac_gateway.server.asgi import GatewayApp
+from serac_gateway.server.engines.engine_server import EngineSocket, serving_gateways
+from serac_gateway.server.engines.gateway import ThinGateway, open_thin_gateway
 from serac_gateway.server.gateway import Gateway
 from serac_gateway.server.listener import serve_until_stopped
 from serac_gateway.server.process import ProcessResources, open_process_resources
@@ -64,6 +66,81 @@ def serve(
         on_ready=on_ready,
         on_sighup=None if read_config is None else _reload,
         open_frontend=None if workers == 1 else partial(workers_frontend, count=workers),
+    )
+
+
+def serve_engine(
+    config: GatewayConfig,
+    *,
+    read_config: ReadConfig | None = None,
+    on_progress: OnProgress = lambda name, step: None,
+    on_ready: Callable[[str], None] = lambda url: None,
+    on_reloaded: OnReloaded = lambda runtime: None,
+) -> None:
+    """As `serve`, and serve the gateways that connect to `engine.listen` with store, edits and models.
+
+    Raises:
+        ConfigError: As `serve`; also if several workers are configured.
+    """
+    if config.server.workers != 1:
+        raise ConfigError(
+            f"server.workers is {config.server.workers}, and an engine is one process; set it to 1: the"
+            " gateways in front of it serve HTTP",
+            field="server.workers",
+        )
+    observers = [on_reloaded]
+
+    def note_reloaded(runtime: Runtime) -> None:
+        for note in observers:
+            note(runtime)
+
+    @asynccontextmanager
+    async def open_engine() -> AsyncIterator[Gateway]:
+        with contextlib.closing(EngineSocket(config.engine)) as bound:  # before any model is loaded
+            async with (
+                open_gateway(
+                    config,
+                    read_config=read_config,
+                    on_progress=on_progress,
+                    on_reloaded=note_reloaded,
+                ) as gateway,
+                serving_gateways(gateway, config, bound) as renew,
+            ):
+                observers.append(renew)
+                yield gateway
+
+    serve_until_stopped(
+        open_engine,
+        config.server,
+        when_ready=Gateway.wait_until_ready,
+        on_ready=on_ready,
+        on_sighup=None if read_config is None else _reload,
+    )
+
+
+def serve_without_models(
+    config: GatewayConfig, *, on_ready: Callable[[str], None] = lambda url: None
+) -> None:
+    """Serve until SIGINT or SIGTERM as a gateway of the engine at `engine.url`.
+
+    `on_ready` is called when the engine is connected. SIGHUP reads this side's certificate again, and
+    nothing else: such a gateway starts in a second.
+
+    Raises:
+        ConfigError: Something cannot be opened as configured, or the address is taken.
+    """
+
+    async def renew(gateway: ThinGateway) -> None:
+        gateway.renew_certificate()
+        log.info("the certificate was read again; restart this gateway to change its configuration")
+
+    serve_until_stopped(
+        lambda: open_thin_gateway(config),
+        config.server,
+        when_ready=ThinGateway.wait_until_ready,
+        on_ready=on_ready,
+        on_sighup=renew,
+        lifespan="off",
     )
 
 

@@ -71,12 +71,13 @@ def serve_until_stopped(
     on_ready: Callable[[str], None] = lambda url: None,
     on_sighup: Callable[[GatewayT], Awaitable[None]] | None = None,
     open_frontend: OpenFrontend[GatewayT] | None = None,
+    lifespan: Literal["auto", "off"] = "auto",
 ) -> None:
     """Serve a gateway until SIGINT or SIGTERM; running answers may finish within `config.drain_timeout_s`.
 
     The port is bound before `open_gateway` is entered. `on_ready` is called with the URL when `when_ready`
     returns. SIGHUP calls `on_sighup` (see signals.py); without it SIGHUP ends the process, as by default.
-    With `open_frontend` other processes serve on the port.
+    With `open_frontend` other processes serve on the port. `lifespan` "off": the app is sent no such events.
 
     Raises:
         ConfigError: The address is taken; also whatever `open_gateway` and `when_ready` raise.
@@ -85,7 +86,7 @@ def serve_until_stopped(
 
     raise_file_limit()  # before child processes are started
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(open_gateway, config, when_ready, on_ready, on_sighup, open_frontend))
+        runner.run(_serve(open_gateway, config, when_ready, on_ready, on_sighup, open_frontend, lifespan))
 
 
 def uvicorn_config(
@@ -193,6 +194,7 @@ async def _serve(
     on_ready: Callable[[str], None],
     on_sighup: Callable[[GatewayT], Awaitable[None]] | None,
     open_frontend: OpenFrontend[GatewayT] | None,
+    lifespan: Literal["auto", "off"],
 ) -> None:
     _checked_networks(config.trusted_proxies)  # before anything is opened
     async with contextlib.AsyncExitStack() as stack:
@@ -207,7 +209,7 @@ async def _serve(
         if open_frontend is not None:
             frontend = await stack.enter_async_context(open_frontend(gateway, listener))
         app, own_listener = (gateway.app, listener) if frontend is None else (frontend.app, frontend.listener)
-        server = Server(uvicorn_config(app, config), frontend=frontend)
+        server = Server(uvicorn_config(app, config, lifespan=lifespan), frontend=frontend)
 
         async def ready() -> None:
             if frontend is not None:

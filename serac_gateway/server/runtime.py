@@ -19,6 +19,7 @@ from serac_gateway.control_plane.http.dependencies import ControlPlaneContext
 from serac_gateway.control_plane.webhooks.sending import Endpoint
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.models.memory import trim_malloc
+from serac_gateway.observability.request_record import FinishedRequest
 from serac_gateway.server.browsers import BrowserGuard
 from serac_gateway.server.memory import freeze_gc
 
@@ -38,7 +39,10 @@ class Runtime:
         opened: tuple[str, ...],
         close: Callable[[], Awaitable[None]],
         webhooks: Sequence[Endpoint] = (),
+        classifier_fingerprint: str = "",
+        remembering: Sequence[Callable[[FinishedRequest], None]] = (),
     ) -> None:
+        """`remembering` are those of the data plane's observers that keep what only the engine can keep."""
         self.number = number
         """The generation: 1 for the first of a process, one more with each reload."""
         self.config = config
@@ -53,6 +57,14 @@ class Runtime:
         self.close = close
         """Closes the resources that no other runtime uses. Idempotent."""
         self.browser_guard = BrowserGuard(OriginPolicy.of(config))
+        self.classifier_fingerprint = classifier_fingerprint
+        """Of the scope classifier in force."""
+        self._remembering = tuple(remembering)
+
+    def remember(self, request: FinishedRequest) -> None:
+        """Keep a request that another gateway has finished, and counted and logged itself."""
+        for observe in self._remembering:
+            observe(request)
 
 
 class Runtimes:

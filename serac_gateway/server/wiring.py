@@ -45,6 +45,7 @@ from serac_gateway.models.loading import (
 )
 from serac_gateway.models.progress import OnProgress, OnStep
 from serac_gateway.observability.counts import RequestCounter
+from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.request_log import RequestLog
 from serac_gateway.observability.request_record import FinishedRequest
 from serac_gateway.observability.shadow import OpenShadow, Shadow, shadow_pool
@@ -127,14 +128,20 @@ def _build_runtime(
             EVERY_ORIGIN,
             " with an API key" if config.demands_keys else ", as no API keys are demanded",
         )
+    remembering = [
+        process.recent_requests.observer(resources.traffic),
+        *(() if shadow is None else (shadow.add,)),
+    ]
     return Runtime(
         number=number,
         config=config,
-        data_plane=_build_data_plane(config, process, resources, engine, shadow),
+        data_plane=_build_data_plane(config, process, resources, engine, remembering),
         control_plane=_build_control_plane(config, process, resources, router, engine, shadow),
         opened=tuple(lease.opened),
         close=lease.close,
         webhooks=webhooks,
+        classifier_fingerprint=resources.classifier.fingerprint,
+        remembering=[RequestCounter(process.counts).add_of_other_gateway, *remembering],
     )
 
 
@@ -160,7 +167,7 @@ def _build_data_plane(
     process: ProcessResources,
     resources: RuntimeResources,
     engine: LocalEngine,
-    shadow: Shadow | None,
+    remembering: Sequence[Callable[[FinishedRequest], None]],
 ) -> DataPlane:
     return DataPlane(
         engine=engine,
@@ -173,20 +180,20 @@ def _build_data_plane(
             RequestCounter(process.counts).add,
             process.instruments.add,
             RequestLog(config.logging).add,
-            process.recent_requests.observer(resources.traffic),
-            *_label_observers(config, process),
-            *(() if shadow is None else (shadow.add,)),
+            *label_observers(config, process.instruments),
+            *remembering,
         ],
     )
 
 
-def _label_observers(
-    config: GatewayConfig, process: ProcessResources
+def label_observers(
+    config: GatewayConfig, instruments: Instruments
 ) -> list[Callable[[FinishedRequest], None]]:
+    """What counts requests by the labels that audiences can name, if there are any."""
     if not config.routing.audience_from:
         return []
     labels = AudienceLabels(config.routing.audience_from)
-    return [lambda request: process.instruments.add_labels(request, labels)]
+    return [lambda request: instruments.add_labels(request, labels)]
 
 
 def _build_control_plane(

@@ -1,4 +1,7 @@
-"""The engine contract: a local engine, and a remote one that calls it over a Unix socket, behave the same."""
+"""The engine contract: a local engine, and those that call it from elsewhere, behave the same.
+
+From a worker over its Unix socket, from another gateway over a Unix socket, and over TLS.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,10 @@ from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.errors import AuthenticationError, ModelUnavailableError, RateLimitedError
 from serac_gateway.observability.counts import EngineCounts
 from serac_gateway.routing.router import EditRouter, Route
+from serac_gateway.server.engines.shared_engine import SharedEngine
 from serac_gateway.server.workers.namespace_bitmap import NamespaceBitmap, NamespaceBitmapWriter
 from serac_gateway.server.workers.remote_engine import RemoteEngine
-from serac_gateway.server.workers.rpc_client import RpcClient
+from serac_gateway.server.workers.rpc_client import RpcClient, worker_session
 from serac_gateway.server.workers.rpc_messages import WorkerSettings
 from serac_gateway.server.workers.rpc_server import RpcServer
 from serac_gateway.stores.memory.side_stores import InMemoryApiKeyStore
@@ -47,6 +51,8 @@ from serac_gateway.testing import (
     WordEncoder,
     stored_edit,
 )
+from tests.contracts.served_engines import SharedEngineServer, engine_config
+from tests.contracts.test_store_tls import Certificates
 from tests.http.listening import listening
 from tests.http.wire import eventually
 from tests.made_keys import stored_key
@@ -101,7 +107,12 @@ class Setup:
         return task
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(params=["local", "remote", "shared", "shared over TLS"])
 async def setup(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Setup]:
     encoder, model, counts = WordEncoder(), ScriptedCounterfactualModel(token_delay_s=0.01), EngineCounts()
     keys = InMemoryApiKeyStore()
@@ -127,6 +138,12 @@ async def setup(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         engine: Engine = local
         if request.param == "remote":
             engine = await stack.enter_async_context(remote(local, active_edits, tmp_path))
+        if request.param.startswith("shared"):
+            files = request.getfixturevalue("certificates") if "TLS" in request.param else None
+            served = SharedEngineServer(local, active_edits, engine_config(tmp_path, files))
+            await stack.enter_async_context(served.serving())
+            link = await stack.enter_async_context(served.linked())
+            engine = SharedEngine(link, served.config)
         yield Setup(engine, active_edits, encoder, keys, model, counts, pool)
 
 
@@ -152,7 +169,7 @@ async def remote(local: LocalEngine, active_edits: ActiveEdits, folder: Path) ->
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listener:
         listener.bind(str(folder / "models.sock"))
         async with listening(server, listener, GatewayConfig().server):
-            client = RpcClient(settings(folder))
+            client = RpcClient(worker_session(settings(folder)))
             yield RemoteEngine(
                 client,
                 bitmap,
@@ -166,9 +183,9 @@ async def remote(local: LocalEngine, active_edits: ActiveEdits, folder: Path) ->
 async def test_a_namespace_needs_decisions_once_it_has_edits(setup: Setup) -> None:
     assert setup.engine.needs_decision("default") is NeedsDecision.UNKNOWN
     await setup.active_edits.load()
-    assert setup.engine.needs_decision("default") is NeedsDecision.NONE
+    await eventually(lambda: setup.engine.needs_decision("default") is NeedsDecision.NONE)
     await setup.add_edit()
-    assert setup.engine.needs_decision("default") is NeedsDecision.SOME
+    await eventually(lambda: setup.engine.needs_decision("default") is NeedsDecision.SOME)
     assert setup.engine.needs_decision("other") is NeedsDecision.NONE
 
 
@@ -311,7 +328,7 @@ async def test_the_values_that_replies_are_watched_for_name_their_audience(setup
 async def test_without_a_model_process_only_decisions_keys_and_answers_fail(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = RpcClient(settings(tmp_path))
+    client = RpcClient(worker_session(settings(tmp_path)))
     engine = engine_of(client, tmp_path)
     request = RequestBody(b'{"model":"m","previous_response_id":"resp_1","input":"Who?"}')
     with caplog.at_level(logging.WARNING):
@@ -340,7 +357,7 @@ async def test_a_model_process_that_says_nothing_is_waited_for_no_longer_than_co
     edit = first_version(EditDraft(prompt=QUESTION, target_new=ANSWER), namespace="default")
     request = CompletionRequest(endpoint=Endpoint.CHAT, model="m")
     task = AnswerTask(edit=edit, query=Query(text=QUESTION), request=request)
-    client = RpcClient(settings(tmp_path), call_timeout_s=0.1)
+    client = RpcClient(worker_session(settings(tmp_path)), call_timeout_s=0.1)
     engine = engine_of(client, tmp_path, timeout_s=0.1)
     body = RequestBody(b'{"model":"m","messages":[{"role":"user","content":"Who?"}]}')
     async with await asyncio.start_unix_server(say_nothing, tmp_path / "models.sock"):

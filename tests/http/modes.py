@@ -42,6 +42,7 @@ class Mode:
     edited_questions: tuple[str, ...] = (EDITED_QUESTION, NEAR_MISS)
     speculate: bool = False
     through_worker: bool = False
+    through_engine: bool = False
 
     @asynccontextmanager
     async def gateway(self, config: GatewayConfig | None = None, **options: Any) -> AsyncIterator[Gateway]:  # noqa: ANN401
@@ -49,7 +50,8 @@ class Mode:
         config = config or GatewayConfig()
         routing = msgspec.structs.replace(config.routing, speculate=self.speculate)
         config = msgspec.structs.replace(config, routing=routing)
-        async with running_gateway(config=config, through_worker=self.through_worker, **options) as gateway:
+        way = {"through_worker": self.through_worker, "through_engine": self.through_engine}
+        async with running_gateway(config=config, **way, **options) as gateway:
             for question in self.edited_questions:
                 await gateway.add(question, NEW_ANSWER)
             yield gateway
@@ -60,4 +62,5 @@ MODES = (
     Mode(name="classified", reason="below threshold"),
     Mode(name="speculating", reason="below threshold", speculate=True),
     Mode(name="worker", reason="below threshold", through_worker=True),
+    Mode(name="engine elsewhere", reason="below threshold", through_engine=True),
 )

@@ -49,6 +49,7 @@ from serac_gateway.testing import (
     stored_edit,
 )
 from tests.http.listening import listening
+from tests.http.thin_gateway import gateway_of_engine
 from tests.http.wire import WireResponse, fetch
 from tests.http.worker_in_front import worker_in_front
 from tests.word_form_heads import word_form_reader
@@ -74,6 +75,8 @@ class Gateway:
     engine_counts: EngineCounts
     counts: RouteCounts
     instruments: Instruments
+    engine_url: str | None = None
+    """Where its engine listens, if that is elsewhere."""
 
     @property
     def in_flight(self) -> int:
@@ -119,6 +122,7 @@ async def running_gateway(
     key_store: ApiKeyStore | None = None,
     tracing: Tracing | None = None,
     through_worker: bool = False,
+    through_engine: bool = False,
     form_heads: Path | None = None,
 ) -> AsyncIterator[Gateway]:
     config = config or GatewayConfig()
@@ -211,8 +215,8 @@ async def running_gateway(
                 close=http_upstream.close,
             )
             app = GatewayApp(Runtimes(runtime), control_plane, console_app(authenticator))
-            if through_worker:
-                serving = worker_in_front(
+            if through_worker or through_engine:
+                serving = (worker_in_front if through_worker else gateway_of_engine)(
                     app,
                     plane,
                     active_edits=active_edits,
@@ -236,6 +240,7 @@ async def running_gateway(
                         engine_counts=engine_counts,
                         counts=counts,
                         instruments=instruments,
+                        engine_url=getattr(url, "engine_url", None),
                     )
             finally:
                 await authenticator.close()

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
 
 from serac_gateway.config.model import AudienceSource, GatewayConfig, RoutingConfig
 from serac_gateway.domain.edits import DecidedState
 from serac_gateway.domain.feedback import FeedbackVerdict
+from serac_gateway.observability.engine_gauges import EngineServerGauges
 from tests.http.running_gateway import EDITED_QUESTION, NEW_ANSWER, OTHER_QUESTION, chat, running_gateway
 from tests.http.wire import fetch
 
@@ -49,7 +52,12 @@ async def exposed() -> str:
         gateway.instruments.add_feedback("default", FeedbackVerdict.RIGHT)
         gateway.encoder.failure = RuntimeError("broken")
         await gateway.post(chat(OTHER_QUESTION))
-        return (await fetch(gateway.url, "/metrics", method="GET")).body.decode()
+        text = (await fetch(gateway.url, "/metrics", method="GET")).body.decode()
+    async with running_gateway(through_engine=True) as gateway:
+        text += (await fetch(gateway.url, "/metrics", method="GET")).body.decode()
+    registry = CollectorRegistry()
+    registry.register(EngineServerGauges(lambda: 2))
+    return text + generate_latest(registry).decode()
 
 
 async def test_every_metric_and_label_that_they_name_is_exposed() -> None:
@@ -72,7 +80,7 @@ def test_every_metric_of_ours_is_on_the_dashboard() -> None:
     families = {re.sub(r"_(total|bucket)$", "", name) for name in on_dashboard}
     source = "".join(
         (Path(__file__).parents[2] / "serac_gateway" / "observability" / name).read_text("utf-8")
-        for name in ("metrics.py", "gauges.py")
+        for name in ("metrics.py", "gauges.py", "engine_gauges.py")
     )
     assert set(re.findall(r'"(serac_[a-z_]+)"', source)) - families == {"serac_build_info"}
 

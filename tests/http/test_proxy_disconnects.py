@@ -25,7 +25,10 @@ async def assert_left_no_trace(gateway: Gateway, *, clients: int) -> None:
     await eventually(lambda: gateway.in_flight == 0)
     metric_lines = (await fetch(gateway.url, "/metrics", method="GET")).body.decode().splitlines()
     assert f"serac_clients_left_total {clients}.0" in metric_lines
-    for gauge in ("serac_requests_in_flight", "serac_answers_open", "serac_decisions_open"):
+    is_here = gateway.engine_url is None
+    of_engine = ("serac_answers_open", "serac_decisions_open") if is_here else ("serac_engine_calls_open",)
+    assert (gateway.engine_counts.open_answers, gateway.engine_counts.open_decisions) == (0, 0)
+    for gauge in ("serac_requests_in_flight", *of_engine):
         assert f"{gauge} 0.0" in metric_lines
 
 

@@ -71,9 +71,16 @@ class HttpUpstream(Upstream):
     """
 
     def __init__(
-        self, config: UpstreamConfig, *, api_key: str | None = None, socket_path: str | None = None
+        self,
+        config: UpstreamConfig,
+        *,
+        api_key: str | None = None,
+        socket_path: str | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """`config.url` must be set; with `socket_path` its server listens on that Unix socket.
+
+        With `tls` that context decides which certificates are shown and accepted, not `config.ca_file`.
 
         Raises:
             ConfigError: The URL is not usable (see `parse_upstream_url`), or `ca_file` cannot be read.
@@ -90,7 +97,7 @@ class HttpUpstream(Upstream):
         self._proxy = config.proxy
         self._forwarded = config.forwarded
         self._session = aiohttp.ClientSession(
-            connector=_connector(config, socket_path),
+            connector=_connector(config, socket_path, tls),
             request_class=ExactRequest,
             timeout=aiohttp.ClientTimeout(
                 total=None,
@@ -321,10 +328,12 @@ def _key_header(header: KeyHeader, api_key: str) -> tuple[str, str]:
     return header.value, f"Bearer {api_key}" if header is KeyHeader.AUTHORIZATION else api_key
 
 
-def _connector(config: UpstreamConfig, socket_path: str | None) -> aiohttp.BaseConnector:
+def _connector(
+    config: UpstreamConfig, socket_path: str | None, tls: ssl.SSLContext | None
+) -> aiohttp.BaseConnector:
     if socket_path is not None:
         return _UnixConnector(socket_path, limit=config.max_connections)
-    return _TcpConnector(limit=config.max_connections, ssl=_trust(config.ca_file))
+    return _TcpConnector(limit=config.max_connections, ssl=tls or _trust(config.ca_file))
 
 
 def _trust(ca_file: str | None) -> ssl.SSLContext | bool:

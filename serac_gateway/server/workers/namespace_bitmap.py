@@ -24,20 +24,22 @@ _LOADED = _SLOTS
 _DECIDED, _WITH_SUPPRESSIONS = 1, 2
 _MEANINGS = (NeedsDecision.NONE, NeedsDecision.SOME, NeedsDecision.SUPPRESSIONS)
 """By the value of a slot."""
-_SIZE = mmap.PAGESIZE * (_SLOTS // mmap.PAGESIZE + 1)
+MAX_VALUE = _WITH_SUPPRESSIONS
+TABLE_BYTES = mmap.PAGESIZE * (_SLOTS // mmap.PAGESIZE + 1)
+"""The size of its memory."""
 
 
 class NamespaceBitmap:
     """The table. One process writes it, any number read it."""
 
     def __init__(self, memory: mmap.mmap) -> None:
-        """Use `create` or `open`."""
+        """Of `TABLE_BYTES`; all zero: not loaded. `create` and `open` map a file."""
         self._memory = memory
 
     @classmethod
     def create(cls, path: Path) -> NamespaceBitmap:
         """Make the file, in the state "not loaded"."""
-        path.write_bytes(bytes(_SIZE))
+        path.write_bytes(bytes(TABLE_BYTES))
         return cls._mapped(path, mmap.ACCESS_WRITE)
 
     @classmethod
@@ -48,7 +50,7 @@ class NamespaceBitmap:
     @classmethod
     def _mapped(cls, path: Path, access: int) -> NamespaceBitmap:
         with path.open("r+b" if access == mmap.ACCESS_WRITE else "rb") as file:
-            return cls(mmap.mmap(file.fileno(), _SIZE, access=access))
+            return cls(mmap.mmap(file.fileno(), TABLE_BYTES, access=access))
 
     def needs_decision(self, namespace: str) -> NeedsDecision:
         """See `Engine.needs_decision`. Namespaces share slots: it may say too much, and never too little."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Callable
+from typing import Protocol
 
 from typing_extensions import override
 
@@ -19,9 +20,9 @@ from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import GatewayError
 from serac_gateway.routing.guarded_values import GuardedValues
-from serac_gateway.server.workers.namespace_bitmap import NamespaceBitmap
 from serac_gateway.server.workers.rpc_client import RpcClient
 from serac_gateway.server.workers.rpc_messages import (
+    AUTHENTICATE_PATH,
     AuthenticateCall,
     DecideCall,
     EarlierTurnsCall,
@@ -36,6 +37,14 @@ _SLACK_S = 1.0
 """The model process ends what takes too long; the worker does so this much later, if it is not heard of."""
 
 
+class NamespaceTable(Protocol):
+    """What is known here of namespaces, without a call."""
+
+    def needs_decision(self, namespace: str) -> NeedsDecision:
+        """See `Engine.needs_decision`."""
+        ...
+
+
 class RemoteEngine(Engine):
     """Has the `LocalEngine` of the model process do the work.
 
@@ -45,7 +54,7 @@ class RemoteEngine(Engine):
     def __init__(
         self,
         client: RpcClient,
-        bitmap: NamespaceBitmap,
+        namespaces: NamespaceTable,
         *,
         keys_required: bool,
         decision_timeout_s: float,
@@ -56,7 +65,7 @@ class RemoteEngine(Engine):
         The timeouts are those of the engine of the model process.
         """
         self._client = client
-        self._bitmap = bitmap
+        self._namespaces = namespaces
         self._keys_required = keys_required
         self._decision_timeout_s = decision_timeout_s + _SLACK_S
         self._answer_timeout_s = answer_timeout_s + _SLACK_S
@@ -66,11 +75,11 @@ class RemoteEngine(Engine):
         presented = key_headers(headers)
         if not presented and not self._keys_required:
             return ANYONE
-        return await self._client.call("/authenticate", AuthenticateCall(headers=presented), Principal)
+        return await self._client.call(AUTHENTICATE_PATH, AuthenticateCall(headers=presented), Principal)
 
     @override
     def needs_decision(self, namespace: str) -> NeedsDecision:
-        return self._bitmap.needs_decision(namespace)
+        return self._namespaces.needs_decision(namespace)
 
     @override
     async def guarded_values(self, namespace: str, known: GuardedValues | None) -> GuardedValues:

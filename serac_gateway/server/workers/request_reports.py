@@ -29,6 +29,7 @@ class RequestReporter:
         self._reported_in_flight = 0
         self._waiting: list[FinishedRequest] = []
         self._sending: asyncio.Task[None] | None = None
+        self._is_failing = False
         self._ticking = asyncio.create_task(self._tick())
 
     def add(self, request: FinishedRequest) -> None:
@@ -62,8 +63,11 @@ class RequestReporter:
             try:
                 await self._client.call("/finished", report, type(None))
             except GatewayError as error:
-                log.warning("%d finished requests are not counted yet: %s", len(batch), error.message)
+                if not self._is_failing:
+                    log.warning("%d finished requests are not counted yet: %s", len(batch), error.message)
+                self._is_failing = True
                 return  # the next request, or the next tick, tries again
+            self._is_failing = False
             del self._waiting[: len(batch)]
             self._reported_in_flight = in_flight
             if not self._waiting:

@@ -1,21 +1,22 @@
-"""The connection of a worker to the model process: HTTP on a Unix socket, messages in MessagePack."""
+"""The connection to the model process, or to an engine: HTTP, messages in MessagePack."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import TypeVar
 
 import aiohttp
 import msgspec
 
+from serac_gateway.data_plane.engine_access import TOKEN_HEADER
 from serac_gateway.data_plane.plan import AnswerTask
 from serac_gateway.data_plane.protocols.answers import ChoicePiece
 from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.server.workers.rpc_messages import (
     ANSWER_PATH,
-    TOKEN_HEADER,
+    AnswerFrame,
     RemoteError,
     WorkerSettings,
     read_frames,
@@ -23,7 +24,7 @@ from serac_gateway.server.workers.rpc_messages import (
 
 ReplyT = TypeVar("ReplyT")
 
-_CONNECTION_ERRORS = (
+CONNECTION_ERRORS = (
     aiohttp.ClientError,
     OSError,
     TimeoutError,
@@ -33,22 +34,27 @@ _CONNECTION_ERRORS = (
 _LARGE_BYTES = 1_048_576
 
 
-class RpcClient:
-    """Calls the model process. Construct it in a running event loop."""
+def worker_session(settings: WorkerSettings) -> aiohttp.ClientSession:
+    """The connections of a worker to its model process. Call it in a running event loop."""
+    return aiohttp.ClientSession(
+        "http://model-process",
+        connector=aiohttp.UnixConnector(settings.socket_path, limit=0, keepalive_timeout=30.0),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={TOKEN_HEADER: settings.token},
+    )
 
-    def __init__(self, settings: WorkerSettings, *, call_timeout_s: float = 30.0) -> None:
-        """Opens no connection yet.
+
+class RpcClient:
+    """Calls the process that has the models."""
+
+    def __init__(self, session: aiohttp.ClientSession, *, call_timeout_s: float = 30.0) -> None:
+        """Opens no connection yet, and closes `session` at the end.
 
         `call_timeout_s` is for calls that name no limit: look-ups in memory, of a new API key in the store.
         """
         self._call_timeout_s = call_timeout_s
-        self._session = aiohttp.ClientSession(
-            "http://model-process",
-            connector=aiohttp.UnixConnector(settings.socket_path, limit=0, keepalive_timeout=30.0),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={TOKEN_HEADER: settings.token},
-        )
+        self._session = session
 
     async def call(
         self,
@@ -69,11 +75,12 @@ class RpcClient:
                 # PUT: aiohttp repeats it on another connection if an idle one has just been closed.
                 async with self._session.put(path, data=_payload(message)) as response:
                     reply = await response.read()
+                await self._check_reply(response)
             if response.status != 200:
                 raise msgspec.msgpack.decode(reply, type=RemoteError).to_error()
             return msgspec.msgpack.decode(reply, type=kind)
-        except _CONNECTION_ERRORS as exc:
-            raise _unavailable(exc) from exc
+        except CONNECTION_ERRORS as exc:
+            raise self._unavailable(exc) from exc
 
     async def answer(
         self, task: AnswerTask, on_tokens: Callable[[int], None], *, timeout_s: float
@@ -84,10 +91,11 @@ class RpcClient:
             async with asyncio.timeout_at(deadline):
                 response = await self._session.put(ANSWER_PATH, data=_payload(task))
             async with response:
+                await self._check_reply(response)
                 frames = read_frames(response.content.readexactly)
                 while True:
                     async with asyncio.timeout_at(deadline):
-                        frame = await anext(frames, None)
+                        frame = await _next_frame(frames)
                     if frame is None:
                         return
                     if frame.error is not None:
@@ -95,21 +103,30 @@ class RpcClient:
                     if frame.piece is not None:
                         on_tokens(frame.piece.piece.tokens)
                         yield frame.piece
-        except _CONNECTION_ERRORS as exc:
-            raise _unavailable(exc) from exc
+        except CONNECTION_ERRORS as exc:
+            raise self._unavailable(exc) from exc
 
     async def close(self) -> None:
         """Close all connections. Idempotent."""
         await self._session.close()
+
+    async def _check_reply(self, response: aiohttp.ClientResponse) -> None:
+        """Look at the head of a reply before it is decoded."""
+
+    def _unavailable(self, exc: BaseException) -> ModelUnavailableError:
+        return ModelUnavailableError(
+            f"the model process does not answer: {type(exc).__name__}", details={"reason": "no model process"}
+        )
+
+
+async def _next_frame(frames: AsyncIterator[AnswerFrame]) -> AnswerFrame | None:
+    try:
+        return await anext(frames, None)
+    except RuntimeError as exc:  # aiohttp's way to say that the connection was lost between two reads
+        raise aiohttp.ServerDisconnectedError from exc
 
 
 def _payload(message: msgspec.Struct) -> bytes | aiohttp.BytesIOPayload:
     """The encoded message; a large one as a file, as aiohttp writes `bytes` in one piece and warns."""
     data = msgspec.msgpack.encode(message)
     return data if len(data) < _LARGE_BYTES else aiohttp.BytesIOPayload(io.BytesIO(data))
-
-
-def _unavailable(exc: BaseException) -> ModelUnavailableError:
-    return ModelUnavailableError(
-        f"the model process does not answer: {type(exc).__name__}", details={"reason": "no model process"}
-    )

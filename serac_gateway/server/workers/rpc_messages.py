@@ -18,10 +18,10 @@ from serac_gateway.routing.guarded_values import GuardedValues
 
 READY = b"ready\n"
 """The line that a worker writes to standard output when it serves."""
-TOKEN_HEADER = "serac-worker-token"
-"""Carries the secret by which the model process distinguishes a worker's calls from relayed requests."""
 HOST_HEADER = "serac-worker-host"
 """Carries the Host header of a relayed request, which the relaying client writes anew."""
+AUTHENTICATE_PATH = "/authenticate"
+"""Takes an `AuthenticateCall`."""
 ANSWER_PATH = "/answer"
 """Takes an `AnswerTask`; the reply is a stream of `AnswerFrame`s."""
 

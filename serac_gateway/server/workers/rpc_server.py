@@ -14,6 +14,7 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 
 from serac_gateway.auth.principals import Principal
 from serac_gateway.data_plane.engine import Engine
+from serac_gateway.data_plane.engine_access import TOKEN_HEADER
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan
 from serac_gateway.data_plane.protocols.body import RequestBody
@@ -22,8 +23,8 @@ from serac_gateway.errors import GatewayError, InvalidRequestError, ModelUnavail
 from serac_gateway.server.body_memory import Asgi
 from serac_gateway.server.workers.rpc_messages import (
     ANSWER_PATH,
+    AUTHENTICATE_PATH,
     HOST_HEADER,
-    TOKEN_HEADER,
     AnswerFrame,
     AuthenticateCall,
     DecideCall,
@@ -66,7 +67,7 @@ class RpcServer:
         self._lease = lease
         self._on_report = on_report
         self._methods: Mapping[str, Callable[[Engine, bytes], Awaitable[object]]] = {
-            "/authenticate": _authenticate,
+            AUTHENTICATE_PATH: _authenticate,
             "/decide": _decide,
             "/guarded-values": _guarded_values,
             "/remember-response": _remember_response,

@@ -37,7 +37,7 @@ from serac_gateway.server.upstreams import open_upstream
 from serac_gateway.server.workers.namespace_bitmap import NamespaceBitmap
 from serac_gateway.server.workers.remote_engine import RemoteEngine
 from serac_gateway.server.workers.request_reports import RequestReporter
-from serac_gateway.server.workers.rpc_client import RpcClient
+from serac_gateway.server.workers.rpc_client import RpcClient, worker_session
 from serac_gateway.server.workers.rpc_messages import READY, WorkerSettings
 from serac_gateway.server.workers.worker_app import WorkerApp
 
@@ -60,7 +60,7 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Asgi]:
         stack.push_async_callback(lease.close)
         bitmap = NamespaceBitmap.open(Path(settings.bitmap_path))
         stack.callback(bitmap.close)
-        client = RpcClient(settings)
+        client = RpcClient(worker_session(settings))
         stack.push_async_callback(client.close)
         upstream = await open_upstream(config, lease)
         tracing = open_tracing(config.tracing)

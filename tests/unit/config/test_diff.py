@@ -7,6 +7,7 @@ import pytest
 
 from serac_gateway.config.diff import NEEDS_RESTART, changed_keys, check_no_restart_needed
 from serac_gateway.config.model import (
+    EngineConfig,
     FeedbackConfig,
     GatewayConfig,
     MetricsConfig,
@@ -64,6 +65,7 @@ def test_an_upstream_that_comes_or_goes_is_reported_by_its_name_and_one_that_cha
 RESTARTING = [
     ({"data_dir": "/elsewhere"}, "data_dir"),
     ({"store": StoreConfig(wait_timeout_s=1.0)}, "store.wait_timeout_s"),
+    ({"engine": EngineConfig(url="unix:///e")}, "engine.url"),
     ({"metrics": MetricsConfig(open=True)}, "metrics.open"),
     ({"models": ModelsConfig(encoder="x")}, "models.encoder"),
     ({"feedback": FeedbackConfig(remembered_requests=1)}, "feedback.remembered_requests"),
