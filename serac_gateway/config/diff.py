@@ -17,6 +17,8 @@ NEEDS_RESTART = (
     "engine",
     "metrics",
     "models.encoder",
+    "models.device",
+    "models.precision",
     "feedback.remembered_requests",
     "server.host",
     "server.port",

@@ -114,6 +114,23 @@ class ConflictPolicy(StrEnum):
     """It is stored, and the others are retired in the same commit."""
 
 
+class Device(StrEnum):
+    """Where a model is computed."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    """An NVIDIA GPU: the first that the process sees (CUDA_VISIBLE_DEVICES)."""
+
+
+class Precision(StrEnum):
+    """In which numbers a model is computed."""
+
+    INT8 = "int8"
+    """On the CPU alone."""
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
 class ServerConfig(_Section, frozen=True, kw_only=True):
     """The listening socket, its limits and its processes."""
 
@@ -332,6 +349,11 @@ class ModelsConfig(_Section, frozen=True, kw_only=True):
     Gemma, and examples in the prompt for any other model."""
     counterfactual_url: Annotated[str, msgspec.Meta(pattern="^https?://.")] | None = None
     """An OpenAI-compatible server, up to and with /v1, whose `counterfactual` answers instead of one here."""
+    device: Device | None = None
+    """Of encoder and scope classifier. None: the classifier's is the GPU if there is one, else the CPU; the
+    encoder's is the CPU."""
+    precision: Precision | None = None
+    """Of both. None: int8 on the CPU, bf16 on the GPU."""
     decision_threads: PositiveInt = 2
     max_queued_decisions: PositiveInt = 256
     """Limit of requests that wait for a decision; to further ones the failure policy applies."""

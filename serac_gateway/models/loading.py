@@ -16,8 +16,9 @@ from serac_gateway.models.classifiers.similarity import SimilarityClassifier
 from serac_gateway.models.counterfactual.base import CounterfactualModel
 from serac_gateway.models.counterfactual.few_shot import FewShotCounterfactualModel
 from serac_gateway.models.counterfactual.fine_tuned import FineTunedCounterfactualModel
+from serac_gateway.models.devices import ON_CPU, Placement, classifier_placement, encoder_placement
 from serac_gateway.models.e5.embedded import embedded_e5
-from serac_gateway.models.encoders.base import Encoder
+from serac_gateway.models.encoders.base import Encoder, have_same_weights
 from serac_gateway.models.encoders.e5 import e5_fingerprint, open_e5_encoder
 from serac_gateway.models.encoders.onnx import open_embedded_minilm
 from serac_gateway.models.encoders.sentence_transformer import (
@@ -141,8 +142,16 @@ def open_encoder(config: GatewayConfig, on_progress: OnProgress = lambda name, s
         ConfigError: Its weights are missing or damaged.
     """
     if config.models.encoder is not None:
-        return SentenceTransformerEncoder(config.models.encoder)
-    return open_embedded_encoder(config.data_path, lambda step: on_progress("encoder", step))
+        device = config.models.device
+        encoder_placement(config.models)  # a device that is missing is named here
+        return SentenceTransformerEncoder(
+            config.models.encoder, device=None if device is None else device.value
+        )
+    return open_embedded_encoder(
+        config.data_path,
+        lambda step: on_progress("encoder", step),
+        placement=encoder_placement(config.models),
+    )
 
 
 def open_embedded_encoder(
@@ -150,8 +159,11 @@ def open_embedded_encoder(
     on_step: OnStep = lambda step: None,
     *,
     name: Literal["minilm", "e5"] = EMBEDDED_ENCODER,
+    placement: Placement = ON_CPU,
 ) -> Encoder:
-    """The embedded encoder, which is converted the first time, into `data_path`.
+    """The embedded encoder; for int8 it is converted the first time, into `data_path`.
+
+    `placement` is e5's.
 
     Raises:
         ConfigError: Its weights are missing or damaged, or the data folder cannot be written.
@@ -160,6 +172,12 @@ def open_embedded_encoder(
     if name == "minilm":
         return open_embedded_minilm(embedded_minilm_path(), cache, on_step)
     weights, projection = _embedded_e5_weights()
+    if placement.is_torch:
+        # Imported here: torch and transformers take seconds, and int8 does without them.
+        from serac_gateway.models.encoders.e5_torch import TorchE5Encoder
+
+        on_step(Step(f"loading in {placement.precision.value} on {placement.device.value}"))
+        return TorchE5Encoder(embedded_e5(), placement, weights=weights, projection=projection)
     return open_e5_encoder(embedded_e5(), cache, weights=weights, projection=projection, on_step=on_step)
 
 
@@ -171,6 +189,11 @@ def encoder_fingerprint(config: GatewayConfig) -> str:
     """
     if config.models.encoder is not None:
         return SentenceTransformerEncoder(config.models.encoder).fingerprint
+    placement = encoder_placement(config.models)
+    if placement.is_torch:
+        from serac_gateway.models.encoders.e5_torch import e5_torch_fingerprint
+
+        return e5_torch_fingerprint(embedded_e5(), placement, *_embedded_e5_weights())
     return e5_fingerprint(embedded_e5(), *_embedded_e5_weights())
 
 
@@ -186,7 +209,7 @@ def open_form_reader(encoder: Encoder) -> FormReader | None:
         ConfigError: The heads are missing or damaged.
     """
     heads = FormHeads(SHIPPED_FORM_HEADS)
-    if heads.encoder_fingerprint != encoder.fingerprint:
+    if not have_same_weights(heads.encoder_fingerprint, encoder.fingerprint):
         log.warning("forms asked for in words are not read: the heads are for %s", heads.encoder_fingerprint)
         return None
     return FormReader(encoder, heads)
@@ -219,7 +242,11 @@ def open_classifier(
         )
     if holds_e5_weights(folder):
         return CrossEncoderClassifier(
-            folder, encoder_fingerprint=encoder_fingerprint, data_path=data_path, on_step=on_step
+            folder,
+            encoder_fingerprint=encoder_fingerprint,
+            data_path=data_path,
+            placement=classifier_placement(models),
+            on_step=on_step,
         )
     return SimilarityClassifier(folder, encoder_fingerprint=encoder_fingerprint)
 

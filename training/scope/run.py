@@ -20,6 +20,7 @@ from serac_gateway.models.classifiers.cross_encoder import (
 )
 from serac_gateway.models.classifiers.runtimes import open_pair_model
 from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE
+from serac_gateway.models.devices import ON_CPU
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.loading import SHIPPED_CLASSIFIER
 from training.benchmarks.decision_cases import open_cases
@@ -115,7 +116,7 @@ def _starting_model(config: ScopeConfig, run: Path) -> PairModel:
         )
     export(start_from, run / MINING_FOLDER)
     return open_pair_model(
-        run / MINING_FOLDER, run / CONVERTED_FOLDER, max_tokens=config.training.max_tokens, on_gpu=False
+        run / MINING_FOLDER, run / CONVERTED_FOLDER, max_tokens=config.training.max_tokens, placement=ON_CPU
     )
 
 
@@ -167,7 +168,7 @@ def calibrate(
     if not reuse:
         export(run / "checkpoint", out, start=starting_weights(config), trained_share=config.trained_share)
     model = open_pair_model(
-        out, run / CONVERTED_FOLDER, max_tokens=config.training.max_tokens, threads=1, on_gpu=False
+        out, run / CONVERTED_FOLDER, max_tokens=config.training.max_tokens, threads=1, placement=ON_CPU
     )
     if not reuse:
         observed = _observed(config, model, encoder, on_progress)

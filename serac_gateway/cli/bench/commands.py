@@ -27,6 +27,7 @@ from serac_gateway.cli.bench.report import (
     store_edits,
     write_out,
 )
+from serac_gateway.cli.bench.runtimes_command import runtimes
 from serac_gateway.cli.bench.targets import Aim
 from serac_gateway.cli.options import JsonOption
 from serac_gateway.cli.terminal import print_json, stdout
@@ -42,6 +43,7 @@ EditsOption = Annotated[int, typer.Option(min=1, max=10_000, help="Edits in the 
 
 bench_app.command()(proxy)
 bench_app.command()(guard)
+bench_app.command()(runtimes)
 
 
 @bench_app.command()

@@ -23,6 +23,8 @@ from serac_gateway.models.classifiers.pair_text import edit_text, request_text
 from serac_gateway.models.classifiers.runtimes import open_pair_model
 from serac_gateway.models.classifiers.similarity import CALIBRATION_FILE, Probability, logistic
 from serac_gateway.models.classifiers.spelling import asks_the_same, says_something, speaks
+from serac_gateway.models.devices import Placement
+from serac_gateway.models.encoders.base import have_same_weights
 from serac_gateway.models.progress import OnStep
 
 CERTAIN_LOGIT = 1_000.0
@@ -93,9 +95,10 @@ class CrossEncoderClassifier(ScopeClassifier):
         encoder_fingerprint: str,
         model: PairModel | None = None,
         data_path: Path | None = None,
+        placement: Placement | None = None,
         on_step: OnStep = lambda step: None,
     ) -> None:
-        """Load calibration and weights from `folder`; `model` replaces the weights (calibrating, GPU).
+        """Load calibration and weights from `folder`; `model` replaces the weights (calibrating).
 
         Weights that need converting are converted into `data_path`, see `open_pair_model`.
 
@@ -103,7 +106,7 @@ class CrossEncoderClassifier(ScopeClassifier):
             ConfigError: A file is missing or damaged, or was made for another encoder.
         """
         data, self._calibration = read_calibration(folder)
-        if self._calibration.encoder_fingerprint != encoder_fingerprint:
+        if not have_same_weights(self._calibration.encoder_fingerprint, encoder_fingerprint):
             raise ConfigError(
                 f"the calibration {str(folder / CALIBRATION_FILE)!r} was made for the encoder"
                 f" {self._calibration.encoder_fingerprint!r}, but this gateway runs {encoder_fingerprint!r};"
@@ -111,7 +114,11 @@ class CrossEncoderClassifier(ScopeClassifier):
                 " or leave models.encoder out of the configuration"
             )
         self._model = model or open_pair_model(
-            folder, data_path, max_tokens=self._calibration.max_tokens, on_step=on_step
+            folder,
+            data_path,
+            max_tokens=self._calibration.max_tokens,
+            placement=placement,
+            on_step=on_step,
         )
         self._fingerprint = f"cross-encoder-{hashlib.sha256(data).hexdigest()[:12]}"
 

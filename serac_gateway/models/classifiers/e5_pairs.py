@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from serac_gateway.errors import ConfigError, ModelUnavailableError
 from serac_gateway.models.bert_graph import TOKEN_TYPES, WORDS
+from serac_gateway.models.devices import Placement
 from serac_gateway.models.e5.conversion_request import CONFIG_FILE, WEIGHTS_FILE
 from serac_gateway.models.e5.converted import converted_e5, open_session, weights_digest
 from serac_gateway.models.e5.embedded import EmbeddedE5
+from serac_gateway.models.e5.torch_bert import Tokens, TorchBert
 from serac_gateway.models.progress import OnStep
 
 if TYPE_CHECKING:
@@ -77,52 +79,46 @@ class OnnxE5PairModel:
 
 
 class TorchE5PairModel:
-    """The same weights before quantisation."""
+    """The same weights before quantisation, in torch. Pairs of several threads are computed together."""
 
-    def __init__(self, e5: EmbeddedE5, folder: Path, *, max_tokens: int, device: str) -> None:
-        """Load the trained weights in `folder` onto `device`.
+    def __init__(
+        self,
+        e5: EmbeddedE5,
+        folder: Path,
+        *,
+        max_tokens: int,
+        placement: Placement,
+        counts: Sequence[int] | None = None,
+    ) -> None:
+        """Load the trained weights in `folder`; see `TorchBert` for `counts`.
 
         Raises:
             ConfigError: A file is missing or damaged.
         """
         self._e5 = e5
         self._max_tokens = min(max_tokens, e5.positions)
-        self._device = device
-        self._model = _bert(folder).to(device).eval()
+        self._bert = TorchBert(
+            e5,
+            _bert(folder),
+            lambda output, mask: output.logits,
+            placement,
+            name="scope classifier",
+            counts=counts,
+        )
 
     def unreadable(self, text: str) -> frozenset[str]:
         """See `PairModel.unreadable`."""
         return self._e5.tokenizer.unreadable(text)
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
-        """See `PairModel.logits`; all pairs in one batch.
+        """See `PairModel.logits`.
 
         Raises:
             ModelUnavailableError: The model failed.
         """
-        import torch
-
-        if not pairs:
-            return np.empty((0, 0), dtype=np.float32)
-        encoded = [self._e5.tokenizer.pair(edit, query, self._max_tokens) for edit, query in pairs]
-        longest = max(len(ids) for ids, _ in encoded)
-        words_BLD = np.zeros((len(pairs), longest, self._e5.words.width), dtype=np.float32)
-        types_BL = np.zeros((len(pairs), longest), dtype=np.int64)
-        mask_BL = np.zeros((len(pairs), longest), dtype=np.int64)
-        for row, (ids, types) in enumerate(encoded):
-            words_BLD[row, : len(ids)] = self._e5.words.rows(ids)
-            types_BL[row, : len(ids)] = types
-            mask_BL[row, : len(ids)] = 1
-        try:
-            with torch.inference_mode():
-                logits_BO = self._model(
-                    inputs_embeds=torch.from_numpy(words_BLD).to(self._device),
-                    token_type_ids=torch.from_numpy(types_BL).to(self._device),
-                    attention_mask=torch.from_numpy(mask_BL).to(self._device),
-                ).logits
-                return np.asarray(logits_BO.float().cpu().numpy(), dtype=np.float32)
-        except RuntimeError as exc:  # torch's class for a lost or full device
-            raise ModelUnavailableError(f"the scope classifier failed on {len(pairs)} pairs: {exc}") from exc
+        return self._bert.run(
+            [Tokens(*self._e5.tokenizer.pair(edit, query, self._max_tokens)) for edit, query in pairs]
+        )
 
 
 def open_onnx_e5_pairs(

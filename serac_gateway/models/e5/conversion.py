@@ -30,7 +30,7 @@ from serac_gateway.models.e5.file import E5File
 from serac_gateway.models.progress import OnStep, Step
 
 
-class _TrainedSizes(BertSizes, frozen=True, kw_only=True):
+class TrainedSizes(BertSizes, frozen=True, kw_only=True):
     """The part of `config.json` that must fit the package's file too."""
 
     vocab_size: int
@@ -56,10 +56,10 @@ def convert(request: E5Conversion, on_step: OnStep = lambda step: None) -> None:
         )
         weights: Mapping[str, NDArray[Any]] = file.bert_weights()
     else:
-        sizes, weights = _trained(Path(request.weights), file, request.head)
+        sizes, weights = read_trained(Path(request.weights), file, request.head)
     is_pair_model = request.head == "logits"
     projection = (
-        None if request.projection is None else _projection(Path(request.projection), sizes.hidden_size)
+        None if request.projection is None else read_projection(Path(request.projection), sizes.hidden_size)
     )
     # Exact products for logits, which meet a threshold; an encoder's vectors are as good with fast ones.
     graph = BertGraph(weights, sizes, has_pairs=is_pair_model, weight_bits=8 if is_pair_model else 7)
@@ -71,10 +71,14 @@ def convert(request: E5Conversion, on_step: OnStep = lambda step: None) -> None:
     on_step(Step(request.step, 1.0))
 
 
-def _trained(folder: Path, file: E5File, head: str) -> tuple[BertSizes, Mapping[str, NDArray[Any]]]:
-    """Sizes and weights in `folder`, checked against each other and against the package's file."""
+def read_trained(folder: Path, file: E5File, head: str) -> tuple[TrainedSizes, Mapping[str, NDArray[Any]]]:
+    """Sizes and weights in `folder`, checked against each other and against the package's file.
+
+    Raises:
+        ConfigError: They are missing, damaged, or do not fit; `head` is as in `E5Conversion`.
+    """
     try:
-        sizes = msgspec.json.decode((folder / CONFIG_FILE).read_bytes(), type=_TrainedSizes)
+        sizes = msgspec.json.decode((folder / CONFIG_FILE).read_bytes(), type=TrainedSizes)
         weights = load_file(folder / WEIGHTS_FILE)
     except (msgspec.DecodeError, UnicodeDecodeError, SafetensorError, KeyError, TypeError) as exc:
         raise ConfigError(f"the trained weights in {str(folder)!r} are damaged: {exc}") from exc
@@ -105,7 +109,12 @@ def _trained(folder: Path, file: E5File, head: str) -> tuple[BertSizes, Mapping[
     return sizes, weights
 
 
-def _projection(folder: Path, width: int) -> Projection:
+def read_projection(folder: Path, width: int) -> Projection:
+    """The map of an encoder's vectors that lies in `folder`.
+
+    Raises:
+        ConfigError: It is missing, damaged or of another width.
+    """
     path = folder / PROJECTION_FILE
     try:
         arrays = load_file(path)
@@ -120,7 +129,7 @@ def _projection(folder: Path, width: int) -> Projection:
 
 
 def _shapes(
-    sizes: _TrainedSizes, head: str, weights: Mapping[str, NDArray[Any]]
+    sizes: TrainedSizes, head: str, weights: Mapping[str, NDArray[Any]]
 ) -> dict[str, tuple[int, ...]]:
     hidden, inner = sizes.hidden_size, sizes.intermediate_size
     shapes: dict[str, tuple[int, ...]] = {

@@ -37,3 +37,15 @@ class Encoder(ABC):
         Raises:
             ModelUnavailableError: The model failed.
         """
+
+
+def have_same_weights(fingerprint: str, other: str) -> bool:
+    """Whether two encoders differ at most in their numbers: those of int8 and of bfloat16 of one model.
+
+    Their cosines are on one scale, so thresholds hold for both; their vectors must not be compared all the
+    same. Fingerprints are FAMILY-NUMBERS-VERSION-DIGEST.
+    """
+    return (fingerprint.partition("-")[0], fingerprint.rpartition("-")[2]) == (
+        other.partition("-")[0],
+        other.rpartition("-")[2],
+    )

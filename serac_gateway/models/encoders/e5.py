@@ -22,7 +22,7 @@ from serac_gateway.models.progress import OnStep
 
 PREFIX: Final = "query: "
 """What e5 was trained with for texts that are compared with their like."""
-_MAX_TOKENS: Final = 256
+MAX_TOKENS: Final = 256
 """Longer texts are cut."""
 _RECIPE: Final = "e5-int8-v1"
 """Part of the fingerprint: raise it when prefix, tokens, graph or quantisation change the numbers."""
@@ -55,7 +55,7 @@ class E5Encoder(Encoder):
         """See `Encoder.encode`."""
         vectors_BD = np.empty((len(texts), self.width), dtype=np.float32)
         for row, text in enumerate(texts):
-            ids = self._e5.tokenizer.single(PREFIX + text, min(_MAX_TOKENS, self._e5.positions))
+            ids = self._e5.tokenizer.single(PREFIX + text, min(MAX_TOKENS, self._e5.positions))
             try:
                 (vectors_BD[row],) = self._session.run(None, {WORDS: self._e5.words.rows(ids)[None]})[0]
             except Exception as exc:  # onnxruntime's errors share no base class but this

@@ -20,10 +20,10 @@ _BATCH = 64
 
 
 class SentenceTransformerEncoder(Encoder):
-    """Runs in torch, on the GPU if there is one."""
+    """Runs in torch, in float32."""
 
-    def __init__(self, id_or_path: str) -> None:
-        """Load the model.
+    def __init__(self, id_or_path: str, *, device: str | None = None) -> None:
+        """Load the model onto `device`; None: the GPU if there is one.
 
         Raises:
             ConfigError: There is no such model here, or it cannot be read.
@@ -32,7 +32,7 @@ class SentenceTransformerEncoder(Encoder):
         from sentence_transformers import SentenceTransformer
 
         try:
-            self._model = SentenceTransformer(id_or_path)
+            self._model = SentenceTransformer(id_or_path, device=device)
         except (OSError, ValueError) as exc:
             raise ConfigError(
                 f"cannot load the encoder {id_or_path!r}: {str(exc).splitlines()[0]}; set models.encoder to a"

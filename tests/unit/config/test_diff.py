@@ -7,6 +7,7 @@ import pytest
 
 from serac_gateway.config.diff import NEEDS_RESTART, changed_keys, check_no_restart_needed
 from serac_gateway.config.model import (
+    Device,
     EngineConfig,
     FeedbackConfig,
     GatewayConfig,
@@ -14,6 +15,7 @@ from serac_gateway.config.model import (
     ModelsConfig,
     NamedUpstreamConfig,
     NamespaceRouting,
+    Precision,
     RoutingConfig,
     ServerConfig,
     StoreConfig,
@@ -68,6 +70,8 @@ RESTARTING = [
     ({"engine": EngineConfig(url="unix:///e")}, "engine.url"),
     ({"metrics": MetricsConfig(open=True)}, "metrics.open"),
     ({"models": ModelsConfig(encoder="x")}, "models.encoder"),
+    ({"models": ModelsConfig(device=Device.CPU)}, "models.device"),
+    ({"models": ModelsConfig(precision=Precision.BF16)}, "models.precision"),
     ({"feedback": FeedbackConfig(remembered_requests=1)}, "feedback.remembered_requests"),
     ({"server": ServerConfig(host="::1")}, "server.host"),
     ({"server": ServerConfig(port=1)}, "server.port"),

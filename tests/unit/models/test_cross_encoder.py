@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from serac_gateway.config.model import Device, Precision
 from serac_gateway.domain.edits import EditDraft, first_version
 from serac_gateway.domain.queries import Query
 from serac_gateway.errors import ConfigError
@@ -29,9 +30,12 @@ from serac_gateway.models.classifiers.cross_encoder import (
 from serac_gateway.models.classifiers.e5_pairs import TorchE5PairModel
 from serac_gateway.models.classifiers.pair_text import edit_text
 from serac_gateway.models.classifiers.runtimes import open_pair_model
+from serac_gateway.models.devices import ON_CPU, Placement
 from serac_gateway.models.e5.embedded import embedded_e5
 from tests.tiny_cross_encoders import tiny_bert
 from training.scope.export import export
+
+FP32 = Placement(device=Device.CPU, precision=Precision.FP32)
 
 ENCODER = "tiny-encoder"
 STACK = Stack(logit_weight=1.5, intercept=-0.5)
@@ -140,8 +144,10 @@ def test_the_edit_is_shown_by_its_nearest_paraphrase() -> None:
 def test_the_same_weights_in_torch_give_the_same_logits_within_tolerance(weights: Path) -> None:
     """Torch has the whole weights: within 0.05 for this tiny model."""
     pairs = [(edit_text("The CEO of Acme is", f"Ada {n}"), f"who runs acme since {n}?") for n in range(30)]
-    here = open_pair_model(weights, weights.parent / "converted", max_tokens=48, on_gpu=False).logits(pairs)
-    in_torch = TorchE5PairModel(embedded_e5(), weights, max_tokens=48, device="cpu")
+    here = open_pair_model(weights, weights.parent / "converted", max_tokens=48, placement=ON_CPU).logits(
+        pairs
+    )
+    in_torch = TorchE5PairModel(embedded_e5(), weights, max_tokens=48, placement=FP32)
     assert np.abs(np.array(here) - np.array(in_torch.logits(pairs))).max() < 0.05
     assert in_torch.logits([]).size == 0
 
@@ -163,7 +169,7 @@ def test_missing_or_damaged_files_are_one_clear_error(weights: Path, tmp_path: P
     with pytest.raises(ConfigError, match=r"trained weights in .* are damaged"):
         CrossEncoderClassifier(tmp_path, encoder_fingerprint=ENCODER, data_path=tmp_path)
     with pytest.raises(ConfigError, match=r"weights in .* cannot be read"):
-        TorchE5PairModel(embedded_e5(), tmp_path, max_tokens=48, device="cpu")
+        TorchE5PairModel(embedded_e5(), tmp_path, max_tokens=48, placement=FP32)
 
 
 @pytest.mark.parametrize(
@@ -349,8 +355,8 @@ def test_the_shipped_weights_agree_in_onnx_runtime_and_torch(tmp_path: Path) -> 
     here, there = (
         1 / (1 + np.exp(-np.array(model.logits(pairs))))
         for model in (
-            open_pair_model(SHIPPED, tmp_path, max_tokens=80, on_gpu=False),
-            TorchE5PairModel(embedded_e5(), SHIPPED, max_tokens=80, device="cpu"),
+            open_pair_model(SHIPPED, tmp_path, max_tokens=80, placement=ON_CPU),
+            TorchE5PairModel(embedded_e5(), SHIPPED, max_tokens=80, placement=FP32),
         )
     )
     assert np.abs(here - there).max() < 0.15

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification
 
-from serac_gateway.config.model import ModelsConfig
+from serac_gateway.config.model import Device, ModelsConfig, Precision
 from serac_gateway.errors import ConfigError
 from serac_gateway.models.classifiers.e5_pairs import (
     OnnxE5PairModel,
@@ -22,8 +22,10 @@ from serac_gateway.models.classifiers.e5_pairs import (
     open_onnx_e5_pairs,
 )
 from serac_gateway.models.classifiers.runtimes import open_pair_model
+from serac_gateway.models.devices import ON_CPU, Placement
 from serac_gateway.models.e5.embedded import EmbeddedE5, embedded_e5_path
 from serac_gateway.models.e5.file import E5File
+from serac_gateway.models.e5.torch_bert import COUNTS
 from serac_gateway.models.loading import SHIPPED_CLASSIFIER, open_classifier
 from serac_gateway.models.progress import Step
 from tests.e5_files import save_halved, write_e5_file
@@ -31,6 +33,8 @@ from training.runs import TrainingError
 from training.scope.export import export
 
 MAX_TOKENS = 40
+FP32 = Placement(device=Device.CPU, precision=Precision.FP32)
+BF16 = Placement(device=Device.CPU, precision=Precision.BF16)
 PIECES = [
     ("▁", -4.0),
     *((letter, -5.0 - place / 10) for place, letter in enumerate("abcdefghijklmnopqrstuvwxyz")),
@@ -97,7 +101,7 @@ def opened(
 def test_logits_are_near_to_those_of_torch(model: OnnxE5PairModel, tiny: EmbeddedE5, weights: Path) -> None:
     """int8 changes the logits of a random head by less than a tenth of what they differ by."""
     here = model.logits(PAIRS)
-    there = TorchE5PairModel(tiny, weights, max_tokens=MAX_TOKENS, device="cpu").logits(PAIRS)
+    there = TorchE5PairModel(tiny, weights, max_tokens=MAX_TOKENS, placement=FP32).logits(PAIRS)
     assert here.shape == there.shape == (len(PAIRS), 2)
     assert here.dtype == np.float32
     assert (np.abs(here - there).max(axis=0) < 0.1 * np.ptp(there, axis=0)).all()
@@ -106,12 +110,41 @@ def test_logits_are_near_to_those_of_torch(model: OnnxE5PairModel, tiny: Embedde
 def test_torch_reads_what_transformers_would(tiny: EmbeddedE5, weights: Path) -> None:
     """The looked-up words, the order of the texts and the token types are those of the checkpoint."""
     whole = classifier(tiny.path)
-    logits = TorchE5PairModel(tiny, weights, max_tokens=MAX_TOKENS, device="cpu").logits(PAIRS)
+    logits = TorchE5PairModel(tiny, weights, max_tokens=MAX_TOKENS, placement=FP32).logits(PAIRS)
     for row_O, (edit, query) in zip(logits, PAIRS, strict=True):
         ids, types = tiny.tokenizer.pair(edit, query, MAX_TOKENS)
         with torch.inference_mode():
             expected_O = whole(torch.tensor([ids]), token_type_ids=torch.tensor([types])).logits[0].numpy()
         assert np.abs(row_O - expected_O).max() < 0.02  # of float16
+
+
+@pytest.mark.parametrize("placement", [FP32, BF16], ids=["fp32", "bf16"])
+def test_torch_fills_batches_up_to_few_shapes_and_gives_the_same(
+    tiny: EmbeddedE5, weights: Path, placement: Placement
+) -> None:
+    """As on a GPU: 8, 16, 32 or 64 rows, of 16, 32 or 48 tokens here; rows beyond 64 are a batch more."""
+    shapes: list[tuple[int, ...]] = []
+    padded = TorchE5PairModel(tiny, weights, max_tokens=MAX_TOKENS, placement=placement, counts=COUNTS)
+    padded._bert._model.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
+    )
+    plain = TorchE5PairModel(tiny, weights, max_tokens=MAX_TOKENS, placement=placement)
+    expected = np.concatenate([plain.logits([pair]) for pair in PAIRS])
+    many = PAIRS * 20
+    spread = np.ptp(expected, axis=0)
+    assert (np.abs(padded.logits(PAIRS) - expected) < 0.05 * spread).all()
+    assert (np.abs(padded.logits(many) - np.tile(expected, (20, 1))) < 0.05 * spread).all()
+    assert {shape[0] for shape in shapes} <= {8, 16, 32, 64}
+    assert {shape[1] for shape in shapes} <= {16, 32, 48}
+    assert padded.logits([]).shape == (0, 0)
+
+
+def test_bf16_differs_from_fp32_by_little(tiny: EmbeddedE5, weights: Path) -> None:
+    exact = TorchE5PairModel(tiny, weights, max_tokens=MAX_TOKENS, placement=FP32).logits(PAIRS)
+    rough = TorchE5PairModel(tiny, weights, max_tokens=MAX_TOKENS, placement=BF16).logits(PAIRS)
+    difference = np.abs(rough - exact).max(axis=0)
+    assert (difference > 0).all()
+    assert (difference < 0.1 * np.ptp(exact, axis=0)).all()
 
 
 def test_a_pairs_logits_do_not_depend_on_its_company(model: OnnxE5PairModel) -> None:
@@ -147,7 +180,7 @@ def test_they_are_converted_once_and_a_few_earlier_ones_stay(
 def test_a_folder_needs_a_data_folder_or_a_gpu(weights: Path) -> None:
     assert holds_e5_weights(weights)
     with pytest.raises(ConfigError, match="converted into a data folder"):
-        open_pair_model(weights, None, max_tokens=MAX_TOKENS, on_gpu=False)
+        open_pair_model(weights, None, max_tokens=MAX_TOKENS, placement=ON_CPU)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -159,7 +192,7 @@ def test_damaged_weights_are_named_on_either_runtime(
     with pytest.raises(ConfigError, match=str(folder)):
         opened(tiny, folder, tmp_path)
     with pytest.raises(ConfigError, match=str(folder)):
-        TorchE5PairModel(tiny, folder, max_tokens=MAX_TOKENS, device="cpu")
+        TorchE5PairModel(tiny, folder, max_tokens=MAX_TOKENS, placement=FP32)
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["scope-classifier.lock"]
 
 
