@@ -9,6 +9,7 @@
     │       └── UnsupportedEncodingError 415
     │           └── UnsupportedCharacterSetError 415
     ├── AuthenticationError         401
+    │   └── InvalidTokenError       401
     ├── PermissionDeniedError       403
     │   ├── ForeignHostError        403
     │   └── ForeignOriginError      403
@@ -34,6 +35,7 @@
     ├── LoopDetectedError           508
     ├── WebSocketRefusedError       426
     ├── StoreUnavailableError       503
+    ├── IdentityProviderError       503
     ├── NamespaceQuarantinedError   503
     ├── BodyMemoryError             503
     └── ModelUnavailableError       503
@@ -149,6 +151,13 @@ class AuthenticationError(GatewayError):
     code = "invalid_api_key"
     openai_type = "authentication_error"
     title = "An API key is needed"
+
+
+class InvalidTokenError(AuthenticationError):
+    """A bearer token is not accepted."""
+
+    code = "invalid_token"
+    title = "The token is not accepted"
 
 
 class PermissionDeniedError(GatewayError):
@@ -380,6 +389,14 @@ class AnswerDeclinedError(ModelUnavailableError):
     title = "The edit does not answer this query"
 
 
+class IdentityProviderError(GatewayError):
+    """The identity provider does not answer as it should, so that a token or login cannot be checked."""
+
+    status = 503
+    code = "identity_provider_unavailable"
+    title = "The identity provider does not answer"
+
+
 class NamespaceQuarantinedError(GatewayError):
     """A suppression of the namespace may be unreadable, so that no request may pass to the base model."""
 
@@ -399,7 +416,8 @@ class BodyMemoryError(GatewayError):
 def error_headers(status: int, details: Mapping[str, object]) -> dict[str, str]:
     """The headers of an error response besides its content type, from its status and the error's details."""
     if status == HTTPStatus.UNAUTHORIZED:
-        return {"www-authenticate": "Bearer"}
+        fault = ', error="invalid_token"' if details.get("reason") == "invalid token" else ""
+        return {"www-authenticate": f'Bearer realm="serac"{fault}' if fault else "Bearer"}
     if status == HTTPStatus.UPGRADE_REQUIRED:
         return {"upgrade": "HTTP/1.1"}
     wait_s = cast("int | None", details.get("retry_after_s"))

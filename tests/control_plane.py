@@ -14,12 +14,13 @@ from litestar import Litestar
 from litestar.types import Receive, Scope, Send
 
 from serac_gateway.auth.audience_labels import AudienceLabels
-from serac_gateway.auth.authenticator import Authenticator
+from serac_gateway.auth.authenticator import Authenticator, open_token_access
 from serac_gateway.config.model import (
     AccessConfig,
     ConsoleConfig,
     GatewayConfig,
     GovernanceConfig,
+    OidcConfig,
     RoutingConfig,
     ServerConfig,
     TrafficConfig,
@@ -77,6 +78,7 @@ NO_TRAFFIC = TrafficConfig()
 SERVER = ServerConfig()
 UNGOVERNED = GovernanceConfig()
 CONSOLE = ConsoleConfig()
+NO_TOKENS = OidcConfig()
 
 
 @dataclass
@@ -132,6 +134,7 @@ def fake_gateway(
     console: ConsoleConfig = CONSOLE,
     endpoints: Sequence[Endpoint] = (),
     send_webhook: SendEvent = send,
+    oidc: OidcConfig = NO_TOKENS,
 ) -> FakeGateway:
     """Built as wiring.py builds it."""
     active_edits = ActiveEdits(store=store, encoder=encoder, make_index=lambda: FaissFlatIndex(encoder.width))
@@ -145,10 +148,11 @@ def fake_gateway(
         server=server,
         governance=governance,
         console=console,
+        oidc=oidc,
     )
     recorded = TrafficRecorder(store.traffic(), config.traffic)
     counts, engine_counts = RouteCounts(), EngineCounts()
-    authenticator = Authenticator(store.api_keys(), required=keys_required)
+    authenticator = Authenticator(store.api_keys(), required=keys_required, tokens=open_token_access(config))
     engine = LocalEngine(
         authenticator=authenticator,
         router=router,
@@ -231,6 +235,7 @@ def fake_gateway(
             writer=writer,
             foresight=Foresight(previewer),
             governance=governance,
+            oidc=oidc,
             on_event=instruments.add_proposal,
             announce=webhooks.announce,
         ),

@@ -13,13 +13,13 @@ import httpx
 
 from serac_gateway.auth.api_keys import ApiKeyDraft, new_api_key
 from serac_gateway.auth.principals import Role
-from serac_gateway.config.model import GovernanceConfig, RoutingConfig
+from serac_gateway.config.model import GovernanceConfig, OidcConfig, RoutingConfig
 from serac_gateway.control_plane.webhooks.dispatcher import SendEvent
 from serac_gateway.control_plane.webhooks.sending import Endpoint, send
 from serac_gateway.data_plane.upstream.embedded_server import EmbeddedServer
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import ScriptedLanguageModel, WordEncoder, serving
-from tests.control_plane import ROUTING, UNGOVERNED, fake_gateway
+from tests.control_plane import NO_TOKENS, ROUTING, UNGOVERNED, fake_gateway
 
 
 @dataclass
@@ -52,6 +52,7 @@ def running_locked_gateway(
     store: InMemoryEditStore | None = None,
     endpoints: Sequence[Endpoint] = (),
     send_webhook: SendEvent = send,
+    oidc: OidcConfig = NO_TOKENS,
 ) -> Iterator[Locked]:
     store = store or InMemoryEditStore()
     admin = new_api_key(
@@ -72,6 +73,7 @@ def running_locked_gateway(
                 routing=routing,
                 endpoints=endpoints,
                 send_webhook=send_webhook,
+                oidc=oidc,
             )
             with serving(gateway.app) as url:
                 yield Locked(url=url, admin=admin.text, store=store)

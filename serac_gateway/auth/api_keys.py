@@ -38,6 +38,7 @@ _ID_CHARS = 12
 _SECRET_CHARS = 43
 _KEY = re.compile(rf"{KEY_PREFIX}([0-9A-Za-z]{{{_ID_CHARS}}})-[0-9A-Za-z]{{{_SECRET_CHARS}}}")
 _KEY_IN_TEXT = re.compile(rf"({KEY_PREFIX}[0-9A-Za-z]{{{_ID_CHARS}}}-)[0-9A-Za-z]+")
+_TOKEN_IN_TEXT = re.compile(r"(?<![A-Za-z0-9_-])ey[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]++\.[A-Za-z0-9_-]*+")
 _NO_PEPPER = b"serac_gateway API key"
 _NO_DIGEST = "0" * 64
 
@@ -182,8 +183,10 @@ def pepper_id(pepper: bytes) -> str:
 
 
 def redacted(text: str) -> str:
-    """`text` with the secret of every key in it replaced by ``***``."""
-    return _KEY_IN_TEXT.sub(r"\1***", text) if KEY_PREFIX in text else text
+    """`text` with the secret of every key, and every bearer token, in it replaced by ``***``."""
+    if KEY_PREFIX in text:
+        text = _KEY_IN_TEXT.sub(r"\1***", text)
+    return _TOKEN_IN_TEXT.sub("ey***", text) if "ey" in text else text
 
 
 def _check(draft: ApiKeyDraft, now: datetime) -> None:

@@ -36,6 +36,7 @@ class AudienceLabels:
             if source.header is not None
         ]
         self._of_key = [label for label, source in sources.items() if source.key]
+        self._of_token = [label for label, source in sources.items() if source.claim is not None]
         self._required = [label for label, source in sources.items() if source.required]
 
     @property
@@ -56,7 +57,7 @@ class AudienceLabels:
             value = self._counting(mapped.label, _value_of(mapped.header, headers))
             if value is not None:
                 labels[mapped.label] = value
-        for label in self._of_key:
+        for label in self._of_key if principal.holder is None else self._of_token:
             value = self._counting(label, principal.labels.get(label))
             if value is not None:
                 labels[label] = value
@@ -136,9 +137,12 @@ class AudienceLabels:
     def _missing(self, label: str) -> InvalidRequestError:
         source = self._sources[label]
         if source.header is None:
+            remedy = f"use a token whose claim {source.claim!r} has one, or ask an admin for a key" if (
+                source.claim is not None
+            ) else "ask an admin for a key"  # fmt: skip
             return InvalidRequestError(
-                f"the API key has no {label} that counts, and this gateway demands it; ask an admin for a key"
-                f" made with --label {label}=…",
+                f"the API key or token has no {label} that counts, and this gateway demands it; {remedy}"
+                f"{f' made with --label {label}=…' if source.key else ''}",
                 field=f"labels.{label}",
             )
         return InvalidRequestError(

@@ -1,8 +1,10 @@
-"""Authentication: takes the API key out of a request's headers, checks it, and counts it against its rate.
+"""Authentication: takes key or token out of a request's headers, checks it, and counts it against its rate.
 
 A key comes as ``Authorization: Bearer sk-serac-…``, in ``x-api-key`` (where Anthropic's clients have theirs),
 in ``api-key`` (Azure's) or as ``x-serac-api-key``; with the last, the others are the upstream's and pass
-untouched. No key is ever sent on, logged or repeated in a reply.
+untouched. A token of the identity provider comes as ``Authorization: Bearer ey…`` or in the last. Where
+nothing is demanded, only a token that says that it is for this gateway is read as one; others are the
+upstream's. No key or token of ours is ever sent on, logged or repeated in a reply.
 """
 
 from __future__ import annotations
@@ -20,7 +22,17 @@ from datetime import UTC, datetime
 from serac_gateway.auth.api_keys import KEY_PREFIX, ApiKey, PresentedKey, fits, pepper_id, presented_key
 from serac_gateway.auth.key_cache import KeyCache
 from serac_gateway.auth.key_store import ApiKeyStore
-from serac_gateway.auth.principals import ANYONE, Allowance, Principal, allowance
+from serac_gateway.auth.principals import (
+    ANYONE,
+    NAMESPACE_HEADER,
+    Allowance,
+    Principal,
+    allowance,
+    requested_namespace,
+)
+from serac_gateway.auth.token_access import TokenAccess, label_claims
+from serac_gateway.auth.tokens import Claims, is_for_us, is_token
+from serac_gateway.config.model import GatewayConfig, OidcConfig
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import AuthenticationError, ConfigError, GatewayError, RateLimitedError
 
@@ -31,6 +43,7 @@ _SHARED_HEADERS = frozenset({b"authorization", b"x-api-key", b"api-key"})
 """Headers in which a key of ours or one of the upstream's comes."""
 
 _BEARER = re.compile(rb"(?i:bearer)[ \t]+(.*)", re.DOTALL)
+_BETWEEN_WORDS = re.compile(rb"[\s,;=\"]+")
 _PREFIX = KEY_PREFIX.encode()
 _USE_NOTED_EVERY_S = 60.0
 _CREATE_KEY = (
@@ -62,12 +75,23 @@ class Authenticator:
     """Checks keys against the store. Belongs to one event loop."""
 
     def __init__(
-        self, store: ApiKeyStore, *, required: bool, pepper: bytes = b"", outage_grace_s: float = 300.0
+        self,
+        store: ApiKeyStore,
+        *,
+        required: bool,
+        pepper: bytes = b"",
+        outage_grace_s: float = 300.0,
+        tokens: TokenAccess | None = None,
     ) -> None:
-        """Without `required`, a request without a key may do everything; a key that is sent is checked."""
+        """Without `required`, a request without a key may do everything; a key that is sent is checked.
+
+        `tokens` None: none are taken.
+        """
         self.required = required
         self.pepper = pepper
         self.store = store
+        self.tokens = tokens
+        self._replaced_tokens: list[TokenAccess] = []
         self._known = KeyCache(store, outage_grace_s=outage_grace_s)
         self._allowances: dict[str, Allowance] = {}
         self._use_noted_at_s: dict[str, float] = {}
@@ -84,9 +108,18 @@ class Authenticator:
         if (acting := _acting.get()) is not None:
             return acting
         value = _presented(headers)
+        token = value if value is not None and is_token(value) else None
+        if value is None and self.tokens is not None:
+            token = _bearer_token(headers)
+            if token is not None and not (self.required or self.tokens.is_for_us(token)):
+                token = None
+        if token is not None and self.tokens is not None:
+            return self._admitted_holder(await self.tokens.principal(token, requested_namespace(headers)))
         if value is None:
             if self.required:
-                raise AuthenticationError(f"this gateway demands an API key; {_HOW}", field="authorization")
+                raise AuthenticationError(
+                    f"this gateway demands an API key{self._or_token}; {_HOW}", field="authorization"
+                )
             return ANYONE
         presented = presented_key(value)
         if presented is None:
@@ -106,17 +139,38 @@ class Authenticator:
         """
         if key_id is None:
             if self.required:
-                raise AuthenticationError(f"this gateway demands an API key; {_HOW}", field="authorization")
+                raise AuthenticationError(
+                    f"this gateway demands an API key{self._or_token}; {_HOW}", field="authorization"
+                )
             return ANYONE
         stored = await self._known.get(key_id)
         if stored is None:
             raise AuthenticationError(f"the API key {key_id} is not known here any more; {_HOW}")
         return self._admitted(_active(stored.key))
 
-    def reconfigure(self, *, required: bool, outage_grace_s: float) -> None:
+    def authenticate_holder(self, claims: Claims, namespace: str | None) -> Principal:
+        """On whose behalf a session goes on that began with a login of those claims, by the present rules.
+
+        Raises:
+            AuthenticationError: No tokens of that issuer are taken any more.
+            PermissionDeniedError: Their groups have no role any more.
+            RateLimitedError: As for `authenticate`.
+        """
+        if self.tokens is None:
+            raise AuthenticationError("logins of an identity provider are not taken any more; use an API key")
+        return self._admitted_holder(self.tokens.principal_of(claims, namespace))
+
+    def reconfigure(self, config: GatewayConfig) -> None:
         """Change the rules. Cached keys and the state of their rates stay."""
-        self.required = required
-        self._known.outage_grace_s = outage_grace_s
+        self.required = config.demands_keys
+        self._known.outage_grace_s = config.access.outage_grace_s
+        labels, tokens = label_claims(config), self.tokens
+        if tokens is not None and tokens.config == config.oidc:
+            tokens.label_claims = labels
+            return
+        if tokens is not None:
+            self._replaced_tokens.append(tokens)  # requests may be using them
+        self.tokens = open_token_access(config)
 
     async def require_usable_key(self) -> None:
         """Return if there is a key that would be let in.
@@ -142,7 +196,14 @@ class Authenticator:
     async def close(self) -> None:
         """Wait for writes under way. Idempotent."""
         await self._known.close()
+        for tokens in (self.tokens, *self._replaced_tokens):
+            if tokens is not None:
+                await tokens.provider.close()
         await asyncio.gather(*self._noting)
+
+    @property
+    def _or_token(self) -> str:
+        return "" if self.tokens is None else f", or a bearer token of {self.tokens.config.issuer}"
 
     async def _checked(self, presented: PresentedKey) -> ApiKey:
         stored = await self._known.get(presented.id)
@@ -153,23 +214,29 @@ class Authenticator:
         return _active(stored.key)
 
     def _admitted(self, key: ApiKey) -> Principal:
-        self._take_request(key)
+        self._take_request(key.id, key.requests_per_minute, f"the API key {key.id} allows")
         self._note_use(key)
         return Principal(
             key_id=key.id, name=key.name, role=key.role, namespaces=key.namespaces, labels=key.labels
         )
 
-    def _take_request(self, key: ApiKey) -> None:
-        limit = key.requests_per_minute
+    def _admitted_holder(self, principal: Principal) -> Principal:
+        assert self.tokens is not None
+        assert principal.key_id is not None
+        limit = self.tokens.config.requests_per_minute
+        self._take_request(principal.key_id, limit, "a token's holder is allowed")
+        return principal
+
+    def _take_request(self, credential: str, limit: int | None, whose: str) -> None:
         if limit is None:
             return
         after = allowance(
-            self._allowances.get(key.id), requests_per_minute=limit, now_s=time.monotonic()
+            self._allowances.get(credential), requests_per_minute=limit, now_s=time.monotonic()
         )  # fmt: skip
-        self._allowances[key.id] = after
+        self._allowances[credential] = after
         if after.wait_s > 0:
             raise RateLimitedError(
-                f"the API key {key.id} allows {limit} requests a minute in each gateway process; try again in"
+                f"{whose} {limit} requests a minute in each gateway process; try again in"
                 f" {after.wait_s:.1f} s, or ask an admin for more",
                 details={
                     "limit": limit,
@@ -204,15 +271,55 @@ def _active(key: ApiKey) -> ApiKey:
     return key
 
 
+def open_token_access(config: GatewayConfig) -> TokenAccess | None:
+    """Access by tokens as configured; None: none are taken."""
+    if config.oidc.issuer is None:
+        return None
+    return TokenAccess(config.oidc, label_claims=label_claims(config))
+
+
 def key_headers(headers: Headers) -> Headers:
-    """The headers that `authenticate` reads; empty if none has a key of ours."""
+    """The headers that `authenticate` reads for a key; empty if none has a key of ours."""
     read = [(name, value) for name, value in headers if name == OWN_HEADER or name in _SHARED_HEADERS]
     return read if any(name == OWN_HEADER or _PREFIX in value for name, value in read) else []
 
 
-def without_keys(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """`headers` without any that holds a key of ours: what may go to the upstream."""
-    return [header for header in headers if _PREFIX not in header[1]]
+def credential_headers(headers: Headers, oidc: OidcConfig, *, required: bool) -> Headers:
+    """All headers that `authenticate` reads; empty if none has a key or token that counts."""
+    read = key_headers(headers)
+    if oidc.issuer is None:
+        return read
+    if not read and (token := _bearer_token(headers)) is not None and (required or is_for_us(token, oidc)):
+        read = [(name, value) for name, value in headers if name == b"authorization"]
+    return [*read, *((name, value) for name, value in headers if name == NAMESPACE_HEADER)] if read else []
+
+
+def without_keys(headers: Iterable[tuple[bytes, bytes]], oidc: OidcConfig) -> list[tuple[bytes, bytes]]:
+    """`headers` without any that holds a key of ours, or a token for us: what may go to the upstream."""
+    kept = [header for header in headers if _PREFIX not in header[1]]
+    if oidc.issuer is None:
+        return kept
+    return [header for header in kept if not _has_our_token(header[1], oidc)]
+
+
+def _has_our_token(value: bytes, oidc: OidcConfig) -> bool:
+    return b"ey" in value and any(is_for_us(word, oidc) for word in _BETWEEN_WORDS.split(value))
+
+
+def _bearer_token(headers: Headers) -> bytes | None:
+    """The token of the header Authorization; None if there is none of the shape of one.
+
+    Raises:
+        AuthenticationError: There are several such headers.
+    """
+    tokens = [
+        bearer[1]
+        for name, value in headers
+        if name == b"authorization" and (bearer := _BEARER.fullmatch(value)) and is_token(bearer[1])
+    ]
+    if len(tokens) > 1:
+        raise AuthenticationError("several tokens were sent in headers authorization; send one")
+    return tokens[0] if tokens else None
 
 
 def _presented(headers: Headers) -> bytes | None:

@@ -1,7 +1,8 @@
-"""Principals: what a key may do, and how often. Pure: no I/O, no clock but the one passed in."""
+"""Principals: what a key or token may do, and how often. Pure: no I/O, no clock but the one passed in."""
 
 from __future__ import annotations
 
+import hashlib
 from enum import StrEnum
 
 import msgspec
@@ -34,20 +35,36 @@ class Role(StrEnum):
 _RANKS = {role: rank for rank, role in enumerate(Role)}
 
 
+class TokenHolder(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom the identity provider says that a token is about."""
+
+    issuer: str
+    subject: str
+    """Unique and lasting at the issuer; nobody chooses their own."""
+    other_names: tuple[str, ...] = ()
+    """What else the token calls them by, folded: an API key with such a name counts as theirs."""
+    groups: tuple[str, ...] = ()
+    """Those that have a role here."""
+
+
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """The sender of a request."""
 
     key_id: str | None
-    """None: no key was demanded and none was given."""
+    """Of the API key; `holder_id` of a token's holder; None: neither was demanded and none was given."""
     name: str | None
     role: Role
     namespaces: tuple[str, ...]
     labels: dict[str, str] = {}
-    """That its key was made with; see `routing.audience_from`."""
+    """That its key was made with, or its token's claims give; see `routing.audience_from`."""
+    holder: TokenHolder | None = None
+    """None: it is an API key's, or nobody's."""
 
     @property
     def author(self) -> str | None:
-        """How edits name their author; None without a key."""
+        """How edits name their author; None without a key or token."""
+        if self.holder is not None:
+            return f"{self.name} (subject {self.holder.subject} of {self.holder.issuer})"
         return None if self.key_id is None else f"{self.name} (key {self.key_id})"
 
     def may_use(self, *namespaces: str) -> bool:
@@ -63,7 +80,10 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         if not self.role.allows(role):
             raise PermissionDeniedError(
                 f"this needs an API key of role {role.value!r}, and this one's role is {self.role.value!r};"
-                " ask an admin for another key",
+                " ask an admin for another key"
+                if self.holder is None
+                else f"this needs role {role.value!r}, and the token's groups give {self.role.value!r} here;"
+                " ask an admin for another group at the identity provider",
                 details={"value": self.role.value, "needed": role.value},
             )
 
@@ -96,6 +116,11 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
                 details={"value": requested},
             )
         return requested
+
+
+def holder_id(issuer: str, subject: str) -> str:
+    """A short name for the holder of tokens, for logs and metrics: equal for all tokens about one person."""
+    return f"oidc-{hashlib.sha256(f'{issuer} {subject}'.encode()).hexdigest()[:16]}"
 
 
 def requested_namespace(headers: Headers) -> str | None:

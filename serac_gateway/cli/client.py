@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from serac_gateway.auth.api_keys import KEY_PREFIX, presented_key
+from serac_gateway.auth.tokens import is_token
 from serac_gateway.cli.terminal import GatewayRefusedError, stderr
 from serac_gateway.client.clients import AsyncGatewayClient
 from serac_gateway.client.replies import Reply
@@ -48,16 +49,17 @@ class CommandClient(AsyncGatewayClient):
 
 
 def key_of_environment() -> str | None:
-    """The API key of SERAC_API_KEY; None if it is not set.
+    """The API key or token of SERAC_API_KEY; None if it is not set.
 
     Raises:
         GatewayRefusedError: It holds something else.
     """
     key = os.environ.get(API_KEY_VARIABLE, "").strip()
-    if key and presented_key(key.encode("utf-8", "surrogateescape")) is None:
+    value = key.encode("utf-8", "surrogateescape")
+    if key and presented_key(value) is None and not is_token(value):
         raise GatewayRefusedError(
-            f"{API_KEY_VARIABLE} holds no API key; a key is {KEY_PREFIX!r}, 12 letters and digits, '-',"
-            " and 43 more"
+            f"{API_KEY_VARIABLE} holds no API key and no token; a key is {KEY_PREFIX!r}, 12 letters and"
+            " digits, '-', and 43 more"
         )
     return key or None
 

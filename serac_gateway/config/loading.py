@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import get_args, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -21,9 +22,11 @@ from serac_gateway.config.model import (
     COUNTERFACTUAL_API_KEY_VARIABLE,
     ENGINE_SECRET_VARIABLE,
     KEY_PEPPER_VARIABLE,
+    OIDC_CLIENT_SECRET_VARIABLE,
     UPSTREAM_API_KEY_VARIABLE,
     WEBHOOK_SECRET_VARIABLE,
     GatewayConfig,
+    OidcConfig,
 )
 from serac_gateway.config.upstream_url import parse_upstream_url
 from serac_gateway.config.webhook_targets import check_webhooks
@@ -38,6 +41,7 @@ _SECRET_VARIABLES = frozenset(
         KEY_PEPPER_VARIABLE,
         BACKUP_KEY_VARIABLE,
         ENGINE_SECRET_VARIABLE,
+        OIDC_CLIENT_SECRET_VARIABLE,
         API_KEY_VARIABLE,
     }
 )
@@ -86,6 +90,7 @@ def load_config(
     _check_governance(config)
     _check_audience_sources(config)
     check_webhooks(config.webhooks)
+    _check_oidc(config.oidc)
     return config
 
 
@@ -117,9 +122,18 @@ def _check_audience_sources(config: GatewayConfig) -> None:
     """A label has one source, and no header that carries a secret, which its values would show."""
     for label, source in config.routing.audience_from.items():
         key = f"routing.audience_from.{label}"
-        if (source.header is None) is not source.key:
+        of_credential = source.key or source.claim is not None
+        if (source.header is None) is not of_credential:
             raise ConfigError(
-                f'{key} needs exactly one source; give header = "x-{label}", or key = true', field=key
+                f'{key} needs exactly one source; give header = "x-{label}", or key = true, claim = "{label}"'
+                " or both of these",
+                field=key,
+            )
+        if source.claim is not None and config.oidc.issuer is None:
+            raise ConfigError(
+                f"{key}.claim is {source.claim!r}, but no tokens are taken; set oidc.issuer, or give another"
+                " source",
+                field=f"{key}.claim",
             )
         if source.header is not None and source.header.lower() in _SECRET_HEADERS:
             raise ConfigError(
@@ -127,6 +141,51 @@ def _check_audience_sources(config: GatewayConfig) -> None:
                 f' "x-{label}"',
                 field=f"{key}.header",
             )
+
+
+def _check_oidc(oidc: OidcConfig) -> None:
+    """What tokens are checked by is complete, and travels as it must: keys by http could be anybody's."""
+    if oidc.issuer is None:
+        if oidc != OidcConfig():
+            raise ConfigError("oidc has settings and no issuer; set oidc.issuer", field="oidc.issuer")
+        return
+    for name, value in (("audience", oidc.audience), ("roles", oidc.roles)):
+        if not value:
+            raise ConfigError(
+                f"oidc.{name} is empty, so no token could be used; "
+                + (
+                    "give this gateway's name at the identity provider"
+                    if name == "audience"
+                    else 'map a group, as in [oidc.roles]: editors = { role = "edit" }'
+                ),
+                field=f"oidc.{name}",
+            )
+    urls = {
+        "issuer": oidc.issuer,
+        "jwks_url": oidc.jwks_url,
+        "login_redirect_uri": oidc.login_redirect_uri,
+    }
+    for name, url in urls.items():
+        if url is not None and not is_safe_url(url):
+            raise ConfigError(
+                f"oidc.{name} is {without_userinfo(url)!r}; use https, or http on this machine alone, and no"
+                " user or password in it",
+                field=f"oidc.{name}",
+            )
+    if (oidc.login_client_id is None) is not (oidc.login_redirect_uri is None):
+        raise ConfigError(
+            "oidc.login_client_id and oidc.login_redirect_uri belong together; give both, or neither",
+            field="oidc.login_redirect_uri",
+        )
+    if "openid" not in oidc.login_scopes:
+        raise ConfigError("oidc.login_scopes lacks 'openid'; add it", field="oidc.login_scopes")
+
+
+def is_safe_url(url: str) -> bool:
+    """Whether nobody on the way can read or change what is fetched there: https, or http on this machine."""
+    parts = urlsplit(url)
+    is_local = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    return parts.username is None and bool(parts.hostname) and (parts.scheme == "https" or is_local)
 
 
 def _read(path: Path) -> dict[str, object]:

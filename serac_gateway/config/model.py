@@ -9,7 +9,7 @@ import ipaddress
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import platformdirs
@@ -18,6 +18,8 @@ UPSTREAM_API_KEY_VARIABLE = "SERAC_UPSTREAM_API_KEY"
 COUNTERFACTUAL_API_KEY_VARIABLE = "SERAC_COUNTERFACTUAL_API_KEY"
 KEY_PEPPER_VARIABLE = "SERAC_KEY_PEPPER"
 BACKUP_KEY_VARIABLE = "SERAC_BACKUP_KEY"
+OIDC_CLIENT_SECRET_VARIABLE = "SERAC_OIDC_CLIENT_SECRET"
+"""The secret of the client as which the console logs people in; a public client has none."""
 API_KEY_VARIABLE = "SERAC_API_KEY"
 """The API key that the CLI sends to the gateway."""
 WEBHOOK_SECRET_VARIABLE = "SERAC_WEBHOOK_SECRET"
@@ -177,6 +179,76 @@ class AccessConfig(_Section, frozen=True, kw_only=True):
     """Whether API keys are demanded. None: exactly when the gateway listens beyond loopback."""
     outage_grace_s: Annotated[float, msgspec.Meta(ge=0)] = 300.0
     """How long a key stays valid after the store last confirmed it, while the store does not answer."""
+
+
+class TokenAlgorithm(StrEnum):
+    """How a token is signed: by a private key of the identity provider, whose public key checks it."""
+
+    RS256 = "RS256"
+    RS384 = "RS384"
+    RS512 = "RS512"
+    PS256 = "PS256"
+    PS384 = "PS384"
+    PS512 = "PS512"
+    ES256 = "ES256"
+    ES384 = "ES384"
+    ES512 = "ES512"
+    ED25519 = "Ed25519"
+
+
+class OidcRole(_Section, frozen=True, kw_only=True):
+    """What a group of the identity provider may do."""
+
+    role: Literal["chat", "edit", "approve", "admin"]
+    namespaces: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=64)] | None = None
+    """Where; `["*"]`: everywhere. None: everywhere for an admin, else in the default one, as for a key."""
+
+
+class OidcConfig(_Section, frozen=True, kw_only=True):
+    """Bearer tokens and logins of an identity provider (OpenID Connect), beside API keys."""
+
+    issuer: Annotated[str, msgspec.Meta(pattern=r"^https?://[^?#\s]+$")] | None = None
+    """Its name, exactly as its tokens have it; below it lies /.well-known/openid-configuration. None: no
+    tokens are taken."""
+    audience: tuple[Annotated[str, msgspec.Meta(min_length=1)], ...] = ()
+    """A token must be made for one of these: this gateway's name at the identity provider."""
+    algorithms: Annotated[tuple[TokenAlgorithm, ...], msgspec.Meta(min_length=1)] = (
+        TokenAlgorithm.RS256,
+        TokenAlgorithm.ES256,
+    )
+    jwks_url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^#\s]+$")] | None = None
+    """Where its public keys are; None: where its configuration document says."""
+    ca_file: str | None = None
+    """PEM file of the authorities that may have signed its certificate; None: the system's."""
+    proxy: Annotated[str, msgspec.Meta(pattern="^https?://.")] | None = None
+    """URL of an HTTP proxy between gateway and identity provider."""
+    roles_claim: Annotated[str, msgspec.Meta(min_length=1)] = "groups"
+    """The claim that lists a person's groups; "realm_access.roles" for one within another."""
+    roles: dict[str, OidcRole] = {}
+    """By group. Who is in none of them may do nothing."""
+    name_claim: Annotated[str, msgspec.Meta(min_length=1)] = "name"
+    """The claim that names a person in edits and logs."""
+    person_claims: tuple[str, ...] = ("email", "preferred_username")
+    """Further claims that name a person: an API key named as one of them counts as the same person's."""
+    requests_per_minute: PositiveInt | None = None
+    """Of one person, in each gateway process; None: unlimited."""
+    leeway_s: Annotated[int, msgspec.Meta(ge=0, le=300)] = 30
+    """How far the clocks may differ."""
+    max_token_bytes: Annotated[int, msgspec.Meta(ge=512, le=65_536)] = 16_384
+    keys_max_age_s: Annotated[float, msgspec.Meta(ge=1)] = 3_600.0
+    """How long its keys are used before they are fetched anew."""
+    keys_cooldown_s: Annotated[float, msgspec.Meta(ge=1)] = 30.0
+    """The shortest time between two fetches, whatever tokens come."""
+    keys_outage_s: Annotated[float, msgspec.Meta(ge=0)] = 86_400.0
+    """How long the last keys are used while it does not answer."""
+    login_client_id: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """The client as which the console logs people in; None: the console takes API keys alone."""
+    login_redirect_uri: (
+        Annotated[str, msgspec.Meta(pattern=r"^https?://[^/?#\s]+/console/login/callback$")] | None
+    ) = None
+    """The console's callback as it is registered at the identity provider, letter by letter."""
+    login_scopes: tuple[str, ...] = ("openid", "profile", "email")
+    """What a login asks for; the groups must be in the ID token."""
 
 
 class ConsoleConfig(_Section, frozen=True, kw_only=True):
@@ -387,12 +459,14 @@ AudienceValue = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._:-]{0,63
 
 
 class AudienceSource(_Section, frozen=True, kw_only=True):
-    """Where requests have a label from by which edits name their audience: a header or the API key."""
+    """Where requests have a label from by which edits name their audience: a header, key or token."""
 
     header: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
     """A header that a proxy in front sets and takes from clients: who can send it chooses the audience."""
     key: bool = False
     """Whether it is the label of this name that the API key was made with."""
+    claim: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """A claim of the token; may stand beside `key`, since a request has one or the other."""
     values: tuple[AudienceValue, ...] = ()
     """The only values that count; a request with another one is without the label. Empty: any value."""
     required: bool = False
@@ -679,6 +753,7 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
     """None: the user's XDG data folder."""
     server: ServerConfig = ServerConfig()
     access: AccessConfig = AccessConfig()
+    oidc: OidcConfig = OidcConfig()
     console: ConsoleConfig = ConsoleConfig()
     store: StoreConfig = StoreConfig()
     engine: EngineConfig = EngineConfig()

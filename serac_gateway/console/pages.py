@@ -79,5 +79,5 @@ def _moment(value: datetime | str | None) -> str:
 
 
 def _person(author: str) -> str:
-    """The name of an author without the key's id, which the page of the edit has."""
-    return author.partition(" (key ")[0]
+    """The name of an author without the key's id or the token's subject, which the page of the edit has."""
+    return author.partition(" (key ")[0].partition(" (subject ")[0]

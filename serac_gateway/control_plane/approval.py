@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from serac_gateway.auth.principals import Principal
+from serac_gateway.auth.principals import Principal, TokenHolder
 from serac_gateway.config.model import GovernanceConfig, RequiredField
 from serac_gateway.control_plane.versions import NextVersion
 from serac_gateway.domain.folding import folded_text
 from serac_gateway.errors import ApprovalNeededError, InvalidRequestError, PermissionDeniedError
-from serac_gateway.stores.proposals import Proposal
+from serac_gateway.stores.proposals import Proposal, Verdict
 from serac_gateway.stores.records import Action
 
 
@@ -84,20 +84,31 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     author: str
     """As edits name authors."""
     owner: str
-    """Whose key it is: equal for all keys of one name, however it is written."""
+    """Whose key it is: equal for all keys of one name, however it is written; of a token its holder's id."""
     key_id: str
+    holder: TokenHolder | None = None
 
     @classmethod
     def of(cls, principal: Principal) -> Person:
-        """The person behind a key.
+        """The person behind a key or token.
 
         Raises:
-            PermissionDeniedError: There is no key.
+            PermissionDeniedError: There is neither.
         """
         if principal.key_id is None or principal.author is None or principal.name is None:
             raise PermissionDeniedError(
-                "proposals need an API key: without one nobody can be told from anybody else; ask an admin"
-                " for a key"
+                "proposals need an API key or token: without one nobody can be told from anybody else; ask an"
+                " admin for a key"
             )
         owner = folded_text(principal.name) or principal.name
-        return cls(author=principal.author, owner=owner, key_id=principal.key_id)
+        if principal.holder is not None:
+            owner = principal.key_id
+        return cls(author=principal.author, owner=owner, key_id=principal.key_id, holder=principal.holder)
+
+    def is_also(self, other: Proposal | Verdict) -> bool:
+        """Whether that proposal or verdict is by the same person, under whichever key or token.
+
+        Of a key and a token as far as can be known: if the key is named as the token names its holder.
+        """
+        own = {self.owner, *(() if self.holder is None else self.holder.other_names)}
+        return not own.isdisjoint({other.owner, *(() if other.holder is None else other.holder.other_names)})

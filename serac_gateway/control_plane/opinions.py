@@ -43,7 +43,7 @@ def is_repeated(proposal: Proposal, person: Person, opinion: Opinion) -> bool:
     Raises:
         IdempotencyKeyReusedError: Something else came with the key.
     """
-    own = next((verdict for verdict in proposal.verdicts if verdict.owner == person.owner), None)
+    own = next((verdict for verdict in proposal.verdicts if person.is_also(verdict)), None)
     same = (
         own is not None
         and own.accepts is opinion.accepts

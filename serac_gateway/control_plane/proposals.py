@@ -14,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from serac_gateway.auth.principals import Principal, Role
-from serac_gateway.config.model import GovernanceConfig, WebhookEvent
+from serac_gateway.auth.principals import EVERY_NAMESPACE, Principal, Role, TokenHolder
+from serac_gateway.auth.token_holders import namespaces_of
+from serac_gateway.config.model import GovernanceConfig, OidcConfig, WebhookEvent
 from serac_gateway.control_plane.approval import Approval, Person
 from serac_gateway.control_plane.foreseen import Foresight
 from serac_gateway.control_plane.opinions import Opinion, is_repeated, key_digest, staleness
@@ -52,6 +53,7 @@ log = logging.getLogger(__name__)
 _TRIES = 5
 _READ_AT_A_TIME = 256
 _PAGE = 200
+_NO_TOKENS = OidcConfig()
 
 OnEvent = Callable[[str, ProposalEvent], None]
 
@@ -68,12 +70,14 @@ class Proposals:
         governance: GovernanceConfig,
         on_event: OnEvent,
         announce: Announce = announce_nothing,
+        oidc: OidcConfig = _NO_TOKENS,
     ) -> None:
         self._store = store
         self._proposals = store.proposals()
         self._writer = writer
         self._foresight = foresight
         self._governance = governance
+        self._oidc = oidc
         self._on_event = on_event
         self._announce = announce
 
@@ -99,7 +103,7 @@ class Proposals:
 
         Raises:
             InvalidRequestError: There are none, or more than `MAX_PROPOSED_CHANGES`.
-            PermissionDeniedError: There is no API key.
+            PermissionDeniedError: There is no API key or token.
             Others as for `ProposalStore.open`.
         """
         person = Person.of(principal)
@@ -119,6 +123,7 @@ class Proposals:
             edit_ids=tuple(version.edit.id for version in versions),
             author=person.author,
             owner=person.owner,
+            holder=person.holder,
             reason=next((version.edit.reason for version in versions if version.edit.reason), None),
             created_at=now,
             expires_at=now + timedelta(seconds=self._governance.proposal_ttl_s),
@@ -190,7 +195,7 @@ class Proposals:
                 return proposal
             if not repeated:
                 check_match(proposal)
-            if person.owner == proposal.owner:
+            if person.is_also(proposal):
                 raise PermissionDeniedError(
                     f"proposal {proposal_id!r} is by {proposal.author}, and {person.author} is the same"
                     " person; somebody else must decide on it, or withdraw it",
@@ -256,12 +261,13 @@ class Proposals:
             approver=person.author,
             owner=person.owner,
             key_id=person.key_id,
+            holder=person.holder,
             accepts=opinion.accepts,
             reason=opinion.reason,
             at=datetime.now(UTC),
             idempotency=key_digest(opinion.idempotency_key),
         )
-        others = tuple(other for other in proposal.verdicts if other.owner != person.owner)
+        others = tuple(other for other in proposal.verdicts if not person.is_also(other))
         noted = msgspec.structs.replace(proposal, verdicts=(*others, verdict))
         if not opinion.accepts:
             closed = _closed(noted, ProposalState.REJECTED, by=person.author, reason=opinion.reason)
@@ -309,13 +315,25 @@ class Proposals:
             await self._writer.commit(closed.namespace, versions, approval=approval)
 
     async def _stands(self, namespace: str, verdict: Verdict) -> bool:
-        """Whether it is an agreement of somebody who might still give it."""
+        """Whether it is an agreement of somebody who might still give it.
+
+        Of a token's holder what is known is the groups that they had then, and what these may do now.
+        """
+        if verdict.holder is not None:
+            return verdict.accepts and self._may_approve(verdict.holder, namespace)
         stored = await self._store.api_keys().get(verdict.key_id) if verdict.accepts else None
         if stored is None or not stored.key.is_active(datetime.now(UTC)):
             return False
         key = stored.key
         principal = Principal(key_id=key.id, name=key.name, role=key.role, namespaces=key.namespaces)
         return principal.role.allows(Role.APPROVE) and principal.may_use(namespace)
+
+    def _may_approve(self, holder: TokenHolder, namespace: str) -> bool:
+        roles = [self._oidc.roles[group] for group in holder.groups if group in self._oidc.roles]
+        return holder.issuer == self._oidc.issuer and any(
+            Role(role.role).allows(Role.APPROVE) and {namespace, EVERY_NAMESPACE} & {*namespaces_of(role)}
+            for role in roles
+        )
 
     async def _unless_expired(self, proposal: Proposal) -> Proposal:
         """`proposal`, closed if its time is over; whoever looks first closes it, once for all gateways."""

@@ -108,6 +108,7 @@ class DataPlane:
         self._ping_interval_s = config.server.ping_interval_s
         self._routing = config.routing
         self._labels = AudienceLabels(config.routing.audience_from)
+        self._oidc = config.oidc
         self._guards = ValueGuards(engine, config.suppression, config.routing)
         self._counts = counts
         self._tracing = tracing
@@ -149,16 +150,15 @@ class DataPlane:
             target = target_of(exchange)
 
             async def upstream_request(body: AnyBody, *, rewritten: bool = False) -> UpstreamRequest:
-                passed = passed_headers(exchange.headers, plain_reply=state.reply_guard is not None)
+                passed = passed_headers(exchange.headers, self._oidc, plain_reply=bool(state.reply_guard))
                 if (without := await state.without_values(body)) is not None:
                     body, rewritten = without, True
                 if rewritten:
                     passed = plain_json_headers(passed)
-                headers = trace.upstream_headers([*passed, loop_header])
                 return UpstreamRequest(
                     method=exchange.method,
                     target=target,
-                    headers=headers,
+                    headers=trace.upstream_headers([*passed, loop_header]),
                     body=body.data if isinstance(body, RequestBody) else body,
                     client=client_of(exchange),
                     scheme=exchange.scope["scheme"],

@@ -11,6 +11,7 @@ from serac_gateway.auth.api_keys import KEY_PREFIX
 from serac_gateway.auth.audience_labels import AudienceLabels
 from serac_gateway.auth.authenticator import OWN_HEADER, without_keys
 from serac_gateway.auth.principals import Principal
+from serac_gateway.config.model import OidcConfig
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.paths import PREFIXES
 from serac_gateway.data_plane.upstream.headers import end_to_end
@@ -24,6 +25,7 @@ MAX_HOPS = 8
 
 _PREFIXES = tuple(prefix.encode() for prefix in PREFIXES)
 _KEY_PREFIX = KEY_PREFIX.encode()
+_NO_TOKENS = OidcConfig()
 _CACHED_PATHS = 1_024
 _CACHED_PATH_BYTES = 256
 """Of a longer path the judgement is not kept: clients choose what is kept here."""
@@ -188,12 +190,15 @@ def target_of(exchange: Exchange) -> bytes:
     return target
 
 
-def passed_headers(headers: Headers, *, plain_reply: bool = False) -> list[tuple[bytes, bytes]]:
-    """The client's headers that are for the upstream: end to end, and no key or header of the gateway.
+def passed_headers(
+    headers: Headers, oidc: OidcConfig = _NO_TOKENS, *, plain_reply: bool = False
+) -> list[tuple[bytes, bytes]]:
+    """The client's headers that are for the upstream: end to end, and no key, token or header of the gateway.
 
     With `plain_reply` they ask for a reply that is not encoded.
     """
-    passed = [header for header in without_keys(end_to_end(headers)) if not header[0].startswith(b"x-serac-")]
+    own = without_keys(end_to_end(headers), oidc)
+    passed = [header for header in own if not header[0].startswith(b"x-serac-")]
     if not plain_reply:
         return passed
     return [

@@ -240,7 +240,7 @@ async def _reload(gateway: Gateway) -> None:
 
 
 async def _open_next_runtime(process: ProcessResources, number: int, config: GatewayConfig) -> Runtime:
-    if config.demands_keys and not process.authenticator.required:
+    if config.demands_keys and config.oidc.issuer is None and not process.authenticator.required:
         await process.authenticator.require_usable_key()
     return await open_runtime(number, config, process, _step_logger(number))
 
@@ -258,10 +258,7 @@ def _step_logger(number: int) -> OnProgress:
 
 
 def _reconfigure_access(process: ProcessResources, runtime: Runtime) -> None:
-    process.authenticator.reconfigure(
-        required=runtime.config.demands_keys,
-        outage_grace_s=runtime.config.access.outage_grace_s,
-    )
+    process.authenticator.reconfigure(runtime.config)
 
 
 def _note_reload(process: ProcessResources, runtime: Runtime, reloaded: Reloaded | None) -> None:

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 import msgspec
 
 from serac_gateway.auth.api_keys import checked_pepper
-from serac_gateway.auth.authenticator import Authenticator
+from serac_gateway.auth.authenticator import Authenticator, open_token_access
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.config.model import BACKUP_KEY_VARIABLE, KEY_PEPPER_VARIABLE, GatewayConfig
 from serac_gateway.control_plane.backup_seal import configured_backup_key
@@ -122,8 +122,9 @@ async def _open_authenticator(config: GatewayConfig, keys: ApiKeyStore, pepper: 
         required=config.demands_keys,
         pepper=pepper,
         outage_grace_s=config.access.outage_grace_s,
+        tokens=open_token_access(config),
     )
-    if config.demands_keys:
+    if config.demands_keys and config.oidc.issuer is None:  # else people come with tokens
         await authenticator.require_usable_key()
     elif not config.is_loopback:
         log.warning("anyone who can connect to %r can edit: access.required is false", config.server.host)

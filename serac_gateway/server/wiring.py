@@ -276,6 +276,7 @@ def _build_control_plane(
             writer=writer,
             foresight=Foresight(previewer),
             governance=config.governance,
+            oidc=config.oidc,
             on_event=process.instruments.add_proposal,
             announce=process.webhooks.announce,
         ),

@@ -16,6 +16,7 @@ from enum import StrEnum
 
 import msgspec
 
+from serac_gateway.auth.principals import TokenHolder
 from serac_gateway.domain.edits import AwareDatetime, Edit
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.stores.records import Action, Closing, Idempotency
@@ -51,7 +52,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody says of a proposal."""
 
     approver: str
-    """As edits name authors: name and id of the API key."""
+    """As edits name authors: name, and id of the API key or subject of the token."""
     owner: str
     """Whose key it is, in a form in which two keys of one person are equal."""
     key_id: str
@@ -60,6 +61,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     at: AwareDatetime
     idempotency: str | None = None
     """Digest of the idempotency key that it came with."""
+    holder: TokenHolder | None = None
+    """Whose token it came with; None: it came with an API key."""
 
 
 class ForeseenConflict(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +106,8 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     edit_ids: tuple[str, ...]
     author: str
     owner: str
-    """As a verdict's."""
+    """As a verdict's, and so is `holder`."""
+    holder: TokenHolder | None = None
     reason: str | None
     created_at: AwareDatetime
     expires_at: AwareDatetime

@@ -20,7 +20,7 @@ import pytest
 
 from serac_gateway.auth.authenticator import Authenticator
 from serac_gateway.auth.principals import ANYONE
-from serac_gateway.config.model import GatewayConfig, ModelsConfig
+from serac_gateway.config.model import GatewayConfig, ModelsConfig, OidcConfig
 from serac_gateway.data_plane.engine import Engine, NeedsDecision
 from serac_gateway.data_plane.local_engine import LocalEngine
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan
@@ -174,6 +174,7 @@ async def remote(local: LocalEngine, active_edits: ActiveEdits, folder: Path) ->
                 client,
                 bitmap,
                 keys_required=False,
+                oidc=OidcConfig(),
                 decision_timeout_s=DECISION_TIMEOUT_S,
                 answer_timeout_s=CONFIG.answer_timeout_s,
             )
@@ -377,5 +378,10 @@ def engine_of(client: RpcClient, folder: Path, *, timeout_s: float = 10) -> Remo
     """The engine of a worker that demands keys."""
     bitmap = NamespaceBitmap.create(folder / "namespaces")
     return RemoteEngine(
-        client, bitmap, keys_required=True, decision_timeout_s=timeout_s, answer_timeout_s=timeout_s
+        client,
+        bitmap,
+        keys_required=True,
+        oidc=OidcConfig(),
+        decision_timeout_s=timeout_s,
+        answer_timeout_s=timeout_s,
     )

@@ -96,7 +96,7 @@ def test_an_environment_key_that_is_none_is_refused_here_and_not_shown(
     monkeypatch.setenv("SERAC_API_KEY", bad)
     result = serac("edits", "list")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "SERAC_API_KEY holds no API key" in result.stderr
+    assert "SERAC_API_KEY holds no API key and no token" in result.stderr
     assert bad not in result.stderr
 
 

@@ -9,11 +9,17 @@ from typing import Any
 
 import httpx
 
-from serac_gateway.config.model import GovernanceConfig, NamespaceGovernance, RequiredField, RoutingConfig
+from serac_gateway.config.model import (
+    GovernanceConfig,
+    NamespaceGovernance,
+    OidcConfig,
+    RequiredField,
+    RoutingConfig,
+)
 from serac_gateway.control_plane.webhooks.dispatcher import SendEvent
 from serac_gateway.control_plane.webhooks.sending import Endpoint, send
 from serac_gateway.stores.memory.store import InMemoryEditStore
-from tests.control_plane import ROUTING
+from tests.control_plane import NO_TOKENS, ROUTING
 from tests.locked_gateway import Locked, running_locked_gateway
 
 API = "/serac/v1"
@@ -92,6 +98,7 @@ def running_people(
     store: InMemoryEditStore | None = None,
     endpoints: Sequence[Endpoint] = (),
     send_webhook: SendEvent = send,
+    oidc: OidcConfig = NO_TOKENS,
 ) -> Iterator[People]:
     """The gateway, until the context ends."""
     with running_locked_gateway(
@@ -100,6 +107,7 @@ def running_people(
         store=store,
         endpoints=endpoints,
         send_webhook=send_webhook,
+        oidc=oidc,
     ) as locked:
         yield People(
             locked=locked,

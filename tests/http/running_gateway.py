@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from serac_gateway.auth.audience_labels import AudienceLabels
-from serac_gateway.auth.authenticator import Authenticator
+from serac_gateway.auth.authenticator import Authenticator, open_token_access
 from serac_gateway.auth.key_store import ApiKeyStore
 from serac_gateway.config.model import GatewayConfig, UpstreamConfig
 from serac_gateway.console.app import console_app
@@ -142,6 +142,7 @@ async def running_gateway(
         key_store or InMemoryApiKeyStore(),
         required=keys_required,
         outage_grace_s=config.access.outage_grace_s,
+        tokens=open_token_access(config),
     )
     with (
         ThreadPoolExecutor(config.models.decision_threads) as decision_pool,

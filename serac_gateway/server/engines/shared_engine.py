@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 from typing_extensions import override
 
-from serac_gateway.auth.authenticator import key_headers
+from serac_gateway.auth.authenticator import credential_headers
 from serac_gateway.auth.principals import ANYONE, Principal
 from serac_gateway.config.model import GatewayConfig
 from serac_gateway.domain.headers import Headers
@@ -31,6 +31,7 @@ class SharedEngine(RemoteEngine):
             link,
             link.namespaces,
             keys_required=config.demands_keys,
+            oidc=config.oidc,
             decision_timeout_s=config.routing.decision_timeout_s,
             answer_timeout_s=config.models.answer_timeout_s,
         )
@@ -41,9 +42,9 @@ class SharedEngine(RemoteEngine):
 
     @override
     async def authenticate(self, headers: Headers) -> Principal:
-        presented = key_headers(headers)
         hello = self._link.hello
         demanded = self._keys_required or hello is None or hello.keys_required
+        presented = credential_headers(headers, self._oidc, required=demanded)
         if not presented and not demanded:
             return ANYONE
         digest = hashlib.sha256(b"\0".join(b"%b\0%b" % header for header in presented)).digest()
@@ -52,7 +53,8 @@ class SharedEngine(RemoteEngine):
             principal = await self._link.call(AUTHENTICATE_PATH, call, Principal)
         except ModelUnavailableError:
             known = self._confirmed.get(digest)
-            if known is None or time.monotonic() - known[0] > self._grace_s:
+            # A token's end is known to the engine alone.
+            if known is None or known[1].holder is not None or time.monotonic() - known[0] > self._grace_s:
                 raise
             return known[1]
         except AuthenticationError:  # it was revoked

@@ -8,8 +8,9 @@ from typing import Protocol
 
 from typing_extensions import override
 
-from serac_gateway.auth.authenticator import key_headers
+from serac_gateway.auth.authenticator import credential_headers
 from serac_gateway.auth.principals import ANYONE, Principal
+from serac_gateway.config.model import OidcConfig
 from serac_gateway.data_plane.engine import Engine, NeedsDecision
 from serac_gateway.data_plane.plan import AnswerTask, RequestPlan
 from serac_gateway.data_plane.protocols.answers import ChoicePiece
@@ -57,6 +58,7 @@ class RemoteEngine(Engine):
         namespaces: NamespaceTable,
         *,
         keys_required: bool,
+        oidc: OidcConfig,
         decision_timeout_s: float,
         answer_timeout_s: float,
     ) -> None:
@@ -67,12 +69,13 @@ class RemoteEngine(Engine):
         self._client = client
         self._namespaces = namespaces
         self._keys_required = keys_required
+        self._oidc = oidc
         self._decision_timeout_s = decision_timeout_s + _SLACK_S
         self._answer_timeout_s = answer_timeout_s + _SLACK_S
 
     @override
     async def authenticate(self, headers: Headers) -> Principal:
-        presented = key_headers(headers)
+        presented = credential_headers(headers, self._oidc, required=self._keys_required)
         if not presented and not self._keys_required:
             return ANYONE
         return await self._client.call(AUTHENTICATE_PATH, AuthenticateCall(headers=presented), Principal)

@@ -73,6 +73,7 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Asgi]:
                 client,
                 bitmap,
                 keys_required=config.demands_keys,
+                oidc=config.oidc,
                 decision_timeout_s=config.routing.decision_timeout_s,
                 answer_timeout_s=config.models.answer_timeout_s,
             ),
