@@ -223,9 +223,12 @@ class ThresholdClassifier(ScopeClassifier):
 
 
 @contextmanager
-def serving(app: Any) -> Iterator[str]:  # noqa: ANN401 - any ASGI application
-    """Serve `app` over a real loopback socket, from a thread with an event loop of its own; gives the URL."""
-    listener = socket.create_server(("127.0.0.1", 0))
+def serving(app: Any, port: int = 0) -> Iterator[str]:  # noqa: ANN401 - any ASGI application
+    """Serve `app` over a real loopback socket, from a thread with an event loop of its own; gives the URL.
+
+    `port` 0: any free one.
+    """
+    listener = socket.create_server(("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="serving")
     thread.start()

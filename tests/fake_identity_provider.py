@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import threading
 import time
 from base64 import urlsafe_b64encode
@@ -145,6 +146,17 @@ class FakeIdentityProvider:
         return 200, json.dumps(
             {"id_token": id_token, "access_token": "opaque", "token_type": "Bearer"}
         ).encode()
+
+    def login_config(self, port: int, **changes: Any) -> OidcConfig:  # noqa: ANN401
+        """For a gateway on that port, whose console logs people in."""
+        callback = f"http://127.0.0.1:{port}/console/login/callback"
+        return self.config(login_client_id=CLIENT, login_redirect_uri=callback, **changes)
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def algorithm_of(key: Any) -> str:  # noqa: ANN401

@@ -53,6 +53,7 @@ def running_locked_gateway(
     endpoints: Sequence[Endpoint] = (),
     send_webhook: SendEvent = send,
     oidc: OidcConfig = NO_TOKENS,
+    port: int = 0,
 ) -> Iterator[Locked]:
     store = store or InMemoryEditStore()
     admin = new_api_key(
@@ -75,5 +76,5 @@ def running_locked_gateway(
                 send_webhook=send_webhook,
                 oidc=oidc,
             )
-            with serving(gateway.app) as url:
+            with serving(gateway.app, port) as url:
                 yield Locked(url=url, admin=admin.text, store=store)

@@ -22,6 +22,7 @@ from serac_gateway.console.import_jobs import ImportDesk
 from serac_gateway.console.imports import ImportPages
 from serac_gateway.console.log import LogPages
 from serac_gateway.console.login import LoginPages, login_page, see_login
+from serac_gateway.console.oidc_login import OidcLoginPages
 from serac_gateway.console.pages import rendered
 from serac_gateway.console.paths import CONSOLE_PREFIX
 from serac_gateway.console.planes import RefusedError
@@ -50,6 +51,7 @@ _HEADERS = {
 }
 _PAGES: list[ControllerRouterHandler] = [
     LoginPages,
+    OidcLoginPages,
     TryPages,
     EditPages,
     EditChangePages,
@@ -61,12 +63,15 @@ _PAGES: list[ControllerRouterHandler] = [
 ]
 
 
-def console_app(authenticator: Authenticator, sessions: Sessions | None = None) -> Litestar:
+def console_app(
+    authenticator: Authenticator, sessions: Sessions | None = None, *, client_secret: str | None = None
+) -> Litestar:
     """The ASGI application for /console and all below it.
 
     Requests must be made inside `planes.serving_console_with`. `sessions` are those of the process.
+    `client_secret` is that of the client as which the identity provider logs people in.
     """
-    door = Doorkeeper(sessions or Sessions(), authenticator)
+    door = Doorkeeper(sessions or Sessions(), authenticator, client_secret)
     desk = ImportDesk()
     return Litestar(
         _PAGES,

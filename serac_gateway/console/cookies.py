@@ -8,10 +8,14 @@ from serac_gateway.console.languages import LANGUAGES
 from serac_gateway.domain.headers import Headers
 
 SESSION_COOKIE = "__Host-serac-console"
-"""The prefix has browsers refuse it from another host, from plain HTTP and for a path of its own."""
+"""The prefix has browsers refuse it from another host, from plain HTTP and for any path but "/"."""
 LOOPBACK_COOKIE = "serac-console-"
 """The same on http://localhost, where not every browser keeps a Secure cookie. The port follows: cookies are
-sent to every port of a host, and two gateways of one machine must not end each other's sessions."""
+sent to every port of a host, and two gateways of one machine must not end each other's sessions. The path is
+"/" here too, though the console's would be enough: so a login replaces a cookie of that name that somebody
+planted there, where one for /console would stand beside it, and who wins would be the browser's choice."""
+LOGIN_COOKIE = "__Host-serac-console-login"
+"""Of a login by the identity provider that has begun and not ended."""
 LANGUAGE_COOKIE = "serac-console-language"
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _YEAR_S = 31_536_000
@@ -28,10 +32,12 @@ def is_loopback_host(host: str) -> bool:
 
 def session_cookie_name(*, host: str) -> str:
     """The name under which a session's id comes with requests for `host`."""
-    if not is_loopback_host(host):
-        return SESSION_COOKIE
-    port = host.rpartition(":")[2]
-    return LOOPBACK_COOKIE + (port if port.isdecimal() else "80")
+    return SESSION_COOKIE if not is_loopback_host(host) else LOOPBACK_COOKIE + _port(host)
+
+
+def login_cookie_name(*, host: str) -> str:
+    """The name under which a login that has begun comes back."""
+    return LOGIN_COOKIE if not is_loopback_host(host) else f"{LOOPBACK_COOKIE}login-{_port(host)}"
 
 
 def session_cookie(session_id: str, *, host: str) -> Cookie:
@@ -57,6 +63,24 @@ def ended_session_cookie(*, host: str) -> Cookie:
         secure=not is_loopback_host(host),
         samesite="lax",
     )
+
+
+def login_cookie(value: str, *, host: str, max_age_s: int) -> Cookie:
+    """It lives as long as a login takes; the way back from the provider is a link, which brings it."""
+    return Cookie(
+        key=login_cookie_name(host=host),
+        value=value,
+        path="/",
+        max_age=max_age_s,
+        httponly=True,
+        secure=not is_loopback_host(host),
+        samesite="lax",
+    )
+
+
+def _port(host: str) -> str:
+    port = host.rpartition(":")[2]
+    return port if port.isdecimal() else "80"
 
 
 def language_cookie(language: str, *, host: str) -> Cookie:

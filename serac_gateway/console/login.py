@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from typing import Any, cast
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 from litestar import Controller, Response, get, post
@@ -27,7 +27,8 @@ from serac_gateway.console.form_checks import check_own_page, form_fields
 from serac_gateway.console.languages import LANGUAGES
 from serac_gateway.console.pages import STATIC_FILES, rendered, static_file
 from serac_gateway.console.paths import CONSOLE_PREFIX, LOGIN_PATH, page_path, safe_target
-from serac_gateway.console.sessions import MAX_KEPT_CHARS, KeptForm, Notice
+from serac_gateway.console.planes import current_planes
+from serac_gateway.console.sessions import MAX_KEPT_CHARS, KeptForm, Notice, Session
 from serac_gateway.console.visits import AnyRequest, Doorkeeper, Visiting, texts_of
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import AuthenticationError, GatewayError, InvalidRequestError
@@ -55,6 +56,14 @@ class LoginPages(Controller):
         host = header(headers, b"host")
         kept = _kept(fields.get("kept", ""))
         target = safe_target(kept.path if kept else fields.get("next"))
+        if kept is not None and not fields.get("api_key", "").strip():
+            # Logged in by a link, in another tab: this one has what was typed.
+            session_id = request.cookies.get(session_cookie_name(host=host))
+            resumed = door.sessions.resume(session_id, current_planes().config.console)
+            if resumed is not None:
+                return _with_kept(
+                    resumed, kept, Response(None, status_code=303, headers={"location": target})
+                )
         try:
             _check_keeps_secrets(header(headers, b"origin"), host)
             key = fields.get("api_key", "").strip()
@@ -65,10 +74,7 @@ class LoginPages(Controller):
             return login_page(request, door, target=target, kept=kept, error=error)
         door.sessions.end(request.cookies.get(session_cookie_name(host=host)))
         session_id, session = door.sessions.start(principal.key_id)
-        if kept is not None:
-            session.kept = kept
-            session.notify(Notice(key="login.text_kept"))
-        return _see_other(target, session_cookie(session_id, host=host))
+        return _with_kept(session, kept, _see_other(target, session_cookie(session_id, host=host)))
 
     @post("/logout", status_code=200)
     async def log_out(self, visit: Visiting, door: Door) -> Response[Any]:
@@ -130,11 +136,20 @@ def login_page(
         error=None if error is None else error.message,
         why=why or _WHYS.get(request.query_params.get("why", "")),
         keys_demanded=door.authenticator.required,
+        provider=_provider_name(door),
     )
     status = 200 if error is None and why is None else 401
     if error is not None and not isinstance(error, AuthenticationError):
         status = error.status
     return Response(content, status_code=status, media_type=MediaType.HTML)
+
+
+def _provider_name(door: Doorkeeper) -> str | None:
+    """The host that logs people in; None: none does."""
+    tokens = door.authenticator.tokens
+    if tokens is None or tokens.config.login_client_id is None:
+        return None
+    return urlsplit(tokens.config.issuer or "").netloc
 
 
 def see_login(request: AnyRequest, why: str | None) -> Response[Any]:
@@ -150,6 +165,13 @@ def see_login(request: AnyRequest, why: str | None) -> Response[Any]:
 
 def _see_other(path: str, cookie: Cookie) -> Response[None]:
     return Response(None, status_code=303, headers={"location": path}, cookies=[cookie])
+
+
+def _with_kept(session: Session, kept: KeptForm | None, reply: Response[None]) -> Response[None]:
+    if kept is not None:
+        session.kept = kept
+        session.notify(Notice(key="login.text_kept"))
+    return reply
 
 
 def _kept(text: str) -> KeptForm | None:

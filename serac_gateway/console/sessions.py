@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from serac_gateway.auth.tokens import Claims
 from serac_gateway.config.model import ConsoleConfig
 
 MAX_SESSIONS = 1_000
@@ -46,7 +47,9 @@ class Session:
     """One login. Belongs to one event loop."""
 
     key_id: str | None
-    """Of the API key; None: no key is demanded, and none was given."""
+    """Of the API key; None: it began with a login of the identity provider, or no key is demanded."""
+    claims: Claims | None = None
+    """Of that login; None: there was none."""
     started_s: float
     seen_s: float
     """Of the last request, on the clock of `Sessions`."""
@@ -84,11 +87,11 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._by_digest)
 
-    def start(self, key_id: str | None) -> tuple[str, Session]:
+    def start(self, key_id: str | None, claims: Claims | None = None) -> tuple[str, Session]:
         """A new session, and its id, which nobody had before."""
         now_s = self._clock()
         session_id = secrets.token_urlsafe(32)
-        session = Session(key_id=key_id, started_s=now_s, seen_s=now_s)
+        session = Session(key_id=key_id, claims=claims, started_s=now_s, seen_s=now_s)
         self._by_digest[_digest(session_id)] = session
         while len(self._by_digest) > self._limit:
             self._by_digest.popitem(last=False)

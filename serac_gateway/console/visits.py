@@ -62,6 +62,8 @@ class Visit(msgspec.Struct, kw_only=True):
     texts: Texts
     fields: Mapping[str, str]
     """Of the form, if one was sent, without its token."""
+    reachable: tuple[str, ...]
+    """The namespaces that the key or login is for, in whatever role."""
     upload: Upload | None = None
     """The file that came with it."""
     started: str | None = None
@@ -107,8 +109,8 @@ class Visit(msgspec.Struct, kw_only=True):
         return self.principal.role.allows(Role(role))
 
     def _listed_namespaces(self) -> list[str]:
-        """Those the key is bound to; of a key for all, the one that is looked at."""
-        names = self.principal.namespaces
+        """Those the key or login is for; of one for all, the one that is looked at."""
+        names = self.reachable
         return [self.namespace] if EVERY_NAMESPACE in names else sorted({*names, self.namespace})
 
 
@@ -119,9 +121,13 @@ Visiting = NamedDependency[SkipValidation[Visit]]
 class Doorkeeper:
     """Gives each request its visit, or sends it to the login."""
 
-    def __init__(self, sessions: Sessions, authenticator: Authenticator) -> None:
+    def __init__(
+        self, sessions: Sessions, authenticator: Authenticator, client_secret: str | None = None
+    ) -> None:
+        """`client_secret`: of the client as which the identity provider logs people in, if it has one."""
         self.sessions = sessions
         self.authenticator = authenticator
+        self.client_secret = client_secret
 
     async def provide_visit(self, request: AnyRequest) -> Visit:
         """The visit of a request.
@@ -153,8 +159,12 @@ class Doorkeeper:
                 raise LoginNeededError(kept, None if session_id is None and not is_form else "login.over")
             # Whoever reaches a gateway without keys may do everything, by the API too.
             started, session = self.sessions.start(None)
+        wanted = request.path_params.get("namespace")
         try:
-            principal = await self.authenticator.authenticate_again(session.key_id)
+            if session.claims is not None:
+                principal = self.authenticator.authenticate_holder(session.claims, wanted)
+            else:
+                principal = await self.authenticator.authenticate_again(session.key_id)
         except AuthenticationError as error:
             self.sessions.end(session_id)
             raise LoginNeededError(kept, "login.key_ended") from error
@@ -163,7 +173,8 @@ class Doorkeeper:
         if is_form and not is_of_session(fields, session.csrf_token):
             session.kept = kept
             raise OldFormError(request.url.path)
-        namespace = principal.namespace(request.path_params.get("namespace") or default_namespace(principal))
+        namespace = principal.namespace(wanted or default_namespace(principal))
+        tokens = self.authenticator.tokens if principal.holder is not None else None
         return Visit(
             request=request,
             session=session,
@@ -172,6 +183,7 @@ class Doorkeeper:
             client=PlanesClient(planes, request.scope, request.receive, principal, namespace),
             texts=texts_of(request),
             fields={name: value for name, value in fields.items() if name != CSRF_FIELD},
+            reachable=principal.namespaces if tokens is None else tokens.reachable(principal),
             upload=upload,
             started=started,
         )

@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
+from litestar import Litestar
+
 from serac_gateway.auth.audience_labels import AudienceLabels
 from serac_gateway.config.diff import Reloaded, ReloadOutcome
-from serac_gateway.config.model import GatewayConfig
+from serac_gateway.config.model import OIDC_CLIENT_SECRET_VARIABLE, GatewayConfig
 from serac_gateway.console.app import console_app
 from serac_gateway.control_plane.clock_watch import watch_clock
 from serac_gateway.control_plane.http.api import control_plane_app
@@ -207,12 +210,17 @@ async def start_gateway(
         watching = asyncio.ensure_future(_watch_when_loaded(process, runtimes, loading))
         stack.push_async_callback(_cancel, watching)
         yield Gateway(
-            app=GatewayApp(runtimes, control_plane, console_app(process.authenticator)),
+            app=GatewayApp(runtimes, control_plane, _console(process)),
             process=process,
             runtimes=runtimes,
             reloader=reloader,
             loading=loading,
         )
+
+
+def _console(process: ProcessResources) -> Litestar:
+    client_secret = os.environ.get(OIDC_CLIENT_SECRET_VARIABLE) or None
+    return console_app(process.authenticator, client_secret=client_secret)
 
 
 def _gauges(process: ProcessResources, runtimes: Runtimes) -> Gauges:

@@ -99,6 +99,7 @@ def running_people(
     endpoints: Sequence[Endpoint] = (),
     send_webhook: SendEvent = send,
     oidc: OidcConfig = NO_TOKENS,
+    port: int = 0,
 ) -> Iterator[People]:
     """The gateway, until the context ends."""
     with running_locked_gateway(
@@ -108,6 +109,7 @@ def running_people(
         endpoints=endpoints,
         send_webhook=send_webhook,
         oidc=oidc,
+        port=port,
     ) as locked:
         yield People(
             locked=locked,
