@@ -13,7 +13,7 @@ import typer
 
 from serac_gateway import __version__
 from serac_gateway.cli.bench.commands import bench_app
-from serac_gateway.cli.bench.storage_commands import import_edits, start, write
+from serac_gateway.cli.bench.storage_commands import import_edits, index, start, write
 from serac_gateway.cli.doctor import doctor
 from serac_gateway.cli.edit_history import purge, restore, rollback, rollback_edit
 from serac_gateway.cli.edit_writing import add, change
@@ -85,6 +85,7 @@ app.add_typer(bench_app, name="bench")
 bench_app.command("import")(import_edits)
 bench_app.command()(start)
 bench_app.command()(write)
+bench_app.command()(index)
 
 
 @app.callback(invoke_without_command=True)

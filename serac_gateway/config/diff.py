@@ -15,6 +15,7 @@ NEEDS_RESTART = (
     "data_dir",
     "store",
     "engine",
+    "index",
     "metrics",
     "models.encoder",
     "models.device",

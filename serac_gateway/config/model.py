@@ -321,6 +321,32 @@ account and card numbers, also grouped), and long random words. Each takes linea
 could otherwise hold the interpreter with a text that almost matches."""
 
 
+class IndexKind(StrEnum):
+    """How the nearest edits are searched."""
+
+    AUTO = "auto"
+    """On a GPU exactly, if faiss sees one; else as `IVF`."""
+    FLAT = "flat"
+    """Exactly, in main memory, however many there are."""
+    IVF = "ivf"
+    """In main memory: exactly up to `IndexConfig.exact_vectors` of a namespace, beyond in inverted lists."""
+
+
+class IndexConfig(_Section, frozen=True, kw_only=True):
+    """The index of the edits in force. An edit has a vector for each of its forms."""
+
+    kind: IndexKind = IndexKind.AUTO
+    exact_vectors: PositiveInt = 50_000
+    """Up to so many vectors of a namespace are searched exactly."""
+    delta_vectors: PositiveInt = 4_096
+    """Beyond that, so many of the latest are searched exactly until they are put into inverted lists."""
+    precision: Literal["fp32", "fp16", "int8"] = "int8"
+    """Of vectors in inverted lists: 4, 2 or 1 bytes a component."""
+    read_vectors: PositiveInt = 12_000
+    """Vectors in inverted lists that a search reads for a text, about: with more it finds more and takes
+    longer."""
+
+
 class TrafficConfig(_Section, frozen=True, kw_only=True):
     """The record of recent queries that previews are made with. Off unless a namespace is named."""
 
@@ -757,6 +783,7 @@ class GatewayConfig(_Section, frozen=True, kw_only=True):
     console: ConsoleConfig = ConsoleConfig()
     store: StoreConfig = StoreConfig()
     engine: EngineConfig = EngineConfig()
+    index: IndexConfig = IndexConfig()
     upstream: UpstreamConfig = UpstreamConfig()
     """Serves requests whose model no other upstream names."""
     upstreams: dict[str, NamedUpstreamConfig] = {}

@@ -306,6 +306,7 @@ class ActiveEdits:
             reencoded += not self._fits(stored.edit, stored.vectors)
             if len(batch) == _LOAD_BATCH:
                 await self._apply_to(building, batch)
+                await asyncio.to_thread(building.index.make_room)
                 total += len(batch)
                 batch = []
                 on_progress(total)

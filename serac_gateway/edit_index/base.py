@@ -53,6 +53,17 @@ class EditIndex(ABC):
         """
 
     @abstractmethod
+    def make_room(self) -> None:
+        """Between puts of a bulk load: wait until work in the background, if any, is not too far behind.
+
+        It bounds memory; no other writer needs to call it.
+        """
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Wait until no work in the background is due, if there is any."""
+
+    @abstractmethod
     def __len__(self) -> int:
         """How many edits are indexed."""
 

@@ -7,6 +7,7 @@ for a write's copy to the device, but never for a merge, which works on the rows
 
 from __future__ import annotations
 
+import logging
 import threading
 
 import faiss
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex, FlatRows
+
+log = logging.getLogger(__name__)
 
 _MAX_ROWS_PER_SEARCH = 2_048
 """Faiss's limit of k on a device."""
@@ -41,6 +44,8 @@ class CudaDevice:
                 " [gpu] in place of [cpu], or use FaissFlatIndex"
             )
         self.number = number
+        self.is_full = False
+        """Whether it has refused vectors."""
         self.resources = faiss.StandardGpuResources()
         self.resources.setTempMemory(_SCRATCH_BYTES)
         self.lock = threading.RLock()  # re-entrant: a segment can be freed while its thread holds the lock
@@ -54,7 +59,17 @@ class FaissGpuIndex(FaissFlatIndex):
         self._device = device
 
     def _flat(self, vectors_RD: Vectors) -> FlatRows:
-        return _RowsOnDevice(vectors_RD, self._device)
+        try:
+            return _RowsOnDevice(vectors_RD, self._device)
+        except RuntimeError as error:  # faiss's own, of all that CUDA refuses
+            if not self._device.is_full:
+                self._device.is_full = True
+                log.warning(
+                    "CUDA device %d takes no further vectors; those that come are searched in main memory, as"
+                    " exactly: %s; free memory of the device and restart, or set index.kind to ivf",
+                    self._device.number, str(error).splitlines()[0][:200],
+                )  # fmt: skip
+            return super()._flat(vectors_RD)
 
 
 class _RowsOnDevice:
@@ -79,5 +94,7 @@ class _RowsOnDevice:
         return rows_RD
 
     def __del__(self) -> None:
+        if "_lock" not in self.__dict__:
+            return
         with self._lock:  # freeing goes through the device's memory manager too
             self.__dict__.pop("_device_rows", None)

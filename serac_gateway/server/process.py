@@ -21,6 +21,7 @@ from serac_gateway.edit_index.active_edits import ActiveEdits
 from serac_gateway.edit_index.follower import LogFollower
 from serac_gateway.edit_index.heartbeat import ReplicaHeartbeat
 from serac_gateway.edit_index.opening import index_maker
+from serac_gateway.edit_index.tiered import SealingThread
 from serac_gateway.models.encoders.base import Encoder
 from serac_gateway.models.forms.reader import FormReader
 from serac_gateway.models.loading import open_encoder, open_form_reader
@@ -78,7 +79,11 @@ async def open_process_resources(
     authenticator = await _open_authenticator(config, store.api_keys(), pepper)
     stack.push_async_callback(authenticator.close)
     encoder = await asyncio.to_thread(open_encoder, config, on_progress)
-    active_edits = ActiveEdits(store=store, encoder=encoder, make_index=index_maker(encoder.width))
+    sealing = SealingThread()
+    stack.callback(sealing.close)
+    active_edits = ActiveEdits(
+        store=store, encoder=encoder, make_index=index_maker(encoder.width, config.index, sealing)
+    )
     heartbeat = ReplicaHeartbeat(store.replicas(), active_edits.positions)
     stack.push_async_callback(heartbeat.close)
     follower = LogFollower(

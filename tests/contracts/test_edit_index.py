@@ -5,36 +5,121 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serac_gateway.config.model import IndexConfig
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.base import EditIndex
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.faiss_gpu import CudaDevice, FaissGpuIndex, cuda_device_count
+from serac_gateway.edit_index.opening import index_maker
+from serac_gateway.edit_index.tiered import SealingThread, TieredIndex
 
 WIDTH = 8
 MakeIndex = Callable[[], EditIndex]
 
 
-@pytest.fixture(scope="module", params=["flat", pytest.param("gpu", marks=pytest.mark.gpu)])
-def make_index(request: pytest.FixtureRequest) -> MakeIndex:
+class SettledIndex(TieredIndex):
+    """Seals and merges all that is due before a write returns."""
+
+    def put(self, edits: Iterable[tuple[str, Vectors]]) -> None:
+        super().put(edits)
+        self.settle()
+
+    def remove(self, edit_ids: Iterable[str]) -> None:
+        super().remove(edit_ids)
+        self.settle()
+
+
+ALL_LISTS = IndexConfig(exact_vectors=40, delta_vectors=16, precision="fp32", read_vectors=10**9)
+"""Seals early, and reads every list: what is approximate about it is then exact."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=["flat", "tiered", "settled", "fake gpu", pytest.param("gpu", marks=pytest.mark.gpu)],
+)
+def make_index(request: pytest.FixtureRequest) -> Iterator[MakeIndex]:
     if request.param == "flat":
-        return lambda: FaissFlatIndex(WIDTH)
+        yield lambda: FaissFlatIndex(WIDTH)
+        return
+    if request.param in ("tiered", "settled"):
+        thread = SealingThread()
+        kind = TieredIndex if request.param == "tiered" else SettledIndex
+        yield lambda: kind(WIDTH, config=ALL_LISTS, thread=thread)
+        thread.close()
+        return
+    if request.param == "fake gpu":
+        with fake_cuda(budget_rows=10_000) as device:
+            yield lambda: FaissGpuIndex(WIDTH, device=device)
+        return
     if not cuda_device_count():
         pytest.skip("faiss sees no CUDA device; needs the extra [gpu] and a GPU")
     device = CudaDevice()
-    return lambda: FaissGpuIndex(WIDTH, device=device)
+    yield lambda: FaissGpuIndex(WIDTH, device=device)
 
 
 @pytest.mark.skipif(cuda_device_count() > 0, reason="a CUDA device is there")
 def test_a_cuda_device_that_is_not_there_is_refused_with_the_remedy() -> None:
     with pytest.raises(ValueError, match=r"CUDA device 0 is not there.*\[gpu\]"):
         CudaDevice()
+
+
+@contextmanager
+def fake_cuda(*, budget_rows: int) -> Iterator[CudaDevice]:
+    """A device that holds `budget_rows` rows, then refuses; its searches run in main memory."""
+
+    class Resources:
+        def setTempMemory(self, size: int) -> None:
+            self.size = size
+
+    left = [budget_rows]
+
+    def copied(resources: Resources, number: int, rows: faiss.Index) -> faiss.Index:
+        if rows.ntotal > left[0]:
+            raise RuntimeError("Error in void* faiss::gpu::allocMemory: cudaMalloc error out of memory")
+        left[0] -= rows.ntotal
+        return rows
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(faiss, "StandardGpuResources", Resources, raising=False)
+        patched.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
+        patched.setattr(faiss, "index_cpu_to_gpu", copied, raising=False)
+        yield CudaDevice()
+
+
+def test_a_full_device_is_warned_of_once_and_what_comes_is_searched_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with fake_cuda(budget_rows=3) as device:
+        index, held = FaissGpuIndex(WIDTH, device=device), {}
+        for number in range(40):
+            vectors_FD = unit_vectors(2, number)
+            index.put([(f"e{number}", vectors_FD)])
+            held[f"e{number}"] = vectors_FD
+        assert_equals_brute_force(index, held, 8, 99)
+    assert caplog.text.count("takes no further vectors") == 1
+
+
+def test_a_device_that_cannot_be_opened_is_warned_of_and_main_memory_serves(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken() -> object:
+        raise RuntimeError("CUDA driver version is insufficient for CUDA runtime version")
+
+    thread = SealingThread()
+    with fake_cuda(budget_rows=3), pytest.MonkeyPatch.context() as patched:
+        patched.setattr(faiss, "StandardGpuResources", broken, raising=False)
+        make = index_maker(WIDTH, IndexConfig(), thread)
+    assert isinstance(make(), TieredIndex)
+    assert "cannot be used" in caplog.text
 
 
 def unit_vectors(rows: int, seed: int) -> Vectors:

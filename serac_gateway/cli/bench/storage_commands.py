@@ -1,4 +1,4 @@
-"""`serac bench import`, `serac bench start` and `serac bench write`."""
+"""`serac bench import`, `serac bench start`, `serac bench write` and `serac bench index`."""
 
 from __future__ import annotations
 
@@ -95,6 +95,51 @@ def write(
     table.add_row("beyond encoding", *latency_cells(result.beyond_encoding))
     table.add_row("encoding", *latency_cells(result.encoding))
     stdout().print(table)
+
+
+def index(
+    sizes: Annotated[str, typer.Option(help="Numbers of edits: 1k,100k,1M.")] = "1k,100k",
+    seconds: Annotated[
+        float, typer.Option(min=1.0, help="Of searches, quiet, and as long beside writes.")
+    ] = 20.0,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the index alone, as [index] configures it, with three vectors an edit."""
+    from serac_gateway.cli.bench.edit_index import IndexResults, SampleVectors, measured
+
+    counts = [_edit_count(size) for size in sizes.split(",")]
+    with bench_errors():
+        say("encoding texts that the vectors are made from")
+        sample = SampleVectors(_encoder())
+        config = load_config().index
+        result = IndexResults(sizes=list(measured(counts, config, sample, say, seconds=seconds)))
+    write_out(result, out)
+    if as_json:
+        print_json(result)
+        return
+    table = Table(
+        "edits", "build s", "MiB (peak)", "search ms", "p99", "beside writes ms", "p99", "write ms", "p99",
+        "recall@8: stored", "neighbours", "unrelated",
+    )  # fmt: skip
+    for size in result.sizes:
+        table.add_row(
+            f"{size.edits:,}", f"{size.build_s:.1f}", f"{size.memory_mib:,.0f} ({size.peak_mib:,.0f})",
+            f"{size.quiet.median_ms:.2f}", f"{size.quiet.p99_ms:.2f}",
+            f"{size.writing.median_ms:.2f}", f"{size.writing.p99_ms:.2f}",
+            f"{size.write.median_ms:.2f}", f"{size.write.p99_ms:.2f}",
+            f"{size.recall.stored:.4f}", f"{size.recall.neighbours:.4f}", f"{size.recall.unrelated:.4f}",
+        )  # fmt: skip
+    stdout().print(table)
+
+
+def _edit_count(text: str) -> int:
+    number, unit = text.strip().rstrip("kM"), text.strip()[-1:]
+    if not number.isdecimal() or not int(number):
+        raise typer.BadParameter(
+            f"{text!r} is no number of edits; write 1000, 1k or 1M", param_hint="--sizes"
+        )
+    return int(number) * {"k": 1_000, "M": 1_000_000}.get(unit, 1)
 
 
 def _encoder() -> Encoder:
