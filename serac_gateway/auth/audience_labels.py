@@ -6,12 +6,13 @@ widens no audience; two different values are refused, for nobody knows which one
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 
 import msgspec
 
 from serac_gateway.auth.principals import Principal
-from serac_gateway.config.model import AudienceSource
+from serac_gateway.config.model import AudienceSource, GatewayConfig
 from serac_gateway.domain.audiences import Audience, Labels, label_value
 from serac_gateway.domain.headers import Headers
 from serac_gateway.errors import InvalidRequestError
@@ -100,6 +101,14 @@ class AudienceLabels:
             for label, values in audience.items()
         )
 
+    def idle_of_key(self, labels: Labels) -> list[str]:
+        """Those of an API key's labels that no request with the key has: they are not configured."""
+        return [
+            f"{label}={value}"
+            for label, value in labels.items()
+            if label not in self._of_key or self._counting(label, value) is None
+        ]
+
     def counted(self, labels: Labels) -> list[tuple[str, str]]:
         """Every label with its value for metrics: one of the closed set, "other", or "none" without a value.
 
@@ -150,6 +159,36 @@ class AudienceLabels:
             " the proxy in front send it",
             field=source.header,
         )
+
+
+def believed_from_anybody(config: GatewayConfig) -> list[str]:
+    """What is at risk with the labels that come from headers, one sentence each."""
+    risks = []
+    for label, source in config.routing.audience_from.items():
+        if source.header is None:
+            continue
+        if source.required and not source.values:
+            risks.append(
+                f"routing.audience_from.{label} is required and takes any value, so a made-up one lets a"
+                " request past the edits of every audience"
+            )
+        if not config.is_loopback and not _has_proxy_elsewhere(config):
+            risks.append(
+                f"routing.audience_from.{label} is read from the header {source.header}, and no proxy that"
+                " could set it is configured: whoever reaches the gateway chooses the audience"
+            )
+    return risks
+
+
+def _has_proxy_elsewhere(config: GatewayConfig) -> bool:
+    return any(not _is_loopback(proxy) for proxy in config.server.trusted_proxies)
+
+
+def _is_loopback(proxy: str) -> bool:
+    try:
+        return ipaddress.ip_network(proxy, strict=False).is_loopback
+    except ValueError:  # it is refused when the gateway listens
+        return True
 
 
 NO_AUDIENCE_LABELS = AudienceLabels({})

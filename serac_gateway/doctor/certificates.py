@@ -40,6 +40,15 @@ def tls_servers(config: GatewayConfig) -> Iterator[TlsServer]:
             yield TlsServer(
                 name=name, host=url.hostname or "", port=url.port or 443, ca_file=upstream.ca_file
             )
+    for provider_url in filter(None, (config.oidc.issuer, config.oidc.jwks_url)):
+        parts = urlsplit(provider_url)
+        if parts.scheme == "https" and config.oidc.proxy is None:
+            yield TlsServer(
+                name="identity provider",
+                host=parts.hostname or "",
+                port=parts.port or 443,
+                ca_file=config.oidc.ca_file,
+            )
     engine = config.engine
     if engine.url is not None and engine.url.startswith("tls:"):
         url = urlsplit(engine.url)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from serac_gateway.auth.api_keys import checked_pepper
 from serac_gateway.config.model import KEY_PEPPER_VARIABLE, GatewayConfig, upstream_api_key_variable
+from serac_gateway.doctor.access import header_findings, label_findings, provider_findings
 from serac_gateway.doctor.certificates import certificate_finding, tls_servers
 from serac_gateway.doctor.clocks import clock_finding
 from serac_gateway.doctor.configuration import config_findings
@@ -55,6 +56,7 @@ async def diagnosis(
             *config_findings(config, file=file, environment=environment),
             *installation_findings(),
             *await engine_findings(config, environment),
+            *header_findings(config),
             *await _certificates(config),
             *await _upstreams(config, environment),
             *gateway.findings,
@@ -68,6 +70,8 @@ async def diagnosis(
         *room_findings(config, room_of(config.data_path), running=gateway.running),
         *models.findings,
         *await _store(config, models, environment),
+        *header_findings(config),
+        *await provider_findings(config.oidc),
         *await _certificates(config),
         *upstreams,
         *await target_findings(config, environment),
@@ -109,6 +113,7 @@ async def _contents(
         pass
     else:
         findings += key_findings(config, stored, pepper=pepper, now=now)
+    findings += label_findings(config, [key.key for key in stored], now=now)
     findings += approval_findings(config, [key.key for key in stored], now=now)
     findings += await proposal_findings(config, inspected.store.proposals(), now=now)
     return findings + await delivery_findings(config, inspected.store.webhooks())

@@ -32,7 +32,7 @@ def key_findings(
                 "give every gateway on the store the same one, or revoke these keys and make them anew",
             )
         )
-    if config.demands_keys and len(active) == other:
+    if config.demands_keys and config.oidc.issuer is None and len(active) == other:
         findings.append(
             failure(
                 "keys",
@@ -61,7 +61,11 @@ def approval_findings(config: GatewayConfig, keys: Sequence[ApiKey], *, now: dat
             f"make keys with `serac keys create --role approve --namespace {name} --name …` for more people,"
             " or lower approvals"
         )
-        if len(people) < governance.approvals:
+        if any(Role(role.role).allows(Role.APPROVE) for role in config.oidc.roles.values()):
+            findings.append(
+                fine("governance", f"{needs} by key, and more by groups of the identity provider")
+            )
+        elif len(people) < governance.approvals:
             findings.append(failure("governance", f"{needs}: nothing can be changed there", remedy))
         elif len(people) == governance.approvals:
             findings.append(

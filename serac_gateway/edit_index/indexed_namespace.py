@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -13,9 +16,13 @@ from serac_gateway.edit_index.base import EditIndex, Neighbour
 from serac_gateway.models.classifiers.base import Candidate, LogOrder
 from serac_gateway.stores.log_chain import LogHead
 
+log = logging.getLogger(__name__)
+
 _FURTHER = 4
-_FURTHEST = 64
-"""Where unwanted edits crowd the nearest, 4 times as many neighbours are read, and again, up to 64 times."""
+_FURTHEST = 4_096
+"""Where unwanted edits crowd the nearest, 4 times as many neighbours are read, and again, up to 4,096 times
+as many: each step is one more search, and only searches that are crowded take it."""
+_WARN_EVERY_S = 60.0
 
 
 class IndexedNamespace:
@@ -42,6 +49,9 @@ class IndexedNamespace:
         """Where the log made the newest version seen of each edit."""
         self.latest: LogOrder = (0, 0)
         """The greatest of them."""
+        self.cut_short = 0
+        """How many searches ended at the limit, with fewer edits than wanted."""
+        self._warned_at_s = -math.inf
         self.lock = asyncio.Lock()
 
     def nearest(
@@ -52,7 +62,10 @@ class IndexedNamespace:
         floor: float,
         taken: Callable[[Edit], bool],
     ) -> list[list[Candidate]]:
-        """For each query the `k` nearest edits of `index` that are `taken`, `k` of each state, best first."""
+        """For each query the `k` nearest edits of `index` that are `taken`, `k` of each state, best first.
+
+        Others that are nearer, as edits for other audiences, are passed over, up to `_FURTHEST * k` of them.
+        """
         if len(index) == 0:
             return [[] for _ in queries_BD]
         rows_BK: list[list[Candidate]] = []
@@ -63,8 +76,22 @@ class IndexedNamespace:
                 reach *= _FURTHER
                 (neighbours,) = index.search(queries_BD[position : position + 1], reach)
                 row = _candidates(self, neighbours, k, taken)
+            if reach < len(index) and _is_crowded(row, neighbours, k, floor):
+                self._note_cut_short(reach)
             rows_BK.append(row)
         return rows_BK
+
+    def _note_cut_short(self, reach: int) -> None:
+        self.cut_short += 1
+        if time.monotonic() - self._warned_at_s >= _WARN_EVERY_S:
+            self._warned_at_s = time.monotonic()
+            log.warning(
+                "a search passed over %d edits that are nearer to the request and not for it, and ended there"
+                " (%d searches so far): an edit further away may not have fired; split the namespace, or"
+                " retire edits for other audiences that say the same",
+                reach,
+                self.cut_short,
+            )
 
 
 def _candidates(

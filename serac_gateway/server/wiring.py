@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from serac_gateway.auth.audience_labels import AudienceLabels
+from serac_gateway.auth.audience_labels import AudienceLabels, believed_from_anybody
 from serac_gateway.config.model import EVERY_ORIGIN, GatewayConfig
 from serac_gateway.control_plane.conflicts import ConflictFinder
 from serac_gateway.control_plane.firing import FiringCheck
@@ -69,6 +69,8 @@ async def open_runtime(
     Raises:
         ConfigError: Something cannot be opened as configured; then nothing of the runtime stays open.
     """
+    for risk in believed_from_anybody(config):
+        log.warning("%s; see `serac doctor`", risk)
     lease = process.shared.lease()
     try:
         webhooks = await asyncio.to_thread(open_endpoints, config.webhooks, os.environ)

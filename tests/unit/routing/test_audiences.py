@@ -126,6 +126,12 @@ async def test_edits_for_others_take_no_place_from_the_one_that_holds() -> None:
     assert governing(deciding, {}) is None
 
 
+async def test_a_thousand_nearer_edits_for_others_do_not_hide_the_one_that_holds() -> None:
+    crowd = [edit(f"t{n}", {"tenant": (f"t{n}",)}) for n in range(1_000)]
+    deciding = await router(*crowd, edit("acme", {"tenant": ("zz",)}, prompt=f"{QUESTION} Please.", id="zz"))
+    assert governing(deciding, {"tenant": "zz"}) == "acme"
+
+
 async def test_several_questions_are_answered_by_edits_for_the_caller_alone() -> None:
     deciding = await router(
         edit("Ada", {"region": ("eu",)}), edit("1901", {"region": ("us",)}, prompt="When did Umbra begin?")
