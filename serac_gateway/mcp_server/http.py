@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 import msgspec
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
@@ -22,6 +23,7 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 _TAKEN_ON = ("authorization", "x-api-key", "api-key", "x-serac-api-key", "x-serac-namespace")
 """Of a caller's headers: the credentials that the gateway reads, and the namespace."""
 _PROBLEM = "application/problem+json"
+_METADATA_PREFIX = "/.well-known/oauth-protected-resource"
 
 ResultT = TypeVar("ResultT")
 
@@ -44,13 +46,52 @@ class CallerApi:
         return self._client.stream(method, path, headers=self._headers)
 
 
+class ProtectedResource(msgspec.Struct, frozen=True, kw_only=True):
+    """By which tokens clients may come, as RFC 9728 has it published; the gateway judges the tokens."""
+
+    url: str
+    """Of `MCP_PATH` as clients call it: what tokens must be made for."""
+    authorization_servers: tuple[str, ...]
+    """Issuers of such tokens."""
+
+    @property
+    def metadata_path(self) -> str:
+        """Where the document lies."""
+        return f"{_METADATA_PREFIX}{urlsplit(self.url).path.rstrip('/')}"
+
+    @property
+    def metadata_url(self) -> str:
+        """The same for clients."""
+        return urlsplit(self.url)._replace(path=self.metadata_path, query="", fragment="").geturl()
+
+    @property
+    def host(self) -> str:
+        """Without a port."""
+        return urlsplit(self.url).hostname or ""
+
+    def metadata(self) -> dict[str, object]:
+        """The document."""
+        return {
+            "resource": self.url,
+            "authorization_servers": [*self.authorization_servers],
+            "bearer_methods_supported": ["header"],
+        }
+
+
 class Door:
     """Lets a request in if its host and origin are allowed, and the gateway takes its key for role edit."""
 
-    def __init__(self, app: ASGIApp, client: AsyncGatewayClient, settings: TransportSecuritySettings) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        client: AsyncGatewayClient,
+        settings: TransportSecuritySettings,
+        resource: ProtectedResource | None,
+    ) -> None:
         self._app = app
         self._client = client
         self._security = TransportSecurityMiddleware(settings)
+        self._resource = resource
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or the lifespan of the server."""
@@ -58,8 +99,18 @@ class Door:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        refusal = await self._security.validate_request(request) or await self._refusal(request)
-        await (refusal or self._app)(scope, receive, send)
+        reply = (
+            await self._security.validate_request(request)
+            or self._metadata(request)
+            or await self._refusal(request)
+        )
+        await (reply or self._app)(scope, receive, send)
+
+    def _metadata(self, request: Request) -> Response | None:
+        """Which authorization servers there are; None: that is not the question."""
+        if self._resource is None or request.url.path not in (_METADATA_PREFIX, self._resource.metadata_path):
+            return None
+        return JSONResponse(self._resource.metadata())
 
     async def _refusal(self, request: Request) -> Response | None:
         """The reply to a request that the gateway would refuse, in its words; None: it would not."""
@@ -70,7 +121,7 @@ class Door:
         try:
             await CallerApi(self._client, request).send(check)
         except ApiError as error:
-            headers = {"www-authenticate": "Bearer"} if error.status == 401 else {}
+            headers = {"www-authenticate": self._challenge()} if error.status == 401 else {}
             if error.retry_after_s is not None:
                 headers["retry-after"] = str(int(error.retry_after_s))
             return _problem(error.status if error.status >= 400 else 502, error.detail, headers)
@@ -78,16 +129,30 @@ class Door:
             return _problem(503, str(error))
         return None
 
+    def _challenge(self) -> str:
+        return (
+            "Bearer"
+            if self._resource is None
+            else f'Bearer resource_metadata="{self._resource.metadata_url}"'
+        )
 
-def http_app(client: AsyncGatewayClient, *, hosts: Iterable[str], origins: Iterable[str]) -> ASGIApp:
+
+def http_app(
+    client: AsyncGatewayClient,
+    *,
+    hosts: Iterable[str],
+    origins: Iterable[str],
+    resource: ProtectedResource | None = None,
+) -> ASGIApp:
     """The ASGI application at `MCP_PATH`; `client` has no API key, and is open for as long as it serves.
 
     `hosts` are the names in the header Host, each with or without a port; `origins` those of web pages and of
     applications that embed a browser, as they are in the header Origin. Requests without Origin are let in.
+    `resource` is published for clients that get tokens by OAuth; its host is one of the hosts.
 
     No session is kept: nothing of a request outlives it, so none can be continued under another key.
     """
-    names = list(hosts)
+    names = [*hosts, *([] if resource is None else [resource.host])]
     settings = TransportSecuritySettings(
         allowed_hosts=[*names, *(f"{name}:*" for name in names)], allowed_origins=list(origins)
     )
@@ -99,7 +164,7 @@ def http_app(client: AsyncGatewayClient, *, hosts: Iterable[str], origins: Itera
         max_request_body_size=MAX_MESSAGE_BYTES,
         transport_security=settings,
     )
-    return Door(app, client, settings)
+    return Door(app, client, settings, resource)
 
 
 def _request_of(request: Any) -> Request:  # noqa: ANN401 - the SDK's, which is whatever the transport has

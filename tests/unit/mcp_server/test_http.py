@@ -151,7 +151,7 @@ def test_without_a_key_of_the_gateway_there_is_nothing_to_see(url: str, headers:
     for body in (INITIALIZE, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}):
         refused = post(url, None, body, **headers)
         assert refused.status_code == 401
-        assert refused.headers["www-authenticate"] == "Bearer"
+        assert refused.headers["www-authenticate"] == "Bearer", "no OAuth is offered"
         assert refused.headers["content-type"] == "application/problem+json"
         assert "tools" not in refused.json()
 
@@ -228,6 +228,12 @@ def test_without_a_gateway_it_says_so() -> None:
     [
         (["--http", "--host", "0.0.0.0"], "--allowed-host"),
         (["--allowed-host", "a.example"], "--http"),
+        (["--http", "--resource", "https://a.example/mcp"], "go together"),
+        (["--http", "--authorization-server", "https://a.example"], "go together"),
+        (
+            ["--http", "--resource", "mcp", "--authorization-server", "https://a.example"],
+            "'mcp' is no such URL",
+        ),
         (
             ["--http", "--host", "no such host", "--allowed-host", "a.example"],
             "cannot listen on 'no such host'",
@@ -244,3 +250,30 @@ def test_no_session_is_kept(people: People, url: str) -> None:
     reply = post(url, people.ann)
     assert "mcp-session-id" not in reply.headers
     assert json.loads(reply.text)["result"]["serverInfo"]["name"] == "serac"
+
+
+def test_clients_are_led_to_the_authorization_server_of_their_tokens(people: People) -> None:
+    """The document of RFC 9728, for whoever asks under an allowed host, and its URL in every 401."""
+    options = (
+        "--resource",
+        "https://mcp.example.org/agents/mcp",
+        "--authorization-server",
+        "https://idp.example",
+    )
+    document = {
+        "resource": "https://mcp.example.org/agents/mcp",
+        "authorization_servers": ["https://idp.example"],
+        "bearer_methods_supported": ["header"],
+    }
+    path = "/.well-known/oauth-protected-resource/agents/mcp"
+    with served(people.locked.url, *options) as led:
+        for known in (path, "/.well-known/oauth-protected-resource"):
+            reply = httpx.get(httpx.URL(led).join(known), headers={"host": "mcp.example.org"}, timeout=30)
+            assert (reply.status_code, reply.json()) == (200, document)
+        rebound = httpx.get(httpx.URL(led).join(path), headers={"host": "rebound.example"}, timeout=30)
+        assert rebound.status_code == 421
+        refused = post(led)
+        assert refused.status_code == 401
+        challenge = refused.headers["www-authenticate"]
+        assert challenge == f'Bearer resource_metadata="https://mcp.example.org{path}"'
+        assert post(led, people.ann).status_code == 200
