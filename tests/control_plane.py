@@ -58,6 +58,7 @@ from serac_gateway.observability.gauges import Gauges, Sources
 from serac_gateway.observability.metrics import Instruments
 from serac_gateway.observability.readiness import Readiness
 from serac_gateway.observability.recent_requests import RecentRequests
+from serac_gateway.observability.trials import TrialRecorder
 from serac_gateway.routing.router import EditRouter
 from serac_gateway.server.asgi import GatewayApp
 from serac_gateway.server.runtime import Runtime, Runtimes
@@ -151,6 +152,7 @@ def fake_gateway(
         oidc=oidc,
     )
     recorded = TrafficRecorder(store.traffic(), config.traffic)
+    trials = TrialRecorder(store.trials(), recorded, pause_s=0.05)
     counts, engine_counts = RouteCounts(), EngineCounts()
     authenticator = Authenticator(store.api_keys(), required=keys_required, tokens=open_token_access(config))
     engine = LocalEngine(
@@ -274,6 +276,7 @@ def fake_gateway(
                 RequestCounter(counts).add,
                 instruments.add,
                 recent_requests.observer(recorded),
+                trials.add,
             ],
         )
         await active_edits.load()
@@ -288,6 +291,7 @@ def fake_gateway(
         yield
         await webhooks.close()
         await recorded.close()
+        await trials.close()
         await follower.close()
         await heartbeat.close()
 

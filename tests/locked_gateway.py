@@ -13,13 +13,13 @@ import httpx
 
 from serac_gateway.auth.api_keys import ApiKeyDraft, new_api_key
 from serac_gateway.auth.principals import Role
-from serac_gateway.config.model import GovernanceConfig, OidcConfig, RoutingConfig
+from serac_gateway.config.model import GovernanceConfig, OidcConfig, RoutingConfig, TrafficConfig
 from serac_gateway.control_plane.webhooks.dispatcher import SendEvent
 from serac_gateway.control_plane.webhooks.sending import Endpoint, send
 from serac_gateway.data_plane.upstream.embedded_server import EmbeddedServer
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import ScriptedLanguageModel, WordEncoder, serving
-from tests.control_plane import NO_TOKENS, ROUTING, UNGOVERNED, fake_gateway
+from tests.control_plane import NO_TOKENS, NO_TRAFFIC, ROUTING, UNGOVERNED, fake_gateway
 
 
 @dataclass
@@ -54,6 +54,7 @@ def running_locked_gateway(
     send_webhook: SendEvent = send,
     oidc: OidcConfig = NO_TOKENS,
     port: int = 0,
+    traffic: TrafficConfig = NO_TRAFFIC,
 ) -> Iterator[Locked]:
     store = store or InMemoryEditStore()
     admin = new_api_key(
@@ -75,6 +76,7 @@ def running_locked_gateway(
                 endpoints=endpoints,
                 send_webhook=send_webhook,
                 oidc=oidc,
+                traffic=traffic,
             )
             with serving(gateway.app, port) as url:
                 yield Locked(url=url, admin=admin.text, store=store)

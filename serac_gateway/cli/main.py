@@ -14,6 +14,7 @@ import typer
 from serac_gateway import __version__
 from serac_gateway.cli.bench.commands import bench_app
 from serac_gateway.cli.bench.storage_commands import import_edits, index, start, write
+from serac_gateway.cli.compare import compare
 from serac_gateway.cli.doctor import doctor
 from serac_gateway.cli.edit_history import purge, restore, rollback, rollback_edit
 from serac_gateway.cli.edit_writing import add, change
@@ -65,6 +66,7 @@ edits_app.command()(purge)
 edits_app.command()(preview)
 edits_app.command()(verify)
 edits_app.command()(set_state)
+edits_app.command()(compare)
 app.command()(rollback)
 app.add_typer(proposals_app, name="proposals")
 app.add_typer(log_app, name="log")

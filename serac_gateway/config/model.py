@@ -359,6 +359,10 @@ class TrafficConfig(_Section, frozen=True, kw_only=True):
     redact: tuple[str, ...] = REDACTED_BY_DEFAULT
     """Regular expressions; their matches are not recorded. A list replaces the default one."""
 
+    def records(self, namespace: str) -> bool:
+        """Whether queries of the namespace are recorded."""
+        return "*" in self.namespaces or namespace in self.namespaces
+
 
 class KeyHeader(StrEnum):
     """The header in which an upstream expects its key."""

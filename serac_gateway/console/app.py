@@ -14,6 +14,7 @@ from litestar.types import ControllerRouterHandler, Message, Scope
 
 from serac_gateway.auth.api_keys import redacted
 from serac_gateway.auth.authenticator import Authenticator
+from serac_gateway.console.comparison import ComparisonPages
 from serac_gateway.console.edit_changes import EditChangePages
 from serac_gateway.console.edits import EditPages
 from serac_gateway.console.exports import ExportPages
@@ -57,6 +58,7 @@ _PAGES: list[ControllerRouterHandler] = [
     EditChangePages,
     ImportPages,
     ExportPages,
+    ComparisonPages,
     ProposalPages,
     LogPages,
     HealthPages,

@@ -66,13 +66,13 @@ class EditChangePages(Controller):
             reply = await visit.client.control(
                 "POST",
                 "/edits",
-                body=draft_body(texts) | _author(visit),
+                body=draft_body(texts) | sent_author(visit),
                 headers={"idempotency-key": visit.fields.get("token") or secrets.token_hex(16)}
-                | _expedite(visit),
+                | sent_expedite(visit),
             )
         except RefusedError as refusal:
             return _form(visit, texts, status=refusal.status, error=error_of(refusal))
-        return _after(visit, reply, "edits.added")
+        return after_write(visit, reply, "edits.added")
 
     @post("/preview", status_code=200)
     async def preview(self, visit: Visiting) -> Response[str]:
@@ -103,8 +103,8 @@ class EditChangePages(Controller):
             reply = await visit.client.control(
                 "PATCH",
                 f"/edits/{edit_id}",
-                body=patch_body(before, mine) | _author(visit),
-                headers={"if-match": f'"{base["version"]}"'} | _expedite(visit),
+                body=patch_body(before, mine) | sent_author(visit),
+                headers={"if-match": f'"{base["version"]}"'} | sent_expedite(visit),
             )
         except RefusedError as refusal:
             if refusal.status != 412:
@@ -112,7 +112,7 @@ class EditChangePages(Controller):
             versions = (await visit.client.control("GET", f"/edits/{edit_id}/versions")).json["versions"]
             merge = merged(before, mine, record_texts(versions[-1]))
             return _form(visit, merge.texts, edit=versions[-1], merge=merge, status=412)
-        return _after(visit, reply, "edits.changed")
+        return after_write(visit, reply, "edits.changed")
 
     @get("/edits/{edit_id:str}/{act:str}")
     async def act_form(self, visit: Visiting, edit_id: FromPath[str], act: FromPath[str]) -> Response[str]:
@@ -125,7 +125,7 @@ class EditChangePages(Controller):
     async def do(self, visit: Visiting, edit_id: FromPath[str], act: FromPath[str]) -> Response[Any]:
         """Retire the edit, restore it, or bring back an older version."""
         reason, to = visit.fields.get("reason", ""), visit.fields.get("to", "")
-        headers = {"if-match": f'"{visit.fields.get("version", "")}"'} | _expedite(visit)
+        headers = {"if-match": f'"{visit.fields.get("version", "")}"'} | sent_expedite(visit)
         why: dict[str, str | None] = {"reason": reason.strip() or None}
         try:
             if act == "retire":
@@ -143,7 +143,7 @@ class EditChangePages(Controller):
             return await _confirm(
                 visit, edit_id, act, to=to, reason=reason, status=refusal.status, error=error_of(refusal)
             )
-        return _after(visit, reply, f"edits.done_{act}")
+        return after_write(visit, reply, f"edits.done_{act}")
 
 
 async def _confirm(
@@ -228,7 +228,7 @@ async def _preview(visit: Visit, texts: Mapping[str, str], *, edit_id: str | Non
     return Previewed(reply=reply.json)
 
 
-def _after(visit: Visit, reply: Reply, key: str) -> Response[Any]:
+def after_write(visit: Visit, reply: Reply, key: str) -> Response[Any]:
     """The page that a write leads to: of its proposal, where others must agree, else of the edit."""
     if reply.status == 202:
         proposal = reply.json["id"]
@@ -244,7 +244,7 @@ def _version(versions: list[dict[str, Any]], number: str) -> dict[str, Any]:
     return next((version for version in versions if str(version["version"]) == number), versions[-1])
 
 
-def _author(visit: Visit) -> dict[str, object]:
+def sent_author(visit: Visit) -> dict[str, object]:
     """Without a key nobody knows who it is; the form asks."""
     author = visit.fields.get("author", "").strip()
     return {"author": author} if visit.principal.key_id is None and author else {}
@@ -255,5 +255,6 @@ def can_expedite(visit: Visit) -> bool:
     return visit.may("admin") and visit.client.planes.config.governance.approvals_of(visit.namespace) > 0
 
 
-def _expedite(visit: Visit) -> dict[str, str]:
+def sent_expedite(visit: Visit) -> dict[str, str]:
+    """The header for it, if the form wants it."""
     return {"x-serac-expedite": "true"} if visit.fields.get("expedite") == "yes" else {}

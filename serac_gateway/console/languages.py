@@ -49,6 +49,11 @@ class Texts:
         written = f"{value:,}"
         return written if self.language == "en" else written.translate(str.maketrans(",.", ".,"))
 
+    def percent(self, share: float) -> str:
+        """A share or a difference of shares, to a tenth of a percent."""
+        written = f"{share * 100:.1f} %"
+        return written if self.language == "en" else written.replace(".", ",")
+
     def fraction(self, value: float | None, digits: int = 3) -> str:
         """A probability or a cosine; empty for None."""
         if value is None:

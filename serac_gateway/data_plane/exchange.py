@@ -13,6 +13,7 @@ from typing import cast
 from litestar.types import HTTPScope, Receive, Scope, Send
 
 from serac_gateway.data_plane import sse
+from serac_gateway.data_plane.answer_text import MAX_REPLY_BYTES
 from serac_gateway.data_plane.request_id import OWN_REQUEST_ID_HEADER, REQUEST_ID_HEADER, request_id
 from serac_gateway.domain.audiences import UNKNOWN_CALLER
 from serac_gateway.domain.body_budget import held_body
@@ -59,6 +60,11 @@ class Exchange:
         """Bytes of the request's body that were read."""
         self.bytes_out = 0
         """Bytes of the response's body that were sent."""
+        self.keeps_reply = False
+        """Whether the response's body is kept, for its text to be read. Set it before the response begins; a
+        compressed body is not kept."""
+        self.kept = bytearray()
+        """That body, up to a byte more than `MAX_REPLY_BYTES`."""
         self.held = held_body(scope)
         """The account of the memory that its body takes up."""
         self._receive = receive
@@ -111,6 +117,8 @@ class Exchange:
         for name, value in headers:
             if name == b"content-type" and value.startswith(sse.MEDIA_TYPE):
                 self.streams = True
+            if name == b"content-encoding" and value != b"identity":
+                self.keeps_reply = False
         self.marks.response_begun = time.perf_counter()
         await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
 
@@ -169,6 +177,8 @@ class Exchange:
         if not self.bytes_out and chunk:
             self.marks.first_byte = time.perf_counter()
         self.bytes_out += len(chunk)
+        if self.keeps_reply and len(self.kept) <= MAX_REPLY_BYTES:
+            self.kept += chunk[: MAX_REPLY_BYTES + 1 - len(self.kept)]
 
     async def _rest(self, chunks: list[bytes]) -> AsyncIterator[bytes]:
         for chunk in chunks:

@@ -144,6 +144,8 @@ class LocalEngine(Engine):
             raise _unavailable("decision timeout", f"the decision took longer than {limit_s:g} s") from exc
         if self._traffic is not None and plan.query is not None:
             self._traffic.note(namespace, plan.query, caller.labels)
+            if plan.trial is not None and self._traffic.is_on(namespace):
+                plan = msgspec.structs.replace(plan, keeps_reply=True)
         return plan
 
     def _plan(self, namespace: str, endpoint: Endpoint, body: RequestBody, caller: Caller) -> RequestPlan:

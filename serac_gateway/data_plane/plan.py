@@ -23,6 +23,7 @@ from serac_gateway.domain.edits import Edit, EditKind
 from serac_gateway.domain.endpoints import Endpoint
 from serac_gateway.domain.passages import SpokenText
 from serac_gateway.domain.queries import MALFORMED, Bypass, Query, without_surrogates
+from serac_gateway.domain.trials import Arm, Trial, trial_of
 from serac_gateway.domain.wanted_forms import PLAIN, WantedForm
 from serac_gateway.errors import UnreadableError
 from serac_gateway.models.forms.reader import FormReader
@@ -83,6 +84,10 @@ class RequestPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The one that the request names; None where no decision was needed."""
     query: Query | None = None
     """The text of the decision, if there was one. Content: see `FinishedRequest.query`."""
+    trial: Trial | None = None
+    """The canary in whose scope the request is, as it was decided, whatever comes of it."""
+    keeps_reply: bool = False
+    """Whether the reply's text is recorded: of requests of a trial, where the namespace's traffic is."""
     decide_s: float | None = None
     """From the whole request to the decision, waiting included; None if none was needed."""
 
@@ -142,18 +147,32 @@ def plan_request(
         if decision is None:
             return RequestPlan(route=Route.BYPASS, reason=query.reason)
     assert decision is not None
+    trial = _trial(decision, caller)
     form = protocol.answer_form(decoded, body.form.path_model)
     wanted, policy = PLAIN, router.composite_policy(namespace)
     if isinstance(query, Query) and form.unsupported_reason is None:
         wanted = wanted_form(reader, policy, _decided(query, decision), decision)
         decision = left_to_base(decision, wanted, policy)
     plan = _planned(protocol, body, decoded, query, decision, form)
+    if trial is not None:
+        plan = msgspec.structs.replace(plan, trial=trial)
     if plan.task is None or wanted == PLAIN:
         return plan
     plan = msgspec.structs.replace(plan, task=msgspec.structs.replace(plan.task, form=wanted))
     if plan.body is None and (stated := stated_for(wanted, policy, decision)):
         return msgspec.structs.replace(plan, body=with_edits(protocol, body.strict_members(), stated))
     return plan
+
+
+def _trial(decision: RouteDecision, caller: Caller) -> Trial | None:
+    """A canary that this user has comes first; a withheld one would govern if it were live."""
+    if caller.name is None:
+        return None
+    for edit in decision.governing_edits:
+        if (trial := trial_of(edit, Arm.TREATMENT, caller.name)) is not None:
+            return trial
+    withheld = decision.withheld
+    return None if withheld is None else trial_of(withheld, Arm.CONTROL, caller.name)
 
 
 def _decided(query: Query, decision: RouteDecision) -> Query:

@@ -171,7 +171,7 @@ class DataPlane:
                 return state.speculative
 
             body, plan = await self._read_and_plan(exchange, state, namespace, speculate)
-            state.plan = plan
+            state.plan, exchange.keeps_reply = plan, plan.keeps_reply
             is_refused = plan.task is not None and plan.task.edit.kind is EditKind.SUPPRESSION
             if state.speculative is None and not is_refused:
                 state.guard = await self._guards.of(namespace, exchange.caller)

@@ -7,6 +7,7 @@ import time
 
 import msgspec
 
+from serac_gateway.data_plane.answer_text import answer_text
 from serac_gateway.data_plane.exchange import Exchange
 from serac_gateway.data_plane.guard.guarded_relay import guarded_pieces
 from serac_gateway.data_plane.guard.guards import ValueGuard
@@ -121,6 +122,10 @@ def finished_request(exchange: Exchange, state: RequestState) -> FinishedRequest
         failure=state.failure,
         key_store_failed=state.key_store_failed,
         redacted_edits=state.redacted_edits,
+        trial=plan.trial,
+        answer=(
+            answer_text(bytes(exchange.kept), streams=exchange.streams) if exchange.keeps_reply else None
+        ),
         labels=exchange.caller.labels,
         cut_by_edit=None if state.cut_by is None else state.cut_by.edit_id,
         model=plan.model,

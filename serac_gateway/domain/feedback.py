@@ -12,6 +12,7 @@ import msgspec
 
 from serac_gateway.domain.edits import AwareDatetime
 from serac_gateway.domain.provenance import MAX_NOTE_CHARS
+from serac_gateway.domain.trials import Trial
 from serac_gateway.errors import InvalidRequestError
 
 MAX_COMMENT_CHARS = MAX_NOTE_CHARS
@@ -50,6 +51,8 @@ class RememberedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The turns before it that it was read with, likewise."""
     instructions: str = ""
     """The system prompt that it was read with, likewise."""
+    trial: Trial | None = None
+    """The canary that it was in the scope of."""
 
 
 class Feedback(msgspec.Struct, frozen=True, kw_only=True):

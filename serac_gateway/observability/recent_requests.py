@@ -97,4 +97,5 @@ def _remembered(
         query=None if query is None else query.text,
         context=() if query is None else query.context,
         instructions="" if query is None else query.instructions,
+        trial=request.trial,
     )

@@ -10,6 +10,7 @@ import msgspec
 from serac_gateway.config.model import FailurePolicy
 from serac_gateway.domain.edits import Edit
 from serac_gateway.domain.queries import Query
+from serac_gateway.domain.trials import Trial
 from serac_gateway.routing.router import Route, RouteDecision
 
 
@@ -64,6 +65,10 @@ class FinishedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The suppressions whose values were taken out of the request before it went to the base model."""
     cut_by_edit: str | None = None
     """The suppression whose value the upstream's reply had, so that it was cut."""
+    trial: Trial | None = None
+    """The canary in whose scope it is, and the side on which its user is."""
+    answer: str | None = None
+    """The text of the reply, of requests of a trial where the namespace's traffic is recorded. Content."""
     labels: dict[str, str] = {}
     """By which the audiences of edits went."""
     model: str | None

@@ -33,6 +33,7 @@ from serac_gateway.data_plane.local_engine import LocalEngine
 from serac_gateway.data_plane.proxy import DataPlane
 from serac_gateway.domain.edits import DEFAULT_NAMESPACE, EditDraft, first_version
 from serac_gateway.domain.queries import Query
+from serac_gateway.domain.trials import Trial
 from serac_gateway.errors import ConfigError
 from serac_gateway.models.classifiers.base import Candidate, ScopeClassifier
 from serac_gateway.models.counterfactual.base import CounterfactualModel
@@ -50,6 +51,7 @@ from serac_gateway.observability.request_log import RequestLog
 from serac_gateway.observability.request_record import FinishedRequest
 from serac_gateway.observability.shadow import OpenShadow, Shadow, shadow_pool
 from serac_gateway.observability.tracing import Tracing
+from serac_gateway.observability.trials import TrialRecorder
 from serac_gateway.routing.router import EditRouter
 from serac_gateway.server.process import ProcessResources
 from serac_gateway.server.resources import ResourceLease, file_stamps
@@ -91,6 +93,7 @@ class RuntimeResources(msgspec.Struct, frozen=True, kw_only=True):
     decision_pool: ThreadPoolExecutor
     answer_pool: ThreadPoolExecutor
     traffic: TrafficRecorder
+    trials: TrialRecorder
     tracing: Tracing
 
 
@@ -132,6 +135,7 @@ def _build_runtime(
         )
     remembering = [
         process.recent_requests.observer(resources.traffic),
+        resources.trials.add,
         *(() if shadow is None else (shadow.add,)),
     ]
     return Runtime(
@@ -298,6 +302,7 @@ async def _open_resources(
     opening_upstream = asyncio.ensure_future(open_upstream(config, lease, on_progress))  # beside the models
     try:
         traffic = await _acquire_traffic(config, process, lease)
+        trials = await _acquire_trials(config, process, lease, traffic)
         tracing = await _acquire_tracing(config, lease)
         classifier = await _acquire_classifier(config, process, lease, on_progress)
         shadow = await _acquire_shadow(config, process, lease, on_progress)
@@ -316,6 +321,7 @@ async def _open_resources(
         decision_pool=await _acquire_pool("decision", config.models.decision_threads, lease),
         answer_pool=await _acquire_pool("answer", config.models.answer_threads, lease),
         traffic=traffic,
+        trials=trials,
         tracing=tracing,
     )
 
@@ -432,6 +438,19 @@ async def _acquire_traffic(
         return TrafficRecorder(process.store.traffic(), config.traffic)
 
     return await lease.acquire("recorded traffic", config.traffic, open_it, lambda recorded: recorded.close())
+
+
+async def _acquire_trials(
+    config: GatewayConfig, process: ProcessResources, lease: ResourceLease, traffic: TrafficRecorder
+) -> TrialRecorder:
+    def is_current(namespace: str, trial: Trial) -> bool:
+        edit = process.active_edits.current(namespace, trial.edit_id)
+        return edit is not None and edit.version == trial.edit_version
+
+    async def open_it() -> TrialRecorder:
+        return TrialRecorder(process.store.trials(), traffic, is_current=is_current)
+
+    return await lease.acquire("recorded trials", config.traffic, open_it, lambda trials: trials.close())
 
 
 async def _acquire_tracing(config: GatewayConfig, lease: ResourceLease) -> Tracing:

@@ -30,6 +30,7 @@ from serac_gateway.stores.records import (
     Receipt,
     StoredEdit,
 )
+from serac_gateway.stores.trials import TrialStore
 
 IDEMPOTENCY_TTL_S = 86_400
 """Default of how long a store keeps the receipt behind an idempotency key."""
@@ -216,6 +217,10 @@ class EditStore(ABC):
     @abstractmethod
     def proposals(self) -> ProposalStore:
         """The changes that wait for agreement. Usable for as long as this store is."""
+
+    @abstractmethod
+    def trials(self) -> TrialStore:
+        """The records of canaries. Usable for as long as this store is."""
 
     @abstractmethod
     def verifications(self) -> VerificationStore:

@@ -47,7 +47,12 @@ class TrafficRecorder:
 
     def is_on(self, namespace: str) -> bool:
         """Whether queries of the namespace are recorded."""
-        return EVERY_NAMESPACE in self._config.namespaces or namespace in self._config.namespaces
+        return self._config.records(namespace)
+
+    @property
+    def ttl_s(self) -> int:
+        """The age at which texts are deleted."""
+        return self._config.ttl_s
 
     def note(self, namespace: str, query: Query, labels: Labels = NO_LABELS) -> None:
         """Record a query of a request with `labels`, redacted, if the namespace wants that.

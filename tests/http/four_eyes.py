@@ -15,11 +15,12 @@ from serac_gateway.config.model import (
     OidcConfig,
     RequiredField,
     RoutingConfig,
+    TrafficConfig,
 )
 from serac_gateway.control_plane.webhooks.dispatcher import SendEvent
 from serac_gateway.control_plane.webhooks.sending import Endpoint, send
 from serac_gateway.stores.memory.store import InMemoryEditStore
-from tests.control_plane import NO_TOKENS, ROUTING
+from tests.control_plane import NO_TOKENS, NO_TRAFFIC, ROUTING
 from tests.locked_gateway import Locked, running_locked_gateway
 
 API = "/serac/v1"
@@ -100,6 +101,7 @@ def running_people(
     send_webhook: SendEvent = send,
     oidc: OidcConfig = NO_TOKENS,
     port: int = 0,
+    traffic: TrafficConfig = NO_TRAFFIC,
 ) -> Iterator[People]:
     """The gateway, until the context ends."""
     with running_locked_gateway(
@@ -110,6 +112,7 @@ def running_people(
         send_webhook=send_webhook,
         oidc=oidc,
         port=port,
+        traffic=traffic,
     ) as locked:
         yield People(
             locked=locked,

@@ -219,6 +219,7 @@ def test_a_chat_key_may_report_and_only_an_edit_key_may_read_reports() -> None:
             "query": None,
             "context": [],
             "instructions": "",
+            "trial": None,
         }
         assert locked.call(None, "POST", "/serac/v1/feedback", json=report).status_code == 401
         other_chat = locked.key("chat", "default")

@@ -79,6 +79,7 @@ def test_the_schema_names_every_call_with_an_example_of_what_to_send(running: Co
         "GET /serac/v1/edits:export",
         "POST /serac/v1/edits:preview",
         "POST /serac/v1/edits/{edit_id}:verify",
+        "GET /serac/v1/edits/{edit_id}:compare",
         "GET /serac/v1/traffic",
         "DELETE /serac/v1/traffic",
         "POST /serac/v1/scope",

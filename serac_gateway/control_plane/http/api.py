@@ -18,6 +18,7 @@ from serac_gateway.control_plane.http.api_keys import ApiKeysController
 from serac_gateway.control_plane.http.audit_log import LogController
 from serac_gateway.control_plane.http.bodies import StrictJsonRequest
 from serac_gateway.control_plane.http.colon_paths import ColonOpenAPIConfig, ColonPaths
+from serac_gateway.control_plane.http.comparison import ComparisonController
 from serac_gateway.control_plane.http.config import ConfigController, ConfigReloader
 from serac_gateway.control_plane.http.dependencies import loaded_context
 from serac_gateway.control_plane.http.edit_history import EditHistoryController
@@ -115,6 +116,7 @@ def _control_router(
             ReplicasController,
             ConfigController,
             FeedbackController,
+            ComparisonController,
             WebhooksController,
         ],
         guards=[require_key(authenticator), require_media_type],

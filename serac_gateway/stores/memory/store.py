@@ -58,6 +58,7 @@ from serac_gateway.stores.memory.side_stores import (
     InMemoryTrafficStore,
     InMemoryVerificationStore,
 )
+from serac_gateway.stores.memory.trials import InMemoryTrialStore
 from serac_gateway.stores.outbox import WebhookOutbox
 from serac_gateway.stores.ports import (
     FeedbackStore,
@@ -82,6 +83,7 @@ from serac_gateway.stores.records import (
     StoredEdit,
     log_id_order,
 )
+from serac_gateway.stores.trials import TrialStore
 
 
 @dataclass(kw_only=True)
@@ -118,6 +120,7 @@ class InMemoryEditStore(EditStore):
         self._traffic = InMemoryTrafficStore()
         self._feedback = InMemoryFeedbackStore()
         self._webhooks = InMemoryWebhookOutbox()
+        self._trials = InMemoryTrialStore()
         self._verifications = InMemoryVerificationStore()
         self._committing = threading.RLock()
         self._proposals = InMemoryProposalStore(
@@ -305,6 +308,10 @@ class InMemoryEditStore(EditStore):
     @override
     def feedback(self) -> FeedbackStore:
         return self._feedback
+
+    @override
+    def trials(self) -> TrialStore:
+        return self._trials
 
     @override
     def webhooks(self) -> WebhookOutbox:

@@ -86,7 +86,9 @@ from serac_gateway.stores.redis.repairer import RedisNamespaceRepairer
 from serac_gateway.stores.redis.replicas import RedisReplicaRegistry
 from serac_gateway.stores.redis.restorer import RedisNamespaceRestorer
 from serac_gateway.stores.redis.traffic import RedisTrafficStore
+from serac_gateway.stores.redis.trials import RedisTrialStore
 from serac_gateway.stores.redis.verifications import RedisVerificationStore
+from serac_gateway.stores.trials import TrialStore
 
 log = logging.getLogger(__name__)
 
@@ -373,6 +375,10 @@ class RedisStore(EditStore):
     @override
     def feedback(self) -> FeedbackStore:
         return RedisFeedbackStore(self._connection)
+
+    @override
+    def trials(self) -> TrialStore:
+        return RedisTrialStore(self._connection)
 
     @override
     def webhooks(self) -> WebhookOutbox:
