@@ -12,7 +12,9 @@ from typing import Annotated
 import typer
 
 from serac_gateway import __version__
+from serac_gateway.cli.bench.capacity_command import capacity
 from serac_gateway.cli.bench.commands import bench_app
+from serac_gateway.cli.bench.replicas_command import follow_writes
 from serac_gateway.cli.bench.storage_commands import import_edits, index, start, write
 from serac_gateway.cli.compare import compare
 from serac_gateway.cli.doctor import doctor
@@ -88,6 +90,8 @@ bench_app.command("import")(import_edits)
 bench_app.command()(start)
 bench_app.command()(write)
 bench_app.command()(index)
+bench_app.command("replicas")(follow_writes)
+bench_app.command()(capacity)
 
 
 @app.callback(invoke_without_command=True)
