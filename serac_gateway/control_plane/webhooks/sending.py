@@ -183,13 +183,15 @@ def _fault(status: int) -> str | None:
 
 
 def _words(exc: Exception) -> str:
-    """A line about a failed connection. It has no path of the URL, which may hold a token."""
+    """A line about a failed attempt. It has no path of the URL, which may hold a token."""
     if isinstance(exc, aiohttp.ClientConnectorCertificateError):
         return f"its certificate is not trusted: {exc.certificate_error}"[:300]
     if isinstance(exc, aiohttp.ClientConnectorError):
         return f"no connection: {exc.os_error.strerror or exc.os_error}"[:300]
     if isinstance(exc, aiohttp.InvalidURL):
         return "the URL cannot be used"
+    if isinstance(exc, aiohttp.ClientResponseError):  # its text has the URL
+        return f"the response is no HTTP that can be read: {exc.message}".splitlines()[0][:300]
     return (str(exc) or type(exc).__name__)[:300]
 
 

@@ -129,13 +129,20 @@ class TestFailures:
         async with ScriptedUpstream(flood) as receiver:
             assert (await sent(endpoint_at(receiver.url))).problem is None
 
-    async def test_what_is_no_http_is_a_failure(self) -> None:
+    @pytest.mark.parametrize(
+        "reply", [b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 200 OK\r\nx: " + b"y" * 9_000 + b"\r\n\r\n"]
+    )
+    async def test_what_is_no_http_is_a_failure_and_one_line_without_the_path(self, reply: bytes) -> None:
         async def babble(request: ReceivedRequest, connection: ScriptedConnection) -> None:
-            await connection.raw(b"SSH-2.0-x\r\n\r\n")
+            await connection.raw(reply)
             await connection.break_off()
 
         async with ScriptedUpstream(babble) as receiver:
-            assert (await sent(endpoint_at(receiver.url))).problem is not None
+            attempt = await sent(endpoint_at(f"{receiver.url}/t0ken"))
+        assert attempt.status is None
+        assert str(attempt.problem).startswith("the response is no HTTP that can be read: ")
+        assert "t0ken" not in str(attempt.problem)
+        assert "\n" not in str(attempt.problem)
 
 
 class TestAddresses:
