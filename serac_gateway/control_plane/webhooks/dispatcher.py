@@ -27,7 +27,7 @@ from serac_gateway.stores.outbox import Added, Delivery, DeliveryState, WebhookO
 log = logging.getLogger(__name__)
 
 PAUSES_S = (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
-"""Between an attempt and the next: some four days in all, as Standard Webhooks suggests."""
+"""Between an attempt and the next: some three days in all, as Standard Webhooks suggests."""
 MAX_UNSAVED = 1_000
 """Events, for one webhook each, that wait in memory for the store; further ones are dropped."""
 _JITTER = 0.2
@@ -128,8 +128,12 @@ class Webhooks:
                 self._senders[name] = asyncio.ensure_future(self._serve(name))
 
     def wants(self, event_type: str, namespace: str | None) -> bool:
-        """Whether any webhook does."""
-        return any(endpoint.wants(event_type, namespace) for endpoint in self._endpoints.values())
+        """Whether any webhook does whose receiver takes events."""
+        return any(
+            endpoint.wants(event_type, namespace)
+            for name, endpoint in self._endpoints.items()
+            if name not in self._disabled
+        )
 
     async def states(self) -> list[WebhookState]:
         """All of them, by name.
