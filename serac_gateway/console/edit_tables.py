@@ -20,10 +20,13 @@ from serac_gateway.console.edit_fields import FormField, field_value, form_field
 from serac_gateway.console.languages import LANGUAGES, catalogue
 from serac_gateway.domain.audiences import audience_text
 from serac_gateway.domain.edits import EditDraft
+from serac_gateway.errors import InvalidRequestError
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 """What may stand between the cells of a file that is read, with its name in the catalogue."""
 REQUIRED_COLUMNS = ("prompt", "target_new")
+MAX_LINES = 100_000
+"""Of a file that is read: a line takes up memory beside its text, and lines can be short."""
 
 _COMPUTED = re.compile(r"'*(?:[\t\r\n]|\s*[=+\-@＝＋－＠])")
 """How a cell begins that spreadsheets take for a formula, or that was one before it was guarded."""
@@ -68,6 +71,12 @@ class EditFile(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[tuple[int, bytes]]
     """The line of the file, from 1, and the edit as JSON, which nobody has checked."""
     faults: list[Fault]
+    defaults: Mapping[str, str] = {}
+    """Fields of the edits that have none of their own; not in `lines`, each of which they would lengthen."""
+
+    def as_ndjson(self, start: int, stop: int) -> bytes:
+        """The edits of `lines[start:stop]` with the defaults, one a line."""
+        return b"".join(_with_defaults(line, self.defaults) + b"\n" for _, line in self.lines[start:stop])
 
 
 def read_edit_file(content: bytes, defaults: Mapping[str, str]) -> EditFile:
@@ -75,6 +84,7 @@ def read_edit_file(content: bytes, defaults: Mapping[str, str]) -> EditFile:
 
     Raises:
         UnreadableFileError: It is no text in UTF-8 or UTF-16, neither CSV nor NDJSON, or empty.
+        InvalidRequestError: It has more than `MAX_LINES` lines that hold something.
     """
     text = _decoded(content)
     stripped = text.lstrip()
@@ -82,10 +92,10 @@ def read_edit_file(content: bytes, defaults: Mapping[str, str]) -> EditFile:
         raise UnreadableFileError("import.empty")
     if stripped.startswith("["):
         raise UnreadableFileError("import.json_array")
-    file = _read_ndjson(text, defaults) if stripped.startswith("{") else _read_csv(text, defaults)
+    file = _read_ndjson(text) if stripped.startswith("{") else _read_csv(text)
     if not file.lines and not file.faults:
         raise UnreadableFileError("import.no_lines")
-    return file
+    return msgspec.structs.replace(file, defaults=defaults)
 
 
 def csv_header() -> bytes:
@@ -140,11 +150,22 @@ def _decoded(content: bytes) -> str:
         ) from exc
 
 
-def _read_ndjson(text: str, defaults: Mapping[str, str]) -> EditFile:
-    lines = []
+def _check_count(lines: int) -> None:
+    if lines > MAX_LINES:
+        raise InvalidRequestError(
+            f"the file has more than {MAX_LINES:,} lines that hold something; split it, or import it with"
+            " `serac edits import FILE`, which takes NDJSON of any length",
+            field="file",
+            details={"limit": MAX_LINES},
+        )
+
+
+def _read_ndjson(text: str) -> EditFile:
+    lines: list[tuple[int, bytes]] = []
     for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            lines.append((number, _with_defaults(line.strip().encode("utf-8", "replace"), defaults)))
+        if stripped := line.strip():
+            lines.append((number, stripped.encode("utf-8", "replace")))
+            _check_count(len(lines))
     return EditFile(lines=lines, faults=[])
 
 
@@ -158,7 +179,7 @@ def _with_defaults(line: bytes, defaults: Mapping[str, str]) -> bytes:
     return msgspec.json.encode({**defaults, **draft}) if isinstance(draft, dict) else line
 
 
-def _read_csv(text: str, defaults: Mapping[str, str]) -> EditFile:
+def _read_csv(text: str) -> EditFile:
     delimiter, names = _header(text)
     lines: list[tuple[int, bytes]] = []
     faults: list[Fault] = []
@@ -170,6 +191,7 @@ def _read_csv(text: str, defaults: Mapping[str, str]) -> EditFile:
             number, begins = begins, rows.line_num + 1
             if number == 1 or not any(cell.strip() for cell in row):
                 continue
+            _check_count(len(lines) + len(faults) + 1)
             if len(row) > len(names):
                 detail = (
                     f"the line has {len(row)} cells and the first line {len(names)}; put cells that hold"
@@ -179,7 +201,7 @@ def _read_csv(text: str, defaults: Mapping[str, str]) -> EditFile:
                 continue
             cells = {name: unguarded(cell) for name, cell in zip(names, row, strict=False)}
             draft = {name: _value(columns[name], cell) for name, cell in cells.items() if cell.strip()}
-            lines.append((number, msgspec.json.encode({**defaults, **draft})))
+            lines.append((number, msgspec.json.encode(draft)))
     except csv.Error as exc:
         raise UnreadableFileError("import.bad_csv", line=str(begins), fault=str(exc)) from exc
     return EditFile(lines=lines, faults=faults)

@@ -24,7 +24,7 @@ from serac_gateway.errors import RateLimitedError
 log = logging.getLogger(__name__)
 
 MAX_JOBS = 4
-"""Kept at a time in this process; the lines of each may take up 16 MiB."""
+"""Kept at a time in this process; `uploads.MAX_UPLOAD_BYTES` and `edit_tables.MAX_LINES` bound each."""
 MAX_FAULTS = 500
 """Of a job that are kept and shown; the rest are counted."""
 _IDLE_S = 900.0
@@ -124,9 +124,8 @@ class ImportJob:
             self.file = EditFile(lines=[], faults=[])
 
     def _chunks(self) -> Iterator[bytes]:
-        lines = self.file.lines
-        for first in range(0, len(lines), _LINES_AT_A_TIME):
-            yield b"".join(line + b"\n" for _, line in lines[first : first + _LINES_AT_A_TIME])
+        for start in range(0, len(self.file.lines), _LINES_AT_A_TIME):
+            yield self.file.as_ndjson(start, start + _LINES_AT_A_TIME)
 
     def _note(self, outcome: dict[str, Any]) -> None:
         if "proposal" in outcome:

@@ -17,6 +17,7 @@ from serac_gateway.console.paths import page_path
 from serac_gateway.console.uploads import MAX_UPLOAD_BYTES, TAKES_UPLOADS
 from serac_gateway.console.visits import Visit, Visiting
 from serac_gateway.domain.edits import EditDraft
+from serac_gateway.domain.provenance import checked_note
 
 Desk = NamedDependency[SkipValidation[ImportDesk]]
 """Annotates the handlers' parameter `desk`."""
@@ -50,6 +51,8 @@ class ImportPages(Controller):
     async def check(self, visit: Visiting, desk: Desk) -> Response[Any]:
         """Read the file, and begin to check its lines; nothing is imported."""
         defaults = {name: text for name in _FOR_ALL if (text := visit.fields.get(name, "").strip())}
+        for name, text in defaults.items():
+            checked_note(name, text)  # once for all lines, each of which would be refused
         upload = visit.upload
         try:
             if upload is None or not (upload.name or upload.content):
@@ -83,7 +86,7 @@ class ImportPages(Controller):
         if visit.fields.get("act") == "discard" and not job.is_running:
             desk.drop(job)
             return visit.redirect(page_path(visit.namespace, "import"))
-        if job.state is JobState.CHECKED:
+        if job.state is JobState.CHECKED and visit.fields.get("act") == "import":
             job.state = JobState.IMPORTING  # at once: a second click must not import again
             desk.start(job.run(visit.client, dry_run=False))
         return visit.redirect(page_path(visit.namespace, "import", job.id))

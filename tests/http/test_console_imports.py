@@ -154,6 +154,27 @@ def test_a_file_that_cannot_be_read_is_refused_with_what_was_typed(
     assert "<img src=x>" not in reply.text.replace("&lt;img", "")
 
 
+def test_a_reason_that_no_edit_can_hold_is_refused_at_once(ann: Visitor) -> None:
+    """Not line by line, in the memory and time that it would take as often as there are lines."""
+    ann.get("/n/bad/import")
+    reply = ann.upload("/n/bad/import", "a.csv", LINES, reason="r" * 2_001)
+    assert reply.status_code == 400
+    assert "reason has 2,001 characters; the limit is 2,000" in ann.text
+
+
+def test_only_the_button_that_says_so_imports(people: People, ann: Visitor) -> None:
+    """A form without it, or with another word, leaves the file checked."""
+    ann.get("/n/act/import")
+    ann.upload("/n/act/import", "a.csv", LINES)
+    ended(ann)
+    path = job_path(ann)
+    for fields in ({}, {"act": "other"}):
+        ann.post(path, **fields)
+        assert "Nothing has been imported yet." in ended(ann)
+    assert people.edits("act") == {}
+    ann.post(path, act="discard")
+
+
 def test_a_huge_file_is_refused_and_other_pages_take_no_files(ann: Visitor) -> None:
     """After it was read to its end, so that the browser shows the refusal."""
     ann.get("/n/bad/import")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from serac_gateway.console import edit_tables
 from serac_gateway.console.edit_tables import (
     Fault,
     UnreadableFileError,
@@ -22,6 +23,7 @@ from serac_gateway.console.edit_tables import (
     unguarded,
 )
 from serac_gateway.domain.edits import EditDraft
+from serac_gateway.errors import InvalidRequestError
 
 FORMULAS = (
     "=1+1",
@@ -104,8 +106,8 @@ def test_delimiter_and_encoding_are_recognised(delimiter: str, encoding: str) ->
     """With the columns as the API or the console calls them, in any order, and empty cells left out."""
     rows = [["Antwort", "QUESTION", "Review by", "valid-from"], ["Grün", "Wie ist es?", "", "2026-01-02"]]
     text = "\r\n".join(delimiter.join(row) for row in rows)
-    ((number, line),) = read_edit_file(text.encode(encoding), {"reason": "All"}).lines
-    assert (number, json.loads(line)) == (
+    file = read_edit_file(text.encode(encoding), {"reason": "All"})
+    assert (next(number for number, _ in file.lines), json.loads(file.as_ndjson(0, 1))) == (
         2,
         {
             "reason": "All",
@@ -121,7 +123,7 @@ def test_lines_are_counted_as_an_editor_shows_them() -> None:
     content = b'prompt,target_new,reason\n"a\nb",c,\n\nd,e,own\nf,g,h,i\nj,k\n'
     file = read_edit_file(content, {"reason": "all"})
     assert [number for number, _ in file.lines] == [2, 5, 7]
-    assert [json.loads(line)["reason"] for _, line in file.lines] == ["all", "own", "all"]
+    assert [json.loads(line)["reason"] for line in file.as_ndjson(0, 9).splitlines()] == ["all", "own", "all"]
     assert file.faults == [
         Fault(
             line=6,
@@ -129,6 +131,27 @@ def test_lines_are_counted_as_an_editor_shows_them() -> None:
         )
     ]
     assert [number for number, _ in read_edit_file(b'{"a": 1}\n\n{broken\n', {"reason": "x"}).lines] == [1, 3]
+
+
+def test_a_reason_for_all_lines_is_not_kept_with_each() -> None:
+    """16 MiB of short lines would become many times as much."""
+    reason = "r" * 2_000
+    for content in (HEADER + b"\na,b" * 50, b'{"prompt": "a", "target_new": "b"}\n' * 50):
+        file = read_edit_file(content, {"reason": reason})
+        assert sum(len(line) for _, line in file.lines) < len(content) * 10
+        assert file.as_ndjson(0, 50).count(reason.encode()) == 50
+
+
+@pytest.mark.parametrize("line", [b"a,b\n", b"a,b,c\n", b"{}\n"])
+def test_the_lines_of_a_file_are_bounded_whatever_they_hold(
+    line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blank ones do not count; the refusal has the limit and the way around it."""
+    monkeypatch.setattr(edit_tables, "MAX_LINES", 3)
+    header = b"" if line.startswith(b"{") else HEADER + b"\n"
+    read_edit_file(header + line * 3 + b"\n" * 9, {})
+    with pytest.raises(InvalidRequestError, match=r"more than 3 lines .*`serac edits import FILE`"):
+        read_edit_file(header + line * 4, {})
 
 
 @pytest.mark.parametrize(
