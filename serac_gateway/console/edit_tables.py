@@ -31,6 +31,7 @@ MAX_LINES = 100_000
 _COMPUTED = re.compile(r"'*(?:[\t\r\n]|\s*[=+\-@＝＋－＠])")
 """How a cell begins that spreadsheets take for a formula, or that was one before it was guarded."""
 _HAS_ZONE = re.compile(r"(?:Z|[+-]\d\d:?\d\d)$", re.IGNORECASE)
+_BETWEEN_WORDS = re.compile(r"[ -]+")
 _ONLY_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _MAX_QUOTED = 120
 _NOT_TEXT = {
@@ -232,7 +233,7 @@ def _header(text: str) -> tuple[str, list[str]]:
 def _field_of(title: str) -> str | None:
     """The field that a column with this title holds: its name in the API, or what the console calls it."""
     plain = unguarded(title).strip().casefold()
-    name = re.sub(r"[ -]+", "_", plain)
+    name = _BETWEEN_WORDS.sub("_", plain)
     return name if name in EditDraft.__struct_fields__ else _fields_by_label().get(plain)
 
 
