@@ -14,6 +14,7 @@ from litestar.types import ControllerRouterHandler, Message, Scope
 
 from serac_gateway.auth.api_keys import redacted
 from serac_gateway.auth.authenticator import Authenticator
+from serac_gateway.console.bulk import BulkPages
 from serac_gateway.console.comparison import ComparisonPages
 from serac_gateway.console.edit_changes import EditChangePages
 from serac_gateway.console.edits import EditPages
@@ -29,6 +30,7 @@ from serac_gateway.console.paths import CONSOLE_PREFIX
 from serac_gateway.console.planes import RefusedError
 from serac_gateway.console.proposals import ProposalPages
 from serac_gateway.console.sessions import Sessions
+from serac_gateway.console.traffic import TrafficPages
 from serac_gateway.console.try_it import TryPages
 from serac_gateway.console.visits import AnyRequest, Doorkeeper, LoginNeededError, OldFormError, texts_of
 from serac_gateway.errors import GatewayError
@@ -56,11 +58,13 @@ _PAGES: list[ControllerRouterHandler] = [
     TryPages,
     EditPages,
     EditChangePages,
+    BulkPages,
     ImportPages,
     ExportPages,
     ComparisonPages,
     ProposalPages,
     LogPages,
+    TrafficPages,
     HealthPages,
 ]
 

@@ -119,14 +119,14 @@ class EditChangePages(Controller):
         """What would become of the edit, to be confirmed with a reason."""
         typed = visit.typed or {}
         version = typed.get("to", visit.request.query_params.get("to", ""))
-        return await _confirm(visit, edit_id, act, to=version, reason=typed.get("reason", ""))
+        return await _confirm(visit, edit_id, act, to=version, typed=typed)
 
     @post("/edits/{edit_id:str}/{act:str}", status_code=200)
     async def do(self, visit: Visiting, edit_id: FromPath[str], act: FromPath[str]) -> Response[Any]:
         """Retire the edit, restore it, or bring back an older version."""
-        reason, to = visit.fields.get("reason", ""), visit.fields.get("to", "")
+        to = visit.fields.get("to", "")
         headers = {"if-match": f'"{visit.fields.get("version", "")}"'} | sent_expedite(visit)
-        why: dict[str, str | None] = {"reason": reason.strip() or None}
+        why = {name: visit.fields.get(name, "").strip() or None for name in ("reason", "ticket")}
         try:
             if act == "retire":
                 reply = await visit.client.control("DELETE", f"/edits/{edit_id}", query=why, headers=headers)
@@ -141,7 +141,7 @@ class EditChangePages(Controller):
                 )
         except RefusedError as refusal:
             return await _confirm(
-                visit, edit_id, act, to=to, reason=reason, status=refusal.status, error=error_of(refusal)
+                visit, edit_id, act, to=to, typed=visit.fields, status=refusal.status, error=error_of(refusal)
             )
         return after_write(visit, reply, f"edits.done_{act}")
 
@@ -152,7 +152,7 @@ async def _confirm(
     act: str,
     *,
     to: str,
-    reason: str,
+    typed: Mapping[str, str],
     status: int = 200,
     error: dict[str, str | None] | None = None,
 ) -> Response[str]:
@@ -172,7 +172,7 @@ async def _confirm(
         to=to,
         edit=current,
         changed=changed_fields(current, after),
-        reason=reason,
+        texts={name: typed.get(name, "") for name in ("reason", "ticket")},
         error=error,
         can_expedite=can_expedite(visit),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -15,11 +16,18 @@ from serac_gateway.console.edit_fields import content_of
 from serac_gateway.console.paths import page_path
 from serac_gateway.console.planes import RefusedError
 from serac_gateway.console.sessions import Notice
+from serac_gateway.console.timelines import timeline
 from serac_gateway.console.visits import Visit, Visiting
 from serac_gateway.domain.edits import EditKind, EditState
 
 PAGE = 50
-FILTERS = ("q", "mode", "state", "kind", "author")
+FILTERS = ("q", "mode", "state", "kind", "author", "audience", "due")
+
+DUE_WITHIN = ("0", "30", "90")
+"""Days within which a review may be due, as the list offers them."""
+
+BULK_ACTS = ("review_by", "audience", "shadow", "live", "retire")
+"""What can be done to several edits at a time."""
 
 
 class ChangedField(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +69,8 @@ class EditPages(Controller):
             given=given,
             filters=filters,
             is_filtered=any(given[name] for name in FILTERS if name != "mode"),
+            due_within=DUE_WITHIN,
+            acts=BULK_ACTS,
             states=[state.value for state in EditState],
             kinds=[kind.value for kind in EditKind],
         )
@@ -86,10 +96,12 @@ async def listed_page(visit: Visit, given: Mapping[str, str], *, limit: int) -> 
     """A page of the API's list of edits, as `given_filters` want it. Raises RefusedError."""
     query = {name: value.strip() or None for name, value in given.items()}
     if given["mode"] == "meaning" and given["q"].strip():
-        query |= dict.fromkeys(("state", "kind", "author", "cursor"))
+        query |= dict.fromkeys(("state", "kind", "author", "audience", "due", "cursor"))
     else:
         query["mode"] = None
-    reply = await visit.client.control("GET", "/edits", query={**query, "limit": str(limit)})
+    query["within_days"] = query.pop("due")
+    path = "/edits" if query["within_days"] is None else "/edits:due"
+    reply = await visit.client.control("GET", path, query={**query, "limit": str(limit)})
     page: dict[str, Any] = reply.json
     return page
 
@@ -103,6 +115,7 @@ async def _detail(visit: Visiting, edit_id: str, *, verified: dict[str, Any] | N
         edit=edit,
         content=content_of(edit),
         steps=history(versions),
+        line=timeline(versions, datetime.now(UTC)),
         verified=verified,
         proposals=proposals,
     )

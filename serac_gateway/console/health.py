@@ -1,53 +1,54 @@
-"""Health and traffic: whether everything works, who answers, and which edits are used."""
+"""Health: whether everything works, of this gateway and the others on its store."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
-from litestar import Controller, Response, get
+import msgspec
+from litestar import Controller, Response, get, post
 
+from serac_gateway.auth.principals import EVERY_NAMESPACE, Role
 from serac_gateway.console.paths import page_path
 from serac_gateway.console.planes import RefusedError, together
-from serac_gateway.console.visits import AnyRequest, Visiting
+from serac_gateway.console.visits import AnyRequest, Visit, Visiting
+from serac_gateway.doctor.diagnosis import diagnosis
+from serac_gateway.doctor.findings import Finding
+from serac_gateway.errors import GatewayError, PermissionDeniedError
 
-_LISTED = 100
+DOCTOR_LIMIT_S = 30.0
+_looking = threading.Lock()
+"""Held while `serac doctor` looks: once at a time in this process."""
+
+
+class Diagnosed(msgspec.Struct, frozen=True, kw_only=True):
+    """What `serac doctor` says."""
+
+    findings: list[Finding] = []
+    problem: str | None = None
+    """Why it says nothing, in English."""
 
 
 class HealthPages(Controller):
-    """/console/n/{namespace}/health and /traffic, and the way to another namespace."""
+    """/console/n/{namespace}/health, and the way to another namespace."""
 
     @get("/n/{namespace:str}/health")
     async def health(self, visit: Visiting) -> Response[str]:
         """Readiness, store, edits by namespace, and for admins the gateways of the store."""
-        ready, stats, replicas = await together(
-            visit.client.root("/health/ready"),
-            visit.client.control("GET", "/stats"),
-            visit.client.control("GET", "/replicas"),
-        )
-        return visit.page(
-            "health.html",
-            ready=ready.json,
-            stats=_json(stats),
-            replicas=(_json(replicas) or {}).get("replicas"),
-            problem=stats.detail if isinstance(stats, RefusedError) else None,
-        )
+        return await _page(visit)
 
-    @get("/n/{namespace:str}/traffic")
-    async def traffic(self, visit: Visiting) -> Response[str]:
-        """Who answered since the start, and the edits that governed most requests of this namespace."""
-        stats = (await visit.client.control("GET", "/stats")).json
-        recorded = (await visit.client.control("GET", "/traffic")).json
-        counts = [count for count in stats["governed"] if count["namespace"] == visit.namespace][:_LISTED]
-        prompts = await _prompts(visit, [count["edit_id"] for count in counts])
-        total = sum(route["count"] for route in stats["routes"])
-        return visit.page(
-            "traffic.html",
-            routes=sorted(stats["routes"], key=lambda route: -route["count"]),
-            total=total,
-            counts=counts,
-            prompts=prompts,
-            recorded=recorded,
-        )
+    @post("/n/{namespace:str}/health", status_code=200)
+    async def diagnose(self, visit: Visiting) -> Response[str]:
+        """Have `serac doctor` look, for admins: it tells of all namespaces, and asks the upstream a token."""
+        visit.principal.require(Role.ADMIN)
+        if EVERY_NAMESPACE not in visit.principal.namespaces:
+            raise PermissionDeniedError(
+                "what `serac doctor` says is about all namespaces, and this key is bound to some; log in with"
+                " an admin's key for all",
+                field="namespace",
+            )
+        return await _page(visit, diagnosed=await _diagnosed(visit))
 
     @get("/namespace")
     async def namespace(self, visit: Visiting, request: AnyRequest) -> Response[Any]:
@@ -58,13 +59,43 @@ class HealthPages(Controller):
         return visit.redirect(page_path(name, "edits"))
 
 
-async def _prompts(visit: Visiting, edit_ids: list[str]) -> dict[str, str]:
-    replies = await together(*(visit.client.control("GET", f"/edits/{edit_id}") for edit_id in edit_ids))
-    return {
-        edit_id: reply.json["prompt"]
-        for edit_id, reply in zip(edit_ids, replies, strict=True)
-        if not isinstance(reply, RefusedError)
-    }
+async def _page(visit: Visit, *, diagnosed: Diagnosed | None = None) -> Response[str]:
+    ready, stats, replicas = await together(
+        visit.client.root("/health/ready"),
+        visit.client.control("GET", "/stats"),
+        visit.client.control("GET", "/replicas"),
+    )
+    return visit.page(
+        "health.html",
+        ready=ready.json,
+        stats=_json(stats),
+        replicas=(_json(replicas) or {}).get("replicas"),
+        problem=stats.detail if isinstance(stats, RefusedError) else None,
+        diagnosed=diagnosed,
+        may_diagnose=visit.may("admin") and EVERY_NAMESPACE in visit.principal.namespaces,
+        limit_s=int(DOCTOR_LIMIT_S),
+    )
+
+
+async def _diagnosed(visit: Visit) -> Diagnosed:
+    """In a thread with a loop of its own: some checks would keep other requests waiting."""
+    if not _looking.acquire(blocking=False):
+        return Diagnosed(problem="it is looking already for somebody else; try again in a minute")
+
+    def look() -> list[Finding]:
+        try:
+            work = diagnosis(visit.client.planes.config, file=None)
+            return asyncio.run(asyncio.wait_for(work, DOCTOR_LIMIT_S))
+        finally:
+            _looking.release()
+
+    try:
+        return Diagnosed(findings=await asyncio.wait_for(asyncio.to_thread(look), DOCTOR_LIMIT_S + 1))
+    except TimeoutError:
+        problem = f"it took longer than {DOCTOR_LIMIT_S:g} s; run `serac doctor` on the machine"
+        return Diagnosed(problem=problem)
+    except GatewayError as error:
+        return Diagnosed(problem=error.message)
 
 
 def _json(reply: Any) -> Any:  # noqa: ANN401 - a reply or a refusal

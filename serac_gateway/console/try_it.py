@@ -9,9 +9,11 @@ import msgspec
 from litestar import Controller, Response, get, post
 from litestar.params import FromPath
 
+from serac_gateway.config.model import AudienceSource
 from serac_gateway.console.planes import RefusedError, Reply
 from serac_gateway.console.visits import Visit, Visiting
 from serac_gateway.data_plane.upstream.base import UpstreamRequest
+from serac_gateway.domain.audiences import label_value
 from serac_gateway.errors import GatewayError
 
 MAX_ANSWER_TOKENS = 200
@@ -90,11 +92,30 @@ def _page(
         decision=decision,
         answers=answers,
         problem=problem,
+        sources=_label_sources(visit),
+        labels=_labels(visit),
     )
 
 
+def _label_sources(visit: Visit) -> dict[str, AudienceSource]:
+    """The labels that can be asked with: those of headers. What an API key has belongs to it."""
+    return {
+        label: source
+        for label, source in visit.client.planes.config.routing.audience_from.items()
+        if source.header is not None
+    }
+
+
+def _labels(visit: Visit) -> dict[str, str]:
+    """The labels that the form gives to the question."""
+    typed = {label: visit.fields.get(f"label.{label}", "").strip() for label in _label_sources(visit)}
+    return {label: value for label, value in typed.items() if value}
+
+
 async def _decision(visit: Visit, question: str) -> dict[str, Any]:
-    reply = await visit.client.control("POST", "/scope", body={"queries": [question]})
+    reply = await visit.client.control(
+        "POST", "/scope", body={"queries": [question], "labels": _labels(visit)}
+    )
     decision: dict[str, Any] = reply.json["decisions"][0]
     return decision
 
@@ -103,6 +124,10 @@ async def _routed_answer(visit: Visit, question: str, model: str) -> Answer:
     """As any client would get it."""
     key = visit.fields.get("upstream_key", "").strip()
     headers = {"x-serac-debug": "true"} | ({"authorization": f"Bearer {key}"} if key else {})
+    sources = _label_sources(visit)
+    for label, typed in _labels(visit).items():
+        if (value := label_value(typed)) is not None:  # what is no value the decision has refused
+            headers[str(sources[label].header).lower()] = value
     try:
         body = _chat_body(question, model or await _first_model(visit))
         reply = await visit.client.chat(body, headers)

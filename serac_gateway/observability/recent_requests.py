@@ -67,6 +67,10 @@ class RecentRequests:
             return None
         return kept.request
 
+    def all(self, namespace: str) -> list[RememberedRequest]:
+        """Those of the namespace that are kept, the oldest first."""
+        return [kept.request for (name, _), kept in self._requests.items() if name == namespace]
+
     def _forget_upstream_id(self, namespace: str, kept: _Kept) -> None:
         upstream_id = kept.upstream_request_id
         if upstream_id is None:

@@ -6,28 +6,23 @@ another origin. Screenshots go to the folder that SERAC_SCREENSHOTS names.
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
-from serac_gateway.console.uploads import MAX_UPLOAD_BYTES
+from tests.e2e.console_browser import (
+    ATTACK,
+    CHROMIUM,
+    check_accessible,
+    photographed,
+    running_chromium,
+    watched,
+)
 from tests.http.four_eyes import DRAFT, People, running_people
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-SCREENSHOTS = os.environ.get("SERAC_SCREENSHOTS")
 LAB = {"x-serac-namespace": "lab"}
-ATTACK = (
-    "\"'><img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
-    "<b hx-get=/v1 hx-trigger=load>"
-)
 PAGES = ("try", "new", "edits", "import", "proposals", "log", "traffic", "health")
 
 pytestmark = [
@@ -44,11 +39,8 @@ def people() -> Iterator[People]:
 
 @pytest.fixture(scope="module")
 def browser(people: People) -> Iterator[Browser]:
-    """Opened after the gateway, whose set-up runs an event loop, as Playwright does in this thread."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+    with running_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -56,63 +48,6 @@ def edit_id(people: People) -> str:
     """An edit that no test changes."""
     reply = people.call(people.ann, "POST", "/edits", json=DRAFT | {"reason": "Elected"}, headers=LAB)
     return str(reply.json()["id"])
-
-
-@contextmanager
-def watched(browser: Browser, people: People, key: str | None, **options: object) -> Iterator[Page]:
-    """A page of somebody who has logged in; at its end nothing may have gone wrong on any page it was on."""
-    context = browser.new_context(base_url=people.locked.url, **options)  # type: ignore[arg-type]
-    context.set_default_timeout(15_000)
-    faults: list[str] = []
-
-    def check(route: Route) -> None:
-        url = route.request.url
-        if urlsplit(url).netloc == urlsplit(people.locked.url).netloc or url.startswith("data:"):
-            route.continue_()
-        else:
-            faults.append(f"request to {url}")
-            route.abort()
-
-    def note(message: ConsoleMessage) -> None:
-        # Chromium reports every status from 400 on; refusals are what some of these tests are about.
-        if (
-            message.type in ("error", "warning")
-            and "the server responded with a status of" not in message.text
-        ):
-            faults.append(message.text)
-
-    context.route("**/*", check)
-    context.add_init_script(
-        "addEventListener('securitypolicyviolation', e => console.error('policy ' + e.violatedDirective))"
-    )
-    page = context.new_page()
-    page.on("console", note)
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.goto("/console")
-    if key is not None:
-        page.get_by_label("API key").or_(page.get_by_label("API-Schlüssel")).fill(key)
-        page.locator("main button").click()
-        expect(page.locator("h1")).to_be_visible()
-    yield page
-    context.close()
-    assert faults == []
-
-
-def photographed(page: Page, name: str) -> None:
-    if SCREENSHOTS is not None:
-        Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=f"{SCREENSHOTS}/{name}.png", full_page=True)
-
-
-def check_accessible(page: Page) -> None:
-    """Axe finds nothing serious or critical."""
-    violations = Axe().run(page).response["violations"]
-    serious = [
-        (fault["id"], [node["html"][:200] for node in fault["nodes"]])
-        for fault in violations
-        if fault["impact"] in ("serious", "critical")
-    ]
-    assert serious == [], page.url
 
 
 def test_an_edit_is_made_with_a_live_preview_and_found_while_typing(
@@ -245,53 +180,6 @@ def test_the_log_is_verified_and_downloaded(browser: Browser, people: People, ed
         with page.expect_download() as download:
             page.get_by_role("link", name="Export the log").click()
         assert download.value.suggested_filename == "lab-log.ndjson"
-
-
-@pytest.mark.parametrize("scripts", [True, False])
-def test_a_file_is_checked_and_imported(browser: Browser, people: People, scripts: bool) -> None:
-    """With a table of failed lines; markup runs nowhere, not even in a file's name."""
-    name = f"import-{scripts}".lower()
-    attack = ATTACK.replace('"', '""')
-    content = f'prompt,target_new,subject\nWho runs {name}?,Ada,\n"{attack}",,x\n'
-    file = {"name": "<img src=x onerror=alert(1)>.csv", "mimeType": "text/csv", "buffer": content.encode()}
-    with watched(browser, people, people.ann, java_script_enabled=scripts) as page:
-        page.goto(f"/console/n/{name}/edits")
-        page.get_by_role("link", name="Import").click()
-        page.locator("#f-file").set_input_files(file)
-        page.get_by_label("Reason").fill("List of March")
-        page.get_by_role("button", name="Check the file").click()
-        expect(page.get_by_role("button", name="Import 1")).to_be_visible()
-        expect(page.locator("tbody tr")).to_have_count(1)
-        expect(page.locator("#said")).to_contain_text("Nothing has been imported yet")
-        assert page.locator("main img, main script, main b").count() == 0
-        if scripts:
-            check_accessible(page)
-            photographed(page, "import-checked")
-        page.get_by_role("button", name="Import 1").click()
-        expect(page.locator("#said")).to_have_text("The import has ended.")
-        assert [edit["reason"] for edit in people.edits(name).values()] == ["List of March"]
-        page.get_by_role("link", name="Edits").last.click()
-        with page.expect_download() as download:
-            page.get_by_role("link", name="CSV").click()
-        assert download.value.suggested_filename == f"{name}-edits.csv"
-
-
-def test_a_file_that_is_too_large_is_refused_by_the_page_and_by_the_gateway(
-    browser: Browser, people: People, tmp_path: Path
-) -> None:
-    """Before it is sent where there is JavaScript, else in words once it is sent."""
-    huge = tmp_path / "huge.csv"
-    huge.write_bytes(b"x" * (MAX_UPLOAD_BYTES + 1))
-    for scripts in (True, False):
-        with watched(browser, people, people.ann, java_script_enabled=scripts) as page:
-            page.goto("/console/n/lab/import")
-            page.locator("#f-file").set_input_files(huge)
-            page.get_by_role("button", name="Check the file").click()
-            if scripts:
-                problem = page.locator("#f-file").evaluate("input => input.validationMessage")
-                assert "larger than 16 MiB" in problem
-            else:
-                expect(page.locator("main")).to_contain_text("larger than 16 MiB")
 
 
 def test_markup_of_editors_and_users_runs_nowhere(browser: Browser, people: People) -> None:

@@ -256,7 +256,7 @@ def test_long_lists_are_paged_and_each_edit_comes_once(people: People, ann: Visi
     ann.get("/n/lab/edits?q=item&author=ann")
     seen: list[str] = []
     while True:
-        seen += re.findall(r"What is item (\d+)\?", ann.page.text)
+        seen += re.findall(r">What is item (\d+)\?", ann.page.text)
         following = re.search(r'href="/console([^"]+)" rel="next"', ann.page.text)
         if following is None:
             break

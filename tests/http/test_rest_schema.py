@@ -81,6 +81,7 @@ def test_the_schema_names_every_call_with_an_example_of_what_to_send(running: Co
         "POST /serac/v1/edits/{edit_id}:verify",
         "GET /serac/v1/edits/{edit_id}:compare",
         "GET /serac/v1/traffic",
+        "GET /serac/v1/traffic/near-misses",
         "DELETE /serac/v1/traffic",
         "POST /serac/v1/scope",
         "GET /serac/v1/log",

@@ -56,3 +56,9 @@ document.addEventListener("change", (event) => {
   input.setCustomValidity(size > Number(input.dataset.maxBytes) ? input.dataset.tooLarge : "");
   input.reportValidity();
 });
+
+// One box picks all of the page.
+document.addEventListener("change", (event) => {
+  if (!(event.target instanceof HTMLInputElement) || !("picksAll" in event.target.dataset)) return;
+  for (const box of event.target.form.querySelectorAll('input[name^="pick."]')) box.checked = event.target.checked;
+});

@@ -34,6 +34,7 @@ from serac_gateway.control_plane.http.guards import (
 )
 from serac_gateway.control_plane.http.health import HealthController
 from serac_gateway.control_plane.http.metrics import MetricsController
+from serac_gateway.control_plane.http.near_misses import NearMissController
 from serac_gateway.control_plane.http.parameters import provide_namespace
 from serac_gateway.control_plane.http.preview import PreviewController
 from serac_gateway.control_plane.http.problems import exception_handlers
@@ -104,6 +105,7 @@ def _control_router(
             EditsController,
             EditStreamsController,
             EditHistoryController,
+            NearMissController,
             ReviewController,
             ProposalsController,
             PreviewController,

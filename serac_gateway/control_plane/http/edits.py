@@ -19,11 +19,16 @@ from serac_gateway.control_plane.http.governed import PROPOSED, Governed
 from serac_gateway.control_plane.http.guards import Sender
 from serac_gateway.control_plane.http.parameters import (
     ETAG,
+    AudienceFilter,
+    AuthorFilter,
     EditId,
     IdempotencyKey,
     IfMatch,
+    KindFilter,
     Namespace,
     PageLimit,
+    StateFilter,
+    TextFilter,
     Verify,
     attribution_of,
     checked_idempotency_key,
@@ -44,17 +49,14 @@ from serac_gateway.control_plane.versions import NextVersion
 from serac_gateway.domain.audiences import audience_of_texts
 from serac_gateway.domain.edits import (
     ACTIVE_STATES,
-    MAX_PROMPT_CHARS,
     Edit,
     EditDraft,
-    EditKind,
     EditPatch,
     EditState,
     check_edit_id,
     check_not_purged,
     record_json,
 )
-from serac_gateway.domain.provenance import MAX_NOTE_CHARS
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.stores.checked_records import DamagedRecord
 from serac_gateway.stores.records import Idempotency
@@ -151,34 +153,12 @@ class EditsController(Controller):
         context: Context,
         cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of the page before")] = None,
         limit: PageLimit = DEFAULT_PAGE,
-        q: Annotated[
-            str | None,
-            QueryParameter(
-                description="Text that stands in prompt, answers, subject, an alias or a paraphrase",
-                min_length=1,
-                max_length=MAX_PROMPT_CHARS,
-            ),
-        ] = None,
+        q: TextFilter = None,
         mode: Annotated[SearchMode, QueryParameter(description="How `q` is compared")] = SearchMode.TEXT,
-        edit_state: Annotated[
-            EditState | None, QueryParameter(name="state", description="Only edits in this state")
-        ] = None,
-        kind: Annotated[EditKind | None, QueryParameter(description="Only edits of this kind")] = None,
-        author: Annotated[
-            str | None,
-            QueryParameter(
-                description="Text that stands in the author of the current version",
-                min_length=1,
-                max_length=MAX_NOTE_CHARS,
-            ),
-        ] = None,
-        audience: Annotated[
-            str | None,
-            QueryParameter(
-                description="Only edits for an audience of this LABEL=VALUE; of all, if several come with"
-                " spaces between"
-            ),
-        ] = None,
+        edit_state: StateFilter = None,
+        kind: KindFilter = None,
+        author: AuthorFilter = None,
+        audience: AudienceFilter = None,
     ) -> EditPage:
         """One page of current edits; an edit that exists for the whole walk is listed once."""
         if mode is SearchMode.MEANING:

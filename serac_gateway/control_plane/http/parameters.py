@@ -26,8 +26,9 @@ from serac_gateway.control_plane.http.schemas import (
 )
 from serac_gateway.control_plane.verification import Verified
 from serac_gateway.control_plane.writer import Written
-from serac_gateway.domain.edits import Attribution, Edit
+from serac_gateway.domain.edits import MAX_PROMPT_CHARS, Attribution, Edit, EditKind, EditState
 from serac_gateway.domain.headers import Headers
+from serac_gateway.domain.provenance import MAX_NOTE_CHARS
 from serac_gateway.errors import InvalidRequestError
 from serac_gateway.stores.ports import Verification
 
@@ -159,6 +160,35 @@ Namespace = NamedDependency[SkipValidation[str]]
 """Annotates the handlers' parameter `namespace`."""
 
 PageLimit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="How many to return at most")]
+
+
+TextFilter = Annotated[
+    str | None,
+    QueryParameter(
+        description="Text that stands in prompt, answers, subject, an alias or a paraphrase",
+        min_length=1,
+        max_length=MAX_PROMPT_CHARS,
+    ),
+]
+StateFilter = Annotated[
+    EditState | None, QueryParameter(name="state", description="Only edits in this state")
+]
+KindFilter = Annotated[EditKind | None, QueryParameter(description="Only edits of this kind")]
+AuthorFilter = Annotated[
+    str | None,
+    QueryParameter(
+        description="Text that stands in the author of the current version",
+        min_length=1,
+        max_length=MAX_NOTE_CHARS,
+    ),
+]
+AudienceFilter = Annotated[
+    str | None,
+    QueryParameter(
+        description="Only edits for an audience of this LABEL=VALUE; of all, if several come with"
+        " spaces between"
+    ),
+]
 
 
 def problems(*statuses: int) -> dict[int, ResponseSpec]:

@@ -10,8 +10,19 @@ from litestar import Controller, get
 from litestar.params import QueryParameter
 
 from serac_gateway.control_plane.http.dependencies import Context
-from serac_gateway.control_plane.http.parameters import Namespace, PageLimit, problems
+from serac_gateway.control_plane.http.parameters import (
+    AudienceFilter,
+    AuthorFilter,
+    KindFilter,
+    Namespace,
+    PageLimit,
+    StateFilter,
+    TextFilter,
+    problems,
+)
 from serac_gateway.control_plane.http.schemas import DEFAULT_PAGE
+from serac_gateway.control_plane.search import EditFilter
+from serac_gateway.domain.audiences import audience_of_texts
 from serac_gateway.domain.edits import Edit, is_edit_id
 from serac_gateway.errors import InvalidRequestError
 
@@ -38,7 +49,8 @@ class ReviewController(Controller):
         "/edits:due",
         summary="List edits that are due for review",
         description="Those that are live or on trial and whose `review_by` has come, or comes `within_days`."
-        " They stay in force: a change of `review_by` is what takes them from the list.",
+        " They stay in force: a change of `review_by` is what takes them from the list. The other filters are"
+        " those of `GET /edits`.",
         responses=problems(400, 503),
     )
     async def due(
@@ -50,11 +62,22 @@ class ReviewController(Controller):
         ] = 0,
         cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of the page before")] = None,
         limit: PageLimit = DEFAULT_PAGE,
+        q: TextFilter = None,
+        edit_state: StateFilter = None,
+        kind: KindFilter = None,
+        author: AuthorFilter = None,
+        audience: AudienceFilter = None,
     ) -> DuePage:
         """One page of them, as they are in force in this process."""
+        of_audience = audience_of_texts((audience or "").split())
+        wanted = EditFilter(text=q, kind=kind, author=author, audience=of_audience)
         today = datetime.now(UTC).date()
         last = min(date.max.toordinal(), today.toordinal() + within_days)
-        due = context.active_edits.due(namespace, date.fromordinal(last))
+        due = [
+            edit
+            for edit in context.active_edits.due(namespace, date.fromordinal(last))
+            if edit_state in (None, edit.state) and wanted.admits(edit)
+        ]
         if cursor is not None:
             after = _place_of(cursor)
             due = [edit for edit in due if _place(edit) > after]
