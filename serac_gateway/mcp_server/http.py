@@ -24,6 +24,8 @@ _TAKEN_ON = ("authorization", "x-api-key", "api-key", "x-serac-api-key", "x-sera
 """Of a caller's headers: the credentials that the gateway reads, and the namespace."""
 _PROBLEM = "application/problem+json"
 _METADATA_PREFIX = "/.well-known/oauth-protected-resource"
+_CHECK: Call[None] = Call(method="GET", path="/serac/v1/namespaces", read=lambda reply: None)
+"""What any key of role edit may do."""
 
 ResultT = TypeVar("ResultT")
 
@@ -87,9 +89,13 @@ class Door:
         client: AsyncGatewayClient,
         settings: TransportSecuritySettings,
         resource: ProtectedResource | None,
+        *,
+        demands_keys: bool,
     ) -> None:
+        """`demands_keys`: refuse everybody while the gateway lets requests in that have no key."""
         self._app = app
         self._client = client
+        self._demands_keys = demands_keys
         self._security = TransportSecurityMiddleware(settings)
         self._resource = resource
 
@@ -117,9 +123,15 @@ class Door:
         for name in _TAKEN_ON:
             if len(request.headers.getlist(name)) > 1:
                 return _problem(400, f"the header {name!r} is there twice; send it once")
-        check: Call[None] = Call(method="GET", path="/serac/v1/namespaces", read=lambda reply: None)
+        if self._demands_keys and await self._lets_anybody_in():
+            return _problem(
+                403,
+                "the gateway behind this server demands no API keys, and this server is reached from other"
+                " machines, whose callers the gateway would take for its own; have its operator set"
+                " access.required to true there, or take --allowed-host away",
+            )
         try:
-            await CallerApi(self._client, request).send(check)
+            await CallerApi(self._client, request).send(_CHECK)
         except ApiError as error:
             headers = {"www-authenticate": self._challenge()} if error.status == 401 else {}
             if error.retry_after_s is not None:
@@ -136,6 +148,14 @@ class Door:
             else f'Bearer resource_metadata="{self._resource.metadata_url}"'
         )
 
+    async def _lets_anybody_in(self) -> bool:
+        """Whether the gateway answers without a key, and so under what is none of its keys, too."""
+        try:
+            await self._client.send(_CHECK)
+        except (ApiError, UnreachableError):
+            return False
+        return True
+
 
 def http_app(
     client: AsyncGatewayClient,
@@ -149,6 +169,7 @@ def http_app(
     `hosts` are the names in the header Host, each with or without a port; `origins` those of web pages and of
     applications that embed a browser, as they are in the header Origin. Requests without Origin are let in.
     `resource` is published for clients that get tokens by OAuth; its host is one of the hosts.
+    With a host beyond `LOOPBACK_HOSTS` nobody is let in while the gateway demands no keys.
 
     No session is kept: nothing of a request outlives it, so none can be continued under another key.
     """
@@ -164,7 +185,8 @@ def http_app(
         max_request_body_size=MAX_MESSAGE_BYTES,
         transport_security=settings,
     )
-    return Door(app, client, settings, resource)
+    demands_keys = not set(names) <= set(LOOPBACK_HOSTS)
+    return Door(app, client, settings, resource, demands_keys=demands_keys)
 
 
 def _request_of(request: Any) -> Request:  # noqa: ANN401 - the SDK's, which is whatever the transport has

@@ -20,7 +20,10 @@ from mcp.client.streamable_http import streamable_http_client
 from typer.testing import CliRunner
 
 from serac_gateway.cli.main import app as serac_app
+from serac_gateway.client import AsyncGatewayClient
 from serac_gateway.config.model import AudienceSource, RoutingConfig
+from serac_gateway.mcp_server.http import MCP_PATH, http_app
+from serac_gateway.testing import ReceivedRequest, ScriptedConnection, ScriptedUpstream
 from tests.http.four_eyes import People, running_people
 from tests.unit.mcp_server.test_tools import NEW, QUESTION, TOOLS, called
 
@@ -180,6 +183,20 @@ def test_foreign_hosts_and_pages_are_refused_before_the_gateway_is_asked(people:
         assert post(other, people.ann, host="mcp.example.org", origin="app://agent").status_code == 200
         assert post(other, people.ann, host="mcp.example.org:443").status_code == 200
         assert post(other, people.ann, host="mcp.example.org.evil.example").status_code == 421
+
+
+@pytest.mark.parametrize("key", [{}, {"authorization": "Bearer none-of-ours"}])
+async def test_a_gateway_without_keys_is_not_opened_to_other_machines(key: dict[str, str]) -> None:
+    """On loopback it takes everybody for a local user, whatever is sent as a key."""
+
+    async def let_in(request: ReceivedRequest, connection: ScriptedConnection) -> None:
+        await connection.whole(200, b"{}")
+
+    async with ScriptedUpstream(let_in) as gateway, AsyncGatewayClient(gateway.url) as client:
+        transport = httpx.ASGITransport(http_app(client, hosts=["mcp.example.org"], origins=[]))
+        async with httpx.AsyncClient(transport=transport, base_url="http://mcp.example.org") as http:
+            refused = await http.post(MCP_PATH, json=INITIALIZE, headers=ACCEPTS | key)
+    assert (refused.status_code, "access.required" in refused.json()["detail"]) == (403, True)
 
 
 def test_a_header_that_is_there_twice_is_refused(people: People, url: str) -> None:
