@@ -340,8 +340,9 @@ class IndexConfig(_Section, frozen=True, kw_only=True):
     """Up to so many vectors of a namespace are searched exactly."""
     delta_vectors: PositiveInt = 4_096
     """Beyond that, so many of the latest are searched exactly until they are put into inverted lists."""
-    precision: Literal["fp32", "fp16", "int8"] = "int8"
-    """Of vectors in inverted lists: 4, 2 or 1 bytes a component."""
+    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    """Of vectors in inverted lists: 4, 2 or 1 bytes a component. "auto": 2 up to about a million vectors of a
+    namespace, then 1."""
     read_vectors: PositiveInt = 12_000
     """Vectors in inverted lists that a search reads for a text, about: with more it finds more and takes
     longer."""

@@ -13,6 +13,7 @@ from serac_gateway.domain.audiences import NO_LABELS, Labels
 from serac_gateway.domain.edits import ACTIVE_STATES, Edit, EditKind, EditState, forms
 from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.base import EditIndex
+from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.edit_index.indexed_namespace import IndexedNamespace
 from serac_gateway.edit_index.quarantine import QuarantineList
 from serac_gateway.errors import DamagedRecordError, InvalidRequestError
@@ -368,7 +369,8 @@ class ActiveEdits:
             held.suppressions = tuple(edit for edit in held.edits.values() if _is_applied_suppression(edit))
 
     def _new_namespace(self, position: LogHead) -> IndexedNamespace:
-        return IndexedNamespace(self._make_index(), self._make_index(), position)
+        # Suppressions always exactly: one that is not found is a leak.
+        return IndexedNamespace(self._make_index(), FaissFlatIndex(self._encoder.width), position)
 
     def _vectors(self, edit: Edit, vectors: FormVectors) -> Vectors:
         return vectors.vectors_FD if self._fits(edit, vectors) else self._encoder.encode(forms(edit))

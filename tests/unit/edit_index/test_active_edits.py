@@ -20,7 +20,9 @@ from serac_gateway.domain.edits import (
     patched,
     retired,
 )
+from serac_gateway.domain.vectors import Vectors
 from serac_gateway.edit_index.active_edits import ActiveEdits
+from serac_gateway.edit_index.base import Neighbour
 from serac_gateway.edit_index.faiss_flat import FaissFlatIndex
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.stores.records import Action, Change, Commit, FormVectors, StoredEdit
@@ -125,6 +127,26 @@ async def test_suppressions_have_an_index_of_their_own_in_which_no_fact_crowds_t
     restored_fact = patched(shadow, EditPatch(state=DecidedState.LIVE, kind=EditKind.FACT))
     await live.apply("default", [stored(restored_fact)])
     assert live.suppressions("default") == ()
+
+
+class ForgetfulIndex(FaissFlatIndex):
+    """An approximate index at its worst: it reads the lists in which nothing is."""
+
+    def search(self, queries_BD: Vectors, k: int) -> list[list[Neighbour]]:
+        return [[] for _ in queries_BD]
+
+
+async def test_suppressions_are_searched_exactly_whatever_index_the_facts_have() -> None:
+    live = ActiveEdits(
+        store=InMemoryEditStore(), encoder=ENCODER, make_index=lambda: ForgetfulIndex(ENCODER.width)
+    )
+    hidden = msgspec.structs.replace(edit("What is hidden in Acme?", "No."), kind=EditKind.SUPPRESSION)
+    await live.apply("default", [stored(edit()), stored(hidden)])
+    vectors_BD = ENCODER.encode([hidden.prompt])
+    assert live.candidates("default", vectors_BD, 8) == [[]]
+    assert [[row.edit for row in rows] for rows in live.suppression_candidates("default", vectors_BD, 8)] == [
+        [hidden]
+    ]
 
 
 async def test_a_namespace_is_loaded_once_its_own_edits_are() -> None:

@@ -64,6 +64,23 @@ def test_most_of_the_nearest_are_found_among_many(
     assert recall(index, exact) >= least
 
 
+def test_lists_are_in_half_precision_until_there_are_many(
+    thread: SealingThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiered, "_FINER_ROWS", 2_000)
+    index = TieredIndex(WIDTH, config=SMALL, thread=thread)
+    precisions, exact = [], FaissFlatIndex(WIDTH)
+    for first in range(0, 4_000, 500):
+        index.put(edits(first, 500))
+        exact.put(edits(first, 500))
+        index.settle()
+        precisions.append({segment.scheme.precision for segment in index._state.sealed})
+    assert precisions[0] == {"fp16"}
+    assert precisions[-1] == {"int8"}  # those of before are written anew
+    assert len(index) == len(exact)
+    assert recall(index, exact) > 0.5
+
+
 def test_few_vectors_are_searched_exactly_and_wake_no_thread(thread: SealingThread) -> None:
     index, exact = TieredIndex(WIDTH, config=SMALL, thread=thread), FaissFlatIndex(WIDTH)
     index.put(edits(0, 300))
