@@ -716,7 +716,7 @@ class WebhookConfig(_Section, frozen=True, kw_only=True):
     timeout_s: PositiveFloat = 15.0
     """Of an attempt, from the look-up of the host to the response's headers."""
     max_attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 10
-    """After which an event is given up; ten take some four days."""
+    """After which an event is given up; ten take some three days."""
     max_waiting: PositiveInt = 1_000
     """Events that wait in the store; further ones are dropped."""
 

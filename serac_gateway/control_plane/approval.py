@@ -15,6 +15,10 @@ from serac_gateway.stores.proposals import Proposal, Verdict
 from serac_gateway.stores.records import Action
 
 
+def _note_nothing(edit_ids: Sequence[str]) -> None:
+    pass
+
+
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
     """By what right something is committed to a namespace in which others must agree."""
 
@@ -22,6 +26,8 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     """For the log: one line."""
     closes: Proposal | None = None
     """The accepted proposal, closed: it is stored in the same step. None: an admin did without one."""
+    on_committed: Callable[[Sequence[str]], None] = _note_nothing
+    """Called once with the ids of the edits when the commit is stored. It must not fail."""
 
 
 ApprovalOf = Callable[[Sequence[NextVersion]], Approval | None]

@@ -214,7 +214,9 @@ class EditWriter:
             closes=None if approval is None or approval.closes is None else approval.closes.as_closing,
         )
         # Shielded: a client that leaves must not part a commit from its effect in this process.
-        return await asyncio.shield(asyncio.ensure_future(self._commit_and_apply(namespace, commit)))
+        return await asyncio.shield(
+            asyncio.ensure_future(self._commit_and_apply(namespace, commit, approval))
+        )
 
     async def vectors(self, edits: Sequence[Edit]) -> list[FormVectors]:
         """The vectors of each edit's forms, encoded anew.
@@ -331,8 +333,10 @@ class EditWriter:
             self._announce(conflict_event(edit, [conflict.edit for conflict in conflicts], superseded))
         return Written(edit=edit, conflicts=conflicts, superseded=superseded)
 
-    async def _commit_and_apply(self, namespace: str, commit: Commit) -> Receipt:
+    async def _commit_and_apply(self, namespace: str, commit: Commit, approval: Approval | None) -> Receipt:
         receipt = await self._store.commit(namespace, commit)
+        if approval is not None and not receipt.replayed:
+            approval.on_committed([change.edit.id for change in commit.changes])
         if receipt.replayed:
             # The process that made that commit may have died before it took effect: make sure of it now.
             applied = [await self._store.stored(namespace, change.edit_id) for change in receipt.changes]

@@ -298,3 +298,15 @@ def test_a_restored_backup_is_an_admins_and_marked(people: People) -> None:
     assert restored.status_code == 200, restored.text
     assert people.counted("expedited") == 1
     assert [entry["approval"] is not None for entry in people.log()] == [True]
+
+
+def test_an_expedited_write_counts_once_it_is_stored(people: People) -> None:
+    """A second edit of an id that is taken is refused, and nobody wrote anything without others."""
+    expedite = {"x-serac-expedite": "true"}
+    body = DRAFT | {"prompt": "Who runs Holm?", "reason": "Fire", "id": "holm"}
+    admin = people.locked.admin
+    assert people.call(admin, "POST", "/edits", json=body, headers=expedite).status_code == 201
+    assert people.counted("expedited") == 1
+    again = people.call(admin, "POST", "/edits", json=body | {"target_new": "Eve"}, headers=expedite)
+    assert again.status_code == 409, again.text
+    assert people.counted("expedited") == 1

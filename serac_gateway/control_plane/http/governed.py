@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Response
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
@@ -57,15 +59,15 @@ class Governance:
         return self._propose or (self._demands and not self._expedite)
 
     def approval(self, versions: Sequence[NextVersion]) -> Approval | None:
-        """By what right `versions` are committed at once; None where none is needed. Noted where it is one.
+        """By what right `versions` are committed at once; None where none is needed. The commit is noted.
 
         Raises:
             InvalidRequestError: They lack what the namespace demands; an expedited write needs its reason.
         """
         self._check(versions)
-        return self.expedited([version.edit.id for version in versions]) if self._expedite else None
+        return self.expedited() if self._expedite else None
 
-    def expedited(self, edit_ids: Sequence[str]) -> Approval | None:
+    def expedited(self) -> Approval | None:
         """For what is never proposed, because an admin alone may do it; None where none is needed.
 
         Raises:
@@ -78,8 +80,10 @@ class Governance:
             )
         if not self._demands:
             return None
-        self._context.proposals.note_expedited(self._namespace, self._principal.author, edit_ids)
-        return self._context.writer.expedited(self._namespace, self._principal.author)
+        author = self._principal.author
+        approval = self._context.writer.expedited(self._namespace, author)
+        noted = partial(self._context.proposals.note_expedited, self._namespace, author)
+        return None if approval is None else msgspec.structs.replace(approval, on_committed=noted)
 
     def of_import(self, *, checks_conflicts_first: bool) -> ImportRules:
         """The same for the edits of an import.
