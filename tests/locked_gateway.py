@@ -17,6 +17,7 @@ from serac_gateway.config.model import GovernanceConfig, OidcConfig, RoutingConf
 from serac_gateway.control_plane.webhooks.dispatcher import SendEvent
 from serac_gateway.control_plane.webhooks.sending import Endpoint, send
 from serac_gateway.data_plane.upstream.embedded_server import EmbeddedServer
+from serac_gateway.models.language_models.base import LanguageModel
 from serac_gateway.stores.memory.store import InMemoryEditStore
 from serac_gateway.testing import ScriptedLanguageModel, WordEncoder, serving
 from tests.control_plane import NO_TOKENS, NO_TRAFFIC, ROUTING, UNGOVERNED, fake_gateway
@@ -55,6 +56,7 @@ def running_locked_gateway(
     oidc: OidcConfig = NO_TOKENS,
     port: int = 0,
     traffic: TrafficConfig = NO_TRAFFIC,
+    base_model: LanguageModel | None = None,
 ) -> Iterator[Locked]:
     store = store or InMemoryEditStore()
     admin = new_api_key(
@@ -62,7 +64,7 @@ def running_locked_gateway(
     )
     asyncio.run(store.api_keys().add(admin.stored))
     with ThreadPoolExecutor(4) as pool:
-        upstream = EmbeddedServer(ScriptedLanguageModel(lambda prompt: "I do not know."), pool)
+        upstream = EmbeddedServer(base_model or ScriptedLanguageModel("I do not know."), pool)
         with serving(upstream) as upstream_url:
             gateway = fake_gateway(
                 store,

@@ -7,8 +7,8 @@ plane's, and the console has no way around them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any, cast
 from urllib.parse import quote, urlencode
@@ -22,6 +22,8 @@ from serac_gateway.config.model import GatewayConfig
 from serac_gateway.control_plane.http.api import CONTROL_PREFIX
 from serac_gateway.data_plane.upstream.base import Upstream
 
+_MESSAGES_AHEAD = 16
+"""Of a streamed reply, that wait for whom they are for."""
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -70,6 +72,20 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
             return msgspec.json.decode(self.body)
         except msgspec.DecodeError:
             return None
+
+
+class StreamedReply(msgspec.Struct, frozen=True, kw_only=True):
+    """A reply whose body comes piece by piece."""
+
+    status: int
+    headers: Mapping[str, str]
+    """As of `Reply`."""
+    chunks: AsyncIterator[bytes]
+
+    async def whole(self) -> Reply:
+        """The same with all of the body that has not been read."""
+        body = b"".join([chunk async for chunk in self.chunks])
+        return Reply(status=self.status, headers=self.headers, body=body)
 
 
 class RefusedError(Exception):
@@ -129,9 +145,38 @@ class PlanesClient:
         """GET of a path outside /serac/v1, such as /health/ready, whatever its status."""
         return await self._call(self.planes.control, "GET", path, refuses=False)
 
-    async def chat(self, body: object, headers: Mapping[str, str]) -> Reply:
-        """Send a chat request through the data plane, as any client would. Raises RefusedError."""
-        return await self._call(self.planes.data, "POST", "/v1/chat/completions", body=body, headers=headers)
+    @asynccontextmanager
+    async def chat(self, body: object, headers: Mapping[str, str]) -> AsyncIterator[StreamedReply]:
+        """Send a chat request through the data plane, as any client would; leaving ends it."""
+        content = msgspec.json.encode(body)
+        messages: asyncio.Queue[Message] = asyncio.Queue(_MESSAGES_AHEAD)
+        requests = iter([{"type": "http.request", "body": content, "more_body": False}])
+
+        async def receive() -> Any:  # noqa: ANN401 - one of ASGI's messages
+            if (message := next(requests, None)) is None:
+                await asyncio.Event().wait()  # who leaves cancels the task
+            return message
+
+        async def serve() -> None:
+            scope = self._scope_of("POST", "/v1/chat/completions", {}, headers, content)
+            with acting_as(self._principal), self.planes.hold():
+                await self.planes.data(scope, receive, messages.put)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            more = True
+            while more:
+                message = await _next_of(messages, serving)
+                more = message.get("more_body", False)
+                yield message.get("body", b"")
+
+        serving = asyncio.ensure_future(serve())
+        try:
+            start: Any = await _next_of(messages, serving)
+            yield StreamedReply(status=start["status"], headers=headers_of(start["headers"]), chunks=chunks())
+        finally:
+            serving.cancel()
+            with suppress(asyncio.CancelledError):
+                await serving
 
     async def models(self) -> Reply:
         """The base model's list of models. Raises RefusedError."""
@@ -239,13 +284,8 @@ class PlanesClient:
         scope = self._scope_of(method, path, query or {}, headers or {}, content)
         with acting_as(self._principal):
             await app(scope, self._receive_after(content), send)
-        reply = Reply(
-            status=start["status"],
-            headers={
-                name.decode("latin-1").lower(): value.decode("latin-1") for name, value in start["headers"]
-            },
-            body=b"".join(chunks),
-        )
+        headers_got = headers_of(start["headers"])
+        reply = Reply(status=start["status"], headers=headers_got, body=b"".join(chunks))
         if refuses and reply.status >= 400:
             raise RefusedError(reply)
         return reply
@@ -294,6 +334,24 @@ class PlanesClient:
             "state": {},
         }
         return cast("HTTPScope", scope)
+
+
+def headers_of(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers as of `Reply`."""
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+
+
+async def _next_of(messages: asyncio.Queue[Message], serving: asyncio.Future[None]) -> Any:  # noqa: ANN401
+    """The next of ASGI's messages. Raises what `serving` raised, where that sends no more."""
+    waiting: asyncio.Future[Any] = asyncio.ensure_future(messages.get())
+    try:
+        await asyncio.wait((waiting, serving), return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done() and messages.empty():
+            serving.result()
+            raise RuntimeError("the data plane ended in the middle of a reply")
+        return await waiting
+    finally:
+        waiting.cancel()
 
 
 async def together(*calls: Awaitable[Any]) -> list[Any]:

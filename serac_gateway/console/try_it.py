@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
+from html import escape
 from typing import Any
 
 import msgspec
 from litestar import Controller, Response, get, post
+from litestar.enums import MediaType
 from litestar.params import FromPath
+from litestar.response import Stream
 
 from serac_gateway.config.model import AudienceSource
-from serac_gateway.console.planes import RefusedError, Reply
+from serac_gateway.console.pages import rendered
+from serac_gateway.console.planes import RefusedError, StreamedReply, headers_of
 from serac_gateway.console.visits import Visit, Visiting
 from serac_gateway.data_plane.upstream.base import UpstreamRequest
 from serac_gateway.domain.audiences import label_value
 from serac_gateway.errors import GatewayError
 
 MAX_ANSWER_TOKENS = 200
-_BASE, _ROUTED = "base", "routed"
+_BASE, _ROUTED = SIDES = ("base", "routed")
+OPENED = '<p class="said" hx-disable>'
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,19 +66,35 @@ class TryPages(Controller):
             return _page(visit, question=question, model=model, problem=refusal.detail)
         if visit.is_fragment:
             return visit.page("_try_outcome.html", decision=decision, answers=None, question=question)
-        base, routed = await asyncio.gather(
-            _base_answer(visit, question, model), _routed_answer(visit, question, model)
+        answers = dict(
+            zip(
+                SIDES,
+                await asyncio.gather(*(_whole(_answering(visit, side, question, model)) for side in SIDES)),
+                strict=True,
+            )
         )
-        answers = {_BASE: base, _ROUTED: routed}
         return _page(visit, question=question, model=model, decision=decision, answers=answers)
 
     @post("/{side:str}", status_code=200)
-    async def answer(self, visit: Visiting, side: FromPath[str]) -> Response[str]:
-        """One of the two answers: a part of the page."""
+    async def answer(self, visit: Visiting, side: FromPath[str]) -> Stream:
+        """One of the two answers: a part of the page, which comes as it is said."""
         question, model = visit.fields.get("question", ""), visit.fields.get("model", "").strip()
-        ask = _base_answer if side == _BASE else _routed_answer
-        answer = await ask(visit, question, model)
-        return visit.page("_try_answer.html", side=side, answer=answer, question=question)
+        return Stream(_panel(visit, side, question, model), media_type=MediaType.HTML)
+
+
+async def _panel(visit: Visit, side: str, question: str, model: str) -> AsyncGenerator[str, None]:
+    """The HTML of an answer while it is said. Pieces stand in a paragraph that is open meanwhile."""
+    values = {"t": visit.texts, "namespace": visit.namespace, "side": side, "question": question}
+    yield rendered("_try_answer_begin.html", **values)
+    is_open = False
+    async with aclosing(_answering(visit, side, question, model)) as speaking:
+        async for said in speaking:
+            if isinstance(said, str):
+                yield ("" if is_open else OPENED) + escape(said)
+                is_open = True
+            else:
+                yield "</p>" if is_open else ""
+                yield rendered("_try_answer_end.html", answer=said, is_said=is_open, **values)
 
 
 def _page(
@@ -120,7 +143,22 @@ async def _decision(visit: Visit, question: str) -> dict[str, Any]:
     return decision
 
 
-async def _routed_answer(visit: Visit, question: str, model: str) -> Answer:
+Speaking = AsyncGenerator[str | Answer, None]
+"""What one side says, piece by piece, and at the end the whole answer."""
+
+
+def _answering(visit: Visit, side: str, question: str, model: str) -> Speaking:
+    return (_base if side == _BASE else _routed)(visit, question, model)
+
+
+async def _whole(speaking: Speaking) -> Answer:
+    """The answer at the end."""
+    *_, answer = [said async for said in speaking]
+    assert isinstance(answer, Answer)
+    return answer
+
+
+async def _routed(visit: Visit, question: str, model: str) -> Speaking:
     """As any client would get it."""
     key = visit.fields.get("upstream_key", "").strip()
     headers = {"x-serac-debug": "true"} | ({"authorization": f"Bearer {key}"} if key else {})
@@ -130,19 +168,24 @@ async def _routed_answer(visit: Visit, question: str, model: str) -> Answer:
             headers[str(sources[label].header).lower()] = value
     try:
         body = _chat_body(question, model or await _first_model(visit))
-        reply = await visit.client.chat(body, headers)
+        async with visit.client.chat(body, headers) as reply:
+            async for said in _said(reply):
+                yield (
+                    said
+                    if isinstance(said, str)
+                    else msgspec.structs.replace(
+                        said,
+                        route=reply.headers.get("x-serac-route"),
+                        reason=reply.headers.get("x-serac-reason"),
+                        edit_id=reply.headers.get("x-serac-edit-id"),
+                        timings=_timings(reply.headers.get("x-serac-timings", "")),
+                    )
+                )
     except RefusedError as refusal:
-        return Answer(text=None, problem=refusal.detail)
-    return Answer(
-        text=_said(reply.json),
-        route=reply.headers.get("x-serac-route"),
-        reason=reply.headers.get("x-serac-reason"),
-        edit_id=reply.headers.get("x-serac-edit-id"),
-        timings=_timings(reply),
-    )
+        yield Answer(text=None, problem=refusal.detail)
 
 
-async def _base_answer(visit: Visit, question: str, model: str) -> Answer:
+async def _base(visit: Visit, question: str, model: str) -> Speaking:
     """As the base model says it itself: no edit is looked at, and no suppression either."""
     key = visit.fields.get("upstream_key", "").strip()
     headers = [(b"content-type", b"application/json"), (b"accept-encoding", b"identity")]
@@ -158,20 +201,49 @@ async def _base_answer(visit: Visit, question: str, model: str) -> Answer:
             sender=visit.principal,
         )
         async with visit.client.planes.upstream.send(request) as response:
-            content = b"".join([chunk async for chunk in response.body])
+            got = headers_of(response.headers)
+            async for said in _said(StreamedReply(status=response.status, headers=got, chunks=response.body)):
+                yield said
     except RefusedError as refusal:
-        return Answer(text=None, problem=refusal.detail)
+        yield Answer(text=None, problem=refusal.detail)
     except GatewayError as error:
-        return Answer(text=None, problem=error.message)
-    reply = Reply(status=response.status, headers={}, body=content)
+        yield Answer(text=None, problem=error.message)
+
+
+async def _said(reply: StreamedReply) -> Speaking:
+    """The text of a chat completion as it comes. Raises RefusedError if the status is 400 or higher."""
     if reply.status >= 400:
-        return Answer(text=None, problem=RefusedError(reply).detail)
-    return Answer(text=_said(reply.json))
+        raise RefusedError(await reply.whole())
+    if not reply.headers.get("content-type", "").startswith("text/event-stream"):  # it cannot stream
+        text = _content_of((await reply.whole()).json, "message")
+        yield text
+        yield Answer(text=text)
+        return
+    pieces: list[str] = []
+    async for data in _event_data(reply.chunks):
+        if isinstance(data, dict) and isinstance(error := data.get("error"), dict):
+            yield Answer(text=None, problem=str(error.get("message") or error))
+            return
+        if piece := _content_of(data, "delta"):
+            pieces.append(piece)
+            yield piece
+    yield Answer(text="".join(pieces))
+
+
+async def _event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    """The JSON of each event of a stream; what is none is left out."""
+    rest = b""
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            with suppress(msgspec.DecodeError):
+                if line.startswith(b"data:"):
+                    yield msgspec.json.decode(line.removeprefix(b"data:"))
 
 
 def _chat_body(question: str, model: str) -> dict[str, object]:
     messages = [{"role": "user", "content": question}]
-    return {"model": model, "messages": messages, "max_tokens": MAX_ANSWER_TOKENS}
+    return {"model": model, "messages": messages, "max_tokens": MAX_ANSWER_TOKENS, "stream": True}
 
 
 async def _first_model(visit: Visit) -> str:
@@ -180,15 +252,15 @@ async def _first_model(visit: Visit) -> str:
     return str(models[0].get("id", ""))
 
 
-def _said(completion: Any) -> str:  # noqa: ANN401 - decoded JSON of a server of others
-    """The text of a chat completion; empty if there is none."""
+def _content_of(completion: Any, holder: str) -> str:  # noqa: ANN401 - decoded JSON of a server of others
+    """The text of a chat completion, or of a piece of one; empty if there is none."""
     try:
-        return str(completion["choices"][0]["message"]["content"] or "")
+        return str(completion["choices"][0][holder]["content"] or "")
     except (KeyError, IndexError, TypeError):
         return ""
 
 
-def _timings(reply: Reply) -> tuple[tuple[str, str], ...]:
+def _timings(header: str) -> tuple[tuple[str, str], ...]:
     """Name and milliseconds of each step, out of a header in the format of Server-Timing."""
-    steps = [step.strip().partition(";dur=") for step in reply.headers.get("x-serac-timings", "").split(",")]
+    steps = [step.strip().partition(";dur=") for step in header.split(",")]
     return tuple((name, duration) for name, _, duration in steps if name and duration)

@@ -20,7 +20,7 @@ from tests.e2e.console_browser import (
     running_chromium,
     watched,
 )
-from tests.http.four_eyes import DRAFT, People, running_people
+from tests.http.four_eyes import DRAFT, PausingModel, People, running_people
 
 LAB = {"x-serac-namespace": "lab"}
 PAGES = ("try", "new", "edits", "import", "proposals", "log", "traffic", "health")
@@ -38,7 +38,20 @@ def people() -> Iterator[People]:
 
 
 @pytest.fixture(scope="module")
-def browser(people: People) -> Iterator[Browser]:
+def pausing_model() -> PausingModel:
+    return PausingModel("Low <img src=x>tide, then high")
+
+
+@pytest.fixture(scope="module")
+def listeners(pausing_model: PausingModel) -> Iterator[People]:
+    """People at a gateway of that base model."""
+    with running_people(base_model=pausing_model) as people:
+        yield people
+
+
+@pytest.fixture(scope="module")
+def browser(people: People, listeners: People) -> Iterator[Browser]:
+    """After the gateways: Playwright keeps an event loop running in this thread."""
     with running_chromium() as browser:
         yield browser
 
@@ -149,6 +162,24 @@ def test_a_wrong_answer_is_turned_into_an_edit(browser: Browser, people: People,
         page.get_by_role("button", name="Ask").click()
         page.get_by_role("link", name="This is wrong: make an edit").nth(1).click()
         expect(page.get_by_label("Question")).to_have_value("How deep is the lake?")
+
+
+def test_answers_are_read_while_they_are_said(
+    browser: Browser, listeners: People, pausing_model: PausingModel
+) -> None:
+    with watched(browser, listeners, listeners.ann) as page:
+        page.goto("/console/n/lab/try")
+        page.get_by_label("Question", exact=True).fill("When is the tide?")
+        page.get_by_role("button", name="Ask").click()
+        base = page.locator(".answers .panel").nth(0)
+        expect(base).to_contain_text("Low")
+        expect(base.get_by_role("link")).to_have_count(0)
+        photographed(page, "try-streaming")
+        pausing_model.may_go_on.set()
+        for panel in (base, page.locator(".answers .panel").nth(1)):
+            expect(panel).to_contain_text("Low <img src=x>tide, then high")
+            expect(panel.get_by_role("link", name="This is wrong: make an edit")).to_be_visible()
+        assert page.locator(".answers img").count() == 0
 
 
 def test_four_eyes_in_two_browsers(browser: Browser, people: People) -> None:

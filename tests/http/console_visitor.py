@@ -58,11 +58,16 @@ class Visitor:
 
     def fragment(self, path: str, **fields: str) -> httpx.Response:
         """Send a form as htmx does; the page that is shown stays."""
+        return self.client.post(
+            f"/console{path}", data={"csrf": self.csrf, **fields}, headers=OWN_PAGE | {"hx-request": "true"}
+        )
+
+    @property
+    def csrf(self) -> str:
+        """The token of the page that is shown."""
         token = _CSRF.search(self.page.text)
         assert token is not None
-        return self.client.post(
-            f"/console{path}", data={"csrf": token[1], **fields}, headers=OWN_PAGE | {"hx-request": "true"}
-        )
+        return token[1]
 
     @property
     def hidden(self) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,9 @@ from serac_gateway.config.model import (
 )
 from serac_gateway.control_plane.webhooks.dispatcher import SendEvent
 from serac_gateway.control_plane.webhooks.sending import Endpoint, send
+from serac_gateway.models.language_models.base import LanguageModel, Piece, Sampling
 from serac_gateway.stores.memory.store import InMemoryEditStore
+from serac_gateway.testing import ScriptedLanguageModel
 from tests.control_plane import NO_TOKENS, NO_TRAFFIC, ROUTING
 from tests.locked_gateway import Locked, running_locked_gateway
 
@@ -92,6 +95,21 @@ class People:
         return self.edits()[proposal["edit_ids"][0]]
 
 
+class PausingModel(ScriptedLanguageModel):
+    """Says its first word, and the others once it may go on."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.may_go_on = threading.Event()
+
+    def generate(
+        self, prompt: str, sampling: Sampling, *, cancelled: Callable[[], bool] = lambda: False
+    ) -> Iterator[Piece]:
+        for number, piece in enumerate(super().generate(prompt, sampling, cancelled=cancelled)):
+            assert number == 0 or self.may_go_on.wait(30)
+            yield piece
+
+
 @contextmanager
 def running_people(
     *,
@@ -102,6 +120,7 @@ def running_people(
     oidc: OidcConfig = NO_TOKENS,
     port: int = 0,
     traffic: TrafficConfig = NO_TRAFFIC,
+    base_model: LanguageModel | None = None,
 ) -> Iterator[People]:
     """The gateway, until the context ends."""
     with running_locked_gateway(
@@ -113,6 +132,7 @@ def running_people(
         oidc=oidc,
         port=port,
         traffic=traffic,
+        base_model=base_model,
     ) as locked:
         yield People(
             locked=locked,

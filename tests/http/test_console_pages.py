@@ -9,10 +9,12 @@ import msgspec
 import pytest
 
 from serac_gateway.console.languages import LANGUAGES
+from serac_gateway.errors import ModelUnavailableError
 from serac_gateway.stores.log_chain import LogHead
 from serac_gateway.stores.log_verification import Evidence
-from tests.http.console_visitor import Visitor, console_of_people, visiting
-from tests.http.four_eyes import DRAFT, People
+from serac_gateway.testing import ScriptedLanguageModel
+from tests.http.console_visitor import OWN_PAGE, Visitor, console_of_people, visiting
+from tests.http.four_eyes import DRAFT, PausingModel, People, running_people
 
 LAB = {"x-serac-namespace": "lab"}
 PAGES = ("try", "new", "edits", "import", "proposals", "log", "traffic", "health")
@@ -81,6 +83,42 @@ def test_with_javascript_the_answers_come_one_by_one(ann: Visitor) -> None:
     assert "<html" not in outcome.text
     assert "I do not know." in ann.fragment("/n/lab/try/base", question="How much is a day pass?").text
     assert "18 euros" in ann.fragment("/n/lab/try/routed", question="How much is a day pass?").text
+
+
+@pytest.mark.parametrize("side", ["base", "routed"])
+def test_an_answer_is_read_while_it_is_said(side: str) -> None:
+    """What is markup in it is text; what follows it comes when it has ended."""
+    model = PausingModel("Low <b>tide</b>, then high")
+    with running_people(base_model=model) as people, visiting(people.locked.url, people.ann) as ann:
+        ann.get("/n/lab/try")
+        fields = {"csrf": ann.csrf, "question": "When is the tide?"}
+        with ann.client.stream("POST", f"/console/n/lab/try/{side}", data=fields, headers=OWN_PAGE) as reply:
+            chunks, said = reply.iter_text(), ""
+            while "Low" not in said:
+                said += next(chunks)
+            assert "tide" not in said
+            assert "wrong" not in said
+            model.may_go_on.set()
+            said += "".join(chunks)
+    assert '<p class="said" hx-disable>Low &lt;b&gt;tide&lt;/b&gt;, then high</p>' in said
+    assert "This is wrong: make an edit" in said
+
+
+def test_an_answer_that_ends_in_the_middle_says_so() -> None:
+    """What was said stays."""
+
+    def fails(prompt: str) -> str:
+        raise ModelUnavailableError("the base model is out of order")
+
+    with (
+        running_people(base_model=ScriptedLanguageModel(fails)) as people,
+        visiting(people.locked.url, people.ann) as ann,
+    ):
+        ann.get("/n/lab/try")
+        for side in ("base", "routed"):
+            answer = ann.fragment(f"/n/lab/try/{side}", question="When is the tide?").text
+            assert 'class="error"' in answer
+            assert "out of order" in answer
 
 
 def test_a_proposal_is_looked_at_and_accepted_by_another(people: People, ann: Visitor, bo: Visitor) -> None:

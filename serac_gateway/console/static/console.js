@@ -62,3 +62,15 @@ document.addEventListener("change", (event) => {
   if (!(event.target instanceof HTMLInputElement) || !("picksAll" in event.target.dataset)) return;
   for (const box of event.target.form.querySelectorAll('input[name^="pick."]')) box.checked = event.target.checked;
 });
+
+// An answer is read while it comes; htmx shows only what is complete. Its markup is parsed, never run.
+document.addEventListener("htmx:beforeSend", (event) => {
+  const target = event.detail.target;
+  if (!("speaks" in target.dataset)) return;
+  const request = event.detail.xhr;
+  request.addEventListener("progress", () => {
+    const said = new DOMParser().parseFromString(request.responseText, "text/html").querySelector(".said");
+    const waiting = target.querySelector("[data-waiting]");
+    if (said && waiting) waiting.textContent = said.textContent;
+  });
+});
