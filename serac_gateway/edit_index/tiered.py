@@ -141,7 +141,9 @@ class TieredIndex(FaissFlatIndex):
 
     def make_room(self) -> None:
         """See `EditIndex.make_room`."""
-        self._wait_while(lambda: self._exact_rows() > self._exact_limit() + _BACKLOG_ROWS)
+        if self._is_full() and time.monotonic() >= self._retry_at_s:
+            self._wake()  # the last put may have come within the pause after a failure, and woken nobody
+            self._wait_while(self._is_full)
 
     def settle(self) -> None:
         """See `EditIndex.settle`."""
@@ -155,6 +157,10 @@ class TieredIndex(FaissFlatIndex):
 
     def _exact_rows(self) -> int:
         return sum(segment.rows for segment in (*self._state.frozen, *self._state.segments))
+
+    def _is_full(self) -> bool:
+        """Whether so many rows wait to be sealed that a bulk load should wait."""
+        return self._exact_rows() > self._exact_limit() + _BACKLOG_ROWS
 
     def _exact_limit(self) -> int:
         return self._config.delta_vectors if self._state.sealed else self._config.exact_vectors

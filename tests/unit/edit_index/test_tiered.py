@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -204,6 +205,24 @@ def test_a_bulk_load_waits_for_the_rows_to_be_sealed(
     index.put(edits(10_000, 2_000))
     index.make_room()  # nobody will do the work: it must not wait for ever
     assert len(index) == 12_000
+
+
+def test_a_bulk_load_goes_on_once_the_pause_after_a_failure_is_over(
+    thread: SealingThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if its last put came within the pause, and so woke nobody."""
+    monkeypatch.setattr(tiered, "_BACKLOG_ROWS", 100)
+    index = TieredIndex(WIDTH, config=SMALL, thread=thread)
+    index._retry_at_s = math.inf
+    index.put(edits(0, 2_000))
+    index.make_room()
+    assert index.sealed_rows == 0
+    index._retry_at_s = 0.0
+    loading = threading.Thread(target=index.make_room, daemon=True)
+    loading.start()
+    loading.join(30)
+    assert not loading.is_alive()
+    assert index.sealed_rows == 4_000
 
 
 def test_an_edit_with_more_forms_than_ids_have_room_for_is_refused(thread: SealingThread) -> None:
