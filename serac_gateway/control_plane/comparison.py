@@ -6,8 +6,9 @@ failed or was declined. What is compared is one version of the edit: another has
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
 
 import msgspec
@@ -133,6 +134,17 @@ async def compare(store: EditStore, namespace: str, edit: Edit, *, is_current: b
     """
     records = await store.trials().read(namespace, edit.id, edit.version)
     verdicts = await _verdicts(store.feedback().all(namespace), edit)
+    # On a thread: resampling two arms takes some tenths of a second, and the loop serves all requests.
+    return await asyncio.to_thread(_compared, edit, records, verdicts, is_current=is_current)
+
+
+def _compared(
+    edit: Edit,
+    records: Mapping[Arm, ArmRecord],
+    verdicts: Mapping[Arm, Counter[FeedbackVerdict]],
+    *,
+    is_current: bool,
+) -> Comparison:
     treatment, control = (records[arm] for arm in (Arm.TREATMENT, Arm.CONTROL))
     reports = {arm: _report(records[arm], verdicts[arm]) for arm in Arm}
     right = {arm: _right(verdicts[arm]) for arm in Arm}
