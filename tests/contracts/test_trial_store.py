@@ -75,6 +75,18 @@ async def test_texts_end_with_their_time_and_with_a_purge_and_counts_stay(edit_s
         assert (record.requests, record.answers) == (1, ())
 
 
+async def test_a_later_text_keeps_no_earlier_one_beyond_its_time(edit_store: EditStore) -> None:
+    trials = edit_store.trials()
+    await trials.add("default", "one", 1, [observed(answer="old")], answers_ttl_s=1)
+    await trials.add("default", "one", 1, [observed(answer="new")], answers_ttl_s=60)
+    await asyncio.sleep(1.1)
+    read = await trials.read("default", "one", 1)
+    assert [answer.answer for answer in read[Arm.TREATMENT].answers] == ["new"]
+    await trials.add("default", "one", 1, [observed(answer="newest")], answers_ttl_s=60)
+    read = await trials.read("default", "one", 1)
+    assert [answer.answer for answer in read[Arm.TREATMENT].answers] == ["newest", "new"]
+
+
 async def test_names_that_break_the_rules_reach_no_key(edit_store: EditStore) -> None:
     for namespace, edit_id in (("../x", "one"), ("default", "a:b")):
         with pytest.raises(InvalidRequestError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -29,9 +30,22 @@ return redis.call('EXPIRE', KEYS[1], %d)
 """ % (MAX_CALLERS, KEPT_S)  # noqa: UP031 - braces are Lua's
 
 
+_DROP_EXPIRED = """
+while true do
+  local last = redis.call('LINDEX', KEYS[1], -1)
+  if not last then return 0 end
+  local read, answer = pcall(cjson.decode, last)
+  if read and type(answer) == 'table' and (answer['ends_s'] or 0) > tonumber(ARGV[1]) then return 1 end
+  redis.call('RPOP', KEYS[1])
+end
+"""
+
+
 class _Answer(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     observation: TrialObservation
+    ends_s: float
+    """When it is over, in seconds since 1970: the list goes on with every answer that is added."""
 
 
 class RedisTrialStore(TrialStore):
@@ -45,6 +59,7 @@ class RedisTrialStore(TrialStore):
         """Borrow the connection: its owner closes it."""
         self._connection = connection
         self._add_callers = connection.script(_ADD_CALLERS)
+        self._drop_expired = connection.script(_DROP_EXPIRED)
 
     @override
     async def add(
@@ -93,8 +108,11 @@ class RedisTrialStore(TrialStore):
                 ("LTRIM", latencies, 0, MAX_LATENCIES - 1),
                 ("EXPIRE", latencies, KEPT_S),
             ]
+        now_s = time.time()
         answers = [
-            msgspec.json.encode(_Answer(version=version, observation=observation))
+            msgspec.json.encode(
+                _Answer(version=version, observation=observation, ends_s=now_s + answers_ttl_s)
+            )
             for observation in observations
             if observation.answer is not None
         ]
@@ -106,6 +124,9 @@ class RedisTrialStore(TrialStore):
                 ("EXPIRE", key, answers_ttl_s),
             ]
         await self._connection.write_all(commands, repeatable=False)
+        if answers:
+            expired = self._drop_expired(keys=[_answers(prefix, arm)], args=[f"{now_s:.3f}"])
+            await self._connection.run(expired)
         digests = list(dict.fromkeys(observation.caller for observation in observations))
         await self._connection.run(self._add_callers(keys=[callers], args=digests))
 
@@ -124,7 +145,7 @@ class RedisTrialStore(TrialStore):
         for record in records:
             with contextlib.suppress(ValueError):  # a damaged one is one answer less
                 answer = msgspec.json.decode(record, type=_Answer)
-                if answer.version == version:
+                if answer.version == version and answer.ends_s > time.time():
                     answers.append(answer.observation)
         return ArmRecord(
             requests=requests,
