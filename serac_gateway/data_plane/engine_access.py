@@ -124,6 +124,8 @@ def load_own_certificate(context: ssl.SSLContext, config: EngineConfig) -> None:
     """
     assert config.cert_file is not None
     try:
+        # First elsewhere: a context that has read one half of a pair that does not fit keeps neither the old.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.cert_file, config.key_file)
         context.load_cert_chain(config.cert_file, config.key_file)
     except OSError as exc:
         raise _unusable("cert_file", config.cert_file, exc, f" with key_file {config.key_file!r}") from exc
