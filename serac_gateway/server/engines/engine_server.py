@@ -111,7 +111,8 @@ class EngineServer:
     def _with_position(self, send: Send) -> Send:
         async def send_with_position(message: Message) -> None:
             if message["type"] == "http.response.start":
-                position = (POSITION_HEADER.encode(), str(self._feed.version).encode())
+                value = f"{self._feed.version}-{self.process}"
+                position = (POSITION_HEADER.encode(), value.encode())
                 message["headers"] = [*message["headers"], position]
             await send(message)
 

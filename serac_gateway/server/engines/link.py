@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.1
 _POSITION_TIMEOUT_S = 1.0
 """The table follows an edit within milliseconds."""
+_FOLLOWING_STEP_S = 0.05
 
 
 class EngineLink(RpcClient):
@@ -88,6 +89,8 @@ class EngineLink(RpcClient):
         self._connected = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._lost: asyncio.Event = asyncio.Event()
+        self._is_back = asyncio.Event()
+        """Set where a relayed reply says that the engine is there: the pause before the next attempt ends."""
         self._retiring: set[asyncio.Task[None]] = set()
         super().__init__(self._new_session())
 
@@ -127,15 +130,30 @@ class EngineLink(RpcClient):
 
     async def in_step_with(self, headers: Headers) -> None:
         """Return when the table is as new as a reply with these headers; after a second it is logged."""
-        position = dict(headers).get(POSITION_HEADER.encode(), b"")
+        position = dict(headers).get(POSITION_HEADER.encode(), b"").decode("latin-1")
         try:
-            await self._in_step(position.decode("latin-1"))
+            async with asyncio.timeout(_POSITION_TIMEOUT_S):
+                await self._follows(position.partition("-")[2])
+                await self._in_step(position)
         except TimeoutError:
             log.warning("the table of namespaces does not follow: another edit may not be in force here yet")
 
+    async def _follows(self, process: str) -> None:
+        """Return when the table is that process'; one that was started anew is connected to at once."""
+
+        def is_behind() -> bool:
+            followed = None if self.hello is None or self.problem is not None else self.hello.process
+            return process not in ("", followed)
+
+        if is_behind():
+            self._is_back.set()
+        while is_behind():
+            await asyncio.sleep(_FOLLOWING_STEP_S)
+
     async def _in_step(self, position: str) -> None:
-        if position.isdecimal() and position.isascii():
-            await self.namespaces.reached(int(position), timeout_s=_POSITION_TIMEOUT_S)
+        version = position.partition("-")[0]
+        if version.isdecimal() and version.isascii():
+            await self.namespaces.reached(int(version), timeout_s=_POSITION_TIMEOUT_S)
 
     @override
     async def close(self) -> None:
@@ -211,7 +229,10 @@ class EngineLink(RpcClient):
                 log.warning("no engine at %s: %s", self._engine.url, problem)
             self.problem = problem
             self._retire_session(abruptly=abruptly)
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+            self._is_back.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s * random.uniform(0.5, 1.0)):
+                    await self._is_back.wait()
             pause_s = min(2 * pause_s, self._engine.longest_pause_s)
 
     async def _follow(self) -> None:
