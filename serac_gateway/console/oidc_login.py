@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 LOGIN_TIME_S = 600
 """From the link to the way back: people look for their second factor."""
+_MAX_TARGET_CHARS = 2_000
+"""Browsers keep no cookie of more than 4,096 bytes, and a login whose cookie is not kept cannot end."""
 _SEALING_KEY = secrets.token_bytes(32)
 _AGAIN = "begin the login again, in this browser and within ten minutes"
 
@@ -64,7 +66,8 @@ class OidcLoginPages(Controller):
     async def begin(self, request: AnyRequest, door: Door) -> Response[Any]:
         """Send the browser to the identity provider."""
         host = header(cast("Headers", request.scope["headers"]), b"host")
-        target = safe_target(request.query_params.get("next"))
+        wanted = request.query_params.get("next")
+        target = safe_target(wanted if wanted is None or len(wanted) <= _MAX_TARGET_CHARS else None)
         try:
             tokens = _tokens_of(door)
             redirect_uri = _own_redirect_uri(tokens, host)

@@ -76,6 +76,19 @@ def test_a_link_leads_to_the_provider_and_back_to_the_page_that_was_wanted(
     assert not [c for c in visitor.client.cookies.jar if "login" in c.name]  # of the login nothing is left
 
 
+def test_a_page_with_a_long_address_does_not_make_the_cookie_too_large(
+    provider: FakeIdentityProvider, people: People
+) -> None:
+    """A list that was searched for a long text: the login ends at the first page instead."""
+    for chars, wanted in ((1_900, True), (3_000, False)):
+        target = "/console/n/lab/edits?q=" + "a" * (chars - 23)
+        reply = httpx.get(f"{people.locked.url}/console/login/oidc", params={"next": target})
+        assert reply.status_code == 303
+        cookie = reply.headers["set-cookie"].partition(";")[0]
+        assert len(cookie) <= 4_096
+        assert (len(cookie) > 2_000) is wanted
+
+
 def test_the_request_has_pkce_state_and_nonce_and_new_ones_each_time(
     provider: FakeIdentityProvider, people: People
 ) -> None:
