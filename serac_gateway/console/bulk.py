@@ -17,6 +17,7 @@ from serac_gateway.console.edits import BULK_ACTS
 from serac_gateway.console.paths import page_path
 from serac_gateway.console.planes import RefusedError, together
 from serac_gateway.console.visits import Visit, Visiting
+from serac_gateway.domain.edits import is_edit_id
 
 _PICK = "pick."
 """Before the id of an edit in the name of a field; its value is the version that was listed."""
@@ -52,7 +53,7 @@ class BulkPages(Controller):
         picked = {
             name.removeprefix(_PICK): version
             for name, version in visit.fields.items()
-            if name.startswith(_PICK)
+            if name.startswith(_PICK) and is_edit_id(name.removeprefix(_PICK))
         }
         if act not in BULK_ACTS:
             return visit.page("missing.html", status=404)

@@ -99,6 +99,9 @@ def test_several_edits_are_changed_after_a_look_at_them(people: People, ann: Vis
     assert [states[edit_id] for edit_id in ids] == ["retired", "shadow", "retired", "live"]
     ann.post("/n/many/bulk", act="retire")
     assert "Nothing was picked." in ann.text
+    for crafted in ("x/versions", ":due", ""):
+        assert ann.post("/n/many/bulk", act="retire", **{f"pick.{crafted}": "1"}).status_code == 200
+        assert "Nothing was picked." in ann.text
     assert ann.post("/n/many/bulk", act="purge", **picked).status_code == 404
     assert ann.get("/n/many/bulk").url.path == "/console/n/many/edits"
 
