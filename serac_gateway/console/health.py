@@ -79,18 +79,19 @@ async def _page(visit: Visit, *, diagnosed: Diagnosed | None = None) -> Response
 
 async def _diagnosed(visit: Visit) -> Diagnosed:
     """In a thread with a loop of its own: some checks would keep other requests waiting."""
-    if not _looking.acquire(blocking=False):
-        return Diagnosed(problem="it is looking already for somebody else; try again in a minute")
 
-    def look() -> list[Finding]:
+    def look() -> Diagnosed:
+        # Taken in the thread: one that is cancelled before it begins would never give it back.
+        if not _looking.acquire(blocking=False):
+            return Diagnosed(problem="it is looking already for somebody else; try again in a minute")
         try:
             work = diagnosis(visit.client.planes.config, file=None)
-            return asyncio.run(asyncio.wait_for(work, DOCTOR_LIMIT_S))
+            return Diagnosed(findings=asyncio.run(asyncio.wait_for(work, DOCTOR_LIMIT_S)))
         finally:
             _looking.release()
 
     try:
-        return Diagnosed(findings=await asyncio.wait_for(asyncio.to_thread(look), DOCTOR_LIMIT_S + 1))
+        return await asyncio.wait_for(asyncio.to_thread(look), DOCTOR_LIMIT_S + 1)
     except TimeoutError:
         problem = f"it took longer than {DOCTOR_LIMIT_S:g} s; run `serac doctor` on the machine"
         return Diagnosed(problem=problem)
