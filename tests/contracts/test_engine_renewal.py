@@ -9,12 +9,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from serac_gateway.config.model import EngineConfig
+from serac_gateway.config.model import EngineConfig, GatewayConfig, OidcConfig
 from serac_gateway.data_plane.engine import NeedsDecision
 from serac_gateway.data_plane.engine_access import engine_tls, load_own_certificate, parse_engine_address
 from serac_gateway.domain.edits import EditDraft, first_version
 from serac_gateway.errors import ConfigError
 from serac_gateway.server.engines import link as links
+from serac_gateway.server.engines.messages import section_digests
 from serac_gateway.testing import WordEncoder, stored_edit
 from tests.contracts.served_engines import engine_config
 from tests.contracts.test_shared_engine import made
@@ -49,6 +50,12 @@ async def test_a_renewal_that_is_half_written_leaves_the_old_certificate_in_use(
         assert await asyncio.wait_for(reader.read(), 5) == b"hello"
         assert (("commonName", "server"),) in writer.get_extra_info("peercert")["subject"]
         writer.close()
+
+
+def test_it_is_compared_whose_tokens_both_sides_take() -> None:
+    oidc = OidcConfig(issuer="https://login.example", audience=("serac",))
+    own, other = section_digests(GatewayConfig()), section_digests(GatewayConfig(oidc=oidc))
+    assert {name for name in own if own[name] != other[name]} == {"oidc"}
 
 
 async def test_who_reads_a_reply_of_an_engine_that_was_started_anew_finds_its_table(

@@ -89,6 +89,8 @@ def section_digests(config: GatewayConfig) -> dict[str, str]:
         "routing": config.routing_in_force,
         "suppression": config.suppression,
         "server.max_classified_body_bytes": config.server.max_classified_body_bytes,
+        # The gateway keeps these tokens from its upstream.
+        "oidc": (config.oidc.issuer, config.oidc.audience),
     }
     return {
         name: hashlib.sha256(msgspec.json.encode(section, order="sorted")).hexdigest()[:16]
