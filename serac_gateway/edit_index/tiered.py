@@ -217,7 +217,8 @@ class TieredIndex(FaissFlatIndex):
         """Do all that is due. For the sealing thread; a failure is logged, and searches go on as before."""
         self._is_running, self._is_waiting, self._changes = True, False, 0
         try:
-            while self._step():
+            # Within the pause after a failure it may have been woken again: that would fail again.
+            while time.monotonic() >= self._retry_at_s and self._step():
                 with self._thread.progress:
                     self._thread.progress.notify_all()
         except _Stopped:

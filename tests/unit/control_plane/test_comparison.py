@@ -24,9 +24,7 @@ async def test_the_intervals_are_computed_beside_the_event_loop(monkeypatch: pyt
         return median(values)
 
     monkeypatch.setattr(comparison, "median", noted)
-    draft = EditDraft(
-        prompt="Who?", target_new="Ada", id="one", state=DecidedState.CANARY, canary_share=0.5
-    )
+    draft = EditDraft(prompt="Who?", target_new="Ada", id="one", state=DecidedState.CANARY, canary_share=0.5)
     edit = first_version(draft, namespace="default")
     store = InMemoryEditStore()
     observations = [
