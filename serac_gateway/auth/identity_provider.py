@@ -28,6 +28,8 @@ _TIMEOUT_S = 10.0
 """Of one request to the provider, from connecting to the last byte."""
 _MAX_BYTES = 512_000
 _MAX_KEYS = 100
+_MOST_FORMS = 8
+"""Under way at a time: requests that anybody can cause, each of which may take `_TIMEOUT_S`."""
 _MIN_RSA_BITS = 2_048
 _RETRY_S = 5.0
 """After a fetch that failed, where the cool-down is longer."""
@@ -87,6 +89,9 @@ class IdentityProvider:
         self._fetched: _Fetched | None = None
         self._fetching: asyncio.Task[None] | None = None
         self._next_fetch_s = -math.inf
+        self._reading: asyncio.Task[ProviderDocument] | None = None
+        self._next_document_s = -math.inf
+        self._forms_open = 0
         self._fault = "nothing was fetched yet"
         self.fetches = 0
         """How often it was called."""
@@ -125,10 +130,15 @@ class IdentityProvider:
         fetched = await self._current()
         if fetched.document is not None:
             return fetched.document
-        document = await self._read_document()
-        if self._fetched is not None:
-            self._fetched = msgspec.structs.replace(self._fetched, document=document)
-        return document
+        if self._reading is None:
+            if self._clock() < self._next_document_s:
+                raise IdentityProviderError(
+                    f"{self._issuer} did not say a moment ago how to log in; try again in a few seconds",
+                    details={"retry_after_s": math.ceil(self._next_document_s - self._clock())},
+                )
+            self._reading = asyncio.create_task(self._document_of_login())
+            self._reading.add_done_callback(self._document_read)
+        return await asyncio.shield(self._reading)
 
     async def post_form(
         self, url: str, fields: dict[str, str], headers: dict[str, str]
@@ -136,16 +146,40 @@ class IdentityProvider:
         """Send a form to an endpoint of the provider; the reply's status, and its object ({} if it has none).
 
         Raises:
-            IdentityProviderError: It does not answer.
+            IdentityProviderError: It does not answer, or as many forms as may be are under way.
         """
-        status, body = await self._request("POST", url, data=fields, headers=headers)
+        if self._forms_open >= _MOST_FORMS:  # whoever knows how a login begins can send what ends none
+            raise IdentityProviderError(
+                f"{_MOST_FORMS} logins are being checked with {self._issuer} already; try again in a few"
+                " seconds",
+                details={"retry_after_s": 5},
+            )
+        self._forms_open += 1
+        try:
+            status, body = await self._request("POST", url, data=fields, headers=headers)
+        finally:
+            self._forms_open -= 1
         return status, _object_of(body)
 
     async def close(self) -> None:
         """End what is under way. Idempotent."""
-        if self._fetching is not None:
-            self._fetching.cancel()
-            await asyncio.gather(self._fetching, return_exceptions=True)
+        for task in (self._fetching, self._reading):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def _document_of_login(self) -> ProviderDocument:
+        """The document, where the keys come from elsewhere."""
+        self._next_document_s = self._clock() + min(_RETRY_S, self._config.keys_cooldown_s)
+        document = await self._read_document()
+        if self._fetched is not None:
+            self._fetched = msgspec.structs.replace(self._fetched, document=document)
+        return document
+
+    def _document_read(self, reading: asyncio.Task[ProviderDocument]) -> None:
+        self._reading = None
+        if not reading.cancelled():
+            reading.exception()  # seen here, whether or not someone still waits
 
     async def _current(self) -> _Fetched:
         fetched = self._usable()

@@ -556,6 +556,8 @@ def check_edit(edit: Edit) -> Edit:
             " from 0 to 1, such as 0.1",
             field="canary_share",
         )
+    for field, moment in (("valid_from", edit.valid_from), ("valid_until", edit.valid_until)):
+        _check_in_range(field, moment)
     if edit.valid_from and edit.valid_until and edit.valid_until <= edit.valid_from:
         raise InvalidRequestError(
             f"valid_until {edit.valid_until.isoformat()!r} is not after valid_from"
@@ -564,3 +566,18 @@ def check_edit(edit: Edit) -> Edit:
             details={"value": edit.valid_until.isoformat(), "limit": edit.valid_from.isoformat()},
         )
     return edit
+
+
+def _check_in_range(field: str, moment: datetime | None) -> None:
+    """Return if the moment has a year from 1 to 9999 also in UTC, as which it is shown."""
+    if moment is None:
+        return
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidRequestError(
+            f"{field} {moment.isoformat()!r} is no moment of the years 1 to 9999 in UTC; give another, or"
+            " leave it out for no bound",
+            field=field,
+            details={"value": moment.isoformat()},
+        ) from None

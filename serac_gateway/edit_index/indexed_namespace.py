@@ -19,8 +19,8 @@ from serac_gateway.stores.log_chain import LogHead
 log = logging.getLogger(__name__)
 
 _FURTHER = 4
-_FURTHEST = 4_096
-"""Where unwanted edits crowd the nearest, 4 times as many neighbours are read, and again, up to 4,096 times
+_FURTHEST = 1_024
+"""Where unwanted edits crowd the nearest, 4 times as many neighbours are read, and again, up to 1,024 times
 as many: each step is one more search, and only searches that are crowded take it."""
 _WARN_EVERY_S = 60.0
 

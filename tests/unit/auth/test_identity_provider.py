@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 from joserfc.jwk import OKPKey, RSAKey
 
+from serac_gateway.auth.identity_provider import IdentityProvider
 from serac_gateway.errors import IdentityProviderError, InvalidTokenError
 from tests.fake_identity_provider import FakeIdentityProvider, running_identity_provider
 from tests.token_verifiers import Clock, verifying
@@ -84,6 +86,43 @@ async def test_a_provider_that_is_down_at_first_is_called_seldom(provider: FakeI
         provider.is_down = False
         clock.now_s += 6
         assert await verifier.verified(provider.token().encode())
+
+
+async def test_how_to_log_in_is_asked_for_seldom_while_it_is_not_said(provider: FakeIdentityProvider) -> None:
+    """Where the keys come from elsewhere: anybody can begin a login."""
+    clock = Clock()
+    config = provider.config(jwks_url=f"{provider.issuer}/keys", keys_cooldown_s=30)
+    made = IdentityProvider(config, clock=clock)
+    await made.check_usable()
+    path = "/.well-known/openid-configuration"
+    provider.answers[path] = lambda: (500, b"{}")
+    failed = await asyncio.gather(*(made.document() for _ in range(20)), return_exceptions=True)
+    failed += [*await asyncio.gather(made.document(), return_exceptions=True)]
+    assert all(isinstance(error, IdentityProviderError) for error in failed)
+    assert provider.requests.count(path) == 1
+    del provider.answers[path]
+    clock.now_s += 6
+    assert (await made.document()).issuer == provider.issuer
+    assert provider.requests.count(path) == 2
+    await made.close()
+
+
+async def test_only_so_many_logins_are_checked_at_a_time(provider: FakeIdentityProvider) -> None:
+    may_answer = threading.Event()
+
+    def slowly() -> tuple[int, bytes]:
+        may_answer.wait(30)
+        return 400, b"{}"
+
+    provider.answers["/keys"] = slowly
+    made = IdentityProvider(provider.config())
+    forms = [asyncio.create_task(made.post_form(f"{provider.issuer}/keys", {}, {})) for _ in range(8)]
+    await asyncio.sleep(0)
+    with pytest.raises(IdentityProviderError, match="8 logins are being checked"):
+        await made.post_form(f"{provider.issuer}/keys", {}, {})
+    may_answer.set()
+    assert {status for status, _ in await asyncio.gather(*forms)} == {400}
+    assert (await made.post_form(f"{provider.issuer}/keys", {}, {}))[0] == 400
 
 
 WRONG_ANSWERS: dict[str, tuple[Callable[[FakeIdentityProvider], None], str]] = {

@@ -77,6 +77,14 @@ def test_a_window_that_ends_before_it_begins_is_refused() -> None:
     assert caught.value.field == "valid_until"
 
 
+@pytest.mark.parametrize("field", ["valid_from", "valid_until"])
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+05:00"])
+def test_a_moment_that_utc_has_no_year_for_is_refused(field: str, text: str) -> None:
+    with pytest.raises(InvalidRequestError, match="years 1 to 9999") as caught:
+        first_version(draft(**{field: datetime.fromisoformat(text)}), namespace="default")
+    assert caught.value.field == field
+
+
 @pytest.mark.parametrize("text", ['{"prompt": "p", "target_new": "t", "kind": "wish"}', '{"prompt": "p"}'])
 def test_unknown_kinds_and_missing_targets_do_not_decode(text: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=r"kind|target_new|Invalid enum value"):
