@@ -234,7 +234,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
 def test_answers_at_once_progress_together(shared: LanguageModel) -> None:
     together = Together(shared, 4)
     assert len(set(together.run())) == 1
-    assert min(together.at_first_end) > 30 / 2
+    # One after the other, the last would have its first token or two; on a busy machine threads read late.
+    assert min(together.at_first_end) >= 5
 
 
 def test_an_answer_that_is_left_takes_no_turn_of_the_others(shared: LanguageModel) -> None:

@@ -9,7 +9,6 @@ import typer
 from rich.table import Table
 
 from serac_gateway.cli.bench.report import OutOption, bench_errors, latency_cells, say, write_out
-from serac_gateway.cli.bench.runtimes import bench_queries, compare, read_queries
 from serac_gateway.cli.options import JsonOption
 from serac_gateway.cli.terminal import print_json, stdout
 from serac_gateway.config.loading import load_config
@@ -31,6 +30,8 @@ def runtimes(
     as_json: JsonOption = False,
 ) -> None:
     """Compare the decisions of two devices or precisions, and their times; in this process, without HTTP."""
+    from serac_gateway.cli.bench.runtimes import bench_queries, compare, read_queries
+
     with bench_errors():
         texts = bench_queries(edits, queries) if file is None else read_queries(file, queries)
         result = compare(
