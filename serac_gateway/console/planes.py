@@ -162,11 +162,13 @@ class PlanesClient:
             with acting_as(self._principal), self.planes.hold():
                 await self.planes.data(scope, receive, messages.put)
 
+        goes_on = True
+
         async def chunks() -> AsyncIterator[bytes]:
-            more = True
-            while more:
+            nonlocal goes_on
+            while goes_on:
                 message = await _next_of(messages, serving)
-                more = message.get("more_body", False)
+                goes_on = message.get("more_body", False)
                 yield message.get("body", b"")
 
         serving = asyncio.ensure_future(serve())
@@ -174,7 +176,8 @@ class PlanesClient:
             start: Any = await _next_of(messages, serving)
             yield StreamedReply(status=start["status"], headers=headers_of(start["headers"]), chunks=chunks())
         finally:
-            serving.cancel()
+            if goes_on:
+                serving.cancel()  # else it still counts and records what it has answered
             with suppress(asyncio.CancelledError):
                 await serving
 
